@@ -1,0 +1,69 @@
+"""The contract between the harness and a model: one class, one method that matters.
+
+An adapter sees prompts and answers them. It never sees a task, a sample, a score or a file of results.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from emu2eval.types import Request, Response
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a model can take. Planning refuses a request beyond them, with the numbers.
+
+    outputs: of "text", "choice" and "picture", those it can give.
+    pictures: the most pictures in one prompt (None = no limit of their own).
+    positions: context length in tokens, prompt and answer together (None = not known).
+    picture_replies: a demonstration's reply may be a picture.
+    batch: how many requests `answer` takes at a time; the engine halves it when memory runs out.
+    """
+
+    outputs: frozenset[str]
+    pictures: int | None = None
+    positions: int | None = None
+    picture_replies: bool = True
+    batch: int = 1
+
+
+class Adapter(ABC):
+    """Subclass, set `limits`, write `answer`. The rest has defaults.
+
+    The constructor gets the `settings` of the model's YAML as keyword arguments and is cheap: it
+    reads configuration, not weights. `load` does the heavy work and is called once, after planning.
+    """
+
+    limits: Limits
+    extra: ClassVar[str | None] = None
+    """The optional dependency group it needs, as in `pip install 'emu2eval[extra]'`."""
+
+    @abstractmethod
+    def answer(self, requests: Sequence[Request]) -> Sequence[Response]:
+        """One response a request, in order. All requests of a call want the same kind of output.
+
+        An answer depends on its request alone: never on the others of the batch, nor on earlier calls.
+        One that fails is `Response(error="why")`. An exception fails the batch; the engine then asks
+        for each request alone, so that one bad request costs only itself.
+        """
+
+    def load(self) -> None:
+        """Reads weights, opens connections. Called once, before the first `answer`."""
+
+    def close(self) -> None:
+        """Frees what `load` took."""
+
+    def identity(self) -> Mapping[str, Any]:
+        """Small JSON values that, beside the settings, decide the answers: digests, versions.
+
+        They are part of every request's key, so that new weights never reuse old answers.
+        """
+        return {}
+
+    def positions(self, request: Request) -> int | None:
+        """How many positions of the context the request takes, answer included; None = not known."""
+        return None

@@ -1,0 +1,114 @@
+"""The errors a user can cause. Each says what is wrong, where, and what to try; none needs a traceback.
+
+    UserError
+    ├── ConfigError        a YAML file or an option
+    │   └── UnknownName    a task, model, split, scorer, key … that does not exist
+    ├── DataError          a data file or a row in it
+    │   ├── MissingData    files of a benchmark that are not there
+    │   └── PictureError   a picture that cannot be used
+    ├── PlanError          a request that the model cannot take; raised before any is made
+    ├── StoreError         the results folder
+    ├── ModelError         weights or a server
+    └── MissingExtra       an optional dependency that is not installed
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class UserError(Exception):
+    """what: one sentence; where: a file, `file:line` or option; hint: what to try next."""
+
+    def __init__(self, what: str, *, where: str | Path | None = None, hint: str | None = None):
+        self.what = what
+        self.where = str(where) if where is not None else None
+        self.hint = hint
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        text = self.what
+        if self.where:
+            text += f"\n  where: {self.where}"
+        if self.hint:
+            text += f"\n  try:   {self.hint}"
+        return text
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Keeps what, where and hint when a worker process hands the error over.
+        return (_rebuild, (type(self), self.__dict__.copy(), self.what))
+
+
+def _rebuild(cls: type[UserError], state: dict[str, object], what: str) -> UserError:
+    error = cls.__new__(cls)
+    Exception.__init__(error, what)
+    error.__dict__.update(state)
+    return error
+
+
+class ConfigError(UserError):
+    """A YAML file or an option does not say something usable."""
+
+
+class UnknownName(ConfigError):
+    """A name that does not exist; says which near ones do."""
+
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        known: Iterable[str],
+        *,
+        where: str | Path | None = None,
+        hint: str | None = None,
+    ):
+        options = sorted(known)
+        near = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
+        if near:
+            guess = "did you mean " + " or ".join(repr(n) for n in near) + "?"
+        elif options:
+            shown = ", ".join(options[:12]) + (", …" if len(options) > 12 else "")
+            guess = f"there are: {shown}"
+        else:
+            guess = "there are none"
+        super().__init__(
+            f"unknown {kind} {name!r}; {guess}",
+            where=where,
+            hint=hint,
+        )
+
+
+class DataError(UserError):
+    """A data file, or a row in it, cannot be used."""
+
+
+class MissingData(DataError):
+    """Files of a benchmark are not there; says which, how large, where from and where to put them."""
+
+
+class PictureError(DataError):
+    """A picture is missing, empty, truncated, too large or no picture at all."""
+
+
+class PlanError(UserError):
+    """A request that the model cannot take. Raised while planning, before any request is made."""
+
+
+class StoreError(UserError):
+    """The results folder cannot be read or written."""
+
+
+class ModelError(UserError):
+    """Weights that cannot be loaded, or a server that cannot be used."""
+
+
+class MissingExtra(UserError):
+    """An optional dependency is needed; names the command that installs it."""
+
+    def __init__(self, package: str, extra: str, *, why: str):
+        super().__init__(
+            f"{why} needs the package {package!r}, which is not installed",
+            hint=f"pip install 'emu2eval[{extra}]'",
+        )

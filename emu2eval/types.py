@@ -1,0 +1,225 @@
+"""The values that flow through an evaluation. All are frozen; none knows a file format or a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One encoded picture, by path or by its bytes; `emu2eval.pictures` opens it late.
+
+    Its identity is the sha256 of its encoded bytes (`pictures.digest`), never its path.
+    """
+
+    path: Path | None = None
+    data: bytes | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if (self.path is None) == (self.data is None):
+            raise ValueError("a Picture takes a path or data, exactly one of them")
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """A video as the frames that a model is shown, in order."""
+
+    frames: tuple[Picture, ...]
+
+
+Part = str | Picture | Video
+"""What prompts are made of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One row of a benchmark, as a query or as a demonstration.
+
+    id: from the data, unique within its split; never a row number.
+    fields: named texts that templates use, such as `question`.
+    pictures: in the order in which `{picture}` places them.
+    answer: what it shows as a demonstration.
+    references: what scores it as a query.
+    choices: the closed set of answers, where there is one.
+    cluster: the unit of clustered errors, usually the picture.
+    groups: labels of sub-scores, such as {"answer_type": "number"}.
+    """
+
+    id: str
+    fields: Mapping[str, str] = _EMPTY
+    pictures: tuple[Picture | Video, ...] = ()
+    answer: str | Picture | None = None
+    references: tuple[str | Picture, ...] = ()
+    choices: tuple[str, ...] = ()
+    cluster: str | None = None
+    groups: Mapping[str, str] = _EMPTY
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One demonstration: what is asked and what is replied. A reply can be a picture."""
+
+    ask: tuple[Part, ...]
+    reply: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """The canonical interleaved prompt; an adapter turns it into what its model wants.
+
+    turns: the demonstrations, farthest first; the last one stands next to the query.
+    lead: plain text between an ask and its reply; separator: between a reply and the next ask.
+    Both matter only to models that read one plain sequence (`flat`); chat models have roles instead.
+    """
+
+    query: tuple[Part, ...]
+    turns: tuple[Turn, ...] = ()
+    system: str | None = None
+    lead: str = " "
+    separator: str = "\n"
+
+    def parts(self) -> Iterator[Part]:
+        """Every text, picture and video in reading order, without lead and separators."""
+        if self.system is not None:
+            yield self.system
+        for turn in self.turns:
+            yield from turn.ask
+            yield from turn.reply
+        yield from self.query
+
+    def pictures(self) -> Iterator[Picture]:
+        """Every picture in reading order; a video gives its frames."""
+        for part in self.parts():
+            if isinstance(part, Picture):
+                yield part
+            elif isinstance(part, Video):
+                yield from part.frames
+
+    def flat(self) -> tuple[Part, ...]:
+        """The prompt as one plain sequence, neighbouring texts joined: what a base model continues."""
+        parts: list[Part] = [self.system] if self.system is not None else []
+        for turn in self.turns:
+            parts += [*turn.ask, self.lead, *turn.reply, self.separator]
+        parts += self.query
+        joined: list[Part] = []
+        for part in parts:
+            if isinstance(part, str) and joined and isinstance(joined[-1], str):
+                joined[-1] += part
+            elif part != "":
+                joined.append(part)
+        return tuple(joined)
+
+
+@dataclass(frozen=True, slots=True)
+class TextOutput:
+    """Free text is wanted. None leaves a choice to the model's own default.
+
+    stop: the text is cut before the first of these strings.
+    """
+
+    max_new_tokens: int = 10
+    min_new_tokens: int = 0
+    beams: int | None = None
+    length_penalty: float | None = None
+    stop: tuple[str, ...] = ()
+    kind: str = field(default="text", init=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceOutput:
+    """The log-likelihood of each choice as the reply is wanted: a sum, or the mean over its tokens."""
+
+    choices: tuple[str, ...]
+    per_token: bool = False
+    kind: str = field(default="choice", init=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PictureOutput:
+    """A picture is wanted. The seed alone decides its noise, whatever the batch.
+
+    width, height: pixels; steps: denoising steps; guidance: classifier-free guidance scale, 1 = none.
+    """
+
+    seed: int = 0
+    width: int | None = None
+    height: int | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    kind: str = field(default="picture", init=False)
+
+
+Output = TextOutput | ChoiceOutput | PictureOutput
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question to a model. key: hex sha256 of prompt, output and the model's identity.
+
+    It is cache key and resume key at once: equal keys have equal answers.
+    """
+
+    key: str
+    prompt: Prompt
+    output: Output
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a model gave: a text, log-probabilities of choices (nats), or a picture; or an error.
+
+    details: small JSON values worth keeping beside the answer, such as token counts.
+    """
+
+    text: str | None = None
+    log_probs: tuple[float, ...] | None = None
+    picture: Picture | None = None
+    error: str | None = None
+    details: Mapping[str, Any] = _EMPTY
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What a scorer made of one response.
+
+    value: on the scorer's own scale; None = unscored, which is counted and never taken as zero.
+    prediction: the answer as it was compared, after clean-up.
+    """
+
+    value: float | None
+    prediction: str | None = None
+    details: Mapping[str, Any] = _EMPTY
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a results table.
+
+    value, stderr: on the metric's scale (percent where it is a rate); None where nothing was scored.
+    n: samples scored, over all trials; unscored: those whose request failed or had nothing to score by.
+    seconds: time spent in the model, added up over every start of the run.
+    """
+
+    task: str
+    model: str
+    shots: str
+    protocol: str
+    split: str
+    metric: str
+    value: float | None
+    stderr: float | None
+    n: int
+    unscored: int
+    seconds: float
+    trials: int = 1
+    complete: bool = True
+    higher_is_better: bool = True
+    group: str | None = None
+    notes: tuple[str, ...] = ()
+    run: str | None = None
