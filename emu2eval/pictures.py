@@ -1,0 +1,175 @@
+"""Pictures: digest, check, open and encode. The only place that decodes what somebody else encoded."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from emu2eval.errors import PictureError
+from emu2eval.types import Picture
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAX_PIXELS = 178_956_970
+"""Refuse larger pictures: twice Pillow's own warning limit, 0.5 GiB once decoded."""
+
+_REMEMBERED = 1 << 17
+_infos: OrderedDict[tuple[str, int, int], PictureInfo] = OrderedDict()
+
+
+@dataclass(frozen=True, slots=True)
+class PictureInfo:
+    """digest: hex sha256 of the encoded bytes; width, height: pixels as stored."""
+
+    digest: str
+    width: int
+    height: int
+    format: str
+
+
+def info(picture: Picture) -> PictureInfo:
+    """Digest and size, after checking that the picture is whole. Remembered per unchanged file.
+
+    Raises PictureError where the file is missing, empty, truncated, too large or not a picture.
+    """
+    if picture.path is None:
+        return _examine(picture.data or b"", "a picture given as bytes")
+    try:
+        stat = picture.path.stat()
+    except OSError as error:
+        raise _unreadable(picture.path, error) from None
+    key = (str(picture.path), stat.st_mtime_ns, stat.st_size)
+    known = _infos.get(key)
+    if known is not None:
+        _infos.move_to_end(key)
+        return known
+    found = _examine(read(picture), str(picture.path))
+    _infos[key] = found
+    if len(_infos) > _REMEMBERED:
+        _infos.popitem(last=False)
+    return found
+
+
+def digest(picture: Picture) -> str:
+    """Hex sha256 of the encoded bytes: the picture's identity in keys, caches and leakage checks."""
+    return info(picture).digest
+
+
+def read(picture: Picture) -> bytes:
+    """The encoded bytes."""
+    if picture.path is None:
+        return picture.data or b""
+    try:
+        return picture.path.read_bytes()
+    except OSError as error:
+        raise _unreadable(picture.path, error) from None
+
+
+def load(picture: Picture) -> Image:
+    """Decoded to RGB, upright (EXIF orientation applied), transparency laid over white."""
+    from PIL import Image, ImageOps
+
+    where = str(picture.path or "a picture given as bytes")
+    info(picture)
+    image = _open(read(picture), where)
+    try:
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise _damaged(where, error) from None
+    if upright.mode == "RGB":
+        return upright
+    if upright.mode.startswith("I;16"):
+        # Pillow's own conversion clips 16-bit greys to white; keep the upper byte instead.
+        upright = upright.point(lambda value: value / 256).convert("L")
+    if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
+        layer = upright.convert("RGBA")
+        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, layer).convert("RGB")
+    return upright.convert("RGB")
+
+
+def from_image(image: Image) -> Picture:
+    """An image in memory as a Picture, encoded as PNG: lossless, the same bytes for the same pixels."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return Picture(data=buffer.getvalue())
+
+
+def _examine(data: bytes, where: str) -> PictureInfo:
+    image = _open(data, where)
+    name = image.format or "?"
+    width, height = image.size
+    try:
+        if name == "PNG":
+            image.verify()  # checksums of every chunk, without decoding
+            whole = data.rstrip(b"\0")[-8:-4] == b"IEND"
+        else:
+            # A complete JPEG ends in its end mark. Anything after it, or another format: decode.
+            whole = name == "JPEG" and data[-2:] == b"\xff\xd9"
+        if not whole:
+            with _open(data, where) as again:
+                again.load()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise _damaged(where, error) from None
+    return PictureInfo(hashlib.sha256(data).hexdigest(), width, height, name)
+
+
+def _open(data: bytes, where: str) -> Image:
+    from PIL import Image, UnidentifiedImageError
+
+    if not data:
+        raise PictureError(
+            "the picture is empty (0 bytes)", where=where, hint="download or copy it again"
+        )
+    try:
+        with warnings.catch_warnings():
+            # Our own limit below replaces Pillow's warning at half of it.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:
+        raise PictureError(
+            f"this is not a picture in a known format (first bytes {data[:8]!r})",
+            where=where,
+            hint="check that the download is the picture and not an error page",
+        ) from None
+    except Image.DecompressionBombError:
+        raise _too_large(where, None) from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise _damaged(where, error) from None
+    if image.size[0] * image.size[1] > MAX_PIXELS:
+        raise _too_large(where, image.size)
+    return image
+
+
+def _too_large(where: str, size: tuple[int, int] | None) -> PictureError:
+    shown = f" ({size[0]} x {size[1]} pixels)" if size else ""
+    return PictureError(
+        f"the picture is larger than {MAX_PIXELS:,} pixels{shown} and is not opened",
+        where=where,
+        hint="store a smaller copy; models resize pictures to far fewer pixels anyway",
+    )
+
+
+def _damaged(where: str, error: Exception) -> PictureError:
+    return PictureError(
+        f"the picture is truncated or damaged ({error})",
+        where=where,
+        hint="download or copy it again",
+    )
+
+
+def _unreadable(path: Path, error: OSError) -> PictureError:
+    if isinstance(error, FileNotFoundError):
+        return PictureError(
+            "the picture does not exist",
+            where=path,
+            hint="check the data root ($EMU2EVAL_DATA) and that the archive was unpacked whole",
+        )
+    return PictureError(f"the picture cannot be read ({error.strerror})", where=path)
