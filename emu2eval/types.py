@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
-
-_EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +49,13 @@ class Sample:
     """
 
     id: str
-    fields: Mapping[str, str] = _EMPTY
+    fields: Mapping[str, str] = field(default_factory=dict)
     pictures: tuple[Picture | Video, ...] = ()
     answer: str | Picture | None = None
     references: tuple[str | Picture, ...] = ()
     choices: tuple[str, ...] = ()
     cluster: str | None = None
-    groups: Mapping[str, str] = _EMPTY
+    groups: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +178,7 @@ class Response:
     log_probs: tuple[float, ...] | None = None
     picture: Picture | None = None
     error: str | None = None
-    details: Mapping[str, Any] = _EMPTY
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +191,7 @@ class Score:
 
     value: float | None
     prediction: str | None = None
-    details: Mapping[str, Any] = _EMPTY
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
