@@ -1,0 +1,77 @@
+"""Where task and model files are found. Imports next to nothing, so that listing them is instant."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from emu2eval.errors import ConfigError, UnknownName
+
+_HERE = Path(__file__).parent
+
+
+def data_root() -> Path:
+    """The folder of benchmark data: $EMU2EVAL_DATA, else ./data."""
+    return Path(os.environ.get("EMU2EVAL_DATA") or "data")
+
+
+def results_root() -> Path:
+    """The folder of runs: $EMU2EVAL_RUNS, else ./results/runs."""
+    return Path(os.environ.get("EMU2EVAL_RUNS") or "results/runs")
+
+
+def shipped(kind: str) -> Path:
+    """The folder of the tasks or models that come with the package; kind: "task" or "model"."""
+    installed = _HERE / f"{kind}s"
+    # In a checkout the folders stand beside the package, where people look for them.
+    return installed if installed.is_dir() else _HERE.parent / f"{kind}s"
+
+
+def names(kind: str) -> dict[str, Path]:
+    """Every shipped task or model by name, with its file; a folder may hold its own `model.yaml`."""
+    folder = shipped(kind)
+    found = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    for path in sorted(folder.glob(f"*/{kind}.yaml")):
+        found[path.parent.name] = path
+    return dict(sorted(found.items()))
+
+
+def find_file(kind: str, name: str) -> Path:
+    """The YAML file of a shipped name, of a path to a file, or of a folder that holds one.
+
+    Raises UnknownName with the nearest names, or ConfigError where a path is not there.
+    """
+    looks_like_path = name.endswith((".yaml", ".yml")) or "/" in name or os.sep in name
+    if not looks_like_path:
+        known = names(kind)
+        if name in known:
+            return known[name]
+        raise UnknownName(
+            kind,
+            name,
+            known,
+            hint=f"emu2eval ls {kind}s lists them; your own {kind} goes by the path of its .yaml file",
+        )
+    path = Path(name)
+    if path.is_dir():
+        path = path / f"{kind}.yaml"
+    if not path.is_file():
+        raise ConfigError(
+            f"there is no {kind} file here",
+            where=path,
+            hint=f"give the path of a .yaml file, or a name from: emu2eval ls {kind}s",
+        )
+    return path
+
+
+def titles(kind: str) -> Iterator[tuple[str, str]]:
+    """(name, title) of what is shipped, read without a YAML parser for speed."""
+    for name, path in names(kind).items():
+        title = ""
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                if line.startswith("title:"):
+                    title = line.removeprefix("title:").strip().strip("\"'")
+                    break
+        yield name, title

@@ -1,0 +1,278 @@
+"""YAML -> TaskSpec and ModelSpec: validated, with unknown keys refused and suggestions made."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from emu2eval.catalog import data_root, find_file
+from emu2eval.errors import ConfigError, UnknownName
+from emu2eval.types import ChoiceOutput, Output, PictureOutput, TextOutput
+from emu2eval.yamlfile import Document, read_yaml, validate
+
+
+class Spec(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Download(Spec):
+    """What a user fetches by hand, told when it is missing."""
+
+    what: str
+    size: str
+    source: str
+    into: str
+    splits: tuple[str, ...] = ()
+    note: str | None = None
+
+
+class DataSpec(Spec):
+    """Where samples come from.
+
+    reader: a built-in one, an entry point or `module:attr`; options: what it takes, for all splits;
+    splits: its options for each. root: absent = the data root ($EMU2EVAL_DATA), else a folder
+    relative to this YAML file.
+    """
+
+    reader: str
+    root: str | None = None
+    options: dict[str, Any] = {}
+    splits: dict[str, dict[str, Any]]
+    downloads: tuple[Download, ...] = ()
+
+
+class DemonstrationSpec(Spec):
+    """split: where demonstrations are drawn from; pool: only that many of it, drawn by the seed."""
+
+    split: str | None = None
+    chooser: str = "random"
+    options: dict[str, Any] = {}
+    pool: int | None = Field(default=None, ge=1)
+
+
+class OutputSpec(Spec):
+    kind: Literal["text", "choice", "picture"] = "text"
+    max_new_tokens: int = Field(default=10, ge=1)
+    min_new_tokens: int = Field(default=0, ge=0)
+    beams: int | None = Field(default=None, ge=1)
+    length_penalty: float | None = None
+    stop: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    per_token: bool = False
+    seed: int = 0
+    width: int | None = None
+    height: int | None = None
+    steps: int | None = None
+    guidance: float | None = None
+
+    def build(self, choices: Sequence[str]) -> Output:
+        """The request's output; `choices` are the sample's own, used where the task names none."""
+        if self.kind == "text":
+            return TextOutput(
+                self.max_new_tokens, self.min_new_tokens, self.beams, self.length_penalty, self.stop
+            )
+        if self.kind == "choice":
+            return ChoiceOutput(self.choices or tuple(choices), self.per_token)
+        return PictureOutput(self.seed, self.width, self.height, self.steps, self.guidance)
+
+
+class ScoreSpec(Spec):
+    """scorer: a built-in one, an entry point or `module:attr`; clean: steps made on the text first."""
+
+    scorer: str
+    options: dict[str, Any] = {}
+    clean: tuple[str, ...] = ()
+
+
+class TemplateSpec(Spec):
+    """What is asked and how. {picture} places the next picture, {name} a field of the sample."""
+
+    ask: str
+    reply: str = "{answer}"
+    system: str | None = None
+    lead: str = " "
+    separator: str = "\n"
+
+
+class ZeroShotSpec(Spec):
+    """What a protocol asks differently when there is no demonstration."""
+
+    ask: str | None = None
+    system: str | None = None
+
+
+class ProtocolSpec(TemplateSpec):
+    """A named way of asking. It may override the task's demonstrations, output and score, key by key.
+
+    text_only: how many demonstrations without their pictures the setting 0* shows (Flamingo: two).
+    """
+
+    about: str = ""
+    zero_shot: ZeroShotSpec = ZeroShotSpec()
+    text_only: int = Field(default=2, ge=1)
+    demonstrations: dict[str, Any] = {}
+    output: dict[str, Any] = {}
+    score: dict[str, Any] = {}
+
+
+class TaskSpec(Spec):
+    name: str
+    version: int = 1
+    title: str
+    about: str = ""
+    source: str = ""
+    licence: str = ""
+    data: DataSpec
+    split: str
+    demonstrations: DemonstrationSpec = DemonstrationSpec()
+    output: OutputSpec = OutputSpec()
+    score: ScoreSpec
+    protocol: str
+    protocols: dict[str, ProtocolSpec]
+
+
+class ModelSpec(Spec):
+    name: str
+    title: str = ""
+    about: str = ""
+    source: str = ""
+    licence: str = ""
+    adapter: str
+    settings: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task resolved for one protocol: its spec with the overrides merged in, and where its data is."""
+
+    spec: TaskSpec
+    protocol_name: str
+    split: str
+    root: Path
+    document: Document
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def protocol(self) -> ProtocolSpec:
+        return self.spec.protocols[self.protocol_name]
+
+    def asked(self) -> dict[str, Any]:
+        """What decides the questions: everything but titles and scoring. Part of a run's identity."""
+        spec = self.spec.model_dump(mode="json")
+        return {
+            "task": spec["name"],
+            "version": spec["version"],
+            "split": self.split,
+            "protocol": self.protocol_name,
+            "template": {
+                key: spec["protocols"][self.protocol_name][key]
+                for key in ("ask", "reply", "system", "lead", "separator", "zero_shot", "text_only")
+            },
+            "demonstrations": spec["demonstrations"],
+            "output": spec["output"],
+        }
+
+
+def load_task(
+    name: str,
+    *,
+    protocol: str | None = None,
+    split: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Task:
+    """A task by name or by the path of its YAML file.
+
+    overrides: dotted keys below the task, such as {"output.max_new_tokens": 20}.
+    Raises UnknownName or ConfigError.
+    """
+    document = read_yaml(find_file("task", name))
+    data = _override(document.data, overrides or {}, "task")
+    spec = validate(TaskSpec, data, document)
+    chosen = protocol or spec.protocol
+    if chosen not in spec.protocols:
+        raise UnknownName(f"protocol of {spec.name}", chosen, spec.protocols, where=document.path)
+    own = spec.protocols[chosen]
+    merged = deepcopy(data)
+    for part in ("demonstrations", "output", "score"):
+        changes = getattr(own, part)
+        if changes:
+            merged[part] = {**merged.get(part, {}), **changes}
+    # What the command line sets wins over what the protocol sets.
+    merged = _override(merged, overrides or {}, "task")
+    spec = validate(TaskSpec, merged, document)
+    where_split = split or spec.split
+    for known in (where_split, spec.demonstrations.split or where_split):
+        if known not in spec.data.splits:
+            raise UnknownName(
+                f"split of {spec.name}", known, spec.data.splits, where=document.where(("data",))
+            )
+    root = document.path.parent / spec.data.root if spec.data.root is not None else data_root()
+    return Task(spec, chosen, where_split, root, document)
+
+
+def load_model(name: str, *, overrides: Mapping[str, Any] | None = None) -> ModelSpec:
+    """A model by name, by the path of its YAML file, or by the path of a folder that holds one.
+
+    A relative `settings.checkpoint` that exists beside the YAML file is taken from there.
+    """
+    document = read_yaml(find_file("model", name))
+    data = _override(document.data, overrides or {}, "model")
+    spec = validate(ModelSpec, data, document)
+    checkpoint = spec.settings.get("checkpoint")
+    beside = document.path.parent / checkpoint if isinstance(checkpoint, str) else None
+    if beside is not None and beside.exists():
+        settings = {**spec.settings, "checkpoint": os.fspath(beside)}
+        spec = spec.model_copy(update={"settings": settings})
+    return spec
+
+
+def with_split(task: Task, split: str) -> Task:
+    """The same task over another split."""
+    return replace(task, split=split)
+
+
+def parse_settings(assignments: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """`--set task.a.b=c` and `--set model.a=c` -> {"task": {"a.b": c}, "model": {"a": c}}.
+
+    Values are YAML: numbers, true/false, null, [lists] and texts.
+    """
+    parsed: dict[str, dict[str, Any]] = {"task": {}, "model": {}}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        part, _, rest = key.strip().partition(".")
+        if not equals or part not in parsed or not rest:
+            raise ConfigError(
+                f"--set takes task.KEY=VALUE or model.KEY=VALUE, not {assignment!r}",
+                hint="for example: --set task.output.max_new_tokens=20 --set model.settings.batch=4",
+            )
+        try:
+            parsed[part][rest] = yaml.safe_load(text) if text.strip() else text
+        except yaml.YAMLError:
+            raise ConfigError(f"the value of --set {assignment!r} is not YAML") from None
+    return parsed
+
+
+def _override(data: dict[str, Any], changes: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    merged = deepcopy(data)
+    for dotted, value in changes.items():
+        *path, last = dotted.split(".")
+        inner = merged
+        for step in path:
+            inner = inner.setdefault(step, {})
+            if not isinstance(inner, dict):
+                raise ConfigError(
+                    f"--set {kind}.{dotted}: {step!r} holds a value, not more keys",
+                    hint=f"look at the file's keys: emu2eval ls {kind}s",
+                )
+        inner[last] = value
+    return merged

@@ -1,0 +1,1 @@
+"""Readers: files of a benchmark -> Samples."""

@@ -1,0 +1,22 @@
+"""Paths that stand in data files: always below the data's own folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from emu2eval.errors import DataError
+
+
+def inside(root: Path, relative: str, *, where: str) -> Path:
+    """`root / relative`; raises DataError where it would leave the root.
+
+    Links that the user put into the root are followed: large data often lives elsewhere.
+    """
+    parts = relative.replace("\\", "/").split("/")
+    if not relative or relative[0] in "/\\~" or ".." in parts or ":" in parts[0] or "\0" in relative:
+        raise DataError(
+            f"the path {relative!r} leaves the data folder {root}",
+            where=where,
+            hint="paths in data files are relative to the data folder and stay below it",
+        )
+    return root / relative

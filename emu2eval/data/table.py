@@ -1,0 +1,128 @@
+"""A user's own data: a JSONL or CSV file and a folder of pictures."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from emu2eval.data.paths import inside
+from emu2eval.errors import DataError, UnknownName
+from emu2eval.types import Picture, Sample
+
+_decode = msgspec.json.Decoder().decode
+
+
+def read(
+    root: Path,
+    file: str,
+    *,
+    id: str = "id",
+    pictures: list[str] | str = "picture",
+    picture_folder: str = "",
+    fields: list[str] | None = None,
+    answer: str | None = "answer",
+    answer_is_picture: bool = False,
+    references: str | None = None,
+    choices: str | None = None,
+    cluster: str | None = None,
+    groups: list[str] | None = None,
+) -> Iterator[Sample]:
+    """Rows of `file` (.jsonl, .csv or .tsv) as samples; every option names a column.
+
+    pictures: columns holding paths below `picture_folder` (a JSONL cell may hold a list of paths).
+    fields: columns that templates may use; absent = every text or number column.
+    references, choices: in JSONL a list, in CSV texts separated by `|`; references default to the
+    answer. cluster defaults to the first picture.
+    """
+    path = inside(root, file, where="data.splits")
+    picture_columns = [pictures] if isinstance(pictures, str) else list(pictures)
+    folder = inside(root, picture_folder, where="picture_folder") if picture_folder else root
+    for where, row in _rows(path):
+        for column in [id, *picture_columns, *filter(None, (references, choices, cluster))]:
+            if column not in row:
+                raise UnknownName("column", column, row, where=where)
+        sample_id = row[id]
+        if sample_id is None or sample_id == "":
+            raise DataError(f"the row has no id in its column {id!r}", where=where)
+        shown = _pictures(row, picture_columns, folder, where)
+        reply = row.get(answer) if answer else None
+        listed = _list(row[references]) if references else ([str(reply)] if reply is not None else [])
+        names = fields if fields is not None else [k for k, v in row.items() if _plain(v)]
+        yield Sample(
+            id=str(sample_id),
+            fields={name: _text(row, name, where) for name in names},
+            pictures=tuple(shown),
+            answer=_reply(reply, answer_is_picture, folder, where),
+            references=tuple(listed),
+            choices=tuple(_list(row[choices])) if choices else (),
+            cluster=_cluster(row, cluster or picture_columns[0]) if shown or cluster else None,
+            groups={name: _text(row, name, where) for name in groups or ()},
+        )
+
+
+def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if path.suffix in (".csv", ".tsv"):
+        with path.open(newline="", encoding="utf-8-sig") as lines:
+            reader = csv.DictReader(lines, delimiter="\t" if path.suffix == ".tsv" else ",")
+            for row in reader:
+                where = f"{path}:{reader.line_num}"
+                if None in row or None in row.values():
+                    raise DataError("the row has more or fewer cells than the header", where=where)
+                yield where, row
+        return
+    if path.suffix != ".jsonl":
+        raise DataError(
+            "a table is a .jsonl, .csv or .tsv file", where=path, hint="rename or convert it"
+        )
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            where = f"{path}:{number}"
+            try:
+                row = _decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise DataError(f"the line is not JSON: {error}", where=where) from None
+            if not isinstance(row, dict):
+                raise DataError("the line is not a JSON object", where=where)
+            yield where, row
+
+
+def _pictures(
+    row: Mapping[str, Any], columns: list[str], folder: Path, where: str
+) -> list[Picture]:
+    paths = [path for column in columns for path in _list(row[column], separator=None)]
+    return [Picture(path=inside(folder, path, where=where)) for path in paths if path]
+
+
+def _reply(reply: Any, is_picture: bool, folder: Path, where: str) -> str | Picture | None:
+    if reply is None:
+        return None
+    return Picture(path=inside(folder, str(reply), where=where)) if is_picture else str(reply)
+
+
+def _list(value: Any, separator: str | None = "|") -> list[str]:
+    if isinstance(value, list):
+        return [str(item) for item in value]
+    if value is None or value == "":
+        return []
+    return str(value).split(separator) if separator else [str(value)]
+
+
+def _plain(value: Any) -> bool:
+    return isinstance(value, (str, int, float)) and not isinstance(value, bool)
+
+
+def _text(row: Mapping[str, Any], name: str, where: str) -> str:
+    if name not in row:
+        raise UnknownName("column", name, row, where=where)
+    return str(row[name])
+
+
+def _cluster(row: Mapping[str, Any], column: str) -> str:
+    cell = row[column]
+    return str(cell[0] if isinstance(cell, list) and cell else cell)

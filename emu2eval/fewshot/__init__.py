@@ -1,0 +1,1 @@
+"""Which demonstrations a query is shown, and why."""

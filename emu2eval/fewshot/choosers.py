@@ -1,0 +1,125 @@
+"""Choosers of demonstrations: random, fixed and balanced. A plug-in is a class with `choose`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from emu2eval.data.samples import Samples
+from emu2eval.errors import ConfigError, PlanError
+from emu2eval.fewshot.draw import Exclusion, permutation
+from emu2eval.types import Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """A chosen sample and, in words, why."""
+
+    sample: Sample
+    why: str
+
+
+class Chooser(ABC):
+    """Built once a run from (pool, seed, **options of the task's YAML)."""
+
+    def __init__(self, pool: Samples, seed: int):
+        self.pool = pool
+        self.seed = seed
+
+    @abstractmethod
+    def ranked(self, query: Sample, trial: int) -> Iterator[Demonstration]:
+        """Demonstrations for the query, best first, until the pool is used up.
+
+        The query's own id and pictures are left to `choose`. Must depend on nothing but the pool, the
+        seed, the query and the trial.
+        """
+
+    def choose(self, query: Sample, shots: int, trial: int) -> list[Demonstration]:
+        """The first `shots` allowed ones, farthest from the query first.
+
+        Those of fewer shots are a subset of those of more; what is added stands farther away.
+        Raises PlanError where the pool has too few.
+        """
+        exclusion = Exclusion(query)
+        chosen: list[Demonstration] = []
+        if shots == 0:
+            return chosen
+        for demonstration in self.ranked(query, trial):
+            if exclusion.refuses(demonstration.sample):
+                continue
+            chosen.append(demonstration)
+            if len(chosen) == shots:
+                return chosen[::-1]
+        raise PlanError(
+            f"{shots} demonstrations are asked for, but the pool has only {len(chosen)} that the "
+            f"query {query.id!r} may be shown (its own id and picture are never in its pool)",
+            where=self.pool.where,
+            hint="ask for fewer shots, or name a larger split for demonstrations",
+        )
+
+
+class Random(Chooser):
+    """Every sample of the pool is equally likely, drawn anew for each query."""
+
+    def ranked(self, query: Sample, trial: int) -> Iterator[Demonstration]:
+        return self._draw(trial, query.id)
+
+    def _draw(self, trial: int, label: str) -> Iterator[Demonstration]:
+        name = type(self).__name__.lower()
+        for number, index in enumerate(permutation(len(self.pool), self.seed, trial, label)):
+            why = f"{name}: draw {number}, seed {self.seed}, trial {trial}"
+            yield Demonstration(self.pool[index], why)
+
+
+class Fixed(Random):
+    """The same demonstrations for every query of a trial; one that may not be shown is replaced.
+
+    Models with a key/value cache compute such a prefix once for the whole run.
+    """
+
+    def ranked(self, query: Sample, trial: int) -> Iterator[Demonstration]:
+        # No query has an empty id, so this draw belongs to no query.
+        return self._draw(trial, "")
+
+
+class Balanced(Chooser):
+    """Answers in turn, so that each of n answers is shown k/n times; within an answer, random.
+
+    The order of the answers is drawn anew for each query and each round through them.
+    """
+
+    def __init__(self, pool: Samples, seed: int):
+        super().__init__(pool, seed)
+        by_answer: dict[str, list[int]] = {}
+        for index, sample in enumerate(pool):
+            if not isinstance(sample.answer, str):
+                raise ConfigError(
+                    f"the chooser 'balanced' needs answers in text; {sample.id!r} has none",
+                    where=pool.where,
+                    hint="choose 'random' or 'fixed'",
+                )
+            by_answer.setdefault(sample.answer, []).append(index)
+        self.by_answer = sorted(by_answer.items())
+
+    def ranked(self, query: Sample, trial: int) -> Iterator[Demonstration]:
+        label = (self.seed, trial, query.id)
+        exclusion = Exclusion(query)
+        members: dict[str, Iterator[int]] = {}
+        round_number, given = 0, -1
+        while given:
+            given = 0
+            for place in permutation(len(self.by_answer), *label, "round", round_number):
+                answer, indices = self.by_answer[place]
+                if answer not in members:
+                    members[answer] = (
+                        indices[i] for i in permutation(len(indices), *label, "answer", answer)
+                    )
+                # A refused sample must not cost its answer the turn.
+                allowed = (self.pool[i] for i in members[answer])
+                sample = next((s for s in allowed if not exclusion.refuses(s)), None)
+                if sample is not None:
+                    given += 1
+                    why = f"balanced: answer {answer!r}, round {round_number}, seed {self.seed}"
+                    yield Demonstration(sample, f"{why}, trial {trial}")
+            round_number += 1

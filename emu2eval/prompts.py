@@ -1,0 +1,150 @@
+"""Template + demonstrations + query -> Prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from string import Formatter
+
+from emu2eval.config import ProtocolSpec
+from emu2eval.errors import ConfigError, UnknownName
+from emu2eval.types import Part, Picture, Prompt, Sample, Turn, Video
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    name: str
+
+
+_Piece = str | _Field
+
+
+@dataclass(frozen=True)
+class Template:
+    """A compiled text with {fields}. {picture} gives a sample's pictures one after the other,
+    {pictures} all that are left, {answer} the answer (a text or a picture)."""
+
+    pieces: tuple[_Piece, ...]
+    where: str
+
+    @classmethod
+    def compile(cls, text: str, where: str) -> Template:
+        """Raises ConfigError for anything but plain {name}: no attributes, indices or formats."""
+        pieces: list[_Piece] = []
+        try:
+            parsed = list(Formatter().parse(text))
+        except ValueError as error:
+            hint = "write {{ and }} for literal braces"
+            raise ConfigError(f"the template {text!r}: {error}", where=where, hint=hint) from None
+        for literal, name, form, conversion in parsed:
+            if literal:
+                pieces.append(literal)
+            if name is None:
+                continue
+            if not name.isidentifier() or form or conversion:
+                raise ConfigError(
+                    f"the template {text!r} holds {{{name}}}; only plain field names can stand in "
+                    "braces",
+                    where=where,
+                    hint="write {{ and }} for literal braces",
+                )
+            pieces.append(_Field(name))
+        return cls(tuple(pieces), where)
+
+    def fill(self, sample: Sample, *, with_pictures: bool = True) -> tuple[Part, ...]:
+        """The parts for a sample, neighbouring texts joined.
+
+        Raises UnknownName for a field that the sample lacks, ConfigError where the template leaves
+        out pictures of the sample: a picture is never dropped in silence.
+        """
+        parts: list[Part] = []
+        left = list(sample.pictures)
+        for piece in self.pieces:
+            if isinstance(piece, str):
+                _add(parts, piece)
+            elif piece.name == "picture":
+                if not left:
+                    raise ConfigError(
+                        f"the template places more pictures than sample {sample.id!r} has "
+                        f"({len(sample.pictures)})",
+                        where=self.where,
+                    )
+                picture = left.pop(0)
+                if with_pictures:
+                    parts.append(picture)
+            elif piece.name == "pictures":
+                if with_pictures:
+                    parts.extend(left)
+                left = []
+            elif piece.name == "answer":
+                if sample.answer is None:
+                    raise ConfigError(
+                        f"sample {sample.id!r} has no answer to show", where=self.where
+                    )
+                _add(parts, sample.answer)
+            elif piece.name in sample.fields:
+                _add(parts, sample.fields[piece.name])
+            else:
+                known = [*sample.fields, "picture", "pictures", "answer"]
+                raise UnknownName("template field", piece.name, known, where=self.where)
+        if left:
+            raise ConfigError(
+                f"the template places {len(sample.pictures) - len(left)} of the "
+                f"{len(sample.pictures)} pictures of sample {sample.id!r}",
+                where=self.where,
+                hint="add {picture} for each, or {pictures} for all",
+            )
+        return tuple(parts)
+
+
+def _add(parts: list[Part], value: str | Picture | Video) -> None:
+    if isinstance(value, str) and parts and isinstance(parts[-1], str):
+        parts[-1] += value
+    elif value != "":
+        parts.append(value)
+
+
+class PromptBuilder:
+    """Prompts of one protocol. where: the YAML place that errors point at."""
+
+    def __init__(self, protocol: ProtocolSpec, where: str):
+        self.protocol = protocol
+        self.ask = Template.compile(protocol.ask, where)
+        self.reply = Template.compile(protocol.reply, where)
+        for piece in self.reply.pieces:
+            if isinstance(piece, _Field) and piece.name in ("picture", "pictures"):
+                raise ConfigError("a reply shows {answer}, not {picture}", where=where)
+        zero = protocol.zero_shot
+        self.zero_ask = Template.compile(zero.ask, where) if zero.ask is not None else self.ask
+        self.zero_system = zero.system if zero.system is not None else protocol.system
+
+    def build(
+        self, query: Sample, demonstrations: Sequence[Sample], *, text_only: bool = False
+    ) -> Prompt:
+        """Demonstrations in the order given (farthest first), then the query.
+
+        text_only: their pictures are left out, as Flamingo's 0* does; the query keeps its own.
+        """
+        if not demonstrations:
+            return Prompt(
+                query=self.zero_ask.fill(query),
+                system=self.zero_system,
+                lead=self.protocol.lead,
+                separator=self.protocol.separator,
+            )
+        turns = tuple(
+            Turn(self.ask.fill(d, with_pictures=not text_only), self._reply(d))
+            for d in demonstrations
+        )
+        return Prompt(
+            query=self.ask.fill(query),
+            turns=turns,
+            system=self.protocol.system,
+            lead=self.protocol.lead,
+            separator=self.protocol.separator,
+        )
+
+    def _reply(self, demonstration: Sample) -> tuple[Part, ...]:
+        # The reply is a text of its own: pictures of the sample belong to the ask.
+        bare = Sample(demonstration.id, demonstration.fields, answer=demonstration.answer)
+        return self.reply.fill(bare)

@@ -1,0 +1,150 @@
+"""find(kind, name): built in, from an entry point, or `module:attr`; imported on first use.
+
+Built-ins take the same path as plug-ins: a name for a `module:attr`. A package adds its own under the
+entry-point groups `emu2eval.adapters`, `.scorers`, `.readers`, `.choosers` and `.cleaners`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from emu2eval.errors import ConfigError, MissingExtra, UnknownName
+
+BUILT_IN: Mapping[str, Mapping[str, str]] = {
+    "adapter": {
+        "emu2": "emu2eval.adapters.emu2.adapter:Emu2Adapter",
+        "most-common": "emu2eval.adapters.baselines:MostCommon",
+        "nearest": "emu2eval.adapters.baselines:Nearest",
+        "scripted": "emu2eval.adapters.scripted:Scripted",
+    },
+    "chooser": {
+        "balanced": "emu2eval.fewshot.choosers:Balanced",
+        "fixed": "emu2eval.fewshot.choosers:Fixed",
+        "random": "emu2eval.fewshot.choosers:Random",
+    },
+    "cleaner": {
+        "first_line": "emu2eval.scorers.clean:first_line",
+        "lower": "emu2eval.scorers.clean:lower",
+        "no_final_period": "emu2eval.scorers.clean:no_final_period",
+        "short_answer": "emu2eval.scorers.clean:short_answer",
+        "strip": "emu2eval.scorers.clean:strip",
+    },
+    "reader": {
+        "easy-vqa": "emu2eval.data.easy_vqa:read",
+        "table": "emu2eval.data.table:read",
+        "vqa": "emu2eval.data.vqa:read",
+    },
+    "scorer": {
+        "choice": "emu2eval.scorers.choice:ChoiceAccuracy",
+        "exact_match": "emu2eval.scorers.exact:ExactMatch",
+        "vqa_accuracy": "emu2eval.scorers.vqa:VQAAccuracy",
+    },
+}
+
+_EXTRAS = {
+    "torch": "hf",
+    "transformers": "hf",
+    "accelerate": "hf",
+    "safetensors": "hf",
+    "sentencepiece": "emu2",
+    "diffusers": "emu2",
+    "torchmetrics": "pictures",
+    "pycocoevalcap": "captions",
+    "httpx": "api",
+    "ray": "ray",
+    "datasets": "data",
+    "pandas": "data",
+}
+
+
+def known(kind: str) -> dict[str, str]:
+    """Every name of a kind with its `module:attr`: the built-ins, then the entry points."""
+    from importlib.metadata import entry_points
+
+    found = dict(BUILT_IN[kind])
+    for point in entry_points(group=f"emu2eval.{kind}s"):
+        found.setdefault(point.name, point.value)
+    return dict(sorted(found.items()))
+
+
+def find(kind: str, name: str, *, where: str | None = None) -> Any:
+    """The object behind a name.
+
+    Raises UnknownName with the nearest names, MissingExtra for a dependency that is not installed,
+    ConfigError where `module:attr` cannot be imported.
+    """
+    target = BUILT_IN[kind].get(name)
+    if target is None and ":" in name:
+        target = name
+    if target is None:
+        target = known(kind).get(name)
+    if target is None:
+        hint = f"your own {kind} goes by module:attr, such as my_module:MyClass"
+        raise UnknownName(kind, name, known(kind), where=where, hint=hint)
+    return _import(kind, name, target, where)
+
+
+def _import(kind: str, name: str, target: str, where: str | None) -> Any:
+    module_name, _, attribute = target.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        # A user's own module beside their task file is found like `python -m` would find it.
+        sys.path.append(here)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in _EXTRAS:
+            raise MissingExtra(missing, _EXTRAS[missing], why=f"the {kind} {name!r}") from None
+        raise ConfigError(
+            f"the {kind} {name!r} cannot be imported: {error}",
+            where=where,
+            hint="run from the folder that holds the module, or install its package",
+        ) from None
+    except (ImportError, SyntaxError) as error:
+        raise ConfigError(
+            f"the {kind} {name!r} cannot be imported: {error}", where=where
+        ) from error
+    found = module
+    for step in attribute.split("."):
+        if not hasattr(found, step):
+            public = [n for n in vars(module) if not n.startswith("_")]
+            raise UnknownName(f"attribute of {module_name}", attribute, public, where=where)
+        found = getattr(found, step)
+    return found
+
+
+def build(kind: str, name: str, options: Mapping[str, Any], *, where: str | None = None) -> Any:
+    """`find` and call it with the options of a YAML file.
+
+    Raises UnknownName for an option that it does not take, ConfigError for one that it lacks.
+    """
+    factory = find(kind, name, where=where)
+    if not callable(factory):
+        raise ConfigError(f"the {kind} {name!r} is not a class or a function", where=where)
+    check_options(f"{kind} {name}", factory, options, where=where)
+    return factory(**options)
+
+
+def check_options(
+    what: str, factory: Any, options: Mapping[str, Any], *, where: str | None = None, given: int = 0
+) -> None:
+    """Raises UnknownName or ConfigError where `options` do not fit the factory's parameters.
+
+    given: how many leading parameters the harness fills in itself.
+    """
+    parameters = list(inspect.signature(factory).parameters.values())[given:]
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        names = [p.name for p in parameters]
+        for option in options:
+            if option not in names:
+                raise UnknownName(f"option of {what}", option, names, where=where)
+    for p in parameters:
+        named = p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+        if named and p.default is p.empty and p.name not in options:
+            raise ConfigError(f"{what} needs the option {p.name!r}", where=where)

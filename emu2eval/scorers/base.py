@@ -1,0 +1,64 @@
+"""What a scorer is: one response -> one Score; many scores -> one number with its standard error."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from emu2eval.errors import UserError
+from emu2eval.stats import Accumulator, ClusteredMean
+from emu2eval.types import Response, Sample, Score
+
+
+class ScoringError(UserError):
+    """The data does not hold what the scorer scores by."""
+
+
+class Scorer(ABC):
+    """Subclass and write `score`; the average over samples is the default summary.
+
+    metric: its name in tables; scale: what a value of 1 is shown as (100 = percent).
+    outputs: the kinds of output that it can score.
+    """
+
+    metric: ClassVar[str]
+    scale: ClassVar[float] = 100.0
+    higher_is_better: ClassVar[bool] = True
+    outputs: ClassVar[frozenset[str]] = frozenset({"text"})
+
+    @property
+    def label(self) -> str:
+        """The metric with the variant that was used; stored with every score."""
+        return self.metric
+
+    @abstractmethod
+    def score(self, sample: Sample, response: Response) -> Score:
+        """The score of a response that is no error. Score(None) where it cannot be scored."""
+
+    def accumulator(self) -> Accumulator:
+        """What adds scores up to the number of the table; a mean clustered by picture."""
+        return ClusteredMean(self.scale)
+
+
+def text_of(response: Response) -> str:
+    """The response's text; raises ScoringError where it is of another kind."""
+    if response.text is None:
+        raise ScoringError(
+            "the scorer reads text, but the responses hold none",
+            hint="give the task `output: {kind: text}`, or a scorer for its kind of output",
+        )
+    return response.text
+
+
+def texts(references: tuple[Any, ...], sample_id: str) -> tuple[str, ...]:
+    """References that are all texts; raises ScoringError otherwise."""
+    for reference in references:
+        if not isinstance(reference, str):
+            raise ScoringError(f"the references of sample {sample_id!r} are not texts")
+    return references
+
+
+def unreferenced(details: Mapping[str, Any] | None = None) -> Score:
+    """The score of a sample without references, such as one of a hidden test split: unscored."""
+    return Score(None, details={"why": "no references", **(details or {})})

@@ -1,0 +1,40 @@
+"""Choice accuracy: the choice with the highest log-likelihood is the answer."""
+
+from __future__ import annotations
+
+from emu2eval.scorers.base import Scorer, ScoringError, texts, unreferenced
+from emu2eval.types import Response, Sample, Score
+
+
+class ChoiceAccuracy(Scorer):
+    """1 where the best choice is a reference. Choices that tie for the best share the credit.
+
+    choices: the task's fixed ones; absent = the sample's own, as in the request.
+    """
+
+    metric = "accuracy"
+    outputs = frozenset({"choice"})
+
+    def __init__(self, choices: list[str] | None = None):
+        self.choices = tuple(choices or ())
+
+    def score(self, sample: Sample, response: Response) -> Score:
+        references = texts(sample.references, sample.id)
+        choices = self.choices or sample.choices
+        if response.log_probs is None or len(response.log_probs) != len(choices):
+            raise ScoringError(
+                f"sample {sample.id!r} has {len(choices)} choices, its response "
+                f"{len(response.log_probs or ())} log-probabilities"
+            )
+        if not references:
+            return unreferenced()
+        best = max(response.log_probs)
+        winners = [c for c, p in zip(choices, response.log_probs, strict=True) if p == best]
+        right = sum(winner in references for winner in winners)
+        # Taking the first of a tie would reward the order in which choices are listed.
+        return Score(right / len(winners), "|".join(winners), {"margin": _margin(response.log_probs)})
+
+
+def _margin(log_probs: tuple[float, ...]) -> float | None:
+    ranked = sorted(log_probs, reverse=True)
+    return ranked[0] - ranked[1] if len(ranked) > 1 else None

@@ -1,0 +1,48 @@
+"""Clean-up of a generated text before it is scored. A task names the steps it wants, in order."""
+
+from __future__ import annotations
+
+
+def first_line(text: str) -> str:
+    """What stands before the first newline, leading blank lines aside.
+
+    >>> first_line("\\n red\\nQuestion: what")
+    ' red'
+    """
+    return text.lstrip("\r\n").partition("\n")[0]
+
+
+def strip(text: str) -> str:
+    """Without white space at both ends."""
+    return text.strip()
+
+
+def lower(text: str) -> str:
+    """In lower case."""
+    return text.lower()
+
+
+def no_final_period(text: str) -> str:
+    """Without one period at the end.
+
+    >>> no_final_period("yes."), no_final_period("3.5")
+    ('yes', '3.5')
+    """
+    return text[:-1] if text.endswith(".") else text
+
+
+def short_answer(text: str) -> str:
+    """Emu1's clean-up of VQA answers (github.com/baaivision/Emu, Emu1/mm_eval).
+
+    Cuts at the first newline, ". ", double quote and ", "; strips, lowers, drops one final period and
+    then each of five leading words once, in this order.
+
+    >>> short_answer("It is a Dog. It barks"), short_answer("the red, white")
+    ('dog', 'red')
+    """
+    for mark in ("\n", ". ", '"', ", "):
+        text = text.partition(mark)[0]
+    text = no_final_period(text.strip().lower())
+    for lead in ("it is ", "it's ", "a ", "an ", "the "):
+        text = text.removeprefix(lead)
+    return text

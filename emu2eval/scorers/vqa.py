@@ -1,0 +1,242 @@
+"""VQA accuracy: the official scorer (Antol et al., 2015; github.com/GT-Vision-Lab/VQA) and its variants.
+
+The variants in circulation give different numbers on the same answers, so each has a name, and the
+name is stored with every score.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Literal
+
+from emu2eval.errors import MissingExtra, UnknownName
+from emu2eval.scorers.base import Scorer, text_of, texts, unreferenced
+from emu2eval.types import Response, Sample, Score
+
+# In the official order; apostrophe, colon, % $ # & * and others are not in it and stay.
+_PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
+_DIGIT_COMMA_DIGIT = re.compile(r"\d,\d")
+# The official look-behind is misspelt as a look-ahead, `(?!<=\d)`, which never fails before a period.
+# What is left of it: a period goes unless a digit follows.
+_PERIOD = re.compile(r"\.(?!\d)")
+# The official code passes the flag re.UNICODE (= 32) in the place of `count`.
+_MOST_PERIODS = 32
+_NUMBERS = {
+    word: str(number)
+    for number, word in enumerate(
+        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+    )
+} | {"none": "0"}
+_ARTICLES = frozenset({"a", "an", "the"})
+
+# What the official table maps to. Its keys are these words with one apostrophe left out, for each of
+# their apostrophes ("couldnt've" and "couldn'tve", but not "couldntve").
+_CONTRACTED = """
+ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't
+he'd he'd've he's how'd how'll how's I'd've I'm I've isn't it'd it'd've it'll ma'am mightn't
+mightn't've might've mustn't must've needn't not've o'clock oughtn't 'ow's'at shan't she'd've
+should've shouldn't shouldn't've somebody'd've somebody'll somebody's someone'd someone'd've
+someone'll someone's something'd something'd've something'll that's there'd there'd've there're
+there's they'd they'd've they'll they're they've 'twas wasn't we'd've we've weren't what'll what're
+what's what've when's where'd where's where've who'd who'd've who'll who's who've why'll why're why's
+won't would've wouldn't wouldn't've y'all y'all'll y'all'd've you'd you'd've you'll you're you've
+""".split()
+CONTRACTIONS = {
+    word[:i] + word[i + 1 :]: word for word in _CONTRACTED for i, c in enumerate(word) if c == "'"
+} | {"somebody'd": "somebodyd"}  # reversed in the official table
+
+
+def plain(text: str) -> str:
+    """Newlines and tabs to spaces, ends stripped: what the official scorer always does."""
+    return text.replace("\n", " ").replace("\t", " ").strip()
+
+
+@lru_cache(maxsize=1 << 16)
+def strip_punctuation(text: str) -> str:
+    """The official punctuation and period steps.
+
+    >>> strip_punctuation("red, white,blue"), strip_punctuation("t-shirt"), strip_punctuation("1,000.")
+    ('red whiteblue', 't shirt', '1000')
+    """
+    joined = _DIGIT_COMMA_DIGIT.search(text) is not None
+    out = text
+    for mark in _PUNCTUATION:
+        if mark in text:
+            glue = joined or mark + " " in text or " " + mark in text
+            out = out.replace(mark, "" if glue else " ")
+    return _PERIOD.sub("", out, count=_MOST_PERIODS) if "." in out else out
+
+
+def fold_words(text: str) -> str:
+    """The official word step: lower case, number words to digits, articles dropped, contractions."""
+    words = (_NUMBERS.get(word, word) for word in text.lower().split())
+    return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in _ARTICLES)
+
+
+@lru_cache(maxsize=1 << 16)
+def normalise(text: str) -> str:
+    """Punctuation, then words: the official normalisation of an answer that is `plain` already.
+
+    >>> normalise("The two dogs, dont ask!"), normalise("twenty-one")
+    ("2 dogs don't ask", 'twenty 1')
+    """
+    return fold_words(strip_punctuation(text))
+
+
+@lru_cache(maxsize=1 << 16)
+def _normalise_m4c(text: str) -> str:
+    """mmf's EvalAIAnswerProcessor: a tokenisation first, then the official normalisation."""
+    tokens = text.lower().replace(",", "").replace("?", "").replace("'s", " 's").strip()
+    return normalise(plain(tokens))
+
+
+@cache
+def _porter() -> Callable[[str], str]:
+    try:
+        from nltk.stem.porter import PorterStemmer
+    except ImportError:
+        raise MissingExtra("nltk", "captions", why="the variant okvqa_porter") from None
+    stem: Callable[[str], str] = PorterStemmer().stem
+    return stem
+
+
+@lru_cache(maxsize=1 << 16)
+def _stemmed_punctuation(text: str) -> str:
+    return _porter()(strip_punctuation(text))
+
+
+@lru_cache(maxsize=1 << 16)
+def _stemmed(text: str) -> str:
+    return fold_words(_stemmed_punctuation(text))
+
+
+def _same(text: str) -> str:
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """prediction, reference: how each is normalised; when: always, or if the annotators disagree.
+
+    plain_references: newlines, tabs and ends of the references are cleaned too, before all else.
+    by_value: equal records are left out together, as the official code does to data without ids.
+    """
+
+    about: str
+    prediction: Callable[[str], str]
+    reference: Callable[[str], str]
+    prediction_when: Literal["always", "disagreement"]
+    reference_when: Literal["always", "disagreement"]
+    plain_references: bool = True
+    by_value: bool = False
+
+
+VARIANTS = {
+    "official": Variant(
+        "GT-Vision-Lab/VQA: nothing is normalised where all annotators agree",
+        normalise,
+        normalise,
+        "disagreement",
+        "disagreement",
+    ),
+    "always": Variant(
+        "OpenFlamingo, VLMEvalKit: always normalised", normalise, normalise, "always", "always"
+    ),
+    "m4c": Variant(
+        "mmf's TextVQA evaluator, also LLaVA's", _normalise_m4c, _normalise_m4c, "always", "always"
+    ),
+    "lavis": Variant(
+        "LAVIS and Emu1: references lose punctuation only",
+        normalise,
+        strip_punctuation,
+        "always",
+        "disagreement",
+        plain_references=False,
+    ),
+    "okvqa_porter": Variant(
+        "Emu1 on OK-VQA: as lavis, with whole answers stemmed (Porter)",
+        _stemmed,
+        _stemmed_punctuation,
+        "always",
+        "disagreement",
+        plain_references=False,
+    ),
+    "vizwiz": Variant(
+        "the VizWiz API: references are compared as they are",
+        normalise,
+        _same,
+        "always",
+        "always",
+        plain_references=False,
+    ),
+    "by_value": Variant(
+        "the official code on answers without ids: equal answers are left out together (deflated)",
+        normalise,
+        normalise,
+        "disagreement",
+        "disagreement",
+        by_value=True,
+    ),
+}
+
+
+def vqa_accuracy(prediction: str, answers: Sequence[str], variant: str = "official") -> float:
+    """Accuracy in 0..1: the mean over annotators of min(1, matches among the others / 3).
+
+    Raises UnknownName for a variant that does not exist.
+
+    >>> vqa_accuracy("Two.", ["2", "two", "2", "3", "4", "5", "6", "7", "8", "9"])
+    0.9
+    >>> vqa_accuracy("Yes", ["yes"] * 10), vqa_accuracy("Yes", ["yes"] * 10, "always")
+    (0.0, 1.0)
+    """
+    return compare(prediction, answers, variant)[0]
+
+
+def compare(prediction: str, answers: Sequence[str], variant: str) -> tuple[float, str]:
+    """(accuracy, the prediction as it was compared)."""
+    rule = VARIANTS.get(variant)
+    if rule is None:
+        raise UnknownName("variant of vqa_accuracy", variant, VARIANTS)
+    guess = plain(prediction)
+    given = [plain(answer) for answer in answers] if rule.plain_references else list(answers)
+    disagreed = any(answer != given[0] for answer in given)
+    if disagreed or rule.prediction_when == "always":
+        guess = rule.prediction(guess)
+    if disagreed or rule.reference_when == "always":
+        given = [rule.reference(answer) for answer in given]
+    matches = given.count(guess)
+    credits: list[float] = []
+    for answer in given:
+        if rule.by_value:
+            others = matches if answer != guess else 0
+        else:
+            others = matches - (answer == guess)
+        credits.append(min(1, others / 3))
+    # The official code adds up in this order; another order could differ in the last bit.
+    return (float(sum(credits)) / len(credits) if credits else 0.0), guess
+
+
+class VQAAccuracy(Scorer):
+    """VQA accuracy against ten annotators; `variant` as in VARIANTS, official unless the task says."""
+
+    metric = "vqa_accuracy"
+
+    def __init__(self, variant: str = "official"):
+        if variant not in VARIANTS:
+            raise UnknownName("variant of vqa_accuracy", variant, VARIANTS)
+        self.variant = variant
+
+    @property
+    def label(self) -> str:
+        return f"vqa_accuracy/{self.variant}"
+
+    def score(self, sample: Sample, response: Response) -> Score:
+        answers = texts(sample.references, sample.id)
+        if not answers:
+            return unreferenced()
+        value, compared = compare(text_of(response), answers, self.variant)
+        return Score(value, compared)

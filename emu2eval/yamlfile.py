@@ -1,0 +1,127 @@
+"""YAML files read with the line of every value, so that an error can point at it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from emu2eval.errors import ConfigError, UnknownName
+
+Keys = tuple[str | int, ...]
+Model = TypeVar("Model", bound=BaseModel)
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True)
+class Document:
+    """A parsed YAML mapping; lines: where each value stands, by its keys from the top."""
+
+    path: Path
+    data: dict[str, Any]
+    lines: Mapping[Keys, int] = field(default_factory=dict)
+
+    def where(self, keys: Keys) -> str:
+        """`file:line` of the value, or of the nearest one around it."""
+        while keys and keys not in self.lines:
+            keys = keys[:-1]
+        line = self.lines.get(keys)
+        return f"{self.path}:{line}" if line else str(self.path)
+
+
+def read_yaml(path: Path) -> Document:
+    """Raises ConfigError with file and line where the file is not a YAML mapping."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"the file cannot be read ({error.strerror})", where=path) from None
+    except UnicodeDecodeError:
+        raise ConfigError("the file is not UTF-8 text", where=path) from None
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if not isinstance(node, yaml.MappingNode):
+            raise ConfigError(
+                "the file holds no YAML mapping (`key: value` lines)", where=f"{path}:1"
+            )
+        lines: dict[Keys, int] = {}
+        _collect(node, (), lines, path)
+        data = loader.construct_document(node)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        raise ConfigError(
+            f"malformed YAML: {error.problem or error.context}",
+            where=f"{path}:{line}",
+            hint="check indentation, colons and quotes at and just above that line",
+        ) from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"malformed YAML: {error}", where=path) from None
+    finally:
+        loader.dispose()
+    return Document(path, data, lines)
+
+
+def _collect(node: Any, keys: Keys, lines: dict[Keys, int], path: Path) -> None:
+    lines[keys] = node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key_node, value_node in node.value:
+            key = key_node.value
+            line = key_node.start_mark.line + 1
+            if key in seen and key != "<<":
+                raise ConfigError(f"the key {key!r} stands twice", where=f"{path}:{line}")
+            seen.add(key)
+            _collect(value_node, (*keys, key), lines, path)
+            lines[(*keys, key)] = line
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            _collect(item, (*keys, index), lines, path)
+
+
+def validate(model: type[Model], data: Any, document: Document, at: Keys = ()) -> Model:
+    """`data`, found at the keys `at` of the document, as a `model`.
+
+    Raises UnknownName for a key that does not exist, with the nearest ones; else ConfigError.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        first = problems[0]
+        location: Keys = first["loc"]
+        where = document.where((*at, *location))
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        if first["type"] == "extra_forbidden":
+            known = _keys_at(model, location[:-1])
+            raise UnknownName("key", str(location[-1]), known, where=where) from None
+        name = ".".join(str(part) for part in (*at, *location)) or "the file"
+        raise ConfigError(f"{name}: {first['msg'].lower()}{more}", where=where) from None
+
+
+def _keys_at(model: type[BaseModel], location: Keys) -> list[str]:
+    """The keys that the part of `model` at `location` takes."""
+    kind: Any = model
+    for step in location:
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            break
+        found = kind.model_fields.get(str(step))
+        kind = _inner(found.annotation) if found else kind
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return list(kind.model_fields)
+    return []
+
+
+def _inner(annotation: Any) -> Any:
+    """The model inside an annotation such as `Spec | None` or `dict[str, Spec]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _inner(argument)
+        if found is not None:
+            return found
+    return None
