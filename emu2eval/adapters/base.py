@@ -41,6 +41,8 @@ class Adapter(ABC):
     limits: Limits
     extra: ClassVar[str | None] = None
     """The optional dependency group it needs, as in `pip install 'emu2eval[extra]'`."""
+    neutral: ClassVar[frozenset[str]] = frozenset({"batch"})
+    """Settings that never change an answer; they stay out of the model's identity."""
 
     @abstractmethod
     def answer(self, requests: Sequence[Request]) -> Sequence[Response]:

@@ -66,6 +66,10 @@ class Samples(Sequence[Sample]):
         for sample_id, data in zip(self.ids, self._packed, strict=True):
             yield _unpack(sample_id, data)
 
+    def subset(self, indices: Iterable[int]) -> Samples:
+        """Only the samples at these positions; its digest is its own."""
+        return Samples((self[i] for i in indices), where=self.where)
+
     def position(self, sample_id: str) -> int | None:
         """Where the id stands, or None."""
         at = bisect_left(self.ids, sample_id)

@@ -8,19 +8,14 @@ from emu2eval.types import Response, Sample, Score
 
 class ChoiceAccuracy(Scorer):
     """1 where the best choice is a reference. Choices that tie for the best share the credit.
-
-    choices: the task's fixed ones; absent = the sample's own, as in the request.
-    """
+"""
 
     metric = "accuracy"
     outputs = frozenset({"choice"})
 
-    def __init__(self, choices: list[str] | None = None):
-        self.choices = tuple(choices or ())
-
     def score(self, sample: Sample, response: Response) -> Score:
         references = texts(sample.references, sample.id)
-        choices = self.choices or sample.choices
+        choices = sample.choices
         if response.log_probs is None or len(response.log_probs) != len(choices):
             raise ScoringError(
                 f"sample {sample.id!r} has {len(choices)} choices, its response "

@@ -1,0 +1,103 @@
+"""Two honest baselines that need no training: what a model must beat to have learnt from its prompt."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from emu2eval import pictures
+from emu2eval.adapters.base import Adapter, Limits
+from emu2eval.types import ChoiceOutput, Part, Picture, Prompt, Request, Response, Turn
+
+Vector = npt.NDArray[np.float32]
+_MOST_THUMBNAILS = 1 << 14
+_thumbnails: dict[str, Vector] = {}
+
+
+class _Baseline(Adapter):
+    """Gives each demonstration a weight; replies that agree add theirs up."""
+
+    def __init__(self, batch: int = 64):
+        self.limits = Limits(frozenset({"text", "choice"}), batch=batch)
+
+    @abstractmethod
+    def weights(self, prompt: Prompt) -> list[float]:
+        """One weight a demonstration."""
+
+    def answer(self, requests: Sequence[Request]) -> list[Response]:
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: Request) -> Response:
+        totals: defaultdict[str, float] = defaultdict(float)
+        weights = self.weights(request.prompt)
+        # From the query outwards, so that of replies with equal weight the nearer one wins.
+        for turn, weight in zip(reversed(request.prompt.turns), reversed(weights), strict=True):
+            totals[_text(turn.reply)] += weight
+        if isinstance(request.output, ChoiceOutput):
+            # Add-one smoothing: a choice that no demonstration shows is unlikely, not impossible.
+            shares = [totals.get(choice, 0.0) + 1.0 for choice in request.output.choices]
+            return Response(log_probs=tuple(math.log(s / sum(shares)) for s in shares))
+        if not totals:
+            return Response(text="")  # nothing was shown, so nothing is known
+        best = max(totals.values())
+        return Response(text=next(reply for reply, total in totals.items() if total == best))
+
+
+class MostCommon(_Baseline):
+    """The reply that most demonstrations show; of equals, the nearest. Looks at nothing else."""
+
+    def weights(self, prompt: Prompt) -> list[float]:
+        return [1.0] * len(prompt.turns)
+
+
+class Nearest(_Baseline):
+    """The reply of the demonstration most like the query, in its picture and its words."""
+
+    def weights(self, prompt: Prompt) -> list[float]:
+        if not prompt.turns:
+            return []
+        likeness = [_likeness(turn, prompt.query) for turn in prompt.turns]
+        best = max(likeness)
+        # Only the nearest counts. With ranked choices the others still lean the odds.
+        return [1.0 if value == best else max(value, 0.0) * 1e-3 for value in likeness]
+
+
+def _likeness(turn: Turn, query: Sequence[Part]) -> float:
+    """Share of common words plus cosine of thumbnails, each at most 1."""
+    left, right = _words(_text(turn.ask)), _words(_text(query))
+    words = len(left & right) / len(left | right) if left | right else 0.0
+    shown = [p for p in turn.ask if isinstance(p, Picture)]
+    asked = [p for p in query if isinstance(p, Picture)]
+    cosine = 0.0
+    for mine, theirs in zip(shown, asked, strict=False):
+        cosine += float(_thumbnail(mine) @ _thumbnail(theirs)) / len(asked)
+    return words + cosine
+
+
+def _text(parts: Sequence[Part]) -> str:
+    return "".join(part for part in parts if isinstance(part, str)).strip()
+
+
+@lru_cache(maxsize=1 << 14)
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.lower().replace("?", " ").replace(":", " ").split())
+
+
+def _thumbnail(picture: Picture) -> Vector:
+    """8 x 8 RGB, mean removed, unit length: (192,) float32. Made once a digest."""
+    digest = pictures.digest(picture)
+    found = _thumbnails.get(digest)
+    if found is None:
+        found = np.asarray(pictures.load(picture).resize((8, 8)), dtype=np.float32).ravel()
+        found -= found.mean()
+        found /= max(float(np.linalg.norm(found)), 1e-6)
+        if len(_thumbnails) >= _MOST_THUMBNAILS:
+            _thumbnails.pop(next(iter(_thumbnails)))
+        _thumbnails[digest] = found
+    return found

@@ -1,0 +1,68 @@
+"""An adapter that answers by a script: for tests of tasks, scorers and whatever runs a model."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from emu2eval.adapters.base import Adapter, Limits
+from emu2eval.types import ChoiceOutput, Request, Response
+
+
+class Scripted(Adapter):
+    """Replies with the value of the first key of `replies` that stands in the query's text.
+
+    replies: text in the query -> reply; default: the reply where no key fits; fail: texts in the
+    query whose requests fail; delay: seconds a call; log: a file that gets the key of every request
+    made, one a line, so that a test can count them.
+    """
+
+    neutral: ClassVar[frozenset[str]] = frozenset({"batch", "delay", "log", "fail"})
+
+    def __init__(
+        self,
+        replies: Mapping[str, str] | None = None,
+        default: str = "yes",
+        fail: Sequence[str] = (),
+        delay: float = 0.0,
+        log: str | None = None,
+        batch: int = 8,
+        pictures: int | None = None,
+        positions: int | None = None,
+        outputs: Sequence[str] = ("text", "choice"),
+    ):
+        self.limits = Limits(frozenset(outputs), pictures, positions, batch=batch)
+        self.replies = dict(replies or {})
+        self.default = default
+        self.fail = tuple(fail)
+        self.delay = delay
+        self.log = log
+
+    def positions(self, request: Request) -> int | None:
+        """One position a word and one a picture."""
+        if self.limits.positions is None:
+            return None
+        parts = request.prompt.flat()
+        return sum(len(part.split()) if isinstance(part, str) else 1 for part in parts)
+
+    def answer(self, requests: Sequence[Request]) -> list[Response]:
+        if self.log:
+            with Path(self.log).open("ab", buffering=0) as lines:
+                lines.write("".join(f"{request.key}\n" for request in requests).encode())
+        if self.delay:
+            time.sleep(self.delay)
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: Request) -> Response:
+        query = "".join(part for part in request.prompt.query if isinstance(part, str))
+        if any(text in query for text in self.fail):
+            return Response(error="the script says that this request fails")
+        reply = next((r for text, r in self.replies.items() if text in query), self.default)
+        if isinstance(request.output, ChoiceOutput):
+            fits = [0.0 if choice == reply else -9.0 for choice in request.output.choices]
+            total = math.log(sum(math.exp(fit) for fit in fits))
+            return Response(log_probs=tuple(fit - total for fit in fits))
+        return Response(text=reply)

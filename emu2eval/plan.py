@@ -1,0 +1,252 @@
+"""task x model x shots x seed -> Requests, checked against the model's limits before any is made."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from emu2eval import pictures, registry
+from emu2eval.adapters.base import Adapter, Limits
+from emu2eval.config import ModelSpec, Task
+from emu2eval.data.samples import Samples
+from emu2eval.errors import ConfigError, PlanError
+from emu2eval.fewshot.choosers import Chooser, Demonstration
+from emu2eval.fewshot.draw import permutation
+from emu2eval.prompts import PromptBuilder
+from emu2eval.types import Part, Picture, Prompt, Request, Sample, Video
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Shots:
+    """How many demonstrations; text_only: without their pictures, the setting written 0*."""
+
+    label: str
+    count: int
+    text_only: bool = False
+
+    @classmethod
+    def parse(cls, text: str, task: Task) -> Shots:
+        """`4`, or `0*` for true zero-shot's other kind: the protocol's text-only demonstrations."""
+        if text == "0*":
+            return cls(text, task.protocol.text_only, text_only=True)
+        if text.isdecimal() and len(text) < 6:
+            return cls(str(int(text)), int(text))
+        raise ConfigError(
+            f"--shots takes whole numbers, or 0* for text-only demonstrations, not {text!r}",
+            hint="for example: --shots 0 4 8 '0*'",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One request with what it came from. slot: trial x number of samples + position."""
+
+    slot: int
+    sample: Sample
+    trial: int
+    demonstrations: tuple[Demonstration, ...]
+    request: Request
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every request of one run, made one at a time: the same whatever the order they are asked for.
+
+    limit: only so many queries, a fixed random subset in which smaller ones are contained in larger.
+    trials: repeated draws of demonstrations. pool: None where no demonstrations are shown.
+    """
+
+    task: Task
+    model: ModelSpec
+    adapter: Adapter
+    shots: Shots
+    samples: Samples
+    pool: Samples | None
+    seed: int = 0
+    limit: int | None = None
+    trials: int = 1
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What decides the answers. Two runs with equal identities are one run."""
+        return {
+            "task": self.task.asked(),
+            "shots": self.shots.label,
+            "seed": self.seed,
+            "model": model_identity(self.model, self.adapter),
+            "data": {
+                "queries": self.samples.digest,
+                "demonstrations": self.pool.digest if self.pool is not None else None,
+            },
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hex sha256 of the identity."""
+        return hashlib.sha256(_encode(_sorted(self.identity))).hexdigest()
+
+    @cached_property
+    def positions(self) -> list[int]:
+        """Positions of the queries within the split, in the order of their ids."""
+        total = len(self.samples)
+        if self.limit is None or self.limit >= total:
+            return list(range(total))
+        # Not the first ones of the file: those often share a few pictures or a few question types.
+        return sorted(islice(permutation(total, "limit"), self.limit))
+
+    @cached_property
+    def draws(self) -> int:
+        """The trials that differ: without demonstrations nothing is drawn."""
+        return self.trials if self.shots.count else 1
+
+    def __len__(self) -> int:
+        return len(self.positions) * self.draws
+
+    def __iter__(self) -> Iterator[Planned]:
+        for trial in range(self.draws):
+            for position in self.positions:
+                yield self.at(position, trial)
+
+    def at(self, position: int, trial: int = 0) -> Planned:
+        """The request for the query at a position of the split."""
+        sample = self.query(position)
+        chosen: list[Demonstration] = []
+        if self._chooser is not None:
+            chosen = self._chooser.choose(sample, self.shots.count, trial)
+        prompt = self._builder.build(
+            sample, [d.sample for d in chosen], text_only=self.shots.text_only
+        )
+        output = self.task.spec.output.build(sample.choices)
+        if output.kind == "choice" and not sample.choices:
+            raise ConfigError(
+                f"sample {sample.id!r} has no choices to rank",
+                where=self.task.document.where(("output",)),
+                hint="list them under output.choices, or name their column in the data's options",
+            )
+        key = request_key(prompt, output, self._model_digest)
+        slot = trial * len(self.samples) + position
+        return Planned(slot, sample, trial, tuple(chosen), Request(key, prompt, output))
+
+    def query(self, position: int) -> Sample:
+        """The sample at a position, with the choices that the task fixes for all."""
+        sample = self.samples[position]
+        fixed = self.task.spec.output.choices
+        return replace(sample, choices=fixed) if fixed else sample
+
+    def check(self, planned: Planned) -> None:
+        """Raises PlanError where the model cannot take the request."""
+        limits, request = self.adapter.limits, planned.request
+        kind = request.output.kind
+        where = f"{self.task.name}, {self.shots.label} shots, query {planned.sample.id}"
+        if kind not in limits.outputs:
+            raise PlanError(
+                f"{self.model.name} gives {' and '.join(sorted(limits.outputs))}; "
+                f"{self.task.name} wants {kind}",
+                where=self.task.name,
+                hint=f"another model, or another protocol of {self.task.name}",
+            )
+        shown = sum(1 for _ in request.prompt.pictures())
+        if limits.pictures is not None and shown > limits.pictures:
+            raise PlanError(
+                f"the prompt holds {shown} pictures, {self.model.name} takes {limits.pictures}",
+                where=where,
+                hint="fewer shots, or text-only demonstrations: --shots '0*'",
+            )
+        if not limits.picture_replies and any(
+            not isinstance(part, str) for turn in request.prompt.turns for part in turn.reply
+        ):
+            raise PlanError(
+                f"{self.model.name} takes no demonstrations whose replies are pictures", where=where
+            )
+        if limits.positions is not None:
+            needed = self.adapter.positions(request)
+            if needed is not None and needed > limits.positions:
+                raise PlanError(
+                    f"the prompt takes {needed:,} positions, {self.model.name} has "
+                    f"{limits.positions:,}",
+                    where=where,
+                    hint="fewer shots, or fewer tokens a picture if the model has that setting",
+                )
+
+    def check_all(self, progress: Any = None) -> int:
+        """Checks every request; returns how many. The first one is enough for a model without limits."""
+        limits: Limits = self.adapter.limits
+        thorough = limits.pictures is not None or limits.positions is not None
+        checked = 0
+        for planned in self:
+            self.check(planned)
+            checked += 1
+            if progress is not None:
+                progress(checked)
+            if not thorough:
+                break
+        return checked
+
+    @cached_property
+    def _model_digest(self) -> str:
+        return hashlib.sha256(_encode(_sorted(self.identity["model"]))).hexdigest()
+
+    @cached_property
+    def _builder(self) -> PromptBuilder:
+        name = self.task.protocol_name
+        return PromptBuilder(self.task.protocol, self.task.document.where(("protocols", name)))
+
+    @cached_property
+    def _chooser(self) -> Chooser | None:
+        if self.pool is None or not self.shots.count:
+            return None
+        spec = self.task.spec.demonstrations
+        where = self.task.document.where(("demonstrations",))
+        factory = registry.find("chooser", spec.chooser, where=where)
+        registry.check_options(f"chooser {spec.chooser}", factory, spec.options, where=where, given=2)
+        chooser: Chooser = factory(self.pool, self.seed, **spec.options)
+        return chooser
+
+
+def model_identity(model: ModelSpec, adapter: Adapter) -> dict[str, Any]:
+    """What decides the answers of a model: adapter, settings that matter, digests of its weights."""
+    settings = {k: v for k, v in model.settings.items() if k not in adapter.neutral}
+    return {"adapter": model.adapter, "settings": settings, **adapter.identity()}
+
+
+def request_key(prompt: Prompt, output: Any, model_digest: str) -> str:
+    """Hex sha256 of what is asked of whom. Pictures count by the digest of their bytes."""
+    content = (
+        model_digest,
+        prompt.system,
+        [(_named(turn.ask), _named(turn.reply)) for turn in prompt.turns],
+        _named(prompt.query),
+        prompt.lead,
+        prompt.separator,
+        output,
+    )
+    return hashlib.sha256(_encode(content)).hexdigest()
+
+
+def _named(parts: tuple[Part, ...]) -> list[Any]:
+    named: list[Any] = []
+    for part in parts:
+        if isinstance(part, Picture):
+            named.append([pictures.digest(part)])
+        elif isinstance(part, Video):
+            named.append([[pictures.digest(frame) for frame in part.frames]])
+        else:
+            named.append(part)
+    return named
+
+
+def _sorted(value: Any) -> Any:
+    """The same value with the keys of every mapping in order, so that equal values encode equally."""
+    if isinstance(value, Mapping):
+        return {str(key): _sorted(value[key]) for key in sorted(value, key=str)}
+    if isinstance(value, (list, tuple)):
+        return [_sorted(item) for item in value]
+    return value
