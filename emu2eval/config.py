@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -196,7 +196,7 @@ def load_task(
     Raises UnknownName or ConfigError.
     """
     document = read_yaml(find_file("task", name))
-    data = _override(document.data, overrides or {}, "task")
+    data = override(document.data, overrides or {}, "task")
     spec = validate(TaskSpec, data, document)
     chosen = protocol or spec.protocol
     if chosen not in spec.protocols:
@@ -208,7 +208,7 @@ def load_task(
         if changes:
             merged[part] = {**merged.get(part, {}), **changes}
     # What the command line sets wins over what the protocol sets.
-    merged = _override(merged, overrides or {}, "task")
+    merged = override(merged, overrides or {}, "task")
     spec = validate(TaskSpec, merged, document)
     where_split = split or spec.split
     for known in (where_split, spec.demonstrations.split or where_split):
@@ -226,7 +226,7 @@ def load_model(name: str, *, overrides: Mapping[str, Any] | None = None) -> Mode
     A relative `settings.checkpoint` that exists beside the YAML file is taken from there.
     """
     document = read_yaml(find_file("model", name))
-    data = _override(document.data, overrides or {}, "model")
+    data = override(document.data, overrides or {}, "model")
     spec = validate(ModelSpec, data, document)
     checkpoint = spec.settings.get("checkpoint")
     beside = document.path.parent / checkpoint if isinstance(checkpoint, str) else None
@@ -234,11 +234,6 @@ def load_model(name: str, *, overrides: Mapping[str, Any] | None = None) -> Mode
         settings = {**spec.settings, "checkpoint": os.fspath(beside)}
         spec = spec.model_copy(update={"settings": settings})
     return spec
-
-
-def with_split(task: Task, split: str) -> Task:
-    """The same task over another split."""
-    return replace(task, split=split)
 
 
 def parse_settings(assignments: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -262,8 +257,9 @@ def parse_settings(assignments: Sequence[str]) -> dict[str, dict[str, Any]]:
     return parsed
 
 
-def _override(data: dict[str, Any], changes: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    merged = deepcopy(data)
+def override(data: Mapping[str, Any], changes: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """A copy of `data` with the values of dotted keys replaced; kind: "task" or "model"."""
+    merged = deepcopy(dict(data))
     for dotted, value in changes.items():
         *path, last = dotted.split(".")
         inner = merged

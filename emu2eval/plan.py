@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from typing import Any
 
-import msgspec
-
-from emu2eval import pictures, registry
-from emu2eval.adapters.base import Adapter, Limits
+from emu2eval import registry
+from emu2eval.adapters.base import Adapter
 from emu2eval.config import ModelSpec, Task
 from emu2eval.data.samples import Samples
 from emu2eval.errors import ConfigError, PlanError
 from emu2eval.fewshot.choosers import Chooser, Demonstration
 from emu2eval.fewshot.draw import permutation
+from emu2eval.keys import request_key, value_key
 from emu2eval.prompts import PromptBuilder
-from emu2eval.types import Part, Picture, Prompt, Request, Sample, Video
-
-_encode = msgspec.json.Encoder().encode
+from emu2eval.types import Request, Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +87,7 @@ class Plan:
     @cached_property
     def fingerprint(self) -> str:
         """Hex sha256 of the identity."""
-        return hashlib.sha256(_encode(_sorted(self.identity))).hexdigest()
+        return value_key(self.identity)
 
     @cached_property
     def positions(self) -> list[int]:
@@ -176,9 +172,9 @@ class Plan:
                     hint="fewer shots, or fewer tokens a picture if the model has that setting",
                 )
 
-    def check_all(self, progress: Any = None) -> int:
+    def check_all(self, progress: Callable[[int], None] | None = None) -> int:
         """Checks every request; returns how many. The first one is enough for a model without limits."""
-        limits: Limits = self.adapter.limits
+        limits = self.adapter.limits
         thorough = limits.pictures is not None or limits.positions is not None
         checked = 0
         for planned in self:
@@ -192,7 +188,7 @@ class Plan:
 
     @cached_property
     def _model_digest(self) -> str:
-        return hashlib.sha256(_encode(_sorted(self.identity["model"]))).hexdigest()
+        return value_key(self.identity["model"])
 
     @cached_property
     def _builder(self) -> PromptBuilder:
@@ -215,38 +211,3 @@ def model_identity(model: ModelSpec, adapter: Adapter) -> dict[str, Any]:
     """What decides the answers of a model: adapter, settings that matter, digests of its weights."""
     settings = {k: v for k, v in model.settings.items() if k not in adapter.neutral}
     return {"adapter": model.adapter, "settings": settings, **adapter.identity()}
-
-
-def request_key(prompt: Prompt, output: Any, model_digest: str) -> str:
-    """Hex sha256 of what is asked of whom. Pictures count by the digest of their bytes."""
-    content = (
-        model_digest,
-        prompt.system,
-        [(_named(turn.ask), _named(turn.reply)) for turn in prompt.turns],
-        _named(prompt.query),
-        prompt.lead,
-        prompt.separator,
-        output,
-    )
-    return hashlib.sha256(_encode(content)).hexdigest()
-
-
-def _named(parts: tuple[Part, ...]) -> list[Any]:
-    named: list[Any] = []
-    for part in parts:
-        if isinstance(part, Picture):
-            named.append([pictures.digest(part)])
-        elif isinstance(part, Video):
-            named.append([[pictures.digest(frame) for frame in part.frames]])
-        else:
-            named.append(part)
-    return named
-
-
-def _sorted(value: Any) -> Any:
-    """The same value with the keys of every mapping in order, so that equal values encode equally."""
-    if isinstance(value, Mapping):
-        return {str(key): _sorted(value[key]) for key in sorted(value, key=str)}
-    if isinstance(value, (list, tuple)):
-        return [_sorted(item) for item in value]
-    return value

@@ -1,0 +1,306 @@
+"""The command line: thin verbs, each of which calls what a notebook would call."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from emu2eval.errors import UserError
+
+if TYPE_CHECKING:
+    from emu2eval.evaluation import Settings
+
+app = typer.Typer(
+    help="Few-shot multimodal evaluation: how well does a model learn from demonstrations with pictures?",
+    no_args_is_help=True,
+    add_completion=False,
+    # Plain help: rich's help costs a quarter of a second, and `--help` should answer at once.
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+MANY = frozenset({"--task", "--model", "--shots", "--set"})
+"""Options that take several values in one go, as in `--shots 0 4 8`."""
+
+Tasks = Annotated[list[str], typer.Option("--task", "-t", help="Task names or paths of .yaml files.")]
+Models = Annotated[
+    list[str], typer.Option("--model", "-m", help="Model names, .yaml files or folders.")
+]
+ShotCounts = Annotated[
+    list[str],
+    typer.Option("--shots", "-k", help="Numbers of demonstrations; '0*' = text-only ones."),
+]
+Sets = Annotated[
+    list[str],
+    typer.Option("--set", help="task.KEY=VALUE or model.KEY=VALUE, as in the YAML files."),
+]
+Out = Annotated[
+    Path | None, typer.Option(help="Folder of runs [default: $EMU2EVAL_RUNS or results/runs].")
+]
+Seed = Annotated[int, typer.Option(help="Draws the demonstrations.")]
+Protocol = Annotated[str | None, typer.Option(help="How the task asks [default: the task's own].")]
+Split = Annotated[str | None, typer.Option(help="Which queries [default: the task's own].")]
+Form = Annotated[str, typer.Option("--format", "-f", help="rich, markdown, csv, json or latex.")]
+Runs = Annotated[list[str] | None, typer.Argument(help="Paths, names or beginnings of names.")]
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  emu2eval run --task easy-vqa --shots 0 4 8
+  emu2eval run --task easy-vqa --model most-common nearest --shots 4 --limit 500
+  emu2eval run --task ./my_task.yaml --model ./my_model.yaml --shots 4 --trials 3
+  emu2eval run --task vqav2 --shots 4 --protocol openflamingo --set task.output.beams=3
+
+Running the same command again continues it, or does nothing. Exit code 3: some requests failed."""
+)
+def run(
+    task: Tasks,
+    shots: ShotCounts = ["0"],  # noqa: B006
+    model: Models = ["nearest"],  # noqa: B006
+    limit: Annotated[int | None, typer.Option(help="Only so many queries, a fixed random subset.")] = None,
+    seed: Seed = 0,
+    trials: Annotated[int, typer.Option(help="Repeated draws of demonstrations.")] = 1,
+    split: Split = None,
+    protocol: Protocol = None,
+    set_: Sets = [],  # noqa: B006
+    out: Out = None,
+    batch: Annotated[int | None, typer.Option(help="Requests at a time [default: the model's].")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Plan and check, ask nothing.")] = False,
+    groups: Annotated[bool, typer.Option("--groups", help="Show sub-scores too.")] = False,
+    form: Form = "rich",
+) -> None:
+    """Ask a model every question of a task, score the answers, print the table."""
+    settings = _settings(
+        shots=shots,
+        seed=seed,
+        limit=limit,
+        trials=trials,
+        split=split,
+        protocol=protocol,
+        changes=set_,
+        out=out,
+        batch=batch,
+    )
+    if dry_run:
+        _dry_run(task, model, settings)
+        return
+    from emu2eval.evaluation import evaluate
+    from emu2eval.report.progress import Bars
+
+    with Bars() as bars:
+        results = evaluate(task, model, settings=settings, watcher=bars)
+    rows = [row for result in results for row in (result.rows if groups else result.rows[:1])]
+    _print_rows(rows, form)
+    unscored = sum(result.tally.failed for result in results)
+    if unscored:
+        _say(
+            f"{unscored:,} requests failed and are unscored; the same command asks them again. "
+            "Why: the `error` in responses.jsonl of the run's folder"
+        )
+        raise typer.Exit(3)
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  emu2eval show --task easy-vqa --shots 4 --index 0
+  emu2eval show --task easy-vqa --shots 2 --protocol emu2 --id test-0007-what-shape-is-in-the-image"""
+)
+def show(
+    task: Annotated[str, typer.Option("--task", "-t", help="Task name or path of a .yaml file.")],
+    shots: Annotated[str, typer.Option("--shots", "-k", help="Demonstrations, or '0*'.")] = "0",
+    index: Annotated[int, typer.Option("--index", "-i", help="Place in the order of ids.")] = 0,
+    id: Annotated[str | None, typer.Option("--id", help="The query's id, instead of its place.")] = None,
+    seed: Seed = 0,
+    trial: Annotated[int, typer.Option(help="Which draw of demonstrations.")] = 0,
+    split: Split = None,
+    protocol: Protocol = None,
+    set_: Sets = [],  # noqa: B006
+) -> None:
+    """Print the exact prompt of one query: parts, pictures, demonstrations and why they were chosen."""
+    from emu2eval.report.prompt import show_prompt
+
+    settings = _settings(seed=seed, split=split, protocol=protocol, changes=set_, trials=trial + 1)
+    _console().print(show_prompt(task, shots, index, id, trial, settings), soft_wrap=True)
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  emu2eval check
+  emu2eval check --task vqav2
+  emu2eval check --model nearest
+  emu2eval check --adapter my_package.my_module:MyAdapter"""
+)
+def check(
+    task: Annotated[str | None, typer.Option("--task", "-t", help="Read this task's data too.")] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Test this model's adapter.")] = None,
+    adapter: Annotated[str | None, typer.Option(help="Test an adapter, by module:attr.")] = None,
+    out: Out = None,
+) -> None:
+    """Check the installation, every task and model file, one task's data, or an adapter's conduct."""
+    from emu2eval.report.checks import check_adapter, check_all, check_model, check_task, findings
+
+    if adapter is not None:
+        listed = check_adapter(adapter)
+    elif model is not None:
+        listed = check_model(model)
+    elif task is not None:
+        listed = check_task(task)
+    else:
+        listed = check_all(out)
+    table, good = findings(listed)
+    _console().print(table)
+    if not good:
+        raise typer.Exit(2)
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  emu2eval ls tasks
+  emu2eval ls runs"""
+)
+def ls(
+    what: Annotated[str, typer.Argument(help="tasks, models, scorers, adapters or runs.")],
+    out: Out = None,
+) -> None:
+    """List what there is."""
+    from emu2eval.report.listing import listing
+
+    typer.echo(listing(what, out), nl=False)
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  emu2eval score easy-vqa_4-shot_nearest_1a2b3c4d
+  emu2eval score results/runs/vqav2_4-shot_emu2_5e6f7a8b --set task.score.options.variant=always"""
+)
+def score(
+    run: Annotated[list[str], typer.Argument(help="Runs: paths, names or beginnings of names.")],
+    set_: Sets = [],  # noqa: B006
+    out: Out = None,
+    groups: Annotated[bool, typer.Option("--groups", help="Show sub-scores too.")] = False,
+    form: Form = "rich",
+) -> None:
+    """Score stored runs anew, without their model."""
+    from emu2eval.evaluation import score_again
+    from emu2eval.report import runs
+
+    results = [score_again(folder, set_) for folder in runs.find(run, out)]
+    _print_rows(
+        [row for result in results for row in (result.rows if groups else result.rows[:1])], form
+    )
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  emu2eval table
+  emu2eval table easy-vqa --format markdown
+  emu2eval table results/runs --groups --format csv"""
+)
+def table(
+    runs: Runs = None,
+    out: Out = None,
+    groups: Annotated[bool, typer.Option("--groups", help="Show sub-scores too.")] = False,
+    form: Form = "rich",
+) -> None:
+    """Print the table of stored runs [default: all]."""
+    from emu2eval.report import runs as stored
+
+    rows = []
+    for folder in stored.find(runs or [], out):
+        rows += [row for row in stored.rows(folder) if groups or row.group is None]
+    if not rows:
+        _say("there are no runs yet; for example: emu2eval run --task easy-vqa --shots 4")
+        return
+    _print_rows(rows, form)
+
+
+def main() -> None:
+    """The `emu2eval` program. Exit codes: 2 for what the user can mend, 3 for failed requests."""
+    sys.argv[1:] = spread(sys.argv[1:])
+    try:
+        app()
+    except UserError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        _say("\nstopped; every answer so far is kept, the same command continues")
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        # The reader of a pipe, such as `head`, has seen enough.
+        sys.stderr.close()
+        raise SystemExit(0) from None
+
+
+def spread(arguments: list[str]) -> list[str]:
+    """`--shots 0 4 8` -> `--shots 0 --shots 4 --shots 8`, for `run` and its options of many values.
+
+    >>> spread(["run", "--shots", "0", "4", "--limit", "5"])
+    ['run', '--shots', '0', '--shots', '4', '--limit', '5']
+    """
+    short = {"-t": "--task", "-m": "--model", "-k": "--shots"}
+    if arguments[:1] != ["run"]:
+        return arguments
+    out: list[str] = []
+    option = None
+    taken = 0
+    for argument in arguments:
+        if argument.startswith("-") and argument != "-":
+            option = short.get(argument, argument)
+            option = option if option in MANY else None
+            taken = 0
+        elif option is not None:
+            if taken:
+                out.append(option)
+            taken += 1
+        out.append(argument)
+    return out
+
+
+def _settings(**values: Any) -> Settings:
+    from emu2eval.evaluation import Settings
+
+    return Settings(**values)
+
+
+def _dry_run(tasks: list[str], models: list[str], settings: Settings) -> None:
+    from emu2eval.report.preview import preview
+
+    _console().print(preview(tasks, models, settings))
+
+
+def _print_rows(rows: list[Any], form: str) -> None:
+    from emu2eval.report.table import order, render, rich_table
+
+    if form == "rich":
+        _console().print(rich_table(order(rows)))
+    else:
+        typer.echo(render(order(rows), form), nl=False)
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    # Piped into a file there is no terminal to fit: nothing is cut.
+    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def _fail(text: str) -> None:
+    _say(f"error: {text}")
+    raise SystemExit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""Asks what is not yet answered: in batches, in halves when memory runs out, alone when a batch fails."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from emu2eval import pictures
+from emu2eval.adapters.base import Adapter
+from emu2eval.engine.store import RunStore
+from emu2eval.errors import ModelError, UserError
+from emu2eval.plan import Plan, Planned
+from emu2eval.types import Output, Response, TextOutput
+
+WINDOW = 16
+"""Batches that are looked at together, so that requests of like length share one."""
+
+GIVE_UP_AFTER = 32
+"""Failures in a row, without any answer before, after which the model is taken to be broken."""
+
+IMPOSSIBLE = -1e30
+"""Stands for a log-probability of minus infinity."""
+
+
+@dataclass
+class Tally:
+    """asked: requests made now; kept: answered before; copied: equal to an answered one."""
+
+    asked: int = 0
+    kept: int = 0
+    copied: int = 0
+    failed: int = 0
+
+
+def execute(
+    plan: Plan,
+    store: RunStore,
+    *,
+    load: Callable[[], None] | None = None,
+    batch: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Tally:
+    """Asks for every request of the plan that the store does not hold, and stores each answer.
+
+    load: called before the first request is made, and not if there is none.
+    progress: called with the number of requests settled since the last call. Raises UserError.
+    """
+    tally = Tally()
+    tell = progress or (lambda count: None)
+    ready = load or plan.adapter.load
+    asker = _Asker(plan.adapter, batch or plan.adapter.limits.batch)
+    for window in _windows(_pending(plan, store, tally, tell), asker.batch * WINDOW):
+        if not tally.asked:
+            ready()
+        # Equal requests of a window are asked once.
+        twins: dict[str, list[Planned]] = {}
+        for planned in window:
+            twins.setdefault(planned.request.key, []).append(planned)
+        left = _by_length(plan.adapter, [same[0] for same in twins.values()])
+        while left:
+            group, left = left[: asker.batch], left[asker.batch :]
+            rows = []
+            for planned, response, seconds in asker.ask(group):
+                tally.asked += 1
+                for same in twins[planned.request.key]:
+                    rows.append((same.slot, _row(same, response, seconds, store)))
+                    tally.failed += response.error is not None
+                    tally.copied += same is not planned
+                    seconds = 0.0
+            store.append(rows)
+            tell(len(rows))
+            if tally.failed >= max(tally.asked, GIVE_UP_AFTER) and not tally.kept:
+                raise ModelError(
+                    f"the first {tally.failed} requests all failed; the last one: "
+                    f"{rows[-1][1]['error']}",
+                    where=plan.model.name,
+                    hint="mend the model or its settings and run the same command again",
+                )
+    return tally
+
+
+def _pending(
+    plan: Plan, store: RunStore, tally: Tally, tell: Callable[[int], None]
+) -> Iterator[Planned]:
+    """The requests still to be made; an answer to an equal request is copied instead."""
+    for planned in plan:
+        if store.has(planned.slot, planned.request.key):
+            tally.kept += 1
+            tell(1)
+        elif _copy(planned, store, tally):
+            tell(1)
+        else:
+            plan.check(planned)
+            yield planned
+
+
+def _copy(planned: Planned, store: RunStore, tally: Tally) -> bool:
+    twin = store.twin(planned.request.key)
+    if twin is None:
+        return False
+    row = _head(planned) | {
+        name: twin[name] for name in ("text", "log_probs", "picture", "details") if name in twin
+    }
+    store.append([(planned.slot, row | {"seconds": 0.0})])
+    tally.copied += 1
+    return True
+
+
+def _windows(planned: Iterator[Planned], size: int) -> Iterator[list[Planned]]:
+    window: list[Planned] = []
+    for item in planned:
+        window.append(item)
+        if len(window) == size:
+            yield window
+            window = []
+    if window:
+        yield window
+
+
+def _by_length(adapter: Adapter, window: list[Planned]) -> list[Planned]:
+    """Longest first: padding is least, and memory runs out at once or never."""
+    lengths = [adapter.positions(planned.request) for planned in window]
+    if any(length is None for length in lengths):
+        return window
+    order = sorted(range(len(window)), key=lambda i: -(lengths[i] or 0))
+    return [window[i] for i in order]
+
+
+class _Asker:
+    """Asks an adapter for a batch, or for its halves or single requests where it fails."""
+
+    def __init__(self, adapter: Adapter, batch: int):
+        self.adapter = adapter
+        self.batch = max(1, batch)
+
+    def ask(self, group: Sequence[Planned]) -> Iterator[tuple[Planned, Response, float]]:
+        started = time.perf_counter()
+        try:
+            responses = list(self.adapter.answer([planned.request for planned in group]))
+        except UserError:
+            raise
+        except Exception as error:
+            # Whatever a model or a plug-in raises costs the requests it was raised for, no more.
+            yield from self._after(error, group)
+            return
+        if len(responses) != len(group):
+            raise ModelError(
+                f"{type(self.adapter).__name__}.answer gave {len(responses)} responses "
+                f"for {len(group)} requests",
+                hint="an adapter gives one response a request, in order; see `emu2eval check`",
+            )
+        seconds = (time.perf_counter() - started) / len(group)
+        for planned, response in zip(group, responses, strict=True):
+            yield planned, _checked(response, planned.request.output), seconds
+
+    def _after(
+        self, error: Exception, group: Sequence[Planned]
+    ) -> Iterator[tuple[Planned, Response, float]]:
+        if len(group) == 1:
+            yield group[0], Response(error=f"{type(error).__name__}: {error}"), 0.0
+            return
+        size = 1
+        if _out_of_memory(error):
+            size = (len(group) + 1) // 2
+            # What did not fit now will not fit later either.
+            self.batch = min(self.batch, size)
+        for start in range(0, len(group), size):
+            yield from self.ask(group[start : start + size])
+
+
+def _out_of_memory(error: Exception) -> bool:
+    # By name, so that torch need not be imported to recognise its error.
+    return isinstance(error, MemoryError) or (
+        type(error).__name__ == "OutOfMemoryError" or "out of memory" in str(error).lower()
+    )
+
+
+def _checked(response: Response, output: Output) -> Response:
+    """The response cut at the stop strings; an error where it is not what was asked for."""
+    if response.error is not None:
+        return response
+    if isinstance(output, TextOutput):
+        if response.text is None:
+            return Response(error="the adapter gave no text")
+        text = response.text
+        for stop in output.stop:
+            text = text.partition(stop)[0]
+        return Response(text=text, details=response.details)
+    if output.kind == "choice":
+        values = response.log_probs
+        if values is None or len(values) != len(output.choices):  # type: ignore[union-attr]
+            return Response(error="the adapter gave no log-probability for each choice")
+        if any(math.isnan(value) or value == math.inf for value in values):
+            return Response(error="a log-probability is not a number")
+        # JSON has no infinity: an impossible choice is stored as a very unlikely one.
+        finite = tuple(max(value, IMPOSSIBLE) for value in values)
+        return Response(log_probs=finite, details=response.details)
+    return response if response.picture is not None else Response(error="the adapter gave no picture")
+
+
+def _head(planned: Planned) -> dict[str, Any]:
+    return {
+        "id": planned.sample.id,
+        "trial": planned.trial,
+        "key": planned.request.key,
+        "demonstrations": [d.sample.id for d in planned.demonstrations],
+        "pictures": [pictures.digest(p) for p in planned.request.prompt.pictures()],
+    }
+
+
+def _row(planned: Planned, response: Response, seconds: float, store: RunStore) -> dict[str, Any]:
+    row = _head(planned)
+    if response.error is not None:
+        row["error"] = response.error
+    elif response.text is not None:
+        row["text"] = response.text
+    elif response.log_probs is not None:
+        row["log_probs"] = list(response.log_probs)
+    elif response.picture is not None:
+        row["picture"] = store.save_picture(response.picture)
+    if response.details:
+        row["details"] = dict(response.details)
+    row["seconds"] = round(seconds, 6)
+    return row

@@ -1,0 +1,160 @@
+"""Stored responses -> scores.jsonl and report.json. Never needs the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from emu2eval import registry
+from emu2eval.config import Task
+from emu2eval.data.samples import Samples
+from emu2eval.engine.store import RunStore
+from emu2eval.errors import ConfigError
+from emu2eval.plan import Plan
+from emu2eval.scorers.base import Scorer
+from emu2eval.stats import Accumulator
+from emu2eval.types import Response, Row, Sample, Score
+
+
+def build_scorer(task: Task) -> Scorer:
+    """The task's scorer. Raises ConfigError where it cannot score the task's kind of output."""
+    spec = task.spec.score
+    where = task.document.where(("score",))
+    scorer: Scorer = registry.build("scorer", spec.scorer, spec.options, where=where)
+    kind = task.spec.output.kind
+    if kind not in scorer.outputs:
+        raise ConfigError(
+            f"the scorer {spec.scorer!r} scores {' or '.join(sorted(scorer.outputs))}, "
+            f"the task asks for {kind}",
+            where=where,
+        )
+    return scorer
+
+
+def clean(text: str, task: Task) -> str:
+    """The text after the task's clean-up steps."""
+    for name in task.spec.score.clean:
+        text = registry.find("cleaner", name, where=task.document.where(("score", "clean")))(text)
+    return text
+
+
+@dataclass
+class _Total:
+    accumulator: Accumulator
+    n: int = 0
+    unscored: int = 0
+
+
+@dataclass
+class _Totals:
+    """Adds up the scores of a run: the whole, and each label of each grouping."""
+
+    scorer: Scorer
+    whole: _Total = field(init=False)
+    groups: dict[str, _Total] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.whole = _Total(self.scorer.accumulator())
+
+    def add(self, sample: Sample, score: Score) -> None:
+        for total in (self.whole, *self._groups(sample)):
+            if score.value is None:
+                total.unscored += 1
+            else:
+                total.n += 1
+                total.accumulator.add(score.value, sample.cluster or sample.id)
+
+    def _groups(self, sample: Sample) -> Iterator[_Total]:
+        for name, label in sample.groups.items():
+            key = f"{name}: {label}"
+            if key not in self.groups:
+                self.groups[key] = _Total(self.scorer.accumulator())
+            yield self.groups[key]
+
+
+def score_run(plan: Plan, store: RunStore) -> list[Row]:
+    """Scores every sample of the plan and writes the result; the first row is the whole.
+
+    A response that failed, or is not there yet, is unscored: counted, never taken as zero.
+    """
+    scorer = build_scorer(plan.task)
+    totals = _Totals(scorer)
+    store.write_lines("scores.jsonl", _scores(plan, store, scorer, totals))
+    rows = [_summary(plan, store, scorer, totals, None, totals.whole)]
+    for name, total in sorted(totals.groups.items()):
+        rows.append(_summary(plan, store, scorer, totals, name, total))
+    store.write_json("report.json", {"rows": rows})
+    return rows
+
+
+def _scores(
+    plan: Plan, store: RunStore, scorer: Scorer, totals: _Totals
+) -> Iterator[dict[str, Any]]:
+    samples: Samples = plan.samples
+    for trial in range(plan.draws):
+        for position in plan.positions:
+            sample = plan.query(position)
+            stored = store.stored(trial * len(samples) + position)
+            score = _score(sample, stored, plan.task, scorer, store)
+            totals.add(sample, score)
+            totals.seconds += stored["seconds"] if stored else 0.0
+            row: dict[str, Any] = {
+                "id": sample.id,
+                "trial": trial,
+                "value": score.value,
+                "prediction": score.prediction,
+                "scorer": scorer.label,
+                "cluster": sample.cluster or sample.id,
+                "groups": dict(sample.groups),
+            }
+            if score.details:
+                row["details"] = dict(score.details)
+            yield row
+
+
+def _score(
+    sample: Sample, stored: dict[str, Any] | None, task: Task, scorer: Scorer, store: RunStore
+) -> Score:
+    if stored is None:
+        return Score(None, details={"why": "not asked yet"})
+    if stored.get("error"):
+        return Score(None, details={"why": stored["error"]})
+    text = stored.get("text")
+    log_probs = stored.get("log_probs")
+    picture = stored.get("picture")
+    response = Response(
+        text=clean(text, task) if text is not None else None,
+        log_probs=tuple(log_probs) if log_probs is not None else None,
+        picture=store.picture(picture) if picture is not None else None,
+        details=stored.get("details", {}),
+    )
+    return scorer.score(sample, response)
+
+
+def _summary(
+    plan: Plan, store: RunStore, scorer: Scorer, totals: _Totals, group: str | None, total: _Total
+) -> Row:
+    value, error = total.accumulator.result()
+    covered = len(plan.positions)
+    notes = [] if covered == len(plan.samples) else [f"{covered:,} of {len(plan.samples):,} queries"]
+    return Row(
+        task=plan.task.name,
+        model=plan.model.name,
+        shots=plan.shots.label,
+        protocol=plan.task.protocol_name,
+        split=plan.task.split,
+        metric=scorer.label,
+        value=value,
+        stderr=error,
+        n=total.n,
+        unscored=total.unscored,
+        seconds=round(totals.seconds, 3),
+        trials=plan.draws,
+        complete=covered == len(plan.samples),
+        higher_is_better=scorer.higher_is_better,
+        group=group,
+        notes=tuple(notes),
+        run=store.folder.name,
+    )

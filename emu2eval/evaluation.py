@@ -1,0 +1,356 @@
+"""The whole way: task names and model names in, rows of a table out. What the command line calls."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from emu2eval import catalog, registry
+from emu2eval.adapters.base import Adapter
+from emu2eval.config import (
+    ModelSpec,
+    Task,
+    TaskSpec,
+    load_model,
+    load_task,
+    override,
+    parse_settings,
+)
+from emu2eval.data.load import load_split
+from emu2eval.data.samples import Samples
+from emu2eval.engine.runner import Tally, execute
+from emu2eval.engine.scoring import build_scorer, score_run
+from emu2eval.engine.store import RunStore
+from emu2eval.errors import ConfigError, StoreError
+from emu2eval.fewshot.draw import permutation
+from emu2eval.plan import Plan, Shots
+from emu2eval.types import Row
+from emu2eval.yamlfile import Document, validate
+
+FORMAT = 1
+"""The version of the layout of a run's folder."""
+
+
+class Watcher:
+    """Told how an evaluation gets on; the command line draws bars from it. Does nothing by itself."""
+
+    def reading(self, what: str) -> None: ...
+    def checking(self, plan: Plan, done: int) -> None: ...
+    def loading(self, model: str) -> None: ...
+    def starting(self, plan: Plan, folder: Path) -> None: ...
+    def settled(self, count: int) -> None: ...
+    def finished(self, result: Result) -> None: ...
+    def note(self, text: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Result:
+    """One finished run: its rows (the whole first, then sub-scores), its folder, what was done."""
+
+    rows: list[Row]
+    folder: Path
+    tally: Tally
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What applies to every run of one evaluation."""
+
+    shots: Sequence[str | int] = ("0",)
+    seed: int = 0
+    limit: int | None = None
+    trials: int = 1
+    split: str | None = None
+    protocol: str | None = None
+    changes: Sequence[str] = ()
+    out: Path | None = None
+    batch: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("limit", 1), ("trials", 1), ("batch", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"--{name} takes a number of at least {least}, not {value}")
+
+    @property
+    def folder(self) -> Path:
+        return self.out or catalog.results_root()
+
+
+@dataclass
+class SplitCache:
+    """Splits, each read once, so that several shots and models share them."""
+
+    watcher: Watcher
+    read: dict[tuple[str, str, int | None, int], Samples] = field(default_factory=dict)
+
+    def split(self, task: Task, name: str, pool: int | None = None, seed: int = 0) -> Samples:
+        source = f"{task.document.path}|{task.root}|{task.spec.data.model_dump_json()}"
+        key = (source, name, pool, seed if pool else 0)
+        if key not in self.read:
+            if pool is not None:
+                whole = self.split(task, name)
+                drawn = permutation(len(whole), seed, "pool")
+                chosen = [index for index, _ in zip(drawn, range(pool), strict=False)]
+                self.read[key] = whole.subset(chosen)
+            else:
+                self.watcher.reading(f"{task.name}, split {name}")
+                self.read[key] = load_split(task, name)
+        return self.read[key]
+
+
+def build_adapter(model: ModelSpec) -> Adapter:
+    """The model's adapter, not yet loaded. Raises ConfigError, ModelError or MissingExtra."""
+    adapter: Adapter = registry.build("adapter", model.adapter, model.settings, where=model.name)
+    return adapter
+
+
+def make_plan(
+    task: Task, model: ModelSpec, adapter: Adapter, shots: str, settings: Settings, data: SplitCache
+) -> Plan:
+    """The plan of one run; reads the splits it needs."""
+    parsed = Shots.parse(shots, task)
+    samples = data.split(task, task.split)
+    demonstrations = task.spec.demonstrations
+    pool = None
+    if parsed.count:
+        source = demonstrations.split or task.split
+        pool = data.split(task, source, demonstrations.pool, settings.seed)
+    return Plan(
+        task=task,
+        model=model,
+        adapter=adapter,
+        shots=parsed,
+        samples=samples,
+        pool=pool,
+        seed=settings.seed,
+        limit=settings.limit,
+        trials=settings.trials,
+    )
+
+
+def plans(
+    tasks: Sequence[str], models: Sequence[str], settings: Settings, watcher: Watcher | None = None
+) -> Iterator[list[Plan]]:
+    """For each model, the plans of all its runs, not yet checked against its limits."""
+    told = watcher or Watcher()
+    changes = parse_settings(settings.changes)
+    loaded = [
+        load_task(
+            name, protocol=settings.protocol, split=settings.split, overrides=changes["task"]
+        )
+        for name in _once(tasks)
+    ]
+    # Everything that can be wrong in a file is found before the first model is built.
+    for task in loaded:
+        build_scorer(task)
+    specs = [load_model(name, overrides=changes["model"]) for name in _once(models)]
+    data = SplitCache(told)
+    for spec in specs:
+        adapter = build_adapter(spec)
+        yield [
+            make_plan(task, spec, adapter, shots, settings, data)
+            for task in loaded
+            for shots in _once(settings.shots)
+        ]
+
+
+def evaluate(
+    task: str | Sequence[str],
+    model: str | Sequence[str],
+    *,
+    settings: Settings | None = None,
+    watcher: Watcher | None = None,
+    **options: Any,
+) -> list[Result]:
+    """Runs every task with every model at every number of shots, or continues where a run stopped.
+
+    task, model: names or paths of YAML files; options: fields of `Settings`, or those whole. Answers are in the
+    results' folders as soon as they are given; running it again asks only what is missing.
+    Raises UserError.
+    """
+    told = watcher or Watcher()
+    chosen = settings or Settings(**options)
+    tasks = [task] if isinstance(task, str) else list(task)
+    models = [model] if isinstance(model, str) else list(model)
+    results = []
+    for group in plans(tasks, models, chosen, told):
+        for plan in group:
+            plan.check_all(lambda done, plan=plan: told.checking(plan, done))
+        adapter = group[0].adapter
+        with closing(adapter):
+            loader = _Once(adapter, lambda name=group[0].model.name: told.loading(name))
+            for plan in group:
+                result = run_plan(plan, chosen, told, loader)
+                results.append(result)
+                told.finished(result)
+    return results
+
+
+class _Once:
+    """Loads an adapter when the first request is about to be made, and not if none is."""
+
+    def __init__(self, adapter: Adapter, tell: Callable[[], None]):
+        self.adapter = adapter
+        self.tell = tell
+        self.loaded = False
+
+    def __call__(self) -> None:
+        if not self.loaded:
+            self.tell()
+            self.adapter.load()
+            self.loaded = True
+
+
+def run_plan(
+    plan: Plan, settings: Settings, watcher: Watcher, load: Callable[[], None]
+) -> Result:
+    """Asks, stores and scores one run."""
+    folder = settings.folder / folder_name(plan)
+    with RunStore(folder).open_for_writing() as store:
+        plan = _grown(plan, store, watcher)
+        store.write_json("run.json", _record(plan))
+        store.index(slots(plan), len(plan.samples) * plan.draws)
+        if store.damaged:
+            watcher.note(
+                f"{store.damaged} damaged lines in {folder}/responses.jsonl are asked again"
+            )
+        watcher.starting(plan, folder)
+        tally = execute(
+            plan, store, load=load, batch=settings.batch, progress=watcher.settled
+        )
+        rows = score_run(plan, store)
+    return Result(rows, folder, tally)
+
+
+def folder_name(plan: Plan) -> str:
+    """What people read, then what makes it unique: `easy-vqa_4-shot_nearest_1a2b3c4d`."""
+    label = plan.shots.label.replace("*", "-text-only")
+    return f"{plan.task.name}_{label}-shot_{plan.model.name}_{plan.fingerprint[:8]}"
+
+
+def reopen(folder: Path, changes: Sequence[str] = ()) -> tuple[Plan, RunStore]:
+    """The plan of a stored run, from its record alone, for scoring again without the model.
+
+    changes: `task.score…=value` assignments. Raises StoreError where the folder is no run, or its data
+    is not what it was.
+    """
+    store = RunStore(folder)
+    record = store.read_json("run.json")
+    if not isinstance(record, Mapping) or record.get("format") != FORMAT:
+        raise StoreError(
+            "this is not the folder of a run",
+            where=folder,
+            hint="emu2eval ls runs lists them",
+        )
+    overrides = parse_settings(changes)["task"]
+    for key in overrides:
+        if not key.startswith("score."):
+            raise ConfigError(
+                f"--set task.{key} would change what was asked; only task.score.… can change here"
+            )
+    document = Document(Path(record["task_file"]), record["task"])
+    spec = validate(TaskSpec, override(record["task"], overrides, "task"), document)
+    root = document.path.parent / spec.data.root if spec.data.root is not None else None
+    task = Task(spec, record["protocol"], record["split"], root or catalog.data_root(), document)
+    model = ModelSpec.model_validate(record["model"])
+    shots = Shots.parse(record["shots"], task)
+    samples = load_split(task, task.split)
+    if samples.digest != record["identity"]["data"]["queries"]:
+        raise StoreError(
+            f"the data of {task.name} is not what it was when this run was made",
+            where=task.root,
+            hint="bring the old data back, or run the evaluation again on the new one",
+        )
+    plan = Plan(
+        task=task,
+        model=model,
+        adapter=_Absent(),
+        shots=shots,
+        samples=samples,
+        pool=None,
+        seed=record["seed"],
+        limit=record["extent"]["limit"],
+        trials=record["extent"]["trials"],
+    )
+    return plan, store
+
+
+def score_again(folder: Path, changes: Sequence[str] = ()) -> Result:
+    """Scores a stored run anew, without its model."""
+    plan, store = reopen(folder, changes)
+    with store.open_for_writing():
+        store.index(slots(plan), len(plan.samples) * plan.draws)
+        return Result(score_run(plan, store), folder, Tally(kept=len(plan)))
+
+
+class _Absent(Adapter):
+    """Stands in for the model where none is needed."""
+
+    def answer(self, requests: Sequence[Any]) -> Sequence[Any]:
+        raise ConfigError("a stored run is scored without its model; nothing can be asked")
+
+
+def _grown(plan: Plan, store: RunStore, watcher: Watcher) -> Plan:
+    """The plan, made as large as the stored run already is: a run only ever grows."""
+    record = store.read_json("run.json")
+    if record is None:
+        return plan
+    extent = record["extent"]
+    limit, trials = plan.limit, max(plan.trials, extent["trials"])
+    if limit is not None and (extent["limit"] is None or extent["limit"] > limit):
+        limit = extent["limit"]
+    if (limit, trials) != (plan.limit, plan.trials):
+        shown = "every query" if limit is None else f"{limit:,} queries"
+        watcher.note(f"{store.folder.name} holds more already; the table shows {shown}")
+    return replace(plan, limit=limit, trials=trials)
+
+
+def slots(plan: Plan) -> Callable[[str, int], int | None]:
+    """(id, trial) -> the slot of the plan that a stored response fills, or None."""
+    samples, trials = plan.samples, plan.draws
+
+    def slot_of(sample_id: str, trial: int) -> int | None:
+        position = samples.position(sample_id)
+        if position is None or not 0 <= trial < trials:
+            return None
+        return trial * len(samples) + position
+
+    return slot_of
+
+
+def _record(plan: Plan) -> dict[str, Any]:
+    """run.json: enough to score again, to compare, and to know what a number stands for."""
+    return {
+        "format": FORMAT,
+        "task": plan.task.spec.model_dump(mode="json"),
+        "task_file": str(plan.task.document.path.resolve()),
+        "protocol": plan.task.protocol_name,
+        "split": plan.task.split,
+        "model": plan.model.model_dump(mode="json"),
+        "shots": plan.shots.label,
+        "seed": plan.seed,
+        "extent": {"limit": plan.limit, "trials": plan.trials},
+        "identity": plan.identity,
+        "fingerprint": plan.fingerprint,
+        "versions": _versions(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in ("emu2eval", "torch", "transformers", "diffusers", "pillow"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _once(names: Sequence[Any]) -> list[str]:
+    return list(dict.fromkeys(str(name) for name in names))

@@ -1,0 +1,1 @@
+"""Rows -> tables that people and programs read."""

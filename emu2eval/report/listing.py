@@ -1,0 +1,57 @@
+"""What there is: tasks, models, scorers, adapters, runs. Plain text, since it should come at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from emu2eval import catalog
+from emu2eval.errors import UnknownName
+
+KINDS = ("adapters", "models", "runs", "scorers", "tasks")
+
+
+def listing(what: str, out: Path | None = None) -> str:
+    """Two columns, name and title, one a line. Raises UnknownName for a kind that does not exist."""
+    if what not in KINDS:
+        raise UnknownName("kind of thing to list", what, KINDS)
+    if what in ("tasks", "models"):
+        lines = list(catalog.titles(what.removesuffix("s")))
+    elif what == "runs":
+        lines = _runs(out)
+    else:
+        lines = _registered(what.removesuffix("s"))
+    if not lines:
+        return f"there are no {what} yet\n"
+    width = max(len(name) for name, _ in lines)
+    return "".join(f"{name:<{width}}  {title}".rstrip() + "\n" for name, title in lines)
+
+
+def _runs(out: Path | None) -> list[tuple[str, str]]:
+    from emu2eval.report import runs
+
+    lines = []
+    for folder in runs.folders(out):
+        rows = runs.rows(folder)
+        if not rows or rows[0].value is None:
+            lines.append((folder.name, "not scored yet"))
+            continue
+        whole = rows[0]
+        error = f" ± {whole.stderr:.2f}" if whole.stderr is not None else ""
+        unscored = f", {whole.unscored:,} unscored" if whole.unscored else ""
+        text = f"{whole.value:.2f}{error} {whole.metric}, n {whole.n:,}{unscored}"
+        lines.append((folder.name, text))
+    return lines
+
+
+def _registered(kind: str) -> list[tuple[str, str]]:
+    from emu2eval import registry
+    from emu2eval.errors import UserError
+
+    lines = []
+    for name, target in registry.known(kind).items():
+        try:
+            doc = (registry.find(kind, name).__doc__ or "").strip().partition("\n")[0]
+        except UserError as error:
+            doc = f"{target} ({error.hint or error.what})"
+        lines.append((name, doc))
+    return lines

@@ -1,0 +1,96 @@
+"""Progress bars on standard error, so that a table on standard output stays clean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from emu2eval.evaluation import Result, Watcher
+from emu2eval.plan import Plan
+
+
+class _Rate(ProgressColumn):
+    """Samples a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.1f}/s", style="progress.data.speed")
+
+
+class Bars(Watcher):
+    """One bar a run, with rate and time left. Without a terminal, one line a run when it is done."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False)
+        self.progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            _Rate(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.bar: TaskID | None = None
+        self.check: TaskID | None = None
+
+    def __enter__(self) -> Bars:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.progress.stop()
+
+    def reading(self, what: str) -> None:
+        self.note(f"reading {what}")
+
+    def checking(self, plan: Plan, done: int) -> None:
+        if len(plan) < 2 or plan.adapter.limits.positions is None:
+            return
+        if self.check is None:
+            self.check = self.progress.add_task("checking that every prompt fits", total=len(plan))
+        self.progress.update(self.check, completed=done, total=len(plan))
+        if done == len(plan):
+            self.progress.remove_task(self.check)
+            self.check = None
+
+    def loading(self, model: str) -> None:
+        self.note(f"loading {model}")
+
+    def starting(self, plan: Plan, folder: Path) -> None:
+        name = f"{plan.task.name} · {plan.model.name} · {plan.shots.label} shots"
+        self.bar = self.progress.add_task(name, total=len(plan))
+
+    def settled(self, count: int) -> None:
+        if self.bar is not None:
+            self.progress.advance(self.bar, count)
+
+    def finished(self, result: Result) -> None:
+        if self.progress.disable:
+            tally = result.tally
+            kept = f", {tally.kept + tally.copied:,} kept" if tally.kept + tally.copied else ""
+            failed = f", {tally.failed:,} failed" if tally.failed else ""
+            self.note(f"{result.folder.name}: {tally.asked:,} asked{kept}{failed}")
+
+    def note(self, text: str) -> None:
+        self.console.print(Text(text, style="dim"))

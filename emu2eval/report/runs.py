@@ -1,0 +1,56 @@
+"""Stored runs: found by path or name, and their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from emu2eval import catalog
+from emu2eval.errors import StoreError, UnknownName
+from emu2eval.types import Row
+
+
+def folders(root: Path | None = None) -> list[Path]:
+    """The folders of all runs below the results folder, by name."""
+    top = root or catalog.results_root()
+    return sorted(path.parent for path in top.glob("*/run.json"))
+
+
+def find(names: Sequence[str], root: Path | None = None) -> list[Path]:
+    """Runs by path, by name, by the beginning of a name, or, for a folder of runs, all in it.
+
+    Raises UnknownName where nothing fits.
+    """
+    if not names:
+        return folders(root)
+    found: list[Path] = []
+    known = {path.name: path for path in folders(root)}
+    for name in names:
+        path = Path(name)
+        if (path / "run.json").is_file():
+            found.append(path)
+        elif path.is_dir() and folders(path):
+            found += folders(path)
+        elif fitting := [known[k] for k in known if k.startswith(name)]:
+            found += fitting
+        else:
+            raise UnknownName("run", name, known, where=root or catalog.results_root())
+    return list(dict.fromkeys(found))
+
+
+def rows(folder: Path) -> list[Row]:
+    """The rows of a run's report, the whole first. Empty where it was never scored."""
+    path = folder / "report.json"
+    try:
+        report = msgspec.json.decode(path.read_bytes(), type=dict[str, list[Row]])
+    except FileNotFoundError:
+        return []
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise StoreError(
+            f"the report cannot be read: {error}",
+            where=path,
+            hint=f"make it anew: emu2eval score {folder}",
+        ) from None
+    return report["rows"]
