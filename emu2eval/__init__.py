@@ -1,8 +1,8 @@
 """Few-shot multimodal evaluation: interleaved demonstrations, official scorers, resumable runs.
 
-    import emu2eval
-    for result in emu2eval.evaluate("easy-vqa", "nearest", shots=[0, 4]):
-        print(result.rows[0])
+import emu2eval
+for result in emu2eval.evaluate("easy-vqa", "nearest", shots=[0, 4]):
+    print(result.rows[0])
 """
 
 from __future__ import annotations
@@ -54,10 +54,28 @@ _WHERE = {
     "score_again": "evaluation",
 }
 
-__all__ = [  # noqa: RUF022
-    *("Adapter", "ChoiceOutput", "Limits", "Picture", "PictureOutput", "Prompt", "Request"),
-    *("Response", "Result", "Row", "Sample", "Score", "Scorer", "TextOutput", "Turn"),
-    *("UserError", "Video", "Watcher", "__version__", "evaluate", "score_again"),
+__all__ = [
+    "Adapter",
+    "ChoiceOutput",
+    "Limits",
+    "Picture",
+    "PictureOutput",
+    "Prompt",
+    "Request",
+    "Response",
+    "Result",
+    "Row",
+    "Sample",
+    "Score",
+    "Scorer",
+    "TextOutput",
+    "Turn",
+    "UserError",
+    "Video",
+    "Watcher",
+    "__version__",
+    "evaluate",
+    "score_again",
 ]
 
 

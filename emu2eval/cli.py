@@ -26,7 +26,9 @@ app = typer.Typer(
 MANY = frozenset({"--task", "--model", "--shots", "--set"})
 """Options that take several values in one go, as in `--shots 0 4 8`."""
 
-Tasks = Annotated[list[str], typer.Option("--task", "-t", help="Task names or paths of .yaml files.")]
+Tasks = Annotated[
+    list[str], typer.Option("--task", "-t", help="Task names or paths of .yaml files.")
+]
 Models = Annotated[
     list[str], typer.Option("--model", "-m", help="Model names, .yaml files or folders.")
 ]
@@ -62,15 +64,21 @@ def run(
     task: Tasks,
     shots: ShotCounts = ["0"],  # noqa: B006
     model: Models = ["nearest"],  # noqa: B006
-    limit: Annotated[int | None, typer.Option(help="Only so many queries, a fixed random subset.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Only so many queries, a fixed random subset.")
+    ] = None,
     seed: Seed = 0,
     trials: Annotated[int, typer.Option(help="Repeated draws of demonstrations.")] = 1,
     split: Split = None,
     protocol: Protocol = None,
     set_: Sets = [],  # noqa: B006
     out: Out = None,
-    batch: Annotated[int | None, typer.Option(help="Requests at a time [default: the model's].")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Plan and check, ask nothing.")] = False,
+    batch: Annotated[
+        int | None, typer.Option(help="Requests at a time [default: the model's].")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Plan and check, ask nothing.")
+    ] = False,
     groups: Annotated[bool, typer.Option("--groups", help="Show sub-scores too.")] = False,
     form: Form = "rich",
 ) -> None:
@@ -115,7 +123,9 @@ def show(
     task: Annotated[str, typer.Option("--task", "-t", help="Task name or path of a .yaml file.")],
     shots: Annotated[str, typer.Option("--shots", "-k", help="Demonstrations, or '0*'.")] = "0",
     index: Annotated[int, typer.Option("--index", "-i", help="Place in the order of ids.")] = 0,
-    id: Annotated[str | None, typer.Option("--id", help="The query's id, instead of its place.")] = None,
+    id: Annotated[
+        str | None, typer.Option("--id", help="The query's id, instead of its place.")
+    ] = None,
     seed: Seed = 0,
     trial: Annotated[int, typer.Option(help="Which draw of demonstrations.")] = 0,
     split: Split = None,
@@ -138,8 +148,12 @@ Examples:
   emu2eval check --adapter my_package.my_module:MyAdapter"""
 )
 def check(
-    task: Annotated[str | None, typer.Option("--task", "-t", help="Read this task's data too.")] = None,
-    model: Annotated[str | None, typer.Option("--model", "-m", help="Test this model's adapter.")] = None,
+    task: Annotated[
+        str | None, typer.Option("--task", "-t", help="Read this task's data too.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Test this model's adapter.")
+    ] = None,
     adapter: Annotated[str | None, typer.Option(help="Test an adapter, by module:attr.")] = None,
     out: Out = None,
 ) -> None:

@@ -1,15 +1,15 @@
 """The errors a user can cause. Each says what is wrong, where, and what to try; none needs a traceback.
 
-    UserError
-    ├── ConfigError        a YAML file or an option
-    │   └── UnknownName    a task, model, split, scorer, key … that does not exist
-    ├── DataError          a data file or a row in it
-    │   ├── MissingData    files of a benchmark that are not there
-    │   └── PictureError   a picture that cannot be used
-    ├── PlanError          a request that the model cannot take; raised before any is made
-    ├── StoreError         the results folder
-    ├── ModelError         weights or a server
-    └── MissingExtra       an optional dependency that is not installed
+UserError
+├── ConfigError        a YAML file or an option
+│   └── UnknownName    a task, model, split, scorer, key … that does not exist
+├── DataError          a data file or a row in it
+│   ├── MissingData    files of a benchmark that are not there
+│   └── PictureError   a picture that cannot be used
+├── PlanError          a request that the model cannot take; raised before any is made
+├── StoreError         the results folder
+├── ModelError         weights or a server
+└── MissingExtra       an optional dependency that is not installed
 """
 
 from __future__ import annotations

@@ -6,7 +6,9 @@ import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from emu2eval.config import (
 from emu2eval.data.load import load_split
 from emu2eval.data.samples import Samples
 from emu2eval.engine.runner import Tally, execute
-from emu2eval.engine.scoring import build_scorer, score_run
+from emu2eval.engine.scoring import build_cleaner, build_scorer, score_run
 from emu2eval.engine.store import RunStore
 from emu2eval.errors import ConfigError, StoreError
 from emu2eval.fewshot.draw import permutation
@@ -141,14 +143,13 @@ def plans(
     told = watcher or Watcher()
     changes = parse_settings(settings.changes)
     loaded = [
-        load_task(
-            name, protocol=settings.protocol, split=settings.split, overrides=changes["task"]
-        )
+        load_task(name, protocol=settings.protocol, split=settings.split, overrides=changes["task"])
         for name in _once(tasks)
     ]
     # Everything that can be wrong in a file is found before the first model is built.
     for task in loaded:
         build_scorer(task)
+        build_cleaner(task)
     specs = [load_model(name, overrides=changes["model"]) for name in _once(models)]
     data = SplitCache(told)
     for spec in specs:
@@ -170,21 +171,22 @@ def evaluate(
 ) -> list[Result]:
     """Runs every task with every model at every number of shots, or continues where a run stopped.
 
-    task, model: names or paths of YAML files; options: fields of `Settings`, or those whole. Answers are in the
-    results' folders as soon as they are given; running it again asks only what is missing.
-    Raises UserError.
+    task, model: names or paths of YAML files; options: the fields of `Settings`. Everything is
+    planned and checked before the first model is loaded. Each answer is stored as it is given;
+    running it again asks only what is missing. Raises UserError.
     """
     told = watcher or Watcher()
     chosen = settings or Settings(**options)
     tasks = [task] if isinstance(task, str) else list(task)
     models = [model] if isinstance(model, str) else list(model)
     results = []
-    for group in plans(tasks, models, chosen, told):
-        for plan in group:
-            plan.check_all(lambda done, plan=plan: told.checking(plan, done))
+    groups = list(plans(tasks, models, chosen, told))
+    for plan in chain.from_iterable(groups):
+        plan.check_all(partial(told.checking, plan))
+    for group in groups:
         adapter = group[0].adapter
         with closing(adapter):
-            loader = _Once(adapter, lambda name=group[0].model.name: told.loading(name))
+            loader = _Once(adapter, partial(told.loading, group[0].model.name))
             for plan in group:
                 result = run_plan(plan, chosen, told, loader)
                 results.append(result)
@@ -202,14 +204,13 @@ class _Once:
 
     def __call__(self) -> None:
         if not self.loaded:
-            self.tell()
+            if type(self.adapter).load is not Adapter.load:
+                self.tell()
             self.adapter.load()
             self.loaded = True
 
 
-def run_plan(
-    plan: Plan, settings: Settings, watcher: Watcher, load: Callable[[], None]
-) -> Result:
+def run_plan(plan: Plan, settings: Settings, watcher: Watcher, load: Callable[[], None]) -> Result:
     """Asks, stores and scores one run."""
     folder = settings.folder / folder_name(plan)
     with RunStore(folder).open_for_writing() as store:
@@ -221,9 +222,7 @@ def run_plan(
                 f"{store.damaged} damaged lines in {folder}/responses.jsonl are asked again"
             )
         watcher.starting(plan, folder)
-        tally = execute(
-            plan, store, load=load, batch=settings.batch, progress=watcher.settled
-        )
+        tally = execute(plan, store, load=load, batch=settings.batch, progress=watcher.settled)
         rows = score_run(plan, store)
     return Result(rows, folder, tally)
 

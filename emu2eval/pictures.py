@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import warnings
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 MAX_PIXELS = 178_956_970
 """Refuse larger pictures: twice Pillow's own warning limit, 0.5 GiB once decoded."""
 
+BYTES = "a picture given as bytes"
 _REMEMBERED = 1 << 17
 _infos: OrderedDict[tuple[str, int, int], PictureInfo] = OrderedDict()
 
@@ -38,22 +40,28 @@ def info(picture: Picture) -> PictureInfo:
 
     Raises PictureError where the file is missing, empty, truncated, too large or not a picture.
     """
-    if picture.path is None:
-        return _examine(picture.data or b"", "a picture given as bytes")
+    if picture._info is None:
+        found = _info_of_file(picture) if picture.path is not None else None
+        found = found or _examine(picture.data or b"", BYTES)
+        # One picture is asked for its digest many times; the value is frozen to everybody else.
+        object.__setattr__(picture, "_info", found)
+    known: PictureInfo = picture._info
+    return known
+
+
+def _info_of_file(picture: Picture) -> PictureInfo:
+    path = picture.path or ""
     try:
-        stat = picture.path.stat()
+        stat = os.stat(path)  # noqa: PTH116 (a Path costs more than the call)
     except OSError as error:
-        raise _unreadable(picture.path, error) from None
-    key = (str(picture.path), stat.st_mtime_ns, stat.st_size)
+        raise _unreadable(path, error) from None
+    key = (path, stat.st_mtime_ns, stat.st_size)
     known = _infos.get(key)
-    if known is not None:
-        _infos.move_to_end(key)
-        return known
-    found = _examine(read(picture), str(picture.path))
-    _infos[key] = found
-    if len(_infos) > _REMEMBERED:
-        _infos.popitem(last=False)
-    return found
+    if known is None:
+        known = _infos[key] = _examine(read(picture), path)
+        if len(_infos) > _REMEMBERED:
+            _infos.popitem(last=False)
+    return known
 
 
 def digest(picture: Picture) -> str:
@@ -66,7 +74,7 @@ def read(picture: Picture) -> bytes:
     if picture.path is None:
         return picture.data or b""
     try:
-        return picture.path.read_bytes()
+        return Path(picture.path).read_bytes()
     except OSError as error:
         raise _unreadable(picture.path, error) from None
 
@@ -75,7 +83,7 @@ def load(picture: Picture) -> Image:
     """Decoded to RGB, upright (EXIF orientation applied), transparency laid over white."""
     from PIL import Image, ImageOps
 
-    where = str(picture.path or "a picture given as bytes")
+    where = picture.path or BYTES
     info(picture)
     image = _open(read(picture), where)
     try:
@@ -165,7 +173,7 @@ def _damaged(where: str, error: Exception) -> PictureError:
     )
 
 
-def _unreadable(path: Path, error: OSError) -> PictureError:
+def _unreadable(path: str, error: OSError) -> PictureError:
     if isinstance(error, FileNotFoundError):
         return PictureError(
             "the picture does not exist",

@@ -202,7 +202,9 @@ class Plan:
         spec = self.task.spec.demonstrations
         where = self.task.document.where(("demonstrations",))
         factory = registry.find("chooser", spec.chooser, where=where)
-        registry.check_options(f"chooser {spec.chooser}", factory, spec.options, where=where, given=2)
+        registry.check_options(
+            f"chooser {spec.chooser}", factory, spec.options, where=where, given=2
+        )
         chooser: Chooser = factory(self.pool, self.seed, **spec.options)
         return chooser
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 
@@ -15,8 +14,9 @@ class Picture:
     Its identity is the sha256 of its encoded bytes (`pictures.digest`), never its path.
     """
 
-    path: Path | None = None
+    path: str | None = None
     data: bytes | None = field(default=None, repr=False)
+    _info: Any = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.data is None):

@@ -74,7 +74,10 @@ def check(adapter: Adapter) -> Iterator[Finding]:
 def _identity(adapter: Adapter) -> Finding:
     rule = "its identity is JSON and the same each time"
     try:
-        first, second = msgspec.json.encode(adapter.identity()), msgspec.json.encode(adapter.identity())
+        first, second = (
+            msgspec.json.encode(adapter.identity()),
+            msgspec.json.encode(adapter.identity()),
+        )
     except (TypeError, ValueError) as error:
         return Finding(rule, False, str(error))
     return Finding(rule, first == second, first.decode()[:60])
@@ -93,7 +96,9 @@ def _answers(adapter: Adapter, kind: str) -> Iterator[Finding]:
     if errors:
         return
     wrong = [w for w in (_wrong(r, q.output) for r, q in zip(together, requests, strict=True)) if w]
-    yield Finding(f"{kind}: each response is of the kind asked for", not wrong, "; ".join(wrong[:1]))
+    yield Finding(
+        f"{kind}: each response is of the kind asked for", not wrong, "; ".join(wrong[:1])
+    )
     if wrong:
         return
     alone = [next(iter(adapter.answer([request]))) for request in requests]
@@ -155,9 +160,7 @@ def _wrong(response: Response, output: Output) -> str | None:
 
 
 def _same(left: Sequence[Response], right: Sequence[Response]) -> bool:
-    return len(left) == len(right) and all(
-        _equal(a, b) for a, b in zip(left, right, strict=True)
-    )
+    return len(left) == len(right) and all(_equal(a, b) for a, b in zip(left, right, strict=True))
 
 
 def _equal(a: Response, b: Response) -> bool:
@@ -171,4 +174,6 @@ def _equal(a: Response, b: Response) -> bool:
 
 
 def _shown(response: Response) -> str:
-    return repr(response.text if response.text is not None else response.log_probs or "a picture")[:60]
+    return repr(response.text if response.text is not None else response.log_probs or "a picture")[
+        :60
+    ]

@@ -30,7 +30,7 @@ def read(root: Path, part: str) -> Iterator[Sample]:
         yield Sample(
             id=f"{part}-{image:04d}-{slug}",
             fields={"question": question},
-            pictures=(Picture(path=folder / "images" / f"{image}.png"),),
+            pictures=(Picture(f"{folder}/images/{image}.png"),),
             answer=answer,
             references=(answer,),
             cluster=f"{part}-{image:04d}",

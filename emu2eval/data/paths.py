@@ -13,7 +13,13 @@ def inside(root: Path, relative: str, *, where: str) -> Path:
     Links that the user put into the root are followed: large data often lives elsewhere.
     """
     parts = relative.replace("\\", "/").split("/")
-    if not relative or relative[0] in "/\\~" or ".." in parts or ":" in parts[0] or "\0" in relative:
+    if (
+        not relative
+        or relative[0] in "/\\~"
+        or ".." in parts
+        or ":" in parts[0]
+        or "\0" in relative
+    ):
         raise DataError(
             f"the path {relative!r} leaves the data folder {root}",
             where=where,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
+from itertools import pairwise
 from typing import Any, overload
 
 import msgspec
@@ -34,7 +34,7 @@ class Samples(Sequence[Sample]):
         if not packed:
             raise DataError("the split has no samples", where=where)
         packed.sort(key=lambda pair: pair[0])
-        for (left, _), (right, _) in zip(packed, packed[1:], strict=False):
+        for (left, _), (right, _) in pairwise(packed):
             if left == right:
                 raise DataError(
                     f"the id {left!r} stands twice",
@@ -107,16 +107,16 @@ def _unpack(sample_id: str, data: bytes) -> Sample:
 def _flatten(value: str | Picture | Video | None) -> Any:
     """Texts stay; a picture becomes [path or bytes]; a video a list of such lists."""
     if isinstance(value, Picture):
-        return [str(value.path) if value.path is not None else value.data]
+        return [value.path if value.path is not None else value.data]
     if isinstance(value, Video):
-        return [[str(f.path) if f.path is not None else f.data] for f in value.frames]
+        return [_flatten(frame) for frame in value.frames]
     return value
 
 
 def _name(value: str | Picture | Video | None) -> Any:
     """As `_flatten`, with a picture's file name in place of its whole path."""
     if isinstance(value, Picture):
-        return [value.path.name if value.path is not None else value.data]
+        return [value.path.rpartition("/")[2] if value.path is not None else value.data]
     if isinstance(value, Video):
         return [_name(frame) for frame in value.frames]
     return value
@@ -128,4 +128,4 @@ def _restore(value: Any) -> Any:
     if value and isinstance(value[0], list):
         return Video(tuple(_restore(frame) for frame in value))
     (content,) = value
-    return Picture(data=content) if isinstance(content, bytes) else Picture(path=Path(content))
+    return Picture(data=content) if isinstance(content, bytes) else Picture(content)

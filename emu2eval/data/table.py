@@ -50,7 +50,9 @@ def read(
             raise DataError(f"the row has no id in its column {id!r}", where=where)
         shown = _pictures(row, picture_columns, folder, where)
         reply = row.get(answer) if answer else None
-        listed = _list(row[references]) if references else ([str(reply)] if reply is not None else [])
+        listed = (
+            _list(row[references]) if references else ([str(reply)] if reply is not None else [])
+        )
         names = fields if fields is not None else [k for k, v in row.items() if _plain(v)]
         yield Sample(
             id=str(sample_id),
@@ -96,13 +98,13 @@ def _pictures(
     row: Mapping[str, Any], columns: list[str], folder: Path, where: str
 ) -> list[Picture]:
     paths = [path for column in columns for path in _list(row[column], separator=None)]
-    return [Picture(path=inside(folder, path, where=where)) for path in paths if path]
+    return [Picture(str(inside(folder, path, where=where))) for path in paths if path]
 
 
 def _reply(reply: Any, is_picture: bool, folder: Path, where: str) -> str | Picture | None:
     if reply is None:
         return None
-    return Picture(path=inside(folder, str(reply), where=where)) if is_picture else str(reply)
+    return Picture(str(inside(folder, str(reply), where=where))) if is_picture else str(reply)
 
 
 def _list(value: Any, separator: str | None = "|") -> list[str]:

@@ -1,4 +1,4 @@
-"""The VQA v2 file format (Goyal et al., 2017; also OK-VQA): a question file, an annotation file, COCO names."""
+"""The file format of VQA v2 (Goyal et al., 2017) and OK-VQA: questions, annotations, COCO pictures."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def read(
         yield Sample(
             id=str(question.question_id),
             fields={"question": question.question},
-            pictures=(Picture(path=folder / picture_name.format(image_id=question.image_id)),),
+            pictures=(Picture(f"{folder}/{picture_name.format(image_id=question.image_id)}"),),
             answer=_shown(found) if found else None,
             references=tuple(a.answer for a in found.answers) if found and references else (),
             cluster=str(question.image_id),

@@ -198,7 +198,9 @@ def _checked(response: Response, output: Output) -> Response:
         # JSON has no infinity: an impossible choice is stored as a very unlikely one.
         finite = tuple(max(value, IMPOSSIBLE) for value in values)
         return Response(log_probs=finite, details=response.details)
-    return response if response.picture is not None else Response(error="the adapter gave no picture")
+    return (
+        response if response.picture is not None else Response(error="the adapter gave no picture")
+    )
 
 
 def _head(planned: Planned) -> dict[str, Any]:

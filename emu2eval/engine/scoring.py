@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from emu2eval import registry
 from emu2eval.config import Task
-from emu2eval.data.samples import Samples
 from emu2eval.engine.store import RunStore
 from emu2eval.errors import ConfigError
 from emu2eval.plan import Plan
@@ -32,11 +31,17 @@ def build_scorer(task: Task) -> Scorer:
     return scorer
 
 
-def clean(text: str, task: Task) -> str:
-    """The text after the task's clean-up steps."""
-    for name in task.spec.score.clean:
-        text = registry.find("cleaner", name, where=task.document.where(("score", "clean")))(text)
-    return text
+def build_cleaner(task: Task) -> Callable[[str], str]:
+    """The task's clean-up steps as one function. Raises UnknownName."""
+    where = task.document.where(("score", "clean"))
+    steps = [registry.find("cleaner", name, where=where) for name in task.spec.score.clean]
+
+    def clean(text: str) -> str:
+        for step in steps:
+            text = step(text)
+        return text
+
+    return clean
 
 
 @dataclass
@@ -92,12 +97,13 @@ def score_run(plan: Plan, store: RunStore) -> list[Row]:
 def _scores(
     plan: Plan, store: RunStore, scorer: Scorer, totals: _Totals
 ) -> Iterator[dict[str, Any]]:
-    samples: Samples = plan.samples
+    samples = plan.samples
+    clean = build_cleaner(plan.task)
     for trial in range(plan.draws):
         for position in plan.positions:
             sample = plan.query(position)
             stored = store.stored(trial * len(samples) + position)
-            score = _score(sample, stored, plan.task, scorer, store)
+            score = _score(sample, stored, clean, scorer, store)
             totals.add(sample, score)
             totals.seconds += stored["seconds"] if stored else 0.0
             row: dict[str, Any] = {
@@ -115,7 +121,11 @@ def _scores(
 
 
 def _score(
-    sample: Sample, stored: dict[str, Any] | None, task: Task, scorer: Scorer, store: RunStore
+    sample: Sample,
+    stored: dict[str, Any] | None,
+    clean: Callable[[str], str],
+    scorer: Scorer,
+    store: RunStore,
 ) -> Score:
     if stored is None:
         return Score(None, details={"why": "not asked yet"})
@@ -125,7 +135,7 @@ def _score(
     log_probs = stored.get("log_probs")
     picture = stored.get("picture")
     response = Response(
-        text=clean(text, task) if text is not None else None,
+        text=clean(text) if text is not None else None,
         log_probs=tuple(log_probs) if log_probs is not None else None,
         picture=store.picture(picture) if picture is not None else None,
         details=stored.get("details", {}),
@@ -138,7 +148,9 @@ def _summary(
 ) -> Row:
     value, error = total.accumulator.result()
     covered = len(plan.positions)
-    notes = [] if covered == len(plan.samples) else [f"{covered:,} of {len(plan.samples):,} queries"]
+    notes = (
+        [] if covered == len(plan.samples) else [f"{covered:,} of {len(plan.samples):,} queries"]
+    )
     return Row(
         task=plan.task.name,
         model=plan.model.name,

@@ -1,10 +1,10 @@
 """The run store: one folder a run, append-only, that any kill leaves usable.
 
-    run.json         what was asked of whom: identity, extent, versions
-    responses.jsonl  one line a response, in the order of arrival
-    scores.jsonl     one line a sample, in the order of trials and ids
-    report.json      the rows of the table
-    pictures/        generated pictures, named by digest
+run.json         what was asked of whom: identity, extent, versions
+responses.jsonl  one line a response, in the order of arrival
+scores.jsonl     one line a sample, in the order of trials and ids
+report.json      the rows of the table
+pictures/        generated pictures, named by digest
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ class RunStore:
 
     def picture(self, digest: str) -> Picture:
         """A generated picture by its digest."""
-        return Picture(path=self.folder / "pictures" / f"{digest}.png")
+        return Picture(str(self.folder / "pictures" / f"{digest}.png"))
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes `name` whole or not at all."""

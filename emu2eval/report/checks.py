@@ -17,7 +17,7 @@ from emu2eval.adapters.conformance import Finding
 from emu2eval.adapters.conformance import check as conform
 from emu2eval.config import load_model, load_task
 from emu2eval.data.load import load_split
-from emu2eval.engine.scoring import build_scorer
+from emu2eval.engine.scoring import build_cleaner, build_scorer
 from emu2eval.errors import UserError
 from emu2eval.evaluation import build_adapter
 from emu2eval.prompts import PromptBuilder
@@ -53,11 +53,15 @@ def check_all(out: Path | None = None) -> Iterator[Finding]:
     for extra, packages in EXTRAS.items():
         missing = [package for package in packages if find_spec(package) is None]
         # An extra is a choice: one that is missing is no fault.
-        seen = f"pip install 'emu2eval[{extra}]' for {', '.join(missing)}" if missing else "installed"
+        seen = (
+            f"pip install 'emu2eval[{extra}]' for {', '.join(missing)}" if missing else "installed"
+        )
         yield Finding(f"extra {extra}", True, seen)
     yield _writable(out or catalog.results_root())
     root = catalog.data_root()
-    yield Finding("data root", True, f"{root.resolve()}" + ("" if root.is_dir() else " (not there)"))
+    yield Finding(
+        "data root", True, f"{root.resolve()}" + ("" if root.is_dir() else " (not there)")
+    )
 
 
 def check_task(name: str) -> Iterator[Finding]:
@@ -96,8 +100,7 @@ def _task_file(name: str) -> str:
         PromptBuilder(each.protocol, each.document.where(("protocols", protocol)))
         build_scorer(each)
         registry.find("chooser", each.spec.demonstrations.chooser)
-        for step in each.spec.score.clean:
-            registry.find("cleaner", step)
+        build_cleaner(each)
     registry.find("reader", task.spec.data.reader)
     return f"protocols {', '.join(task.spec.protocols)}"
 

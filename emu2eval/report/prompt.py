@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Group, RenderableType
 from rich.rule import Rule
@@ -93,7 +94,7 @@ def _parts(parts: Sequence[Part], lead: str = "") -> Text:
 def _shown(part: Part) -> str:
     if isinstance(part, Picture):
         info = pictures.info(part)
-        name = part.path.name if part.path is not None else "made in memory"
+        name = Path(part.path).name if part.path is not None else "made in memory"
         return f"[picture {name}, {info.width} x {info.height}, sha256 {info.digest[:16]}…]"
     if isinstance(part, Video):
         return f"[video of {len(part.frames)} frames]"

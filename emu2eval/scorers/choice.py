@@ -7,8 +7,7 @@ from emu2eval.types import Response, Sample, Score
 
 
 class ChoiceAccuracy(Scorer):
-    """1 where the best choice is a reference. Choices that tie for the best share the credit.
-"""
+    """1 where the best choice is a reference. Choices that tie for the best share the credit."""
 
     metric = "accuracy"
     outputs = frozenset({"choice"})
@@ -27,7 +26,9 @@ class ChoiceAccuracy(Scorer):
         winners = [c for c, p in zip(choices, response.log_probs, strict=True) if p == best]
         right = sum(winner in references for winner in winners)
         # Taking the first of a tie would reward the order in which choices are listed.
-        return Score(right / len(winners), "|".join(winners), {"margin": _margin(response.log_probs)})
+        return Score(
+            right / len(winners), "|".join(winners), {"margin": _margin(response.log_probs)}
+        )
 
 
 def _margin(log_probs: tuple[float, ...]) -> float | None:

@@ -211,10 +211,8 @@ def compare(prediction: str, answers: Sequence[str], variant: str) -> tuple[floa
     matches = given.count(guess)
     credits: list[float] = []
     for answer in given:
-        if rule.by_value:
-            others = matches if answer != guess else 0
-        else:
-            others = matches - (answer == guess)
+        left_out = matches if rule.by_value else 1
+        others = matches - left_out if answer == guess else matches
         credits.append(min(1, others / 3))
     # The official code adds up in this order; another order could differ in the last bit.
     return (float(sum(credits)) / len(credits) if credits else 0.0), guess

@@ -1,0 +1,250 @@
+"""The visual decoder of Emu2-Gen: visual embeddings in, pictures out (arXiv 2312.13286, section 2.3).
+
+A latent diffusion UNet of SDXL's shape that is conditioned on N visual embeddings instead of a text:
+they are its `encoder_hidden_states` as they are, and their mean is its pooled embedding.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from PIL import Image
+
+from emu2eval.errors import ModelError, PlanError
+
+STEPS = 50
+GUIDANCE = 3.0
+ORIGINAL_SIZE = (1024, 1024)
+"""Height and width of the "original" in SDXL's size conditioning; the authors' code never varies it."""
+CROP = (0, 0)
+
+
+class Checker(Protocol):
+    """Says which pictures must not be shown; `safety.SafetyChecker` is one."""
+
+    def flagged(self, pictures: Sequence[Image.Image]) -> list[bool]: ...
+
+
+class Painter:
+    """UNet, VAE and scheduler as one function from visual embeddings to pictures.
+
+    unet, vae: on one device and in one dtype, float32 or bfloat16.
+    scheduler: any of diffusers' that denoises with `step`; its settings are read, it is never changed.
+    checker: None = pictures are returned unchecked.
+    Raises ModelError for float16.
+    """
+
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        vae: AutoencoderKL,
+        scheduler: Any,
+        checker: Checker | None = None,
+    ):
+        refuse_half(unet.dtype)
+        refuse_half(vae.dtype)
+        self.unet = unet.eval().requires_grad_(False)
+        self.vae = vae.eval().requires_grad_(False)
+        self.scheduler = scheduler
+        self.checker = checker
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.unet.device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        dtype: torch.dtype = self.unet.dtype
+        return dtype
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent along a side: 8 for the VAE of SDXL."""
+        return vae_factor(self.vae.config)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels that the UNet was made for."""
+        sample = self.unet.config.sample_size
+        height, width = (sample, sample) if isinstance(sample, int) else sample
+        return width * self.factor, height * self.factor
+
+    def describe(self) -> Mapping[str, Any]:
+        """What decides a picture beside its request: part of the model's identity."""
+        return {
+            "scheduler": type(self.scheduler).__name__,
+            "safety_checker": self.checker is not None,
+            "steps": STEPS,
+            "guidance": GUIDANCE,
+            "dtype": str(self.dtype).removeprefix("torch."),
+        }
+
+    def paint(
+        self,
+        cond: torch.Tensor,
+        uncond: torch.Tensor,
+        seeds: Sequence[int],
+        width: int | None = None,
+        height: int | None = None,
+        steps: int = STEPS,
+        guidance: float = GUIDANCE,
+        noise: torch.Tensor | None = None,
+    ) -> list[Image.Image]:
+        """cond (B, N, C), uncond (1 or B, N, C), one seed a request -> B pictures.
+
+        A flagged picture is black and carries `info["flagged"] = True`. See `latents` for the rest.
+        """
+        latents = self.latents(cond, uncond, seeds, width, height, steps, guidance, noise)
+        pictures = self.decode(latents)
+        if self.checker is None:
+            return pictures
+        return [
+            _black(picture) if flagged else picture
+            for picture, flagged in zip(pictures, self.checker.flagged(pictures), strict=True)
+        ]
+
+    @torch.inference_mode()
+    def latents(
+        self,
+        cond: torch.Tensor,
+        uncond: torch.Tensor,
+        seeds: Sequence[int],
+        width: int | None = None,
+        height: int | None = None,
+        steps: int = STEPS,
+        guidance: float = GUIDANCE,
+        noise: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The denoised latents (B, 4, height / factor, width / factor), in the UNet's dtype.
+
+        guidance <= 1 runs without classifier-free guidance. noise: standard normal, in place of the
+        seeds' own. Raises PlanError for a size that is no multiple of the factor, or no step.
+        """
+        width, height = width or self.size[0], height or self.size[1]
+        check_size(width, height, self.factor)
+        if steps < 1:
+            raise PlanError(f"a picture takes at least 1 step, not {steps}")
+        self._check_conditions(cond, uncond, seeds)
+        guided = guidance > 1
+        count = len(seeds)
+        # The conditional half comes first, opposite to diffusers' own pipelines.
+        halves = torch.cat([cond, uncond.expand(count, -1, -1)]) if guided else cond
+        halves = halves.to(self.device, self.dtype)
+        time_ids = torch.tensor([[*ORIGINAL_SIZE, *CROP, height, width]], device=self.device)
+        added = {
+            "text_embeds": halves.mean(dim=1),
+            "time_ids": time_ids.expand(len(halves), -1),
+        }
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        if noise is None:
+            noise = self._noise(generators, width, height)
+        # Schedulers count their steps, so that every call needs its own.
+        scheduler = type(self.scheduler).from_config(self.scheduler.config)
+        scheduler.set_timesteps(steps, device=self.device)
+        scale_input = getattr(scheduler, "scale_model_input", lambda sample, _: sample)
+        step_options = _step_options(scheduler, generators)
+        sample = noise.to(self.device, self.dtype) * getattr(scheduler, "init_noise_sigma", 1.0)
+        for time in scheduler.timesteps:
+            both = torch.cat([sample, sample]) if guided else sample
+            predicted = self.unet(
+                scale_input(both, time),
+                time,
+                encoder_hidden_states=halves,
+                added_cond_kwargs=added,
+                return_dict=False,
+            )[0]
+            if guided:
+                with_cond, without = predicted.chunk(2)
+                predicted = without + guidance * (with_cond - without)
+            sample = scheduler.step(predicted, time, sample, return_dict=False, **step_options)[0]
+        return sample
+
+    @torch.inference_mode()
+    def decode(self, latents: torch.Tensor) -> list[Image.Image]:
+        """Latents (B, 4, h, w) -> B pictures; one at a time, so that memory does not grow with B."""
+        return [_to_picture(self._decode_one(latent[None])) for latent in latents]
+
+    def _decode_one(self, latent: torch.Tensor) -> torch.Tensor:
+        """(1, 4, h, w) -> pixels (3, H, W) in 0..1, float32 on the CPU."""
+        scaled = latent.to(self.vae.device, self.vae.dtype) / self.vae.config.scaling_factor
+        pixels: torch.Tensor = self.vae.decode(scaled, return_dict=False)[0][0]
+        return (pixels.float() / 2 + 0.5).clamp(0, 1).cpu()
+
+    def _noise(
+        self, generators: Sequence[torch.Generator], width: int, height: int
+    ) -> torch.Tensor:
+        # On the CPU, in float32 and one request at a time: the same seed starts from the same noise on
+        # every device, in every dtype and at every place of every batch.
+        shape = (self.unet.config.in_channels, height // self.factor, width // self.factor)
+        return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+
+    def _check_conditions(
+        self, cond: torch.Tensor, uncond: torch.Tensor, seeds: Sequence[int]
+    ) -> None:
+        wanted = self.unet.config.cross_attention_dim
+        if cond.ndim != 3 or cond.shape[2] != wanted or cond.shape[0] != len(seeds):
+            raise ValueError(
+                f"cond is {tuple(cond.shape)}; with {len(seeds)} seeds it is ({len(seeds)}, N, {wanted})"
+            )
+        if uncond.shape[0] not in (1, len(seeds)) or uncond.shape[1:] != cond.shape[1:]:
+            raise ValueError(
+                f"uncond is {tuple(uncond.shape)}; it is (1, …) or like cond {tuple(cond.shape)}"
+            )
+
+
+def autoencoding(
+    encode: Callable[[torch.Tensor], torch.Tensor], pixels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(cond, uncond) that paint given pictures again, without the language model.
+
+    encode: normalised pixels (B, 3, S, S) -> pooled visual features (B, N, C).
+    uncond is what it sees in a picture of the mean colour, which is all zeros once normalised.
+    """
+    return encode(pixels), encode(torch.zeros_like(pixels[:1]))
+
+
+def check_size(width: int, height: int, factor: int) -> None:
+    """Raises PlanError unless both sides are positive multiples of `factor` pixels."""
+    if width < factor or height < factor or width % factor or height % factor:
+        raise PlanError(
+            f"a picture of {width} x {height} cannot be painted: "
+            f"both sides are multiples of {factor} pixels",
+            hint="the model was trained at its default size; leave width and height out",
+        )
+
+
+def refuse_half(dtype: torch.dtype) -> None:
+    """Raises ModelError for float16."""
+    if dtype == torch.float16:
+        raise ModelError(
+            "the visual decoder does not run in float16: "
+            "the activations of SDXL's VAE overflow there and every picture turns black",
+            hint="dtype: bfloat16 (or float32 on a CPU)",
+        )
+
+
+def vae_factor(config: Mapping[str, Any]) -> int:
+    """Pixels per latent along a side; every block of the VAE but the last one halves."""
+    return int(2 ** (len(config["block_out_channels"]) - 1))
+
+
+def _step_options(scheduler: Any, generators: list[torch.Generator]) -> dict[str, Any]:
+    # Ancestral and SDE schedulers draw noise at every step: from each request's own generator.
+    takes = inspect.signature(scheduler.step).parameters
+    return {"generator": generators} if "generator" in takes else {}
+
+
+def _to_picture(pixels: torch.Tensor) -> Image.Image:
+    levels = (pixels * 255).round().to(torch.uint8)
+    return Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy())
+
+
+def _black(picture: Image.Image) -> Image.Image:
+    black = Image.new("RGB", picture.size)
+    black.info["flagged"] = True
+    return black
