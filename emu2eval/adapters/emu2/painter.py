@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from typing import Any, Protocol
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from PIL import Image
 
 from emu2eval.errors import ModelError, PlanError
@@ -32,19 +32,13 @@ class Checker(Protocol):
 class Painter:
     """UNet, VAE and scheduler as one function from visual embeddings to pictures.
 
-    unet, vae: on one device and in one dtype, float32 or bfloat16.
-    scheduler: any of diffusers' that denoises with `step`; its settings are read, it is never changed.
+    unet, vae: diffusers' UNet2DConditionModel and AutoencoderKL, float32 or bfloat16.
+    scheduler: any of diffusers' that denoises with `step`; it is copied for every use.
     checker: None = pictures are returned unchecked.
     Raises ModelError for float16.
     """
 
-    def __init__(
-        self,
-        unet: UNet2DConditionModel,
-        vae: AutoencoderKL,
-        scheduler: Any,
-        checker: Checker | None = None,
-    ):
+    def __init__(self, unet: Any, vae: Any, scheduler: Any, checker: Checker | None = None):
         refuse_half(unet.dtype)
         refuse_half(vae.dtype)
         self.unet = unet.eval().requires_grad_(False)
@@ -144,7 +138,7 @@ class Painter:
         if noise is None:
             noise = self._noise(generators, width, height)
         # Schedulers count their steps, so that every call needs its own.
-        scheduler = type(self.scheduler).from_config(self.scheduler.config)
+        scheduler = deepcopy(self.scheduler)
         scheduler.set_timesteps(steps, device=self.device)
         scale_input = getattr(scheduler, "scale_model_input", lambda sample, _: sample)
         step_options = _step_options(scheduler, generators)
