@@ -1,0 +1,143 @@
+"""Emu2: EVA-CLIP pictures and text in one sequence, read by LLaMA (arXiv 2312.13286, section 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AttentionInterface, LlamaConfig, LlamaForCausalLM
+
+from emu2eval.adapters.emu2.cache import ATTENTION, SegmentedCache, attend
+from emu2eval.adapters.emu2.config import DecoderConfig, Emu2Config
+from emu2eval.adapters.emu2.vision import EvaVisionTower, pool
+
+AttentionInterface.register(ATTENTION, attend)
+
+
+class Emu2(nn.Module):
+    """The whole model. State-dict keys are those of the released native checkpoints.
+
+    It can be built under `torch.device("meta")`; it has no buffers, so loading the parameters is all.
+    """
+
+    def __init__(self, config: Emu2Config):
+        super().__init__()
+        self.config = config
+        self.visual = EvaVisionTower(config.vision)
+        self.decoder = Decoder(config.decoder)
+        width, hidden = config.vision.width, config.decoder.hidden_size
+        self.project_up = nn.Linear(width, hidden, bias=False)
+        self.project_down = nn.Linear(hidden, width, bias=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where token ids and embeddings go."""
+        return _device(self.decoder.lm.model.embed_tokens)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.project_up.weight.dtype
+
+    def encode_pictures(self, pixels: Tensor, tokens: int | None = None) -> Tensor:
+        """(N, 3, size, size) -> (N, tokens, width) pooled features; tokens: n_query by default."""
+        visual = self.visual(pixels.to(_device(self.visual.patch_embed.proj), self.dtype))
+        return pool(visual, self.config.n_query if tokens is None else tokens)
+
+    def embed(self, ids: Tensor, slots: Tensor, features: Tensor | None) -> Tensor:
+        """Embeddings of ids, the True places of slots taken by project_up(features), in reading order.
+
+        ids, slots: any equal shape; features: (slots, width). Returns (*ids.shape, hidden).
+        """
+        ids, slots = ids.to(self.device), slots.to(self.device)
+        embeds: Tensor = self.decoder.lm.model.embed_tokens(ids)
+        if features is not None and len(features):
+            up = self.project_up(features.to(_device(self.project_up), self.dtype))
+            embeds = embeds.to(self.device, copy=True)
+            embeds[slots] = up.to(embeds.device, embeds.dtype)
+        return embeds
+
+    def read(self, embeds: Tensor, valid: Tensor, cache: SegmentedCache) -> Tensor:
+        """Hidden states after the final norm, (rows, new, hidden), of new positions on top of a cache.
+
+        embeds: (rows, new, hidden); valid: (rows, new) bool, False at left padding.
+        """
+        mask, positions = cache.admit(valid.to(embeds.device))
+        out = self.decoder.lm.model(
+            inputs_embeds=embeds,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        hidden: Tensor = out.last_hidden_state
+        return hidden
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(…, hidden) -> (…, vocabulary) in fp32."""
+        scores: Tensor = self.decoder.lm.lm_head(hidden)
+        return scores.float().to(self.device)
+
+
+class Decoder(nn.Module):
+    """transformers' own LLaMA, built at the final vocabulary, as `lm`."""
+
+    def __init__(self, config: DecoderConfig):
+        super().__init__()
+        llama = LlamaConfig(
+            vocab_size=config.vocab_size,
+            hidden_size=config.hidden_size,
+            intermediate_size=config.intermediate_size,
+            num_hidden_layers=config.num_hidden_layers,
+            num_attention_heads=config.num_attention_heads,
+            rms_norm_eps=config.rms_norm_eps,
+            max_position_embeddings=config.max_position_embeddings,
+            rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
+            tie_word_embeddings=False,
+        )
+        llama._attn_implementation = ATTENTION
+        self.lm = LlamaForCausalLM(llama)
+        self.lm.model.rotary_emb = Rotary(
+            config.hidden_size // config.num_attention_heads, config.rope_theta
+        )
+
+
+class Rotary(nn.Module):
+    """Rotary position encoding (arXiv 2104.09864) whose angles are fp32 whatever the model's dtype.
+
+    It holds no buffer, so that no cast of the module can touch the frequencies: in bf16 the
+    angles are off by radians within one context. Only cosine and sine are rounded to the working dtype.
+    """
+
+    def __init__(self, head_dim: int, theta: float):
+        super().__init__()
+        self.head_dim = head_dim
+        self.theta = theta
+
+    def forward(self, x: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
+        exponent = torch.arange(0, self.head_dim, 2, dtype=torch.float32, device=x.device)
+        frequency = 1.0 / self.theta ** (exponent / self.head_dim)
+        angle = position_ids[..., None].to(x.device, torch.float32) * frequency
+        angle = torch.cat([angle, angle], -1)
+        return angle.cos().to(x.dtype), angle.sin().to(x.dtype)
+
+
+def left_pad(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Rows of (length, hidden) as one (rows, longest, hidden), padded on the left with zeros.
+
+    The second result is (rows, longest), True where a row has a position.
+    """
+    embeds = pad_sequence([*rows], batch_first=True, padding_side="left")
+    lengths = torch.tensor([len(r) for r in rows], device=embeds.device)
+    place = torch.arange(embeds.shape[1], device=embeds.device)
+    return embeds, place >= embeds.shape[1] - lengths[:, None]
+
+
+def _device(module: nn.Module) -> torch.device:
+    # accelerate keeps offloaded weights on "meta"; its hook knows where the module runs.
+    hook = getattr(module, "_hf_hook", None)
+    place = getattr(hook, "execution_device", None)
+    if place is not None:
+        return torch.device(place)
+    return next(module.parameters()).device

@@ -1,0 +1,89 @@
+"""Tiny models of the golden numbers: arrays made by the authors' released code (transformers 4.31)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from emu2eval.adapters.emu2.config import DecoderConfig, Emu2Config, VisionConfig
+from emu2eval.adapters.emu2.model import Emu2
+
+from .golden_weights import fill
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def meta() -> dict[str, Any]:
+    return json.loads((GOLDEN / "meta.json").read_text())
+
+
+def golden_config(meta: dict[str, Any], variant: str) -> Emu2Config:
+    part = meta[variant]
+    return Emu2Config(
+        VisionConfig(**meta["vision"]),
+        DecoderConfig(**meta["llm"], vocab_size=part["vocab"]),
+        "chat" if part["instruct"] else "base",
+        part["n_query"],
+        part["v_query"],
+    )
+
+
+class Golden:
+    """A tiny model with the arrays and the text that belong to it."""
+
+    def __init__(self, meta: dict[str, Any], variant: str):
+        self.meta = meta[variant]
+        self.config = golden_config(meta, variant)
+        self.model = Emu2(self.config).eval().requires_grad_(False)
+        fill(self.model, self.meta["weight_seed"])
+        self.arrays = np.load(GOLDEN / f"{variant}.npz")
+
+    def __getitem__(self, name: str) -> Any:
+        return torch.from_numpy(self.arrays[name])
+
+
+@pytest.fixture(scope="session")
+def base(meta: dict[str, Any]) -> Golden:
+    return Golden(meta, "base")
+
+
+@pytest.fixture(scope="session")
+def chat(meta: dict[str, Any]) -> Golden:
+    return Golden(meta, "chat")
+
+
+@pytest.fixture(scope="session", params=["base", "chat"])
+def golden(request: pytest.FixtureRequest) -> Golden:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="session")
+def llama_tokenizer() -> Path:
+    path = os.environ.get("EMU2EVAL_LLAMA_TOKENIZER")
+    if not path:
+        pytest.skip(
+            "LLaMA's tokenizer.model may not be redistributed; set EMU2EVAL_LLAMA_TOKENIZER to a copy"
+        )
+    return Path(path)
+
+
+def close(got: Any, want: Any, relative: float = 2e-5) -> None:
+    """Largest difference against the largest magnitude, the tolerance the arrays were made for."""
+    worst = (got - want).abs().max() / want.abs().max()
+    assert worst <= relative, f"off by {worst:.2e} relative"
