@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from emu2eval.catalog import data_root, find_file
 from emu2eval.errors import ConfigError, UnknownName
 from emu2eval.types import ChoiceOutput, Output, PictureOutput, TextOutput
-from emu2eval.yamlfile import Document, read_yaml, validate
+from emu2eval.yamlfile import Document, Keys, read_yaml, validate
 
 
 class Spec(BaseModel):
@@ -23,12 +23,16 @@ class Spec(BaseModel):
 
 
 class Download(Spec):
-    """What a user fetches by hand, told when it is missing."""
+    """What a user fetches by hand, told when it is missing.
+
+    into: the folder below the data root to unpack it in; gives: what is there afterwards.
+    """
 
     what: str
     size: str
     source: str
     into: str
+    gives: tuple[str, ...]
     splits: tuple[str, ...] = ()
     note: str | None = None
 
@@ -195,7 +199,7 @@ def load_task(
     overrides: dotted keys below the task, such as {"output.max_new_tokens": 20}.
     Raises UnknownName or ConfigError.
     """
-    document = read_yaml(find_file("task", name))
+    document = _read("task", name, overrides)
     data = override(document.data, overrides or {}, "task")
     spec = validate(TaskSpec, data, document)
     chosen = protocol or spec.protocol
@@ -225,7 +229,7 @@ def load_model(name: str, *, overrides: Mapping[str, Any] | None = None) -> Mode
 
     A relative `settings.checkpoint` that exists beside the YAML file is taken from there.
     """
-    document = read_yaml(find_file("model", name))
+    document = _read("model", name, overrides)
     data = override(document.data, overrides or {}, "model")
     spec = validate(ModelSpec, data, document)
     checkpoint = spec.settings.get("checkpoint")
@@ -234,6 +238,12 @@ def load_model(name: str, *, overrides: Mapping[str, Any] | None = None) -> Mode
         settings = {**spec.settings, "checkpoint": os.fspath(beside)}
         spec = spec.model_copy(update={"settings": settings})
     return spec
+
+
+def _read(kind: str, name: str, overrides: Mapping[str, Any] | None) -> Document:
+    document = read_yaml(find_file(kind, name))
+    changed: frozenset[Keys] = frozenset(tuple(key.split(".")) for key in overrides or ())
+    return replace(document, set_by=changed)
 
 
 def parse_settings(assignments: Sequence[str]) -> dict[str, dict[str, Any]]:

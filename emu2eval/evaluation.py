@@ -23,7 +23,7 @@ from emu2eval.config import (
     override,
     parse_settings,
 )
-from emu2eval.data.load import load_split
+from emu2eval.data.load import load_split, require
 from emu2eval.data.samples import Samples
 from emu2eval.engine.runner import Tally, execute
 from emu2eval.engine.scoring import build_cleaner, build_scorer, score_run
@@ -146,8 +146,11 @@ def plans(
         load_task(name, protocol=settings.protocol, split=settings.split, overrides=changes["task"])
         for name in _once(tasks)
     ]
-    # Everything that can be wrong in a file is found before the first model is built.
+    # Whatever is wrong in a file, or is not there, is found before the first model is built.
     for task in loaded:
+        shown = any(Shots.parse(shots, task).count for shots in _once(settings.shots))
+        source = task.spec.demonstrations.split if shown else None
+        require(task, [task.split, source or task.split])
         build_scorer(task)
         build_cleaner(task)
     specs = [load_model(name, overrides=changes["model"]) for name in _once(models)]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from emu2eval import registry
 from emu2eval.config import Task
 from emu2eval.data.samples import Samples
-from emu2eval.errors import MissingData, UserError
+from emu2eval.errors import DataError, MissingData
 
 
 def load_split(task: Task, split: str) -> Samples:
     """Every sample of the split, sorted by id. Raises MissingData with what to fetch, or DataError."""
+    require(task, [split])
     data = task.spec.data
     where = task.document.where(("data", "splits", split))
     read = registry.find("reader", data.reader, where=task.document.where(("data", "reader")))
@@ -18,28 +21,37 @@ def load_split(task: Task, split: str) -> Samples:
     try:
         return Samples(read(task.root, **options), where=f"{task.name}, split {split}")
     except FileNotFoundError as error:
-        raise _missing(task, split, str(error.filename)) from None
+        raise MissingData(
+            f"the data of {task.name} (split {split}) is not there: {error.filename} does not exist",
+            where=where,
+            hint="check the paths in the task's YAML file",
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
-        if isinstance(error, UserError):
-            raise
         name = getattr(error, "filename", None) or where
-        raise MissingData(f"the data cannot be read: {error}", where=str(name)) from None
+        raise DataError(f"the data cannot be read: {error}", where=str(name)) from None
 
 
-def _missing(task: Task, split: str, filename: str) -> MissingData:
-    """One message with all that has to be fetched for a split, and where to put it."""
-    wanted = [d for d in task.spec.data.downloads if not d.splits or split in d.splits]
-    lines = [f"the data of {task.name} (split {split}) is not there: {filename} does not exist"]
-    for download in wanted:
-        note = f" ({download.note})" if download.note else ""
+def require(task: Task, splits: Iterable[str]) -> None:
+    """Raises MissingData with everything that must still be fetched for these splits, at once."""
+    wanted = set(splits)
+    missing = [
+        download
+        for download in task.spec.data.downloads
+        if (not download.splits or wanted.intersection(download.splits))
+        and not all((task.root / path).exists() for path in download.gives)
+    ]
+    if not missing:
+        return
+    lines = [f"data of {task.name} (split {' and '.join(sorted(wanted))}) is missing:"]
+    for download in missing:
+        note = f"\n      {download.note}" if download.note else ""
         lines.append(
             f"  - {download.what}, {download.size}\n"
-            f"      from {download.source}{note}\n"
-            f"      into {task.root / download.into}"
+            f"      fetch  {download.source}\n"
+            f"      unpack in {task.root / download.into}/ "
+            f"to give {' and '.join(str(task.root / path) for path in download.gives)}{note}"
         )
-    hint = "fetch and unpack the above"
-    if task.spec.data.root is None:
-        hint += "; EMU2EVAL_DATA=/path/to/data names another data root"
-    if not wanted:
-        hint = "check the paths in the task's YAML file"
-    return MissingData("\n".join(lines), where=str(task.root.resolve()), hint=hint)
+    raise MissingData("\n".join(lines), where=f"data root {task.root.resolve()}", hint=_ROOT_HINT)
+
+
+_ROOT_HINT = "if the data is elsewhere: export EMU2EVAL_DATA=/path/to/data"

@@ -1,0 +1,94 @@
+"""Imports point the same way as the data; the command line starts without the heavy libraries."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import emu2eval
+
+PACKAGE = Path(emu2eval.__file__).parent
+
+# What each part may import of the others: only what stands above it.
+LAYERS = (
+    ("types", "errors", "stats"),
+    ("catalog", "pictures", "yamlfile"),
+    ("keys", "registry"),
+    ("config",),
+    ("data",),
+    ("fewshot", "prompts", "scorers"),
+    ("adapters",),
+    ("plan",),
+    ("engine",),
+    ("evaluation",),
+    ("report",),
+    ("cli",),
+)
+RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
+
+# An adapter sees prompts and nothing else; a scorer sees samples and responses and nothing else.
+BLIND = {
+    "adapters": {"data", "fewshot", "prompts", "config", "scorers", "plan", "engine"},
+    "scorers": {"data", "fewshot", "prompts", "config", "adapters", "plan", "engine"},
+}
+
+
+def _imports() -> list[tuple[str, str, str]]:
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        inner = path.relative_to(PACKAGE)
+        if inner.name == "__init__.py" and len(inner.parts) == 1:
+            continue  # re-exports by name, and imports nothing until asked
+        part = inner.parts[0].removesuffix(".py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                whole = node.module == "emu2eval"
+                names = [f"emu2eval.{a.name}" for a in node.names] if whole else [node.module]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            for name in names:
+                if name.startswith("emu2eval."):
+                    found.append((str(inner), part, name.split(".")[1]))
+    return found
+
+
+def test_every_part_has_a_layer() -> None:
+    parts = {part for _, part, _ in _imports()} | {target for *_, target in _imports()}
+    assert parts <= RANK.keys()
+
+
+def test_no_import_points_upward() -> None:
+    upward = [(file, target) for file, part, target in _imports() if RANK[target] > RANK[part]]
+    assert upward == []
+
+
+def test_adapters_and_scorers_see_only_what_they_should() -> None:
+    peeking = [
+        (file, target) for file, part, target in _imports() if target in BLIND.get(part, ())
+    ]
+    assert peeking == []
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["ls", "tasks"], ["ls", "models"]])
+def test_starts_without_heavy_libraries(arguments: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "emu2eval.cli", *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert "typer" in imported
+    assert not imported & {"torch", "transformers", "pandas", "numpy", "datasets", "diffusers"}
+
+
+def test_public_names_resolve() -> None:
+    for name in emu2eval.__all__:
+        assert getattr(emu2eval, name) is not None
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = emu2eval.nothing
