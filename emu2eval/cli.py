@@ -100,8 +100,12 @@ def run(
     from emu2eval.evaluation import evaluate
     from emu2eval.report.progress import Bars
 
-    with Bars() as bars:
-        results = evaluate(task, model, settings=settings, watcher=bars)
+    try:
+        with Bars() as bars:
+            results = evaluate(task, model, settings=settings, watcher=bars)
+    except KeyboardInterrupt:
+        _say("\nstopped; every answer so far is kept, the same command continues")
+        raise typer.Exit(130) from None
     rows = [row for result in results for row in (result.rows if groups else result.rows[:1])]
     _print_rows(rows, form)
     unscored = sum(result.tally.failed for result in results)
@@ -245,9 +249,6 @@ def main() -> None:
         app()
     except UserError as error:
         _fail(str(error))
-    except KeyboardInterrupt:
-        _say("\nstopped; every answer so far is kept, the same command continues")
-        raise SystemExit(130) from None
     except BrokenPipeError:
         # The reader of a pipe, such as `head`, has seen enough.
         sys.stderr.close()

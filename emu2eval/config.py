@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from emu2eval.catalog import data_root, find_file
 from emu2eval.errors import ConfigError, UnknownName
 from emu2eval.types import ChoiceOutput, Output, PictureOutput, TextOutput
-from emu2eval.yamlfile import Document, Keys, read_yaml, validate
+from emu2eval.yamlfile import Document, Keys, parse_value, read_yaml, validate
 
 
 class Spec(BaseModel):
@@ -249,7 +249,7 @@ def _read(kind: str, name: str, overrides: Mapping[str, Any] | None) -> Document
 def parse_settings(assignments: Sequence[str]) -> dict[str, dict[str, Any]]:
     """`--set task.a.b=c` and `--set model.a=c` -> {"task": {"a.b": c}, "model": {"a": c}}.
 
-    Values are YAML: numbers, true/false, null, [lists] and texts.
+    Values are YAML: numbers, true, false, null, [lists]; anything else is a text.
     """
     parsed: dict[str, dict[str, Any]] = {"task": {}, "model": {}}
     for assignment in assignments:
@@ -260,11 +260,18 @@ def parse_settings(assignments: Sequence[str]) -> dict[str, dict[str, Any]]:
                 f"--set takes task.KEY=VALUE or model.KEY=VALUE, not {assignment!r}",
                 hint="for example: --set task.output.max_new_tokens=20 --set model.settings.batch=4",
             )
-        try:
-            parsed[part][rest] = yaml.safe_load(text) if text.strip() else text
-        except yaml.YAMLError:
-            raise ConfigError(f"the value of --set {assignment!r} is not YAML") from None
+        parsed[part][rest] = _value(text)
     return parsed
+
+
+def _value(text: str) -> Any:
+    # A template such as "{picture}{question}" would be a mapping; braces are always a text here.
+    if not text.strip() or text.lstrip().startswith("{"):
+        return text
+    try:
+        return parse_value(text)
+    except yaml.YAMLError:
+        return text
 
 
 def override(data: Mapping[str, Any], changes: Mapping[str, Any], kind: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,20 @@ from emu2eval.errors import ConfigError, UnknownName
 
 Keys = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_Base):  # type: ignore[misc]
+    """YAML 1.2's booleans: only true and false. In YAML 1.1 the answer `no` would be False."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, rule) for tag, rule in rules if tag != "tag:yaml.org,2002:bool"]
+    for first, rules in _Base.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
 
 
 @dataclass(frozen=True)
@@ -68,6 +82,11 @@ def read_yaml(path: Path) -> Document:
     finally:
         loader.dispose()
     return Document(path, data, lines)
+
+
+def parse_value(text: str) -> Any:
+    """One YAML value, as in a file. Raises yaml.YAMLError."""
+    return yaml.load(text, Loader=_Loader)  # a safe loader by descent
 
 
 def _collect(node: Any, keys: Keys, lines: dict[Keys, int], path: Path) -> None:

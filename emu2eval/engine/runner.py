@@ -183,8 +183,8 @@ def _checked(response: Response, output: Output) -> Response:
     if response.error is not None:
         return response
     if isinstance(output, TextOutput):
-        if response.text is None:
-            return Response(error="the adapter gave no text")
+        if not isinstance(response.text, str):
+            return Response(error=f"the adapter gave no text but {response.text!r}")
         text = response.text
         for stop in output.stop:
             text = text.partition(stop)[0]

@@ -1,0 +1,282 @@
+"""The runner: batches, halves, singles; nothing asked twice; the same answers whatever the batch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emu2eval import evaluate
+from emu2eval.adapters.base import Adapter, Limits
+from emu2eval.engine import runner
+from emu2eval.errors import ModelError, PlanError
+from emu2eval.types import ChoiceOutput, Output, Request, Response, TextOutput
+
+
+def lines(folder: Path, name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+
+
+def asked(log: Path) -> list[str]:
+    return log.read_text().splitlines() if log.exists() else []
+
+
+def test_running_again_asks_nothing(make_task: Any, make_model: Any, tmp_path: Path) -> None:
+    task, log = str(make_task()), tmp_path / "log"
+    model = str(make_model(log=str(log), default="red"))
+    (first,) = evaluate(task, model, shots=[2], out=tmp_path / "runs")
+    before = (first.folder / "scores.jsonl").read_bytes()
+    count = len(asked(log))
+    (again,) = evaluate(task, model, shots=[2], out=tmp_path / "runs")
+    assert len(asked(log)) == count == 12
+    assert again.tally.kept == 12
+    assert (again.folder / "scores.jsonl").read_bytes() == before
+    assert again.rows == first.rows
+
+
+def test_scores_are_the_same_for_any_batch_and_limit(
+    make_task: Any, make_model: Any, tmp_path: Path
+) -> None:
+    task = str(make_task(queries=23))
+    model = str(make_model(replies={"square 1": "red"}, default="blue"))
+    found = []
+    for batch in (1, 2, 7, 50):
+        (result,) = evaluate(
+            task, model, shots=[4], trials=2, batch=batch, out=tmp_path / f"b{batch}"
+        )
+        found.append((result.folder / "scores.jsonl").read_bytes())
+    assert len(set(found)) == 1
+    # Grown step by step, and in the end the same.
+    for limit in (3, 10, None):
+        (grown,) = evaluate(task, model, shots=[4], trials=2, limit=limit, out=tmp_path / "grown")
+    assert (grown.folder / "scores.jsonl").read_bytes() == found[0]
+    assert grown.tally.kept == 20
+
+
+def test_a_smaller_limit_is_part_of_a_larger(
+    make_task: Any, make_model: Any, tmp_path: Path
+) -> None:
+    task, model = str(make_task(queries=30)), str(make_model())
+    picked = []
+    for limit in (5, 12):
+        (result,) = evaluate(task, model, limit=limit, out=tmp_path / f"{limit}")
+        picked.append({row["id"] for row in lines(result.folder, "scores.jsonl")})
+    assert picked[0] < picked[1]
+    assert (len(picked[0]), len(picked[1])) == (5, 12)
+
+
+def test_a_run_never_shrinks(make_task: Any, make_model: Any, tmp_path: Path) -> None:
+    task, model = str(make_task()), str(make_model())
+    evaluate(task, model, shots=[1], trials=2, out=tmp_path)
+    (result,) = evaluate(task, model, shots=[1], limit=3, out=tmp_path)
+    assert result.rows[0].n == 24
+
+
+def test_equal_requests_are_made_once(make_task: Any, make_model: Any, tmp_path: Path) -> None:
+    task, log = make_task(queries=6), tmp_path / "log"
+    rows = [json.loads(line) for line in (task.parent / "test.jsonl").read_text().splitlines()]
+    # The same question about the same picture under six ids.
+    same = [rows[0] | {"id": row["id"]} for row in rows]
+    (task.parent / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in same))
+    for batch in (1, 4):
+        model = str(make_model(f"robot{batch}", log=str(log), batch=batch))
+        (result,) = evaluate(str(task), model, limit=2, out=tmp_path / "runs")
+        (result,) = evaluate(str(task), model, out=tmp_path / "runs")
+        assert result.rows[0].n == 6
+        assert result.tally.copied == 4
+        assert len(asked(log)) == 1
+        log.unlink()
+
+
+def test_what_changes_the_question_changes_the_run(
+    make_task: Any, make_model: Any, tmp_path: Path
+) -> None:
+    task, log = make_task(), tmp_path / "log"
+    model = str(make_model(log=str(log)))
+    out = tmp_path / "runs"
+    changes: list[Callable[[], Any]] = [
+        lambda: evaluate(str(task), model, shots=[2], out=out),
+        lambda: evaluate(str(task), model, shots=[2], seed=1, out=out),
+        lambda: evaluate(str(task), model, shots=["0*"], out=out),
+        lambda: evaluate(
+            str(task), model, shots=[2], changes=["task.output.max_new_tokens=3"], out=out
+        ),
+        lambda: evaluate(str(task), model, shots=[2], changes=["model.settings.default=no"], out=out),
+        lambda: evaluate(
+            str(task), model, shots=[2], changes=["task.protocols.plain.ask={picture}{question}"],
+            out=out,
+        ),
+    ]  # fmt: skip
+    for number, change in enumerate(changes, 1):
+        change()
+        assert len(asked(log)) == 12 * number
+        assert len(set(asked(log))) == 12 * number
+    # A batch size does not.
+    evaluate(str(task), model, shots=[2], changes=["model.settings.batch=3"], out=out)
+    assert len(asked(log)) == 12 * len(changes)
+
+
+def test_a_picture_that_changed_is_asked_about_again(
+    make_task: Any, make_model: Any, tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    task, log = make_task(queries=5), tmp_path / "log"
+    model = str(make_model(log=str(log)))
+    evaluate(str(task), model, out=tmp_path / "runs")
+    Image.new("RGB", (20, 20), "white").save(task.parent / "pictures" / "0002.png")
+    (result,) = evaluate(str(task), model, out=tmp_path / "runs")
+    assert (result.tally.asked, result.tally.kept) == (1, 4)
+    assert len(set(asked(log))) == 6
+
+
+def test_changed_data_is_another_run(make_task: Any, make_model: Any, tmp_path: Path) -> None:
+    task, log = make_task(queries=5), tmp_path / "log"
+    model = str(make_model(log=str(log)))
+    (first,) = evaluate(str(task), model, out=tmp_path / "runs")
+    path = task.parent / "test.jsonl"
+    path.write_text(path.read_text().replace('"answer": "red"', '"answer": "crimson"'))
+    (second,) = evaluate(str(task), model, out=tmp_path / "runs")
+    assert first.folder != second.folder
+
+
+def test_failed_requests_are_unscored_and_asked_again(
+    make_task: Any, make_model: Any, tmp_path: Path
+) -> None:
+    task, out = str(make_task()), tmp_path / "runs"
+    broken = str(make_model(default="red", fail=["square 3?", "square 7?"]))
+    (result,) = evaluate(task, broken, out=out)
+    whole = result.rows[0]
+    assert (whole.n, whole.unscored, result.tally.failed) == (10, 2, 2)
+    # Of 12 squares, those at 0, 5 and 10 are red; the two that failed count in neither n nor value.
+    assert whole.value == pytest.approx(30)
+    scores = {row["id"]: row for row in lines(result.folder, "scores.jsonl")}
+    assert scores["q0003"]["value"] is None
+    assert "script" in scores["q0003"]["details"]["why"]
+    mended = str(make_model(default="red"))  # `fail` is no part of what decides an answer
+    (result,) = evaluate(task, mended, out=out)
+    assert (result.tally.asked, result.tally.kept) == (2, 10)
+    assert (result.rows[0].n, result.rows[0].unscored) == (12, 0)
+
+
+class Odd(Adapter):
+    """Raises, runs out of memory, or answers wrongly, as told."""
+
+    fault: str = ""
+    most: int = 2
+    calls: list[int]
+
+    def __init__(self) -> None:
+        self.limits = Limits(frozenset({"text", "choice"}), batch=8)
+        type(self).calls = []
+
+    def answer(self, requests: Sequence[Request]) -> list[Response]:
+        self.calls.append(len(requests))
+        queries = ["".join(p for p in r.prompt.query if isinstance(p, str)) for r in requests]
+        if self.fault == "memory" and len(requests) > self.most:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 20 GiB")
+        if self.fault == "one" and any("square 5?" in query for query in queries):
+            raise ValueError("a shape that nobody expected")
+        if self.fault == "all":
+            raise ValueError("the weights are upside down")
+        if self.fault == "short":
+            return [Response(text="red")] * (len(requests) - 1)
+        if self.fault == "kind":
+            return [Response(log_probs=(-1.0,))] * len(requests)
+        return [Response(text="red. more\nQuestion: and so on") for _ in requests]
+
+
+def odd(tmp_path: Path, fault: str) -> str:
+    Odd.fault = fault
+    path = tmp_path / "odd.yaml"
+    path.write_text(f"name: odd\nadapter: {__name__}:Odd\n")
+    return str(path)
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    # pytest's importlib mode gives test modules names that an import statement does not find.
+    monkeypatch.setitem(sys.modules, __name__, sys.modules.get(__name__) or __import__(__name__))
+
+
+def test_out_of_memory_halves_the_batch_for_good(make_task: Any, tmp_path: Path) -> None:
+    (result,) = evaluate(str(make_task(queries=16)), odd(tmp_path, "memory"), out=tmp_path / "runs")
+    assert result.rows[0].n == 16
+    # 8 fails, 4 fails, 2 and 2, then the other 4 fails the same way; from then on pairs at once.
+    assert Odd.calls[:4] == [8, 4, 2, 2]
+    assert set(Odd.calls[-4:]) == {2}
+
+
+def test_one_bad_request_costs_only_itself(make_task: Any, tmp_path: Path) -> None:
+    (result,) = evaluate(str(make_task()), odd(tmp_path, "one"), out=tmp_path / "runs")
+    assert (result.rows[0].n, result.rows[0].unscored) == (11, 1)
+    (failed,) = [row for row in lines(result.folder, "responses.jsonl") if "error" in row]
+    assert failed["id"] == "q0005"
+    assert failed["error"] == "ValueError: a shape that nobody expected"
+
+
+def test_a_model_that_only_fails_is_given_up(make_task: Any, tmp_path: Path) -> None:
+    task = str(make_task(queries=200))
+    with pytest.raises(ModelError, match="upside down"):
+        evaluate(task, odd(tmp_path, "all"), out=tmp_path / "runs")
+    assert sum(Odd.calls) < 100
+
+
+def test_an_adapter_that_miscounts_is_told(make_task: Any, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="7 responses for 8 requests"):
+        evaluate(str(make_task()), odd(tmp_path, "short"), out=tmp_path / "runs")
+
+
+def test_an_answer_of_the_wrong_kind_is_unscored(make_task: Any, tmp_path: Path) -> None:
+    (result,) = evaluate(str(make_task()), odd(tmp_path, "kind"), out=tmp_path / "runs")
+    assert (result.rows[0].n, result.rows[0].unscored) == (0, 12)
+    assert result.rows[0].value is None
+
+
+def test_text_is_cut_at_the_stops(make_task: Any, tmp_path: Path) -> None:
+    output = {"stop": ["\n", "."]}
+    (result,) = evaluate(str(make_task(output=output)), odd(tmp_path, ""), out=tmp_path / "runs")
+    assert {row["text"] for row in lines(result.folder, "responses.jsonl")} == {"red"}
+
+
+@pytest.mark.parametrize(
+    ("response", "output", "says"),
+    [
+        (Response(), TextOutput(), "no text"),
+        (Response(text=False), TextOutput(), "no text but False"),  # type: ignore[arg-type]
+        (Response(log_probs=(-1.0,)), ChoiceOutput(("a", "b")), "each choice"),
+        (Response(log_probs=(-1.0, float("nan"))), ChoiceOutput(("a", "b")), "not a number"),
+    ],
+)
+def test_what_is_no_answer(response: Response, output: Output, says: str) -> None:
+    assert says in (runner._checked(response, output).error or "")
+
+
+def test_an_impossible_choice_can_be_stored() -> None:
+    response = Response(log_probs=(-1.0, float("-inf")))
+    found = runner._checked(response, ChoiceOutput(("a", "b")))
+    assert found.log_probs == (-1.0, runner.IMPOSSIBLE)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"pictures": 4}, "holds 5 pictures, robot takes 4"),
+        ({"positions": 30}, "positions, robot has 30"),
+        ({"outputs": ["choice"]}, "gives choice; squares wants text"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_asked(
+    make_task: Any, make_model: Any, tmp_path: Path, settings: dict[str, Any], says: str
+) -> None:
+    log = tmp_path / "log"
+    model = str(make_model(log=str(log), **settings))
+    with pytest.raises(PlanError, match=says):
+        evaluate(str(make_task()), model, shots=[0, 4], out=tmp_path / "runs")
+    assert not log.exists()
+    assert not (tmp_path / "runs").exists()
