@@ -87,3 +87,25 @@ def close(got: Any, want: Any, relative: float = 2e-5) -> None:
     """Largest difference against the largest magnitude, the tolerance the arrays were made for."""
     worst = (got - want).abs().max() / want.abs().max()
     assert worst <= relative, f"off by {worst:.2e} relative"
+
+
+@pytest.fixture(scope="session")
+def small_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sentencepiece model of LLaMA's kind (BPE, byte fallback, white space kept), trained here."""
+    import sentencepiece
+
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.model"
+    texts = ["The cat is here.", "a dog and a cat", "What colour is the square?", "Answer: yes, no"]
+    with path.open("wb") as out:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts * 20),
+            model_writer=out,
+            model_type="bpe",
+            vocab_size=340,
+            byte_fallback=True,
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            hard_vocab_limit=False,
+            minloglevel=2,
+        )
+    return path
