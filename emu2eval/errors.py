@@ -65,7 +65,8 @@ class UnknownName(ConfigError):
         hint: str | None = None,
     ):
         options = sorted(known)
-        near = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
+        near = [option for option in options if len(name) > 2 and option.startswith(name)][:3]
+        near = near or difflib.get_close_matches(name, options, n=3, cutoff=0.5)
         if near:
             guess = "did you mean " + " or ".join(repr(n) for n in near) + "?"
         elif options:

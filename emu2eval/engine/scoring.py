@@ -19,7 +19,7 @@ from emu2eval.types import Response, Row, Sample, Score
 def build_scorer(task: Task) -> Scorer:
     """The task's scorer. Raises ConfigError where it cannot score the task's kind of output."""
     spec = task.spec.score
-    where = task.document.where(("score",))
+    where = task.document.where(("score", "scorer"))
     scorer: Scorer = registry.build("scorer", spec.scorer, spec.options, where=where)
     kind = task.spec.output.kind
     if kind not in scorer.outputs:

@@ -1,0 +1,69 @@
+"""Tables: what is shown, what is left out, and that nothing a file says can break them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from emu2eval.errors import UnknownName
+from emu2eval.report.table import order, render, rich_table
+from emu2eval.types import Row
+
+ROW = Row(
+    task="easy-vqa", model="nearest", shots="4", protocol="plain", split="test",
+    metric="exact_match", value=33.333333, stderr=1.25, n=9673, unscored=0, seconds=12.3456,
+)  # fmt: skip
+
+
+def text(rows: list[Row]) -> str:
+    out = io.StringIO()
+    Console(file=out, width=200).print(rich_table(rows))
+    return out.getvalue()
+
+
+def test_rounded_for_people_whole_for_programs() -> None:
+    assert "33.33 " in text([ROW])
+    assert "9,673" in render([ROW], "markdown")
+    (row,) = csv.DictReader(io.StringIO(render([ROW], "csv")))
+    assert float(row["value"]) == 33.333333
+    assert json.loads(render([ROW], "json"))[0]["n"] == 9673
+
+
+def test_nothing_scored_is_no_zero() -> None:
+    empty = replace(ROW, value=None, stderr=None, n=0, unscored=5)
+    assert "–" in text([empty])
+    assert json.loads(render([empty], "json"))[0]["value"] is None
+    assert "& -- &" in render([empty], "latex")
+
+
+def test_columns_that_say_nothing_are_left_out() -> None:
+    assert "notes" not in text([ROW])
+    assert "trials" not in text([ROW])
+    assert "10 of 20" in text([replace(ROW, notes=("10 of 20 queries",))])
+    assert "trials" in text([ROW, replace(ROW, trials=3)])
+
+
+def test_shots_rise_and_text_only_follows_zero() -> None:
+    rows = [replace(ROW, shots=shots) for shots in ("16", "0*", "4", "0")]
+    assert [row.shots for row in order(rows)] == ["0", "0*", "4", "16"]
+
+
+def test_names_cannot_break_a_table() -> None:
+    nasty = replace(ROW, model="[red]a|b_50%&\\x{}", task="$t#")
+    assert "[red]a|b_50%" in text([nasty])
+    assert r"a\|b_50%" in render([nasty], "markdown")
+    latex = render([nasty], "latex")
+    assert r"[red]a|b\_50\%\&\textbackslash{}x\{\}" in latex
+    assert latex.count(r"\\") == 2
+    (row,) = csv.DictReader(io.StringIO(render([nasty], "csv")))
+    assert row["model"] == nasty.model
+
+
+def test_unknown_format() -> None:
+    with pytest.raises(UnknownName, match="did you mean 'markdown'"):
+        render([ROW], "markdwn")

@@ -1,0 +1,310 @@
+"""The command line as a user meets it: real processes, exit codes, one paragraph for each mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from PIL import Image
+
+
+def emu2eval(
+    *arguments: str, check: int | None = 0, **env: str
+) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "emu2eval.cli", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, **env},
+    )
+    if check is not None:
+        assert done.returncode == check, done.stdout + done.stderr
+    return done
+
+
+def refused(*arguments: str, **env: str) -> str:
+    """The paragraph that a mistake gets: exit code 2, nothing on standard output, no traceback."""
+    done = emu2eval(*arguments, check=2, **env)
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert 1 <= len(done.stderr.splitlines()) < 40
+    return done.stderr
+
+
+def test_the_main_job_on_published_data(tmp_path: Path) -> None:
+    done = emu2eval(
+        *("run", "--task", "easy-vqa", "--model", "most-common", "nearest", "--shots", "0", "2"),
+        *("--limit", "60", "--format", "json"),
+    )
+    rows = json.loads(done.stdout)
+    assert [(r["model"], r["shots"], r["n"]) for r in rows] == [
+        ("most-common", "0", 60),
+        ("most-common", "2", 60),
+        ("nearest", "0", 60),
+        ("nearest", "2", 60),
+    ]
+    assert rows[0]["value"] == 0  # nothing was shown, so nothing is known
+    assert rows[1]["value"] > 10
+    assert "easy-vqa_2-shot_nearest" in emu2eval("ls", "runs").stdout
+    table = emu2eval("table", "easy-vqa_2", "--format", "csv").stdout.splitlines()
+    assert len(table) == 3
+    scored = emu2eval("score", "easy-vqa_2-shot_nearest", "--format", "json").stdout
+    assert json.loads(scored)[0]["value"] == rows[3]["value"]
+
+
+def test_dry_run_asks_nothing(make_task: Any, make_model: Any, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    model = str(make_model(log=str(log)))
+    arguments = ["run", "-t", str(make_task()), "-m", model, "-k", "0", "2"]
+    planned = emu2eval(*arguments, "--dry-run").stdout
+    assert "dry run" in planned
+    assert not log.exists()
+    assert not Path("results").exists()
+    emu2eval(*arguments)
+    assert len(log.read_text().splitlines()) == 24
+
+
+def test_show_prints_the_prompt_and_why(make_task: Any) -> None:
+    shown = emu2eval("show", "--task", str(make_task()), "--shots", "2", "--index", "3").stdout
+    assert "query q0003" in shown
+    assert shown.count("16 x 16, sha256") == 3
+    assert "random: draw 1, seed 0, trial 0" in shown
+    assert shown.index("draw 1,") < shown.index(
+        "draw 0,"
+    )  # the first drawn stands next to the query
+    assert "'what colour is square 3? Answer:'" in shown
+
+
+def test_text_only_demonstrations_are_their_own_setting(make_task: Any) -> None:
+    task = str(make_task())
+    true_zero = emu2eval("show", "--task", task, "--shots", "0").stdout
+    starred = emu2eval("show", "--task", task, "--shots", "0*").stdout
+    assert true_zero.count("sha256") == 1
+    assert "demonstration" not in true_zero
+    assert starred.count("sha256") == 1  # the query's own
+    assert "demonstration 2 of 2" in starred
+
+
+def test_failed_requests_give_exit_code_3(make_task: Any, make_model: Any) -> None:
+    task = str(make_task())
+    model = str(make_model(fail=["square 3?"]))
+    done = emu2eval("run", "--task", task, "--model", model, "--format", "json", check=3)
+    assert json.loads(done.stdout)[0]["unscored"] == 1
+    assert "the same command asks them again" in done.stderr
+    emu2eval("run", "--task", task, "--model", str(make_model()), "--format", "json")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run", "--task", "easy-vqq"], "did you mean 'easy-vqa'"),
+        (["run", "--task", "easy-vqa", "--model", "neerest"], "did you mean 'nearest'"),
+        (["run", "--task", "easy-vqa", "--split", "tst"], "did you mean 'test'"),
+        (["run", "--task", "easy-vqa", "--protocol", "plian"], "did you mean 'plain'"),
+        (["run", "--task", "easy-vqa", "--shots", "-4"], "--shots"),
+        (["run", "--task", "easy-vqa", "--shots", "many"], "whole numbers"),
+        (["run", "--task", "easy-vqa", "--trials", "0"], "at least 1"),
+        (["run", "--task", "easy-vqa", "--set", "output.beams=3"], "task.KEY=VALUE"),
+        (["run", "--task", "easy-vqa", "--set", "task.output.beam=3"], "did you mean 'beams'"),
+        (["run", "--task", "easy-vqa", "--set", "task.output.beams=x"], "output.beams"),
+        (["run", "--task", "easy-vqa", "--set", "task.score.scorer=vqa"], "'vqa_accuracy'"),
+        (["run", "--task", "easy-vqa", "--set", "task.score.options.variant=m"], "unknown option"),
+        (["run", "--task", "easy-vqa", "--set", "model.settings.bach=1"], "did you mean 'batch'"),
+        (
+            ["run", "--task", "easy-vqa", "--set", "model.adapter=no.such:Thing"],
+            "cannot be imported",
+        ),
+        (["run", "--task", "easy-vqa", "--set", "task.output.kind=picture"], "scores text"),
+        (["run", "--task", "no/such.yaml"], "no task file here"),
+        (["run", "--task", "easy-vqa", "--shots", "39000", "--limit", "1"], "has only 38575"),
+        (["show", "--task", "easy-vqa", "--index", "9673"], "0 to 9672"),
+        (["show", "--task", "easy-vqa", "--id", "test-0000-what-shape"], "unknown query"),
+        (["score", "nothing"], "unknown run"),
+        (["table", "nothing"], "unknown run"),
+        (["ls", "taks"], "did you mean 'tasks'"),
+    ],
+)
+def test_mistakes_get_one_clear_paragraph(arguments: list[str], says: str) -> None:
+    assert says in refused(*arguments)
+
+
+def test_missing_data_lists_all_that_is_needed(tmp_path: Path) -> None:
+    text = refused("run", "--task", "vqav2", "--shots", "4", EMU2EVAL_DATA=str(tmp_path / "d"))
+    for wanted in (
+        "v2_Questions_Val_mscoco.zip",
+        "v2_Annotations_Train_mscoco.zip",
+        "6 GB",
+        "13 GB",
+        f"{tmp_path / 'd'}/coco/train2014",
+        "EMU2EVAL_DATA",
+    ):
+        assert wanted in text
+    # At zero shots no training data is needed, and none is asked for.
+    assert "Train" not in refused("run", "--task", "vqav2", "--shots", "0")
+
+
+def test_half_the_data_is_there(tmp_path: Path) -> None:
+    (tmp_path / "vqav2").mkdir()
+    (tmp_path / "coco" / "val2014").mkdir(parents=True)
+    (tmp_path / "vqav2" / "v2_OpenEnded_mscoco_val2014_questions.json").write_text("{}")
+    text = refused("run", "--task", "vqav2", EMU2EVAL_DATA=str(tmp_path))
+    assert "v2_Annotations_Val_mscoco.zip" in text
+    assert "v2_Questions_Val" not in text
+    assert "val2014.zip" not in text
+
+
+def test_malformed_yaml_names_file_and_line(make_task: Any) -> None:
+    path = make_task()
+    text = path.read_text()
+    path.write_text(text + "score: {scorer: [\n")
+    assert f"{path}:" in refused("run", "--task", str(path))
+    path.write_text("- a list\n")
+    assert f"{path}:1" in refused("run", "--task", str(path))
+    path.write_text(text + "name: again\n")
+    line = len(text.splitlines()) + 1
+    assert f"'name' stands twice\n  where: {path}:{line}" in refused("run", "--task", str(path))
+    path.write_text(text.replace("chooser", "choser") + "demonstratons: {}\n")
+    assert f"did you mean 'demonstrations'?\n  where: {path}:{line}" in refused(
+        "run", "--task", str(path)
+    )
+    path.write_bytes(b"\xff\xfe\0")
+    assert "UTF-8" in refused("run", "--task", str(path))
+
+
+def damage(name: str, path: Path) -> None:
+    if name == "missing":
+        path.unlink()
+    elif name == "empty":
+        path.write_bytes(b"")
+    elif name == "truncated":
+        path.write_bytes(path.read_bytes()[:-20])
+    elif name == "no picture":
+        path.write_text("<html>404</html>")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("missing", "does not exist"),
+        ("empty", "empty"),
+        ("truncated", "truncated"),
+        ("no picture", "not a picture"),
+    ],
+)
+def test_a_bad_picture_stops_the_run_and_loses_nothing(
+    make_task: Any, make_model: Any, tmp_path: Path, name: str, says: str
+) -> None:
+    task = make_task()
+    picture = task.parent / "pictures" / "0009.png"
+    whole = picture.read_bytes()
+    damage(name, picture)
+    log = tmp_path / "log"
+    arguments = ["run", "-t", str(task), "-m", str(make_model(log=str(log), batch=1))]
+    text = refused(*arguments)
+    assert says in text
+    assert str(picture) in text
+    picture.write_bytes(whole)
+    emu2eval(*arguments)
+    assert len(log.read_text().splitlines()) == 12  # what was answered before is not asked again
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "says"),
+    [
+        ("id", "q0001", "'q0001' stands twice"),
+        ("id", "", "no id"),
+        ("picture", "../../secret.png", "leaves the data folder"),
+    ],
+)
+def test_bad_rows(make_task: Any, column: str, value: str, says: str) -> None:
+    task = make_task()
+    rows = [json.loads(line) for line in (task.parent / "test.jsonl").read_text().splitlines()]
+    rows[5][column] = value
+    (task.parent / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert says in refused("run", "--task", str(task))
+
+
+def test_a_results_folder_that_is_a_file(make_task: Any, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("not a folder")
+    text = refused("run", "--task", str(make_task()), "--out", str(tmp_path / "taken"))
+    assert "cannot be written" in text
+    assert "--out" in text
+
+
+def test_a_template_that_forgets_a_picture_is_refused(make_task: Any) -> None:
+    """Dropping a demonstration's picture in silence is what this project exists to end."""
+    task = make_task(protocols={"plain": {"ask": "{question} Answer:"}})
+    text = refused("run", "--task", str(task))
+    assert "places 0 of the 1 pictures" in text
+    task = make_task(protocols={"plain": {"ask": "{picture}{quesion}"}})
+    assert "did you mean 'question'" in refused("run", "--task", str(task))
+
+
+def test_check_and_ls(make_task: Any) -> None:
+    assert "ok  task vqav2" in emu2eval("check").stdout
+    assert "12 samples" in emu2eval("check", "--task", str(make_task())).stdout
+    assert "nearest" in emu2eval("ls", "models").stdout
+    assert "vqa_accuracy" in emu2eval("ls", "scorers").stdout
+    assert "nearest" in emu2eval("ls", "adapters").stdout
+    assert "there are no runs yet" in emu2eval("ls", "runs").stdout
+    assert "no  " in emu2eval("check", "--task", "vqav2", check=2).stdout
+
+
+def test_help_has_examples() -> None:
+    for verb in ("run", "show", "check", "ls", "score", "table"):
+        text = emu2eval(verb, "--help").stdout
+        assert "Examples:" in text
+        assert f"emu2eval {verb} " in text
+
+
+def test_values_on_the_command_line_are_yaml(make_task: Any, make_model: Any) -> None:
+    task, model = str(make_task()), str(make_model())
+    done = emu2eval(
+        *("run", "-t", task, "-m", model, "--set", "model.settings.default=no"),
+        *("task.output.stop=['.', ',']", "--format", "json"),
+    )
+    (folder,) = Path("results/runs").glob("squares*")
+    record = json.loads((folder / "run.json").read_text())
+    assert record["model"]["settings"]["default"] == "no"  # a word, not False
+    assert record["task"]["output"]["stop"] == [".", ","]
+    assert json.loads(done.stdout)[0]["value"] == 0
+
+
+def test_scoring_again_with_another_scorer(make_task: Any, make_model: Any) -> None:
+    task, model = str(make_task()), str(make_model(default="Red."))
+    emu2eval("run", "-t", task, "-m", model)
+    strict = emu2eval("score", "squares", "--format", "json").stdout
+    mild = emu2eval("score", "squares", "--set", "task.score.options.normalise=true", "-f", "json")
+    assert json.loads(strict)[0]["value"] == 0
+    assert json.loads(mild.stdout)[0]["value"] > 0
+    assert "only task.score" in refused("score", "squares", "--set", "task.output.beams=2")
+
+
+def test_scoring_notices_changed_data(make_task: Any, make_model: Any) -> None:
+    task = make_task()
+    emu2eval("run", "-t", str(task), "-m", str(make_model()))
+    path = task.parent / "test.jsonl"
+    path.write_text(path.read_text().replace('"answer": "red"', '"answer": "crimson"'))
+    assert "not what it was" in refused("score", "squares")
+
+
+def test_output_from_data_is_never_markup(make_task: Any) -> None:
+    task = make_task()
+    spec = yaml.safe_load(task.read_text())
+    spec["protocols"]["plain"]["ask"] = "{picture}[bold red]{question}[/nonsense]"
+    task.write_text(yaml.safe_dump(spec))
+    assert "[bold red]what colour" in emu2eval("show", "--task", str(task)).stdout
+
+
+def test_a_huge_picture_is_refused(make_task: Any) -> None:
+    task = make_task()
+    huge = Image.new("1", (14_000, 14_000))
+    huge.save(task.parent / "pictures" / "0003.png")
+    assert "larger than" in refused("run", "--task", str(task))

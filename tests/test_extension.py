@@ -1,0 +1,160 @@
+"""A user's own task, adapter, scorer, chooser and reader, without touching the package."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emu2eval import evaluate
+from emu2eval.errors import ConfigError, UnknownName
+
+MODULE = '''
+from emu2eval import Adapter, Limits, Response, Sample, Score, Scorer
+from emu2eval.fewshot.choosers import Chooser, Demonstration
+
+
+class Loud(Adapter):
+    """Says the reply of the last demonstration in capitals."""
+
+    def __init__(self, mark: str = "!"):
+        self.limits = Limits(frozenset({"text"}), batch=4)
+        self.mark = mark
+
+    def answer(self, requests):
+        return [Response(text=self.say(r.prompt)) for r in requests]
+
+    def say(self, prompt):
+        return prompt.turns[-1].reply[0].upper() + self.mark if prompt.turns else "?"
+
+
+class Letters(Scorer):
+    """The share of letters that are right."""
+
+    metric = "letters"
+
+    def score(self, sample, response):
+        right = sum(a == b for a, b in zip(sample.references[0].upper(), response.text))
+        return Score(right / len(sample.references[0]))
+
+
+class FirstOnes(Chooser):
+    """The first of the pool."""
+
+    def ranked(self, query, trial):
+        for sample in self.pool:
+            yield Demonstration(sample, "first ones")
+
+
+def numbers(root, count):
+    """A reader: sums."""
+    for n in range(count):
+        yield Sample(f"n{n}", {"question": f"{n} + {n} ="}, answer=str(2 * n), references=(str(2 * n),))
+'''
+
+TASK = """
+name: sums
+title: Sums without pictures
+data:
+  reader: my_parts:numbers
+  splits: {all: {count: 9}}
+split: all
+demonstrations: {chooser: "my_parts:FirstOnes"}
+score: {scorer: "my_parts:Letters"}
+protocol: plain
+protocols: {plain: {ask: "{question}"}}
+"""
+
+
+@pytest.fixture
+def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "my_parts.py").write_text(MODULE)
+    (tmp_path / "sums.yaml").write_text(TASK)
+    (tmp_path / "loud.yaml").write_text(
+        'name: loud\nadapter: "my_parts:Loud"\nsettings: {mark: ""}\n'
+    )
+    monkeypatch.delitem(sys.modules, "my_parts", raising=False)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return tmp_path
+
+
+def test_every_part_can_be_a_users_own(parts: Path) -> None:
+    (result,) = evaluate("./sums.yaml", "./loud.yaml", shots=[1], out=parts / "runs")
+    # Every query but the first is shown 0 + 0 = 0; the first is shown 1 + 1 = 2. No sum is 0 but its own.
+    assert result.rows[0].metric == "letters"
+    assert result.rows[0].n == 9
+    assert result.rows[0].value == 0
+
+
+def test_as_a_process_in_the_users_folder(parts: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "emu2eval.cli", "run", "-t", "./sums.yaml", "-m", "./loud.yaml"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "letters" in done.stdout
+    checked = subprocess.run(
+        [sys.executable, "-m", "emu2eval.cli", "check", "--adapter", "my_parts:Loud"],
+        capture_output=True,
+        text=True,
+    )
+    assert checked.returncode == 0, checked.stdout
+    assert "alone as in a batch" in checked.stdout
+
+
+def test_entry_points_are_found(parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an installed package declares them: a real distribution's folder on the path."""
+    info = parts / "loud_plugin-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: loud-plugin\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[emu2eval.adapters]\nloudest = my_parts:Loud\n")
+    monkeypatch.syspath_prepend(parts)
+    (parts / "model.yaml").write_text("name: plugged\nadapter: loudest\n")
+    (result,) = evaluate("./sums.yaml", "./model.yaml", shots=[1], out=parts / "runs")
+    assert result.rows[0].model == "plugged"
+
+
+def test_csv_and_a_folder_of_pictures(parts: Path, make_task: Any) -> None:
+    task = make_task()
+    (task.parent / "test.csv").write_text(
+        "number,file,question,answer\n7,0001.png,what is it?,green\n8,0002.png,and this?,blue\n"
+    )
+    task.write_text(
+        textwrap.dedent(
+            """
+            name: mine
+            title: My own
+            data:
+              reader: table
+              root: .
+              options: {id: number, pictures: file, picture_folder: pictures}
+              splits: {test: {file: test.csv}, train: {file: train.jsonl, id: id, pictures: picture}}
+            split: test
+            demonstrations: {split: train}
+            score: {scorer: exact_match}
+            protocol: plain
+            protocols: {plain: {ask: "{picture}{question}"}}
+            """
+        )
+    )
+    (result,) = evaluate(str(task), "nearest", shots=[4], out=parts / "runs")
+    assert result.rows[0].n == 2
+
+
+@pytest.mark.parametrize(
+    ("adapter", "says"),
+    [
+        ("my_part:Loud", "cannot be imported"),
+        ("my_parts:Lowd", "did you mean 'Loud'"),
+        ("my_parts:MODULE", "unknown attribute"),
+    ],
+)
+def test_what_cannot_be_found_is_named(parts: Path, adapter: str, says: str) -> None:
+    (parts / "model.yaml").write_text(f"name: x\nadapter: {adapter}\n")
+    with pytest.raises((ConfigError, UnknownName), match=says):
+        evaluate("./sums.yaml", "./model.yaml")

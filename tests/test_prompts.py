@@ -1,0 +1,112 @@
+"""Templates and prompts: every picture in its place, or an error."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emu2eval.config import ProtocolSpec
+from emu2eval.errors import ConfigError, UnknownName
+from emu2eval.prompts import PromptBuilder, Template
+from emu2eval.types import Picture, Prompt, Sample, Turn
+
+A, B = Picture(data=b"a"), Picture(data=b"b")
+SAMPLE = Sample("1", {"q": "who?"}, (A, B), answer="me")
+
+
+def fill(text: str, sample: Sample = SAMPLE) -> tuple[object, ...]:
+    return Template.compile(text, "here").fill(sample)
+
+
+def test_pictures_and_fields_take_their_places() -> None:
+    assert fill("{picture} and {picture}: {q}") == (A, " and ", B, ": who?")
+    assert fill("{pictures}{q} {{literal}}") == (A, B, "who? {literal}")
+    assert fill("{picture}x{pictures}") == (A, "x", B)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{picture}{q}", "places 1 of the 2 pictures"),
+        ("{q}", "places 0 of the 2 pictures"),
+        ("{picture}{picture}{picture}", "more pictures than"),
+        ("{pictures}{who}", "unknown template field 'who'"),
+        ("{pictures}{q.__class__}", "plain field names"),
+        ("{pictures}{q!r}", "plain field names"),
+        ("{pictures}{q:>10}", "plain field names"),
+        ("{pictures}{0}", "plain field names"),
+        ("{pictures}{", "Single|expected"),
+    ],
+)
+def test_what_a_template_may_not_do(text: str, says: str) -> None:
+    with pytest.raises((ConfigError, UnknownName), match=says):
+        fill(text)
+
+
+@given(st.text())
+def test_data_is_never_read_as_a_template(text: str) -> None:
+    sample = Sample("1", {"q": text}, (A,))
+    expected = (A, text) if text else (A,)
+    assert fill("{picture}{q}", sample) == expected
+
+
+PROTOCOL = ProtocolSpec(
+    ask="{picture}{q}",
+    system="be brief",
+    lead=" = ",
+    separator="; ",
+    zero_shot={"ask": "{picture}one word: {q}"},
+)
+
+
+def sample(name: str, answer: str | Picture = "yes") -> Sample:
+    return Sample(name, {"q": f"{name}?"}, (Picture(data=name.encode()),), answer=answer)
+
+
+def test_demonstrations_stand_before_the_query() -> None:
+    one, two, query = (sample(name) for name in ("one", "two", "query"))
+    prompt = PromptBuilder(PROTOCOL, "here").build(query, [one, two])
+    assert prompt.flat() == (
+        "be brief",
+        *(one.pictures[0], "one? = yes; "),
+        *(two.pictures[0], "two? = yes; "),
+        *(query.pictures[0], "query?"),
+    )
+    assert list(prompt.pictures()) == [one.pictures[0], two.pictures[0], query.pictures[0]]
+
+
+def test_zero_shot_may_ask_otherwise() -> None:
+    prompt = PromptBuilder(PROTOCOL, "here").build(sample("query"), [])
+    assert prompt.query[1] == "one word: query?"
+    assert prompt.turns == ()
+
+
+def test_text_only_drops_the_demonstrations_pictures_and_no_other() -> None:
+    query = sample("query")
+    prompt = PromptBuilder(PROTOCOL, "here").build(query, [sample("one")], text_only=True)
+    assert prompt.turns[0].ask == ("one?",)
+    assert prompt.query == (query.pictures[0], "query?")
+
+
+def test_a_reply_can_be_a_picture() -> None:
+    prompt = PromptBuilder(PROTOCOL, "here").build(sample("query"), [sample("one", A)])
+    assert prompt.turns[0].reply == (A,)
+    assert A in prompt.flat()
+
+
+def test_a_demonstration_needs_an_answer() -> None:
+    with pytest.raises(ConfigError, match="no answer to show"):
+        PromptBuilder(PROTOCOL, "here").build(sample("query"), [Sample("1", {"q": ""}, (A,))])
+
+
+@given(st.lists(st.tuples(st.booleans(), st.text(max_size=3)), max_size=5))
+def test_flat_keeps_every_letter_and_picture_in_order(parts: list[tuple[bool, str]]) -> None:
+    turns = tuple(Turn((A, text) if picture else (text,), (text,)) for picture, text in parts)
+    flat = Prompt(query=("q",), turns=turns, lead="|", separator="#").flat()
+    text = "".join(part for part in flat if isinstance(part, str))
+    assert text == "".join(f"{t}|{t}#" for _, t in parts) + "q"
+    assert sum(isinstance(part, Picture) for part in flat) == sum(p for p, _ in parts)
+    assert not any(
+        isinstance(a, str) and isinstance(b, str) for a, b in zip(flat, flat[1:], strict=False)
+    )

@@ -1,0 +1,59 @@
+"""Means and their errors against formulas and simulation."""
+
+from __future__ import annotations
+
+import random
+import statistics
+
+import pytest
+
+from emu2eval.stats import ClusteredMean
+
+
+def result(pairs: list[tuple[float, str]], scale: float = 1.0) -> tuple[float | None, float | None]:
+    mean = ClusteredMean(scale)
+    for value, cluster in pairs:
+        mean.add(value, cluster)
+    return mean.result()
+
+
+def test_single_samples_give_the_ordinary_error() -> None:
+    chance = random.Random(0)
+    values = [chance.random() for _ in range(200)]
+    value, error = result([(v, str(i)) for i, v in enumerate(values)], 100)
+    assert value == pytest.approx(100 * statistics.mean(values))
+    assert error == pytest.approx(100 * statistics.stdev(values) / 200**0.5)
+
+
+def test_copies_of_a_sample_add_no_certainty() -> None:
+    singles = [(float(i % 3 == 0), str(i)) for i in range(60)]
+    copies = [pair for pair in singles for _ in range(5)]
+    assert result(copies)[1] == pytest.approx(result(singles)[1])
+
+
+def test_nothing_and_one_cluster() -> None:
+    assert result([]) == (None, None)
+    assert result([(1, "a"), (0, "a")]) == (0.5, None)
+
+
+def test_intervals_cover_the_truth_on_clustered_data() -> None:
+    """95 % intervals over 60 pictures of 1 to 9 alike questions; ordinary errors would cover far less."""
+    chance = random.Random(1)
+    covered = 0
+    for _ in range(600):
+        pairs = []
+        for picture in range(60):
+            ease = chance.random()
+            pairs += [
+                (float(chance.random() < ease), str(picture)) for _ in range(chance.randint(1, 9))
+            ]
+        value, error = result(pairs)
+        assert value is not None
+        assert error is not None
+        covered += abs(value - 0.5) < 1.96 * error
+    assert 0.92 < covered / 600 < 0.97
+
+
+def test_order_does_not_matter() -> None:
+    pairs = [(random.Random(i).random(), str(i % 7)) for i in range(100)]
+    assert result(pairs) == pytest.approx(result(pairs[::-1]), rel=1e-12)
