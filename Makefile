@@ -54,3 +54,10 @@ wheel: $(VENV)/.dev
 
 clean:
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache
+
+# The picture in the README, drawn from the stored runs of `make demo`.
+results/demo.svg: $(VENV)/.core
+	@$(BIN)/python -c "from emu2eval.report import runs, table; from rich.console import Console; \
+	c = Console(record=True, width=112, file=open('/dev/null', 'w')); \
+	c.print(table.rich_table(table.order([runs.rows(f)[0] for f in runs.find([])]))); \
+	c.save_svg('$@', title='make demo')"

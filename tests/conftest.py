@@ -58,7 +58,9 @@ MakeTask = Callable[..., Path]
 def make_task(tmp_path: Path) -> MakeTask:
     """Writes a task of `queries` test rows and `pool` train rows; returns the path of its YAML."""
 
-    def make(queries: int = 12, pool: int = 20, pictures: int | None = None, **changes: Any) -> Path:
+    def make(
+        queries: int = 12, pool: int = 20, pictures: int | None = None, **changes: Any
+    ) -> Path:
         folder = tmp_path / "squares"
         test, train = rows(queries, pictures=pictures), rows(pool, first=1000)
         draw(folder / "pictures", [*test, *train])

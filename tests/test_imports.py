@@ -68,9 +68,7 @@ def test_no_import_points_upward() -> None:
 
 
 def test_adapters_and_scorers_see_only_what_they_should() -> None:
-    peeking = [
-        (file, target) for file, part, target in _imports() if target in BLIND.get(part, ())
-    ]
+    peeking = [(file, target) for file, part, target in _imports() if target in BLIND.get(part, ())]
     assert peeking == []
 
 
@@ -82,7 +80,9 @@ def test_starts_without_heavy_libraries(arguments: list[str]) -> None:
         text=True,
         check=True,
     )
-    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    imported = {
+        line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()
+    }
     assert "typer" in imported
     assert not imported & {"torch", "transformers", "pandas", "numpy", "datasets", "diffusers"}
 

@@ -63,5 +63,11 @@ def test_emu1_short_answer(text: str, expected: str) -> None:
 
 @given(st.text())
 def test_clean_up_never_fails(text: str) -> None:
-    for step in (clean.first_line, clean.strip, clean.lower, clean.no_final_period, clean.short_answer):
+    for step in (
+        clean.first_line,
+        clean.strip,
+        clean.lower,
+        clean.no_final_period,
+        clean.short_answer,
+    ):
         assert isinstance(step(text), str)

@@ -61,7 +61,9 @@ def test_the_contraction_table() -> None:
     assert CONTRACTIONS["somebody'd"] == "somebodyd"  # reversed in the official table
     for absent in ("its", "lets", "ill", "couldntve"):
         assert absent not in CONTRACTIONS
-    assert len(CONTRACTIONS) == 118  # and let's and she's, which the official table maps to themselves
+    assert (
+        len(CONTRACTIONS) == 118
+    )  # and let's and she's, which the official table maps to themselves
 
 
 def _plainly(prediction: str, answers: list[str]) -> float:

@@ -1,0 +1,62 @@
+"""What the README shows is run as it stands there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import emu2eval
+
+ROOT = Path(emu2eval.__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def block(kind: str, first_line: str) -> str:
+    found = re.search(rf"```{kind}\n({re.escape(first_line)}.*?)```", README, re.DOTALL)
+    assert found, first_line
+    return found[1]
+
+
+def command(*arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "emu2eval.cli", *arguments], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_own_task(make_task: Any, tmp_path: Path) -> None:
+    pictures = make_task(queries=6).parent / "pictures"
+    pictures.rename(tmp_path / "photos")
+    (tmp_path / "birds.yaml").write_text(block("yaml", "# birds.yaml"))
+    for part, first in (("test", 0), ("train", 1000)):
+        rows = [f"{n},{n:04d}.png,which is it?,{'ab'[n % 2]}" for n in range(first, first + 6)]
+        (tmp_path / f"{part}.csv").write_text("id,file,question,answer\n" + "\n".join(rows) + "\n")
+    assert "6 samples" in command("check", "--task", "./birds.yaml")
+    assert "birds" in command("run", "--task", "./birds.yaml", "--shots", "0", "4")
+
+
+def test_the_own_adapter(tmp_path: Path) -> None:
+    code = block("python", "# my_adapter.py")
+    assert len(code.splitlines()) < 40
+    (tmp_path / "my_adapter.py").write_text(code)
+    (tmp_path / "parrot.yaml").write_text(block("yaml", "# parrot.yaml"))
+    assert "no  " not in command("check", "--adapter", "my_adapter:Parrot")
+    run = ("run", "--task", "easy-vqa", "--model", "./parrot.yaml", "--shots", "4", "--limit", "20")
+    assert "parrot" in command(*run)
+
+
+def test_the_python_example() -> None:
+    code = block("python", "import emu2eval").replace("limit=500", "limit=20")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[3].startswith("nearest 4 ")
+
+
+def test_every_verb_is_there() -> None:
+    verbs = set(re.findall(r"^emu2eval ([a-z]+)", README, re.MULTILINE))
+    assert {"run", "show", "table", "score", "check", "ls"} <= verbs
+    listed = command("--help")
+    assert all(f"\n  {verb} " in listed for verb in verbs)
