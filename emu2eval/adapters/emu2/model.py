@@ -53,10 +53,19 @@ class Emu2(nn.Module):
         ids, slots = ids.to(self.device), slots.to(self.device)
         embeds: Tensor = self.decoder.lm.model.embed_tokens(ids)
         if features is not None and len(features):
-            up = self.project_up(features.to(_device(self.project_up), self.dtype))
             embeds = embeds.to(self.device, copy=True)
-            embeds[slots] = up.to(embeds.device, embeds.dtype)
+            embeds[slots] = self.up(features).to(embeds.dtype)
         return embeds
+
+    def up(self, features: Tensor) -> Tensor:
+        """Visual features (…, width) as embeddings (…, hidden)."""
+        embeds: Tensor = self.project_up(features.to(_device(self.project_up), self.dtype))
+        return embeds.to(self.device)
+
+    def down(self, hidden: Tensor) -> Tensor:
+        """Hidden states (…, hidden) as visual embeddings (…, width): what Emu2-Gen paints."""
+        features: Tensor = self.project_down(hidden.to(_device(self.project_down)))
+        return features
 
     def read(self, embeds: Tensor, valid: Tensor, cache: SegmentedCache) -> Tensor:
         """Hidden states after the final norm, (rows, new, hidden), of new positions on top of a cache.

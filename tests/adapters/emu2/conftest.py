@@ -11,13 +11,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from emu2eval.adapters.emu2.config import DecoderConfig, Emu2Config, VisionConfig
+from emu2eval.adapters.emu2.features import FeatureCache
 from emu2eval.adapters.emu2.model import Emu2
+from emu2eval.adapters.emu2.prefix import Prefilled, PrefixCache, prefill
+from emu2eval.adapters.emu2.prompt import Encoded, Shown
+from emu2eval.pictures import from_image
 
 from .golden_weights import fill
 
 GOLDEN = Path(__file__).parent / "golden"
+IMAGE, FRAME = 32003, 32004
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -109,3 +115,28 @@ def small_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
             minloglevel=2,
         )
     return path
+
+
+def golden_prompt(golden: Golden, ids: list[int], shown: list[int], frames: int = 0) -> Encoded:
+    """A prompt by its ids, with the golden pictures of those numbers, the first `frames` as a video."""
+    sizes = golden.config
+    pictures = tuple(
+        Shown(
+            from_image(Image.fromarray(golden.arrays[f"pil{number}_uint8"])),
+            sizes.v_query if i < frames else sizes.n_query,
+            frame=i < frames,
+        )
+        for i, number in enumerate(shown)
+    )
+    return Encoded(tuple(ids), tuple(i in (IMAGE, FRAME) for i in ids), pictures)
+
+
+def golden_batch(golden: Golden) -> list[Encoded]:
+    """The two prompts of the golden batch, one picture and two, without their padding."""
+    rows = [[i for i in row if i != 32000] for row in golden["batch_input_ids"].tolist()]
+    return [golden_prompt(golden, rows[0], [0]), golden_prompt(golden, rows[1], [1, 2])]
+
+
+def read(golden: Golden, prompts: list[Encoded], prefixes: PrefixCache | None = None) -> Prefilled:
+    features = FeatureCache().features(golden.model, prompts)
+    return prefill(golden.model, prompts, features, prefixes)

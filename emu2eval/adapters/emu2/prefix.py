@@ -1,0 +1,114 @@
+"""Prompts into keys and values; a beginning that prompts share is computed once and kept.
+
+Fixed demonstrations, the system message and a picture with many questions all make prompts begin
+alike. What counts as alike is the token ids together with the digests of the pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
+import torch
+from torch import Tensor
+
+from emu2eval.adapters.emu2.cache import Segment, SegmentedCache
+from emu2eval.adapters.emu2.model import Emu2, left_pad
+from emu2eval.adapters.emu2.prompt import Encoded
+
+CACHE_BYTES = 4 << 30
+"""4 GiB holds a full context of the 33B decoder in bf16 (1.6 MB a position)."""
+WORTHWHILE = 16
+"""Positions below which a pass of its own costs more than it saves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prefilled:
+    """A batch of prompts that were read. hidden: (rows, hidden), the last position of each."""
+
+    segments: tuple[Segment, ...]
+    hidden: Tensor
+
+
+def prefill(
+    model: Emu2,
+    prompts: Sequence[Encoded],
+    features: Sequence[Tensor],
+    prefixes: PrefixCache | None = None,
+) -> Prefilled:
+    """Reads a batch of prompts, left-padded, on top of what `prefixes` knows of their beginning."""
+    shared = prefixes.shared(model, prompts, features) if prefixes is not None else None
+    start = shared.length if shared is not None else 0
+    rows = [_embed(model, p, f, start, len(p)) for p, f in zip(prompts, features, strict=True)]
+    embeds, valid = left_pad(rows)
+    cache = SegmentedCache([shared] if shared is not None else [])
+    hidden = model.read(embeds, valid, cache)[:, -1]
+    return Prefilled(cache.close(), hidden)
+
+
+class PrefixCache:
+    """Remembers the keys and values of one beginning, the one that the latest prompts share.
+
+    They are those a pass over the whole prompt would give, up to rounding.
+    """
+
+    def __init__(self, max_bytes: int = CACHE_BYTES):
+        self.max_bytes = max_bytes
+        self._known: tuple[int | str, ...] = ()
+        self._segment: Segment | None = None
+        self._previous: tuple[int | str, ...] | None = None
+
+    def shared(
+        self, model: Emu2, prompts: Sequence[Encoded], features: Sequence[Tensor]
+    ) -> Segment | None:
+        """The segment that all prompts begin with; None where they share too little.
+
+        A prompt alone is compared with the one before it.
+        """
+        signatures = [prompt.signature for prompt in prompts]
+        # Each prompt keeps a last position to be read on its own: the one that is continued.
+        room = min(len(s) for s in signatures) - 1
+        others = [self._previous] if len(prompts) == 1 and self._previous is not None else []
+        alone = len(prompts) == 1 and not others
+        alike = 0 if alone else min(room, common([*signatures, *others]))
+        alike = min(alike, self.max_bytes // _bytes_a_position(model))
+        usable = min(room, common([*signatures, self._known]))
+        self._previous = signatures[0]
+        if alike >= usable + WORTHWHILE:
+            self._extend(model, prompts[0], features[0], usable, alike)
+            usable = alike
+        if self._segment is None or usable < WORTHWHILE:
+            return None
+        return self._segment.head(usable)
+
+    def _extend(
+        self, model: Emu2, prompt: Encoded, features: Tensor, start: int, stop: int
+    ) -> None:
+        kept = [self._segment.head(start)] if self._segment is not None and start else []
+        cache = SegmentedCache(kept)
+        embeds = _embed(model, prompt, features, start, stop)[None]
+        valid = torch.ones(embeds.shape[:2], dtype=torch.bool, device=embeds.device)
+        model.read(embeds, valid, cache)
+        grown = cache.close()
+        self._segment = grown[0].then(grown[1]) if kept else grown[0]
+        self._known = prompt.signature[:stop]
+
+
+def common(signatures: Sequence[Sequence[int | str]]) -> int:
+    """How many places all the sequences begin with alike."""
+    places = zip(*signatures, strict=False)
+    return sum(1 for _ in takewhile(lambda place: len(set(place)) == 1, places))
+
+
+def _embed(model: Emu2, prompt: Encoded, features: Tensor, start: int, stop: int) -> Tensor:
+    """Embeddings of positions start to stop, (stop - start, hidden)."""
+    first, last = sum(prompt.slots[:start]), sum(prompt.slots[:stop])
+    ids = torch.tensor(prompt.ids[start:stop], dtype=torch.long)
+    slots = torch.tensor(prompt.slots[start:stop], dtype=torch.bool)
+    return model.embed(ids, slots, features[first:last])
+
+
+def _bytes_a_position(model: Emu2) -> int:
+    decoder = model.config.decoder
+    return 2 * decoder.num_hidden_layers * decoder.hidden_size * model.dtype.itemsize

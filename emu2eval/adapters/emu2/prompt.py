@@ -1,0 +1,148 @@
+"""A Prompt as Emu2 reads it: ids with picture slots, in the base or in the chat form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from emu2eval import pictures
+from emu2eval.adapters.emu2 import tokenizer as tokens
+from emu2eval.adapters.emu2.config import Emu2Config
+from emu2eval.adapters.emu2.tokenizer import Tokenizer
+from emu2eval.errors import PlanError
+from emu2eval.types import Part, Picture, Prompt, Video
+
+SYSTEM = (
+    "You are a helpful assistant, dedicated to delivering comprehensive and meticulous responses."
+)
+GROUNDING_SYSTEM = (
+    "You are a helpful assistant, dedicated to provide concise and efficient answers."
+)
+PLACEHOLDERS = ("[<IMG_PLH>]", "[<VID_PLH>]")
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A picture in its place, as `tokens` visual tokens; frame: it belongs to a video."""
+
+    picture: Picture
+    tokens: int
+    frame: bool = False
+
+
+Item = str | int | Shown
+"""A prompt laid out: text, ids of special tokens, pictures."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """ids: <s> first; slots: True where a visual token stands; shown: the pictures in reading order."""
+
+    ids: tuple[int, ...]
+    slots: tuple[bool, ...]
+    shown: tuple[Shown, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def head(self, length: int) -> Encoded:
+        """The first `length` positions."""
+        return Encoded(self.ids[:length], self.slots[:length], self.shown)
+
+    @cached_property
+    def signature(self) -> tuple[int | str, ...]:
+        """The ids, with a picture's digest at each of its slots: equal beginnings have equal caches."""
+        places = (
+            f"{pictures.digest(shown.picture)}/{shown.tokens}"
+            for shown in self.shown
+            for _ in range(shown.tokens)
+        )
+        return tuple(
+            next(places) if slot else i for i, slot in zip(self.ids, self.slots, strict=True)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How prompts are laid out for one model. system: None = the authors' own message (chat only)."""
+
+    tokenizer: Tokenizer
+    config: Emu2Config
+    system: str | None = None
+    grounding: bool = False
+
+    def lay_out(self, prompt: Prompt) -> list[Item]:
+        """The base form continues one plain sequence; the chat form takes turns of two roles.
+
+        Raises PlanError where a text holds the authors' placeholder strings.
+        """
+        if self.config.variant == "chat":
+            return self._chat(prompt)
+        items = self._content(prompt.flat())
+        return [*items, self.tokenizer.ids[tokens.GROUNDING]] if self.grounding else items
+
+    def encode(self, items: Iterable[Item]) -> Encoded:
+        """Ids of a layout. Pictures become [IMG] + slots + [/IMG]."""
+        ids = self.tokenizer.ids
+        parts: list[str | int] = []
+        shown: list[Shown] = []
+        for item in items:
+            if isinstance(item, Shown):
+                slot = ids[tokens.FRAME if item.frame else tokens.IMAGE]
+                parts += [ids[tokens.BOI], *[slot] * item.tokens, ids[tokens.EOI]]
+                shown.append(item)
+            else:
+                parts.append(item)
+        encoded = self.tokenizer.encode(parts)
+        slots = {ids[tokens.IMAGE], ids[tokens.FRAME]}
+        return Encoded(tuple(encoded), tuple(i in slots for i in encoded), tuple(shown))
+
+    def encode_reply(self, prompt: Prompt, items: Sequence[Item], reply: str) -> Encoded:
+        """Prompt and reply as one text, so that the reply has the tokens it has in running text.
+
+        Encoded apart, it would begin with a second word mark after the prompt's last space.
+        """
+        lead = " " if self.config.variant == "chat" else prompt.lead
+        return self.encode([*items, lead + reply])
+
+    def _chat(self, prompt: Prompt) -> list[Item]:
+        user, assistant = (self.tokenizer.ids[role] for role in tokens.ROLES)
+        default = GROUNDING_SYSTEM if self.grounding else SYSTEM
+        own = default if self.system is None else self.system
+        items: list[Item] = [(own if prompt.system is None else prompt.system) + " "]
+        for turn in prompt.turns:
+            items += [user, ": ", *self._content(turn.ask), " ", assistant, ": "]
+            items += [*self._content(turn.reply), tokens.EOS]
+        items += [user, ": ", *self._content(prompt.query), " ", assistant, ":"]
+        return [*items, self.tokenizer.ids[tokens.GROUNDING]] if self.grounding else items
+
+    def _content(self, parts: Iterable[Part]) -> list[Item]:
+        items: list[Item] = []
+        for part in parts:
+            if isinstance(part, Picture):
+                items.append(Shown(part, self.config.n_query))
+            elif isinstance(part, Video):
+                items.append(self.tokenizer.ids[tokens.VIDEO])
+                items += [Shown(frame, self.config.v_query, frame=True) for frame in part.frames]
+            else:
+                _refuse_placeholders(part)
+                # Only markup counts as tokens. "[IMG]", "<image>" or "</s>" in a question are the
+                # characters that it shows: data can neither open a slot nor end a turn.
+                items += self.tokenizer.split(part, tokens.MARKUP)
+        return items
+
+
+def shorten(prompt: Prompt, farthest: int) -> Prompt:
+    """The prompt without its `farthest` first demonstrations."""
+    return replace(prompt, turns=prompt.turns[farthest:])
+
+
+def _refuse_placeholders(text: str) -> None:
+    for placeholder in PLACEHOLDERS:
+        if placeholder in text:
+            raise PlanError(
+                f"a text of the prompt holds {placeholder!r}, which stands for a picture that is not "
+                "there",
+                hint="write {picture} in the task's template where the picture stands",
+            )

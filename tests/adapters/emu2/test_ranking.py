@@ -1,0 +1,67 @@
+"""Log-likelihoods of choices against one full pass for each."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from emu2eval.adapters.emu2.cache import SegmentedCache
+from emu2eval.adapters.emu2.prefix import PrefixCache
+from emu2eval.adapters.emu2.prompt import Encoded
+from emu2eval.adapters.emu2.ranking import Question, log_probs
+from emu2eval.errors import PlanError
+
+from .conftest import FeatureCache, Golden, golden_batch, read
+
+REPLIES = ((700,), (700, 701), (9, 8, 7, 6, 5), (2000, 9, 31000))
+
+
+def naive(golden: Golden, prompt: Encoded, reply: tuple[int, ...]) -> float:
+    ids = torch.tensor([*prompt.ids, *reply])
+    slots = torch.tensor([*prompt.slots, *[False] * len(reply)])
+    features = FeatureCache().features(golden.model, [prompt])[0]
+    embeds = golden.model.embed(ids, slots, features)[None]
+    valid = torch.ones(embeds.shape[:2], dtype=torch.bool)
+    hidden = golden.model.read(embeds, valid, SegmentedCache())[0]
+    scores = golden.model.logits(hidden).log_softmax(-1)
+    at = len(prompt) - 1
+    return sum(scores[at + i, token].item() for i, token in enumerate(reply))
+
+
+@pytest.mark.parametrize("reuse", [False, True])
+def test_as_one_full_pass_for_each_choice(golden: Golden, reuse: bool) -> None:
+    prompts = golden_batch(golden)
+    questions = [Question(prompts[0], REPLIES), Question(prompts[1], REPLIES[1:])]
+    read_prompts = read(golden, prompts, PrefixCache() if reuse else None)
+    got = log_probs(golden.model, read_prompts, questions)
+    for values, question in zip(got, questions, strict=True):
+        want = [naive(golden, question.prompt, reply) for reply in question.replies]
+        assert values == pytest.approx(want, abs=2e-4)
+    per_token = log_probs(golden.model, read_prompts, questions, per_token=True)
+    lengths = [len(reply) for reply in REPLIES]
+    assert per_token[0] == pytest.approx([v / n for v, n in zip(got[0], lengths, strict=True)])
+
+
+def test_many_choices_are_read_in_several_goes(base: Golden) -> None:
+    prompt = golden_batch(base)[0]
+    replies = tuple((i, i + 1) for i in range(100, 170))
+    got = log_probs(base.model, read(base, [prompt]), [Question(prompt, replies)])[0]
+    assert got[69] == pytest.approx(naive(base, prompt, replies[69]), abs=1e-4)
+
+
+def encoded(*ids: int) -> Encoded:
+    return Encoded(ids, (False,) * len(ids))
+
+
+def test_all_choices_are_scored_from_one_place() -> None:
+    # The second choice merges with the prompt's last token: 6 becomes 60.
+    question = Question.of(
+        encoded(1, 5, 6), [encoded(1, 5, 6, 7), encoded(1, 5, 60)], ["yes", "maybe"]
+    )
+    assert question.prompt.ids == (1, 5)
+    assert question.replies == ((6, 7), (60,))
+
+
+def test_a_choice_without_tokens_is_refused() -> None:
+    with pytest.raises(PlanError, match="adds no token"):
+        Question.of(encoded(1, 5), [encoded(1, 5, 7), encoded(1, 5)], ["yes", ""])
