@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from emu2eval import evaluate
-from emu2eval.errors import ConfigError, UnknownName
+from emu2eval.errors import ConfigError, MissingExtra, UnknownName
+from emu2eval.scorers import vqa
 
 MODULE = '''
 from emu2eval import Adapter, Limits, Response, Sample, Score, Scorer
@@ -144,6 +145,25 @@ def test_csv_and_a_folder_of_pictures(parts: Path, make_task: Any) -> None:
     )
     (result,) = evaluate(str(task), "nearest", shots=[4], out=parts / "runs")
     assert result.rows[0].n == 2
+
+
+def test_a_missing_extra_is_named_with_its_command(
+    parts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (parts / "needy.py").write_text("import transformers\n\nclass Needy: ...\n")
+    (parts / "model.yaml").write_text("name: x\nadapter: needy:Needy\n")
+    # What an import statement meets where the package is not installed.
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(MissingExtra) as caught:
+        evaluate("./sums.yaml", "./model.yaml")
+    assert caught.value.hint == "pip install 'emu2eval[hf]'"
+
+
+def test_a_variant_that_needs_nltk_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    vqa._porter.cache_clear()
+    monkeypatch.setitem(sys.modules, "nltk.stem.porter", None)
+    with pytest.raises(MissingExtra, match="okvqa_porter"):
+        vqa.vqa_accuracy("dogs", ["dog"] * 10, "okvqa_porter")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -107,6 +109,4 @@ def test_flat_keeps_every_letter_and_picture_in_order(parts: list[tuple[bool, st
     text = "".join(part for part in flat if isinstance(part, str))
     assert text == "".join(f"{t}|{t}#" for _, t in parts) + "q"
     assert sum(isinstance(part, Picture) for part in flat) == sum(p for p, _ in parts)
-    assert not any(
-        isinstance(a, str) and isinstance(b, str) for a, b in zip(flat, flat[1:], strict=False)
-    )
+    assert not any(isinstance(a, str) and isinstance(b, str) for a, b in pairwise(flat))
