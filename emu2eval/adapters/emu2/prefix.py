@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 
 import torch
 from torch import Tensor
 
 from emu2eval.adapters.emu2.cache import Segment, SegmentedCache
 from emu2eval.adapters.emu2.model import Emu2, left_pad
-from emu2eval.adapters.emu2.prompt import Encoded
+from emu2eval.adapters.emu2.prompt import Encoded, common
 
 CACHE_BYTES = 4 << 30
 """4 GiB holds a full context of the 33B decoder in bf16 (1.6 MB a position)."""
@@ -93,12 +92,6 @@ class PrefixCache:
         grown = cache.close()
         self._segment = grown[0].then(grown[1]) if kept else grown[0]
         self._known = prompt.signature[:stop]
-
-
-def common(signatures: Sequence[Sequence[int | str]]) -> int:
-    """How many places all the sequences begin with alike."""
-    places = zip(*signatures, strict=False)
-    return sum(1 for _ in takewhile(lambda place: len(set(place)) == 1, places))
 
 
 def _embed(model: Emu2, prompt: Encoded, features: Tensor, start: int, stop: int) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import takewhile
 
 from emu2eval import pictures
 from emu2eval.adapters.emu2 import tokenizer as tokens
@@ -131,6 +132,12 @@ class Form:
                 # characters that it shows: data can neither open a slot nor end a turn.
                 items += self.tokenizer.split(part, tokens.MARKUP)
         return items
+
+
+def common(signatures: Sequence[Sequence[int | str]]) -> int:
+    """How many places all the sequences begin with alike."""
+    places = zip(*signatures, strict=False)
+    return sum(1 for _ in takewhile(lambda place: len(set(place)) == 1, places))
 
 
 def shorten(prompt: Prompt, farthest: int) -> Prompt:

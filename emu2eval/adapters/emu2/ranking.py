@@ -1,53 +1,24 @@
-"""How likely each choice is as the reply: the prompt is read once, the choices on top of it.
-
-A choice is encoded together with its prompt, because sentencepiece encodes words with the space before
-them: "Answer: yes" is "▁Answer : ▁yes", while "Answer: " and "yes" apart give a lone "▁" and a second
-one. Encoding together may change the prompt's last token as well; so all choices are scored from
-the first place where any of them departs from the prompt alone, and they stay comparable.
-"""
+"""How likely each choice is as the reply: the prompt is read once, the choices on top of it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 
 from emu2eval.adapters.emu2.cache import Segment, SegmentedCache
+from emu2eval.adapters.emu2.choices import Question
 from emu2eval.adapters.emu2.model import Emu2, left_pad
-from emu2eval.adapters.emu2.prefix import Prefilled, common
-from emu2eval.adapters.emu2.prompt import Encoded
-from emu2eval.errors import PlanError
+from emu2eval.adapters.emu2.prefix import Prefilled
 
 ROWS = 32
 """Choices that are read at a time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """prompt: what all choices have in common; replies: the ids that each adds."""
-
-    prompt: Encoded
-    replies: tuple[tuple[int, ...], ...]
-
-    @classmethod
-    def of(cls, prompt: Encoded, replied: Sequence[Encoded], choices: Sequence[str]) -> Question:
-        """From the prompt alone and with each choice. Raises PlanError for a choice without tokens."""
-        start = min(common([prompt.ids, with_reply.ids]) for with_reply in replied)
-        replies = tuple(with_reply.ids[start:] for with_reply in replied)
-        for choice, reply in zip(choices, replies, strict=True):
-            if not reply:
-                raise PlanError(
-                    f"the choice {choice!r} adds no token to the prompt, so it has no likelihood",
-                    hint="name the choices by a word or a letter each",
-                )
-        return cls(prompt.head(start), replies)
-
-
 def log_probs(
-    model: Emu2, prompts: Prefilled, questions: Sequence[Question], *, per_token: bool = False
+    model: Emu2, prompts: Prefilled, questions: Sequence[Question]
 ) -> list[tuple[float, ...]]:
-    """For each question the log-probability (nats) of each reply: the sum, or the mean over its tokens.
+    """For each question the log-probability (nats) of each reply, summed over its tokens.
 
     prompts: the questions' prompts, as `prefill` read them.
     """
@@ -63,8 +34,7 @@ def log_probs(
             rest = _continued(model, own, [question.replies[i] for i in some])
             for i, value in zip(some, rest, strict=True):
                 sums[i] += value
-        lengths = [len(reply) if per_token else 1 for reply in question.replies]
-        results.append(tuple(s / n for s, n in zip(sums, lengths, strict=True)))
+        results.append(tuple(sums))
     return results
 
 

@@ -11,11 +11,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emu2eval.adapters.emu2.choices import Question
 from emu2eval.adapters.emu2.decoding import Search, generate
 from emu2eval.adapters.emu2.features import FeatureCache
-from emu2eval.adapters.emu2.prefix import PrefixCache, common, prefill
-from emu2eval.adapters.emu2.prompt import Encoded
-from emu2eval.adapters.emu2.ranking import Question, log_probs
+from emu2eval.adapters.emu2.prefix import PrefixCache, prefill
+from emu2eval.adapters.emu2.prompt import Encoded, common
+from emu2eval.adapters.emu2.ranking import log_probs
 
 from .conftest import Golden, close, golden_prompt, read
 

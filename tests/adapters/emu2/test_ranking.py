@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from emu2eval.adapters.emu2.cache import SegmentedCache
+from emu2eval.adapters.emu2.choices import Question
 from emu2eval.adapters.emu2.prefix import PrefixCache
 from emu2eval.adapters.emu2.prompt import Encoded
-from emu2eval.adapters.emu2.ranking import Question, log_probs
+from emu2eval.adapters.emu2.ranking import log_probs
 from emu2eval.errors import PlanError
 
 from .conftest import FeatureCache, Golden, golden_batch, read
@@ -37,9 +38,9 @@ def test_as_one_full_pass_for_each_choice(golden: Golden, reuse: bool) -> None:
     for values, question in zip(got, questions, strict=True):
         want = [naive(golden, question.prompt, reply) for reply in question.replies]
         assert values == pytest.approx(want, abs=2e-4)
-    per_token = log_probs(golden.model, read_prompts, questions, per_token=True)
-    lengths = [len(reply) for reply in REPLIES]
-    assert per_token[0] == pytest.approx([v / n for v, n in zip(got[0], lengths, strict=True)])
+    assert questions[0].scores(got[0], per_token=False) == got[0]
+    means = tuple(value / len(reply) for value, reply in zip(got[0], REPLIES, strict=True))
+    assert questions[0].scores(got[0], per_token=True) == means
 
 
 def test_many_choices_are_read_in_several_goes(base: Golden) -> None:

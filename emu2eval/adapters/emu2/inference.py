@@ -1,0 +1,100 @@
+"""Batches of encoded prompts through a loaded Emu2: texts, log-probabilities, pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from emu2eval.adapters.emu2.choices import Question
+from emu2eval.adapters.emu2.decoding import Search, generate
+from emu2eval.adapters.emu2.features import FeatureCache
+from emu2eval.adapters.emu2.model import Emu2
+from emu2eval.adapters.emu2.painter import GUIDANCE, STEPS, Painter, autoencoding
+from emu2eval.adapters.emu2.prefix import Prefilled, PrefixCache, prefill
+from emu2eval.adapters.emu2.prompt import Encoded
+from emu2eval.adapters.emu2.ranking import log_probs
+from emu2eval.adapters.emu2.regress import regress
+from emu2eval.adapters.emu2.vision import pixels
+from emu2eval.pictures import from_image, load
+from emu2eval.types import Picture, PictureOutput
+
+
+class Inference:
+    """A model with its caches. painter: called once, when the first picture is wanted.
+
+    empty: the prompt that classifier-free guidance contrasts with. reuse: see `prefix` and `features`.
+    """
+
+    def __init__(
+        self, model: Emu2, empty: Encoded, painter: Callable[[], Painter], reuse: bool = True
+    ):
+        self.model = model
+        self.empty = empty
+        self.reuse = reuse
+        self._features = FeatureCache() if reuse else FeatureCache(0)
+        self._prefixes = PrefixCache() if reuse else None
+        self._load_painter = painter
+        self._painter: Painter | None = None
+        self._uncond: Tensor | None = None
+
+    @torch.inference_mode()
+    def texts(self, prompts: Sequence[Encoded], search: Search) -> list[list[int]]:
+        """The ids of each answer."""
+        return generate(self.model, self._read(prompts), search)
+
+    @torch.inference_mode()
+    def choices(self, questions: Sequence[Question]) -> list[tuple[float, ...]]:
+        """The log-probability (nats) of each choice of each question."""
+        read = self._read([question.prompt for question in questions])
+        return log_probs(self.model, read, questions)
+
+    @torch.inference_mode()
+    def pictures(
+        self, prompts: Sequence[Encoded], outputs: Sequence[PictureOutput]
+    ) -> list[tuple[Picture, bool]]:
+        """A picture for each prompt that ends in [IMG], and whether the safety checker blackened it."""
+        cond = regress(self.model, self._read(prompts), self.model.config.n_query)
+        if self._uncond is None:
+            null = prefill(
+                self.model, [self.empty], self._features.features(self.model, [self.empty])
+            )
+            self._uncond = regress(self.model, null, self.model.config.n_query)
+        return self._paint(cond, self._uncond, outputs)
+
+    @torch.inference_mode()
+    def autoencoded(self, picture: Picture, output: PictureOutput) -> tuple[Picture, bool]:
+        """A picture encoded and painted again; the language model takes no part."""
+        size = self.model.config.vision.image_size
+        given = pixels(load(picture), size)[None]
+        cond, uncond = autoencoding(self.model.encode_pictures, given)
+        return self._paint(cond, uncond, [output])[0]
+
+    def _read(self, prompts: Sequence[Encoded]) -> Prefilled:
+        features = self._features.features(self.model, prompts)
+        return prefill(self.model, prompts, features, self._prefixes)
+
+    def _paint(
+        self, cond: Tensor, uncond: Tensor, outputs: Sequence[PictureOutput]
+    ) -> list[tuple[Picture, bool]]:
+        if self._painter is None:
+            self._painter = self._load_painter()
+        painted: dict[int, tuple[Picture, bool]] = {}
+        alike: dict[tuple[object, ...], list[int]] = {}
+        for i, out in enumerate(outputs):
+            alike.setdefault((out.width, out.height, out.steps, out.guidance), []).append(i)
+        for rows in alike.values():
+            out = outputs[rows[0]]
+            images = self._painter.paint(
+                cond[rows],
+                uncond,
+                [outputs[i].seed for i in rows],
+                width=out.width,
+                height=out.height,
+                steps=STEPS if out.steps is None else out.steps,
+                guidance=GUIDANCE if out.guidance is None else out.guidance,
+            )
+            for i, image in zip(rows, images, strict=True):
+                painted[i] = (from_image(image), bool(image.info.get("flagged")))
+        return [painted[i] for i in range(len(outputs))]
