@@ -39,7 +39,7 @@ OPENCV = """
 def drawn(picture: Image.Image) -> str:
     levels = np.asarray(picture)
     assert set(np.unique(levels)) <= {0, 255}
-    return "\n" + "".join("".join(".#"[x > 0] for x in row) + "\n" for row in levels[..., 0])
+    return "\n" + "".join("".join(".#"[int(x > 0)] for x in row) + "\n" for row in levels[..., 0])
 
 
 def test_every_pixel_is_opencvs() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +20,7 @@ from PIL import Image
 from emu2eval.adapters.emu2.painter import Painter, autoencoding
 from emu2eval.errors import ModelError, PlanError
 
-sys.path.insert(0, str(Path(__file__).parent))
-from golden_weights import fill
+from .golden_weights import fill
 
 GOLDEN = Path(__file__).parent / "golden"
 META = json.loads((GOLDEN / "meta.json").read_text())["gen"]

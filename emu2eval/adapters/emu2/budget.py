@@ -1,0 +1,172 @@
+"""What Emu2 takes of a device's memory, in bytes: counted where it can be, estimated where it cannot.
+
+Weights, keys and values are exact, from the shapes of the modules on the meta device. Activations are upper
+estimates of what is alive at once in the widest step; a factor says what it counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from emu2eval.adapters.emu2 import sdxl
+from emu2eval.adapters.emu2.config import Emu2Config
+from emu2eval.adapters.emu2.model import Emu2
+from emu2eval.adapters.emu2.quantize import Bits, is_quantizable, quantized_bytes
+
+PICTURES_AT_A_TIME = 8
+"""Pictures that the vision tower encodes in one pass."""
+_PAINTED = 1024
+"""Width and height of a picture in pixels, as far as memory is concerned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A block that stays whole. cache: its keys and values."""
+
+    name: str
+    weights: int
+    cache: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """fixed: weights of what stays on the main device; units: the blocks, in the order they run."""
+
+    fixed_names: tuple[str, ...]
+    fixed: int
+    units: tuple[Unit, ...]
+    block_activations: int
+    main_activations: int
+    painter_weights: int
+    painter_activations: int
+
+    @property
+    def weights(self) -> int:
+        return self.fixed + sum(unit.weights for unit in self.units) + self.painter_weights
+
+    @property
+    def cache(self) -> int:
+        return sum(unit.cache for unit in self.units)
+
+    def activations(self, main: bool, painter: bool) -> int:
+        """Of a device that runs blocks. Reading and painting alternate, so the larger one counts."""
+        reading = self.block_activations + (self.main_activations if main else 0)
+        return max(reading, self.painter_activations if painter else 0)
+
+
+def measure(
+    config: Emu2Config,
+    *,
+    positions: int,
+    batch: int,
+    beams: int,
+    new_tokens: int,
+    dtype: torch.dtype,
+    quantize: Bits | None,
+) -> Need:
+    """What a model needs for a batch of prompts of `positions` tokens, the answers included."""
+    with torch.device("meta"):
+        model = Emu2(config)
+    units, fixed, names = _units(model, dtype, quantize), 0, []
+    cached = _cached_positions(positions, batch, beams, new_tokens)
+    per_position = 2 * config.decoder.hidden_size * dtype.itemsize
+    for name in _top_names(model):
+        names.append(name)
+        fixed += _bytes(name, model, dtype, quantize)
+    with_cache = tuple(
+        Unit(u.name, u.weights, cached * per_position if u.name.startswith("decoder.") else 0)
+        for u in units
+    )
+    paints = config.variant == "gen"
+    return Need(
+        tuple(names),
+        fixed,
+        with_cache,
+        max(
+            _vision_activations(config, dtype),
+            _decoder_activations(config, positions, batch, dtype),
+        ),
+        # Logits in the working dtype, in float32, and their log-softmax.
+        batch * beams * config.decoder.vocab_size * (dtype.itemsize + 2 * 4),
+        _painter_weights(dtype) if paints else 0,
+        _painter_activations(batch, dtype) if paints else 0,
+    )
+
+
+def _cached_positions(positions: int, batch: int, beams: int, new_tokens: int) -> int:
+    # Beams share the keys and values of their prompt; each has its own for the answer.
+    return batch * (positions - new_tokens) + batch * beams * new_tokens
+
+
+def _units(model: Emu2, dtype: torch.dtype, quantize: Bits | None) -> list[Unit]:
+    names = [f"visual.blocks.{i}" for i in range(len(model.visual.blocks))]
+    names += [f"decoder.lm.model.layers.{i}" for i in range(len(model.decoder.lm.model.layers))]
+    return [Unit(name, _bytes(name, model, dtype, quantize)) for name in names]
+
+
+def _top_names(model: Emu2) -> list[str]:
+    """Everything that is in no block: embeddings, bridges, final norm, lm_head."""
+    within = ("visual.blocks.", "decoder.lm.model.layers.")
+    names = [n for n, _ in model.named_parameters() if not n.startswith(within)]
+    modules = [n.removesuffix(".weight").removesuffix(".bias") for n in names]
+    return [*dict.fromkeys(modules), "decoder.lm.model.rotary_emb"]
+
+
+def _bytes(name: str, model: nn.Module, dtype: torch.dtype, quantize: Bits | None) -> int:
+    parent, _, leaf = name.rpartition(".")
+    inside = getattr(model.get_submodule(parent), leaf)
+    if isinstance(inside, nn.Parameter):
+        return inside.numel() * dtype.itemsize
+    return sum(
+        quantized_bytes(tensor.shape, quantize)
+        if quantize is not None and is_quantizable(f"{name}.{inner}")
+        else tensor.numel() * dtype.itemsize
+        for inner, tensor in inside.named_parameters()
+    )
+
+
+def _decoder_activations(config: Emu2Config, positions: int, batch: int, dtype: torch.dtype) -> int:
+    """Of reading a batch of prompts at once, in the widest of a block's steps."""
+    sizes = config.decoder
+    # Attention: the residual, the normed input, q, k and v before and after rotation, the output.
+    # MLP: the residual, the normed input and the output, with gate, up and their product.
+    width = max(9 * sizes.hidden_size, 3 * sizes.hidden_size + 3 * sizes.intermediate_size)
+    norm = 2 * 4 * sizes.hidden_size  # in float32
+    # Keys and values of a shared prefix are joined with those of each row, one layer at a time.
+    joined = 2 * sizes.hidden_size * dtype.itemsize
+    mask = positions * (1 + dtype.itemsize)
+    return batch * positions * (width * dtype.itemsize + norm + joined + mask)
+
+
+def _vision_activations(config: Emu2Config, dtype: torch.dtype) -> int:
+    sizes = config.vision
+    tokens = PICTURES_AT_A_TIME * (1 + sizes.grid**2)
+    # As above; the MLP holds its hidden layer before and after the activation.
+    return tokens * max(9 * sizes.width, 3 * sizes.width + 2 * sizes.hidden) * dtype.itemsize
+
+
+def _painter_weights(dtype: torch.dtype) -> int:
+    import diffusers
+
+    kinds: tuple[Any, Any] = (diffusers.UNet2DConditionModel, diffusers.AutoencoderKL)
+    with torch.device("meta"):
+        parts = [
+            kind.from_config(dict(sizes))
+            for kind, sizes in zip(kinds, (sdxl.UNET, sdxl.VAE), strict=True)
+        ]
+    return sum(p.numel() * dtype.itemsize for part in parts for p in part.parameters())
+
+
+def _painter_activations(batch: int, dtype: torch.dtype) -> int:
+    latents = (_PAINTED // 8) ** 2
+    # The UNet runs both halves of the guidance: its skip connections and the widest block come to
+    # about 64 feature maps of the first width.
+    unet: int = 2 * batch * 64 * sdxl.UNET["block_out_channels"][0] * latents * dtype.itemsize
+    # The VAE decodes one picture at a time; at full size about eight maps of 256 channels are alive,
+    # the workspace of the convolutions among them.
+    vae: int = 8 * sdxl.VAE["block_out_channels"][1] * _PAINTED**2 * dtype.itemsize
+    return max(unet, vae)

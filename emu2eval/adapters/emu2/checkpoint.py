@@ -1,0 +1,283 @@
+"""A checkpoint of Emu2: what it is, where its tensors are, and how it becomes a model.
+
+It is a folder or a file of any published layout (see `layouts`), or one written by `save_folder`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from emu2eval.adapters.emu2.config import (
+    VARIANTS,
+    DecoderConfig,
+    Emu2Config,
+    Variant,
+    VisionConfig,
+)
+from emu2eval.adapters.emu2.layouts import Part, Tensors, find_parts, read_json
+from emu2eval.adapters.emu2.memory import MIB
+from emu2eval.adapters.emu2.tensorfile import is_safetensors
+from emu2eval.errors import ConfigError, ModelError, UnknownName
+
+if TYPE_CHECKING:
+    import torch
+
+    from emu2eval.adapters.emu2.memory import Device
+    from emu2eval.adapters.emu2.model import Emu2
+    from emu2eval.adapters.emu2.painter import Painter
+    from emu2eval.adapters.emu2.placement import Placement
+    from emu2eval.adapters.emu2.quantize import Bits
+
+Sizes = TypeVar("Sizes", VisionConfig, DecoderConfig)
+
+WHOLE = 64 * MIB
+"""Files up to this size are digested whole; of larger ones a sample is."""
+_BLOCKS = 64
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """path: its file or folder; parts: where the tensors of each part lie; configs: JSON of Gen's parts."""
+
+    path: Path
+    config: Emu2Config
+    parts: Mapping[Part, Tensors]
+    configs: Mapping[str, Mapping[str, Any]]
+    tokenizer_path: Path | None
+
+    @property
+    def variant(self) -> Variant:
+        return self.config.variant
+
+    @property
+    def paints(self) -> bool:
+        return "unet" in self.parts and "vae" in self.parts
+
+    def shapes(self, part: Part = "encoder") -> dict[str, tuple[int, ...]]:
+        """The names and shapes of a part's tensors, without reading them."""
+        return {name: stored.shape for name, stored in self.parts.get(part, {}).items()}
+
+    def files(self) -> list[Path]:
+        """Every weight file, in order."""
+        stored = (tensor for part in self.parts.values() for tensor in part.values())
+        return sorted({tensor.file for tensor in stored})
+
+    def digest(self) -> str:
+        """Hex sha256 over configuration, tokenizer and weight files.
+
+        Of files above 64 MiB: their size, safetensors header and 64 evenly spaced blocks of 1 MiB.
+        """
+        digest = hashlib.sha256()
+        sizes = {"encoder": self.config.to_json(), **{k: dict(v) for k, v in self.configs.items()}}
+        digest.update(json.dumps(sizes, sort_keys=True).encode())
+        if self.tokenizer_path is not None:
+            digest.update(file_digest(self.tokenizer_path).encode())
+        root = self.path if self.path.is_dir() else self.path.parent
+        for file in self.files():
+            digest.update(f"{file.relative_to(root).as_posix()}\n{file_digest(file)}\n".encode())
+        return digest.hexdigest()
+
+
+def open_checkpoint(
+    path_or_id: str | Path, variant: str | None = None, revision: str | None = None
+) -> Checkpoint:
+    """Opens a local file or folder, or a repository of the hub ("BAAI/Emu2"); reads no weights.
+
+    variant: base, chat or gen, where the files do not say. Raises UnknownName, ConfigError or ModelError.
+    """
+    if variant is not None and variant not in VARIANTS:
+        raise UnknownName("variant of Emu2", variant, VARIANTS)
+    path = _located(path_or_id, revision)
+    parts = find_parts(path)
+    config = _config(path, parts, variant)
+    return Checkpoint(path, config, parts, _part_configs(path), _tokenizer(path))
+
+
+def load_model(
+    checkpoint: Checkpoint,
+    *,
+    dtype: torch.dtype,
+    placement: Placement | None = None,
+    quantize: Bits | None = None,
+    offload_folder: Path | None = None,
+) -> Emu2:
+    """The model with its weights in `dtype`, on the devices of its placement (None = the first GPU or CPU).
+
+    offload_folder: where blocks placed on "disk" go if the checkpoint is a pickle.
+    """
+    from emu2eval.adapters.emu2.loading import build_encoder
+
+    return build_encoder(
+        checkpoint.config,
+        checkpoint.parts["encoder"],
+        dtype=dtype,
+        placement=placement,
+        quantize=quantize,
+        where=checkpoint.path,
+        offload=offload_folder,
+    )
+
+
+def load_painter(
+    checkpoint: Checkpoint,
+    *,
+    dtype: torch.dtype,
+    device: torch.device | Device | None = None,
+    safety: bool = False,
+) -> Painter:
+    """The visual decoder of Emu2-Gen on one device; safety: with the safety checker of the checkpoint."""
+    from emu2eval.adapters.emu2.loading import build_painter, default_device
+
+    return build_painter(
+        checkpoint.configs,
+        checkpoint.parts,
+        dtype=dtype,
+        device=default_device() if device is None else device,
+        safety=safety,
+        where=checkpoint.path,
+    )
+
+
+def file_digest(path: Path, whole: int = WHOLE) -> str:
+    """Hex sha256 of a file; above `whole` bytes of a sample of it, see `Checkpoint.digest`."""
+    with path.open("rb") as file:
+        if path.stat().st_size <= whole:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.sha256()
+        for start, length in _sampled(path):
+            file.seek(start)
+            digest.update(file.read(length))
+        digest.update(str(path.stat().st_size).encode())
+        return digest.hexdigest()
+
+
+def _sampled(path: Path) -> Iterator[tuple[int, int]]:
+    if is_safetensors(path):
+        with path.open("rb") as file:
+            yield 0, 8 + int.from_bytes(file.read(8), "little")
+    last = path.stat().st_size - MIB
+    for block in range(_BLOCKS):
+        yield last * block // (_BLOCKS - 1), MIB
+
+
+def _located(path_or_id: str | Path, revision: str | None) -> Path:
+    path = Path(path_or_id).expanduser()
+    if path.exists():
+        return path
+    name = str(path_or_id)
+    if not _HUB_ID.fullmatch(name):
+        raise ModelError(
+            "there is no checkpoint here",
+            where=path,
+            hint="give a folder, a weight file, or a repository of the hub such as BAAI/Emu2-Chat",
+        )
+    from huggingface_hub import snapshot_download
+
+    try:
+        # Safetensors and configurations only: no code, no pickles.
+        patterns = ["*.json", "*.safetensors", "*tokenizer.model"]
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+    except Exception as error:
+        # The hub's client raises its own, httpx's and the system's errors; all mean the same here.
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        folder = name.rpartition("/")[2]
+        raise ModelError(
+            f"{name} is no local path, and the hub does not give it ({reason})",
+            hint=f"hf download {name} --local-dir {folder}, where there is a connection; "
+            f"then set `checkpoint` to that folder",
+        ) from None
+
+
+def _config(path: Path, parts: Mapping[Part, Tensors], variant: str | None) -> Emu2Config:
+    folder = path if path.is_dir() else path.parent
+    for file in (folder / "config.json", folder / "multimodal_encoder" / "config.json"):
+        if not file.is_file():
+            continue
+        data = read_json(file)
+        if "vision_config" in data or "architectures" in data:
+            return _hub_config(data, parts, variant, file)
+        config = Emu2Config.from_json(data, where=file)
+        if variant is not None and variant != config.variant:
+            raise ConfigError(
+                f"this checkpoint is of the variant {config.variant}, not {variant}", where=file
+            )
+        return config
+    official = Emu2Config.official(_guessed(parts, variant, "base"))
+    rows = _rows(parts)
+    return official if rows is None else _with_rows(official, rows)
+
+
+def _hub_config(
+    data: Mapping[str, Any], parts: Mapping[Part, Tensors], variant: str | None, where: Path
+) -> Emu2Config:
+    """From the configuration class of the Hugging Face repositories, whose sizes may be left out."""
+    named = str(data.get("model_version", "base"))
+    if named not in VARIANTS:
+        raise UnknownName("variant of Emu2", named, VARIANTS, where=where)
+    official = Emu2Config.official(_guessed(parts, variant, named))
+    vision_data = data.get("vision_config") or {}
+    vision = _updated(official.vision, vision_data)
+    decoder = _updated(official.decoder, data)
+    rows = _rows(parts)
+    config = replace(
+        official,
+        vision=vision,
+        decoder=decoder,
+        n_query=int(vision_data.get("n_query", official.n_query)),
+        v_query=int(vision_data.get("v_query", official.v_query)),
+    )
+    config.check(where)
+    # The embedding has the last word on the vocabulary: added tokens may not be counted in the file.
+    return config if rows is None else _with_rows(config, rows)
+
+
+def _guessed(parts: Mapping[Part, Tensors], variant: str | None, otherwise: str) -> Variant:
+    """The variant by what a checkpoint holds: Gen has a UNet, Chat two more rows of the vocabulary."""
+    chat = Emu2Config.official("chat")
+    if variant is None and "unet" in parts:
+        variant = "gen"
+    if variant is None and _rows(parts) == chat.decoder.vocab_size:
+        variant = "chat"
+    chosen = variant or otherwise
+    return next(known for known in VARIANTS if known == chosen)
+
+
+def _rows(parts: Mapping[Part, Tensors]) -> int | None:
+    embedding = parts["encoder"].get("decoder.lm.model.embed_tokens.weight")
+    return embedding.shape[0] if embedding is not None and embedding.shape else None
+
+
+def _with_rows(config: Emu2Config, rows: int) -> Emu2Config:
+    return replace(config, decoder=replace(config.decoder, vocab_size=rows))
+
+
+def _updated(sizes: Sizes, data: Mapping[str, Any]) -> Sizes:
+    known = {name: data[name] for name in sizes.__dataclass_fields__ if data.get(name) is not None}
+    return replace(sizes, **known)
+
+
+def _part_configs(path: Path) -> dict[str, dict[str, Any]]:
+    if path.is_file():
+        return {}
+    files = {
+        "unet": path / "unet" / "config.json",
+        "vae": path / "vae" / "config.json",
+        "scheduler": path / "scheduler" / "scheduler_config.json",
+    }
+    return {name: read_json(file) for name, file in files.items() if file.is_file()}
+
+
+def _tokenizer(path: Path) -> Path | None:
+    folder = path if path.is_dir() else path.parent
+    for inside in ("", "tokenizer", "multimodal_encoder"):
+        file = folder / inside / "tokenizer.model"
+        if file.is_file():
+            return file
+    return None

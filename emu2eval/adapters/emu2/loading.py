@@ -1,0 +1,247 @@
+"""Weights into modules: checked by name and shape, then streamed to their devices one tensor at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from emu2eval.adapters.emu2 import sdxl
+from emu2eval.adapters.emu2.config import Emu2Config
+from emu2eval.adapters.emu2.layouts import Part, Tensors
+from emu2eval.adapters.emu2.memory import Device
+from emu2eval.adapters.emu2.model import Emu2
+from emu2eval.adapters.emu2.painter import Painter, refuse_half
+from emu2eval.adapters.emu2.placement import Placement
+from emu2eval.adapters.emu2.quantize import Bits, quantize_decoder, quantized_weight
+from emu2eval.adapters.emu2.tensorfile import is_safetensors, stream
+from emu2eval.errors import ConfigError, ModelError
+
+_SHOWN = 4
+
+
+def build_encoder(
+    config: Emu2Config,
+    tensors: Tensors,
+    *,
+    dtype: torch.dtype,
+    placement: Placement | None,
+    quantize: Bits | None,
+    where: Path,
+    offload: Path | None,
+) -> Emu2:
+    """The vision tower, the bridges and the language model with their weights, ready to run."""
+    with torch.device("meta"):
+        model = Emu2(config)
+    check_tensors(model, tensors, where)
+    if quantize is not None:
+        quantize_decoder(model, quantize, dtype)
+    model.eval().requires_grad_(False)
+    if placement is None:
+        device = default_device()
+        fill(model, tensors, dtype, lambda _: device)
+        return model
+    if quantize is not None and placement.offloaded:
+        raise ConfigError(
+            f"quantised weights cannot be offloaded to {' or '.join(placement.offloaded)}",
+            hint="give the GPUs more memory, or leave out `quantize`",
+        )
+    _fill_and_dispatch(model, tensors, dtype, placement, offload)
+    return model
+
+
+def build_painter(
+    configs: Mapping[str, Mapping[str, Any]],
+    parts: Mapping[Part, Tensors],
+    *,
+    dtype: torch.dtype,
+    device: torch.device | Device,
+    safety: bool,
+    where: Path,
+) -> Painter:
+    """UNet, VAE, scheduler and, if wanted, the safety checker, with their weights on one device.
+
+    configs: of "unet", "vae", "scheduler"; those that are absent are SDXL's.
+    """
+    import diffusers
+    from accelerate import init_empty_weights
+
+    refuse_half(dtype)
+    needed: tuple[Part, Part] = ("unet", "vae")
+    for part in needed:
+        if part not in parts:
+            raise ModelError(
+                f"this checkpoint has no {part}, so it cannot paint",
+                where=where,
+                hint="pictures come from Emu2-Gen (BAAI/Emu2-Gen)",
+            )
+    with init_empty_weights(include_buffers=False):
+        unet = _made(diffusers.UNet2DConditionModel, configs.get("unet", sdxl.UNET), where)
+        vae = _made(diffusers.AutoencoderKL, configs.get("vae", sdxl.VAE), where)
+    for part, module in zip(needed, (unet, vae), strict=True):
+        check_tensors(module, parts[part], where)
+        fill(module, parts[part], dtype, lambda _: device)
+    checker = None
+    if safety:
+        from emu2eval.adapters.emu2.safety import SafetyChecker, empty_checker
+
+        if "safety_checker" not in parts:
+            raise ModelError("this checkpoint has no safety checker", where=where)
+        model = empty_checker()
+        check_tensors(model, parts["safety_checker"], where)
+        fill(model, parts["safety_checker"], dtype, lambda _: device)
+        checker = SafetyChecker(model.to(device))
+    return Painter(unet, vae, _scheduler(configs.get("scheduler", sdxl.SCHEDULER), where), checker)
+
+
+def check_tensors(module: nn.Module, tensors: Tensors, where: Path) -> None:
+    """Raises ModelError unless the names and shapes of the tensors are those of the module."""
+    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    missing = [name for name in wanted if name not in tensors]
+    extra = [name for name in tensors if name not in wanted]
+    if missing or extra:
+        problems = [f"{len(missing):,} are missing ({_some(missing)})"] if missing else []
+        problems += [f"{len(extra):,} are unknown ({_some(extra)})"] if extra else []
+        raise ModelError(
+            f"of the {len(wanted):,} weights of {_name(module)}, " + " and ".join(problems),
+            where=where,
+            hint="the checkpoint may be another model, another variant of Emu2, or incomplete",
+        )
+    wrong = [name for name, shape in wanted.items() if tensors[name].shape != shape]
+    if wrong:
+        stored, expected = tensors[wrong[0]].shape, wanted[wrong[0]]
+        more = f", and {len(wrong) - 1:,} more do not fit" if len(wrong) > 1 else ""
+        raise ModelError(
+            f"{wrong[0]} has the shape {stored} in the checkpoint, "
+            f"{expected} in the configuration{more}",
+            where=tensors[wrong[0]].file,
+            hint="the variant or the config.json does not belong to these weights",
+        )
+
+
+def fill(
+    module: nn.Module,
+    tensors: Tensors,
+    dtype: torch.dtype,
+    device_of: Callable[[str], torch.device | Device],
+) -> None:
+    """Puts every stored tensor into the module, in `dtype`, on the device of its name."""
+    for name, tensor in stream(tensors.items()):
+        place(module, name, tensor.to(dtype), device_of(name))
+
+
+def place(
+    module: nn.Module, name: str, tensor: torch.Tensor, device: torch.device | Device
+) -> None:
+    """Replaces one parameter by a tensor on a device, quantised where the module is."""
+    parent_name, _, leaf = name.rpartition(".")
+    parent = module.get_submodule(parent_name)
+    target = device if isinstance(device, torch.device) else torch.device(device)
+    parameter = quantized_weight(parent, leaf, tensor, target)
+    if parameter is None:
+        parameter = nn.Parameter(tensor.to(target), requires_grad=False)
+    parent.register_parameter(leaf, parameter)
+
+
+def default_device() -> torch.device:
+    """The first GPU, or the CPU where there is none."""
+    return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+
+
+def _fill_and_dispatch(
+    model: Emu2,
+    tensors: Tensors,
+    dtype: torch.dtype,
+    placement: Placement,
+    offload_folder: Path | None,
+) -> None:
+    from accelerate.hooks import attach_align_device_hook_on_blocks
+    from accelerate.utils import OffloadedWeightsLoader, offload_weight
+
+    on_cpu: dict[str, torch.Tensor] = {}
+    on_disk: dict[str, dict[str, Any]] = {}
+    to_read: dict[str, Any] = {}
+    for name, stored in tensors.items():
+        if placement.device_of(name) == "disk" and is_safetensors(stored.file):
+            # The checkpoint itself serves as the offloaded copy: nothing is written.
+            on_disk[name] = {
+                "safetensors_file": str(stored.file),
+                "weight_name": stored.key,
+                "dtype": str(dtype).removeprefix("torch."),
+            }
+        else:
+            to_read[name] = stored
+    for name, tensor in stream(to_read.items()):
+        device = placement.device_of(name)
+        if device == "disk":
+            if offload_folder is None:
+                raise ConfigError(
+                    "offloading a pickle to the disk needs a folder to write to",
+                    hint="set `offload_folder`, or use the safetensors files of the checkpoint",
+                )
+            offload_folder.mkdir(parents=True, exist_ok=True)
+            offload_weight(tensor.to(dtype), name, str(offload_folder), on_disk)
+        elif device == "cpu" and placement.main != "cpu":
+            on_cpu[name] = tensor.to(dtype)
+        else:
+            place(model, name, tensor.to(dtype), device)
+    if len(set(placement.device_map.values())) == 1 and not placement.offloaded:
+        return
+    # accelerate's own dispatch_model wants a device for each module; ours also has parameters that
+    # stand alone, which need no hook because they stay on the main device.
+    modules = dict(model.named_modules())
+    blocks = {name: device for name, device in placement.device_map.items() if name in modules}
+    running = {
+        name: placement.main if device in placement.offloaded else device
+        for name, device in blocks.items()
+    }
+    attach_align_device_hook_on_blocks(
+        model,
+        execution_device={**running, "": placement.main},
+        offload={name: device in placement.offloaded for name, device in blocks.items()},
+        weights_map=OffloadedWeightsLoader(
+            state_dict=on_cpu,
+            save_folder=str(offload_folder) if offload_folder is not None else None,
+            index=on_disk,
+        ),
+        skip_keys="past_key_values",
+    )
+
+
+def _made(kind: Any, config: Mapping[str, Any], where: Path) -> Any:
+    name = config.get("_class_name", kind.__name__)
+    if name != kind.__name__:
+        raise ModelError(f"its config.json is of a {name}, not of a {kind.__name__}", where=where)
+    try:
+        return kind.from_config(dict(config)).eval().requires_grad_(False)
+    except (TypeError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"{name} cannot be made from its config.json: {error}", where=where
+        ) from None
+
+
+def _scheduler(config: Mapping[str, Any], where: Path) -> Any:
+    import diffusers
+
+    name = str(config.get("_class_name"))
+    base: Any = diffusers.SchedulerMixin
+    kind: Any = getattr(diffusers, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, base)):
+        raise ModelError(
+            f"diffusers {diffusers.__version__} has no scheduler {name!r}",
+            where=where,
+            hint="the authors' is EulerDiscreteScheduler",
+        )
+    made: Any = kind
+    return made.from_config(dict(config))
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+
+
+def _name(module: nn.Module) -> str:
+    return type(module).__name__

@@ -1,0 +1,96 @@
+"""8- and 4-bit weights for the language layers, by bitsandbytes (arXiv 2208.07339 and 2305.14314).
+
+Only the linear layers inside the decoder's blocks change. The vision tower, the bridges, the embeddings
+and lm_head stay whole: they are an eighth of the weights and all that a picture goes through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from emu2eval.errors import ConfigError, MissingExtra
+
+Bits = Literal[8, 4]
+
+# Columns with activations above this stay in 16 bits: LLM.int8's outliers.
+_OUTLIER = 6.0
+_BLOCK = 64
+"""Weights that share one scale in 4 bits; bitsandbytes' default."""
+
+
+def check_bits(bits: object) -> Bits:
+    """8 or 4. Raises ConfigError for anything else."""
+    if bits not in (8, 4) or isinstance(bits, bool):
+        raise ConfigError(f"quantize is {bits!r}; it is 8, 4 or left out")
+    return 8 if bits == 8 else 4
+
+
+def quantized_bytes(shape: torch.Size, bits: Bits) -> int:
+    """What a quantised weight takes with its float32 scales: one a row in 8 bits, one a block in 4."""
+    count = shape.numel()
+    return count + 4 * shape[0] if bits == 8 else count // 2 + 4 * -(-count // _BLOCK)
+
+
+def is_quantizable(name: str) -> bool:
+    """Whether the parameter of this name is a linear weight inside a block of the decoder."""
+    return name.startswith("decoder.lm.model.layers.") and name.endswith("_proj.weight")
+
+
+def quantizable(model: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
+    """The modules that would be replaced, by name."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and is_quantizable(f"{name}.weight"):
+            yield name, module
+
+
+def quantize_decoder(model: nn.Module, bits: Bits, dtype: torch.dtype) -> None:
+    """Replaces those modules of a model on the meta device; `place` then quantises what it puts there.
+
+    dtype: what they compute in. Raises MissingExtra without bitsandbytes.
+    """
+    bnb = _bitsandbytes()
+    for name, linear in list(quantizable(model)):
+        sizes = (linear.in_features, linear.out_features)
+        if bits == 8:
+            replacement = bnb.nn.Linear8bitLt(
+                *sizes, bias=False, has_fp16_weights=False, threshold=_OUTLIER, device="meta"
+            )
+        else:
+            replacement = bnb.nn.Linear4bit(
+                *sizes, bias=False, compute_dtype=dtype, quant_type="nf4", device="meta"
+            )
+        parent, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(parent), leaf, replacement)
+
+
+def quantized_weight(
+    module: nn.Module, leaf: str, tensor: torch.Tensor, device: torch.device
+) -> nn.Parameter | None:
+    """The tensor as this module's quantised weight on the device; None for an ordinary module."""
+    if leaf != "weight" or not type(module).__module__.startswith("bitsandbytes."):
+        return None
+    bnb = _bitsandbytes()
+    parameter: Any
+    if isinstance(module, bnb.nn.Linear8bitLt):
+        parameter = bnb.nn.Int8Params(tensor, requires_grad=False, has_fp16_weights=False)
+    else:
+        parameter = bnb.nn.Params4bit(
+            tensor, requires_grad=False, quant_type="nf4", blocksize=_BLOCK, module=module
+        )
+    # Moving it is what quantises it.
+    moved: nn.Parameter = parameter.to(device)
+    return moved
+
+
+def _bitsandbytes() -> Any:
+    try:
+        import bitsandbytes
+    except ImportError:
+        raise MissingExtra(
+            "bitsandbytes", "quantize", why="`quantize: 8` or `quantize: 4`"
+        ) from None
+    return bitsandbytes

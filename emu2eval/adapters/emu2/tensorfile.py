@@ -1,0 +1,187 @@
+"""Weight files, one tensor at a time: safetensors and torch's zip pickles. Headers are read without data."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import struct
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from emu2eval.errors import ModelError
+
+# https://github.com/huggingface/safetensors: 8 bytes length, a JSON header, then the data.
+_LENGTH = struct.Struct("<Q")
+_LONGEST_HEADER = 100_000_000
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+_MAPPED = 1 << 30
+_AGAIN = "download the file again; it is incomplete or damaged"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """Where a tensor lies. key: its name in the file; start: its first byte (-1 in a pickle)."""
+
+    file: Path
+    key: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    start: int
+
+    @property
+    def nbytes(self) -> int:
+        return torch.Size(self.shape).numel() * self.dtype.itemsize
+
+
+def is_safetensors(path: Path) -> bool:
+    return path.name.endswith(".safetensors")
+
+
+def read_tensor_list(path: Path) -> list[StoredTensor]:
+    """What a weight file holds, without reading its data.
+
+    Raises ModelError where it is missing, truncated, no weight file, or a pickle with code in it.
+    """
+    if not path.is_file():
+        raise ModelError("this weight file does not exist", where=path, hint=_AGAIN)
+    if is_safetensors(path):
+        header, data_start = read_header(path)
+        return [_described(path, key, entry, data_start) for key, entry in header.items()]
+    return [
+        StoredTensor(path, key, tuple(tensor.shape), tensor.dtype, -1)
+        for key, tensor in _open_pickle(path).items()
+    ]
+
+
+def read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """The entries of a safetensors header by name, and the byte where the data begins."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        lead = file.read(_LENGTH.size)
+        length = _LENGTH.unpack(lead)[0] if len(lead) == _LENGTH.size else 0
+        if not 2 <= length <= _LONGEST_HEADER:
+            raise ModelError("this is no safetensors file", where=path, hint=_AGAIN)
+        text = file.read(length)
+    data_start = _LENGTH.size + length
+    try:
+        header = json.loads(text)
+        entries = {key: entry for key, entry in header.items() if key != "__metadata__"}
+        wanted = data_start + max((e["data_offsets"][1] for e in entries.values()), default=0)
+    except (ValueError, AttributeError, KeyError, TypeError, IndexError):
+        what = "its header cannot be read" if len(text) == length else "it ends in its header"
+        raise ModelError(
+            f"this safetensors file is damaged: {what}", where=path, hint=_AGAIN
+        ) from None
+    if size < wanted:
+        raise ModelError(
+            f"this weight file is truncated: {size:,} of {wanted:,} bytes are there",
+            where=path,
+            hint=_AGAIN,
+        )
+    return entries, data_start
+
+
+def _described(path: Path, key: str, entry: Any, data_start: int) -> StoredTensor:
+    dtype = _DTYPES.get(entry.get("dtype"))
+    if dtype is None:
+        raise ModelError(
+            f"{key} is stored as {entry.get('dtype')!r}; known are {', '.join(_DTYPES)}", where=path
+        )
+    start, end = entry["data_offsets"]
+    stored = StoredTensor(path, key, tuple(entry["shape"]), dtype, data_start + start)
+    if end - start != stored.nbytes:
+        raise ModelError(
+            f"this safetensors file is damaged: {key} of shape {stored.shape} has "
+            f"{end - start:,} bytes, not {stored.nbytes:,}",
+            where=path,
+            hint=_AGAIN,
+        )
+    return stored
+
+
+def stream(tensors: Iterable[tuple[str, StoredTensor]]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Reads (name, stored) pairs file by file in the order of the bytes; gives (name, CPU tensor).
+
+    Of safetensors only the current tensor is in memory; of pickles also up to 1 GiB of mapped pages.
+    """
+    by_file: defaultdict[Path, list[tuple[str, StoredTensor]]] = defaultdict(list)
+    for name, stored in tensors:
+        by_file[stored.file].append((name, stored))
+    for path, wanted in by_file.items():
+        yield from (_stream_safetensors if is_safetensors(path) else _stream_pickle)(path, wanted)
+
+
+def _stream_safetensors(
+    path: Path, wanted: list[tuple[str, StoredTensor]]
+) -> Iterator[tuple[str, torch.Tensor]]:
+    # Read, not mapped: touched pages of a map count as this process's memory.
+    with path.open("rb") as file:
+        for name, stored in sorted(wanted, key=lambda pair: pair[1].start):
+            yield name, _read(file, stored)
+
+
+def _stream_pickle(
+    path: Path, wanted: list[tuple[str, StoredTensor]]
+) -> Iterator[tuple[str, torch.Tensor]]:
+    state: dict[str, torch.Tensor] = {}
+    mapped = _MAPPED
+    for name, stored in wanted:
+        if mapped >= _MAPPED:
+            # Mapping anew lets go of the pages that were touched so far.
+            state, mapped = _open_pickle(path), 0
+        yield name, state[stored.key].clone()
+        mapped += stored.nbytes
+
+
+def _read(file: BinaryIO, stored: StoredTensor) -> torch.Tensor:
+    data = torch.empty(stored.nbytes, dtype=torch.uint8)
+    file.seek(stored.start)
+    if stored.nbytes and file.readinto(data.numpy()) != stored.nbytes:  # type: ignore[attr-defined]
+        raise ModelError(f"this weight file ends within {stored.key}", where=stored.file)
+    return data.view(stored.dtype).view(stored.shape)
+
+
+def _open_pickle(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        state = _torch_load(path)
+    except pickle.UnpicklingError as error:
+        if "weights_only" not in str(error) and "Unsupported" not in str(error):
+            raise ModelError("this is no file of weights", where=path, hint=_AGAIN) from None
+        raise ModelError(
+            "this pickle holds code or objects beside its tensors, so it is not opened",
+            where=path,
+            hint="take the safetensors files of the same checkpoint, "
+            "or convert it where you trust its origin",
+        ) from None
+    except Exception as error:
+        # Bytes that are no pickle at all make the unpickler raise nearly anything.
+        reason = str(error).partition("\n")[0].partition(". ")[0] or type(error).__name__
+        raise ModelError(
+            f"this weight file cannot be read ({reason})", where=path, hint=_AGAIN
+        ) from None
+    if not isinstance(state, dict) or not all(torch.is_tensor(t) for t in state.values()):
+        raise ModelError("this pickle is no state dict: a dict of tensors by name", where=path)
+    return dict(state)
+
+
+def _torch_load(path: Path) -> Any:
+    # Only zip files can be mapped; torch before 1.6 wrote plain pickles.
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"PK"
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
