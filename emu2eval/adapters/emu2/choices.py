@@ -28,9 +28,10 @@ class Question:
         start = min(common([prompt.ids, with_reply.ids]) for with_reply in replied)
         replies = tuple(with_reply.ids[start:] for with_reply in replied)
         for choice, reply in zip(choices, replies, strict=True):
-            if not reply:
+            if not reply or not choice.strip():
+                # A blank one would be ranked by the likelihood of the space before it.
                 raise PlanError(
-                    f"the choice {choice!r} adds no token to the prompt, so it has no likelihood",
+                    f"the choice {choice!r} adds no word to the prompt, so it has no likelihood",
                     hint="name the choices by a word or a letter each",
                 )
         return cls(prompt.head(start), replies)

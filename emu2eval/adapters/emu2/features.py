@@ -15,7 +15,6 @@ from emu2eval.adapters.emu2.vision import pixels
 
 CACHE_BYTES = 1 << 30
 """1 GiB holds about 4,700 pictures of 64 tokens in bf16."""
-ENCODED_AT_A_TIME = 8
 
 
 class FeatureCache:
@@ -42,21 +41,17 @@ class FeatureCache:
         self, model: Emu2, wanted: dict[tuple[str, int], Shown]
     ) -> dict[tuple[str, int], Tensor]:
         found = {}
-        for key in wanted.keys() & self._kept.keys():
-            self._kept.move_to_end(key)
-            found[key] = self._kept[key]
-        missing = [key for key in wanted if key not in found]
-        for count in sorted({tokens for _, tokens in missing}):
-            keys = [key for key in missing if key[1] == count]
-            for at in range(0, len(keys), ENCODED_AT_A_TIME):
-                some = keys[at : at + ENCODED_AT_A_TIME]
-                size = model.config.vision.image_size
-                batch = [pixels(pictures.load(wanted[key].picture), size) for key in some]
-                encoded = model.encode_pictures(torch.stack(batch), count).cpu()
-                for key, features in zip(some, encoded, strict=True):
-                    # A clone, so that evicting one picture frees its memory and not its batch's.
-                    found[key] = features.clone()
-                    self._keep(key, found[key])
+        size = model.config.vision.image_size
+        for key, shown in wanted.items():
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                found[key] = self._kept[key]
+                continue
+            # One at a time: a picture is a thousand positions to the encoder, so that a batch would
+            # gain nothing, and its features would depend on the others by rounding.
+            given = pixels(pictures.load(shown.picture), size)[None]
+            found[key] = model.encode_pictures(given, shown.tokens)[0].cpu()
+            self._keep(key, found[key])
         return found
 
     def _keep(self, key: tuple[str, int], features: Tensor) -> None:

@@ -51,17 +51,14 @@ class Inference:
         return log_probs(self.model, read, questions)
 
     @torch.inference_mode()
-    def pictures(
-        self, prompts: Sequence[Encoded], outputs: Sequence[PictureOutput]
-    ) -> list[tuple[Picture, bool]]:
-        """A picture for each prompt that ends in [IMG], and whether the safety checker blackened it."""
-        cond = regress(self.model, self._read(prompts), self.model.config.n_query)
+    def picture(self, prompt: Encoded, output: PictureOutput) -> tuple[Picture, bool]:
+        """A picture for a prompt that ends in [IMG], and whether the safety checker blackened it.
+
+        One at a time and without a shared beginning: rounding alone would change its pixels.
+        """
         if self._uncond is None:
-            null = prefill(
-                self.model, [self.empty], self._features.features(self.model, [self.empty])
-            )
-            self._uncond = regress(self.model, null, self.model.config.n_query)
-        return self._paint(cond, self._uncond, outputs)
+            self._uncond = self._regress(self.empty)
+        return self._paint(self._regress(prompt), self._uncond, output)
 
     @torch.inference_mode()
     def autoencoded(self, picture: Picture, output: PictureOutput) -> tuple[Picture, bool]:
@@ -69,32 +66,26 @@ class Inference:
         size = self.model.config.vision.image_size
         given = pixels(load(picture), size)[None]
         cond, uncond = autoencoding(self.model.encode_pictures, given)
-        return self._paint(cond, uncond, [output])[0]
+        return self._paint(cond, uncond, output)
 
     def _read(self, prompts: Sequence[Encoded]) -> Prefilled:
         features = self._features.features(self.model, prompts)
         return prefill(self.model, prompts, features, self._prefixes)
 
-    def _paint(
-        self, cond: Tensor, uncond: Tensor, outputs: Sequence[PictureOutput]
-    ) -> list[tuple[Picture, bool]]:
+    def _regress(self, prompt: Encoded) -> Tensor:
+        read = prefill(self.model, [prompt], self._features.features(self.model, [prompt]))
+        return regress(self.model, read, self.model.config.n_query)
+
+    def _paint(self, cond: Tensor, uncond: Tensor, output: PictureOutput) -> tuple[Picture, bool]:
         if self._painter is None:
             self._painter = self._load_painter()
-        painted: dict[int, tuple[Picture, bool]] = {}
-        alike: dict[tuple[object, ...], list[int]] = {}
-        for i, out in enumerate(outputs):
-            alike.setdefault((out.width, out.height, out.steps, out.guidance), []).append(i)
-        for rows in alike.values():
-            out = outputs[rows[0]]
-            images = self._painter.paint(
-                cond[rows],
-                uncond,
-                [outputs[i].seed for i in rows],
-                width=out.width,
-                height=out.height,
-                steps=STEPS if out.steps is None else out.steps,
-                guidance=GUIDANCE if out.guidance is None else out.guidance,
-            )
-            for i, image in zip(rows, images, strict=True):
-                painted[i] = (from_image(image), bool(image.info.get("flagged")))
-        return [painted[i] for i in range(len(outputs))]
+        image = self._painter.paint(
+            cond,
+            uncond,
+            [output.seed],
+            width=output.width,
+            height=output.height,
+            steps=STEPS if output.steps is None else output.steps,
+            guidance=GUIDANCE if output.guidance is None else output.guidance,
+        )[0]
+        return from_image(image), bool(image.info.get("flagged"))

@@ -63,6 +63,7 @@ def test_all_choices_are_scored_from_one_place() -> None:
     assert question.replies == ((6, 7), (60,))
 
 
-def test_a_choice_without_tokens_is_refused() -> None:
-    with pytest.raises(PlanError, match="adds no token"):
-        Question.of(encoded(1, 5), [encoded(1, 5, 7), encoded(1, 5)], ["yes", ""])
+@pytest.mark.parametrize(("choice", "ids"), [("", (1, 5)), (" ", (1, 5, 8)), ("x", (1, 5))])
+def test_a_choice_without_tokens_is_refused(choice: str, ids: tuple[int, ...]) -> None:
+    with pytest.raises(PlanError, match="adds no word"):
+        Question.of(encoded(1, 5), [encoded(1, 5, 7), encoded(*ids)], ["yes", choice])

@@ -1,0 +1,252 @@
+"""The adapter from a checkpoint folder to its answers, at tiny size."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from PIL import Image
+
+from emu2eval.adapters.conformance import check
+from emu2eval.adapters.emu2.adapter import Emu2Adapter
+from emu2eval.adapters.emu2.model import Emu2
+from emu2eval.adapters.emu2.saving import save_folder
+from emu2eval.adapters.emu2.tokenizer import ADDED, Tokenizer
+from emu2eval.errors import ConfigError, ModelError, UnknownName
+from emu2eval.pictures import from_image, load
+from emu2eval.types import (
+    ChoiceOutput,
+    Output,
+    Picture,
+    PictureOutput,
+    Prompt,
+    Request,
+    Response,
+    TextOutput,
+    Turn,
+)
+
+from .conftest import golden_config
+from .golden_weights import fill
+
+# diffusers' own, about numpy 2.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+RED, BLUE, GREY = (from_image(Image.new("RGB", (64, 48), c)) for c in ("red", "blue", "grey"))
+
+
+@pytest.fixture(scope="session")
+def folders(
+    meta: dict[str, Any], small_tokenizer: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """A checkpoint folder of each variant, with the formula's weights and a small vocabulary."""
+    found = {}
+    for variant in ("base", "chat", "gen"):
+        like = golden_config(meta, "chat" if variant == "chat" else "base")
+        size = Tokenizer(small_tokenizer, like.variant).size
+        config = replace(
+            like, variant=variant, decoder=replace(like.decoder, vocab_size=size), n_query=4
+        )
+        folder = tmp_path_factory.mktemp("checkpoints") / variant
+        model = Emu2(config)
+        fill(model, 1234)
+        parts = {}
+        if variant == "gen":
+            parts["unet"] = UNet2DConditionModel.from_config(
+                {**meta["gen"]["unet"], "sample_size": 8}
+            )
+            parts["vae"] = AutoencoderKL.from_config(meta["gen"]["vae"])
+            for name, part in parts.items():
+                fill(part, 77, f"{name}.")
+        save_folder(folder, model, tokenizer=small_tokenizer, **parts)
+        found[variant] = folder
+    return found
+
+
+def prompt(*names: Picture, query: Picture = GREY, question: str = "What colour?") -> Prompt:
+    turns = tuple(Turn((name, question), ("yes",)) for name in names)
+    return Prompt(query=(query, question), turns=turns)
+
+
+def request(asked: Prompt, output: Output) -> Request:
+    return Request("key", asked, output)
+
+
+def loaded(folder: Path, **settings: Any) -> Emu2Adapter:
+    adapter = Emu2Adapter(str(folder), dtype="float32", **settings)
+    adapter.load()
+    return adapter
+
+
+TEXTS = [
+    request(prompt(), TextOutput(6)),
+    request(prompt(RED, BLUE), TextOutput(6, length_penalty=0.0)),
+    request(prompt(RED, question="a cat?"), TextOutput(6, beams=1)),
+    request(Prompt(query=("The cat",)), TextOutput(6)),
+]
+CHOICES = [
+    request(prompt(), ChoiceOutput(("yes", "no", "a cat and a dog"))),
+    request(prompt(RED, BLUE), ChoiceOutput(("yes", "no"), per_token=True)),
+    request(Prompt(query=("The cat",)), ChoiceOutput(("is here", "a dog"))),
+]
+
+
+@pytest.mark.parametrize("variant", ["base", "chat", "gen"])
+def test_the_contract_of_adapters(folders: dict[str, Path], variant: str) -> None:
+    findings = list(check(Emu2Adapter(str(folders[variant]), dtype="float32")))
+    broken = [f"{f.rule}: {f.seen}" for f in findings if not f.holds]
+    assert not broken
+    # 3 rules before, 6 for each output, 1 after.
+    assert len(findings) == 4 + 6 * (3 if variant == "gen" else 2)
+
+
+def same(left: list[Response], right: list[Response]) -> None:
+    for one, other in zip(left, right, strict=True):
+        assert one.text == other.text
+        assert one.log_probs == pytest.approx(other.log_probs, abs=2e-5)
+        assert one.details == other.details
+
+
+@pytest.mark.parametrize("variant", ["base", "chat"])
+@pytest.mark.parametrize("requests", [TEXTS, CHOICES], ids=["text", "choice"])
+def test_reuse_and_batches_change_no_answer(
+    folders: dict[str, Path], variant: str, requests: list[Request]
+) -> None:
+    with_reuse, without = (loaded(folders[variant], reuse=r) for r in (True, False))
+    together = with_reuse.answer(requests)
+    same(together, without.answer(requests))
+    same(together, [with_reuse.answer([r])[0] for r in requests])
+    same(together, with_reuse.answer(requests[::-1])[::-1])
+    same(together, with_reuse.answer(requests + requests)[len(requests) :])
+
+
+def test_positions_are_counted_exactly(folders: dict[str, Path]) -> None:
+    adapter = loaded(folders["base"])
+    for asked in TEXTS:
+        response = adapter.answer([asked])[0]
+        assert response.details["prompt_tokens"] + 6 == adapter.positions(asked)
+    words = Tokenizer(folders["base"] / "tokenizer.model").encode("What colour?")
+    # <s> and the words, the picture between its two marks, the answer.
+    assert adapter.positions(TEXTS[0]) == len(words) + 4 + 2 + 6
+    picture = request(Prompt(query=("The cat",)), PictureOutput())
+    assert adapter.positions(picture) == adapter.positions(TEXTS[3]) - 6 + 1 + 4
+
+
+def test_a_prompt_that_does_not_fit(folders: dict[str, Path]) -> None:
+    asked = request(prompt(RED, BLUE, RED), TextOutput(6))
+    shown = request(prompt(RED), TextOutput(6))
+    room = Emu2Adapter(str(folders["base"])).positions(shown)
+    strict = loaded(folders["base"], max_positions=room)
+    assert strict.limits.positions == room
+    refused, answered = strict.answer([asked, shown])
+    assert refused.error is not None
+    assert "positions" in refused.error
+    assert answered.error is None
+    fitting = loaded(folders["base"], max_positions=room, fit=True)
+    assert fitting.positions(asked) == room
+    response = fitting.answer([asked])[0]
+    assert response.details["dropped"] == 2
+    assert response.text == answered.text
+    assert "dropped" not in answered.details
+
+
+def test_an_answer_ends_before_a_stop(folders: dict[str, Path]) -> None:
+    adapter = loaded(folders["base"])
+    output = TextOutput(12, min_new_tokens=12)
+    whole = adapter.answer([request(prompt(), output)])[0].text
+    assert whole is not None
+    assert len(whole) > 4
+    cut = adapter.answer([request(prompt(), replace(output, stop=(whole[3:5], "never")))])[0].text
+    assert cut == whole[: whole.find(whole[3:5])]
+
+
+def test_what_cannot_be_asked_is_an_error_of_its_own(folders: dict[str, Path]) -> None:
+    adapter = loaded(folders["base"])
+    wrong = [
+        request(Prompt(query=("[<IMG_PLH>]",)), TextOutput()),
+        request(prompt(), PictureOutput()),
+        request(prompt(), ChoiceOutput(("yes", ""), per_token=True)),
+        request(Prompt(query=(Picture(path=Path("none.png")),)), TextOutput()),
+    ]
+    responses = adapter.answer([*wrong, TEXTS[0]])
+    said = [str(response.error).splitlines()[0] for response in responses[:3]]
+    for part, text in zip(("IMG_PLH", "no picture", "adds no word"), said, strict=True):
+        assert part in text
+    assert "does not exist" in str(responses[3].error)
+    assert responses[4].text == adapter.answer(TEXTS[:1])[0].text
+
+
+def test_pictures_are_painted(folders: dict[str, Path]) -> None:
+    adapter = loaded(folders["gen"])
+    output = PictureOutput(seed=3, width=64, height=64, steps=2)
+    asked = [
+        request(Prompt(query=("a cat",)), output),
+        request(Prompt(query=(RED, "a dog")), replace(output, seed=4)),
+        request(Prompt(query=("a cat",)), replace(output, width=32, guidance=1.0)),
+        request(Prompt(query=(RED,)), output),  # alone: painted again
+        request(Prompt(query=("", RED)), output),
+    ]
+    together = adapter.answer(asked)
+    pictures = [load(r.picture) for r in together if r.picture is not None]
+    assert [p.size for p in pictures] == [(64, 64), (64, 64), (32, 64), (64, 64), (64, 64)]
+    assert pictures[3].tobytes() != pictures[4].tobytes()
+    for one, response in zip(asked, together, strict=True):
+        assert adapter.answer([one])[0].picture == response.picture
+
+
+def test_the_identity_knows_weights_and_not_places(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    one = Emu2Adapter(str(folders["base"]), dtype="float32").identity()
+    for file in folders["base"].iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    moved = Emu2Adapter(str(tmp_path), dtype="float32", batch=2).identity()
+    assert one == moved
+    assert one["weights"] != Emu2Adapter(str(folders["gen"])).identity()["weights"]
+    assert one["dtype"] != Emu2Adapter(str(folders["base"]), dtype="bfloat16").identity()["dtype"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "said"),
+    [
+        ({"variant": "bsae"}, UnknownName, "base"),
+        ({"manner": "natve"}, UnknownName, "native"),
+        ({"dtype": "float16"}, UnknownName, "bfloat16"),
+        ({"beams": 0}, ConfigError, "at least 1"),
+        ({"memory": "1GiB", "device_map": {"": "cpu"}}, ConfigError, "give one"),
+    ],
+)
+def test_settings_are_checked(
+    folders: dict[str, Path], settings: dict[str, Any], error: type, said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        Emu2Adapter(str(folders["base"]), **settings)
+
+
+def test_a_tokenizer_of_another_model_is_refused(
+    folders: dict[str, Path], tmp_path: Path, small_tokenizer: Path
+) -> None:
+    for file in folders["chat"].iterdir():
+        if file.name != "tokenizer.model":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(ModelError, match=r"holds no tokenizer\.model"):
+        Emu2Adapter(str(tmp_path))
+    assert Emu2Adapter(str(tmp_path), tokenizer=str(small_tokenizer)).limits.batch == 4
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["decoder"]["vocab_size"] -= 2
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="Emu2's own included"):
+        Emu2Adapter(str(tmp_path), tokenizer=str(small_tokenizer))
+
+
+def test_answering_needs_a_load(folders: dict[str, Path]) -> None:
+    with pytest.raises(ModelError, match="not loaded"):
+        Emu2Adapter(str(folders["base"])).answer(TEXTS)
+
+
+def test_the_special_tokens_are_those_of_the_paper() -> None:
+    assert len(ADDED) == 272
