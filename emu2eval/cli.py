@@ -242,6 +242,50 @@ def table(
     _print_rows(rows, form)
 
 
+@app.command(
+    epilog="""\b
+Examples:
+  emu2eval plan --model emu2-chat --memory 24GiB,24GiB,24GiB,24GiB --shots 4 --batch 2
+  emu2eval plan --model emu2-gen --memory 5x24GiB
+  emu2eval plan --model emu2 --memory 24GiB,cpu:64GiB --quantize 8"""
+)
+def plan(
+    model: Annotated[str, typer.Option("--model", "-m", help="An Emu2 model or .yaml file.")],
+    memory: Annotated[
+        str, typer.Option(help="One size for each GPU; then, if wanted, cpu:SIZE and disk.")
+    ],
+    shots: Annotated[int, typer.Option("--shots", "-k", min=0, help="Demonstrations.")] = 0,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Requests at a time [default: the model's].")
+    ] = None,
+    beams: Annotated[
+        int | None, typer.Option(min=1, help="Beams of the search [default: the model's].")
+    ] = None,
+    quantize: Annotated[
+        int | None, typer.Option(help="8 or 4 bits [default: the model's].")
+    ] = None,
+    pictures: Annotated[int, typer.Option(min=0, help="Pictures of one demonstration.")] = 1,
+    text: Annotated[int, typer.Option(min=0, help="Text tokens of one demonstration.")] = 32,
+    new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of the answer.")] = 10,
+) -> None:
+    """Show which part of a model goes to which device, without weights and without a GPU."""
+    from emu2eval.report.placement import show_plan
+
+    _console().print(
+        show_plan(
+            model,
+            memory,
+            shots,
+            batch,
+            beams=beams,
+            quantize=quantize,
+            pictures=pictures,
+            text_tokens=text,
+            new_tokens=new_tokens,
+        )
+    )
+
+
 def main() -> None:
     """The `emu2eval` program. Exit codes: 2 for what the user can mend, 3 for failed requests."""
     sys.argv[1:] = spread(sys.argv[1:])

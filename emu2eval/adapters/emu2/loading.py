@@ -35,7 +35,8 @@ def build_encoder(
 ) -> Emu2:
     """The vision tower, the bridges and the language model with their weights, ready to run."""
     with torch.device("meta"):
-        model = Emu2(config)
+        # In its final dtype even while empty: accelerate casts offloaded weights to what it finds.
+        model = Emu2(config).to(dtype)
     check_tensors(model, tensors, where)
     if quantize is not None:
         quantize_decoder(model, quantize, dtype)

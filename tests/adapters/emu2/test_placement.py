@@ -1,0 +1,263 @@
+"""Placements on paper, and that a placed model gives the same numbers as one that is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from emu2eval.adapters.emu2.checkpoint import load_model, open_checkpoint
+from emu2eval.adapters.emu2.config import Emu2Config
+from emu2eval.adapters.emu2.hardware import Hardware
+from emu2eval.adapters.emu2.memory import GIB, gib, parse_memory
+from emu2eval.adapters.emu2.placement import Placement, plan
+from emu2eval.adapters.emu2.saving import save_folder
+from emu2eval.errors import ConfigError, ModelError, UnknownName
+
+BASE = Emu2Config.official("base")
+CHAT = Emu2Config.official("chat")
+GEN = Emu2Config.official("gen")
+
+
+def test_chat_on_four_24_gib_cards() -> None:
+    placed = plan(CHAT, "4x24GiB", positions=1500, batch=2, beams=5, new_tokens=10)
+    assert placed.main == 0 and placed.painter is None and not placed.offloaded
+    for use in placed.devices:
+        assert use.budget is not None
+        assert use.total <= use.budget
+        assert use.total == use.weights + use.cache + use.activations + use.reserve
+    parameters = 4_350_093_568 + 32_532_564_480 + 2 * 2 * 6656 + 23_855_104
+    assert sum(use.weights for use in placed.devices) == 2 * parameters
+    # 1,490 positions of the prompt and 5 times 10 of the answer, of 2 requests, keys and values.
+    assert sum(use.cache for use in placed.devices) == 2 * (1490 + 50) * 60 * 2 * 6656 * 2
+
+
+def test_blocks_stay_whole_and_in_order() -> None:
+    placed = plan(CHAT, "4x24GiB", positions=1500)
+    blocks = [f"visual.blocks.{i}" for i in range(64)]
+    blocks += [f"decoder.lm.model.layers.{i}" for i in range(60)]
+    devices = [placed.device_map[name] for name in blocks]
+    assert devices == sorted(devices, key=int)
+    for name in ("embed_tokens", "norm"):
+        assert placed.device_map[f"decoder.lm.model.{name}"] == 0
+    assert placed.device_of("decoder.lm.lm_head.weight") == 0
+    assert placed.device_of("visual.cls_token") == placed.device_of("project_down.weight") == 0
+    assert placed.device_of("decoder.lm.model.layers.59.mlp.up_proj.weight") == devices[-1]
+
+
+def test_headroom_is_shared() -> None:
+    uses = plan(BASE, "4x40GiB", positions=500).devices
+    fullness = [use.total / use.budget for use in uses if use.budget]
+    assert max(fullness) - min(fullness) < 0.1
+
+
+def test_the_visual_decoder_counts() -> None:
+    placed = plan(GEN, "5x24GiB", positions=300)
+    assert placed.painter in range(5)
+    whole = sum(use.weights for use in placed.devices)
+    text_only = sum(use.weights for use in plan(BASE, "5x24GiB", positions=300).devices)
+    assert whole - text_only == 2 * (2_525_520_644 + 83_653_863)
+    uneven = plan(GEN, "8GiB,24GiB,24GiB,24GiB,24GiB", positions=300)
+    assert uneven.painter == 1
+
+
+def test_offload_to_the_cpu_then_the_disk() -> None:
+    placed = plan(CHAT, "24GiB,cpu:20GiB,disk", positions=800)
+    assert placed.offloaded == ("cpu", "disk")
+    uses = {use.device: use for use in placed.devices}
+    assert uses["cpu"].cache == uses["disk"].cache == 0
+    assert uses["cpu"].weights <= 20 * GIB and uses["disk"].budget is None
+    assert uses[0].total <= 24 * GIB
+    # Keys and values of offloaded blocks live where these run.
+    assert uses[0].cache == 800 * 60 * 2 * 6656 * 2
+
+
+def test_quantised_weights_are_smaller() -> None:
+    def weights(bits: Any) -> int:
+        return sum(u.weights for u in plan(BASE, "2x80GiB", positions=10, quantize=bits).devices)
+
+    layers = 60 * (4 * 6656**2 + 3 * 6656 * 17920)
+    assert weights(None) - weights(8) == pytest.approx(layers, rel=1e-3)
+    assert weights(None) - weights(4) == pytest.approx(layers * (1.5 - 4 / 64), rel=1e-3)
+
+
+def test_what_does_not_fit_says_what_would() -> None:
+    with pytest.raises(ModelError) as caught:
+        plan(BASE, "80GiB", positions=2048, batch=4, beams=5, new_tokens=10)
+    text = str(caught.value)
+    assert "weights 68.7 GiB" in text and "80.0 GiB of memory are given" in text
+    assert "8-bit" in text and "batch 1" in text and "cpu:64GiB" in text
+    extra = float(text.partition("add ")[2].partition(" GiB")[0])
+    enough = {0: int((80 + extra + 0.05) * GIB)}
+    plan(BASE, enough, positions=2048, batch=4, beams=5, new_tokens=10)
+    with pytest.raises(ModelError):
+        plan(
+            BASE,
+            {0: int((80 + extra - 0.15) * GIB)},
+            positions=2048,
+            batch=4,
+            beams=5,
+            new_tokens=10,
+        )
+
+
+def test_a_cpu_alone() -> None:
+    placed = plan(BASE, "cpu:200GiB", positions=100, dtype=torch.float32)
+    assert set(placed.device_map.values()) == {"cpu"} and not placed.offloaded
+    assert [use.reserve for use in placed.devices] == [0]
+
+
+@pytest.mark.parametrize(
+    "text, budgets",
+    [
+        ("24GiB,24GiB", {0: 24 * GIB, 1: 24 * GIB}),
+        ("3x80GB", {0: 80 * 10**9, 1: 80 * 10**9, 2: 80 * 10**9}),
+        ("0:1gib, 1:512MiB", {0: GIB, 1: GIB // 2}),
+        ("cpu:1.5GiB, 24GiB", {0: 24 * GIB, "cpu": 3 * GIB // 2}),
+    ],
+)
+def test_memory_as_people_write_it(text: str, budgets: dict[Any, int]) -> None:
+    assert parse_memory(text) == budgets
+    assert list(parse_memory(text)) == list(budgets)
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("24", "'24' is no size"),
+        ("24GiB,big", "'big' is no size of memory"),
+        ("0GiB", "is no size"),
+        ("", "names no device"),
+        ("disk", "names no device that computes"),
+        ("24GiB,cpu", "cpu needs a size"),
+        ("24GiB,gpu:2GiB", "'gpu' is no device"),
+        ("1:24GiB", "'1' is no device that is next"),
+        ("cpu:1GiB,cpu:1GiB", "names cpu twice"),
+    ],
+)
+def test_bad_memory(text: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_memory(text)
+    assert words in str(caught.value) and "try:" in str(caught.value)
+
+
+def test_sizes_are_shown_in_gib() -> None:
+    assert gib(int(14.2 * GIB)) == "14.2 GiB"
+
+
+# --- placed models -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(base: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("placed") / "model"
+    save_folder(path, base.model)
+    return path
+
+
+def spread(config: Emu2Config, device: str, every: int) -> Placement:
+    """Every so-many-th block on a device, the rest on the CPU."""
+    whole = plan(config, "cpu:1GiB", positions=10, dtype=torch.float32)
+    blocks = [n for n in whole.device_map if ".blocks." in n or ".layers." in n]
+    device_map = {**whole.device_map, **dict.fromkeys(blocks[::every], device)}
+    return Placement(device_map, "cpu", None, ())
+
+
+def run(model: Any, base: Any) -> list[torch.Tensor]:
+    from emu2eval.adapters.emu2.cache import SegmentedCache
+
+    features = model.encode_pictures(base["pixels"])
+    ids = base["batch_input_ids"]
+    embeds = model.embed(ids, ids == 32003, features.flatten(0, 1))
+    hidden = model.read(embeds, base["batch_mask"].bool(), SegmentedCache())
+    return [features, hidden, model.logits(hidden[:, -1]), model.project_down(hidden)]
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_model_on_two_devices_gives_the_same_numbers(folder: Path, base: Any, every: int) -> None:
+    placement = spread(base.config, "disk", every)
+    assert placement.offloaded == ("disk",)
+    placed = load_model(open_checkpoint(folder), dtype=torch.float32, placement=placement)
+    meta = {name for name, p in placed.named_parameters() if p.device.type == "meta"}
+    assert any(".layers." in name for name in meta)
+    for ours, plain in zip(run(placed, base), run(base.model, base), strict=True):
+        assert torch.equal(ours, plain)
+    assert {n for n, p in placed.named_parameters() if p.device.type == "meta"} == meta
+
+
+def test_a_pickle_is_offloaded_into_a_folder(base: Any, tmp_path: Path) -> None:
+    import json
+
+    file = tmp_path / "Emu2.bin"
+    torch.save(base.model.state_dict(), file)
+    (tmp_path / "config.json").write_text(json.dumps(base.config.to_json()))
+    placement = spread(base.config, "disk", 1)
+    with pytest.raises(ConfigError, match="needs a folder"):
+        load_model(open_checkpoint(file), dtype=torch.float32, placement=placement)
+    placed = load_model(
+        open_checkpoint(file),
+        dtype=torch.float32,
+        placement=placement,
+        offload_folder=tmp_path / "offload",
+    )
+    for ours, plain in zip(run(placed, base), run(base.model, base), strict=True):
+        assert torch.equal(ours, plain)
+
+
+def test_offloaded_weights_are_converted(folder: Path, base: Any) -> None:
+    placement = spread(base.config, "disk", 1)
+    opened = open_checkpoint(folder)
+    placed = load_model(opened, dtype=torch.bfloat16, placement=placement)
+    plain = load_model(opened, dtype=torch.bfloat16)
+    for ours, theirs in zip(run(placed, base), run(plain, base), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_quantised_weights_are_not_offloaded(folder: Path, base: Any) -> None:
+    pytest.importorskip("bitsandbytes", reason="8- and 4-bit weights need bitsandbytes")
+    with pytest.raises(ConfigError, match="cannot be offloaded to disk"):
+        load_model(
+            open_checkpoint(folder),
+            dtype=torch.float32,
+            placement=spread(base.config, "disk", 2),
+            quantize=8,
+        )
+
+
+# --- settings ------------------------------------------------------------------------------------
+
+
+def test_settings_become_a_model(folder: Path, base: Any) -> None:
+    opened = open_checkpoint(folder)
+    for settings in (
+        {},
+        {"device_map": "cpu"},
+        {"memory": "cpu:1GiB"},
+        {"device_map": {"": "cpu"}},
+    ):
+        model, _ = Hardware(**settings).model(opened, positions=64)  # type: ignore[arg-type]
+        assert model.dtype == torch.float32
+        assert torch.equal(run(model, base)[2], run(base.model, base)[2])
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"dtype": "bfloat61"}, "did you mean 'bfloat16'"),
+        ({"quantize": 3}, "quantize is 3"),
+        ({"memory": "cpu:1GiB", "device_map": "cpu"}, "both set"),
+        ({"device_map": "tpu9000"}, "is no device"),
+        ({"device_map": "cuda:99"}, "this machine has"),
+        ({"memory": "99x24GiB"}, "is for 99 GPUs"),
+        (
+            {"device_map": {"": "cpu", "decoder.lm.lm_head": "disk"}},
+            "puts decoder.lm.lm_head on disk",
+        ),
+    ],
+)
+def test_bad_settings(folder: Path, settings: Any, words: str) -> None:
+    with pytest.raises((ConfigError, UnknownName)) as caught:
+        Hardware(**settings).model(open_checkpoint(folder), positions=64)
+    assert words in str(caught.value)
