@@ -1,0 +1,101 @@
+"""Stage 5: an autoencoder between 64 x 64 pictures and 8 x 8 latents of 8 channels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from loop import Stage, Workspace, run
+from scenes import SIZE, Scenes
+from torch import Tensor, nn
+
+BATCH = 32
+CROP = 32
+KL = 2e-4  # weight of the divergence: latents of about unit size in which small errors do not show
+SAMPLE = 512  # pictures by which the size of the latents is measured
+CROPS = Stage("vae-crops", 1800, 3e-3, 1e-3, look=300)
+WHOLE = Stage("vae", 500, 1e-3, 2e-5, warmup=20, look=100)
+
+
+def build() -> Any:
+    """A small AutoencoderKL (0.66 million parameters), untrained."""
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        block_out_channels=(8, 16, 32, 64),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=1,
+        latent_channels=8,
+        norm_num_groups=4,
+        mid_block_add_attention=False,
+        sample_size=SIZE,
+        scaling_factor=1.0,
+    )
+
+
+def train(
+    vae: Any,
+    published: Scenes,
+    drawn: Scenes,
+    check: Scenes,
+    work: Workspace,
+    crops: Stage = CROPS,
+    whole: Stage = WHOLE,
+) -> None:
+    """First on pieces around the shapes, at a quarter of the cost, then on whole pictures."""
+    # Channels last is what convolutions this small are quickest with on a CPU.
+    module: nn.Module = vae.to(memory_format=torch.channels_last)
+
+    def pictures(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        parts = []
+        for scenes, count in ((published, BATCH // 4), (drawn, BATCH - BATCH // 4)):
+            parts.append(scenes.take(torch.randint(len(scenes), (count,), generator=generator)))
+        values = levels(torch.cat([p.pictures for p in parts]))
+        return values, torch.cat([p.box for p in parts])
+
+    def loss_of(values: Tensor, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
+        code = vae.encode(values).latent_dist
+        noise = torch.randn(code.mean.shape, generator=generator)
+        off = vae.decode(code.mean + code.std * noise).sample - values
+        kl = 0.5 * (code.mean.square() + code.var - 1 - code.logvar).mean()
+        total = off.abs().mean() + 4 * off.square().mean() + KL * kl
+        return total, {"loss": total.item(), "l1": off.abs().mean().item(), "kl": kl.item()}
+
+    def cropped(step: int, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
+        values, box = pictures(generator)
+        # The centre of the shape is somewhere in the piece.
+        aim = box[:, :2] * SIZE - CROP * torch.rand(BATCH, 2, generator=generator)
+        corners = aim.round().long().clamp(0, SIZE - CROP).tolist()
+        pieces = [
+            v[:, y : y + CROP, x : x + CROP] for v, (x, y) in zip(values, corners, strict=True)
+        ]
+        return loss_of(torch.stack(pieces), generator)
+
+    def entire(step: int, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
+        return loss_of(pictures(generator)[0], generator)
+
+    shown = levels(check.pictures[:256])
+
+    def look(step: int) -> Mapping[str, float]:
+        off = vae.decode(vae.encode(shown).latent_dist.mean).sample.clamp(-1, 1) - shown
+        # On the scale of pixels, 0 to 255; most of a picture is background.
+        return {"check_rmse": 127.5 * off.square().mean().sqrt().item()}
+
+    run(crops, module, cropped, work, look)
+    run(whole, module, entire, work, look)
+    vae.eval().requires_grad_(False)
+    vae.register_to_config(scaling_factor=1 / encoded(vae, drawn.pictures[:SAMPLE]).std().item())
+
+
+@torch.no_grad()
+def encoded(vae: Any, pictures: Tensor, batch: int = 256) -> Tensor:
+    """(N, 64, 64, 3) uint8 -> (N, 8, 8, 8), the means of the latents, unscaled."""
+    return torch.cat([vae.encode(levels(part)).latent_dist.mean for part in pictures.split(batch)])
+
+
+def levels(pictures: Tensor) -> Tensor:
+    """(N, 64, 64, 3) uint8 -> (N, 3, 64, 64) from -1 to 1."""
+    values = pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
+    return values.contiguous(memory_format=torch.channels_last)
