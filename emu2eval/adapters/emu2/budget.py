@@ -15,6 +15,7 @@ from torch import nn
 from emu2eval.adapters.emu2 import sdxl
 from emu2eval.adapters.emu2.config import Emu2Config
 from emu2eval.adapters.emu2.model import Emu2
+from emu2eval.adapters.emu2.prefix import CACHE_BYTES
 from emu2eval.adapters.emu2.quantize import Bits, is_quantizable, quantized_bytes
 
 PICTURES_AT_A_TIME = 8
@@ -72,8 +73,9 @@ def measure(
     with torch.device("meta"):
         model = Emu2(config)
     units, fixed, names = _units(model, dtype, quantize), 0, []
-    cached = _cached_positions(positions, batch, beams, new_tokens)
     per_position = 2 * config.decoder.hidden_size * dtype.itemsize
+    remembered = CACHE_BYTES // (per_position * config.decoder.num_hidden_layers)
+    cached = _cached_positions(positions, batch, beams, new_tokens, remembered)
     for name in _top_names(model):
         names.append(name)
         fixed += _bytes(name, model, dtype, quantize)
@@ -97,9 +99,14 @@ def measure(
     )
 
 
-def _cached_positions(positions: int, batch: int, beams: int, new_tokens: int) -> int:
-    # Beams share the keys and values of their prompt; each has its own for the answer.
-    return batch * (positions - new_tokens) + batch * beams * new_tokens
+def _cached_positions(
+    positions: int, batch: int, beams: int, new_tokens: int, remembered: int
+) -> int:
+    # Beams share the keys and values of their prompt; each has its own for the answer, and a step
+    # that reorders beams copies the keys before it lets go of the old ones.
+    prompt, answers = positions - new_tokens, batch * beams * new_tokens
+    # The beginning that is remembered stays beside prompts that do not share it (`prefix`).
+    return batch * prompt + min(prompt, remembered) + answers + (answers // 2 if beams > 1 else 0)
 
 
 def _units(model: Emu2, dtype: torch.dtype, quantize: Bits | None) -> list[Unit]:

@@ -1,0 +1,191 @@
+"""Emu2 at its full width on devices that exist by name only: what a plan promises is kept.
+
+torch's fake tensors have shapes and devices but no data. They refuse to mix devices as GPUs do, and their
+storage can be added up; so no GPU is needed to see that a placed model runs and what it takes.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from emu2eval.adapters.emu2 import loading, prefix, sdxl
+from emu2eval.adapters.emu2.budget import measure
+from emu2eval.adapters.emu2.cache import SegmentedCache
+from emu2eval.adapters.emu2.config import Emu2Config
+from emu2eval.adapters.emu2.model import Emu2
+from emu2eval.adapters.emu2.placement import Placement, plan
+from emu2eval.adapters.emu2.prefix import PrefixCache, prefill
+from emu2eval.adapters.emu2.prompt import Encoded
+from emu2eval.adapters.emu2.tensorfile import StoredTensor
+
+BF16 = torch.bfloat16
+
+
+class Peak(TorchDispatchMode):
+    """Bytes alive at once, by device, in storage that is made while it is on."""
+
+    def __init__(self, known: Iterable[torch.Tensor]):
+        super().__init__()
+        self.peak: Counter[str] = Counter()
+        self._now: Counter[str] = Counter()
+        self._seen = {tensor.untyped_storage()._cdata for tensor in known}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor):
+                self._add(str(tensor.device), tensor.untyped_storage())
+        return out
+
+    def _add(self, device: str, storage: Any) -> None:
+        place = storage._cdata
+        if place in self._seen:
+            return
+        self._seen.add(place)
+        self._now[device] += storage.nbytes()
+        self.peak[device] = max(self.peak[device], self._now[device])
+        weakref.finalize(storage, self._drop, device, storage.nbytes(), place)
+
+    def _drop(self, device: str, size: int, place: int) -> None:
+        self._now[device] -= size
+        self._seen.discard(place)
+
+
+def stand_in(device: int | str) -> str:
+    """A name for a GPU that torch built without one accepts: all but "cpu" itself are far away."""
+    return f"cpu:{device + 1}" if isinstance(device, int) else device
+
+
+def empty_on(module: torch.nn.Module, device: str, dtype: torch.dtype) -> None:
+    for name, parameter in list(module.named_parameters()):
+        loading.place(module, name, torch.empty(parameter.shape, dtype=dtype), device)
+
+
+@pytest.fixture
+def fake() -> Iterator[None]:
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        yield
+
+
+def prompts(count: int, length: int, first: int) -> list[Encoded]:
+    """Prompts that share all but their last 40 positions."""
+    shared = [first] * (length - 40)
+    return [Encoded((*shared, *[100 + i] * 40), (False,) * length) for i in range(count)]
+
+
+def stacked(rows: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """For rows of one length; `torch.tensor` would put the lengths on the real CPU."""
+    embeds = torch.stack(rows)
+    return embeds, torch.ones(embeds.shape[:2], dtype=torch.bool, device=embeds.device)
+
+
+def test_chat_on_four_devices(fake: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, batch, beams, length, new = Emu2Config.official("chat"), 2, 5, 1400, 3
+    # A quarter of the blocks takes a quarter of the time and shows the same.
+    config = replace(
+        config,
+        vision=replace(config.vision, layers=16),
+        decoder=replace(config.decoder, num_hidden_layers=15),
+    )
+    planned = plan(
+        config, "4x8GiB", positions=length + new, batch=batch, beams=beams, new_tokens=new
+    )
+    assert {str(device) for device in planned.device_map.values()} == set("0123")
+    named = {name: stand_in(device) for name, device in planned.device_map.items()}
+    placement: Placement = replace(planned, device_map=named, main=stand_in(planned.main))
+    model = Emu2(config)
+    stored = {
+        name: StoredTensor(Path("a.safetensors"), name, tuple(parameter.shape), BF16, 0)
+        for name, parameter in model.named_parameters()
+    }
+    monkeypatch.setattr(
+        loading,
+        "stream",
+        lambda pairs: ((name, torch.empty(found.shape, dtype=BF16)) for name, found in pairs),
+    )
+    monkeypatch.setattr(prefix, "left_pad", stacked)
+    loading._fill_and_dispatch(model, stored, BF16, placement, None)
+
+    weights: Counter[str] = Counter()
+    for parameter in model.parameters():
+        weights[str(parameter.device)] += parameter.nbytes
+    assert weights == {stand_in(use.device): use.weights for use in planned.devices}
+
+    with Peak(model.parameters()) as seen:
+        features = model.encode_pictures(torch.empty(8, 3, 448, 448, dtype=BF16))
+        assert features.shape == (8, 256, 1792)
+        remembered = PrefixCache()
+        none = [torch.empty(0, 1792, dtype=BF16)] * batch
+        # A beginning is remembered; then come prompts that do not share it, nor one of their own.
+        prefill(model, prompts(batch, length, first=5), none, remembered)
+        unlike = [prompts(1, length, first=6 + i)[0] for i in range(batch)]
+        read = prefill(model, unlike, none, remembered)
+        cache = SegmentedCache(read.segments)
+        rows = torch.arange(batch * beams)
+        for _ in range(new):
+            cache.reorder(rows)
+            ids = torch.zeros(batch * beams, 1, dtype=torch.long)
+            embeds = model.embed(ids, ids.bool(), None)
+            valid = torch.ones(batch * beams, 1, dtype=torch.bool)
+            hidden = model.read(embeds, valid, cache)[:, -1]
+            scores = model.logits(hidden).log_softmax(-1)
+        again = model.up(model.down(hidden))
+    held = sum(segment.nbytes for segment in cache.close())
+    assert remembered._segment is not None
+    held += remembered._segment.nbytes
+    assert held <= sum(use.cache for use in planned.devices)
+    main = torch.device(stand_in(planned.main))
+    assert {t.device for t in (hidden, scores, again)} == {main}
+    for use in planned.devices:
+        taken = seen.peak[stand_in(use.device)]
+        assert taken <= use.cache + use.activations, f"{use.device}: {taken:,} bytes"
+        # An estimate far above what is needed would refuse what fits.
+        assert use.cache + use.activations <= 2 * taken + (1 << 30)
+
+
+def test_painting_stays_within_its_estimate(fake: None) -> None:
+    import diffusers
+
+    need = measure(
+        Emu2Config.official("gen"),
+        positions=300,
+        batch=1,
+        beams=1,
+        new_tokens=64,
+        dtype=BF16,
+        quantize=None,
+    )
+    with torch.device("meta"):
+        unet = diffusers.UNet2DConditionModel.from_config(dict(sdxl.UNET)).requires_grad_(False)
+        vae = diffusers.AutoencoderKL.from_config(dict(sdxl.VAE)).requires_grad_(False)
+    rows, device = 2, "cpu:1"  # both halves of the guidance
+    for module in (unet, vae):
+        empty_on(module, device, BF16)
+    assert need.painter_weights == sum(p.nbytes for m in (unet, vae) for p in m.parameters())
+
+    def made(*shape: int) -> torch.Tensor:
+        return torch.empty(shape, dtype=BF16, device=device)
+
+    with Peak([*unet.parameters(), *vae.parameters()]) as seen:
+        added = {"text_embeds": made(rows, 1792), "time_ids": made(rows, 6)}
+        unet(
+            made(rows, 4, 128, 128),
+            torch.empty((), device=device),
+            encoder_hidden_states=made(rows, 64, 1792),
+            added_cond_kwargs=added,
+        )
+        picture = vae.decode(made(1, 4, 128, 128), return_dict=False)[0]
+    assert picture.shape == (1, 3, 1024, 1024)
+    # Fake tensors know nothing of the workspace that convolutions take, so the estimate is well above.
+    assert 1.5 * seen.peak[device] <= need.painter_activations
