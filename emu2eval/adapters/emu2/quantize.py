@@ -6,6 +6,7 @@ and lm_head stay whole: they are an eighth of the weights and all that a picture
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -53,6 +54,8 @@ def quantize_decoder(model: nn.Module, bits: Bits, dtype: torch.dtype) -> None:
     dtype: what they compute in. Raises MissingExtra without bitsandbytes.
     """
     bnb = _bitsandbytes()
+    # At every single product it logs that inputs are cast to float16: thousands of lines a token.
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
     for name, linear in list(quantizable(model)):
         sizes = (linear.in_features, linear.out_features)
         if bits == 8:

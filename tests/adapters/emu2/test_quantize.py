@@ -97,12 +97,15 @@ def hidden(model: Emu2) -> torch.Tensor:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("bits, apart", [(8, 0.03), (4, 0.3)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_numbers_move_little(folder: Path, bits: Any, apart: float, dtype: torch.dtype) -> None:
+def test_numbers_move_little(
+    folder: Path, bits: Any, apart: float, dtype: torch.dtype, caplog: pytest.LogCaptureFixture
+) -> None:
     opened = open_checkpoint(folder)
     with torch.inference_mode():
         plain = hidden(load_model(opened, dtype=torch.float32))
         model = load_model(opened, dtype=dtype, quantize=bits)
         rough = hidden(model)
+    assert "will be cast" not in caplog.text
     assert 0 < (rough - plain).norm() / plain.norm() < apart
     whole = {n for n, p in model.named_parameters() if p.dtype == dtype}
     quantised = {n for n, p in model.named_parameters() if p.dtype in (torch.int8, torch.uint8)}
