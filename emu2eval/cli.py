@@ -76,6 +76,9 @@ def run(
     batch: Annotated[
         int | None, typer.Option(help="Requests at a time [default: the model's].")
     ] = None,
+    fit: Annotated[
+        bool, typer.Option("--fit", help="Drop the farthest demonstrations of prompts too long.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Plan and check, ask nothing.")
     ] = False,
@@ -90,7 +93,7 @@ def run(
         trials=trials,
         split=split,
         protocol=protocol,
-        changes=set_,
+        changes=[*set_, "model.settings.fit=true"] if fit else set_,
         out=out,
         batch=batch,
     )

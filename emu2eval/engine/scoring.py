@@ -59,6 +59,7 @@ class _Totals:
     whole: _Total = field(init=False)
     groups: dict[str, _Total] = field(default_factory=dict)
     seconds: float = 0.0
+    shortened: int = 0
 
     def __post_init__(self) -> None:
         self.whole = _Total(self.scorer.accumulator())
@@ -105,7 +106,9 @@ def _scores(
             stored = store.stored(trial * len(samples) + position)
             score = _score(sample, stored, clean, scorer, store)
             totals.add(sample, score)
-            totals.seconds += stored["seconds"] if stored else 0.0
+            if stored is not None:
+                totals.seconds += stored["seconds"]
+                totals.shortened += bool(stored.get("details", {}).get("dropped"))
             row: dict[str, Any] = {
                 "id": sample.id,
                 "trial": trial,
@@ -148,9 +151,11 @@ def _summary(
 ) -> Row:
     value, error = total.accumulator.result()
     covered = len(plan.positions)
-    notes = (
-        [] if covered == len(plan.samples) else [f"{covered:,} of {len(plan.samples):,} queries"]
-    )
+    notes = []
+    if covered < len(plan.samples):
+        notes.append(f"{covered:,} of {len(plan.samples):,} queries")
+    if totals.shortened:
+        notes.append(f"{totals.shortened:,} prompts shortened to fit")
     return Row(
         task=plan.task.name,
         model=plan.model.name,

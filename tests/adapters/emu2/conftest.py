@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from PIL import Image
 
 from emu2eval.adapters.emu2.config import DecoderConfig, Emu2Config, VisionConfig
@@ -18,6 +20,8 @@ from emu2eval.adapters.emu2.features import FeatureCache
 from emu2eval.adapters.emu2.model import Emu2
 from emu2eval.adapters.emu2.prefix import Prefilled, PrefixCache, prefill
 from emu2eval.adapters.emu2.prompt import Encoded, Shown
+from emu2eval.adapters.emu2.saving import save_folder
+from emu2eval.adapters.emu2.tokenizer import Tokenizer
 from emu2eval.pictures import from_image
 
 from .golden_weights import fill
@@ -140,3 +144,31 @@ def golden_batch(golden: Golden) -> list[Encoded]:
 def read(golden: Golden, prompts: list[Encoded], prefixes: PrefixCache | None = None) -> Prefilled:
     features = FeatureCache().features(golden.model, prompts)
     return prefill(golden.model, prompts, features, prefixes)
+
+
+@pytest.fixture(scope="session")
+def folders(
+    meta: dict[str, Any], small_tokenizer: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """A checkpoint folder of each variant, with the formula's weights and a small vocabulary."""
+    found = {}
+    for variant in ("base", "chat", "gen"):
+        like = golden_config(meta, "chat" if variant == "chat" else "base")
+        size = Tokenizer(small_tokenizer, like.variant).size
+        config = replace(
+            like, variant=variant, decoder=replace(like.decoder, vocab_size=size), n_query=4
+        )
+        folder = tmp_path_factory.mktemp("checkpoints") / variant
+        model = Emu2(config)
+        fill(model, 1234)
+        parts = {}
+        if variant == "gen":
+            parts["unet"] = UNet2DConditionModel.from_config(
+                {**meta["gen"]["unet"], "sample_size": 8}
+            )
+            parts["vae"] = AutoencoderKL.from_config(meta["gen"]["vae"])
+            for name, part in parts.items():
+                fill(part, 77, f"{name}.")
+        save_folder(folder, model, tokenizer=small_tokenizer, **parts)
+        found[variant] = folder
+    return found

@@ -8,13 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from PIL import Image
 
 from emu2eval.adapters.conformance import check
 from emu2eval.adapters.emu2.adapter import Emu2Adapter
-from emu2eval.adapters.emu2.model import Emu2
-from emu2eval.adapters.emu2.saving import save_folder
 from emu2eval.adapters.emu2.tokenizer import ADDED, Tokenizer
 from emu2eval.errors import ConfigError, ModelError, UnknownName
 from emu2eval.pictures import from_image, load
@@ -30,41 +27,10 @@ from emu2eval.types import (
     Turn,
 )
 
-from .conftest import golden_config
-from .golden_weights import fill
-
 # diffusers' own, about numpy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 RED, BLUE, GREY = (from_image(Image.new("RGB", (64, 48), c)) for c in ("red", "blue", "grey"))
-
-
-@pytest.fixture(scope="session")
-def folders(
-    meta: dict[str, Any], small_tokenizer: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Path]:
-    """A checkpoint folder of each variant, with the formula's weights and a small vocabulary."""
-    found = {}
-    for variant in ("base", "chat", "gen"):
-        like = golden_config(meta, "chat" if variant == "chat" else "base")
-        size = Tokenizer(small_tokenizer, like.variant).size
-        config = replace(
-            like, variant=variant, decoder=replace(like.decoder, vocab_size=size), n_query=4
-        )
-        folder = tmp_path_factory.mktemp("checkpoints") / variant
-        model = Emu2(config)
-        fill(model, 1234)
-        parts = {}
-        if variant == "gen":
-            parts["unet"] = UNet2DConditionModel.from_config(
-                {**meta["gen"]["unet"], "sample_size": 8}
-            )
-            parts["vae"] = AutoencoderKL.from_config(meta["gen"]["vae"])
-            for name, part in parts.items():
-                fill(part, 77, f"{name}.")
-        save_folder(folder, model, tokenizer=small_tokenizer, **parts)
-        found[variant] = folder
-    return found
 
 
 def prompt(*names: Picture, query: Picture = GREY, question: str = "What colour?") -> Prompt:
