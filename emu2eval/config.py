@@ -76,15 +76,18 @@ class OutputSpec(Spec):
     steps: int | None = None
     guidance: float | None = None
 
-    def build(self, choices: Sequence[str]) -> Output:
-        """The request's output; `choices` are the sample's own, used where the task names none."""
+    def build(self, choices: Sequence[str], noise: int = 0) -> Output:
+        """The request's output; `choices` are the sample's own, used where the task names none.
+
+        noise: the seed of its picture, made of `seed` and the request's identity.
+        """
         if self.kind == "text":
             return TextOutput(
                 self.max_new_tokens, self.min_new_tokens, self.beams, self.length_penalty, self.stop
             )
         if self.kind == "choice":
             return ChoiceOutput(self.choices or tuple(choices), self.per_token)
-        return PictureOutput(self.seed, self.width, self.height, self.steps, self.guidance)
+        return PictureOutput(noise, self.width, self.height, self.steps, self.guidance)
 
 
 class ScoreSpec(Spec):

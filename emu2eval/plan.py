@@ -14,7 +14,7 @@ from emu2eval.config import ModelSpec, Task
 from emu2eval.data.samples import Samples
 from emu2eval.errors import ConfigError, PlanError
 from emu2eval.fewshot.choosers import Chooser, Demonstration
-from emu2eval.fewshot.draw import permutation
+from emu2eval.fewshot.draw import keyed, permutation
 from emu2eval.keys import request_key, value_key
 from emu2eval.prompts import PromptBuilder
 from emu2eval.types import Request, Sample
@@ -100,8 +100,9 @@ class Plan:
 
     @cached_property
     def draws(self) -> int:
-        """The trials that differ: without demonstrations nothing is drawn."""
-        return self.trials if self.shots.count else 1
+        """The trials that differ: without demonstrations nothing is drawn, but for a picture's noise."""
+        differ = self.shots.count or self.task.spec.output.kind == "picture"
+        return self.trials if differ else 1
 
     def __len__(self) -> int:
         return len(self.positions) * self.draws
@@ -120,7 +121,10 @@ class Plan:
         prompt = self._builder.build(
             sample, [d.sample for d in chosen], text_only=self.shots.text_only
         )
-        output = self.task.spec.output.build(sample.choices)
+        wanted = self.task.spec.output
+        # Every picture has noise of its own, which no batch, limit or order of queries changes.
+        noise = keyed("noise", wanted.seed, self.seed, sample.id, trial) % 2**31
+        output = wanted.build(sample.choices, noise)
         if output.kind == "choice" and not sample.choices:
             raise ConfigError(
                 f"sample {sample.id!r} has no choices to rank",
@@ -169,7 +173,7 @@ class Plan:
                     f"the prompt takes {needed:,} positions, {self.model.name} has "
                     f"{limits.positions:,}",
                     where=where,
-                    hint="fewer shots, or fewer tokens a picture if the model has that setting",
+                    hint="fewer shots; or --fit, which drops the farthest demonstrations and says so",
                 )
 
     def check_all(self, progress: Callable[[int], None] | None = None) -> int:
