@@ -41,6 +41,7 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
     },
     "scorer": {
         "choice": "emu2eval.scorers.choice:ChoiceAccuracy",
+        "drawing": "emu2eval.scorers.drawing:Drawing",
         "exact_match": "emu2eval.scorers.exact:ExactMatch",
         "vqa_accuracy": "emu2eval.scorers.vqa:VQAAccuracy",
     },

@@ -1,8 +1,8 @@
 """Stages 5 and 6: the visual decoder, an autoencoder and a UNet that paints from visual embeddings.
 
-`python painter.py --work DIR [--short]` trains both, or goes on where it was left; needs the vision
-stage. The language model answers "a red circle" with the mean of all such pictures' embeddings, for
-nothing in the words says where and how large. So the UNet is trained on such means too.
+`python painter.py --work DIR` trains both, or goes on where it was left; needs the vision stage.
+The language model answers "a red circle" with the mean of all such pictures' embeddings, for nothing
+in the words says where and how large. So the UNet is trained on such means too.
 """
 
 from __future__ import annotations
@@ -10,28 +10,23 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import vae as autoencoder
-from build import VISION, config
+from build import Recipe, config
 from loop import Stage, Workspace, run
-from scenes import COLOUR_NAMES, SIZE, Scenes, drawn, joined, published
+from material import Material, batch, kinds, material, statistics
+from scenes import SIZE, drawn, joined, published
 from torch import Tensor, nn
-from vision import features
 
+from emu2eval.adapters.emu2.checkpoint import load_model, open_checkpoint
 from emu2eval.adapters.emu2.model import Emu2
 
-PAINT = Stage("painter", 6000, 1.5e-3, 2e-5, warmup=100, look=200)
-BATCH = 64
+PAINT = Stage("painter", 3200, 1.5e-3, 2e-5, warmup=100, look=200)
 DRAWN, SEED = 30_000, 5
-REAL = 0.3  # share of published pictures in a batch
-MEANS = 0.4  # share of a batch that is painted from the mean over pictures of one shape and colour
-NOTHING = 0.05  # share that is painted from the mean over all pictures, or from an empty picture
-LARGE = 14 / SIZE  # where the words leave the size open, shapes at least this wide are painted
-NOISE = 0.3  # most noise on the embeddings, which are regressed with an error of their own
 AVERAGE = 0.998
 TIMES = 1000
 
@@ -77,47 +72,6 @@ def scheduler() -> Any:
     )
 
 
-@dataclass(frozen=True)
-class Material:
-    """What the UNet is trained on. latents: (N, C, h, w) scaled; features: (N, tokens, width).
-
-    features are standardised per channel by mean and scale (width,); nothing: those of an empty picture.
-    real: how many of the first ones are published pictures; kinds: places of each shape and colour.
-    """
-
-    latents: Tensor
-    features: Tensor
-    mean: Tensor
-    scale: Tensor
-    nothing: Tensor
-    real: int
-    kind: Tensor
-    large: Tensor
-
-    @property
-    def kinds(self) -> dict[int, Tensor]:
-        return {int(k): (self.kind == k).nonzero()[:, 0] for k in self.kind.unique()}
-
-
-def material(tower: Emu2, vae: Any, real: Scenes, made: Scenes, like: Material | None) -> Material:
-    """Latents and features of all pictures. like: whose mean and scale to use, None = their own."""
-    scenes = joined(real, made)
-    raw = features(tower, scenes)
-    mean = raw.mean((0, 1)) if like is None else like.mean
-    scale = raw.std((0, 1)) if like is None else like.scale
-    empty = tower.encode_pictures(torch.zeros(1, 3, SIZE, SIZE))
-    return Material(
-        autoencoder.encoded(vae, scenes.pictures) * vae.config.scaling_factor,
-        (raw - mean) / scale,
-        mean,
-        scale,
-        (empty - mean) / scale,
-        len(real),
-        scenes.shape * len(COLOUR_NAMES) + scenes.colour,
-        scenes.box[:, 2] >= LARGE,
-    )
-
-
 class Averaged(nn.Module):
     """The UNet and a running average of its weights, which is what is kept."""
 
@@ -138,52 +92,24 @@ def train(unet: Any, known: Material, check: Material, stage: Stage, work: Works
     """Trains the UNet and returns its average. check: pictures of the validation part."""
     module = Averaged(unet)
     alphas = scheduler().alphas_cumprod
-    kinds = known.kinds
+    same = kinds(known)
 
     def loss(step: int, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
         module.follow(step)
-        places, cond = _batch(known, kinds, generator)
-        times = torch.randint(TIMES, (BATCH,), generator=generator)
+        places, cond = batch(known, same, generator)
+        times = torch.randint(TIMES, (len(places),), generator=generator)
         value, _ = _off(unet, alphas, known.latents[places], cond, times, generator)
         return value, {"loss": value.item()}
 
     def look(step: int) -> Mapping[str, float]:
         generator = torch.Generator().manual_seed(0)
-        times = torch.linspace(TIMES - 1, 0, len(check.latents)).long()
+        times = torch.linspace(TIMES - 1, 0, len(check)).long()
         _, off = _off(module.average, alphas, check.latents, check.features, times, generator)
-        return {"check": off.mean().item(), "check_first": off[: len(off) // 4].mean().item()}
+        # The noisiest quarter shows how much of a picture comes from its embeddings alone.
+        return {"check": off.mean().item(), "check_noisy": off[: len(off) // 4].mean().item()}
 
     run(stage, module, loss, work, look)
     return module.average
-
-
-def _batch(
-    known: Material, kinds: Mapping[int, Tensor], generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Places of pictures to paint, and what to paint them from (BATCH, tokens, width)."""
-    count = round(BATCH * REAL)
-    places = torch.cat(
-        [
-            torch.randint(known.real, (count,), generator=generator),
-            torch.randint(known.real, len(known.kind), (BATCH - count,), generator=generator),
-        ]
-    )[torch.randperm(BATCH, generator=generator)]
-    cond = known.features[places]
-    means, blank = round(BATCH * MEANS), max(2, round(BATCH * NOTHING))
-    for row in range(means):
-        same = kinds[int(known.kind[places[row]])]
-        # A few pictures or many: from the mean of the demonstrations to that of the whole kind.
-        many = int(2 ** (1 + 7 * torch.rand(1, generator=generator)))
-        others = same[torch.randint(len(same), (many,), generator=generator)]
-        cond[row] = known.features[others].mean(0)
-        fitting = others[known.large[others]]
-        if len(fitting):
-            places[row] = fitting[0]
-    cond[-blank:] = known.nothing
-    anything = torch.randint(len(known.kind), (256,), generator=generator)
-    cond[-(blank // 2) :] = known.features[anything].mean(0)
-    size = NOISE * torch.rand(BATCH, 1, 1, generator=generator)
-    return places, cond + size * torch.randn(cond.shape, generator=generator)
 
 
 def _off(
@@ -212,7 +138,7 @@ def time_ids(count: int) -> Tensor:
 
 
 def folded(unet: Any, mean: Tensor, scale: Tensor) -> Any:
-    """A copy that takes raw embeddings where `unet` takes (raw - mean) / scale; exactly the same otherwise."""
+    """A copy that takes raw embeddings where `unet` takes (raw - mean) / scale; else the same."""
     made = deepcopy(unet)
     width = len(mean)
     with torch.no_grad():
@@ -228,28 +154,8 @@ def folded(unet: Any, mean: Tensor, scale: Tensor) -> Any:
     return made
 
 
-def tower(work: Workspace) -> Emu2:
-    """A model whose vision tower is that of the finished vision stage; the rest is untrained."""
-    model = Emu2(config(64)).eval().requires_grad_(False)
-    saved = torch.load(work.state(VISION.name), weights_only=True)["module"]
-    prefix = "tower."
-    own = {k.removeprefix(prefix): v for k, v in saved.items() if k.startswith(prefix)}
-    model.visual.load_state_dict(own)
-    return model
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, required=True, help="the folder of the training state")
-    parser.add_argument("--short", action="store_true", help="a few steps, to try that it runs")
-    parser.add_argument("--threads", type=int, default=1)
-    chosen = parser.parse_args()
-    torch.set_num_threads(chosen.threads)
-    paint(Workspace(chosen.work), short=chosen.short)
-
-
-def paint(work: Workspace, *, short: bool = False) -> None:
-    """Both stages; leaves vae/, unet/, scheduler/ in the working folder, for features of the raw tower."""
+def paint(model: Emu2, work: Workspace, out: Path, *, short: bool = False) -> None:
+    """Both stages; writes vae/, unet/ and scheduler/ into `out` for the embeddings of model's tower."""
 
     def brief(stage: Stage) -> Stage:
         return replace(stage, steps=2, look=2) if short else stage
@@ -260,13 +166,46 @@ def paint(work: Workspace, *, short: bool = False) -> None:
     vae = autoencoder.build()
     stages = (brief(autoencoder.CROPS), brief(autoencoder.WHOLE))
     autoencoder.train(vae, real, made, check, work, *stages)
-    model = tower(work)
-    known = material(model, vae, real, made, None)
-    nothing = drawn(0, SEED)
-    unet = train(build(), known, material(model, vae, check, nothing, known), brief(PAINT), work)
-    vae.save_pretrained(work.folder / "vae")
-    folded(unet, known.mean, known.scale).save_pretrained(work.folder / "unet")
-    scheduler().save_pretrained(work.folder / "scheduler")
+    mean, scale = statistics(model, real)
+    scenes = joined(real, made)
+    known = work.once(
+        "painter-material", lambda: material(model, vae, scenes, len(real), mean, scale)
+    )
+    checked = material(model, vae, check, len(check), mean, scale)
+    average = train(build(), known, checked, brief(PAINT), work)
+    for name, part in (
+        ("vae", vae.half()),
+        ("unet", folded(average, mean, scale).half()),
+        ("scheduler", scheduler()),
+    ):
+        part.save_pretrained(out / name)
+
+
+def trained_tower(work: Workspace) -> Emu2:
+    """A model whose vision tower is that of the finished vision stage; the rest is untrained."""
+    model = Emu2(config(64)).eval().requires_grad_(False)
+    saved = torch.load(work.state(Recipe().vision.name), weights_only=True)["module"]
+    prefix = "tower."
+    own = {k.removeprefix(prefix): v for k, v in saved.items() if k.startswith(prefix)}
+    model.visual.load_state_dict(own)
+    return model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, required=True, help="the folder of the training state")
+    parser.add_argument("--out", type=Path, help="a checkpoint's folder; default: in --work")
+    parser.add_argument("--short", action="store_true", help="a few steps, to try that it runs")
+    parser.add_argument("--threads", type=int, default=1)
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    work = Workspace(chosen.work)
+    out = chosen.out or chosen.work / "painter"
+    if (out / "model.safetensors").exists():
+        model = load_model(open_checkpoint(out), dtype=torch.float32)
+    else:
+        model = trained_tower(work)
+    paint(model, work, out, short=chosen.short)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,158 @@
+"""Drawings judged by geometry alone, apart from any model: is it a red circle that was drawn?
+
+Written for easy-VQA's pictures: one shape in one colour on a plain light background.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emu2eval import pictures
+from emu2eval.scorers.base import Scorer, ScoringError, texts, unreferenced
+from emu2eval.types import Response, Sample, Score
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Grid = NDArray[np.float64]
+
+COLOURS = {
+    "black": (0, 0, 0),
+    "blue": (0, 0, 255),
+    "brown": (165, 42, 42),
+    "gray": (128, 128, 128),
+    "green": (0, 255, 0),
+    "red": (255, 0, 0),
+    "teal": (0, 128, 128),
+    "yellow": (255, 255, 0),
+}
+"""The colours of easy-VQA as its pictures show them (RGB)."""
+SHAPES = ("circle", "rectangle", "triangle")
+
+FAINTEST = 40.0
+"""RGB distance from the background below which nothing is seen; yellow on ivory is 230 apart."""
+WORST_FIT = 0.3
+"""Most of a shape's area that may differ from its ideal outline; of the real pictures none does by 0.2."""
+_FINE = 8  # parts of a pixel's side by which ideal outlines are drawn
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a picture shows; None where nothing is told. fit: differing area, as a part of the shape's."""
+
+    colour: str | None = None
+    shape: str | None = None
+    fit: float | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.colour or 'no colour'} {self.shape or 'no shape'}"
+
+
+def look(image: Image) -> Seen:
+    """Colour and shape of the one thing in a picture.
+
+    The colour is the named one nearest to the middle colour of what stands out from the background.
+    The shape is the one whose ideal outline, drawn into the same box, covers it best.
+
+    >>> from PIL import Image, ImageDraw
+    >>> image = Image.new("RGB", (64, 64), "ivory")
+    >>> ImageDraw.Draw(image).polygon([(30, 10), (10, 44), (50, 44)], fill="teal")
+    >>> look(image).name
+    'teal triangle'
+    """
+    pixels = np.asarray(image.convert("RGB"), dtype=np.float64)
+    edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    background = np.median(edge, axis=0)
+    distance = np.linalg.norm(pixels - background, axis=-1)
+    if distance.max() < FAINTEST:
+        return Seen()
+    # Of soft edges only the inner pixels have the shape's own colour.
+    inside = pixels[distance > 0.8 * np.quantile(distance, 0.99)]
+    middle = np.median(inside if len(inside) else pixels[distance == distance.max()], axis=0)
+    colour = min(COLOURS, key=lambda name: float(np.linalg.norm(middle - COLOURS[name])))
+    towards = middle - background
+    covered = np.clip((pixels - background) @ towards / (towards @ towards), 0, 1)
+    shape, fit = _shape(covered)
+    return Seen(colour, shape, fit)
+
+
+def _shape(covered: Grid) -> tuple[str | None, float | None]:
+    """The best of the shapes for a picture of coverages (H, W) from 0 to 1, and how far it is off."""
+    area = covered.sum()
+    rows, columns = _extent(covered.max(1)), _extent(covered.max(0))
+    if rows is None or columns is None or area < 4:
+        return None, None
+    off = {
+        shape: float(np.abs(covered - _ideal(shape, covered.shape, rows, columns)).sum() / area)
+        for shape in SHAPES
+    }
+    best = min(off, key=lambda shape: off[shape])
+    return (best if off[best] <= WORST_FIT else None), round(off[best], 4)
+
+
+def _extent(profile: Grid) -> tuple[float, float] | None:
+    """From where to where a profile of coverages reaches, to parts of a pixel."""
+    full = np.nonzero(profile > 0.5)[0]
+    if not len(full):
+        return None
+    first, last = int(full[0]), int(full[-1])
+    before = profile[first - 1] if first else 0.0
+    after = profile[last + 1] if last + 1 < len(profile) else 0.0
+    return (
+        first + (1 - profile[first]) - before,
+        last + profile[last] + after,
+    )
+
+
+def _ideal(
+    shape: str, size: tuple[int, ...], rows: tuple[float, float], columns: tuple[float, float]
+) -> Grid:
+    """Coverages (H, W) of a shape drawn into a box. A circle fills its box, a triangle stands on it."""
+    height, width = size
+    (top, bottom), (left, right) = rows, columns
+    y = (((np.arange(height * _FINE) + 0.5) / _FINE - top) / (bottom - top))[:, None]
+    x = (((np.arange(width * _FINE) + 0.5) / _FINE - left) / (right - left))[None, :]
+    if shape == "circle":
+        inside = (x - 0.5) ** 2 + (y - 0.5) ** 2 <= 0.25
+    else:
+        inside = (x >= 0) & (x <= 1) & (y >= 0) & (y <= 1)
+        if shape == "triangle":
+            inside &= np.abs(x - 0.5) <= y / 2
+    fine: Any = inside.reshape(height, _FINE, width, _FINE)
+    averaged: Grid = fine.mean((1, 3), dtype=np.float64)
+    return averaged
+
+
+class Drawing(Scorer):
+    """1 where the picture shows the shape in the colour that the reference names, such as "red circle".
+
+    details: whether colour and shape are right, each for itself.
+    """
+
+    metric = "drawn_right"
+    outputs = frozenset({"picture"})
+
+    def score(self, sample: Sample, response: Response) -> Score:
+        if response.picture is None:
+            raise ScoringError(
+                "the scorer looks at pictures, but the responses hold none",
+                hint="give the task `output: {kind: picture}`",
+            )
+        references = texts(sample.references, sample.id)
+        if not references:
+            return unreferenced()
+        words = references[0].split()
+        if len(words) != 2 or words[0] not in COLOURS or words[1] not in SHAPES:
+            raise ScoringError(
+                f"the reference of sample {sample.id!r} is {references[0]!r}",
+                hint='it is a colour and a shape of easy-VQA, such as "red circle"',
+            )
+        seen = look(pictures.load(response.picture))
+        colour, shape = seen.colour == words[0], seen.shape == words[1]
+        details = {"colour": colour, "shape": shape, "fit": seen.fit}
+        return Score(float(colour and shape), seen.name, details)
