@@ -8,18 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from emu2eval.adapters.emu2.config import (
-    VARIANTS,
-    DecoderConfig,
-    Emu2Config,
-    Variant,
-    VisionConfig,
-)
+from emu2eval.adapters.emu2.config import VARIANTS, Emu2Config, Variant
 from emu2eval.adapters.emu2.layouts import Part, Tensors, find_parts, read_json
 from emu2eval.adapters.emu2.memory import MIB
 from emu2eval.adapters.emu2.tensorfile import is_safetensors
@@ -33,8 +27,6 @@ if TYPE_CHECKING:
     from emu2eval.adapters.emu2.painter import Painter
     from emu2eval.adapters.emu2.placement import Placement
     from emu2eval.adapters.emu2.quantize import Bits
-
-Sizes = TypeVar("Sizes", VisionConfig, DecoderConfig)
 
 WHOLE = 64 * MIB
 """Files up to this size are digested whole; of larger ones a sample is."""
@@ -181,9 +173,13 @@ def _located(path_or_id: str | Path, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        # Safetensors and configurations only: no code, no pickles.
+        # No code; pickles, which are opened as weights only, where there is nothing else.
         patterns = ["*.json", "*.safetensors", "*tokenizer.model"]
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+        found = Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+        if next(found.rglob("*.safetensors"), None) is None:
+            patterns.append("*.bin")
+            found = Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+        return found
     except Exception as error:
         # The hub's client raises its own, httpx's and the system's errors; all mean the same here.
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
@@ -222,18 +218,17 @@ def _hub_config(
     if named not in VARIANTS:
         raise UnknownName("variant of Emu2", named, VARIANTS, where=where)
     official = Emu2Config.official(_guessed(parts, variant, named))
-    vision_data = data.get("vision_config") or {}
-    vision = _updated(official.vision, vision_data)
-    decoder = _updated(official.decoder, data)
+    vision = data.get("vision_config") or {}
+    if not isinstance(vision, Mapping):
+        raise ConfigError("vision_config holds no sizes", where=where)
+    known = official.to_json()
+    sizes = {
+        **_updated(known, vision, ("n_query", "v_query")),
+        "vision": _updated(known["vision"], vision),
+        "decoder": _updated(known["decoder"], data),
+    }
+    config = Emu2Config.from_json(sizes, where=where)
     rows = _rows(parts)
-    config = replace(
-        official,
-        vision=vision,
-        decoder=decoder,
-        n_query=int(vision_data.get("n_query", official.n_query)),
-        v_query=int(vision_data.get("v_query", official.v_query)),
-    )
-    config.check(where)
     # The embedding has the last word on the vocabulary: added tokens may not be counted in the file.
     return config if rows is None else _with_rows(config, rows)
 
@@ -258,9 +253,12 @@ def _with_rows(config: Emu2Config, rows: int) -> Emu2Config:
     return replace(config, decoder=replace(config.decoder, vocab_size=rows))
 
 
-def _updated(sizes: Sizes, data: Mapping[str, Any]) -> Sizes:
-    known = {name: data[name] for name in sizes.__dataclass_fields__ if data.get(name) is not None}
-    return replace(sizes, **known)
+def _updated(
+    sizes: Mapping[str, Any], data: Mapping[str, Any], names: Iterable[str] | None = None
+) -> dict[str, Any]:
+    """sizes, with those of them (or of the names) that data holds taken from there."""
+    new = {name: data.get(name) for name in (sizes if names is None else names)}
+    return {**sizes, **{name: value for name, value in new.items() if value is not None}}
 
 
 def _part_configs(path: Path) -> dict[str, dict[str, Any]]:

@@ -102,7 +102,7 @@ class Emu2Config:
         self.vision.check(where)
         self.decoder.check(where)
         if self.variant not in VARIANTS:
-            raise UnknownName("variant of Emu2", self.variant, VARIANTS, where=where)
+            raise UnknownName("variant of Emu2", str(self.variant), VARIANTS, where=where)
         for name, tokens in (("n_query", self.n_query), ("v_query", self.v_query)):
             side = round(tokens**0.5)
             if tokens < 1 or side * side != tokens or self.vision.grid % side:

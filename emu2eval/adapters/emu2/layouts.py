@@ -7,6 +7,7 @@ Hugging Face: a folder of shards with an index (Emu2, Emu2-Chat); Emu2-Gen has o
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
@@ -44,6 +45,8 @@ _WEIGHT_FILES = (
     "{bin}.bin.index.json",
     "{bin}.bin",
 )
+# The authors' file names: Emu2-Chat_pytorch_model.bf16.bin and the like.
+_NATIVE = re.compile(r"_pytorch_model.*\.(bin|pth|safetensors)$")
 
 
 def encoder_key(key: str) -> str | None:
@@ -92,6 +95,9 @@ def find_parts(path: Path) -> dict[Part, Tensors]:
     whole = list(_tensors_in(path))
     if whole:
         found = {**_split(whole), **found}
+    native = [file for file in path.iterdir() if _NATIVE.search(file.name)] if not found else []
+    if len(native) == 1:
+        return find_parts(native[0])
     if "encoder" not in found:
         raise ModelError(
             "this folder holds no checkpoint of Emu2",
