@@ -69,7 +69,11 @@ def stand_in(device: int | str) -> str:
 
 def empty_on(module: torch.nn.Module, device: str, dtype: torch.dtype) -> None:
     for name, parameter in list(module.named_parameters()):
-        loading.place(module, name, torch.empty(parameter.shape, dtype=dtype), device)
+        parent, _, leaf = name.rpartition(".")
+        empty = torch.empty(parameter.shape, dtype=dtype, device=device)
+        module.get_submodule(parent).register_parameter(
+            leaf, torch.nn.Parameter(empty, requires_grad=False)
+        )
 
 
 @pytest.fixture
