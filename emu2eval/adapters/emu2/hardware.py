@@ -1,20 +1,15 @@
-"""The settings of a model's YAML that say where and how it runs, turned into a dtype and a placement."""
+"""The settings of a model's YAML that say where it runs, turned into a dtype and a placement."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-from emu2eval.adapters.emu2.checkpoint import Checkpoint, load_model, load_painter
 from emu2eval.adapters.emu2.config import Emu2Config
 from emu2eval.adapters.emu2.memory import Device, parse_memory
-from emu2eval.adapters.emu2.model import Emu2
-from emu2eval.adapters.emu2.painter import Painter
 from emu2eval.adapters.emu2.placement import Placement, plan
-from emu2eval.adapters.emu2.quantize import Bits, check_bits
+from emu2eval.adapters.emu2.quantize import Bits
 from emu2eval.errors import ConfigError, UnknownName
 
 _DTYPES = {
@@ -27,97 +22,49 @@ _DTYPES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Hardware:
-    """dtype: bfloat16, float32 or float16 (None = bfloat16 on a GPU, float32 on a CPU).
+def placed(
+    config: Emu2Config,
+    *,
+    memory: str | None,
+    device_map: Mapping[str, Device] | str | None,
+    positions: int,
+    batch: int,
+    beams: int,
+    new_tokens: int,
+    dtype: torch.dtype,
+    quantize: Bits | None,
+) -> Placement | None:
+    """The placement that the settings ask for; None = all of it on the CPU.
 
     memory: what each device gives, such as "24GiB,24GiB,cpu:64GiB". device_map: instead of it one device
-    ("cpu", "cuda:1"), or a device for each block. Neither = all GPUs with what is free of them, or the CPU.
-    quantize: 8 or 4 bits for the language layers. offload_folder: where a pickle's blocks go on "disk".
+    ("cpu", "cuda:1"), or a device for each block, taken as they are. Neither = all GPUs with what is free
+    of them, or the CPU. Raises ConfigError or ModelError; the rest is `placement.plan`'s.
     """
-
-    dtype: str | None = None
-    device_map: Mapping[str, Device] | str | None = None
-    memory: str | None = None
-    quantize: int | None = None
-    offload_folder: str | None = None
-
-    def model(
-        self,
-        checkpoint: Checkpoint,
-        *,
-        positions: int,
-        batch: int = 1,
-        beams: int = 1,
-        new_tokens: int = 0,
-    ) -> tuple[Emu2, Placement | None]:
-        """The model on its devices, placed for prompts of so many positions; see `placement.plan`."""
-        bits = self.bits()
-        placement = self.placement(
-            checkpoint.config,
-            positions=positions,
-            batch=batch,
-            beams=beams,
-            new_tokens=new_tokens,
+    if memory is not None and device_map is not None:
+        raise ConfigError("memory and device_map are both set", hint="leave one of them out")
+    if isinstance(device_map, str) and device_map != "auto":
+        return _single(device_map)
+    if isinstance(device_map, Mapping):
+        return _mapped(device_map)
+    budgets = parse_memory(memory) if memory is not None else _free()
+    gpus = [device for device in budgets if isinstance(device, int)]
+    if memory is not None and len(gpus) > torch.cuda.device_count():
+        raise ConfigError(
+            f"memory {memory!r} is for {len(gpus)} GPUs; "
+            f"this machine has {torch.cuda.device_count()}"
         )
-        model = load_model(
-            checkpoint,
-            dtype=self.torch_dtype(placement),
-            placement=placement,
-            quantize=bits,
-            offload_folder=Path(self.offload_folder) if self.offload_folder else None,
-        )
-        return model, placement
-
-    def painter(
-        self, checkpoint: Checkpoint, placement: Placement | None, safety: bool = False
-    ) -> Painter:
-        """The visual decoder, on the device that the placement left room on."""
-        device = None if placement is None else placement.painter
-        if device is None and placement is not None:
-            device = placement.main
-        dtype = self.torch_dtype(placement)
-        return load_painter(checkpoint, dtype=dtype, device=device, safety=safety)
-
-    def bits(self) -> Bits | None:
-        return None if self.quantize is None else check_bits(self.quantize)
-
-    def torch_dtype(self, placement: Placement | None) -> torch.dtype:
-        if self.dtype is not None:
-            return named_dtype(self.dtype)
-        main = placement.main if placement is not None else "cpu"
-        return torch.float32 if str(main) == "cpu" else torch.bfloat16
-
-    def placement(
-        self, config: Emu2Config, *, positions: int, batch: int, beams: int, new_tokens: int = 0
-    ) -> Placement | None:
-        """None = all of it on the CPU. Raises ConfigError or ModelError."""
-        if self.memory is not None and self.device_map is not None:
-            raise ConfigError("memory and device_map are both set", hint="leave one of them out")
-        if isinstance(self.device_map, str) and self.device_map != "auto":
-            return _single(self.device_map)
-        if isinstance(self.device_map, Mapping):
-            return _mapped(self.device_map)
-        memory = parse_memory(self.memory) if self.memory is not None else _free()
-        gpus = [device for device in memory if isinstance(device, int)]
-        if self.memory is not None and len(gpus) > torch.cuda.device_count():
-            raise ConfigError(
-                f"memory {self.memory!r} is for {len(gpus)} GPUs; "
-                f"this machine has {torch.cuda.device_count()}"
-            )
-        if not memory:
-            return None
-        default = torch.bfloat16 if gpus else torch.float32
-        return plan(
-            config,
-            memory,
-            positions=positions,
-            batch=batch,
-            beams=beams,
-            new_tokens=new_tokens,
-            dtype=named_dtype(self.dtype) if self.dtype is not None else default,
-            quantize=self.bits(),
-        )
+    if not budgets:
+        return None
+    return plan(
+        config,
+        budgets,
+        positions=positions,
+        batch=batch,
+        beams=beams,
+        new_tokens=new_tokens,
+        dtype=dtype,
+        quantize=quantize,
+    )
 
 
 def named_dtype(name: str) -> torch.dtype:
@@ -141,7 +88,7 @@ def _single(name: str) -> Placement:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"device_map {name!r}: this machine has {torch.cuda.device_count()} GPUs")
     place: Device = (device.index or 0) if device.type == "cuda" else device.type
-    return Placement({"": place}, place, None, ())
+    return Placement({"": place}, place, place, ())
 
 
 def _mapped(device_map: Mapping[str, Device]) -> Placement:
@@ -155,4 +102,4 @@ def _mapped(device_map: Mapping[str, Device]) -> Placement:
                 f"device_map puts {name} on {given.device_of(name)}, the embeddings on {main}",
                 hint="they stand beside each other: what goes in and what comes out",
             )
-    return Placement(device_map, main, None, ())
+    return Placement(device_map, main, main, ())

@@ -131,19 +131,23 @@ def fill(
 ) -> None:
     """Puts every stored tensor into the module, in `dtype`, on the device of its name."""
     for name, tensor in stream(tensors.items()):
-        place(module, name, tensor.to(dtype), device_of(name))
+        place(module, name, tensor, dtype, device_of(name))
 
 
 def place(
-    module: nn.Module, name: str, tensor: torch.Tensor, device: torch.device | Device
+    module: nn.Module,
+    name: str,
+    tensor: torch.Tensor,
+    dtype: torch.dtype,
+    device: torch.device | Device,
 ) -> None:
-    """Replaces one parameter by a tensor on a device, quantised where the module is."""
+    """Replaces one parameter by a copy of a tensor on a device, quantised where the module is."""
     parent_name, _, leaf = name.rpartition(".")
     parent = module.get_submodule(parent_name)
     target = device if isinstance(device, torch.device) else torch.device(device)
-    parameter = quantized_weight(parent, leaf, tensor, target)
+    parameter = quantized_weight(parent, leaf, tensor, dtype, target)
     if parameter is None:
-        parameter = nn.Parameter(tensor.to(target), requires_grad=False)
+        parameter = nn.Parameter(tensor.to(target, dtype, copy=True), requires_grad=False)
     parent.register_parameter(leaf, parameter)
 
 
@@ -186,9 +190,9 @@ def _fill_and_dispatch(
             offload_folder.mkdir(parents=True, exist_ok=True)
             offload_weight(tensor.to(dtype), name, str(offload_folder), on_disk)
         elif device == "cpu" and placement.main != "cpu":
-            on_cpu[name] = tensor.to(dtype)
+            on_cpu[name] = tensor.to(dtype, copy=True)
         else:
-            place(model, name, tensor.to(dtype), device)
+            place(model, name, tensor, dtype, device)
     if len(set(placement.device_map.values())) == 1 and not placement.offloaded:
         return
     # accelerate's own dispatch_model wants a device for each module; ours also has parameters that

@@ -71,12 +71,13 @@ def quantize_decoder(model: nn.Module, bits: Bits, dtype: torch.dtype) -> None:
 
 
 def quantized_weight(
-    module: nn.Module, leaf: str, tensor: torch.Tensor, device: torch.device
+    module: nn.Module, leaf: str, tensor: torch.Tensor, dtype: torch.dtype, device: torch.device
 ) -> nn.Parameter | None:
     """The tensor as this module's quantised weight on the device; None for an ordinary module."""
     if leaf != "weight" or not type(module).__module__.startswith("bitsandbytes."):
         return None
     bnb = _bitsandbytes()
+    tensor = tensor.to(dtype, copy=True)
     parameter: Any
     if isinstance(module, bnb.nn.Linear8bitLt):
         parameter = bnb.nn.Int8Params(tensor, requires_grad=False, has_fp16_weights=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import struct
 from collections import defaultdict
@@ -30,7 +31,7 @@ _DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
-_MAPPED = 1 << 30
+_MAPPED = 256 << 20
 _AGAIN = "download the file again; it is incomplete or damaged"
 
 
@@ -46,7 +47,7 @@ class StoredTensor:
 
     @property
     def nbytes(self) -> int:
-        return torch.Size(self.shape).numel() * self.dtype.itemsize
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 def is_safetensors(path: Path) -> bool:
@@ -98,13 +99,20 @@ def read_header(path: Path) -> tuple[dict[str, Any], int]:
 
 
 def _described(path: Path, key: str, entry: Any, data_start: int) -> StoredTensor:
-    dtype = _DTYPES.get(entry.get("dtype"))
+    shape, span = entry.get("shape"), entry["data_offsets"]
+    if not (_counts(shape) and _counts(span) and len(span) == 2):
+        raise ModelError(
+            f"this safetensors file is damaged: the entry of {key} cannot be read",
+            where=path,
+            hint=_AGAIN,
+        )
+    start, end = span
+    dtype = _DTYPES.get(str(entry.get("dtype")))
     if dtype is None:
         raise ModelError(
             f"{key} is stored as {entry.get('dtype')!r}; known are {', '.join(_DTYPES)}", where=path
         )
-    start, end = entry["data_offsets"]
-    stored = StoredTensor(path, key, tuple(entry["shape"]), dtype, data_start + start)
+    stored = StoredTensor(path, key, tuple(shape), dtype, data_start + start)
     if end - start != stored.nbytes:
         raise ModelError(
             f"this safetensors file is damaged: {key} of shape {stored.shape} has "
@@ -115,10 +123,15 @@ def _described(path: Path, key: str, entry: Any, data_start: int) -> StoredTenso
     return stored
 
 
+def _counts(value: Any) -> bool:
+    return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
+
+
 def stream(tensors: Iterable[tuple[str, StoredTensor]]) -> Iterator[tuple[str, torch.Tensor]]:
     """Reads (name, stored) pairs file by file in the order of the bytes; gives (name, CPU tensor).
 
-    Of safetensors only the current tensor is in memory; of pickles also up to 1 GiB of mapped pages.
+    A tensor is good until the next one is asked for: copy what is to stay. Of safetensors only the
+    current tensor is in memory; of pickles also up to 256 MiB of mapped pages.
     """
     by_file: defaultdict[Path, list[tuple[str, StoredTensor]]] = defaultdict(list)
     for name, stored in tensors:
@@ -130,10 +143,12 @@ def stream(tensors: Iterable[tuple[str, StoredTensor]]) -> Iterator[tuple[str, t
 def _stream_safetensors(
     path: Path, wanted: list[tuple[str, StoredTensor]]
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    # Read, not mapped: touched pages of a map count as this process's memory.
+    # Read, not mapped: touched pages of a map count as this process's memory. And always into the same
+    # memory, since the heap does not give back what many tensors of many sizes have used.
+    memory = torch.empty(max(stored.nbytes for _, stored in wanted), dtype=torch.uint8)
     with path.open("rb") as file:
         for name, stored in sorted(wanted, key=lambda pair: pair[1].start):
-            yield name, _read(file, stored)
+            yield name, _read(file, stored, memory[: stored.nbytes])
 
 
 def _stream_pickle(
@@ -145,12 +160,11 @@ def _stream_pickle(
         if mapped >= _MAPPED:
             # Mapping anew lets go of the pages that were touched so far.
             state, mapped = _open_pickle(path), 0
-        yield name, state[stored.key].clone()
+        yield name, state[stored.key]
         mapped += stored.nbytes
 
 
-def _read(file: BinaryIO, stored: StoredTensor) -> torch.Tensor:
-    data = torch.empty(stored.nbytes, dtype=torch.uint8)
+def _read(file: BinaryIO, stored: StoredTensor, data: torch.Tensor) -> torch.Tensor:
     file.seek(stored.start)
     if stored.nbytes and file.readinto(data.numpy()) != stored.nbytes:  # type: ignore[attr-defined]
         raise ModelError(f"this weight file ends within {stored.key}", where=stored.file)

@@ -10,7 +10,7 @@ import torch
 
 from emu2eval.adapters.emu2.checkpoint import load_model, open_checkpoint
 from emu2eval.adapters.emu2.config import Emu2Config
-from emu2eval.adapters.emu2.hardware import Hardware
+from emu2eval.adapters.emu2.hardware import named_dtype, placed
 from emu2eval.adapters.emu2.memory import GIB, gib, parse_memory
 from emu2eval.adapters.emu2.placement import Placement, plan
 from emu2eval.adapters.emu2.saving import save_folder
@@ -181,12 +181,12 @@ def run(model: Any, base: Any) -> list[torch.Tensor]:
 def test_a_model_on_two_devices_gives_the_same_numbers(folder: Path, base: Any, every: int) -> None:
     placement = spread(base.config, "disk", every)
     assert placement.offloaded == ("disk",)
-    placed = load_model(open_checkpoint(folder), dtype=torch.float32, placement=placement)
-    meta = {name for name, p in placed.named_parameters() if p.device.type == "meta"}
+    divided = load_model(open_checkpoint(folder), dtype=torch.float32, placement=placement)
+    meta = {name for name, p in divided.named_parameters() if p.device.type == "meta"}
     assert any(".layers." in name for name in meta)
-    for ours, plain in zip(run(placed, base), run(base.model, base), strict=True):
+    for ours, plain in zip(run(divided, base), run(base.model, base), strict=True):
         assert torch.equal(ours, plain)
-    assert {n for n, p in placed.named_parameters() if p.device.type == "meta"} == meta
+    assert {n for n, p in divided.named_parameters() if p.device.type == "meta"} == meta
 
 
 def test_a_pickle_is_offloaded_into_a_folder(base: Any, tmp_path: Path) -> None:
@@ -198,22 +198,22 @@ def test_a_pickle_is_offloaded_into_a_folder(base: Any, tmp_path: Path) -> None:
     placement = spread(base.config, "disk", 1)
     with pytest.raises(ConfigError, match="needs a folder"):
         load_model(open_checkpoint(file), dtype=torch.float32, placement=placement)
-    placed = load_model(
+    divided = load_model(
         open_checkpoint(file),
         dtype=torch.float32,
         placement=placement,
         offload_folder=tmp_path / "offload",
     )
-    for ours, plain in zip(run(placed, base), run(base.model, base), strict=True):
+    for ours, plain in zip(run(divided, base), run(base.model, base), strict=True):
         assert torch.equal(ours, plain)
 
 
 def test_offloaded_weights_are_converted(folder: Path, base: Any) -> None:
     placement = spread(base.config, "disk", 1)
     opened = open_checkpoint(folder)
-    placed = load_model(opened, dtype=torch.bfloat16, placement=placement)
+    divided = load_model(opened, dtype=torch.bfloat16, placement=placement)
     plain = load_model(opened, dtype=torch.bfloat16)
-    for ours, theirs in zip(run(placed, base), run(plain, base), strict=True):
+    for ours, theirs in zip(run(divided, base), run(plain, base), strict=True):
         assert torch.equal(ours, theirs)
 
 
@@ -231,35 +231,55 @@ def test_quantised_weights_are_not_offloaded(folder: Path, base: Any) -> None:
 # --- settings ------------------------------------------------------------------------------------
 
 
-def test_settings_become_a_model(folder: Path, base: Any) -> None:
-    opened = open_checkpoint(folder)
-    for settings in (
-        {},
-        {"device_map": "cpu"},
-        {"memory": "cpu:1GiB"},
-        {"device_map": {"": "cpu"}},
-    ):
-        model, _ = Hardware(**settings).model(opened, positions=64)  # type: ignore[arg-type]
-        assert model.dtype == torch.float32
-        assert torch.equal(run(model, base)[2], run(base.model, base)[2])
+def asked(config: Emu2Config, **settings: Any) -> Placement | None:
+    rest = {"positions": 64, "batch": 1, "beams": 1, "new_tokens": 4}
+    where = {"memory": None, "device_map": None, **settings}
+    return placed(config, **where, **rest, dtype=torch.float32, quantize=None)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"device_map": "cpu"}, {"memory": "cpu:1GiB"}, {"device_map": {"": "cpu"}}],
+)
+def test_settings_become_a_model(
+    folder: Path, base: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    placement = asked(base.config, **settings)
+    assert (placement is None) == (settings == {})
+    model = load_model(open_checkpoint(folder), dtype=torch.float32, placement=placement)
+    assert torch.equal(run(model, base)[2], run(base.model, base)[2])
+
+
+def test_without_settings_all_gpus_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda i: (40 * GIB, 48 * GIB))
+    placement = asked(BASE)
+    assert placement is not None
+    assert [use.budget for use in placement.devices] == [40 * GIB] * 4
 
 
 @pytest.mark.parametrize(
     "settings, words",
     [
-        ({"dtype": "bfloat61"}, "did you mean 'bfloat16'"),
-        ({"quantize": 3}, "quantize is 3"),
         ({"memory": "cpu:1GiB", "device_map": "cpu"}, "both set"),
         ({"device_map": "tpu9000"}, "is no device"),
         ({"device_map": "cuda:99"}, "this machine has"),
         ({"memory": "99x24GiB"}, "is for 99 GPUs"),
+        ({"device_map": {"": "disk"}}, "puts the embeddings on the disk"),
         (
             {"device_map": {"": "cpu", "decoder.lm.lm_head": "disk"}},
             "puts decoder.lm.lm_head on disk",
         ),
     ],
 )
-def test_bad_settings(folder: Path, settings: Any, words: str) -> None:
-    with pytest.raises((ConfigError, UnknownName)) as caught:
-        Hardware(**settings).model(open_checkpoint(folder), positions=64)
+def test_bad_settings(base: Any, settings: Any, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        asked(base.config, **settings)
     assert words in str(caught.value)
+
+
+def test_dtypes_by_name() -> None:
+    assert named_dtype("bfloat16") == named_dtype("bf16") == torch.bfloat16
+    with pytest.raises(UnknownName, match="did you mean 'bfloat16'"):
+        named_dtype("bfloat61")
