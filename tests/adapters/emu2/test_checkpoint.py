@@ -181,6 +181,34 @@ def test_the_native_gen_file_says_what_it_is(base: Any, decoder_parts: Any, tmp_
         load_painter(opened, dtype=FP32, device="cpu")
 
 
+def test_a_folder_with_the_authors_file_in_it(base: Any, tmp_path: Path) -> None:
+    file = native_bin(tmp_path, base.model, None)
+    opened = open_checkpoint(tmp_path)
+    assert (opened.path, opened.files(), opened.config) == (tmp_path, [file], base.config)
+    (tmp_path / "Emu2-Chat_pytorch_model.bf16.pth").write_bytes(file.read_bytes())
+    with pytest.raises(ModelError, match="holds no checkpoint"):
+        open_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"hidden_size": "x"}, "decoder.hidden_size is 'x'"),
+        ({"num_attention_heads": -1}, "decoder.num_attention_heads is -1"),
+        ({"vision_config": 3}, "vision_config holds no sizes"),
+        ({"vision_config": {"mlp_ratio": []}}, "vision.mlp_ratio is []"),
+        ({"vision_config": {"n_query": 5}}, "n_query 5 is no square"),
+        ({"model_version": "gpt"}, "unknown variant of Emu2 'gpt'"),
+    ],
+)
+def test_impossible_sizes(base: Any, tmp_path: Path, change: Any, words: str) -> None:
+    hub_safetensors(tmp_path, base.model, None)
+    write_json(tmp_path / "config.json", hub_config(base.config) | change)
+    with pytest.raises(ConfigError) as caught:
+        open_checkpoint(tmp_path)
+    says(caught.value, words, str(tmp_path / "config.json"))
+
+
 def test_the_variant_is_told_by_the_vocabulary(chat: Any, tmp_path: Path) -> None:
     save_file(state_of(chat.model), tmp_path / "Emu2-Chat.safetensors")
     opened = open_checkpoint(tmp_path / "Emu2-Chat.safetensors")
@@ -339,6 +367,30 @@ def test_truncated_safetensors(saved: Path, kept: int) -> None:
         says(caught.value, "truncated: 100,000 of")
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"dtype": "F32", "data_offsets": [0, 4]},
+        {"dtype": "F32", "shape": [1.5], "data_offsets": [0, 4]},
+        {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]},
+        {"dtype": "F32", "shape": [1], "data_offsets": [-4, 0]},
+        {"dtype": "F32", "shape": [1], "data_offsets": [0, 4, 8]},
+        {"dtype": "F32", "shape": [2**62, 4], "data_offsets": [0, 4]},
+        {"dtype": "F32", "shape": [1], "data_offsets": "04"},
+        {"dtype": ["F32"], "shape": [1], "data_offsets": [0, 4]},
+        [1],
+        None,
+    ],
+)
+def test_damaged_headers(tmp_path: Path, entry: Any) -> None:
+    file = tmp_path / "model.safetensors"
+    header = json.dumps({"project_up.weight": entry}).encode()
+    file.write_bytes(len(header).to_bytes(8, "little") + header + b"0000")
+    with pytest.raises(ModelError) as caught:
+        open_checkpoint(file)
+    says(caught.value, str(file))
+
+
 @pytest.mark.parametrize("kept", [0, 3, 1000])
 def test_truncated_pickles(base: Any, tmp_path: Path, kept: int) -> None:
     file = native_bin(tmp_path, base.model, None)
@@ -425,6 +477,20 @@ def test_the_hub(monkeypatch: pytest.MonkeyPatch, saved: Path) -> None:
     assert not [p for p in asked["allow_patterns"] if p.endswith((".py", ".bin", "*"))]
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(saved))
     assert open_checkpoint("BAAI/Emu2-Chat").variant == "base"
+
+
+def test_pickles_of_the_hub_where_there_is_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, base: Any, tmp_path: Path
+) -> None:
+    import huggingface_hub
+
+    def snapshot(name: str, allow_patterns: list[str], **_: Any) -> str:
+        if "*.bin" in allow_patterns:
+            hub_bin(tmp_path, base.model, None)
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    assert len(open_checkpoint("BAAI/Emu2").files()) == 3
 
 
 def test_saving_never_writes_over_a_folder(saved: Path, base: Any) -> None:
