@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,17 +17,18 @@ COLOURS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
 SHAPES = ("circle", "rectangle", "triangle")
 
 
-def read(root: Path, part: str) -> Iterator[Sample]:
+def read(root: Path, part: str, apart: Sequence[str] = ()) -> Iterator[Sample]:
     """part: "train" (38,575 questions on 4,000 pictures) or "test" (9,673 on 1,000).
 
     The package's files hold no question ids; picture and question together are unique, so they are
-    the id. Groups: answer_type as in VQAv2 (here yes/no, colour, shape).
+    the id. Groups: answer_type as in VQAv2 (here yes/no, colour, shape); combination: what the picture
+    shows if it is one of `apart`, such as "red triangle", else "other".
     """
-    folder = package_folder() / "data" / part
     if part not in ("train", "test"):
         raise DataError(f"easy-VQA has the parts train and test, not {part!r}")
-    rows = json.loads((folder / "questions.json").read_text(encoding="utf-8"))
-    for question, answer, image in rows:
+    folder = package_folder() / "data" / part
+    shown = {s.number: f"{s.colour} {s.shape}" for s in shape_pictures(part)} if apart else {}
+    for question, answer, image in _rows(part):
         slug = re.sub(r"[^a-z0-9]+", "-", question.lower()).strip("-")
         yield Sample(
             id=f"{part}-{image:04d}-{slug}",
@@ -34,7 +37,7 @@ def read(root: Path, part: str) -> Iterator[Sample]:
             answer=answer,
             references=(answer,),
             cluster=f"{part}-{image:04d}",
-            groups={"answer_type": answer_type(answer)},
+            groups={"answer_type": answer_type(answer), **_apart(shown.get(image), apart)},
         )
 
 
@@ -43,6 +46,64 @@ def answer_type(answer: str) -> str:
     if answer in ("yes", "no"):
         return "yes/no"
     return "colour" if answer in COLOURS else "shape"
+
+
+def _apart(shown: str | None, apart: Sequence[str]) -> dict[str, str]:
+    if shown is None:
+        return {}
+    return {"combination": shown if shown in apart else "other"}
+
+
+@dataclass(frozen=True, slots=True)
+class ShapePicture:
+    """number: of the file; shape, colour: None where no question of the picture gives it away."""
+
+    part: str
+    number: int
+    shape: str | None
+    colour: str | None
+
+    @property
+    def picture(self) -> Picture:
+        return Picture(f"{package_folder()}/data/{self.part}/images/{self.number}.png")
+
+
+def shape_pictures(part: str) -> list[ShapePicture]:
+    """Every picture of the part, "train" or "test", in the order of the numbers.
+
+    The package stores no labels, so they are gathered from all questions and answers of a picture.
+    """
+    said: defaultdict[int, set[str]] = defaultdict(set)
+    denied: defaultdict[int, set[str]] = defaultdict(set)
+    for question, answer, number in _rows(part):
+        words = re.findall("[a-z]+", question)
+        named = {word for word in words if word in COLOURS or word in SHAPES}
+        if answer in ("yes", "no"):
+            negated = "no" in words or "not" in words
+            present = (answer == "yes") != negated
+            (said if present else denied)[number] |= named
+        else:
+            said[number] |= named | {answer}
+    return [
+        ShapePicture(
+            part,
+            number,
+            _only(SHAPES, said[number], denied[number]),
+            _only(COLOURS, said[number], denied[number]),
+        )
+        for number in sorted(said.keys() | denied.keys())
+    ]
+
+
+def _only(options: tuple[str, ...], said: set[str], denied: set[str]) -> str | None:
+    left = [o for o in options if o in said] or [o for o in options if o not in denied]
+    return left[0] if len(left) == 1 else None
+
+
+def _rows(part: str) -> list[tuple[str, str, int]]:
+    """(question, answer, number of the picture)."""
+    text = (package_folder() / "data" / part / "questions.json").read_text(encoding="utf-8")
+    return [(question, answer, number) for question, answer, number in json.loads(text)]
 
 
 def package_folder() -> Path:

@@ -1,0 +1,87 @@
+"""Episodes on easy-VQA's test pictures in which only the demonstrations say what is wanted.
+
+An episode is a handful of samples, each with a picture of its own. All of them are queries; the
+demonstrations of one are the others (chooser `episode`), told by their common cluster.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from emu2eval.data.easy_vqa import ShapePicture, shape_pictures
+from emu2eval.data.names import names
+from emu2eval.errors import ConfigError
+from emu2eval.types import Sample
+
+ASPECTS = ("shape", "color", "object")
+RULES = ("{color}", "{shape}", "{color} {shape}", "{shape} {color}")
+
+
+def read(
+    root: Path, aspect: str, concepts: int = 3, episodes: int = 60, rounds: int = 7, seed: int = 0
+) -> Iterator[Sample]:
+    """Binding: in each episode `concepts` shapes, colours or both get new names of their own.
+
+    aspect: "shape", "color" or "object" (shape and colour); rounds: pictures of each concept.
+    """
+    if aspect not in ASPECTS:
+        raise ConfigError(f"aspect is one of {', '.join(ASPECTS)}, not {aspect!r}")
+    by_concept: defaultdict[str, list[ShapePicture]] = defaultdict(list)
+    for shown in _known():
+        both = f"{shown.colour} {shown.shape}"
+        concept = {"shape": shown.shape, "color": shown.colour}.get(aspect) or both
+        by_concept[concept].append(shown)
+    if not 1 < concepts <= len(by_concept):
+        raise ConfigError(f"there are 2 to {len(by_concept)} concepts of {aspect}, not {concepts}")
+    kept = names(kept=True)
+    for number in range(episodes):
+        rng = random.Random(f"binding {aspect} {concepts} {seed} {number}")
+        chosen = rng.sample(sorted(by_concept), concepts)
+        called = rng.sample(kept, concepts)
+        items = [
+            (shown, name, concept)
+            for concept, name in zip(chosen, called, strict=True)
+            for shown in rng.sample(by_concept[concept], rounds)
+        ]
+        rng.shuffle(items)
+        episode = f"{aspect}-{concepts}-{number:03d}"
+        for place, (shown, name, concept) in enumerate(items):
+            yield Sample(
+                id=f"{episode}-{place:02d}",
+                fields={"aspect": aspect, "concept": concept},
+                pictures=(shown.picture,),
+                answer=name,
+                references=(name,),
+                cluster=episode,
+            )
+
+
+def read_operator(
+    root: Path, episodes: int = 60, items: int = 18, seed: int = 0
+) -> Iterator[Sample]:
+    """Operator: in each episode one of four rules makes the answer from shape and colour.
+
+    Groups: rule. Sibling of VL-ICL Bench's operator induction (arXiv 2403.13164).
+    """
+    pool = _known()
+    for number in range(episodes):
+        rng = random.Random(f"operator {seed} {number}")
+        rule = RULES[number % len(RULES)]
+        episode = f"operator-{number:03d}"
+        for place, shown in enumerate(rng.sample(pool, items)):
+            answer = rule.format(color=shown.colour, shape=shown.shape)
+            yield Sample(
+                id=f"{episode}-{place:02d}",
+                pictures=(shown.picture,),
+                answer=answer,
+                references=(answer,),
+                cluster=episode,
+                groups={"rule": rule.replace("{", "").replace("}", "")},
+            )
+
+
+def _known() -> list[ShapePicture]:
+    return [s for s in shape_pictures("test") if s.shape is not None and s.colour is not None]

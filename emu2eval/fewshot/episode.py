@@ -1,0 +1,86 @@
+"""The chooser `episode`: demonstrations come from the query's own episode, the only ones that can help."""
+
+from __future__ import annotations
+
+import io
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+
+from emu2eval.data.samples import Samples
+from emu2eval.errors import UnknownName
+from emu2eval.fewshot.choosers import Chooser, Demonstration
+from emu2eval.fewshot.draw import keyed, permutation
+from emu2eval.types import Picture, Sample
+
+CONTROLS = ("none", "blank", "shuffled")
+
+
+class Episode(Chooser):
+    """The other samples of the query's cluster, in rounds: each round shows every answer once.
+
+    by: the field whose values take turns, in place of the answer, where answers are pictures.
+    rounds: False = in random order instead, whatever the answers.
+    control: "blank" shows white pictures, "shuffled" gives each demonstration a random answer of the
+    episode; either takes away what there is to learn in context.
+    """
+
+    def __init__(
+        self,
+        pool: Samples,
+        seed: int,
+        rounds: bool = True,
+        control: str = "none",
+        by: str | None = None,
+    ):
+        super().__init__(pool, seed)
+        self.by = by
+        if control not in CONTROLS:
+            raise UnknownName("control of the chooser 'episode'", control, CONTROLS)
+        self.rounds = rounds
+        self.control = control
+        self.members: defaultdict[str | None, list[int]] = defaultdict(list)
+        for index, sample in enumerate(pool):
+            self.members[sample.cluster].append(index)
+
+    def ranked(self, query: Sample, trial: int) -> Iterator[Demonstration]:
+        label = (self.seed, trial, query.id)
+        # The query is left out here and not by the caller, so that it costs its answer no turn.
+        members = [self.pool[i] for i in self.members[query.cluster]]
+        others = [s for s in members if s.id != query.id]
+        answers = sorted({str(s.answer) for s in members})
+        for number, place in enumerate(self._order(others, label)):
+            why = f"episode {query.cluster}: draw {number}, seed {self.seed}, trial {trial}"
+            yield Demonstration(self._controlled(others[place], answers, label), why)
+
+    def _order(self, samples: list[Sample], label: tuple[object, ...]) -> list[int]:
+        drawn = list(permutation(len(samples), *label))
+        if not self.rounds:
+            return drawn
+        turns: defaultdict[object, int] = defaultdict(int)
+        turn_of = {}
+        for place in drawn:
+            sample = samples[place]
+            taking = sample.answer if self.by is None else sample.fields.get(self.by)
+            turn_of[place] = turns[taking]
+            turns[taking] += 1
+        return sorted(drawn, key=lambda place: turn_of[place])
+
+    def _controlled(self, sample: Sample, answers: list[str], label: tuple[object, ...]) -> Sample:
+        if self.control == "blank":
+            return replace(sample, pictures=tuple(_blank() for _ in sample.pictures))
+        if self.control == "shuffled":
+            drawn = answers[keyed(*label, "shuffled", sample.id) % len(answers)]
+            return replace(sample, answer=drawn)
+        return sample
+
+
+@cache
+def _blank() -> Picture:
+    """White, 64 x 64 pixels."""
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.new("RGB", (64, 64), (255, 255, 255)).save(stream, "PNG")
+    return Picture(data=stream.getvalue())
