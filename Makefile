@@ -2,12 +2,13 @@
 # make test   every test
 # make check  style and types
 # make bench  speed and memory, printed
+# make train-nano  models/emu2-nano from nothing but the easy-vqa package; can be stopped and resumed
 
 VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test check bench wheel clean
+.PHONY: help demo test check bench train-nano wheel clean
 help:
 	@sed -n 's/^# //p' Makefile
 
@@ -48,6 +49,9 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+train-nano: $(VENV)/.dev
+	@$(BIN)/python models/emu2-nano/train
 
 wheel: $(VENV)/.dev
 	@$(BIN)/python -m build --wheel --no-isolation --outdir dist

@@ -1,0 +1,78 @@
+"""Trains emu2-nano from nothing but the easy-vqa package: `python models/emu2-nano/train`.
+
+It can be stopped and started again at any time; the state of every stage is kept in --state.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+import vision
+from build import SHORT, WHOLE, Recipe, begin, centre, config, write_folder
+from episodes import Author, Pool, Writer
+from language import Reader, checks, focus, mixture, train
+from loop import Workspace
+from scenes import drawn, joined, published
+from vocabulary import write as write_tokenizer
+
+from emu2eval.adapters.emu2.model import Emu2
+from emu2eval.adapters.emu2.tokenizer import Tokenizer
+
+HERE = Path(__file__).resolve().parent
+SHIFT = 0.1  # noise on visual features, in their deviations
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=HERE.parent, help="the checkpoint's folder")
+    parser.add_argument("--state", type=Path, default=Path(".cache/train-nano"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--short", action="store_true", help="a run of seconds, for tests")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    for folder in (options.out, options.state):
+        folder.mkdir(parents=True, exist_ok=True)
+    recipe = SHORT if options.short else WHOLE
+    build(recipe, Workspace(options.state, options.seed), options.out)
+
+
+def build(recipe: Recipe, work: Workspace, out: Path) -> None:
+    """Every stage in turn, then the folder."""
+    vocabulary = work.folder / "tokenizer.model"
+    write_tokenizer(vocabulary)
+    tokenizer = Tokenizer(vocabulary, "gen")
+    torch.manual_seed(work.seed)
+    model = Emu2(config(tokenizer.size))
+    begin(model)
+
+    real, checked = published(validation=False), published(validation=True)
+    made = work.once("drawn", lambda: drawn(recipe.drawn, work.seed))
+    vision.train(model, real, made, checked, recipe.vision, work)
+
+    made = made.take(torch.arange(min(recipe.shown, len(made))))
+    scenes = joined(joined(real, made), checked)
+    raw = work.once("features", lambda: vision.Features(vision.features(model, scenes))).values
+    deviation = centre(model, raw)
+    features = (raw - raw.mean((0, 1))) / deviation
+    ends = (len(real), len(real) + len(made), len(scenes))
+    author = Author(Pool(scenes, range(ends[0]), range(ends[0], ends[1])))
+    writer = Writer(tokenizer, model.config.n_query)
+    # Names that are never trained on, pictures that are never trained on.
+    looks = checks(Author(Pool(scenes, range(ends[1], ends[2])), kept=True), writer, recipe.checked)
+
+    reader = Reader(model, features, scenes, SHIFT)
+    train(reader, writer, recipe.focus, focus(author), looks, work)
+    mixed = mixture(author, recipe.mixture.steps)
+    train(reader, writer, recipe.mixture, mixed, looks, work)
+    # The probe has done its work: without it the first layer is free to serve the answers alone.
+    later = mixture(author, 0)
+    train(reader, writer, recipe.polish, later, looks, work, probe=0.0)
+    write_folder(out, model, deviation, vocabulary, half=False)
+    work.log(written=str(out), parameters=sum(p.numel() for p in model.parameters()))
+
+
+if __name__ == "__main__":
+    main()

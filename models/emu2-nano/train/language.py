@@ -1,0 +1,189 @@
+"""Stages 2 to 4: the decoder learns to match pictures in context, to answer questions and to draw."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+
+import torch
+from episodes import Author, Batch, Item, Writer
+from loop import Stage, Workspace, run
+from scenes import COLOUR_NAMES, SHAPES, Scenes
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from emu2eval.adapters.emu2.cache import SegmentedCache
+from emu2eval.adapters.emu2.model import Emu2
+
+BATCH = 32
+PROBE = 0.5
+PAINT = 0.5
+
+Episodes = Callable[[random.Random], list[Item]]
+
+
+class Reader(nn.Module):
+    """The decoder and its bridges, with a probe that is thrown away after training.
+
+    The probe reads shape and colour of the latest picture from the output of the first decoder layer,
+    linearly, at every text token. It is what makes matching appear: with what a picture shows at hand
+    beside every name, the second layer has only to compare. Without it training stays on a plateau.
+
+    features: (N, tokens, width), centred and of deviation 1 in each channel.
+    """
+
+    def __init__(self, model: Emu2, features: Tensor, scenes: Scenes, shift: float):
+        super().__init__()
+        self.decoder = model.decoder
+        self.project_up, self.project_down = model.project_up, model.project_down
+        self.sizes = (len(SHAPES), len(COLOUR_NAMES))
+        self.probe = nn.Linear(model.config.decoder.hidden_size, sum(self.sizes))
+        self._model = [model]  # in a list, so that the vision tower is not among the parameters
+        self.features, self.scenes = features, scenes
+        self.shift = shift
+        self._first: list[Tensor] = []
+        self.decoder.lm.model.layers[0].register_forward_hook(
+            lambda module, inputs, output: self._first.append(output)
+        )
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Hidden states (B, L, hidden) at the end and after the first layer."""
+        model = self._model[0]
+        slots = batch.slot >= 0
+        shown = self.features[batch.scene[slots], batch.slot[slots]]
+        if self.training and self.shift:
+            # Unseen pictures are never encoded as sharply as those that the tower was trained on.
+            shown = shown + self.shift * torch.randn_like(shown)
+        embeds = model.embed(batch.ids, slots, shown)
+        self._first.clear()
+        hidden = model.read(embeds, batch.valid, SegmentedCache())
+        first = self._first.pop()
+        return hidden, first if isinstance(first, Tensor) else first[0]
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """answer: weighted cross-entropy; probe: of shape and colour; paint: MSE over the variance."""
+        hidden, first = self(batch)
+        found: dict[str, Tensor] = {}
+        asked = batch.target >= 0
+        if asked.any():
+            logits = self.decoder.lm.lm_head(hidden[asked])
+            each = F.cross_entropy(logits, batch.target[asked], reduction="none")
+            weight = batch.weight[asked]
+            found["answer"] = (each * weight).sum() / weight.sum()
+        told = batch.valid & (batch.scene >= 0) & (batch.slot < 0)
+        shape, colour = self.probe(first[told]).split(self.sizes, -1)
+        scene = batch.scene[told]
+        found["probe"] = F.cross_entropy(shape, self.scenes.shape[scene]) + F.cross_entropy(
+            colour, self.scenes.colour[scene]
+        )
+        drawn = batch.paint >= 0
+        if drawn.any():
+            wanted = self.features[batch.painted[drawn], batch.paint[drawn]]
+            each = (self.project_down(hidden[drawn]) - wanted).square().mean(-1)
+            weight = batch.weight[drawn]
+            found["paint"] = (each * weight).sum() / weight.sum()
+        return found
+
+    @torch.no_grad()
+    def right(self, batch: Batch) -> Tensor:
+        """(B,): whether every token of the last answer is the likeliest one, its end included."""
+        self.eval()
+        hidden, _ = self(batch)
+        self.train()
+        correct = torch.ones(len(batch.ids), dtype=torch.bool)
+        best = self.decoder.lm.lm_head(hidden).argmax(-1)
+        for row in range(len(correct)):
+            places = (batch.target[row] >= 0).nonzero()[:, 0]
+            # The tokens of the last answer follow each other without a gap.
+            start = len(places) - 1
+            while start and places[start - 1] == places[start] - 1:
+                start -= 1
+            last = places[start:]
+            correct[row] = (best[row, last] == batch.target[row, last]).all()
+        return correct
+
+
+def focus(author: Author) -> Callable[[int], Episodes]:
+    """Binding alone, two or three concepts among seven items."""
+
+    def at(step: int) -> Episodes:
+        return lambda rng: author.binding(
+            rng, 7, rng.choice((2, 3)), rng.choice(("shape", "color"))
+        )
+
+    return at
+
+
+def mixture(author: Author, steps: int) -> Callable[[int], Episodes]:
+    """Binding, questions, operators and drawing in turn; harder ones come with the steps."""
+
+    def binding(rng: random.Random, items: int) -> list[Item]:
+        return author.binding(
+            rng, items, rng.choice((2, 3, 3, 4, 5, 6)), published=rng.random() < 0.4
+        )
+
+    def at(step: int) -> Episodes:
+        # One length a batch, so that little is lost to padding.
+        own = random.Random(step)
+        negated = step > steps / 8
+        few = own.choice((1, 1, 1, 2, 3, 5, 5, 9, 9, 17))
+        many = own.choice((6, 9, 9, 13, 17))
+        if own.random() < 0.1:
+            many = own.choice((2, 3, 4, 5))
+        match step % 10:
+            case 0 | 3 | 6:
+                return lambda rng: binding(rng, many)
+            case 1 | 4 | 7 | 8:
+                return lambda rng: author.asked(rng, few, negated)
+            case 2:
+                return lambda rng: author.operator(rng, own.choice((5, 9)))
+            case 5:
+                return lambda rng: author.drawing(rng, own.choice((1, 3, 5)))
+            case _:
+                return lambda rng: author.drawing_names(rng, 7, 3)
+
+    return at
+
+
+def train(
+    reader: Reader,
+    writer: Writer,
+    stage: Stage,
+    episodes: Callable[[int], Episodes],
+    check: Mapping[str, Batch],
+    work: Workspace,
+    probe: float = PROBE,
+) -> None:
+    """One stage. check: named episodes about pictures that are not trained on."""
+
+    def loss(step: int, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
+        rng = random.Random(int(torch.randint(2**62, (1,), generator=generator)))
+        write = episodes(step)
+        batch = writer.batch([write(rng) for _ in range(BATCH)])
+        torch.manual_seed(rng.randrange(2**62))
+        found = reader.losses(batch)
+        total = probe * found["probe"] + found.get("answer", torch.zeros(()))
+        total = total + PAINT * found.get("paint", torch.zeros(()))
+        return total, {name: value.item() for name, value in found.items()}
+
+    def look(step: int) -> Mapping[str, float]:
+        return {name: reader.right(batch).float().mean().item() for name, batch in check.items()}
+
+    run(stage, reader, loss, work, look)
+
+
+def checks(author: Author, writer: Writer, count: int) -> dict[str, Batch]:
+    """Episodes of a fixed seed for `Reader.right`: kept names and pictures of the validation part."""
+    rng = random.Random("checks")
+
+    def many(write: Episodes, number: int = count) -> Batch:
+        return writer.batch([write(rng) for _ in range(number)])
+
+    return {
+        "questions_0": many(lambda r: author.asked(r, 1), 2 * count),
+        "questions_4": many(lambda r: author.asked(r, 5)),
+        "colours_8": many(lambda r: author.binding(r, 9, 3, "color", published=True)),
+        "shapes_8": many(lambda r: author.binding(r, 9, 3, "shape", published=True)),
+        "shapes_16": many(lambda r: author.binding(r, 17, 3, "shape", published=True)),
+        "operator_4": many(lambda r: author.operator(r, 5)),
+    }

@@ -1,0 +1,101 @@
+"""The training of emu2-nano: a short run writes a folder that the adapter answers with."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("sentencepiece")
+
+ROOT = Path(__file__).resolve().parents[2]
+TRAIN = ROOT / "models" / "emu2-nano" / "train"
+
+
+def _train(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [
+            *(sys.executable, str(TRAIN), "--short", "--threads", "1"),
+            *("--out", str(folder / "out"), "--state", str(folder / "state"), *more),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("nano")
+    _train(folder)
+    return folder
+
+
+def test_short_run_writes_what_the_adapter_loads(trained: Path) -> None:
+    from emu2eval.adapters.emu2.adapter import Emu2Adapter
+    from emu2eval.data.easy_vqa import shape_pictures
+    from emu2eval.types import Prompt, Request, TextOutput
+
+    log = [json.loads(line) for line in (trained / "state" / "log.jsonl").open(encoding="utf-8")]
+    assert {entry.get("stage") for entry in log} >= {"vision", "focus", "mixture", "polish"}
+    adapter = Emu2Adapter(str(trained / "out"), beams=1)
+    adapter.load()
+    picture = shape_pictures("train")[0].picture
+    prompt = Prompt(query=(picture, "this color is called"))
+    (answer,) = adapter.answer([Request("k", prompt, TextOutput(max_new_tokens=3))])
+    assert answer.error is None and answer.text is not None
+
+
+def test_a_stopped_run_goes_on_where_it_was(trained: Path) -> None:
+    weights = (trained / "out" / "model.safetensors").read_bytes()
+    (trained / "state" / "polish.pt").unlink()
+    again = _train(trained)
+    assert "stage vision" not in again.stdout
+    assert "stage polish" in again.stdout
+    assert (trained / "out" / "model.safetensors").read_bytes() == weights
+
+
+def test_training_reads_prompts_token_by_token_as_the_adapter_does(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from emu2eval.adapters.emu2.config import Emu2Config
+    from emu2eval.adapters.emu2.prompt import Form
+    from emu2eval.adapters.emu2.tokenizer import Tokenizer
+    from emu2eval.config import load_task
+    from emu2eval.data.easy_vqa import shape_pictures
+    from emu2eval.prompts import PromptBuilder
+    from emu2eval.types import Sample
+
+    monkeypatch.syspath_prepend(str(TRAIN))
+    episodes = importlib.import_module("episodes")
+    out = trained / "out"
+    tokenizer = Tokenizer(out / "tokenizer.model", "gen")
+    config = Emu2Config.from_json(json.loads((out / "config.json").read_text(encoding="utf-8")))
+    writer = episodes.Writer(tokenizer, config.n_query)
+    shown = [s.picture for s in shape_pictures("train")[:3]]
+    for task, protocol, fields, answers in (
+        ("easy-vqa", "emu2", {"question": "what color is the shape?"}, ["red", "blue", "teal"]),
+        ("easy-vqa", "plain", {"question": "is there not a circle?"}, ["no", "yes", "no"]),
+        ("easy-vqa-binding", "plain", {"aspect": "shape"}, ["daku", "vopi", "daku"]),
+        ("easy-vqa-operator", "plain", {}, ["red circle", "blue star", "teal ring"]),
+    ):
+        wording = load_task(task, protocol=protocol).protocol
+        samples = [
+            Sample(str(i), fields, (picture,), answer)
+            for i, (picture, answer) in enumerate(zip(shown, answers, strict=True))
+        ]
+        prompt = PromptBuilder(wording, "here").build(samples[-1], samples[:-1])
+        form = Form(tokenizer, config)
+        wanted = form.encode_reply(prompt, form.lay_out(prompt), answers[-1])
+        ask = wording.ask.format(picture="", **fields)
+        end = wording.separator.strip()
+        items = [episodes.Item(0, ask, answer, end=end) for answer in answers]
+        batch = writer.batch([items])
+        assert tuple(batch.ids[0].tolist()) == wanted.ids, (task, protocol)
+        assert tuple((batch.slot[0] >= 0).tolist()) == wanted.slots
