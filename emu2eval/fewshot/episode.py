@@ -38,7 +38,10 @@ class Episode(Chooser):
         self.by = by
         if control not in CONTROLS:
             raise UnknownName("control of the chooser 'episode'", control, CONTROLS)
+        if by is not None and by not in pool[0].fields:
+            raise UnknownName("field of the samples", by, pool[0].fields)
         self.rounds = rounds
+        self.by = by
         self.control = control
         self.members: defaultdict[str | None, list[int]] = defaultdict(list)
         for index, sample in enumerate(pool):

@@ -140,7 +140,7 @@ def mixture(author: Author, steps: int) -> Callable[[int], Episodes]:
             case 5:
                 return lambda rng: author.drawing(rng, own.choice((1, 3, 5)))
             case _:
-                return lambda rng: author.drawing_names(rng, 7, 3)
+                return lambda rng: author.drawing_names(rng, 7, own.choice((1, 2, 3)))
 
     return at
 
