@@ -37,11 +37,11 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
     },
     "reader": {
         "easy-vqa": "emu2eval.data.easy_vqa:read",
-        "shapes-binding": "emu2eval.data.shapes_binding:read",
-        "shapes-operator": "emu2eval.data.shapes_binding:read_operator",
         "shapes-autoencode": "emu2eval.data.shapes_draw:read_pictures",
+        "shapes-binding": "emu2eval.data.shapes_binding:read",
         "shapes-draw": "emu2eval.data.shapes_draw:read",
         "shapes-draw-names": "emu2eval.data.shapes_draw:read_names",
+        "shapes-operator": "emu2eval.data.shapes_binding:read_operator",
         "table": "emu2eval.data.table:read",
         "vqa": "emu2eval.data.vqa:read",
     },

@@ -1,0 +1,102 @@
+"""Drawing easy-VQA's shapes: from words, from names that demonstrations bind, or from the picture itself."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from emu2eval.data.easy_vqa import COLOURS, SHAPES, ShapePicture, shape_pictures
+from emu2eval.data.names import names
+from emu2eval.errors import ConfigError, DataError
+from emu2eval.types import Sample
+
+
+def read(root: Path, part: str, each: int = 4, apart: Sequence[str] = ()) -> Iterator[Sample]:
+    """part: "words", every colour and shape `each` times, which differ in the noise of their pictures;
+    "train" or "test", the published pictures as replies to their words: demonstrations of drawing.
+
+    Groups: combination, one of `apart` or "other".
+    """
+    if part == "words":
+        for concept in (f"{colour} {shape}" for shape in SHAPES for colour in COLOURS):
+            for number in range(each):
+                yield Sample(
+                    id=f"{concept.replace(' ', '-')}-{number}",
+                    fields={"concept": concept},
+                    references=(concept,),
+                    cluster=concept,
+                    groups=_apart(concept, apart),
+                )
+        return
+    for shown in _known(part):
+        concept = f"{shown.colour} {shown.shape}"
+        yield Sample(
+            id=f"{part}-{shown.number:04d}",
+            fields={"concept": concept},
+            answer=shown.picture,
+            references=(concept,),
+            groups=_apart(concept, apart),
+        )
+
+
+def read_names(
+    root: Path,
+    concepts: int = 1,
+    episodes: int = 24,
+    rounds: int = 9,
+    seed: int = 0,
+    apart: Sequence[str] = (),
+) -> Iterator[Sample]:
+    """Episodes on test pictures in which `concepts` objects get new names; a name asks for its picture.
+
+    rounds: pictures of each object. Every sample is a query; the others of its episode, told by the
+    common cluster, are its demonstrations. Groups: combination, as of `read`.
+    """
+    by_concept: defaultdict[str, list[ShapePicture]] = defaultdict(list)
+    for shown in _known("test"):
+        by_concept[f"{shown.colour} {shown.shape}"].append(shown)
+    if not 0 < concepts <= len(by_concept):
+        raise ConfigError(f"there are 1 to {len(by_concept)} objects, not {concepts}")
+    kept = names(kept=True)
+    order = sorted(by_concept)
+    random.Random(f"drawing {concepts} {seed}").shuffle(order)
+    for number in range(episodes):
+        rng = random.Random(f"drawing {concepts} {seed} {number}")
+        # In turn, so that every object is asked for equally often.
+        chosen = [order[(number * concepts + i) % len(order)] for i in range(concepts)]
+        called = rng.sample(kept, concepts)
+        episode = f"draw-{concepts}-{number:03d}"
+        for place, (concept, name) in enumerate(zip(chosen, called, strict=True)):
+            for turn, shown in enumerate(rng.sample(by_concept[concept], rounds)):
+                yield Sample(
+                    id=f"{episode}-{place}{turn:02d}",
+                    fields={"name": name, "concept": concept},
+                    answer=shown.picture,
+                    references=(concept,),
+                    cluster=episode,
+                    groups=_apart(concept, apart),
+                )
+
+
+def read_pictures(root: Path, part: str, apart: Sequence[str] = ()) -> Iterator[Sample]:
+    """Published pictures that are to be painted again. Groups: combination, as of `read`."""
+    for shown in _known(part):
+        concept = f"{shown.colour} {shown.shape}"
+        yield Sample(
+            id=f"{part}-{shown.number:04d}",
+            pictures=(shown.picture,),
+            references=(concept,),
+            groups=_apart(concept, apart),
+        )
+
+
+def _apart(concept: str, apart: Sequence[str]) -> dict[str, str]:
+    return {"combination": concept if concept in apart else "other"} if apart else {}
+
+
+def _known(part: str) -> list[ShapePicture]:
+    if part not in ("train", "test"):
+        raise DataError(f"easy-VQA has the parts train and test, not {part!r}")
+    return [s for s in shape_pictures(part) if s.shape is not None and s.colour is not None]
