@@ -6,6 +6,8 @@ estimates of what is alive at once in the widest step; a factor says what it cou
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +17,13 @@ from torch import nn
 from emu2eval.adapters.emu2 import sdxl
 from emu2eval.adapters.emu2.config import Emu2Config
 from emu2eval.adapters.emu2.model import Emu2
+from emu2eval.adapters.emu2.painter import vae_factor
 from emu2eval.adapters.emu2.prefix import CACHE_BYTES
 from emu2eval.adapters.emu2.quantize import Bits, is_quantizable, quantized_bytes
+from emu2eval.errors import ModelError
 
 PICTURES_AT_A_TIME = 8
 """Pictures that the vision tower encodes in one pass."""
-_PAINTED = 1024
-"""Width and height of a picture in pixels, as far as memory is concerned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +70,12 @@ def measure(
     new_tokens: int,
     dtype: torch.dtype,
     quantize: Bits | None,
+    painter: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Need:
-    """What a model needs for a batch of prompts of `positions` tokens, the answers included."""
+    """What a model needs for a batch of prompts of `positions` tokens, the answers included.
+
+    painter: configurations of "unet" and "vae", as a checkpoint holds them (None = Emu2-Gen's as published).
+    """
     with torch.device("meta"):
         model = Emu2(config)
     units, fixed, names = _units(model, dtype, quantize), 0, []
@@ -83,7 +89,9 @@ def measure(
         Unit(u.name, u.weights, cached * per_position if u.name.startswith("decoder.") else 0)
         for u in units
     )
-    paints = config.variant == "gen"
+    sizes = {"unet": sdxl.UNET, "vae": sdxl.VAE, **(painter or {})}
+    paints = config.variant == "gen" or (painter is not None and "unet" in painter)
+    painting = _painting(sizes["unet"], sizes["vae"], batch, dtype) if paints else (0, 0)
     return Need(
         tuple(names),
         fixed,
@@ -94,8 +102,7 @@ def measure(
         ),
         # Logits in the working dtype, in float32, and their log-softmax.
         batch * beams * config.decoder.vocab_size * (dtype.itemsize + 2 * 4),
-        _painter_weights(dtype) if paints else 0,
-        _painter_activations(batch, dtype) if paints else 0,
+        *painting,
     )
 
 
@@ -156,24 +163,29 @@ def _vision_activations(config: Emu2Config, dtype: torch.dtype) -> int:
     return tokens * max(9 * sizes.width, 3 * sizes.width + 2 * sizes.hidden) * dtype.itemsize
 
 
-def _painter_weights(dtype: torch.dtype) -> int:
+def _painting(
+    unet_config: Mapping[str, Any], vae_config: Mapping[str, Any], batch: int, dtype: torch.dtype
+) -> tuple[int, int]:
+    """(weights, activations) of the visual decoder."""
     import diffusers
 
     kinds: tuple[Any, Any] = (diffusers.UNet2DConditionModel, diffusers.AutoencoderKL)
-    with torch.device("meta"):
-        parts = [
-            kind.from_config(dict(sizes))
-            for kind, sizes in zip(kinds, (sdxl.UNET, sdxl.VAE), strict=True)
-        ]
-    return sum(p.numel() * dtype.itemsize for part in parts for p in part.parameters())
-
-
-def _painter_activations(batch: int, dtype: torch.dtype) -> int:
-    latents = (_PAINTED // 8) ** 2
+    try:
+        with torch.device("meta"):
+            unet = kinds[0].from_config(dict(unet_config))
+            vae = kinds[1].from_config(dict(vae_config))
+    except (TypeError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"the visual decoder cannot be made from its configuration: {error}"
+        ) from None
+    weights: int = sum(p.numel() * dtype.itemsize for m in (unet, vae) for p in m.parameters())
+    sample = unet.config.sample_size or sdxl.UNET["sample_size"]
+    latents = sample**2 if isinstance(sample, int) else math.prod(sample)
     # The UNet runs both halves of the guidance: its skip connections and the widest block come to
     # about 64 feature maps of the first width.
-    unet: int = 2 * batch * 64 * sdxl.UNET["block_out_channels"][0] * latents * dtype.itemsize
-    # The VAE decodes one picture at a time; at full size about eight maps of 256 channels are alive,
-    # the workspace of the convolutions among them.
-    vae: int = 8 * sdxl.VAE["block_out_channels"][1] * _PAINTED**2 * dtype.itemsize
-    return max(unet, vae)
+    denoising = 2 * batch * 64 * unet.config.block_out_channels[0] * latents * dtype.itemsize
+    # The VAE decodes one picture at a time; at full size about eight maps of its second width are
+    # alive, the workspace of the convolutions among them.
+    channels = vae.config.block_out_channels[:2][-1]
+    decoding = 8 * channels * latents * vae_factor(vae.config) ** 2 * dtype.itemsize
+    return weights, max(denoising, decoding)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
@@ -33,6 +34,7 @@ def placed(
     new_tokens: int,
     dtype: torch.dtype,
     quantize: Bits | None,
+    painter: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Placement | None:
     """The placement that the settings ask for; None = all of it on the CPU.
 
@@ -64,6 +66,7 @@ def placed(
         new_tokens=new_tokens,
         dtype=dtype,
         quantize=quantize,
+        painter=painter,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -73,15 +74,19 @@ def plan(
     new_tokens: int = 0,
     dtype: torch.dtype = torch.bfloat16,
     quantize: Bits | None = None,
+    painter: Mapping[str, Mapping[str, Any]] | None = None,
     reserve: int = RESERVE,
 ) -> Placement:
     """Places the model for prompts of `positions` tokens, of which `new_tokens` are the answer.
 
     memory: such as "24GiB,24GiB,cpu:64GiB" or bytes by device. reserve: bytes left free on each GPU.
+    painter: configurations of "unet" and "vae", as a checkpoint holds them (None = Emu2-Gen's as published).
     Raises ModelError with the numbers, and with what would fit, where it does not.
     """
     budgets = parse_memory(memory) if isinstance(memory, str) else dict(memory)
-    measured = partial(measure, config, positions=positions, new_tokens=new_tokens, dtype=dtype)
+    measured = partial(
+        measure, config, positions=positions, new_tokens=new_tokens, dtype=dtype, painter=painter
+    )
     need = measured(batch=batch, beams=beams, quantize=quantize)
     placement = _place(need, budgets, reserve)
     if placement is not None:

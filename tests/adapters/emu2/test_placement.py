@@ -65,6 +65,19 @@ def test_the_visual_decoder_counts() -> None:
     assert uneven.painter == 1
 
 
+def test_a_small_visual_decoder_counts_as_what_it_is(meta: dict[str, Any], base: Any) -> None:
+    small = {"unet": meta["gen"]["unet"], "vae": meta["gen"]["vae"]}
+    placed = plan(base.config, "cpu:1GiB", positions=64, dtype=torch.float32, painter=small)
+    assert placed.painter == "cpu"
+    counted = plan(base.config, "cpu:1GiB", positions=64, dtype=torch.float32)
+    (with_painter,), (without,) = placed.devices, counted.devices
+    names = [name for name in meta["gen"]["keys"] if name.startswith(("unet.", "vae."))]
+    shapes = [torch.Size(meta["gen"]["keys"][name]) for name in names]
+    assert with_painter.weights - without.weights == 4 * sum(s.numel() for s in shapes)
+    with pytest.raises(ModelError, match="cannot be made from its configuration"):
+        plan(base.config, "cpu:1GiB", positions=64, painter={"unet": {"block_out_channels": [1]}})
+
+
 def test_offload_to_the_cpu_then_the_disk() -> None:
     placed = plan(CHAT, "24GiB,cpu:20GiB,disk", positions=800)
     assert placed.offloaded == ("cpu", "disk")
