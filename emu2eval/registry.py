@@ -60,6 +60,7 @@ _EXTRAS = {
     "safetensors": "hf",
     "sentencepiece": "emu2",
     "diffusers": "emu2",
+    "bitsandbytes": "quantize",
     "torchmetrics": "pictures",
     "pycocoevalcap": "captions",
     "httpx": "api",

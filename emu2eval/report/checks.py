@@ -25,6 +25,7 @@ from emu2eval.prompts import PromptBuilder
 EXTRAS = {
     "hf": ("torch", "transformers", "accelerate", "safetensors"),
     "emu2": ("torch", "transformers", "sentencepiece", "diffusers"),
+    "quantize": ("bitsandbytes",),
     "captions": ("pycocoevalcap", "nltk"),
     "pictures": ("torchmetrics", "diffusers"),
     "api": ("httpx",),

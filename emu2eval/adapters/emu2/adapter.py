@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
@@ -56,13 +56,15 @@ class Emu2Adapter(Adapter):
     manner: white space beside special tokens, see `Tokenizer`.
     dtype: "float32" or "bfloat16"; bfloat16 on a GPU and float32 on the CPU where it is left out.
     memory: what each device may take, such as "24GiB,24GiB,cpu:64GiB"; the blocks are spread over them.
-    device_map: a device for each module instead, {"": 0} for all. quantize: 8 or 4 bits.
+    device_map: instead, one device ("cpu", "cuda:1") or one for each module. Neither: all free GPUs, else
+    the CPU. quantize: 8 or 4 bits.
     offload_folder: where blocks on "disk" go if the checkpoint is a pickle.
     system: replaces the chat model's system message. grounding: boxes are wanted in the answer.
     beams, length_penalty, repetition_penalty: see `decoding.Search`; a request's own come first.
     reuse: pictures and shared beginnings of prompts are computed once.
     fit: True drops the farthest demonstrations until a prompt fits; `details["dropped"]` says how many.
-    max_positions: the context that the model was trained for.
+    max_positions: the context that the model was trained for; the checkpoint's own where it is left out.
+    steps, guidance: of the visual decoder; None = the authors' 50 and 3.0. A request's own come first.
     safety: Emu2-Gen's safety checker blackens what it flags.
     """
 
@@ -80,7 +82,7 @@ class Emu2Adapter(Adapter):
         manner: Manner = "native",
         dtype: str | None = None,
         memory: str | None = None,
-        device_map: Mapping[str, int | str] | None = None,
+        device_map: Mapping[str, int | str] | str | None = None,
         quantize: int | None = None,
         offload_folder: str | None = None,
         system: str | None = None,
@@ -91,7 +93,9 @@ class Emu2Adapter(Adapter):
         repetition_penalty: float = 1.0,
         reuse: bool = True,
         fit: bool = False,
-        max_positions: int = 2048,
+        max_positions: int | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
         safety: bool = False,
     ):
         from emu2eval.adapters.emu2.checkpoint import open_checkpoint
@@ -103,7 +107,7 @@ class Emu2Adapter(Adapter):
         if manner not in get_args(Manner):
             raise UnknownName("manner of tokenizing", manner, get_args(Manner))
         for name, value in (("batch", batch), ("beams", beams), ("max_positions", max_positions)):
-            if value < 1:
+            if value is not None and value < 1:
                 raise ConfigError(f"{name} is {value}; it is at least 1")
         self._checkpoint = open_checkpoint(checkpoint, variant)
         self._config = self._checkpoint.config
@@ -133,11 +137,13 @@ class Emu2Adapter(Adapter):
         self._repetition_penalty = repetition_penalty
         self._reuse = reuse
         self._fit = fit
-        self._max_positions = max_positions
+        self._max_positions = max_positions or self._config.decoder.max_position_embeddings
+        self._steps = steps
+        self._guidance = guidance
         self._safety = safety
         self._inference: Inference | None = None
         outputs = {"text", "choice"} | ({"picture"} if self._checkpoint.paints else set())
-        self.limits = Limits(frozenset(outputs), positions=max_positions, batch=batch)
+        self.limits = Limits(frozenset(outputs), positions=self._max_positions, batch=batch)
 
     def identity(self) -> Mapping[str, Any]:
         return {
@@ -246,7 +252,12 @@ class Emu2Adapter(Adapter):
         self, inference: Inference, asked: Mapping[int, tuple[PictureOutput, _Laid]]
     ) -> dict[int, Response]:
         responses = {}
-        for i, (out, laid) in asked.items():
+        for i, (wanted, laid) in asked.items():
+            out = replace(
+                wanted,
+                steps=self._steps if wanted.steps is None else wanted.steps,
+                guidance=self._guidance if wanted.guidance is None else wanted.guidance,
+            )
             alone = _only_a_picture(laid.prompt)
             if alone is None:
                 picture, flagged = inference.picture(laid.encoded, out)
@@ -298,23 +309,19 @@ class Emu2Adapter(Adapter):
         return torch.float32 if self._dtype == "float32" else torch.bfloat16
 
     def _placement(self, bits: Bits | None) -> Placement | None:
-        from emu2eval.adapters.emu2.placement import Placement, plan
+        from emu2eval.adapters.emu2.hardware import placed
 
-        if self._device_map is not None:
-            devices = dict(self._device_map)
-            main = devices.get("decoder.lm.model.embed_tokens", next(iter(devices.values())))
-            return Placement(devices, main, main, ())
-        if self._memory is None:
-            return None
-        return plan(
+        return placed(
             self._config,
-            self._memory,
+            memory=self._memory,
+            device_map=self._device_map,
             positions=self._max_positions,
             batch=self.limits.batch,
             beams=self._beams,
             new_tokens=_ANSWER,
             dtype=self._torch_dtype(),
             quantize=bits,
+            painter=self._checkpoint.configs if self._checkpoint.paints else None,
         )
 
     @property
