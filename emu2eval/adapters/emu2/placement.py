@@ -262,7 +262,7 @@ def _refusal(
         hint += "; or offload the rest, slowly: add cpu:64GiB to the memory"
     return ModelError(
         f"the model does not fit: weights {gib(need.weights)}, keys and values {gib(need.cache)}, "
-        f"activations {gib(need.activations(True, True))} on each device that runs blocks; "
+        f"activations up to {gib(need.activations(True, True))} on a device; "
         f"{gib(given)} of memory are given",
         hint=hint,
     )
