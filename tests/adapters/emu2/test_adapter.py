@@ -164,6 +164,19 @@ def test_pictures_are_painted(folders: dict[str, Path]) -> None:
         assert adapter.answer([one])[0].picture == response.picture
 
 
+def test_steps_and_guidance_are_the_models_where_the_task_leaves_them_open(
+    folders: dict[str, Path],
+) -> None:
+    asked = Prompt(query=("a cat",))
+    given = PictureOutput(seed=3, width=64, height=64, steps=2, guidance=1.0)
+    (told,) = loaded(folders["gen"]).answer([request(asked, given)])
+    adapter = loaded(folders["gen"], steps=2, guidance=1.0)
+    (own,) = adapter.answer([request(asked, replace(given, steps=None, guidance=None))])
+    assert own.picture == told.picture is not None
+    (other,) = adapter.answer([request(asked, replace(given, steps=3))])
+    assert other.picture != own.picture
+
+
 def test_the_identity_knows_weights_and_not_places(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
