@@ -248,6 +248,26 @@ def table(
 @app.command(
     epilog="""\b
 Examples:
+  emu2eval curves
+  emu2eval curves easy-vqa --file easy-vqa.png"""
+)
+def curves(
+    runs: Runs = None,
+    file: Annotated[Path, typer.Option(help="A .png, .svg or .pdf file.")] = Path("curves.svg"),
+    out: Out = None,
+) -> None:
+    """Draw the few-shot curves of stored runs [default: all] to a file."""
+    from emu2eval.report import curves as drawing
+    from emu2eval.report import runs as stored
+
+    rows = [row for folder in stored.find(runs or [], out) for row in stored.rows(folder)[:1]]
+    drawing.draw(rows, file)
+    _say(f"wrote {file}")
+
+
+@app.command(
+    epilog="""\b
+Examples:
   emu2eval plan --model emu2-chat --memory 24GiB,24GiB,24GiB,24GiB --shots 4 --batch 2
   emu2eval plan --model emu2-gen --memory 5x24GiB
   emu2eval plan --model emu2 --memory 24GiB,cpu:64GiB --quantize 8"""

@@ -30,6 +30,7 @@ EXTRAS = {
     "pictures": ("torchmetrics", "diffusers"),
     "api": ("httpx",),
     "ray": ("ray",),
+    "plots": ("matplotlib",),
     "data": ("datasets", "pandas"),
 }
 
