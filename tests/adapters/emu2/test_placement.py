@@ -202,6 +202,37 @@ def test_a_model_on_two_devices_gives_the_same_numbers(folder: Path, base: Any, 
     assert {n for n, p in divided.named_parameters() if p.device.type == "meta"} == meta
 
 
+class StandIn(str):
+    """A device like a GPU as far as placements can tell; torch takes it for the CPU."""
+
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, StandIn)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+
+def test_blocks_that_rest_in_host_memory(folder: Path, base: Any) -> None:
+    gpu = StandIn("cpu")
+    device_map: dict[str, Any] = {
+        name: "cpu" if device == "disk" else gpu
+        for name, device in spread(base.config, "disk", 2).device_map.items()
+    }
+    placement = Placement(device_map, gpu, None, ())
+    assert placement.offloaded == ("cpu",)
+    placed = load_model(open_checkpoint(folder), dtype=torch.float32, placement=placement)
+    resting = {n for n, p in placed.named_parameters() if p.device.type == "meta"}
+    assert any(".layers." in name for name in resting)
+    away = {name for name, device in device_map.items() if device is not gpu}
+    assert resting == {
+        n for n, _ in placed.named_parameters() if n.startswith(tuple(f"{a}." for a in away))
+    }
+    for ours, plain in zip(run(placed, base), run(base.model, base), strict=True):
+        assert torch.equal(ours, plain)
+
+
 def test_a_pickle_is_offloaded_into_a_folder(base: Any, tmp_path: Path) -> None:
     import json
 
