@@ -97,3 +97,24 @@ def test_what_is_too_long_is_refused_or_shortened_and_marked(
     assert "6 prompts shortened to fit" in result.rows[0].notes
     row = json.loads((result.folder / "responses.jsonl").read_text().splitlines()[0])
     assert 1 <= row["details"]["dropped"] <= 7
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' own
+def test_pictures_are_written_and_the_same_again(folders: dict[str, Path], tmp_path: Path) -> None:
+    """Text to picture through the engine: the digests do not depend on batch, limit or restart."""
+    found = []
+    for number, (batch, limits) in enumerate(((1, (3,)), (2, (1, 3)))):
+        model = model_file(folders["gen"], tmp_path, batch=batch)
+        for limit in limits:
+            (result,) = evaluate(
+                "easy-vqa-draw", model, limit=limit, out=tmp_path / f"{number}",
+                changes=["task.output.steps=2", "task.output.width=64", "task.output.height=64"],
+            )  # fmt: skip
+        rows = map(json.loads, (result.folder / "responses.jsonl").read_text().splitlines())
+        pictures = {row["id"]: row["picture"] for row in rows}
+        assert result.rows[0].n == len(pictures) == 3
+        stored = {path.stem for path in (result.folder / "pictures").glob("*.png")}
+        assert stored == set(pictures.values())
+        found.append(pictures)
+    assert found[0] == found[1]
+    assert len(set(found[0].values())) == 3
