@@ -42,12 +42,14 @@ def test_short_run_writes_what_the_adapter_loads(trained: Path) -> None:
     from emu2eval.data.easy_vqa import shape_pictures
     from emu2eval.types import Prompt, Request, TextOutput
 
-    log = [json.loads(line) for line in (trained / "state" / "log.jsonl").open(encoding="utf-8")]
+    lines = (trained / "state" / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    log = [json.loads(line) for line in lines]
     assert {entry.get("stage") for entry in log} >= {"vision", "focus", "mixture", "polish"}
     adapter = Emu2Adapter(str(trained / "out"), beams=1)
     adapter.load()
     picture = shape_pictures("train")[0].picture
     prompt = Prompt(query=(picture, "this color is called"))
+    assert (trained / "out-early-1" / "model.safetensors").stat().st_size < 1_400_000
     (answer,) = adapter.answer([Request("k", prompt, TextOutput(max_new_tokens=3))])
     assert answer.error is None and answer.text is not None
 

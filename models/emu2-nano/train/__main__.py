@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE.parent, help="the checkpoint's folder")
     parser.add_argument("--state", type=Path, default=Path(".cache/train-nano"))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--short", action="store_true", help="a run of seconds, for tests")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def build(recipe: Recipe, work: Workspace, out: Path) -> None:
-    """Every stage in turn, then the folder."""
+    """Every stage in turn, then the folder, and beside it those of the earlier checkpoints."""
     vocabulary = work.folder / "tokenizer.model"
     write_tokenizer(vocabulary)
     tokenizer = Tokenizer(vocabulary, "gen")
@@ -63,15 +63,27 @@ def build(recipe: Recipe, work: Workspace, out: Path) -> None:
     # Names that are never trained on, pictures that are never trained on.
     looks = checks(Author(Pool(scenes, range(ends[1], ends[2])), kept=True), writer, recipe.checked)
 
-    reader = Reader(model, features, scenes, SHIFT)
+    reader = Reader(model, features, scenes, SHIFT, tokenizer)
     train(reader, writer, recipe.focus, focus(author), looks, work)
-    mixed = mixture(author, recipe.mixture.steps)
-    train(reader, writer, recipe.mixture, mixed, looks, work)
-    # The probe has done its work: without it the first layer is free to serve the answers alone.
-    later = mixture(author, 0)
-    train(reader, writer, recipe.polish, later, looks, work, probe=0.0)
+    plain = mixture(author, "bqobqgbqqn", lambda step: 0.0)
+    train(reader, writer, recipe.mixture, plain, looks, work)
+    train(reader, writer, recipe.questions, mixture(author, "qqqbqqqoqg", negated), looks, work)
+    final = mixture(author, "bqqbqoqqgn", lambda step: 0.5)
+    train(reader, writer, recipe.polish, final, looks, work)
     write_folder(out, model, deviation, vocabulary, half=False)
+    for number, name in enumerate(recipe.early, 1):
+        reader.load_state_dict(torch.load(work.state(name), weights_only=True))
+        beside = out.with_name(f"{out.name}-early-{number}")
+        write_folder(beside, model, deviation, vocabulary, half=True)
     work.log(written=str(out), parameters=sum(p.numel() for p in model.parameters()))
+
+
+def negated(step: int) -> float:
+    """Share of negated questions. A "not" turns yes and no around: with half of them from the start both
+    stay at even odds, for then what the picture shows tells nothing about the answer on its own."""
+    if step < 90:
+        return 0.0
+    return 0.2 if step < 230 else 0.35
 
 
 if __name__ == "__main__":

@@ -36,16 +36,17 @@ def config(vocabulary: int) -> Emu2Config:
 
 
 VISION = Stage("vision", 3200, 1.5e-3, 2e-5, warmup=200, look=250)
-FOCUS = Stage("focus", 350, 2.5e-3, 2.5e-3, warmup=50, look=50)
-MIXTURE = Stage("mixture", 1500, 2.5e-3, 8e-4, warmup=50, look=150)
-POLISH = Stage("polish", 500, 8e-4, 2e-5, warmup=20, look=250)
+FOCUS = Stage("focus", 700, 2.5e-3, 2.5e-3, warmup=50, look=50)
+MIXTURE = Stage("mixture", 900, 2.5e-3, 1.4e-3, warmup=50, look=150)
+QUESTIONS = Stage("questions", 290, 2e-3, 1.5e-3, warmup=20, look=80)
+POLISH = Stage("polish", 220, 1.5e-3, 2e-5, warmup=20, look=100)
 
 
 @dataclass(frozen=True)
 class Recipe:
     """drawn: pictures drawn for training; shown: those of them that the language stages use, too.
 
-    checked: episodes of each kind in a look.
+    checked: episodes of each kind in a look; early: the states that are kept as earlier checkpoints.
     """
 
     drawn: int = 100_000
@@ -54,18 +55,23 @@ class Recipe:
     vision: Stage = VISION
     focus: Stage = FOCUS
     mixture: Stage = MIXTURE
+    questions: Stage = QUESTIONS
     polish: Stage = POLISH
+    early: tuple[str, ...] = ("focus-00300", "focus-00500", "mixture-00450")
 
 
 WHOLE = Recipe()
 # For tests, under a minute: every part of the way, none of the learning.
 SHORT = Recipe(
-    drawn=400,
+    drawn=200,
+    shown=200,
     checked=4,
     vision=replace(VISION, steps=12, look=6),
     focus=replace(FOCUS, steps=6, look=3),
     mixture=replace(MIXTURE, steps=10, look=10),
+    questions=replace(QUESTIONS, steps=10, look=10),
     polish=replace(POLISH, steps=4, look=4),
+    early=("focus-00003",),
 )
 
 
@@ -104,6 +110,7 @@ def write_folder(folder: Path, model: Emu2, deviation: Tensor, tokenizer: Path, 
     made.load_state_dict(model.state_dict())
     made.project_up.weight /= deviation
     made.project_down.weight *= deviation[:, None]
+    folder.mkdir(parents=True, exist_ok=True)
     beside = folder / ".new"
     shutil.rmtree(beside, ignore_errors=True)
     save_folder(beside, made, tokenizer=tokenizer, dtype=torch.float16 if half else None)

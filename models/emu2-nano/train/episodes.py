@@ -133,8 +133,11 @@ class Author:
             self._by_concept[aspect, published] = known
         return known
 
-    def asked(self, rng: random.Random, items: int, negated: bool = True) -> list[Item]:
-        """Questions in easy-VQA's words, mostly in the paper's protocol."""
+    def asked(self, rng: random.Random, items: int, negated: float = 0.5) -> list[Item]:
+        """Questions in easy-VQA's words, mostly in the paper's protocol.
+
+        negated: how many of those for yes and no hold a "not"; half of easy-VQA's do.
+        """
         protocol = self.plain if rng.random() < 0.15 else self.emu2
         ask = protocol.zero_shot.ask if items == 1 and protocol.zero_shot.ask else protocol.ask
         episode = []
@@ -148,13 +151,14 @@ class Author:
         return episode
 
     def question(
-        self, rng: random.Random, shape: str, colour: str, negated: bool
+        self, rng: random.Random, shape: str, colour: str, negated: float
     ) -> tuple[str, str]:
+        turned = rng.random() < negated
         while True:
             template = rng.choice(self.questions[rng.random() < 0.65])
             words = re.findall("[a-z]+", template)
             no = "no" in words or "not" in words
-            if negated or not no:
+            if words[0] == "what" or no == turned:
                 break
         if words[0] == "what":
             text = template.format(shape=shape, color=colour)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from emu2eval.adapters.emu2.cache import SegmentedCache
 from emu2eval.adapters.emu2.model import Emu2
+from emu2eval.adapters.emu2.tokenizer import Tokenizer
 
 BATCH = 32
 PROBE = 0.5
@@ -28,26 +29,34 @@ class Reader(nn.Module):
     The probe reads shape and colour of the latest picture from the output of the first decoder layer,
     linearly, at every text token. It is what makes matching appear: with what a picture shows at hand
     beside every name, the second layer has only to compare. Without it training stays on a plateau.
+    A second one reads, from the second layer at each word for a shape or colour, whether the latest
+    picture shows it: yes and no stay at even odds without.
 
     features: (N, tokens, width), centred and of deviation 1 in each channel.
     """
 
-    def __init__(self, model: Emu2, features: Tensor, scenes: Scenes, shift: float):
+    def __init__(
+        self, model: Emu2, features: Tensor, scenes: Scenes, shift: float, tokenizer: Tokenizer
+    ):
         super().__init__()
         self.decoder = model.decoder
         self.project_up, self.project_down = model.project_up, model.project_down
         self.sizes = (len(SHAPES), len(COLOUR_NAMES))
         self.probe = nn.Linear(model.config.decoder.hidden_size, sum(self.sizes))
+        self.match = nn.Linear(model.config.decoder.hidden_size, 1)
         self._model = [model]  # in a list, so that the vision tower is not among the parameters
         self.features, self.scenes = features, scenes
         self.shift = shift
-        self._first: list[Tensor] = []
-        self.decoder.lm.model.layers[0].register_forward_hook(
-            lambda module, inputs, output: self._first.append(output)
-        )
+        self.words = [
+            torch.tensor([tokenizer.encode(word)[1] for word in words])
+            for words in (SHAPES, COLOUR_NAMES)
+        ]
+        self._outputs: list[Tensor] = []
+        for layer in self.decoder.lm.model.layers[:2]:
+            layer.register_forward_hook(lambda module, inputs, output: self._outputs.append(output))
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Hidden states (B, L, hidden) at the end and after the first layer."""
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Hidden states (B, L, hidden) at the end, after the first layer and after the second."""
         model = self._model[0]
         slots = batch.slot >= 0
         shown = self.features[batch.scene[slots], batch.slot[slots]]
@@ -55,14 +64,14 @@ class Reader(nn.Module):
             # Unseen pictures are never encoded as sharply as those that the tower was trained on.
             shown = shown + self.shift * torch.randn_like(shown)
         embeds = model.embed(batch.ids, slots, shown)
-        self._first.clear()
+        self._outputs.clear()
         hidden = model.read(embeds, batch.valid, SegmentedCache())
-        first = self._first.pop()
-        return hidden, first if isinstance(first, Tensor) else first[0]
+        first, second = self._outputs
+        return hidden, first, second
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """answer: weighted cross-entropy; probe: of shape and colour; paint: MSE over the variance."""
-        hidden, first = self(batch)
+        hidden, first, second = self(batch)
         found: dict[str, Tensor] = {}
         asked = batch.target >= 0
         if asked.any():
@@ -76,6 +85,14 @@ class Reader(nn.Module):
         found["probe"] = F.cross_entropy(shape, self.scenes.shape[scene]) + F.cross_entropy(
             colour, self.scenes.colour[scene]
         )
+        for words, shown in zip(self.words, (self.scenes.shape, self.scenes.colour), strict=True):
+            said = (batch.ids[..., None] == words) & (batch.valid & (batch.scene >= 0))[..., None]
+            row, place, word = said.nonzero(as_tuple=True)
+            if len(row):
+                read = self.match(second[row, place])[:, 0]
+                true = (shown[batch.scene[row, place]] == word).float()
+                loss = F.binary_cross_entropy_with_logits(read, true)
+                found["match"] = found.get("match", torch.zeros(())) + loss
         drawn = batch.paint >= 0
         if drawn.any():
             wanted = self.features[batch.painted[drawn], batch.paint[drawn]]
@@ -88,7 +105,7 @@ class Reader(nn.Module):
     def right(self, batch: Batch) -> Tensor:
         """(B,): whether every token of the last answer is the likeliest one, its end included."""
         self.eval()
-        hidden, _ = self(batch)
+        hidden, _, _ = self(batch)
         self.train()
         correct = torch.ones(len(batch.ids), dtype=torch.bool)
         best = self.decoder.lm.lm_head(hidden).argmax(-1)
@@ -114,8 +131,12 @@ def focus(author: Author) -> Callable[[int], Episodes]:
     return at
 
 
-def mixture(author: Author, steps: int) -> Callable[[int], Episodes]:
-    """Binding, questions, operators and drawing in turn; harder ones come with the steps."""
+def mixture(
+    author: Author, turns: str, negated: Callable[[int], float]
+) -> Callable[[int], Episodes]:
+    """Kinds of episodes in turn, one a step: b binding, q questions, o operators, g drawing from words,
+    n drawing from names. negated: step -> how many of the questions for yes and no hold a "not".
+    """
 
     def binding(rng: random.Random, items: int) -> list[Item]:
         return author.binding(
@@ -125,19 +146,18 @@ def mixture(author: Author, steps: int) -> Callable[[int], Episodes]:
     def at(step: int) -> Episodes:
         # One length a batch, so that little is lost to padding.
         own = random.Random(step)
-        negated = step > steps / 8
-        few = own.choice((1, 1, 1, 2, 3, 5, 5, 9, 9, 17))
+        few = own.choice((1, 1, 3, 5, 5, 9, 9, 13, 17))
         many = own.choice((6, 9, 9, 13, 17))
         if own.random() < 0.1:
             many = own.choice((2, 3, 4, 5))
-        match step % 10:
-            case 0 | 3 | 6:
+        match turns[step % len(turns)]:
+            case "b":
                 return lambda rng: binding(rng, many)
-            case 1 | 4 | 7 | 8:
-                return lambda rng: author.asked(rng, few, negated)
-            case 2:
+            case "q":
+                return lambda rng: author.asked(rng, few, negated(step))
+            case "o":
                 return lambda rng: author.operator(rng, own.choice((5, 9)))
-            case 5:
+            case "g":
                 return lambda rng: author.drawing(rng, own.choice((1, 3, 5)))
             case _:
                 return lambda rng: author.drawing_names(rng, 7, own.choice((1, 2, 3)))
@@ -162,8 +182,9 @@ def train(
         batch = writer.batch([write(rng) for _ in range(BATCH)])
         torch.manual_seed(rng.randrange(2**62))
         found = reader.losses(batch)
-        total = probe * found["probe"] + found.get("answer", torch.zeros(()))
-        total = total + PAINT * found.get("paint", torch.zeros(()))
+        none = torch.zeros(())
+        total = probe * (found["probe"] + found.get("match", none)) + found.get("answer", none)
+        total = total + PAINT * found.get("paint", none)
         return total, {name: value.item() for name, value in found.items()}
 
     def look(step: int) -> Mapping[str, float]:
