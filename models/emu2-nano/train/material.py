@@ -14,11 +14,11 @@ from vision import features
 
 from emu2eval.adapters.emu2.model import Emu2
 
-BATCH = 64
-REAL = 0.3  # share of published pictures in a batch
-MEANS = 0.4  # share that is painted from a mean over pictures of one shape and colour
-NOTHING = 4  # of a batch: painted from the mean over all pictures, or from an empty picture
-LARGE = 14 / SIZE  # where the words leave the size open, shapes at least this wide are painted
+BATCH = 32
+REAL = 0.5  # share of published pictures in a batch
+MEANS = 0.5  # share that is painted from a mean over pictures of one shape and colour
+NOTHING = 2  # of a batch: painted from the mean over all pictures, or from an empty picture
+LARGE = 20 / SIZE  # where the words leave the size open, shapes at least this wide are painted
 NOISE = 0.3  # most noise on the embeddings, which are regressed with an error of their own
 
 

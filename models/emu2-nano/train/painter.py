@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from emu2eval.adapters.emu2.checkpoint import load_model, open_checkpoint
 from emu2eval.adapters.emu2.model import Emu2
 
-PAINT = Stage("painter", 3200, 1.5e-3, 2e-5, warmup=100, look=200)
+PAINT = Stage("painter", 5200, 1.2e-3, 2e-5, warmup=100, look=200)
 DRAWN, SEED = 30_000, 5
 AVERAGE = 0.998
 TIMES = 1000
@@ -162,14 +162,16 @@ def paint(model: Emu2, work: Workspace, out: Path, *, short: bool = False) -> No
 
     torch.manual_seed(work.seed)
     real, check = published(False), published(True)
-    made = drawn(64 if short else DRAWN, SEED)
+    if short:
+        real, check = (scenes.take(torch.arange(16)) for scenes in (real, check))
+    made = work.once("painter-drawn", lambda: drawn(64 if short else DRAWN, SEED))
     vae = autoencoder.build()
     stages = (brief(autoencoder.CROPS), brief(autoencoder.WHOLE))
     autoencoder.train(vae, real, made, check, work, *stages)
     mean, scale = statistics(model, real)
-    scenes = joined(real, made)
     known = work.once(
-        "painter-material", lambda: material(model, vae, scenes, len(real), mean, scale)
+        "painter-material",
+        lambda: material(model, vae, joined(real, made), len(real), mean, scale),
     )
     checked = material(model, vae, check, len(check), mean, scale)
     average = train(build(), known, checked, brief(PAINT), work)

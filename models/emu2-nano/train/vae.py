@@ -16,7 +16,7 @@ KL = 2e-4  # weight of the divergence: latents of about unit size in which small
 NOISE = 0.3  # most noise on the latents that the decoder learns to read, in their deviations
 SAMPLE = 512  # pictures by which the size of the latents is measured
 CROPS = Stage("vae-crops", 1800, 3e-3, 1e-3, look=300)
-WHOLE = Stage("vae", 1200, 1.5e-3, 2e-5, warmup=20, look=100)
+WHOLE = Stage("vae", 600, 1.5e-3, 2e-5, warmup=20, look=100)
 
 
 def build() -> Any:
