@@ -35,7 +35,6 @@ class Episode(Chooser):
         by: str | None = None,
     ):
         super().__init__(pool, seed)
-        self.by = by
         if control not in CONTROLS:
             raise UnknownName("control of the chooser 'episode'", control, CONTROLS)
         if by is not None and by not in pool[0].fields:
