@@ -109,8 +109,7 @@ def run(
     except KeyboardInterrupt:
         _say("\nstopped; every answer so far is kept, the same command continues")
         raise typer.Exit(130) from None
-    rows = [row for result in results for row in (result.rows if groups else result.rows[:1])]
-    _print_rows(rows, form)
+    _print_rows([row for result in results for row in result.rows], form, groups)
     unscored = sum(result.tally.failed for result in results)
     if unscored:
         _say(
@@ -215,9 +214,7 @@ def score(
     from emu2eval.report import runs
 
     results = [score_again(folder, set_) for folder in runs.find(run, out)]
-    _print_rows(
-        [row for result in results for row in (result.rows if groups else result.rows[:1])], form
-    )
+    _print_rows([row for result in results for row in result.rows], form, groups)
 
 
 @app.command(
@@ -236,13 +233,11 @@ def table(
     """Print the table of stored runs [default: all]."""
     from emu2eval.report import runs as stored
 
-    rows = []
-    for folder in stored.find(runs or [], out):
-        rows += [row for row in stored.rows(folder) if groups or row.group is None]
+    rows = [row for folder in stored.find(runs or [], out) for row in stored.rows(folder)]
     if not rows:
         _say("there are no runs yet; for example: emu2eval run --task easy-vqa --shots 4")
         return
-    _print_rows(rows, form)
+    _print_rows(rows, form, groups)
 
 
 @app.command(
@@ -359,9 +354,10 @@ def _dry_run(tasks: list[str], models: list[str], settings: Settings) -> None:
     _console().print(preview(tasks, models, settings))
 
 
-def _print_rows(rows: list[Any], form: str) -> None:
+def _print_rows(rows: list[Any], form: str, groups: bool) -> None:
     from emu2eval.report.table import order, render, rich_table
 
+    rows = [row for row in rows if groups or row.group is None]
     if form == "rich":
         _console().print(rich_table(order(rows)))
     else:

@@ -15,8 +15,8 @@ PACKAGE = Path(emu2eval.__file__).parent
 
 # What each part may import of the others: only what stands above it.
 LAYERS = (
-    ("types", "errors", "stats"),
-    ("catalog", "pictures", "yamlfile"),
+    ("types", "errors"),
+    ("catalog", "pictures", "stats", "yamlfile"),
     ("keys", "registry"),
     ("config",),
     ("data",),

@@ -8,12 +8,13 @@ import statistics
 import pytest
 
 from emu2eval.stats import ClusteredMean
+from emu2eval.types import Sample, Score
 
 
 def result(pairs: list[tuple[float, str]], scale: float = 1.0) -> tuple[float | None, float | None]:
     mean = ClusteredMean(scale)
-    for value, cluster in pairs:
-        mean.add(value, cluster)
+    for number, (value, cluster) in enumerate(pairs):
+        mean.add(Sample(str(number), cluster=cluster), Score(value))
     return mean.result()
 
 
@@ -57,3 +58,10 @@ def test_intervals_cover_the_truth_on_clustered_data() -> None:
 def test_order_does_not_matter() -> None:
     pairs = [(random.Random(i).random(), str(i % 7)) for i in range(100)]
     assert result(pairs) == pytest.approx(result(pairs[::-1]), rel=1e-12)
+
+
+def test_the_mean_of_a_detail() -> None:
+    mean = ClusteredMean(100, of="colour")
+    for name, right in (("a", True), ("b", False), ("c", None)):
+        mean.add(Sample(name), Score(0.0, details={"colour": right}))
+    assert mean.result()[0] == 50

@@ -11,8 +11,7 @@ from emu2eval.config import Task
 from emu2eval.engine.store import RunStore
 from emu2eval.errors import ConfigError
 from emu2eval.plan import Plan
-from emu2eval.scorers.base import Scorer
-from emu2eval.stats import Accumulator
+from emu2eval.scorers.base import Scorer, Summary
 from emu2eval.types import Response, Row, Sample, Score
 
 
@@ -46,7 +45,7 @@ def build_cleaner(task: Task) -> Callable[[str], str]:
 
 @dataclass
 class _Total:
-    accumulator: Accumulator
+    summaries: tuple[Summary, ...]
     n: int = 0
     unscored: int = 0
 
@@ -62,7 +61,7 @@ class _Totals:
     shortened: int = 0
 
     def __post_init__(self) -> None:
-        self.whole = _Total(self.scorer.accumulator())
+        self.whole = _Total(self.scorer.summaries())
 
     def add(self, sample: Sample, score: Score) -> None:
         for total in (self.whole, *self._groups(sample)):
@@ -70,27 +69,29 @@ class _Totals:
                 total.unscored += 1
             else:
                 total.n += 1
-                total.accumulator.add(score.value, sample.cluster or sample.id)
+                for summary in total.summaries:
+                    summary.accumulator.add(sample, score)
 
     def _groups(self, sample: Sample) -> Iterator[_Total]:
         for name, label in sample.groups.items():
             key = f"{name}: {label}"
             if key not in self.groups:
-                self.groups[key] = _Total(self.scorer.accumulator())
+                self.groups[key] = _Total(self.scorer.summaries())
             yield self.groups[key]
 
 
 def score_run(plan: Plan, store: RunStore) -> list[Row]:
-    """Scores every sample of the plan and writes the result; the first row is the whole.
+    """Scores every sample of the plan and writes the result: the rows of the whole, its headline first,
+    then those of the sub-scores.
 
     A response that failed, or is not there yet, is unscored: counted, never taken as zero.
     """
     scorer = build_scorer(plan.task)
     totals = _Totals(scorer)
     store.write_lines("scores.jsonl", _scores(plan, store, scorer, totals))
-    rows = [_summary(plan, store, scorer, totals, None, totals.whole)]
+    rows = _rows(plan, store, totals, None, totals.whole)
     for name, total in sorted(totals.groups.items()):
-        rows.append(_summary(plan, store, scorer, totals, name, total))
+        rows += _rows(plan, store, totals, name, total)
     store.write_json("report.json", {"rows": rows})
     return rows
 
@@ -146,32 +147,37 @@ def _score(
     return scorer.score(sample, response)
 
 
-def _summary(
-    plan: Plan, store: RunStore, scorer: Scorer, totals: _Totals, group: str | None, total: _Total
-) -> Row:
-    value, error = total.accumulator.result()
+def _rows(
+    plan: Plan, store: RunStore, totals: _Totals, group: str | None, total: _Total
+) -> list[Row]:
     covered = len(plan.positions)
     notes = []
     if covered < len(plan.samples):
         notes.append(f"{covered:,} of {len(plan.samples):,} queries")
     if totals.shortened:
         notes.append(f"{totals.shortened:,} prompts shortened to fit")
-    return Row(
-        task=plan.task.name,
-        model=plan.model.name,
-        shots=plan.shots.label,
-        protocol=plan.task.protocol_name,
-        split=plan.task.split,
-        metric=scorer.label,
-        value=value,
-        stderr=error,
-        n=total.n,
-        unscored=total.unscored,
-        seconds=round(totals.seconds, 3),
-        trials=plan.draws,
-        complete=covered == len(plan.samples),
-        higher_is_better=scorer.higher_is_better,
-        group=group,
-        notes=tuple(notes),
-        run=store.folder.name,
-    )
+    rows = []
+    for summary in total.summaries:
+        value, error = summary.accumulator.result()
+        rows.append(
+            Row(
+                task=plan.task.name,
+                model=plan.model.name,
+                shots=plan.shots.label,
+                protocol=plan.task.protocol_name,
+                split=plan.task.split,
+                metric=summary.metric,
+                value=value,
+                stderr=error,
+                n=total.n,
+                unscored=total.unscored,
+                seconds=round(totals.seconds, 3),
+                trials=plan.draws,
+                complete=covered == len(plan.samples),
+                higher_is_better=summary.higher_is_better,
+                group=group,
+                notes=tuple(notes),
+                run=store.folder.name,
+            )
+        )
+    return rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from emu2eval.errors import UserError
@@ -13,6 +14,15 @@ from emu2eval.types import Response, Sample, Score
 
 class ScoringError(UserError):
     """The data does not hold what the scorer scores by."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One number of a table: its metric's label, and what makes it of the scores."""
+
+    metric: str
+    accumulator: Accumulator
+    higher_is_better: bool = True
 
 
 class Scorer(ABC):
@@ -36,9 +46,12 @@ class Scorer(ABC):
     def score(self, sample: Sample, response: Response) -> Score:
         """The score of a response that is no error. Score(None) where it cannot be scored."""
 
-    def accumulator(self) -> Accumulator:
-        """What adds scores up to the number of the table; a mean clustered by picture."""
-        return ClusteredMean(self.scale)
+    def summaries(self) -> tuple[Summary, ...]:
+        """The numbers of the table, the headline first; new ones each time, for the whole and each group.
+
+        By default one: the mean of the scores, its error clustered by picture.
+        """
+        return (Summary(self.label, ClusteredMean(self.scale), self.higher_is_better),)
 
 
 def text_of(response: Response) -> str:
