@@ -37,18 +37,26 @@ class Download(Spec):
     note: str | None = None
 
 
+class Expected(Spec):
+    """What the official split holds, counted in samples and in different pictures."""
+
+    samples: int = Field(ge=1)
+    pictures: int | None = None
+
+
 class DataSpec(Spec):
     """Where samples come from.
 
     reader: a built-in one, an entry point or `module:attr`; options: what it takes, for all splits;
     splits: its options for each. root: absent = the data root ($EMU2EVAL_DATA), else a folder
-    relative to this YAML file.
+    relative to this YAML file. expected: the official sizes of the splits.
     """
 
     reader: str
     root: str | None = None
     options: dict[str, Any] = {}
     splits: dict[str, dict[str, Any]]
+    expected: dict[str, Expected] = {}
     downloads: tuple[Download, ...] = ()
 
 
