@@ -137,7 +137,31 @@ class ProtocolSpec(TemplateSpec):
     score: dict[str, Any] = {}
 
 
+class Bounds(Spec):
+    """What can be reached, on the metric's scale, by number of demonstrations: each holds up to the next.
+
+    chance: by guessing; ceiling: by using all that the demonstrations tell.
+    """
+
+    chance: dict[int, float] = {}
+    ceiling: dict[int, float] = {}
+
+    def at(self, shots: int) -> tuple[float | None, float | None]:
+        """(chance, ceiling) with so many demonstrations.
+
+        >>> Bounds(ceiling={0: 0, 1: 50, 2: 100}).at(8)
+        (None, 100.0)
+        """
+        chance, ceiling = (
+            max(((k, v) for k, v in steps.items() if k <= shots), default=(0, None))[1]
+            for steps in (self.chance, self.ceiling)
+        )
+        return chance, ceiling
+
+
 class TaskSpec(Spec):
+    """bounds: chance and ceiling of a split, where they are known."""
+
     name: str
     version: int = 1
     title: str
@@ -149,6 +173,7 @@ class TaskSpec(Spec):
     demonstrations: DemonstrationSpec = DemonstrationSpec()
     output: OutputSpec = OutputSpec()
     score: ScoreSpec
+    bounds: dict[str, Bounds] = {}
     protocol: str
     protocols: dict[str, ProtocolSpec]
 

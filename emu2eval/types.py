@@ -200,6 +200,7 @@ class Row:
 
     value, stderr: on the metric's scale (percent where it is a rate); None where nothing was scored.
     n: samples scored, over all trials; unscored: those whose request failed or had nothing to score by.
+    chance, ceiling: what guessing and what perfect use of the demonstrations give, where the task says.
     seconds: time spent in the model, added up over every start of the run.
     """
 
@@ -220,3 +221,5 @@ class Row:
     group: str | None = None
     notes: tuple[str, ...] = ()
     run: str | None = None
+    chance: float | None = None
+    ceiling: float | None = None

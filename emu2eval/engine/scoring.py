@@ -156,9 +156,10 @@ def _rows(
         notes.append(f"{covered:,} of {len(plan.samples):,} queries")
     if totals.shortened:
         notes.append(f"{totals.shortened:,} prompts shortened to fit")
-    rows = []
+    rows: list[Row] = []
     for summary in total.summaries:
         value, error = summary.accumulator.result()
+        chance, ceiling = _bounds(plan) if group is None and not rows else (None, None)
         rows.append(
             Row(
                 task=plan.task.name,
@@ -178,6 +179,14 @@ def _rows(
                 group=group,
                 notes=tuple(notes),
                 run=store.folder.name,
+                chance=chance,
+                ceiling=ceiling,
             )
         )
     return rows
+
+
+def _bounds(plan: Plan) -> tuple[float | None, float | None]:
+    bounds = plan.task.spec.bounds.get(plan.task.split)
+    # What text-only demonstrations can tell is another matter.
+    return bounds.at(plan.shots.count) if bounds and not plan.shots.text_only else (None, None)

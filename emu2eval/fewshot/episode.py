@@ -57,17 +57,21 @@ class Episode(Chooser):
             yield Demonstration(self._controlled(others[place], answers, label), why)
 
     def _order(self, samples: list[Sample], label: tuple[object, ...]) -> list[int]:
-        drawn = list(permutation(len(samples), *label))
         if not self.rounds:
-            return drawn
-        turns: defaultdict[object, int] = defaultdict(int)
-        turn_of = {}
-        for place in drawn:
+            return list(permutation(len(samples), *label))
+        turns: defaultdict[str, list[int]] = defaultdict(list)
+        for place in permutation(len(samples), *label):
             sample = samples[place]
             taking = sample.answer if self.by is None else sample.fields.get(self.by)
-            turn_of[place] = turns[taking]
-            turns[taking] += 1
-        return sorted(drawn, key=lambda place: turn_of[place])
+            turns[str(taking)].append(place)
+        # The order within a round is drawn of the answers and not of their samples: the query's own answer
+        # has a sample less, and would come early less often.
+        answers = sorted(turns)
+        drawn = []
+        for number in range(max(map(len, turns.values()))):
+            for answer in permutation(len(answers), *label, "round", number):
+                drawn += turns[answers[answer]][number : number + 1]
+        return drawn
 
     def _controlled(self, sample: Sample, answers: list[str], label: tuple[object, ...]) -> Sample:
         if self.control == "blank":

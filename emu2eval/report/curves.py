@@ -83,6 +83,14 @@ def _panel_of(
             color=COLOURS[number % len(COLOURS)],
             linestyle=("-", "--", ":")[number // len(COLOURS) % 3],
         )
+    own = [row for row in rows if row.ceiling is not None or row.chance is not None]
+    for name, values, style in (
+        ("ceiling", {int(r.shots): r.ceiling for r in own if r.ceiling is not None}, "--"),
+        ("chance", {int(r.shots): r.chance for r in own if r.chance is not None}, ":"),
+    ):
+        shots = sorted(values)
+        if shots:
+            axis.plot(shots, [values[k] for k in shots], style, color="0.5", lw=1, label=name)
     axis.set_title(f"{task} ({split}, {protocol})", fontsize=10)
     axis.set_xlabel("demonstrations")
     axis.set_ylabel(metric)

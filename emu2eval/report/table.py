@@ -38,6 +38,8 @@ COLUMNS = (
     Column("metric", lambda row: row.metric),
     Column("value", lambda row: _number(row.value, 2), number=True),
     Column("± s.e.", lambda row: _number(row.stderr, 2), number=True),
+    Column("chance", lambda row: _number(row.chance, 1), number=True),
+    Column("ceiling", lambda row: _number(row.ceiling, 1), number=True),
     Column("n", lambda row: f"{row.n:,}", number=True),
     Column("trials", lambda row: str(row.trials), number=True),
     Column("unscored", lambda row: f"{row.unscored:,}", number=True),
@@ -45,7 +47,7 @@ COLUMNS = (
     Column("notes", lambda row: "; ".join(row.notes)),
 )
 # Left out where no row has anything to say there.
-_OPTIONAL = {"group": "", "notes": "", "trials": "1"}
+_OPTIONAL = {"group": "", "notes": "", "trials": "1", "chance": "–", "ceiling": "–"}
 
 
 def order(rows: Sequence[Row]) -> list[Row]:

@@ -53,6 +53,19 @@ def test_rounds_show_every_name_and_are_nested(colours: Samples) -> None:
         assert fewer == [s.id for s in shown[-4:]]
 
 
+def test_one_shot_shows_the_answer_to_a_third_of_the_queries(colours: Samples) -> None:
+    chooser = Episode(colours, seed=0)
+    shown = [chooser.choose(query, 1, 0)[0].sample.answer == query.answer for query in colours]
+    # 1,260 fair draws of a third: within three standard errors of 1.3 %.
+    assert 0.293 < sum(shown) / len(shown) < 0.374
+    for shots, ceiling in ((2, 2 / 3), (3, 1)):
+        known = [
+            query.answer in {d.sample.answer for d in chooser.choose(query, shots, 0)}
+            for query in colours
+        ]
+        assert sum(known) / len(known) == pytest.approx(ceiling, abs=0.04)
+
+
 def test_controls_take_away_what_there_is_to_learn(colours: Samples) -> None:
     query = colours[0]
     blank = Episode(colours, 0, control="blank").choose(query, 6, 0)

@@ -37,9 +37,9 @@ def config(vocabulary: int) -> Emu2Config:
 
 VISION = Stage("vision", 3200, 1.5e-3, 2e-5, warmup=200, look=250)
 FOCUS = Stage("focus", 700, 2.5e-3, 2.5e-3, warmup=50, look=50)
-MIXTURE = Stage("mixture", 900, 2.5e-3, 1.4e-3, warmup=50, look=150)
-QUESTIONS = Stage("questions", 290, 2e-3, 1.5e-3, warmup=20, look=80)
-POLISH = Stage("polish", 220, 1.5e-3, 2e-5, warmup=20, look=100)
+MIXTURE = Stage("mixture", 2100, 2.5e-3, 1.4e-3, warmup=50, look=150)
+QUESTIONS = Stage("questions", 500, 2e-3, 1.5e-3, warmup=20, look=100)
+POLISH = Stage("polish", 1000, 1.5e-3, 2e-5, warmup=20, look=100)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 import torch
-from scenes import COLOUR_NAMES, SHAPES, Scenes
+from gallery import Gallery, Kind
+from scenes import COLOUR_NAMES, SHAPES
 from torch import Tensor
 
 from emu2eval.adapters.emu2 import tokenizer as tokens
@@ -29,14 +30,15 @@ PUBLISHED = 0.3  # share of real pictures where there are some
 class Item:
     """One picture and its text. weight: of its answer in the loss; end: what stands before the next item.
 
-    drawn: the text is first and the picture is the reply.
+    drawn: the text is first and the picture is the reply; it is the place of the picture to learn, which
+    need not be the one that stands there.
     """
 
     scene: int
     ask: str
     answer: str = ""
     weight: float = 1.0
-    drawn: bool = False
+    drawn: int | None = None
     end: str = "."
 
 
@@ -59,17 +61,17 @@ class Batch:
 
 
 class Pool:
-    """Scenes by what they show. real, drawn: the places of easy-VQA's pictures and of drawn ones."""
+    """Pictures by what they show. real, drawn: the places of easy-VQA's pictures and of drawn ones."""
 
-    def __init__(self, scenes: Scenes, real: range, drawn: range = range(0)):
-        self.real: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
-        self.drawn: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+    def __init__(self, gallery: Gallery, real: range, drawn: range = range(0)):
+        self.real: defaultdict[Kind, list[int]] = defaultdict(list)
+        self.drawn: defaultdict[Kind, list[int]] = defaultdict(list)
         for places, kind in ((real, self.real), (drawn, self.drawn)):
             for i in places:
-                shape, colour = SHAPES[scenes.shape[i]], COLOUR_NAMES[scenes.colour[i]]
-                kind[shape, colour].append(i)
+                kind[gallery.kind(i)].append(i)
         self.pairs = sorted({*self.real, *self.drawn})
         self.common = [pair for pair in self.pairs if pair in self.real]
+        self.gallery = gallery
 
     def scene(self, rng: random.Random, shape: str, colour: str) -> int:
         real, drawn = self.real.get((shape, colour)), self.drawn.get((shape, colour))
@@ -77,7 +79,7 @@ class Pool:
             return rng.choice(real)
         return rng.choice(drawn or [])
 
-    def any(self, rng: random.Random) -> tuple[str, str]:
+    def any(self, rng: random.Random) -> Kind:
         """A shape and a colour; half of the time of easy-VQA's own."""
         return rng.choice(self.common if self.common and rng.random() < 0.6 else self.pairs)
 
@@ -93,7 +95,7 @@ class Author:
         self.binding_ask = load_task("easy-vqa-binding").protocol.ask
         self.operator_ask = load_task("easy-vqa-operator").protocol.ask
         self.questions = question_templates()
-        self._by_concept: dict[tuple[str, bool], dict[str, list[tuple[str, str]]]] = {}
+        self._by_concept: dict[tuple[str, bool], dict[str, list[Kind]]] = {}
 
     def binding(
         self,
@@ -122,7 +124,7 @@ class Author:
             episode.append(Item(scene, ask, called[concept], weight))
         return episode
 
-    def _concepts(self, aspect: str, published: bool) -> dict[str, list[tuple[str, str]]]:
+    def _concepts(self, aspect: str, published: bool) -> dict[str, list[Kind]]:
         """Every concept of the aspect with the pairs of shape and colour that show it."""
         known = self._by_concept.get((aspect, published))
         if known is None:
@@ -184,19 +186,28 @@ class Author:
             episode.append(Item(scene, ask, answer, 1.0 if number else FIRST))
         return episode
 
-    def drawing(self, rng: random.Random, items: int) -> list[Item]:
-        """Descriptions, each answered by a picture."""
+    def drawing(self, rng: random.Random, items: int, asked: Kind | None = None) -> list[Item]:
+        """Descriptions, each answered by a picture. asked: what the last one describes."""
         episode = []
-        for _ in range(items):
-            shape, colour = self.pool.any(rng)
-            scene = self.pool.scene(rng, shape, colour)
-            episode.append(Item(scene, f"a {colour} {shape}", drawn=True))
+        for number in range(items):
+            last = number + 1 == items
+            kind = asked if last and asked else self.pool.any(rng)
+            ideal = self.pool.gallery.ideal[kind]
+            scene = ideal if last else self.pool.scene(rng, *kind)
+            episode.append(Item(scene, f"a {kind[1]} {kind[0]}", drawn=ideal))
         return episode
 
-    def drawing_names(self, rng: random.Random, items: int, concepts: int) -> list[Item]:
+    def drawing_names(
+        self, rng: random.Random, items: int, concepts: int, published: bool = False
+    ) -> list[Item]:
         """Names for shape and colour together, each item a name answered by its picture."""
-        bound = self.binding(rng, items, concepts, "object")
-        return [Item(i.scene, f"a {i.answer}", weight=i.weight, drawn=True) for i in bound]
+        bound = self.binding(rng, items, concepts, "object", published)
+        episode = []
+        for number, item in enumerate(bound):
+            ideal = self.pool.gallery.ideal[self.pool.gallery.kind(item.scene)]
+            scene = ideal if number + 1 == items else item.scene
+            episode.append(Item(scene, f"a {item.answer}", weight=item.weight, drawn=ideal))
+        return episode
 
 
 RULES = ("{color}", "{shape}", "{color} {shape}", "{shape} {color}")
@@ -234,13 +245,13 @@ class Writer:
         latest = -1
         for number, item in enumerate(episode):
             more = number + 1 < len(episode)
-            if item.drawn:
+            if item.drawn is not None:
                 for i in self._ids(item.ask):
                     row.append((i, True, latest, -1, -1, 0.0, -1, -1))
-                row += self._picture(item, painted=True)
+                row += self._picture(item)
                 latest = item.scene
                 continue
-            row += self._picture(item, painted=False)
+            row += self._picture(item)
             latest = item.scene
             full = f"{item.ask} {item.answer}"
             asked, answered = self._ids(item.ask), self._ids(full)
@@ -259,16 +270,18 @@ class Writer:
                 )
         return row
 
-    def _picture(self, item: Item, painted: bool) -> list[tuple[object, ...]]:
+    def _picture(self, item: Item) -> list[tuple[object, ...]]:
         ids = self.tokenizer.ids
-        weight = item.weight if painted else 0.0
-        shown = item.scene if painted else -1
+        painted = item.drawn is not None
+        weight, wanted = (item.weight, item.drawn) if painted else (0.0, -1)
+        # What follows the first token of another picture is not the picture to learn.
+        most = (self.n_query if item.scene == item.drawn else 1) if painted else 0
         places: list[tuple[object, ...]] = []
         for t in range(-1, self.n_query):
             i = ids[tokens.IMAGE] if t >= 0 else ids[tokens.BOI]
-            following = t + 1 if painted and t + 1 < self.n_query else -1
+            following = t + 1 if t + 1 < most else -1
             # The picture that is being drawn is not to be told by the probe.
-            places.append((i, True, item.scene if t >= 0 else -1, t, -1, weight, following, shown))
+            places.append((i, True, item.scene if t >= 0 else -1, t, -1, weight, following, wanted))
         places.append((ids[tokens.EOI], True, item.scene, -1, -1, 0.0, -1, -1))
         return places
 

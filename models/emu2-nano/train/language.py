@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 
 import torch
 from episodes import Author, Batch, Item, Writer
+from gallery import Gallery, Kind
 from loop import Stage, Workspace, run
-from scenes import COLOUR_NAMES, SHAPES, Scenes
+from scenes import COLOUR_NAMES, HELD_OUT, SHAPES
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,7 +19,7 @@ from emu2eval.adapters.emu2.tokenizer import Tokenizer
 
 BATCH = 32
 PROBE = 0.5
-PAINT = 0.5
+PAINT = 2.0
 
 Episodes = Callable[[random.Random], list[Item]]
 
@@ -31,13 +32,9 @@ class Reader(nn.Module):
     beside every name, the second layer has only to compare. Without it training stays on a plateau.
     A second one reads, from the second layer at each word for a shape or colour, whether the latest
     picture shows it: yes and no stay at even odds without.
-
-    features: (N, tokens, width), centred and of deviation 1 in each channel.
     """
 
-    def __init__(
-        self, model: Emu2, features: Tensor, scenes: Scenes, shift: float, tokenizer: Tokenizer
-    ):
+    def __init__(self, model: Emu2, gallery: Gallery, shift: float, tokenizer: Tokenizer):
         super().__init__()
         self.decoder = model.decoder
         self.project_up, self.project_down = model.project_up, model.project_down
@@ -45,7 +42,7 @@ class Reader(nn.Module):
         self.probe = nn.Linear(model.config.decoder.hidden_size, sum(self.sizes))
         self.match = nn.Linear(model.config.decoder.hidden_size, 1)
         self._model = [model]  # in a list, so that the vision tower is not among the parameters
-        self.features, self.scenes = features, scenes
+        self.gallery = gallery
         self.shift = shift
         self.words = [
             torch.tensor([tokenizer.encode(word)[1] for word in words])
@@ -55,19 +52,25 @@ class Reader(nn.Module):
         for layer in self.decoder.lm.model.layers[:2]:
             layer.register_forward_hook(lambda module, inputs, output: self._outputs.append(output))
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Hidden states (B, L, hidden) at the end, after the first layer and after the second."""
+    def forward(self, batch: Batch, shown: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Hidden states (B, L, hidden) at the end, after the first layer and after the second.
+
+        shown: (B, L, width), the visual embeddings in place of the gallery's.
+        """
         model = self._model[0]
         slots = batch.slot >= 0
-        shown = self.features[batch.scene[slots], batch.slot[slots]]
+        visual = self._shown(batch)[slots] if shown is None else shown[slots]
         if self.training and self.shift:
             # Unseen pictures are never encoded as sharply as those that the tower was trained on.
-            shown = shown + self.shift * torch.randn_like(shown)
-        embeds = model.embed(batch.ids, slots, shown)
+            visual = visual + self.shift * torch.randn_like(visual)
+        embeds = model.embed(batch.ids, slots, visual)
         self._outputs.clear()
         hidden = model.read(embeds, batch.valid, SegmentedCache())
         first, second = self._outputs
         return hidden, first, second
+
+    def _shown(self, batch: Batch) -> Tensor:
+        return self.gallery.features[batch.scene.clamp(min=0), batch.slot.clamp(min=0)]
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """answer: weighted cross-entropy; probe: of shape and colour; paint: MSE over the variance."""
@@ -82,10 +85,10 @@ class Reader(nn.Module):
         told = batch.valid & (batch.scene >= 0) & (batch.slot < 0)
         shape, colour = self.probe(first[told]).split(self.sizes, -1)
         scene = batch.scene[told]
-        found["probe"] = F.cross_entropy(shape, self.scenes.shape[scene]) + F.cross_entropy(
-            colour, self.scenes.colour[scene]
+        found["probe"] = F.cross_entropy(shape, self.gallery.shape[scene]) + F.cross_entropy(
+            colour, self.gallery.colour[scene]
         )
-        for words, shown in zip(self.words, (self.scenes.shape, self.scenes.colour), strict=True):
+        for words, shown in zip(self.words, (self.gallery.shape, self.gallery.colour), strict=True):
             said = (batch.ids[..., None] == words) & (batch.valid & (batch.scene >= 0))[..., None]
             row, place, word = said.nonzero(as_tuple=True)
             if len(row):
@@ -95,7 +98,7 @@ class Reader(nn.Module):
                 found["match"] = found.get("match", torch.zeros(())) + loss
         drawn = batch.paint >= 0
         if drawn.any():
-            wanted = self.features[batch.painted[drawn], batch.paint[drawn]]
+            wanted = self.gallery.features[batch.painted[drawn], batch.paint[drawn]]
             each = (self.project_down(hidden[drawn]) - wanted).square().mean(-1)
             weight = batch.weight[drawn]
             found["paint"] = (each * weight).sum() / weight.sum()
@@ -118,6 +121,25 @@ class Reader(nn.Module):
             last = places[start:]
             correct[row] = (best[row, last] == batch.target[row, last]).all()
         return correct
+
+    @torch.no_grad()
+    def drawn(self, batch: Batch) -> Tensor:
+        """(B,): whether the last picture of each row, regressed token by token, is nearest to the mean of
+        its own kind of all kinds."""
+        self.eval()
+        rows = torch.arange(len(batch.ids))[:, None]
+        count = self._model[0].config.n_query
+        before = torch.stack([(row >= 0).nonzero()[-count:, 0] for row in batch.paint])
+        shown = self._shown(batch)
+        for t in range(count):
+            hidden, _, _ = self(batch, shown)
+            place = before[:, t : t + 1]
+            shown[rows, place + 1] = self.project_down(hidden[rows, place])
+        self.train()
+        ideals = torch.tensor(sorted(self.gallery.ideal.values()))
+        told = shown[rows, before + 1].flatten(1)
+        off = torch.cdist(told, self.gallery.features[ideals].flatten(1))
+        return ideals[off.argmin(1)] == batch.painted[rows[:, 0], before[:, 0]]
 
 
 def focus(author: Author) -> Callable[[int], Episodes]:
@@ -158,9 +180,11 @@ def mixture(
             case "o":
                 return lambda rng: author.operator(rng, own.choice((5, 9)))
             case "g":
-                return lambda rng: author.drawing(rng, own.choice((1, 3, 5)))
+                items = own.choice((1, 1, 1, 3, 5))
+                return lambda rng: author.drawing(rng, items)
             case _:
-                return lambda rng: author.drawing_names(rng, 7, own.choice((1, 2, 3)))
+                items, concepts = own.choice((2, 3, 5, 7, 9)), own.choice((1, 2, 3))
+                return lambda rng: author.drawing_names(rng, items, concepts, rng.random() < 0.5)
 
     return at
 
@@ -188,7 +212,13 @@ def train(
         return total, {name: value.item() for name, value in found.items()}
 
     def look(step: int) -> Mapping[str, float]:
-        return {name: reader.right(batch).float().mean().item() for name, batch in check.items()}
+        return {
+            name: (reader.drawn if name.startswith("draw") else reader.right)(batch)
+            .float()
+            .mean()
+            .item()
+            for name, batch in check.items()
+        }
 
     run(stage, reader, loss, work, look)
 
@@ -200,6 +230,10 @@ def checks(author: Author, writer: Writer, count: int) -> dict[str, Batch]:
     def many(write: Episodes, number: int = count) -> Batch:
         return writer.batch([write(rng) for _ in range(number)])
 
+    def words(kinds: list[Kind]) -> Batch:
+        return writer.batch([author.drawing(rng, 1, kind) for kind in kinds])
+
+    seen = [kind for kind in author.pool.common if kind[0] in SHAPES[:3]]
     return {
         "questions_0": many(lambda r: author.asked(r, 1), 2 * count),
         "questions_4": many(lambda r: author.asked(r, 5)),
@@ -207,4 +241,8 @@ def checks(author: Author, writer: Writer, count: int) -> dict[str, Batch]:
         "shapes_8": many(lambda r: author.binding(r, 9, 3, "shape", published=True)),
         "shapes_16": many(lambda r: author.binding(r, 17, 3, "shape", published=True)),
         "operator_4": many(lambda r: author.operator(r, 5)),
+        "draw_words": words(seen),
+        "draw_held_out": words(sorted(HELD_OUT)),
+        "draw_name_4": many(lambda r: author.drawing_names(r, 5, 1, published=True)),
+        "draw_names_6": many(lambda r: author.drawing_names(r, 7, 3, published=True)),
     }

@@ -1,6 +1,6 @@
 """Stages 5 and 6: the visual decoder, an autoencoder and a UNet that paints from visual embeddings.
 
-`python painter.py --work DIR` trains both, or goes on where it was left; needs the vision stage.
+`python painter.py --state DIR` trains both, or goes on where it was left; needs the vision stage.
 The language model answers "a red circle" with the mean of all such pictures' embeddings, for nothing
 in the words says where and how large. So the UNet is trained on such means too.
 """
@@ -8,6 +8,7 @@ in the words says where and how large. So the UNet is trained on such means too.
 from __future__ import annotations
 
 import argparse
+import fcntl
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
@@ -16,13 +17,12 @@ from typing import Any
 
 import torch
 import vae as autoencoder
-from build import Recipe, config
+from build import config
 from loop import Stage, Workspace, run
 from material import Material, batch, kinds, material, statistics
 from scenes import SIZE, drawn, joined, published
 from torch import Tensor, nn
 
-from emu2eval.adapters.emu2.checkpoint import load_model, open_checkpoint
 from emu2eval.adapters.emu2.model import Emu2
 
 PAINT = Stage("painter", 5200, 1.2e-3, 2e-5, warmup=100, look=200)
@@ -186,28 +186,23 @@ def paint(model: Emu2, work: Workspace, out: Path, *, short: bool = False) -> No
 def trained_tower(work: Workspace) -> Emu2:
     """A model whose vision tower is that of the finished vision stage; the rest is untrained."""
     model = Emu2(config(64)).eval().requires_grad_(False)
-    saved = torch.load(work.state(Recipe().vision.name), weights_only=True)["module"]
-    prefix = "tower."
-    own = {k.removeprefix(prefix): v for k, v in saved.items() if k.startswith(prefix)}
-    model.visual.load_state_dict(own)
+    model.visual.load_state_dict(torch.load(work.state("tower"), weights_only=True))
     return model
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, required=True, help="the folder of the training state")
-    parser.add_argument("--out", type=Path, help="a checkpoint's folder; default: in --work")
+    parser.add_argument("--state", type=Path, required=True, help="the training's state")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--short", action="store_true", help="a few steps, to try that it runs")
     parser.add_argument("--threads", type=int, default=1)
-    chosen = parser.parse_args()
-    torch.set_num_threads(chosen.threads)
-    work = Workspace(chosen.work)
-    out = chosen.out or chosen.work / "painter"
-    if (out / "model.safetensors").exists():
-        model = load_model(open_checkpoint(out), dtype=torch.float32)
-    else:
-        model = trained_tower(work)
-    paint(model, work, out, short=chosen.short)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    work = Workspace(options.state, options.seed)
+    with (work.folder / "painter.lock").open("w") as lock:
+        # One that a killed start left behind is waited for; what it has done need not be done again.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        paint(trained_tower(work), work, work.folder / "painter", short=options.short)
 
 
 if __name__ == "__main__":

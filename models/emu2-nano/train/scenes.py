@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import cos, pi, sin
 
@@ -12,7 +13,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from emu2eval.adapters.emu2.vision import MEAN, STD
-from emu2eval.data.easy_vqa import shape_pictures
+from emu2eval.data.easy_vqa import ShapePicture, shape_pictures
 
 SIZE = 64
 FINE = 4  # drawn at four times the size and averaged, which gives the soft edges of easy-VQA
@@ -80,25 +81,18 @@ def drawn(count: int, seed: int) -> Scenes:
 
 def published(validation: bool, every: int = 10) -> Scenes:
     """easy-VQA's train pictures without the held-out combinations; each tenth is for validation."""
-    known = [
-        s
-        for s in shape_pictures("train")
-        if s.shape is not None
-        and s.colour is not None
-        and (s.shape, s.colour) not in HELD_OUT
-        and (s.number % every == 0) == validation
-    ]
-    arrays = []
-    for scene in known:
-        with Image.open(str(scene.picture.path)) as image:
-            arrays.append(np.asarray(image.convert("RGB")))
-    labels = [(SHAPES.index(str(s.shape)), COLOUR_NAMES.index(str(s.colour))) for s in known]
-    return _scenes(np.stack(arrays), labels)
+    return _published(
+        lambda s: (s.shape, s.colour) not in HELD_OUT and (s.number % every == 0) == validation
+    )
 
 
 def held_out_published() -> Scenes:
     """The train pictures of the held-out combinations: for a look while training, never to train on."""
-    known = [s for s in shape_pictures("train") if (s.shape, s.colour) in HELD_OUT]
+    return _published(lambda s: (s.shape, s.colour) in HELD_OUT)
+
+
+def _published(wanted: Callable[[ShapePicture], bool]) -> Scenes:
+    known = [s for s in shape_pictures("train") if s.shape and s.colour and wanted(s)]
     arrays = []
     for scene in known:
         with Image.open(str(scene.picture.path)) as image:
