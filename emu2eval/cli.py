@@ -263,6 +263,32 @@ def curves(
 @app.command(
     epilog="""\b
 Examples:
+  emu2eval sheet easy-vqa-draw_0-shot_emu2-nano_1a2b3c4d
+  emu2eval sheet easy-vqa-draw-names --file names.png --most 12"""
+)
+def sheet(
+    run: Annotated[str, typer.Argument(help="A run with pictures: path, name or its beginning.")],
+    file: Annotated[Path, typer.Option(help="A .png, .jpg, .webp or .pdf file.")] = Path(
+        "sheet.png"
+    ),
+    most: Annotated[int, typer.Option(min=1, help="Queries, spread evenly over the run.")] = 48,
+    out: Out = None,
+) -> None:
+    """Draw a contact sheet of a run: prompts, references and the pictures that were made."""
+    from emu2eval.report import runs
+    from emu2eval.report import sheet as drawing
+
+    found = runs.find([run], out)
+    if len(found) > 1:
+        names = ", ".join(folder.name for folder in found[:3])
+        _fail(f"{run!r} is the beginning of {len(found)} runs ({names}, …); a sheet shows one")
+    shown = drawing.draw(found[0], file, most)
+    _say(f"wrote {file}: {shown} queries")
+
+
+@app.command(
+    epilog="""\b
+Examples:
   emu2eval plan --model emu2-chat --memory 24GiB,24GiB,24GiB,24GiB --shots 4 --batch 2
   emu2eval plan --model emu2-gen --memory 5x24GiB
   emu2eval plan --model emu2 --memory 24GiB,cpu:64GiB --quantize 8"""

@@ -118,11 +118,7 @@ def make_plan(
     """The plan of one run; reads the splits it needs."""
     parsed = Shots.parse(shots, task)
     samples = data.split(task, task.split)
-    demonstrations = task.spec.demonstrations
-    pool = None
-    if parsed.count:
-        source = demonstrations.split or task.split
-        pool = data.split(task, source, demonstrations.pool, settings.seed)
+    pool = _pool(task, parsed, settings.seed, data)
     return Plan(
         task=task,
         model=model,
@@ -134,6 +130,14 @@ def make_plan(
         limit=settings.limit,
         trials=settings.trials,
     )
+
+
+def _pool(task: Task, shots: Shots, seed: int, data: SplitCache) -> Samples | None:
+    """What demonstrations are drawn from; None where none are shown."""
+    if not shots.count:
+        return None
+    spec = task.spec.demonstrations
+    return data.split(task, spec.split or task.split, spec.pool, seed)
 
 
 def plans(
@@ -236,11 +240,13 @@ def folder_name(plan: Plan) -> str:
     return f"{plan.task.name}_{label}-shot_{plan.model.name}_{plan.fingerprint[:8]}"
 
 
-def reopen(folder: Path, changes: Sequence[str] = ()) -> tuple[Plan, RunStore]:
-    """The plan of a stored run, from its record alone, for scoring again without the model.
+def reopen(
+    folder: Path, changes: Sequence[str] = (), *, demonstrations: bool = False
+) -> tuple[Plan, RunStore]:
+    """The plan of a stored run, from its record alone, without the model.
 
-    changes: `task.score…=value` assignments. Raises StoreError where the folder is no run, or its data
-    is not what it was.
+    changes: `task.score…=value` assignments. demonstrations: read their split too, so that prompts can be
+    made again. Raises StoreError where the folder is no run, or its data is not what it was.
     """
     store = RunStore(folder)
     record = store.read_json("run.json")
@@ -262,20 +268,23 @@ def reopen(folder: Path, changes: Sequence[str] = ()) -> tuple[Plan, RunStore]:
     task = Task(spec, record["protocol"], record["split"], root or catalog.data_root(), document)
     model = ModelSpec.model_validate(record["model"])
     shots = Shots.parse(record["shots"], task)
-    samples = load_split(task, task.split)
-    if samples.digest != record["identity"]["data"]["queries"]:
-        raise StoreError(
-            f"the data of {task.name} is not what it was when this run was made",
-            where=task.root,
-            hint="bring the old data back, or run the evaluation again on the new one",
-        )
+    data = SplitCache(Watcher())
+    samples = data.split(task, task.split)
+    pool = _pool(task, shots, record["seed"], data) if demonstrations else None
+    for part, known in (("queries", samples), ("demonstrations", pool)):
+        if known is not None and known.digest != record["identity"]["data"][part]:
+            raise StoreError(
+                f"the data of {task.name} is not what it was when this run was made",
+                where=task.root,
+                hint="bring the old data back, or run the evaluation again on the new one",
+            )
     plan = Plan(
         task=task,
         model=model,
         adapter=_Absent(),
         shots=shots,
         samples=samples,
-        pool=None,
+        pool=pool,
         seed=record["seed"],
         limit=record["extent"]["limit"],
         trials=record["extent"]["trials"],

@@ -66,12 +66,17 @@ class Emu2Adapter(Adapter):
     max_positions: the context that the model was trained for; the checkpoint's own where it is left out.
     steps, guidance: of the visual decoder; None = the authors' 50 and 3.0. A request's own come first.
     safety: Emu2-Gen's safety checker blackens what it flags.
+    threads: of torch on the CPU while the model is loaded; None = torch's own. A small model is quickest
+    with one, and many times slower with more where other work keeps the cores busy.
     """
 
     extra: ClassVar[str | None] = "emu2"
     # Where weights lie and run, not what they are: their digests are in the identity.
     neutral: ClassVar[frozenset[str]] = frozenset(
-        {"batch", "checkpoint", "tokenizer", "device_map", "memory", "offload_folder", "reuse"}
+        {
+            *("batch", "checkpoint", "tokenizer", "device_map", "memory", "offload_folder"),
+            *("reuse", "threads"),
+        }
     )
 
     def __init__(
@@ -97,6 +102,7 @@ class Emu2Adapter(Adapter):
         steps: int | None = None,
         guidance: float | None = None,
         safety: bool = False,
+        threads: int | None = None,
     ):
         from emu2eval.adapters.emu2.checkpoint import open_checkpoint
 
@@ -106,7 +112,10 @@ class Emu2Adapter(Adapter):
             raise ConfigError("memory and device_map both say where the model goes; give one")
         if manner not in get_args(Manner):
             raise UnknownName("manner of tokenizing", manner, get_args(Manner))
-        for name, value in (("batch", batch), ("beams", beams), ("max_positions", max_positions)):
+        for name, value in (
+            *(("batch", batch), ("beams", beams)),
+            *(("max_positions", max_positions), ("threads", threads)),
+        ):
             if value is not None and value < 1:
                 raise ConfigError(f"{name} is {value}; it is at least 1")
         self._checkpoint = open_checkpoint(checkpoint, variant)
@@ -141,6 +150,8 @@ class Emu2Adapter(Adapter):
         self._steps = steps
         self._guidance = guidance
         self._safety = safety
+        self._threads = threads
+        self._threads_before: int | None = None
         self._inference: Inference | None = None
         outputs = {"text", "choice"} | ({"picture"} if self._checkpoint.paints else set())
         self.limits = Limits(frozenset(outputs), positions=self._max_positions, batch=batch)
@@ -162,6 +173,8 @@ class Emu2Adapter(Adapter):
         from emu2eval.adapters.emu2.inference import Inference
         from emu2eval.adapters.emu2.quantize import check_bits
 
+        if self._threads is not None:
+            self._threads_before = _set_threads(self._threads)
         bits = check_bits(self._quantize) if self._quantize is not None else None
         dtype, placement = self._torch_dtype(), self._placement(bits)
         folder = Path(self._offload_folder) if self._offload_folder is not None else None
@@ -182,6 +195,9 @@ class Emu2Adapter(Adapter):
 
     def close(self) -> None:
         self._inference = None
+        if self._threads_before is not None:
+            _set_threads(self._threads_before)
+            self._threads_before = None
 
     def answer(self, requests: Sequence[Request]) -> list[Response]:
         """One response a request; a request whose prompt cannot be read is an error of its own."""
@@ -327,6 +343,15 @@ class Emu2Adapter(Adapter):
     @property
     def _begin_picture(self) -> int:
         return self._tokenizer.ids[tokens.BOI]
+
+
+def _set_threads(count: int) -> int:
+    """Sets torch's threads for the whole process; returns how many there were."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    return before
 
 
 def _only_a_picture(prompt: Prompt) -> Picture | None:

@@ -1,0 +1,170 @@
+"""A contact sheet: for each query of a run its prompt, its references and the pictures that were made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from PIL import Image, ImageDraw, ImageFont
+
+from emu2eval import pictures
+from emu2eval.engine.store import RunStore
+from emu2eval.errors import ConfigError, StoreError
+from emu2eval.evaluation import reopen
+from emu2eval.plan import Plan
+from emu2eval.types import Part, Picture, Video
+
+FORMATS = (".png", ".jpg", ".webp", ".pdf")
+MOST = 48
+_SMALL, _LARGE = 40, 96  # pixels of a side: of pictures in prompts, of results
+_GAP, _LINE, _WIDTH, _CARD = 6, 16, 1200, 220
+_INK, _FAINT, _RIGHT, _WRONG = "#202124", "#80868b", "#188038", "#c5221f"
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """A text, or a picture in a frame of a colour with a word below it. space: width and height taken."""
+
+    content: str | Image.Image
+    space: tuple[int, int]
+    colour: str = _INK
+    caption: str = ""
+
+
+def draw(folder: Path, file: Path, most: int = MOST) -> int:
+    """Writes the sheet of a run that gave pictures; returns how many queries it shows.
+
+    most: queries, evenly spread over the run. A frame is green where the score is full, red where it is
+    less, grey where there is none. Raises ConfigError for a run without pictures or another ending.
+    """
+    if file.suffix not in FORMATS:
+        raise ConfigError(f"a sheet is written as {', '.join(FORMATS)}", where=file)
+    plan, store = reopen(folder, demonstrations=True)
+    if plan.task.spec.output.kind != "picture":
+        raise ConfigError(
+            f"{plan.task.name} asks for {plan.task.spec.output.kind}; a sheet shows pictures",
+            where=folder,
+            hint="runs with pictures come from tasks such as easy-vqa-draw",
+        )
+    cards = [_card(items) for items in _entries(plan, store, most)]
+    title = (
+        f"{plan.task.name} ({plan.task.split}, {plan.task.protocol_name}) · {plan.model.name} · "
+        f"{plan.shots.label} shots · {len(cards)} of {len(plan.positions)} queries"
+    )
+    page = _page(cards, title)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        page.save(file)
+    except OSError as error:
+        raise StoreError(f"the sheet cannot be written ({error.strerror})", where=file) from None
+    return len(cards)
+
+
+def _entries(plan: Plan, store: RunStore, most: int) -> Iterator[list[_Item]]:
+    """One list of items a query: the prompt, a line break (empty text), references, results."""
+    given = {(row["id"], row["trial"]): row for row in store.rows() if row.get("picture")}
+    scores = _scores(store.folder)
+    positions = plan.positions
+    if len(positions) > most:
+        positions = [positions[i * len(positions) // most] for i in range(most)]
+    for position in positions:
+        prompt = plan.at(position).request.prompt
+        items = [item for part in prompt.flat() for item in _shown(part)]
+        items.append(_text(""))
+        sample = plan.query(position)
+        for reference in sample.references:
+            if isinstance(reference, Picture):
+                items.append(_picture(reference, _LARGE, _FAINT, "reference"))
+        for trial in range(plan.draws):
+            row = given.get((sample.id, trial))
+            if row is None:
+                items.append(_text("no picture"))
+                continue
+            score = scores.get((sample.id, trial), {})
+            value, said = score.get("value"), score.get("prediction") or ""
+            colour = _FAINT if value is None else (_RIGHT if value == 1 else _WRONG)
+            items.append(_picture(store.picture(row["picture"]), _LARGE, colour, said))
+        yield items
+
+
+def _scores(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
+    path = folder / "scores.jsonl"
+    if not path.exists():
+        return {}
+    rows = (msgspec.json.decode(line) for line in path.read_bytes().splitlines())
+    return {(row["id"], row["trial"]): row for row in rows}
+
+
+def _font() -> Any:
+    return ImageFont.load_default(12)
+
+
+def _shown(part: Part) -> Iterator[_Item]:
+    if isinstance(part, str):
+        # Word by word, so that a line can break anywhere between two.
+        for word in part.split():
+            yield _text(word)
+    elif isinstance(part, Video):
+        for frame in part.frames:
+            yield _picture(frame, _SMALL, _FAINT)
+    else:
+        yield _picture(part, _SMALL, _FAINT)
+
+
+def _text(text: str) -> _Item:
+    return _Item(text, (round(_font().getlength(text)), _LINE))
+
+
+def _picture(picture: Picture, side: int, colour: str, caption: str = "") -> _Item:
+    image = pictures.load(picture)
+    image.thumbnail((side, side))
+    if image.width < side and image.height < side:
+        # Small pictures are shown pixel by pixel.
+        times = min(side // image.width, side // image.height) or 1
+        image = image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
+    below = _LINE if caption else 0
+    return _Item(image, (side + 4, side + 4 + below), colour, caption)
+
+
+def _card(items: Sequence[_Item]) -> Image.Image:
+    """The items from left to right, in as many lines as they take."""
+    placed: list[tuple[int, int, _Item]] = []
+    x = y = tall = 0
+    for item in items:
+        width, height = item.space
+        if item.content == "" or (x and x + width > _CARD):
+            x, y, tall = 0, y + tall + (_GAP if tall else 0), 0
+        if item.content != "":
+            placed.append((x, y, item))
+            x, tall = x + width + 4, max(tall, height)
+    card = Image.new("RGB", (_CARD, y + tall), "white")
+    pen = ImageDraw.Draw(card)
+    for left, top, item in placed:
+        if isinstance(item.content, str):
+            pen.text((left, top), item.content, fill=item.colour, font=_font())
+            continue
+        image = item.content
+        edge = (left, top, left + image.width + 3, top + image.height + 3)
+        pen.rectangle(edge, outline=item.colour, width=2)
+        card.paste(image, (left + 2, top + 2))
+        pen.text((left, edge[3] + 1), item.caption[:24], fill=item.colour, font=_font())
+    return card
+
+
+def _page(cards: Sequence[Image.Image], title: str) -> Image.Image:
+    across = _WIDTH // (_CARD + 2 * _GAP)
+    rows = [cards[i : i + across] for i in range(0, len(cards), across)]
+    heights = [max(card.height for card in row) + 3 * _GAP for row in rows]
+    page = Image.new("RGB", (_WIDTH, sum(heights) + 2 * _LINE + _GAP), "white")
+    pen = ImageDraw.Draw(page)
+    pen.text((_GAP, _GAP), title, fill=_INK, font=_font())
+    y = 2 * _LINE
+    for row, height in zip(rows, heights, strict=True):
+        pen.line((_GAP, y - _GAP, _WIDTH - _GAP, y - _GAP), fill="#e8eaed")
+        for column, card in enumerate(row):
+            page.paste(card, (_GAP + column * (_CARD + 2 * _GAP), y))
+        y += height
+    return page
