@@ -301,7 +301,9 @@ def parse_settings(assignments: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def _value(text: str) -> Any:
-    # A template such as "{picture}{question}" would be a mapping; braces are always a text here.
+    # A template such as "{picture}{question}" would be a mapping; braces with anything in them are a text.
+    if text.strip() == "{}":
+        return {}
     if not text.strip() or text.lstrip().startswith("{"):
         return text
     try:

@@ -1,0 +1,54 @@
+"""Every task from its official files to a table: baselines under each protocol, and a tiny Emu2."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from emu2eval import catalog
+from emu2eval.config import load_task
+from emu2eval.data.load import load_split
+
+from .conftest import drawn, protocols
+
+Command = Callable[..., str]
+
+
+def complete(printed: str, task: str, split: str, shots: list[str]) -> None:
+    """Every query counts in every row: scored, or unscored for a reason that is stored with it."""
+    queries = len(load_split(load_task(task, split=split), split))
+    rows = [row for row in json.loads(printed) if row["group"] is None]
+    assert [s for s in shots if any(row["shots"] == s for row in rows)] == shots
+    for row in rows:
+        assert row["n"] + row["unscored"] == queries, row
+        assert (row["value"] is None) == (row["n"] == 0), row
+        scores = catalog.results_root() / row["run"] / "scores.jsonl"
+        for score in map(json.loads, scores.read_text(encoding="utf-8").splitlines()):
+            reason = score.get("details", {}).get("why")
+            assert score["value"] is not None or reason not in (None, "not asked yet"), score
+
+
+def test_a_baseline_gives_a_table(task: str, protocol: str, root: Path, command: Command) -> None:
+    asked = ["run", "--task", task, "--protocol", protocol, *drawn(task, protocol), "-f", "json"]
+    printed = command(*asked, "--model", "most-common", "--shots", "0", "4")
+    complete(printed, task, load_task(task).spec.split, ["0", "4"])
+
+
+def test_every_split_is_read(task: str, split: str, root: Path, command: Command) -> None:
+    asked = ["run", "--task", task, "--split", split, "--model", "most-common", "-f", "json"]
+    complete(command(*asked), task, split, ["0"])
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' own
+def test_a_tiny_emu2_gives_a_table(task: str, root: Path, command: Command, tiny_emu2: str) -> None:
+    """Under the protocol of the base model, where the task has one."""
+    protocol = "emu2" if "emu2" in protocols(task) else load_task(task).spec.protocol
+    spec = load_task(task, protocol=protocol).spec
+    if spec.output.kind == "picture":
+        pytest.skip("the base model answers with text")
+    asked = ["run", "--task", task, "--protocol", protocol, *drawn(task, protocol), "-f", "json"]
+    printed = command(*asked, "--model", tiny_emu2, "--shots", "0", "4")
+    complete(printed, task, spec.split, ["0", "4"])
