@@ -28,6 +28,17 @@ def shipped(kind: str) -> Path:
     return installed if installed.is_dir() else _HERE.parent / f"{kind}s"
 
 
+def portable(kind: str, path: Path) -> str:
+    """A path as records hold it: below the shipped folder relative to it, else absolute."""
+    whole, top = path.resolve(), shipped(kind).resolve()
+    return str(whole.relative_to(top) if whole.is_relative_to(top) else whole)
+
+
+def located(kind: str, recorded: str) -> Path:
+    """The path that `portable` made a record of; it need not exist."""
+    return shipped(kind) / recorded  # an absolute path stays what it is
+
+
 def names(kind: str) -> dict[str, Path]:
     """Every shipped task or model by name, with its file; a folder may hold its own `model.yaml`."""
     folder = shipped(kind)

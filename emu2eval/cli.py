@@ -289,6 +289,58 @@ def sheet(
 @app.command(
     epilog="""\b
 Examples:
+  emu2eval keep easy-vqa_4-shot_emu2-nano
+  emu2eval keep easy-vqa-binding --into my-references"""
+)
+def keep(
+    run: Annotated[list[str], typer.Argument(help="Runs: paths, names or beginnings of names.")],
+    into: Annotated[Path, typer.Option(help="Folder of references.")] = Path("results/reference"),
+    out: Out = None,
+) -> None:
+    """Keep small records of finished runs, to be repeated later with `emu2eval repeat`."""
+    from emu2eval import reference
+    from emu2eval.report import runs
+
+    for folder in runs.find(run, out):
+        _say(f"kept {reference.keep(folder, into)}")
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  emu2eval repeat
+  emu2eval repeat results/reference/easy-vqa-binding* --limit 100
+
+Exit code 1: more answers differ than another processor explains."""
+)
+def repeat(
+    references: Annotated[
+        list[str] | None, typer.Argument(help="Folders of references [default: results/reference].")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only so many queries of each, a fixed subset.")
+    ] = None,
+    out: Out = None,
+) -> None:
+    """Repeat reference runs with today's code and weights, and say which answers differ."""
+    import tempfile
+
+    from emu2eval import reference
+    from emu2eval.report import runs
+    from emu2eval.report.progress import Bars
+    from emu2eval.report.repeated import repeated_table
+
+    folders = runs.find(references or ["results/reference"], out)
+    with tempfile.TemporaryDirectory() as scratch, Bars() as bars:
+        results = [reference.repeat(f, out or Path(scratch), limit, bars) for f in folders]
+    _console().print(repeated_table(results))
+    if not all(result.agrees for result in results):
+        raise typer.Exit(1)
+
+
+@app.command(
+    epilog="""\b
+Examples:
   emu2eval plan --model emu2-chat --memory 24GiB,24GiB,24GiB,24GiB --shots 4 --batch 2
   emu2eval plan --model emu2-gen --memory 5x24GiB
   emu2eval plan --model emu2 --memory 24GiB,cpu:64GiB --quantize 8"""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -222,7 +222,7 @@ def run_plan(plan: Plan, settings: Settings, watcher: Watcher, load: Callable[[]
     folder = settings.folder / folder_name(plan)
     with RunStore(folder).open_for_writing() as store:
         plan = _grown(plan, store, watcher)
-        store.write_json("run.json", _record(plan))
+        store.write_json("run.json", _record(plan, settings.changes))
         store.index(slots(plan), len(plan.samples) * plan.draws)
         if store.damaged:
             watcher.note(
@@ -248,21 +248,14 @@ def reopen(
     changes: `task.score…=value` assignments. demonstrations: read their split too, so that prompts can be
     made again. Raises StoreError where the folder is no run, or its data is not what it was.
     """
-    store = RunStore(folder)
-    record = store.read_json("run.json")
-    if not isinstance(record, Mapping) or record.get("format") != FORMAT:
-        raise StoreError(
-            "this is not the folder of a run",
-            where=folder,
-            hint="emu2eval ls runs lists them",
-        )
+    store, record = RunStore(folder), read_record(folder)
     overrides = parse_settings(changes)["task"]
     for key in overrides:
         if not key.startswith("score."):
             raise ConfigError(
                 f"--set task.{key} would change what was asked; only task.score.… can change here"
             )
-    document = Document(Path(record["task_file"]), record["task"])
+    document = Document(catalog.located("task", record["task_file"]), record["task"])
     spec = validate(TaskSpec, override(record["task"], overrides, "task"), document)
     root = document.path.parent / spec.data.root if spec.data.root is not None else None
     task = Task(spec, record["protocol"], record["split"], root or catalog.data_root(), document)
@@ -290,6 +283,16 @@ def reopen(
         trials=record["extent"]["trials"],
     )
     return plan, store
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The run.json of a folder. Raises StoreError where the folder is no run."""
+    record = RunStore(folder).read_json("run.json")
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise StoreError(
+            "this is not the folder of a run", where=folder, hint="emu2eval ls runs lists them"
+        )
+    return record
 
 
 def score_again(folder: Path, changes: Sequence[str] = ()) -> Result:
@@ -335,15 +338,16 @@ def slots(plan: Plan) -> Callable[[str, int], int | None]:
     return slot_of
 
 
-def _record(plan: Plan) -> dict[str, Any]:
-    """run.json: enough to score again, to compare, and to know what a number stands for."""
+def _record(plan: Plan, changes: Sequence[str]) -> dict[str, Any]:
+    """run.json: enough to score again, to repeat, to compare, and to know what a number stands for."""
     return {
         "format": FORMAT,
         "task": plan.task.spec.model_dump(mode="json"),
-        "task_file": str(plan.task.document.path.resolve()),
+        "task_file": catalog.portable("task", plan.task.document.path),
+        "changes": sorted(changes),
         "protocol": plan.task.protocol_name,
         "split": plan.task.split,
-        "model": plan.model.model_dump(mode="json"),
+        "model": _portable(plan.model).model_dump(mode="json"),
         "shots": plan.shots.label,
         "seed": plan.seed,
         "extent": {"limit": plan.limit, "trials": plan.trials},
@@ -351,6 +355,15 @@ def _record(plan: Plan) -> dict[str, Any]:
         "fingerprint": plan.fingerprint,
         "versions": _versions(),
     }
+
+
+def _portable(model: ModelSpec) -> ModelSpec:
+    """The model without the place of a checkpoint that comes with the package."""
+    checkpoint = model.settings.get("checkpoint")
+    if not isinstance(checkpoint, str) or not Path(checkpoint).exists():
+        return model
+    place = catalog.portable("model", Path(checkpoint))
+    return model.model_copy(update={"settings": {**model.settings, "checkpoint": place}})
 
 
 def _versions() -> dict[str, str]:

@@ -25,6 +25,7 @@ LAYERS = (
     ("plan",),
     ("engine",),
     ("evaluation",),
+    ("reference",),
     ("report",),
     ("cli",),
 )

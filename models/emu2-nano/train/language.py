@@ -31,7 +31,8 @@ class Reader(nn.Module):
     linearly, at every text token. It is what makes matching appear: with what a picture shows at hand
     beside every name, the second layer has only to compare. Without it training stays on a plateau.
     A second one reads, from the second layer at each word for a shape or colour, whether the latest
-    picture shows it: yes and no stay at even odds without.
+    picture shows it: yes and no stay at even odds without. A third one reads, from the second layer where
+    a picture is to be drawn, its shape and colour: the name has to be looked up by then.
     """
 
     def __init__(self, model: Emu2, gallery: Gallery, shift: float, tokenizer: Tokenizer):
@@ -41,6 +42,7 @@ class Reader(nn.Module):
         self.sizes = (len(SHAPES), len(COLOUR_NAMES))
         self.probe = nn.Linear(model.config.decoder.hidden_size, sum(self.sizes))
         self.match = nn.Linear(model.config.decoder.hidden_size, 1)
+        self.plan = nn.Linear(model.config.decoder.hidden_size, sum(self.sizes))
         self._model = [model]  # in a list, so that the vision tower is not among the parameters
         self.gallery = gallery
         self.shift = shift
@@ -102,6 +104,13 @@ class Reader(nn.Module):
             each = (self.project_down(hidden[drawn]) - wanted).square().mean(-1)
             weight = batch.weight[drawn]
             found["paint"] = (each * weight).sum() / weight.sum()
+            starts = batch.paint == 0
+            shape, colour = self.plan(second[starts]).split(self.sizes, -1)
+            wanted = batch.painted[starts]
+            each = F.cross_entropy(shape, self.gallery.shape[wanted], reduction="none")
+            each = each + F.cross_entropy(colour, self.gallery.colour[wanted], reduction="none")
+            weight = batch.weight[starts]
+            found["plan"] = (each * weight).sum() / weight.sum()
         return found
 
     @torch.no_grad()
@@ -183,7 +192,7 @@ def mixture(
                 items = own.choice((1, 1, 1, 3, 5))
                 return lambda rng: author.drawing(rng, items)
             case _:
-                items, concepts = own.choice((2, 3, 5, 7, 9)), own.choice((1, 2, 3))
+                items, concepts = own.choice((3, 5, 7, 9)), own.choice((1, 2, 3, 3))
                 return lambda rng: author.drawing_names(rng, items, concepts, rng.random() < 0.5)
 
     return at
@@ -207,7 +216,8 @@ def train(
         torch.manual_seed(rng.randrange(2**62))
         found = reader.losses(batch)
         none = torch.zeros(())
-        total = probe * (found["probe"] + found.get("match", none)) + found.get("answer", none)
+        total = probe * (found["probe"] + found.get("match", none) + found.get("plan", none))
+        total = total + found.get("answer", none)
         total = total + PAINT * found.get("paint", none)
         return total, {name: value.item() for name, value in found.items()}
 

@@ -222,6 +222,19 @@ def test_a_tokenizer_of_another_model_is_refused(
         Emu2Adapter(str(tmp_path), tokenizer=str(small_tokenizer))
 
 
+def test_threads_are_given_back(folders: dict[str, Path]) -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    adapter = Emu2Adapter(str(folders["base"]), threads=before + 1)
+    adapter.load()
+    assert torch.get_num_threads() == before + 1
+    adapter.close()
+    assert torch.get_num_threads() == before
+    free = Emu2Adapter(str(folders["base"]))
+    assert "threads" in free.neutral
+
+
 def test_answering_needs_a_load(folders: dict[str, Path]) -> None:
     with pytest.raises(ModelError, match="not loaded"):
         Emu2Adapter(str(folders["base"])).answer(TEXTS)

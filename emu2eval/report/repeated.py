@@ -1,0 +1,36 @@
+"""Reference runs made again, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from emu2eval.reference import TOLERANCE, Repeated
+
+EXAMPLES = 5
+
+
+def repeated_table(results: Sequence[Repeated]) -> RenderableType:
+    """One line a reference, then the first answers that differ."""
+    table = Table(header_style="bold")
+    for name in ("reference", "value then", "now", "answers", "differ", ""):
+        table.add_column(name, justify="left" if name in ("reference", "") else "right")
+    shown: list[RenderableType] = [table]
+    for result in results:
+        mark = Text("ok", "green") if result.agrees else Text("differs", "bold red")
+        table.add_row(
+            Text(result.name),
+            "–" if result.before is None else f"{result.before:.2f}",
+            "–" if result.now is None else f"{result.now:.2f}",
+            f"{result.compared:,}",
+            f"{len(result.differing):,}",
+            mark,
+        )
+        for sample, trial, then, now in result.differing[:EXAMPLES]:
+            where = f", trial {trial}" if trial else ""
+            shown.append(Text(f"{result.name}: {sample}{where}: {then!r} then, {now!r} now"))
+    shown.append(Text(f"at most one answer or {TOLERANCE:.1%} may differ", style="dim"))
+    return Group(*shown)
