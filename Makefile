@@ -1,4 +1,4 @@
-# make demo   a first evaluation, from nothing to a table
+# make demo   a first evaluation, from nothing to a table and few-shot curves
 # make test   every test
 # make check  style and types
 # make bench  speed and memory, printed
@@ -8,7 +8,10 @@ VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test check bench train-nano wheel clean
+DEMO   := --task easy-vqa easy-vqa-binding --model most-common nearest emu2-nano --shots 0 1 2 4 8
+comma  := ,
+
+.PHONY: help demo test check bench train-nano pictures wheel clean
 help:
 	@sed -n 's/^# //p' Makefile
 
@@ -28,16 +31,17 @@ define install
 	fi
 endef
 
-$(VENV)/.core: pyproject.toml constraints.txt
-	$(call install,)
+$(VENV)/.demo: pyproject.toml constraints.txt
+	$(call install,[emu2$(comma)plots])
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt
 	$(call install,[dev])
-	@touch $@ $(VENV)/.core
+	@touch $@ $(VENV)/.demo
 
-demo: $(VENV)/.core
-	@$(BIN)/emu2eval run --task easy-vqa --model most-common nearest --shots 0 2 4 8
+demo: $(VENV)/.demo
+	@$(BIN)/emu2eval run $(DEMO) --limit 1000
+	@$(BIN)/emu2eval curves --file results/runs/curves.svg
 
 test: $(VENV)/.dev
 	@$(BIN)/python -m pytest -n 2
@@ -59,9 +63,14 @@ wheel: $(VENV)/.dev
 clean:
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache
 
-# The picture in the README, drawn from the stored runs of `make demo`.
-results/demo.svg: $(VENV)/.core
+# The pictures in the README: what `make demo` prints and draws, and drawings of emu2-nano.
+pictures: $(VENV)/.dev demo
 	@$(BIN)/python -c "from emu2eval.report import runs, table; from rich.console import Console; \
-	c = Console(record=True, width=112, file=open('/dev/null', 'w')); \
-	c.print(table.rich_table(table.order([runs.rows(f)[0] for f in runs.find([])]))); \
-	c.save_svg('$@', title='make demo')"
+	rows = [runs.rows(f)[0] for f in runs.find(['easy-vqa_', 'easy-vqa-binding_'])]; \
+	c = Console(record=True, width=140, file=open('/dev/null', 'w')); \
+	c.print(table.rich_table(table.order(rows))); c.save_svg('results/demo.svg', title='make demo')"
+	@$(BIN)/emu2eval curves easy-vqa_ easy-vqa-binding_ --file results/curves.svg
+	@$(BIN)/emu2eval run --task easy-vqa-draw --shots 0
+	@$(BIN)/emu2eval run --task easy-vqa-draw-names --shots 4
+	@$(BIN)/emu2eval sheet easy-vqa-draw_0-shot_emu2-nano --most 24 --file results/drawings.png
+	@$(BIN)/emu2eval sheet easy-vqa-draw-names_4-shot_emu2-nano --most 10 --file results/drawn-names.png

@@ -63,7 +63,7 @@ Running the same command again continues it, or does nothing. Exit code 3: some 
 def run(
     task: Tasks,
     shots: ShotCounts = ["0"],  # noqa: B006
-    model: Models = ["nearest"],  # noqa: B006
+    model: Models = ["emu2-nano"],  # noqa: B006
     limit: Annotated[
         int | None, typer.Option(help="Only so many queries, a fixed random subset.")
     ] = None,

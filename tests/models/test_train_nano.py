@@ -40,11 +40,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_short_run_writes_what_the_adapter_loads(trained: Path) -> None:
     from emu2eval.adapters.emu2.adapter import Emu2Adapter
     from emu2eval.data.easy_vqa import shape_pictures
-    from emu2eval.types import Prompt, Request, TextOutput
+    from emu2eval.pictures import load
+    from emu2eval.types import PictureOutput, Prompt, Request, TextOutput
 
     lines = (trained / "state" / "log.jsonl").read_text(encoding="utf-8").splitlines()
     log = [json.loads(line) for line in lines]
-    assert {entry.get("stage") for entry in log} >= {"vision", "focus", "mixture", "polish"}
+    assert {entry.get("stage") for entry in log} >= {
+        *("vision", "focus", "mixture", "questions", "polish", "vae-crops", "vae", "painter"),
+    }
     adapter = Emu2Adapter(str(trained / "out"), beams=1)
     adapter.load()
     picture = shape_pictures("train")[0].picture
@@ -52,6 +55,9 @@ def test_short_run_writes_what_the_adapter_loads(trained: Path) -> None:
     assert (trained / "out-early-1" / "model.safetensors").stat().st_size < 1_400_000
     (answer,) = adapter.answer([Request("k", prompt, TextOutput(max_new_tokens=3))])
     assert answer.error is None and answer.text is not None
+    drawing = Request("d", Prompt(query=("a red circle",)), PictureOutput(steps=1, guidance=1.0))
+    (drawn,) = adapter.answer([drawing])
+    assert drawn.picture is not None and load(drawn.picture).size == (64, 64)
 
 
 def test_a_stopped_run_goes_on_where_it_was(trained: Path) -> None:
@@ -101,3 +107,60 @@ def test_training_reads_prompts_token_by_token_as_the_adapter_does(
         batch = writer.batch([items])
         assert tuple(batch.ids[0].tolist()) == wanted.ids, (task, protocol)
         assert tuple((batch.slot[0] >= 0).tolist()) == wanted.slots
+
+
+def test_drawing_is_laid_out_as_the_adapter_does(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from emu2eval.adapters.emu2 import tokenizer as tokens
+    from emu2eval.adapters.emu2.config import Emu2Config
+    from emu2eval.adapters.emu2.prompt import Form
+    from emu2eval.adapters.emu2.tokenizer import Tokenizer
+    from emu2eval.config import load_task
+    from emu2eval.data.easy_vqa import shape_pictures
+    from emu2eval.prompts import PromptBuilder
+    from emu2eval.types import Sample
+
+    monkeypatch.syspath_prepend(str(TRAIN))
+    episodes = importlib.import_module("episodes")
+    out = trained / "out"
+    tokenizer = Tokenizer(out / "tokenizer.model", "gen")
+    config = Emu2Config.from_json(json.loads((out / "config.json").read_text(encoding="utf-8")))
+    form = Form(tokenizer, config)
+    shown = [s.picture for s in shape_pictures("train")[:2]]
+    wording = load_task("easy-vqa-draw-names").protocol
+    samples = [Sample(str(i), {"name": "daku"}, answer=p) for i, p in enumerate(shown)]
+    prompt = PromptBuilder(wording, "here").build(Sample("q", {"name": "vopi"}), samples)
+    wanted = form.encode([*form.lay_out(prompt), tokenizer.ids[tokens.BOI]])
+    items = [*(episodes.Item(i, "a daku", drawn=7) for i in range(2))]
+    items.append(episodes.Item(7, "a vopi", drawn=7))
+    batch = episodes.Writer(tokenizer, config.n_query).batch([items])
+    ids = batch.ids[0].tolist()
+    assert tuple(ids[: len(wanted)]) == wanted.ids
+    # Of a demonstration's picture only the first token is like the one to learn; the query's is learnt whole.
+    assert batch.paint[0][batch.paint[0] >= 0].tolist() == [0, 0, 0, 1, 2, 3]
+    # A reply is told what it replies to: the two syllables before it.
+    named = batch.first[0] >= 0
+    assert (
+        tokenizer.decode([int(batch.first[0][named][0]), int(batch.second[0][named][0])]) == "daku"
+    )
+
+
+def test_means_leave_out_what_is_not_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.syspath_prepend(str(TRAIN))
+    scenes_module = importlib.import_module("scenes")
+    gallery = importlib.import_module("gallery").gallery
+    scenes = scenes_module.Scenes(
+        torch.zeros(4, 2, 2, 3),
+        torch.tensor([0, 0, 1, 0]),
+        torch.tensor([5, 5, 2, 5]),
+        torch.zeros(4, 4),
+    )
+    features = torch.arange(4.0).view(4, 1, 1).expand(4, 2, 3)
+    shown = gallery(features, scenes, unseen=range(2, 4))
+    circle, rectangle = shown.ideal["circle", "red"], shown.ideal["rectangle", "brown"]
+    assert shown.features[circle].unique().tolist() == [0.5]
+    assert shown.features[rectangle].unique().tolist() == [2.0]  # it is nowhere else
+    assert shown.kind(circle) == ("circle", "red")

@@ -47,7 +47,8 @@ class Batch:
     """All (B, L). scene: of the latest picture, -1 before the first; slot: visual token, -1 at text.
 
     target: the token that should come next, -1 where nothing is asked; weight: of it; paint: the
-    visual token that should come next, -1 = none, of the picture `painted`.
+    visual token that should come next, -1 = none, of the picture `painted`. first, second: at the tokens of
+    a picture that is a reply, the last two tokens of what it replies to, else -1.
     """
 
     ids: Tensor
@@ -58,6 +59,8 @@ class Batch:
     weight: Tensor
     paint: Tensor
     painted: Tensor
+    first: Tensor
+    second: Tensor
 
 
 class Pool:
@@ -224,6 +227,10 @@ def question_templates() -> dict[bool, list[str]]:
     return {kind: sorted(texts) for kind, texts in found.items()}
 
 
+_NONE = (-1, -1, -1, -1)
+"""No picture to paint and no words that it replies to."""
+
+
 class Writer:
     """Episodes as token ids, laid out as the adapter lays out a Prompt."""
 
@@ -235,19 +242,22 @@ class Writer:
     def batch(self, episodes: list[list[Item]]) -> Batch:
         rows = [self._row(episode) for episode in episodes]
         longest = max(len(row) for row in rows)
-        blank = (0, False, -1, -1, -1, 0.0, -1, -1)
+        blank = (0, False, -1, -1, -1, 0.0, -1, -1, -1, -1)
         padded = [row + [blank] * (longest - len(row)) for row in rows]
-        columns = [torch.tensor([[place[c] for place in row] for row in padded]) for c in range(8)]
+        count = len(blank)
+        columns = [
+            torch.tensor([[place[c] for place in row] for row in padded]) for c in range(count)
+        ]
         return Batch(*columns)
 
     def _row(self, episode: list[Item]) -> list[tuple[object, ...]]:
-        row: list[tuple[object, ...]] = [(tokens.BOS, True, -1, -1, -1, 0.0, -1, -1)]
+        row: list[tuple[object, ...]] = [(tokens.BOS, True, -1, -1, -1, 0.0, *_NONE)]
         latest = -1
         for number, item in enumerate(episode):
             more = number + 1 < len(episode)
             if item.drawn is not None:
                 for i in self._ids(item.ask):
-                    row.append((i, True, latest, -1, -1, 0.0, -1, -1))
+                    row.append((i, True, latest, -1, -1, 0.0, *_NONE))
                 row += self._picture(item)
                 latest = item.scene
                 continue
@@ -265,7 +275,7 @@ class Writer:
                 row.append(
                     (
                         *(i, True, latest, -1, following if wanted else -1),
-                        *(item.weight if wanted else 0.0, -1, -1),
+                        *(item.weight if wanted else 0.0, *_NONE),
                     )
                 )
         return row
@@ -276,13 +286,15 @@ class Writer:
         weight, wanted = (item.weight, item.drawn) if painted else (0.0, -1)
         # What follows the first token of another picture is not the picture to learn.
         most = (self.n_query if item.scene == item.drawn else 1) if painted else 0
+        asked = tuple(self._ids(item.ask)[-2:]) if painted else (-1, -1)
         places: list[tuple[object, ...]] = []
         for t in range(-1, self.n_query):
             i = ids[tokens.IMAGE] if t >= 0 else ids[tokens.BOI]
             following = t + 1 if t + 1 < most else -1
             # The picture that is being drawn is not to be told by the probe.
-            places.append((i, True, item.scene if t >= 0 else -1, t, -1, weight, following, wanted))
-        places.append((ids[tokens.EOI], True, item.scene, -1, -1, 0.0, -1, -1))
+            scene, named = (item.scene, asked) if t >= 0 else (-1, (-1, -1))
+            places.append((i, True, scene, t, -1, weight, following, wanted, *named))
+        places.append((ids[tokens.EOI], True, item.scene, -1, -1, 0.0, -1, -1, *asked))
         return places
 
     def _ids(self, text: str) -> list[int]:

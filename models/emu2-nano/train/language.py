@@ -32,7 +32,8 @@ class Reader(nn.Module):
     beside every name, the second layer has only to compare. Without it training stays on a plateau.
     A second one reads, from the second layer at each word for a shape or colour, whether the latest
     picture shows it: yes and no stay at even odds without. A third one reads, from the second layer where
-    a picture is to be drawn, its shape and colour: the name has to be looked up by then.
+    a picture is to be drawn, its shape and colour: the name has to be looked up by then. For that a fourth
+    one reads, from the first layer at a picture that is a reply, the words that it replies to.
     """
 
     def __init__(self, model: Emu2, gallery: Gallery, shift: float, tokenizer: Tokenizer):
@@ -42,6 +43,9 @@ class Reader(nn.Module):
         self.sizes = (len(SHAPES), len(COLOUR_NAMES))
         self.probe = nn.Linear(model.config.decoder.hidden_size, sum(self.sizes))
         self.match = nn.Linear(model.config.decoder.hidden_size, 1)
+        self.asked = nn.ModuleList(
+            nn.Linear(model.config.decoder.hidden_size, tokenizer.size) for _ in range(2)
+        )
         self.plan = nn.Linear(model.config.decoder.hidden_size, sum(self.sizes))
         self._model = [model]  # in a list, so that the vision tower is not among the parameters
         self.gallery = gallery
@@ -111,6 +115,11 @@ class Reader(nn.Module):
             each = each + F.cross_entropy(colour, self.gallery.colour[wanted], reduction="none")
             weight = batch.weight[starts]
             found["plan"] = (each * weight).sum() / weight.sum()
+            replied = batch.first >= 0
+            found["asked"] = torch.zeros(())
+            for read, word in zip(self.asked, (batch.first, batch.second), strict=True):
+                loss = F.cross_entropy(read(first[replied]), word[replied])
+                found["asked"] = found["asked"] + loss
         return found
 
     @torch.no_grad()
@@ -216,8 +225,8 @@ def train(
         torch.manual_seed(rng.randrange(2**62))
         found = reader.losses(batch)
         none = torch.zeros(())
-        total = probe * (found["probe"] + found.get("match", none) + found.get("plan", none))
-        total = total + found.get("answer", none)
+        probes = [found.get(name, none) for name in ("probe", "match", "plan", "asked")]
+        total = probe * torch.stack(probes).sum() + found.get("answer", none)
         total = total + PAINT * found.get("paint", none)
         return total, {name: value.item() for name, value in found.items()}
 
