@@ -1,4 +1,4 @@
-"""Pictures: digest, check, open and encode. The only place that decodes what somebody else encoded."""
+"""Pictures: digest, check, open and encode. Only here, and in `frames`, is decoded what others encoded."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from emu2eval import frames
 from emu2eval.errors import PictureError
 from emu2eval.types import Picture
 
@@ -40,6 +41,8 @@ def info(picture: Picture) -> PictureInfo:
 
     Raises PictureError where the file is missing, empty, truncated, too large or not a picture.
     """
+    if picture.frame is not None and picture.path is not None:
+        return PictureInfo(digest(picture), *frames.size(picture.path), "video")
     if picture._info is None:
         found = _info_of_file(picture) if picture.path is not None else None
         found = found or _examine(picture.data or b"", BYTES)
@@ -65,12 +68,19 @@ def _info_of_file(picture: Picture) -> PictureInfo:
 
 
 def digest(picture: Picture) -> str:
-    """Hex sha256 of the encoded bytes: the picture's identity in keys, caches and leakage checks."""
+    """Hex sha256 of the encoded bytes: the picture's identity in keys, caches and leakage checks.
+
+    That of a video's frame is made without decoding it, see `frames.digest`.
+    """
+    if picture.frame is not None and picture.path is not None:
+        return frames.digest(picture.path, picture.frame)
     return info(picture).digest
 
 
 def read(picture: Picture) -> bytes:
-    """The encoded bytes."""
+    """The encoded bytes; those of a video's frame as PNG."""
+    if picture.frame is not None:
+        return from_image(load(picture)).data or b""
     if picture.path is None:
         return picture.data or b""
     try:
@@ -83,6 +93,8 @@ def load(picture: Picture) -> Image:
     """Decoded to RGB, upright (EXIF orientation applied), transparency laid over white."""
     from PIL import Image, ImageOps
 
+    if picture.frame is not None and picture.path is not None:
+        return frames.load(picture.path, picture.frame)
     where = picture.path or BYTES
     info(picture)
     image = _open(read(picture), where)

@@ -29,26 +29,36 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "random": "emu2eval.fewshot.choosers:Random",
     },
     "cleaner": {
+        "bare": "emu2eval.scorers.clean:bare",
         "first_line": "emu2eval.scorers.clean:first_line",
         "lower": "emu2eval.scorers.clean:lower",
         "no_final_period": "emu2eval.scorers.clean:no_final_period",
+        "openflamingo_vqa": "emu2eval.scorers.clean:openflamingo_vqa",
         "short_answer": "emu2eval.scorers.clean:short_answer",
         "strip": "emu2eval.scorers.clean:strip",
     },
     "reader": {
         "easy-vqa": "emu2eval.data.easy_vqa:read",
+        "gqa": "emu2eval.data.gqa:read",
+        "hateful-memes": "emu2eval.data.hateful_memes:read",
         "shapes-autoencode": "emu2eval.data.shapes_draw:read_pictures",
         "shapes-binding": "emu2eval.data.shapes_binding:read",
         "shapes-draw": "emu2eval.data.shapes_draw:read",
         "shapes-draw-names": "emu2eval.data.shapes_draw:read_names",
         "shapes-operator": "emu2eval.data.shapes_binding:read_operator",
         "table": "emu2eval.data.table:read",
+        "textvqa": "emu2eval.data.textvqa:read",
+        "video-qa": "emu2eval.data.video_qa:read",
+        "vizwiz": "emu2eval.data.vizwiz:read",
         "vqa": "emu2eval.data.vqa:read",
     },
     "scorer": {
         "choice": "emu2eval.scorers.choice:ChoiceAccuracy",
         "drawing": "emu2eval.scorers.drawing:Drawing",
         "exact_match": "emu2eval.scorers.exact:ExactMatch",
+        "gqa": "emu2eval.scorers.gqa:GQA",
+        "roc_auc": "emu2eval.scorers.roc_auc:RocAucScorer",
+        "vizwiz": "emu2eval.scorers.vizwiz:VizWiz",
         "vqa_accuracy": "emu2eval.scorers.vqa:VQAAccuracy",
     },
 }
@@ -67,6 +77,7 @@ _EXTRAS = {
     "ray": "ray",
     "datasets": "data",
     "pandas": "data",
+    "av": "video",
 }
 
 

@@ -11,16 +11,21 @@ from typing import Any
 class Picture:
     """One encoded picture, by path or by its bytes; `emu2eval.pictures` opens it late.
 
-    Its identity is the sha256 of its encoded bytes (`pictures.digest`), never its path.
+    frame: (i, n) makes it one of n frames, evenly spread over the video at the path: the i-th, from 0.
+    Its identity is the sha256 of its encoded bytes (`pictures.digest`), never its path; that of a frame
+    is made of the video's and its place, so that nothing is decoded for it.
     """
 
     path: str | None = None
     data: bytes | None = field(default=None, repr=False)
+    frame: tuple[int, int] | None = None
     _info: Any = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.data is None):
             raise ValueError("a Picture takes a path or data, exactly one of them")
+        if self.frame is not None and self.path is None:
+            raise ValueError("a frame is of the video at a path")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,18 @@ class Video:
     """A video as the frames that a model is shown, in order."""
 
     frames: tuple[Picture, ...]
+
+    @classmethod
+    def sampled(cls, path: str, count: int) -> Video:
+        """`count` frames evenly spread over the video at the path; nothing is opened yet."""
+        return cls(tuple(Picture(path, frame=(i, count)) for i in range(count)))
+
+    @property
+    def source(self) -> tuple[str, int] | None:
+        """(path, count) of a video made by `sampled`; None for one of other frames."""
+        path, count = self.frames[0].path if self.frames else None, len(self.frames)
+        whole = all(f.path == path and f.frame == (i, count) for i, f in enumerate(self.frames))
+        return (path, count) if path is not None and whole else None
 
 
 Part = str | Picture | Video
@@ -42,7 +59,7 @@ class Sample:
     fields: named texts that templates use, such as `question`.
     pictures: in the order in which `{picture}` places them.
     answer: what it shows as a demonstration.
-    references: what scores it as a query.
+    references: what scores it as a query; alternatives: other sets of references, by name.
     choices: the closed set of answers, where there is one.
     cluster: the unit of clustered errors, usually the picture.
     groups: labels of sub-scores, such as {"answer_type": "number"}.
@@ -56,6 +73,7 @@ class Sample:
     choices: tuple[str, ...] = ()
     cluster: str | None = None
     groups: Mapping[str, str] = field(default_factory=dict)
+    alternatives: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,3 +26,11 @@ def inside(root: Path, relative: str, *, where: str) -> Path:
             hint="paths in data files are relative to the data folder and stay below it",
         )
     return root / relative
+
+
+def folder(root: Path, relative: str, *, where: str) -> Path:
+    """The same for a folder that must be there; raises FileNotFoundError where it is not."""
+    found = inside(root, relative, where=where)
+    if not found.is_dir():
+        raise FileNotFoundError(2, "no such folder", str(found))
+    return found

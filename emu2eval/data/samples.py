@@ -86,12 +86,13 @@ def _pack(sample: Sample, of: Callable[[Any], Any]) -> bytes:
             sample.choices,
             sample.cluster,
             sample.groups,
+            *((sample.alternatives,) if sample.alternatives else ()),
         )
     )
 
 
 def _unpack(sample_id: str, data: bytes) -> Sample:
-    fields, pictures, answer, references, choices, cluster, groups = _decode(data)
+    fields, pictures, answer, references, choices, cluster, groups, *rest = _decode(data)
     return Sample(
         id=sample_id,
         fields=fields,
@@ -101,31 +102,44 @@ def _unpack(sample_id: str, data: bytes) -> Sample:
         choices=tuple(choices),
         cluster=cluster,
         groups=groups,
+        alternatives={name: tuple(texts) for name, texts in rest[0].items()} if rest else {},
     )
 
 
 def _flatten(value: str | Picture | Video | None) -> Any:
-    """Texts stay; a picture becomes [path or bytes]; a video a list of such lists."""
+    """Texts stay; a picture becomes [path or bytes, frame if it is one]; a video a list of such lists.
+
+    A video whose frames are spread over one file becomes {"path", "count"}.
+    """
     if isinstance(value, Picture):
-        return [value.path if value.path is not None else value.data]
+        return [value.path if value.path is not None else value.data, *(value.frame or ())]
     if isinstance(value, Video):
+        if source := value.source:
+            return {"path": source[0], "count": source[1]}
         return [_flatten(frame) for frame in value.frames]
     return value
 
 
 def _name(value: str | Picture | Video | None) -> Any:
-    """As `_flatten`, with a picture's file name in place of its whole path."""
-    if isinstance(value, Picture):
-        return [value.path.rpartition("/")[2] if value.path is not None else value.data]
-    if isinstance(value, Video):
+    """As `_flatten`, with a file's name in place of its whole path."""
+    flat = _flatten(value)
+    if isinstance(value, Picture) and value.path is not None:
+        flat[0] = value.path.rpartition("/")[2]
+    elif isinstance(flat, dict):
+        flat["path"] = flat["path"].rpartition("/")[2]
+    elif isinstance(value, Video):
         return [_name(frame) for frame in value.frames]
-    return value
+    return flat
 
 
 def _restore(value: Any) -> Any:
+    if isinstance(value, dict):
+        return Video.sampled(value["path"], value["count"])
     if not isinstance(value, list):
         return value
     if value and isinstance(value[0], list):
         return Video(tuple(_restore(frame) for frame in value))
-    (content,) = value
-    return Picture(data=content) if isinstance(content, bytes) else Picture(content)
+    content, *frame = value
+    if isinstance(content, bytes):
+        return Picture(data=content)
+    return Picture(content, frame=(frame[0], frame[1]) if frame else None)

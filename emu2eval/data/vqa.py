@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
 
 import msgspec
 
-from emu2eval.data.paths import inside
+from emu2eval.data.jsonfile import parse
+from emu2eval.data.paths import folder, inside
 from emu2eval.errors import DataError
 from emu2eval.types import Picture, Sample
-
-File = TypeVar("File")
 
 
 class _Question(msgspec.Struct, gc=False):
@@ -42,6 +40,7 @@ class _Annotation(msgspec.Struct, gc=False):
 
 class _Annotations(msgspec.Struct):
     annotations: list[_Annotation]
+    question_types: dict[str, str] = {}
 
 
 def read(
@@ -57,19 +56,23 @@ def read(
     pictures: folder of the pictures; picture_name: their names, such as
     `COCO_val2014_{image_id:012d}.jpg`. annotations: absent for a hidden test split.
     references: False keeps only the answer shown as a demonstration, to save memory in a pool.
-    The answer shown is `multiple_choice_answer`, the most common of the ten (ties: the first).
+    The answer shown is `multiple_choice_answer`, the most common of the ten (ties: the first); the field
+    first_answer holds the first annotator's. OK-VQA's answers as they were typed, before stemming, are
+    the alternative references "raw".
     """
-    folder = inside(root, pictures, where="pictures")
+    shown_from = folder(root, pictures, where="pictures")
     question_path = inside(root, questions, where="questions")
     answers: dict[int, _Annotation] = {}
     annotation_path = None
+    types: dict[str, str] = {}
     if annotations is not None:
         annotation_path = inside(root, annotations, where="annotations")
-        for annotation in _parse(annotation_path, _Annotations).annotations:
+        file = parse(annotation_path, _Annotations)
+        types = file.question_types
+        for annotation in file.annotations:
             answers[annotation.question_id] = annotation
-    listed = _parse(question_path, _Questions).questions
-    if not folder.is_dir():
-        raise FileNotFoundError(2, "no such folder", str(folder))
+        del file
+    listed = parse(question_path, _Questions).questions
     for question in listed:
         found = answers.pop(question.question_id, None)
         if annotation_path is not None and found is None:
@@ -84,14 +87,16 @@ def read(
                 f"its annotation about {found.image_id}",
                 where=annotation_path,
             )
+        scored = found if references else None
         yield Sample(
             id=str(question.question_id),
-            fields={"question": question.question},
-            pictures=(Picture(f"{folder}/{picture_name.format(image_id=question.image_id)}"),),
+            fields={"question": question.question, **_first(found)},
+            pictures=(Picture(f"{shown_from}/{picture_name.format(image_id=question.image_id)}"),),
             answer=_shown(found) if found else None,
-            references=tuple(a.answer for a in found.answers) if found and references else (),
+            references=tuple(a.answer for a in scored.answers) if scored else (),
             cluster=str(question.image_id),
-            groups=_groups(found) if found and references else {},
+            groups=_groups(scored, types) if scored else {},
+            alternatives=_raw(scored) if scored else {},
         )
     if answers:
         raise DataError(
@@ -101,10 +106,11 @@ def read(
         )
 
 
-def _groups(annotation: _Annotation) -> dict[str, str]:
+def _groups(annotation: _Annotation, types: Mapping[str, str]) -> dict[str, str]:
     groups = {
         "answer_type": annotation.answer_type,
-        "question_type": annotation.question_type,
+        # OK-VQA's file says what its types "one", "two" … are.
+        "question_type": types.get(annotation.question_type, annotation.question_type),
     }
     return {name: value for name, value in groups.items() if value}
 
@@ -112,22 +118,22 @@ def _groups(annotation: _Annotation) -> dict[str, str]:
 def _shown(annotation: _Annotation) -> str:
     if annotation.multiple_choice_answer is not None:
         return annotation.multiple_choice_answer
-    texts = [a.raw_answer or a.answer for a in annotation.answers]
-    return Counter(texts).most_common(1)[0][0] if texts else ""
+    return most_common(_typed(annotation))
 
 
-def _parse(path: Path, kind: type[File]) -> File:
-    data = path.read_bytes()
-    try:
-        return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _damaged(path, data, error) from None
+def _first(annotation: _Annotation | None) -> dict[str, str]:
+    return {"first_answer": _typed(annotation)[0]} if annotation and annotation.answers else {}
 
 
-def _damaged(path: Path, data: bytes, error: Any) -> DataError:
-    hint = "fetch the file again and unpack it whole"
-    if data[:2] == b"PK":
-        hint = "this is the zip archive itself: unpack it"
-    elif not data:
-        hint = "the file is empty: fetch it again"
-    return DataError(f"the file is not what it should be: {error}", where=path, hint=hint)
+def _raw(annotation: _Annotation) -> dict[str, tuple[str, ...]]:
+    stemmed = any(a.raw_answer is not None for a in annotation.answers)
+    return {"raw": tuple(_typed(annotation))} if stemmed else {}
+
+
+def _typed(annotation: _Annotation) -> list[str]:
+    return [a.answer if a.raw_answer is None else a.raw_answer for a in annotation.answers]
+
+
+def most_common(answers: Sequence[str]) -> str:
+    """The answer that most annotators gave (ties: the first); "" where there is none."""
+    return Counter(answers).most_common(1)[0][0] if answers else ""

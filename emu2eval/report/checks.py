@@ -32,6 +32,7 @@ EXTRAS = {
     "ray": ("ray",),
     "plots": ("matplotlib",),
     "data": ("datasets", "pandas"),
+    "video": ("av",),
 }
 
 

@@ -97,5 +97,6 @@ def _shown(part: Part) -> str:
         name = Path(part.path).name if part.path is not None else "made in memory"
         return f"[picture {name}, {info.width} x {info.height}, sha256 {info.digest[:16]}…]"
     if isinstance(part, Video):
-        return f"[video of {len(part.frames)} frames]"
+        name = f" {Path(source[0]).name}" if (source := part.source) else ""
+        return f"[video{name}, {len(part.frames)} frames]"
     return part

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from string import punctuation, whitespace
+
 
 def first_line(text: str) -> str:
     """What stands before the first newline, leading blank lines aside.
@@ -46,3 +49,21 @@ def short_answer(text: str) -> str:
     for lead in ("it is ", "it's ", "a ", "an ", "the "):
         text = text.removeprefix(lead)
     return text
+
+
+def openflamingo_vqa(text: str) -> str:
+    """OpenFlamingo's clean-up of VQA answers: cut where the next demonstration begins, then at ", ".
+
+    >>> openflamingo_vqa("red, or blueQuestion:What"), openflamingo_vqa("a Shorthair cat")
+    ('red', 'a ')
+    """
+    return re.split("Question|Answer|Short", text, maxsplit=1)[0].partition(", ")[0]
+
+
+def bare(text: str) -> str:
+    """Without white space and ASCII punctuation at both ends.
+
+    >>> bare(' "t-shirt." ')
+    't-shirt'
+    """
+    return text.strip(whitespace + punctuation)

@@ -219,22 +219,32 @@ def compare(prediction: str, answers: Sequence[str], variant: str) -> tuple[floa
 
 
 class VQAAccuracy(Scorer):
-    """VQA accuracy against ten annotators; `variant` as in VARIANTS, official unless the task says."""
+    """VQA accuracy against ten annotators; `variant` as in VARIANTS, official unless the task says.
+
+    against: another set of references than the task's own, such as OK-VQA's "raw".
+    """
 
     metric = "vqa_accuracy"
 
-    def __init__(self, variant: str = "official"):
+    def __init__(self, variant: str = "official", against: str | None = None):
         if variant not in VARIANTS:
             raise UnknownName("variant of vqa_accuracy", variant, VARIANTS)
         self.variant = variant
+        self.against = against
 
     @property
     def label(self) -> str:
-        return f"vqa_accuracy/{self.variant}"
+        return f"vqa_accuracy/{self.variant}" + (f"/{self.against}" if self.against else "")
 
     def score(self, sample: Sample, response: Response) -> Score:
         answers = texts(sample.references, sample.id)
         if not answers:
             return unreferenced()
+        if self.against is not None:
+            if self.against not in sample.alternatives:
+                raise UnknownName(
+                    f"set of references of sample {sample.id!r}", self.against, sample.alternatives
+                )
+            answers = sample.alternatives[self.against]
         value, compared = compare(text_of(response), answers, self.variant)
         return Score(value, compared)

@@ -63,7 +63,7 @@ def test_vqa_reads_the_official_layout(tmp_path: Path) -> None:
     samples = Samples(vqa.read(tmp_path, **vqa_files(tmp_path)), where="val")
     count, colour = samples
     assert (count.id, colour.id) == ("42000", "42001")
-    assert colour.fields == {"question": "What colour?"}
+    assert colour.fields == {"question": "What colour?", "first_answer": "red"}
     assert colour.answer == "red"
     assert colour.references == ("red",) * 10
     assert colour.cluster == count.cluster == "42"

@@ -30,6 +30,21 @@ def save(path: Path, number: int) -> None:
     draw(number).save(path)
 
 
+def film(path: Path, number: int, frames: int = 6) -> None:
+    """Draws a video at `path` whose square darkens from frame to frame; its ending says the container."""
+    import av
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 32, 24, "yuv420p"
+        for place in range(frames):
+            shade = 1 - place / frames
+            image = draw(number).point(lambda value, shade=shade: round(value * shade))
+            container.mux(stream.encode(av.VideoFrame.from_image(image)))
+        container.mux(stream.encode())
+
+
 def write_json(path: Path, content: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content), encoding="utf-8")

@@ -1,0 +1,49 @@
+"""The Hateful Memes Challenge (Kiela et al., 2020): is a picture with a text on it hateful?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from emu2eval.data.paths import inside
+from emu2eval.errors import DataError
+from emu2eval.types import Picture, Sample
+
+
+class _Row(msgspec.Struct):
+    id: int | str
+    img: str
+    text: str
+    label: int | None = None
+
+
+def read(root: Path, file: str, pictures: str = "") -> Iterator[Sample]:
+    """The official JSON lines as samples; answers are yes (label 1, hateful) and no.
+
+    pictures: the folder that the paths in the file, such as img/01234.png, start from.
+    """
+    path = inside(root, file, where="file")
+    shown_from = inside(root, pictures, where="pictures") if pictures else path.parent
+    decode = msgspec.json.Decoder(_Row).decode
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            where = f"{path}:{number}"
+            try:
+                row = decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise DataError(f"the line is not a meme's: {error}", where=where) from None
+            if row.label not in (None, 0, 1):
+                raise DataError(f"the label is {row.label}, not 0 or 1", where=where)
+            answer = None if row.label is None else ("no", "yes")[row.label]
+            yield Sample(
+                id=str(row.id),
+                fields={"text": row.text},
+                pictures=(Picture(str(inside(shown_from, row.img, where=where))),),
+                answer=answer,
+                references=(answer,) if answer is not None else (),
+                cluster=row.img,
+            )

@@ -1,0 +1,39 @@
+"""Official JSON files of a known shape: decoded into structs, which leave out what is not asked for."""
+
+from __future__ import annotations
+
+import mmap
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from emu2eval.errors import DataError
+
+File = TypeVar("File")
+
+
+def parse(path: Path, kind: type[File]) -> File:
+    """The file as a `kind`. It is mapped and not read: some of these files have more than a gigabyte.
+
+    Raises DataError where the file has another shape, FileNotFoundError where it is not there.
+    """
+    with path.open("rb") as file:
+        if not path.stat().st_size:
+            raise _damaged(path, "it is empty", _AGAIN)
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            try:
+                # The decoder's view of the map must be gone before the map is closed.
+                with memoryview(data) as view:
+                    return msgspec.json.decode(view, type=kind)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                zipped = data[:2] == b"PK"
+                hint = "this is the zip archive itself: unpack it" if zipped else _AGAIN
+                raise _damaged(path, str(error), hint) from None
+
+
+_AGAIN = "fetch the file again and unpack it whole"
+
+
+def _damaged(path: Path, why: str, hint: str) -> DataError:
+    return DataError(f"the file is not what it should be: {why}", where=path, hint=hint)

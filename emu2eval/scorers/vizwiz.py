@@ -1,0 +1,37 @@
+"""VizWiz's two tasks by one answer: VQA accuracy, and telling which questions cannot be answered."""
+
+from __future__ import annotations
+
+from emu2eval.scorers.base import Summary
+from emu2eval.scorers.detection import F1, AveragePrecision
+from emu2eval.scorers.vqa import VQAAccuracy, normalise, plain
+from emu2eval.stats import ClusteredMean
+from emu2eval.types import Response, Sample, Score
+
+UNANSWERABLE = "unanswerable"
+
+
+class VizWiz(VQAAccuracy):
+    """VQA accuracy as the VizWiz API has it, then average precision and F1 of answerability.
+
+    In both the unanswerable questions are the positive class, as in the API. Its second task takes a
+    confidence; here it is 1 where the answer is "unanswerable" and else 0, which the labels say.
+    """
+
+    def __init__(self, variant: str = "vizwiz"):
+        super().__init__(variant)
+
+    def score(self, sample: Sample, response: Response) -> Score:
+        score = super().score(sample, response)
+        if score.value is None or "answerable" not in sample.groups:
+            return score
+        said = normalise(plain(response.text or "")) == UNANSWERABLE
+        details = {"evidence": float(said), "positive": sample.groups["answerable"] == "no"}
+        return Score(score.value, score.prediction, details)
+
+    def summaries(self) -> tuple[Summary, ...]:
+        return (
+            Summary(self.label, ClusteredMean(self.scale)),
+            Summary("unanswerable/ap_of_answers", AveragePrecision(self.scale)),
+            Summary("unanswerable/f1_of_answers", F1(self.scale)),
+        )
