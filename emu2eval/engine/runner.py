@@ -11,7 +11,7 @@ from typing import Any
 from emu2eval import pictures
 from emu2eval.adapters.base import Adapter
 from emu2eval.engine.store import RunStore
-from emu2eval.errors import ModelError, UserError
+from emu2eval.errors import ModelError, PictureError, UserError
 from emu2eval.plan import Plan, Planned
 from emu2eval.types import Output, Response, TextOutput
 
@@ -140,10 +140,11 @@ class _Asker:
         started = time.perf_counter()
         try:
             responses = list(self.adapter.answer([planned.request for planned in group]))
-        except UserError:
-            raise
         except Exception as error:
-            # Whatever a model or a plug-in raises costs the requests it was raised for, no more.
+            if isinstance(error, UserError) and not isinstance(error, PictureError):
+                raise
+            # Whatever a model or a plug-in raises costs the requests it was raised for, no more. So does a
+            # video that cannot be decoded, which shows only now.
             yield from self._after(error, group)
             return
         if len(responses) != len(group):
@@ -160,7 +161,12 @@ class _Asker:
         self, error: Exception, group: Sequence[Planned]
     ) -> Iterator[tuple[Planned, Response, float]]:
         if len(group) == 1:
-            yield group[0], Response(error=f"{type(error).__name__}: {error}"), 0.0
+            why = (
+                f"{error.what} ({error.where})"
+                if isinstance(error, UserError)
+                else f"{type(error).__name__}: {error}"
+            )
+            yield group[0], Response(error=why), 0.0
             return
         size = 1
         if _out_of_memory(error):
