@@ -33,18 +33,15 @@ class Video:
     """A video as the frames that a model is shown, in order."""
 
     frames: tuple[Picture, ...]
+    source: tuple[str, int] | None = field(default=None, init=False, repr=False, compare=False)
+    """(path, count) of a video made by `sampled`."""
 
     @classmethod
     def sampled(cls, path: str, count: int) -> Video:
         """`count` frames evenly spread over the video at the path; nothing is opened yet."""
-        return cls(tuple(Picture(path, frame=(i, count)) for i in range(count)))
-
-    @property
-    def source(self) -> tuple[str, int] | None:
-        """(path, count) of a video made by `sampled`; None for one of other frames."""
-        path, count = self.frames[0].path if self.frames else None, len(self.frames)
-        whole = all(f.path == path and f.frame == (i, count) for i, f in enumerate(self.frames))
-        return (path, count) if path is not None and whole else None
+        video = cls(tuple(Picture(path, frame=(i, count)) for i in range(count)))
+        object.__setattr__(video, "source", (path, count))
+        return video
 
 
 Part = str | Picture | Video
