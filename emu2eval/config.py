@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +25,8 @@ class Spec(BaseModel):
 class Download(Spec):
     """What a user fetches by hand, told when it is missing.
 
-    into: the folder below the data root to unpack it in; gives: what is there afterwards.
+    into: the folder below the data root to unpack it in; gives: what is there afterwards; files: how
+    many files a folder that it gives then holds.
     """
 
     what: str
@@ -33,6 +34,7 @@ class Download(Spec):
     source: str
     into: str
     gives: tuple[str, ...]
+    files: int | None = Field(default=None, ge=1)
     splits: tuple[str, ...] = ()
     note: str | None = None
 
@@ -44,12 +46,44 @@ class Expected(Spec):
     pictures: int | None = None
 
 
+class SourceSpec(Spec):
+    """A repository of the hub that holds the same samples as the official files, for some splits.
+
+    It lies below the data root in `folder`, as `hf download REPO --repo-type dataset` leaves it.
+    reader, options, splits: as for the official files, from that folder; each split has `files`,
+    patterns below it. refused: splits that the repository does not hold faithfully, with the reason.
+    """
+
+    repo: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
+    size: str = ""
+    note: str | None = None
+    reader: str = "parquet"
+    options: dict[str, Any] = {}
+    splits: dict[str, dict[str, Any]] = {}
+    refused: dict[str, str] = {}
+
+    @property
+    def folder(self) -> str:
+        """Relative to the data root."""
+        return f"hub/{self.repo}"
+
+    def files(self, split: str) -> list[str]:
+        """Every pattern of files that the split needs."""
+        found: list[str] = []
+        options = {**self.options, **self.splits[split]}
+        for part in (options, options.get("join") or {}):
+            files = part.get("files") or []
+            found += [files] if isinstance(files, str) else files
+        return found
+
+
 class DataSpec(Spec):
     """Where samples come from.
 
     reader: a built-in one, an entry point or `module:attr`; options: what it takes, for all splits;
     splits: its options for each. root: absent = the data root ($EMU2EVAL_DATA), else a folder
-    relative to this YAML file. expected: the official sizes of the splits.
+    relative to this YAML file. expected: the official sizes of the splits. sources: other places that
+    hold the same samples, by name, such as `hub`.
     """
 
     reader: str
@@ -58,6 +92,7 @@ class DataSpec(Spec):
     splits: dict[str, dict[str, Any]]
     expected: dict[str, Expected] = {}
     downloads: tuple[Download, ...] = ()
+    sources: dict[str, SourceSpec] = {}
 
 
 class DemonstrationSpec(Spec):
@@ -159,6 +194,22 @@ class Bounds(Spec):
         return chance, ceiling
 
 
+class SubmissionSpec(Spec):
+    """What the server of a hidden test split wants.
+
+    format: a built-in one, an entry point or `module:attr`. questions: the split that is the server's
+    list of questions; splits: those whose runs can be handed in (absent: `questions` alone).
+    answer: clean = the response after the task's clean-up steps; prediction = what the scorer read
+    out of it, such as a letter.
+    """
+
+    format: str
+    questions: str
+    splits: tuple[str, ...] = ()
+    answer: Literal["clean", "prediction"] = "clean"
+    server: str = ""
+
+
 class TaskSpec(Spec):
     """bounds: chance and ceiling of a split, where they are known."""
 
@@ -176,6 +227,7 @@ class TaskSpec(Spec):
     bounds: dict[str, Bounds] = {}
     protocol: str
     protocols: dict[str, ProtocolSpec]
+    submission: SubmissionSpec | None = None
 
 
 class ModelSpec(Spec):
@@ -190,13 +242,17 @@ class ModelSpec(Spec):
 
 @dataclass(frozen=True)
 class Task:
-    """A task resolved for one protocol: its spec with the overrides merged in, and where its data is."""
+    """A task resolved for one protocol: its spec with the overrides merged in, and where its data is.
+
+    sources: of the splits that do not come from the official files, the name of their source.
+    """
 
     spec: TaskSpec
     protocol_name: str
     split: str
     root: Path
     document: Document
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

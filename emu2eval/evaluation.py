@@ -23,7 +23,8 @@ from emu2eval.config import (
     override,
     parse_settings,
 )
-from emu2eval.data.load import load_split, require
+from emu2eval.data.load import load_split
+from emu2eval.data.sources import choose, require
 from emu2eval.data.samples import Samples
 from emu2eval.engine.runner import Tally, execute
 from emu2eval.engine.scoring import build_cleaner, build_scorer, score_run
@@ -61,7 +62,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Settings:
-    """What applies to every run of one evaluation."""
+    """What applies to every run of one evaluation. source: where samples come from; None = see `choose`."""
 
     shots: Sequence[str | int] = ("0",)
     seed: int = 0
@@ -69,6 +70,7 @@ class Settings:
     trials: int = 1
     split: str | None = None
     protocol: str | None = None
+    source: str | None = None
     changes: Sequence[str] = ()
     out: Path | None = None
     batch: int | None = None
@@ -92,7 +94,8 @@ class SplitCache:
     read: dict[tuple[str, str, int | None, int], Samples] = field(default_factory=dict)
 
     def split(self, task: Task, name: str, pool: int | None = None, seed: int = 0) -> Samples:
-        source = f"{task.document.path}|{task.root}|{task.spec.data.model_dump_json()}"
+        place = f"{task.root}|{task.sources.get(name)}"
+        source = f"{task.document.path}|{place}|{task.spec.data.model_dump_json()}"
         key = (source, name, pool, seed if pool else 0)
         if key not in self.read:
             if pool is not None:
@@ -146,15 +149,9 @@ def plans(
     """For each model, the plans of all its runs, not yet checked against its limits."""
     told = watcher or Watcher()
     changes = parse_settings(settings.changes)
-    loaded = [
-        load_task(name, protocol=settings.protocol, split=settings.split, overrides=changes["task"])
-        for name in _once(tasks)
-    ]
     # Whatever is wrong in a file, or is not there, is found before the first model is built.
+    loaded = [open_task(name, settings, _once(settings.shots), told) for name in _once(tasks)]
     for task in loaded:
-        shown = any(Shots.parse(shots, task).count for shots in _once(settings.shots))
-        source = task.spec.demonstrations.split if shown else None
-        require(task, [task.split, source or task.split])
         build_scorer(task)
         build_cleaner(task)
     specs = [load_model(name, overrides=changes["model"]) for name in _once(models)]
@@ -166,6 +163,26 @@ def plans(
             for task in loaded
             for shots in _once(settings.shots)
         ]
+
+
+def open_task(name: str, settings: Settings, shots: Sequence[str], watcher: Watcher) -> Task:
+    """The task as the settings ask for it, with the sources of the splits it needs at these shots.
+
+    Raises MissingData with all that must be fetched, ConfigError or UnknownName.
+    """
+    task = load_task(
+        name,
+        protocol=settings.protocol,
+        split=settings.split,
+        overrides=parse_settings(settings.changes)["task"],
+    )
+    shown = any(Shots.parse(each, task).count for each in shots)
+    splits = [task.split, (task.spec.demonstrations.split or task.split) if shown else task.split]
+    task, notes = choose(task, splits, settings.source)
+    require(task, splits)
+    for note in notes:
+        watcher.note(note)
+    return task
 
 
 def evaluate(
@@ -258,7 +275,14 @@ def reopen(
     document = Document(catalog.located("task", record["task_file"]), record["task"])
     spec = validate(TaskSpec, override(record["task"], overrides, "task"), document)
     root = document.path.parent / spec.data.root if spec.data.root is not None else None
-    task = Task(spec, record["protocol"], record["split"], root or catalog.data_root(), document)
+    task = Task(
+        spec,
+        record["protocol"],
+        record["split"],
+        root or catalog.data_root(),
+        document,
+        record.get("sources", {}),
+    )
     model = ModelSpec.model_validate(record["model"])
     shots = Shots.parse(record["shots"], task)
     data = SplitCache(Watcher())
@@ -347,6 +371,7 @@ def _record(plan: Plan, changes: Sequence[str]) -> dict[str, Any]:
         "changes": sorted(changes),
         "protocol": plan.task.protocol_name,
         "split": plan.task.split,
+        "sources": dict(plan.task.sources),
         "model": _portable(plan.model).model_dump(mode="json"),
         "shots": plan.shots.label,
         "seed": plan.seed,

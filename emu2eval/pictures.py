@@ -23,7 +23,7 @@ MAX_PIXELS = 178_956_970
 
 BYTES = "a picture given as bytes"
 _REMEMBERED = 1 << 17
-_infos: OrderedDict[tuple[str, int, int], PictureInfo] = OrderedDict()
+_infos: OrderedDict[tuple[str, str | None, int, int], PictureInfo] = OrderedDict()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +58,10 @@ def _info_of_file(picture: Picture) -> PictureInfo:
         stat = os.stat(path)  # noqa: PTH116 (a Path costs more than the call)
     except OSError as error:
         raise _unreadable(path, error) from None
-    key = (path, stat.st_mtime_ns, stat.st_size)
+    key = (path, picture.member, stat.st_mtime_ns, stat.st_size)
     known = _infos.get(key)
     if known is None:
-        known = _infos[key] = _examine(read(picture), path)
+        known = _infos[key] = _examine(read(picture), where(picture))
         if len(_infos) > _REMEMBERED:
             _infos.popitem(last=False)
     return known
@@ -83,6 +83,10 @@ def read(picture: Picture) -> bytes:
         return from_image(load(picture)).data or b""
     if picture.path is None:
         return picture.data or b""
+    if picture.member is not None:
+        from emu2eval import parquetfile
+
+        return parquetfile.read_cell(picture.path, picture.member)
     try:
         return Path(picture.path).read_bytes()
     except OSError as error:
@@ -95,14 +99,14 @@ def load(picture: Picture) -> Image:
 
     if picture.frame is not None and picture.path is not None:
         return frames.load(picture.path, picture.frame)
-    where = picture.path or BYTES
+    place = where(picture)
     info(picture)
-    image = _open(read(picture), where)
+    image = _open(read(picture), place)
     try:
         image.load()
         upright = ImageOps.exif_transpose(image)
     except (OSError, SyntaxError, ValueError) as error:
-        raise _damaged(where, error) from None
+        raise _damaged(place, error) from None
     if upright.mode == "RGB":
         return upright
     if upright.mode.startswith("I;16"):
@@ -113,6 +117,13 @@ def load(picture: Picture) -> Image:
         white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, layer).convert("RGB")
     return upright.convert("RGB")
+
+
+def where(picture: Picture) -> str:
+    """Where a message says that the picture is."""
+    if picture.path is None:
+        return BYTES
+    return picture.path if picture.member is None else f"{picture.path}#{picture.member}"
 
 
 def from_image(image: Image) -> Picture:
@@ -190,6 +201,7 @@ def _unreadable(path: str, error: OSError) -> PictureError:
         return PictureError(
             "the picture does not exist",
             where=path,
-            hint="check the data root ($EMU2EVAL_DATA) and that the archive was unpacked whole",
+            hint="check the data root ($EMU2EVAL_DATA) and that the archive was unpacked whole; "
+            "`emu2eval data check TASK` names every picture that is missing",
         )
     return PictureError(f"the picture cannot be read ({error.strerror})", where=path)

@@ -81,8 +81,18 @@ class Plan:
             "data": {
                 "queries": self.samples.digest,
                 "demonstrations": self.pool.digest if self.pool is not None else None,
+                **({"sources": self.sources} if self.sources else {}),
             },
         }
+
+    @cached_property
+    def sources(self) -> dict[str, str]:
+        """Where queries and demonstrations come from; nothing is said of the official files."""
+        used = {"queries": self.task.sources.get(self.task.split)}
+        if self.shots.count:
+            shown = self.task.spec.demonstrations.split or self.task.split
+            used["demonstrations"] = self.task.sources.get(shown)
+        return {role: source for role, source in used.items() if source is not None}
 
     @cached_property
     def fingerprint(self) -> str:

@@ -1,7 +1,7 @@
 """find(kind, name): built in, from an entry point, or `module:attr`; imported on first use.
 
 Built-ins take the same path as plug-ins: a name for a `module:attr`. A package adds its own under the
-entry-point groups `emu2eval.adapters`, `.scorers`, `.readers`, `.choosers` and `.cleaners`.
+entry-point groups `emu2eval.adapters`, `.scorers`, `.readers`, `.choosers`, `.cleaners` and `.submissions`.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "easy-vqa": "emu2eval.data.easy_vqa:read",
         "gqa": "emu2eval.data.gqa:read",
         "hateful-memes": "emu2eval.data.hateful_memes:read",
+        "parquet": "emu2eval.data.parquet:read",
         "shapes-autoencode": "emu2eval.data.shapes_draw:read_pictures",
         "shapes-binding": "emu2eval.data.shapes_binding:read",
         "shapes-draw": "emu2eval.data.shapes_draw:read",
@@ -61,6 +62,12 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "vizwiz": "emu2eval.scorers.vizwiz:VizWiz",
         "vqa_accuracy": "emu2eval.scorers.vqa:VQAAccuracy",
     },
+    "submission": {
+        "gqa": "emu2eval.engine.submission:GQA",
+        "mmmu": "emu2eval.engine.submission:MMMU",
+        "vizwiz": "emu2eval.engine.submission:VIZWIZ",
+        "vqa": "emu2eval.engine.submission:VQA",
+    },
 }
 
 _EXTRAS = {
@@ -78,6 +85,7 @@ _EXTRAS = {
     "datasets": "data",
     "pandas": "data",
     "av": "video",
+    "pyarrow": "data",
 }
 
 

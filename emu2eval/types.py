@@ -11,6 +11,7 @@ from typing import Any
 class Picture:
     """One encoded picture, by path or by its bytes; `emu2eval.pictures` opens it late.
 
+    member: where in the file it stands, for a picture inside a parquet file (`parquetfile.member`).
     frame: (i, n) makes it one of n frames, evenly spread over the video at the path: the i-th, from 0.
     Its identity is the sha256 of its encoded bytes (`pictures.digest`), never its path; that of a frame
     is made of the video's and its place, so that nothing is decoded for it.
@@ -18,14 +19,25 @@ class Picture:
 
     path: str | None = None
     data: bytes | None = field(default=None, repr=False)
+    member: str | None = None
     frame: tuple[int, int] | None = None
     _info: Any = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.data is None):
             raise ValueError("a Picture takes a path or data, exactly one of them")
-        if self.frame is not None and self.path is None:
-            raise ValueError("a frame is of the video at a path")
+        if self.path is None and (self.member is not None or self.frame is not None):
+            raise ValueError("only a Picture with a path can be a member or a frame of a file")
+
+    @property
+    def name(self) -> str:
+        """What people call it: its file's name, and its place inside that file if it has one."""
+        if self.path is None:
+            return "made in memory"
+        file = self.path.rpartition("/")[2]
+        if self.frame is not None:
+            return f"{file}#{self.frame[0] + 1} of {self.frame[1]}"
+        return f"{file}#{self.member}" if self.member is not None else file
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from emu2eval.errors import DataError
+from emu2eval.data.damaged import damaged
 
 File = TypeVar("File")
 
@@ -20,20 +20,11 @@ def parse(path: Path, kind: type[File]) -> File:
     """
     with path.open("rb") as file:
         if not path.stat().st_size:
-            raise _damaged(path, "it is empty", _AGAIN)
+            raise damaged(path, b"", "it is empty")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             try:
                 # The decoder's view of the map must be gone before the map is closed.
                 with memoryview(data) as view:
                     return msgspec.json.decode(view, type=kind)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                zipped = data[:2] == b"PK"
-                hint = "this is the zip archive itself: unpack it" if zipped else _AGAIN
-                raise _damaged(path, str(error), hint) from None
-
-
-_AGAIN = "fetch the file again and unpack it whole"
-
-
-def _damaged(path: Path, why: str, hint: str) -> DataError:
-    return DataError(f"the file is not what it should be: {why}", where=path, hint=hint)
+                raise damaged(path, data[:512], error) from None

@@ -107,12 +107,14 @@ def _unpack(sample_id: str, data: bytes) -> Sample:
 
 
 def _flatten(value: str | Picture | Video | None) -> Any:
-    """Texts stay; a picture becomes [path or bytes, frame if it is one]; a video a list of such lists.
+    """Texts stay; a picture becomes [path or bytes], [path, member] or, of a video, [path, i, n].
 
-    A video whose frames are spread over one file becomes {"path", "count"}.
+    A video of such pictures becomes a list of them, one whose frames are spread over one file
+    {"path", "count"}.
     """
     if isinstance(value, Picture):
-        return [value.path if value.path is not None else value.data, *(value.frame or ())]
+        inner = [value.member] if value.member is not None else value.frame or ()
+        return [value.path if value.path is not None else value.data, *inner]
     if isinstance(value, Video):
         if source := value.source:
             return {"path": source[0], "count": source[1]}
@@ -139,7 +141,9 @@ def _restore(value: Any) -> Any:
         return value
     if value and isinstance(value[0], list):
         return Video(tuple(_restore(frame) for frame in value))
-    content, *frame = value
+    content, *inner = value
     if isinstance(content, bytes):
         return Picture(data=content)
-    return Picture(content, frame=(frame[0], frame[1]) if frame else None)
+    if len(inner) == 2:
+        return Picture(content, frame=(inner[0], inner[1]))
+    return Picture(content, member=inner[0] if inner else None)

@@ -154,6 +154,11 @@ def _rows(
     notes = []
     if covered < len(plan.samples):
         notes.append(f"{covered:,} of {len(plan.samples):,} queries")
+    official = plan.task.spec.data.expected.get(plan.task.split)
+    if official is not None and official.samples != len(plan.samples):
+        notes.append(f"the split holds {len(plan.samples):,} samples, officially {official.samples:,}")
+    for role, source in plan.sources.items():
+        notes.append(f"{role} from the {source}")
     if totals.shortened:
         notes.append(f"{totals.shortened:,} prompts shortened to fit")
     rows: list[Row] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Group, RenderableType
 from rich.rule import Rule
@@ -11,9 +10,9 @@ from rich.text import Text
 
 from emu2eval import pictures
 from emu2eval.adapters.base import Adapter, Limits
-from emu2eval.config import ModelSpec, load_task, parse_settings
+from emu2eval.config import ModelSpec
 from emu2eval.errors import ConfigError, UnknownName
-from emu2eval.evaluation import Settings, SplitCache, Watcher, make_plan
+from emu2eval.evaluation import Settings, SplitCache, Watcher, make_plan, open_task
 from emu2eval.fewshot.choosers import Demonstration
 from emu2eval.types import Part, Picture, Request, Response, Video
 
@@ -34,12 +33,7 @@ def show_prompt(
 
     Raises UnknownName or ConfigError where there is none.
     """
-    task = load_task(
-        task_name,
-        protocol=settings.protocol,
-        split=settings.split,
-        overrides=parse_settings(settings.changes)["task"],
-    )
+    task = open_task(task_name, settings, [shots], Watcher())
     model = ModelSpec(name="any model", adapter="none")
     plan = make_plan(task, model, _Nobody(), shots, settings, SplitCache(Watcher()))
     if sample_id is not None:
@@ -94,8 +88,7 @@ def _parts(parts: Sequence[Part], lead: str = "") -> Text:
 def _shown(part: Part) -> str:
     if isinstance(part, Picture):
         info = pictures.info(part)
-        name = Path(part.path).name if part.path is not None else "made in memory"
-        return f"[picture {name}, {info.width} x {info.height}, sha256 {info.digest[:16]}…]"
+        return f"[picture {part.name}, {info.width} x {info.height}, sha256 {info.digest[:16]}…]"
     if isinstance(part, Video):
         name = f" {Path(source[0]).name}" if (source := part.source) else ""
         return f"[video{name}, {len(part.frames)} frames]"

@@ -1,0 +1,37 @@
+"""What a file that cannot be read is instead, by its first bytes: what to tell its owner."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from emu2eval.errors import DataError
+
+_AGAIN = "fetch the file again and unpack it whole"
+
+
+def damaged(path: Path, data: bytes, error: Any) -> DataError:
+    """The error for a data file that does not parse. data: its beginning at least."""
+    return DataError(f"the file is not what it should be: {error}", where=path, hint=hint(data))
+
+
+def hint(data: bytes) -> str:
+    """
+    >>> hint(b"PK")
+    'this is a zip archive itself: unpack it'
+    """
+    start = data[:512].lstrip().lower()
+    if not data:
+        return "the file is empty: fetch it again"
+    if data[:2] == b"PK":
+        return "this is a zip archive itself: unpack it"
+    if data[:2] == b"\x1f\x8b":
+        return "this is a gzip archive itself: unpack it (gunzip, or tar -xzf)"
+    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")):
+        return (
+            "this is a web page or a server's error message saved under the file's name: open it to "
+            "see what the server said (often a login or a moved address), then fetch the file again"
+        )
+    if start.startswith(b"version https://git-lfs"):
+        return "this is a Git LFS pointer, not the file: git lfs pull, or fetch it with `hf download`"
+    return _AGAIN

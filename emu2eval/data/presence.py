@@ -1,0 +1,181 @@
+"""What of a task's data is there: told by names and counts alone, so that it is quick at any size."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from emu2eval.config import Download, SourceSpec, Task
+from emu2eval.data.shards import missing_shards
+
+OFFICIAL = "official"
+"""The name of the official files among the sources of a task."""
+
+State = Literal["there", "half", "missing"]
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One thing to fetch for a split, and what is there of it.
+
+    seen: how much is there, or what is wrong; usable: a run can start with it; found: where it seems
+    to lie instead, and what to do about it.
+    """
+
+    what: str
+    size: str
+    fetch: str
+    into: Path
+    gives: tuple[Path, ...]
+    state: State
+    usable: bool
+    seen: str
+    note: str | None = None
+    found: str | None = None
+
+
+def pieces(task: Task, split: str, source: str) -> list[Piece]:
+    """Everything that the split needs from a source, in the order of the task's file."""
+    if source != OFFICIAL:
+        return [_hub_piece(task.root, task.spec.data.sources[source], split)]
+    return [
+        _official_piece(task.root, download)
+        for download in task.spec.data.downloads
+        if not download.splits or split in download.splits
+    ]
+
+
+def _official_piece(root: Path, download: Download) -> Piece:
+    state, usable, seen = _official_state(root, download)
+    return Piece(
+        what=download.what,
+        size=download.size,
+        fetch=download.source,
+        into=root / download.into,
+        gives=tuple(root / path for path in download.gives),
+        state=state,
+        usable=usable,
+        seen=seen,
+        note=download.note,
+        found=None if usable else _elsewhere(root, download),
+    )
+
+
+def _official_state(root: Path, download: Download) -> tuple[State, bool, str]:
+    wrong: list[str] = []
+    counts: list[str] = []
+    short = False
+    for path in download.gives:
+        held = _held(root / path)
+        if held is None:
+            wrong.append(f"{path} does not exist")
+        elif held == 0:
+            wrong.append(f"{path} is empty")
+        elif download.files is not None and (root / path).is_dir():
+            short |= held < download.files
+            counts.append(f"{path} holds {held:,} of {download.files:,} files")
+    if wrong:
+        return ("half" if len(wrong) < len(download.gives) else "missing"), False, "; ".join(wrong)
+    return ("half" if short else "there"), True, "; ".join(counts)
+
+
+def _held(path: Path) -> int | None:
+    """Entries of a folder, bytes of a file; None = it is not there."""
+    try:
+        if path.is_dir():
+            with os.scandir(path) as entries:
+                return sum(not entry.name.startswith(".") for entry in entries)
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def _hub_piece(root: Path, source: SourceSpec, split: str) -> Piece:
+    folder = root / source.folder
+    patterns = source.files(split)
+    fitting = {pattern: [p for p in folder.glob(pattern) if p.is_file()] for pattern in patterns}
+    lost = [pattern for pattern, paths in fitting.items() if not paths]
+    lost += [name for paths in fitting.values() for name in missing_shards(paths)]
+    files = sum(len(paths) for paths in fitting.values())
+    state: State = "there" if not lost else "half" if files else "missing"
+    more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+    include = "".join(f" --include {shlex.quote(pattern)}" for pattern in patterns)
+    return Piece(
+        what=f"{source.repo} of the hub",
+        size=source.size,
+        fetch=f"hf download {source.repo} --repo-type dataset{include} "
+        f"--local-dir {shlex.quote(str(folder))}",
+        into=folder,
+        gives=tuple(folder / pattern for pattern in patterns),
+        state=state,
+        usable=not lost,
+        seen=f"{lost[0]}{more} not there" if lost else f"{files:,} files",
+        note=source.note,
+    )
+
+
+# -- where else it may lie -------------------------------------------------------------------------
+
+
+def _elsewhere(root: Path, download: Download) -> str | None:
+    """What a user has most likely done with it: left it packed, or put it into another folder."""
+    for path in download.gives:
+        if _held(root / path):
+            continue
+        for look in (_packed(root, download, path), _misplaced(root, path)):
+            if look is not None:
+                return look
+    return None
+
+
+def _packed(root: Path, download: Download, path: str) -> str | None:
+    """The archive lies there, not unpacked."""
+    into = root / download.into
+    archive = download.source.rpartition("/")[2].partition("?")[0]
+    names = {archive} | {f"{Path(path).name}{ending}" for ending in _ARCHIVES}
+    for folder in dict.fromkeys((into, (root / path).parent, root, root.parent)):
+        for name in sorted(names):
+            packed = folder / name
+            if name.endswith(_ARCHIVES) and packed.is_file():
+                return f"{packed} is there but not unpacked: {_unpack(packed, into)}"
+    return None
+
+
+def _unpack(archive: Path, into: Path) -> str:
+    if archive.suffix == ".zip":
+        return f"unzip -q {shlex.quote(str(archive))} -d {shlex.quote(str(into))}"
+    target = shlex.quote(str(into))
+    return f"mkdir -p {target} && tar -xf {shlex.quote(str(archive))} -C {target}"
+
+
+def _misplaced(root: Path, path: str) -> str | None:
+    """The same name in a folder near by: a level too deep, too high, or below another data root."""
+    wanted = root / path
+    for place in _roots_near(root):
+        if _held(place / path):
+            return f"it lies below {place}: export EMU2EVAL_DATA={shlex.quote(str(place))}"
+    for folder in (wanted, *_folders(wanted.parent), root, *_folders(root)):
+        other = folder / wanted.name
+        if other != wanted and _held(other):
+            return f"it lies in {other}: move it to {wanted}"
+    return None
+
+
+def _roots_near(root: Path) -> Iterator[Path]:
+    yield root.parent
+    yield from _folders(root)
+    yield from (place for place in _folders(root.parent) if place != root)
+
+
+def _folders(folder: Path) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            # Enough to find a mistake; a folder of pictures may hold a hundred thousand entries.
+            return sorted(Path(e.path) for e, _ in zip(entries, range(500), strict=False) if e.is_dir())
+    except OSError:
+        return []

@@ -1,0 +1,121 @@
+"""Which source the splits of a task come from: the official files, or another place that has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from emu2eval.config import Task
+from emu2eval.data.presence import OFFICIAL, pieces
+from emu2eval.errors import DataError, MissingData, UnknownName
+
+_ROOT_HINT = "if the data is elsewhere: export EMU2EVAL_DATA=/path/to/data"
+
+
+def choose(task: Task, splits: Iterable[str], wanted: str | None = None) -> tuple[Task, list[str]]:
+    """The task with the source of each split decided, and notes on what a user should know.
+
+    wanted: `official`, or the name of a source; None = the official files, or where they are not
+    there, a source that is. Raises DataError for a split that the source does not hold faithfully, and
+    UnknownName for a source that the task does not have.
+    """
+    known = [OFFICIAL, *task.spec.data.sources]
+    if wanted is not None and wanted not in known:
+        raise UnknownName(f"source of {task.name}", wanted, known, hint=_no_sources(task))
+    chosen: dict[str, str] = {}
+    notes: list[str] = []
+    for split in dict.fromkeys(splits):
+        source = _source(task, split, wanted)
+        if source != OFFICIAL:
+            chosen[split] = source
+            repo = task.spec.data.sources[source].repo
+            why = "" if wanted else "; the official files are not there"
+            notes.append(f"{task.name}, split {split}: from {repo} of the {source}{why}")
+        elif wanted not in (None, OFFICIAL):
+            repo = task.spec.data.sources[wanted or ""].repo
+            notes.append(f"{task.name}, split {split}: from the official files; {repo} has no such split")
+        notes += [
+            f"{task.name}, split {split}: {piece.seen}"
+            for piece in pieces(task, split, source)
+            if piece.usable and piece.state == "half"
+        ]
+    return replace(task, sources=chosen), notes
+
+
+def _source(task: Task, split: str, wanted: str | None) -> str:
+    sources = task.spec.data.sources
+    if wanted == OFFICIAL or not sources:
+        return OFFICIAL
+    if wanted is not None:
+        source = sources[wanted]
+        if split in source.refused:
+            raise DataError(
+                f"{source.repo} does not hold the split {split} of {task.name} as it is: "
+                f"{source.refused[split]}",
+                where=task.document.where(("data", "sources", wanted, "refused", split)),
+                hint="use the official files; `emu2eval data status "
+                f"{task.name}` says where they come from",
+            )
+        return wanted if split in source.splits else OFFICIAL
+    if all(piece.usable for piece in pieces(task, split, OFFICIAL)):
+        return OFFICIAL
+    for name, source in sources.items():
+        if split in source.splits and any(
+            piece.state != "missing" for piece in pieces(task, split, name)
+        ):
+            return name
+    return OFFICIAL
+
+
+def require(task: Task, splits: Iterable[str]) -> None:
+    """Raises MissingData with everything that must still be fetched for these splits, at once."""
+    wanted = list(dict.fromkeys(splits))
+    lines: list[str] = []
+    for split in wanted:
+        for piece in pieces(task, split, task.sources.get(split, OFFICIAL)):
+            if piece.usable:
+                continue
+            given = " and ".join(str(path) for path in piece.gives)
+            what = f"  - {piece.what}" + (f", {piece.size}" if piece.size else "")
+            if piece.state == "half" or piece.seen.endswith("is empty"):
+                what += f"; {piece.seen}"
+            entry = f"{what}\n      fetch  {piece.fetch}\n"
+            if piece.fetch.startswith("hf download"):
+                entry += f"      to give {given}"
+            else:
+                entry += f"      unpack in {piece.into}/ to give {given}"
+            entry += f"\n      {piece.note}" if piece.note else ""
+            entry += f"\n      but {piece.found}" if piece.found else ""
+            if entry not in lines:
+                lines.append(entry)
+    if lines:
+        head = f"data of {task.name} (split {' and '.join(sorted(wanted))}) is missing:"
+        raise MissingData(
+            "\n".join([head, *lines, *_other_ways(task, wanted)]),
+            where=_where(task),
+            hint=_ROOT_HINT if task.spec.data.root is None else None,
+        )
+
+
+def _where(task: Task) -> str:
+    root = task.root.resolve()
+    if not root.exists():
+        return f"data root {root}, a folder that does not exist"
+    return f"data root {root}"
+
+
+def _other_ways(task: Task, splits: list[str]) -> list[str]:
+    """That a source would do as well, for the splits that it has."""
+    lines = []
+    for name, source in task.spec.data.sources.items():
+        able = [s for s in splits if s in source.splits and s not in task.sources]
+        if able:
+            (piece,) = pieces(task, able[0], name)
+            lines.append(f"  or split {' and '.join(able)} from the hub: {piece.fetch}")
+    return lines
+
+
+def _no_sources(task: Task) -> str | None:
+    if task.spec.data.sources:
+        return None
+    return f"{task.name} reads the official files alone; leave --source away"

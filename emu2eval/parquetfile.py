@@ -1,0 +1,90 @@
+"""Pictures inside parquet files, read late: a row group at a time, of which a few stay in memory."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from emu2eval.errors import DataError, MissingExtra, PictureError
+
+KEPT_BYTES = 128 << 20
+"""Row groups kept for the next picture. One larger than that is kept alone."""
+
+_Key = tuple[str, int, int, str, int]
+_blocks: OrderedDict[_Key, Any] = OrderedDict()
+_lock = Lock()
+
+
+def member(column: str, group: int, row: int, item: int | None = None) -> str:
+    """The name of a cell: column, row group, row within it; item: of a list of pictures.
+
+    >>> member("image", 3, 17)
+    'image/3/17'
+    """
+    return f"{column}/{group}/{row}" + (f"/{item}" if item is not None else "")
+
+
+def open_file(path: str | Path) -> Any:
+    """The file as a `pyarrow.parquet.ParquetFile`. Raises DataError, or MissingExtra without pyarrow."""
+    try:
+        stat = os.stat(path)  # noqa: PTH116
+        return _opened(str(path), stat.st_mtime_ns, stat.st_size)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:  # Arrow's own errors are kinds of ValueError and OSError
+        raise DataError(
+            f"the parquet file is truncated or damaged ({error})",
+            where=path,
+            hint="fetch it again; `hf download` continues where it stopped",
+        ) from None
+
+
+@lru_cache(maxsize=8)
+def _opened(path: str, changed: int, size: int) -> Any:
+    try:
+        import pyarrow.parquet
+    except ModuleNotFoundError:
+        raise MissingExtra("pyarrow", "data", why="reading parquet files") from None
+    return pyarrow.parquet.ParquetFile(path)
+
+
+def read_cell(path: str, name: str) -> bytes:
+    """The encoded picture in a cell, by the cell's `member` name. Raises PictureError or DataError."""
+    column, group, row, *item = name.split("/")
+    where = f"{path}#{name}"
+    try:
+        value = _block(path, column, int(group))[int(row)].as_py()
+    except FileNotFoundError:
+        raise PictureError(
+            "the parquet file with this picture does not exist",
+            where=where,
+            hint="fetch it again; `hf download` continues where it stopped",
+        ) from None
+    except (OSError, ValueError, IndexError) as error:
+        raise PictureError(f"the picture cannot be read ({error})", where=where) from None
+    if item and isinstance(value, list):
+        value = value[int(item[0])]
+    data = value.get("bytes") if isinstance(value, dict) else value
+    if not isinstance(data, bytes):
+        raise PictureError("the cell holds no picture's bytes", where=where)
+    return data
+
+
+def _block(path: str, column: str, group: int) -> Any:
+    """One column of one row group."""
+    with _lock:  # also since a ParquetFile is not to be read by two threads at once
+        file = open_file(path)
+        stat = os.stat(path)  # noqa: PTH116
+        key = (path, stat.st_mtime_ns, stat.st_size, column, group)
+        if key in _blocks:
+            _blocks.move_to_end(key)
+            return _blocks[key]
+        block = file.read_row_group(group, columns=[column], use_threads=False).column(0)
+        _blocks[key] = block
+        while len(_blocks) > 1 and sum(kept.nbytes for kept in _blocks.values()) > KEPT_BYTES:
+            _blocks.popitem(last=False)
+        return block
