@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from emu2eval.cli_data import Source
+from emu2eval.cli_data import app as data_app
 from emu2eval.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+
+app.add_typer(data_app, name="data")
 
 MANY = frozenset({"--task", "--model", "--shots", "--set"})
 """Options that take several values in one go, as in `--shots 0 4 8`."""
@@ -71,6 +75,7 @@ def run(
     trials: Annotated[int, typer.Option(help="Repeated draws of demonstrations.")] = 1,
     split: Split = None,
     protocol: Protocol = None,
+    source: Source = None,
     set_: Sets = [],  # noqa: B006
     out: Out = None,
     batch: Annotated[
@@ -93,6 +98,7 @@ def run(
         trials=trials,
         split=split,
         protocol=protocol,
+        source=source,
         changes=[*set_, "model.settings.fit=true"] if fit else set_,
         out=out,
         batch=batch,
@@ -136,12 +142,20 @@ def show(
     trial: Annotated[int, typer.Option(help="Which draw of demonstrations.")] = 0,
     split: Split = None,
     protocol: Protocol = None,
+    source: Source = None,
     set_: Sets = [],  # noqa: B006
 ) -> None:
     """Print the exact prompt of one query: parts, pictures, demonstrations and why they were chosen."""
     from emu2eval.report.prompt import show_prompt
 
-    settings = _settings(seed=seed, split=split, protocol=protocol, changes=set_, trials=trial + 1)
+    settings = _settings(
+        seed=seed,
+        split=split,
+        protocol=protocol,
+        source=source,
+        changes=set_,
+        trials=trial + 1,
+    )
     _console().print(show_prompt(task, shots, index, id, trial, settings), soft_wrap=True)
 
 
@@ -161,6 +175,7 @@ def check(
         str | None, typer.Option("--model", "-m", help="Test this model's adapter.")
     ] = None,
     adapter: Annotated[str | None, typer.Option(help="Test an adapter, by module:attr.")] = None,
+    source: Source = None,
     out: Out = None,
 ) -> None:
     """Check the installation, every task and model file, one task's data, or an adapter's conduct."""
@@ -171,7 +186,7 @@ def check(
     elif model is not None:
         listed = check_model(model)
     elif task is not None:
-        listed = check_task(task)
+        listed = check_task(task, source)
     else:
         listed = check_all(out)
     table, good = findings(listed)
@@ -215,6 +230,33 @@ def score(
 
     results = [score_again(folder, set_) for folder in runs.find(run, out)]
     _print_rows([row for result in results for row in result.rows], form, groups)
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  emu2eval submit vqav2_4-shot_emu2_5e6f7a8b
+  emu2eval submit results/runs/vqav2_4-shot_emu2_5e6f7a8b --out test-dev.json
+
+Exit code 3: questions of the run's own split have no answer and were left empty."""
+)
+def submit(
+    run: Annotated[str, typer.Argument(help="A run: its path, name or beginning of its name.")],
+    file: Annotated[
+        Path | None, typer.Option("--out", help="[default: submission.json in the run's folder]")
+    ] = None,
+    runs: Annotated[
+        Path | None, typer.Option(help="Folder of runs [default: $EMU2EVAL_RUNS or results/runs].")
+    ] = None,
+) -> None:
+    """Write the file that a hidden test split's server wants, complete, and check it."""
+    from emu2eval.report import runs as stored
+    from emu2eval.submit import submit as write
+
+    written = write(stored.one(run, runs), file)
+    _say(written.summary())
+    if written.unanswered:
+        raise typer.Exit(3)
 
 
 @app.command(
@@ -443,10 +485,9 @@ def _print_rows(rows: list[Any], form: str, groups: bool) -> None:
 
 
 def _console() -> Any:
-    from rich.console import Console
+    from emu2eval.report.console import console
 
-    # Piped into a file there is no terminal to fit: nothing is cut.
-    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    return console()
 
 
 def _say(text: str) -> None:

@@ -24,8 +24,8 @@ from emu2eval.config import (
     parse_settings,
 )
 from emu2eval.data.load import load_split
-from emu2eval.data.sources import choose, require
 from emu2eval.data.samples import Samples
+from emu2eval.data.sources import choose, require
 from emu2eval.engine.runner import Tally, execute
 from emu2eval.engine.scoring import build_cleaner, build_scorer, score_run
 from emu2eval.engine.store import RunStore

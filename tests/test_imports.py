@@ -16,7 +16,7 @@ PACKAGE = Path(emu2eval.__file__).parent
 # What each part may import of the others: only what stands above it.
 LAYERS = (
     ("types", "errors"),
-    ("catalog", "frames", "pictures", "stats", "yamlfile"),
+    ("catalog", "frames", "parquetfile", "pictures", "stats", "yamlfile"),
     ("keys", "registry"),
     ("config",),
     ("data",),
@@ -24,10 +24,10 @@ LAYERS = (
     ("adapters",),
     ("plan",),
     ("engine",),
-    ("evaluation",),
+    ("evaluation", "submit"),
     ("reference",),
     ("report",),
-    ("cli",),
+    ("cli", "cli_data"),
 )
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 

@@ -33,5 +33,7 @@ def hint(data: bytes) -> str:
             "see what the server said (often a login or a moved address), then fetch the file again"
         )
     if start.startswith(b"version https://git-lfs"):
-        return "this is a Git LFS pointer, not the file: git lfs pull, or fetch it with `hf download`"
+        return (
+            "this is a Git LFS pointer, not the file: git lfs pull, or fetch it with `hf download`"
+        )
     return _AGAIN

@@ -124,9 +124,7 @@ class _Places:
                     yield self._picture(column, row, item)
 
     def _picture(self, column: str, row: int, item: int | None = None) -> Picture:
-        return Picture(
-            str(self.path), member=parquetfile.member(column, self.group, row, item)
-        )
+        return Picture(str(self.path), member=parquetfile.member(column, self.group, row, item))
 
 
 def _counts(file: Any, group: int, column: str) -> list[int | None] | None:

@@ -176,6 +176,8 @@ def _folders(folder: Path) -> list[Path]:
     try:
         with os.scandir(folder) as entries:
             # Enough to find a mistake; a folder of pictures may hold a hundred thousand entries.
-            return sorted(Path(e.path) for e, _ in zip(entries, range(500), strict=False) if e.is_dir())
+            return sorted(
+                Path(e.path) for e, _ in zip(entries, range(500), strict=False) if e.is_dir()
+            )
     except OSError:
         return []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from emu2eval.data.paths import inside
@@ -60,7 +61,7 @@ def _numbered(paths: Iterable[Path]) -> dict[tuple[str, int], set[int]]:
 
 def _check_whole(paths: list[Path], root: Path) -> None:
     uploads = sorted(_numbered(paths))
-    for (left, few), (right, many) in zip(uploads, uploads[1:], strict=False):
+    for (left, few), (right, many) in pairwise(uploads):
         if left == right:
             raise DataError(
                 f"shards of two uploads lie side by side: {left}-…-of-{few:05d} and …-of-{many:05d}",

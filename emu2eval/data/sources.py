@@ -33,7 +33,9 @@ def choose(task: Task, splits: Iterable[str], wanted: str | None = None) -> tupl
             notes.append(f"{task.name}, split {split}: from {repo} of the {source}{why}")
         elif wanted not in (None, OFFICIAL):
             repo = task.spec.data.sources[wanted or ""].repo
-            notes.append(f"{task.name}, split {split}: from the official files; {repo} has no such split")
+            notes.append(
+                f"{task.name}, split {split}: from the official files; {repo} has no such split"
+            )
         notes += [
             f"{task.name}, split {split}: {piece.seen}"
             for piece in pieces(task, split, source)

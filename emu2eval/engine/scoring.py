@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from emu2eval import registry
 from emu2eval.config import Task
@@ -96,6 +96,25 @@ def score_run(plan: Plan, store: RunStore) -> list[Row]:
     return rows
 
 
+def answers_of(plan: Plan, store: RunStore, kind: Literal["clean", "prediction"]) -> dict[str, str]:
+    """Query id -> the answer of its first trial, for the queries that have one.
+
+    kind: clean = the text after the task's clean-up; prediction = what the scorer read out of it.
+    """
+    scorer, clean = build_scorer(plan.task), build_cleaner(plan.task)
+    found: dict[str, str] = {}
+    for position in plan.positions:
+        stored = store.stored(position)
+        if stored is None or stored.get("error"):
+            continue
+        answer: str | None = clean(stored["text"]) if stored.get("text") is not None else None
+        if kind == "prediction":
+            answer = _score(plan.query(position), stored, clean, scorer, store).prediction
+        if answer is not None:
+            found[plan.samples.ids[position]] = answer
+    return found
+
+
 def _scores(
     plan: Plan, store: RunStore, scorer: Scorer, totals: _Totals
 ) -> Iterator[dict[str, Any]]:
@@ -156,7 +175,9 @@ def _rows(
         notes.append(f"{covered:,} of {len(plan.samples):,} queries")
     official = plan.task.spec.data.expected.get(plan.task.split)
     if official is not None and official.samples != len(plan.samples):
-        notes.append(f"the split holds {len(plan.samples):,} samples, officially {official.samples:,}")
+        notes.append(
+            f"the split holds {len(plan.samples):,} samples, officially {official.samples:,}"
+        )
     for role, source in plan.sources.items():
         notes.append(f"{role} from the {source}")
     if totals.shortened:

@@ -17,6 +17,7 @@ from emu2eval.adapters.conformance import Finding
 from emu2eval.adapters.conformance import check as conform
 from emu2eval.config import load_model, load_task
 from emu2eval.data.load import load_split
+from emu2eval.data.sources import choose
 from emu2eval.engine.scoring import build_cleaner, build_scorer
 from emu2eval.errors import UserError
 from emu2eval.evaluation import build_adapter
@@ -31,7 +32,7 @@ EXTRAS = {
     "api": ("httpx",),
     "ray": ("ray",),
     "plots": ("matplotlib",),
-    "data": ("datasets", "pandas"),
+    "data": ("pyarrow", "datasets", "pandas"),
     "video": ("av",),
 }
 
@@ -67,14 +68,15 @@ def check_all(out: Path | None = None) -> Iterator[Finding]:
     )
 
 
-def check_task(name: str) -> Iterator[Finding]:
+def check_task(name: str, source: str | None = None) -> Iterator[Finding]:
     """One task: its file, then every split: counts, the first sample's prompt and pictures."""
     yield _tried(f"task {name}", lambda: _task_file(name))
     task = load_task(name)
     for split in task.spec.data.splits:
 
         def read(split: str = split) -> str:
-            samples = load_split(task, split)
+            chosen, _ = choose(task, [split], source)
+            samples = load_split(chosen, split)
             where = task.document.where(("protocols", task.protocol_name))
             prompt = PromptBuilder(task.protocol, where).build(samples[0], [])
             from emu2eval import pictures

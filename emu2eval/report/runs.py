@@ -40,6 +40,17 @@ def find(names: Sequence[str], root: Path | None = None) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
+def one(name: str, root: Path | None = None) -> Path:
+    """The one run of that name. Raises UnknownName where there is none, StoreError where several fit."""
+    found = find([name], root)
+    if len(found) > 1:
+        raise StoreError(
+            f"{len(found)} runs begin with {name!r}",
+            hint="name one: " + ", ".join(folder.name for folder in found[:5]),
+        )
+    return found[0]
+
+
 def rows(folder: Path) -> list[Row]:
     """The rows of a run's report, the whole first. Empty where it was never scored."""
     path = folder / "report.json"

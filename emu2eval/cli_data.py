@@ -1,0 +1,65 @@
+"""`emu2eval data …`: what is there of the data, and whether it is what it should be."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="What is there of each task's data, where it comes from, and whether it is whole.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Source = Annotated[
+    str | None,
+    typer.Option(
+        "--source",
+        help="official or hub [default: the official files, or the hub's where only those are there].",
+    ),
+]
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  emu2eval data status
+  emu2eval data status vqav2 ./my_task.yaml"""
+)
+def status(
+    tasks: Annotated[list[str] | None, typer.Argument(help="Task names or .yaml files.")] = None,
+) -> None:
+    """Show what is there of each task's data, what is missing, how large it is and where it comes from."""
+    from emu2eval.report.console import console
+    from emu2eval.report.data import status as table
+
+    console().print(table(tasks or []))
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  emu2eval data check vqav2
+  emu2eval data check vqav2 --split val --pictures
+  emu2eval data check vqav2 --split val --source hub"""
+)
+def check(
+    task: Annotated[str, typer.Argument(help="Task name or .yaml file.")],
+    split: Annotated[
+        str | None, typer.Option(help="Only this split [default: each that is there].")
+    ] = None,
+    source: Source = None,
+    pictures: Annotated[
+        bool, typer.Option("--pictures", help="Decode every picture too, and list the broken ones.")
+    ] = False,
+) -> None:
+    """Compare a task's data with the official counts, and look for every picture that it names."""
+    from emu2eval.report.checks import findings
+    from emu2eval.report.console import console
+    from emu2eval.report.data import check as examine
+
+    table, good = findings(examine(task, split, source, decode=pictures))
+    console().print(table)
+    if not good:
+        raise typer.Exit(2)

@@ -1,0 +1,128 @@
+"""Is a split what it should be? Counts and fields against the official ones, and every picture there."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from emu2eval import pictures
+from emu2eval.config import Expected
+from emu2eval.data.samples import Samples
+from emu2eval.errors import UserError
+from emu2eval.types import Picture, Sample, Video
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a walk over a split found. The first sample of each fault stands in `faults`."""
+
+    samples: int
+    pictures: dict[str, Picture]
+    fields: Counter[str]
+    references: Counter[int]
+    groups: dict[str, Counter[str]]
+    faults: dict[str, tuple[int, str]]
+
+
+def walk(samples: Samples) -> Seen:
+    """One pass over the split. pictures: each once, by the name of its file and place in it."""
+    shown: dict[str, Picture] = {}
+    fields: Counter[str] = Counter()
+    references: Counter[int] = Counter()
+    groups: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    faults: dict[str, tuple[int, str]] = {}
+
+    def fault(what: str, sample: Sample) -> None:
+        count, first = faults.get(what, (0, sample.id))
+        faults[what] = (count + 1, first)
+
+    for sample in samples:
+        fields.update(sample.fields)
+        references[len(sample.references)] += 1
+        for name, label in sample.groups.items():
+            groups[name][label] += 1
+        for name, text in sample.fields.items():
+            if not text.strip() and name in ("question", "text"):
+                fault(f"have an empty {name}", sample)
+        for picture in _flat(sample.pictures):
+            shown.setdefault(pictures.where(picture), picture)
+    if 0 in references and len(references) > 1:
+        for sample in samples:
+            if not sample.references:
+                fault("have no reference, while others have", sample)
+    for name, count in fields.items():
+        if count < len(samples):
+            lacking = next(sample for sample in samples if name not in sample.fields)
+            faults[f"lack the field {name}"] = (len(samples) - count, lacking.id)
+    return Seen(len(samples), shown, fields, references, dict(groups), faults)
+
+
+def counts(seen: Seen, official: Expected | None) -> Iterator[tuple[str, bool, str]]:
+    """(what, as it should be, what was found) of the sizes; without official ones all is well."""
+    yield _count("samples", seen.samples, official.samples if official else None)
+    if seen.pictures:
+        # A reader that keeps a copy of the picture in each row cannot tell how many differ.
+        inner = any(picture.member is not None for picture in seen.pictures.values())
+        wanted = official.pictures if official and not inner else None
+        yield _count("pictures", len(seen.pictures), wanted)
+
+
+def _count(what: str, found: int, official: int | None) -> tuple[str, bool, str]:
+    if official is None:
+        return what, True, f"{found:,}"
+    if found == official:
+        return what, True, f"{found:,}, the official number"
+    return what, False, f"{found:,}, officially {official:,}"
+
+
+def missing(shown: Iterable[Picture]) -> list[str]:
+    """The paths of pictures that do not exist, found by listing each folder once."""
+    folders: defaultdict[str, set[str]] = defaultdict(set)
+    for picture in shown:
+        if picture.path is not None:
+            folder, _, name = picture.path.rpartition("/")
+            folders[folder].add(name)
+    lost: list[str] = []
+    for folder, names in folders.items():
+        try:
+            with os.scandir(folder or ".") as entries:
+                there = {entry.name for entry in entries}
+        except OSError:
+            there = set()
+        lost += [f"{folder}/{name}" for name in names - there]
+    return sorted(lost)
+
+
+def broken(
+    shown: Sequence[Picture], progress: Callable[[int], None], threads: int = 4
+) -> list[UserError]:
+    """Decodes every picture; the errors of those that cannot be used, in order.
+
+    progress: called with how many are done.
+    """
+    errors: list[UserError] = []
+    with ThreadPoolExecutor(threads) as pool:
+        for number, error in enumerate(pool.map(_decode, shown), 1):
+            if error is not None:
+                errors.append(error)
+            progress(number)
+    return errors
+
+
+def _decode(picture: Picture) -> UserError | None:
+    try:
+        pictures.load(picture)
+    except UserError as error:
+        return error
+    return None
+
+
+def _flat(shown: Iterable[Picture | Video]) -> Iterator[Picture]:
+    for each in shown:
+        if isinstance(each, Video):
+            yield from each.frames
+        else:
+            yield each
