@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -102,3 +104,66 @@ def make_model(tmp_path: Path) -> MakeModel:
         return path
 
     return make
+
+
+Program = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Program:
+    """Runs `emu2eval …` in this process; returns its exit code and what it printed on each stream."""
+    from emu2eval import cli
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["emu2eval", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.err
+        return int(ended.value.code or 0), printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture
+def vqav2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data root with a small VQAv2 in the official layout, set as everybody's."""
+    layout = importlib.import_module(f"{__package__}.tasks.layouts.vqav2")
+    root = tmp_path / "data"
+    layout.write(root)
+    monkeypatch.setenv("EMU2EVAL_DATA", str(root))
+    return root
+
+
+def encoded(number: int) -> bytes:
+    """A JPEG of its own for each number."""
+    buffer = io.BytesIO()
+    colour = (number * 37 % 256, number // 7 % 256, 90)
+    Image.new("RGB", (20 + number % 3, 16), colour).save(buffer, format="JPEG")
+    return buffer.getvalue()
+
+
+def hub_picture(number: int | None) -> dict[str, Any]:
+    """A picture as the hub's parquet files hold it."""
+    if number is None:
+        return {"bytes": None, "path": None}
+    return {"bytes": encoded(number), "path": f"{number}.jpg"}
+
+
+def write_shards(
+    folder: Path, stem: str, rows: list[dict[str, Any]], *, shards: int = 2, group: int = 2
+) -> list[Path]:
+    """Rows as the parquet shards of one upload, `group` rows a row group."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder.mkdir(parents=True, exist_ok=True)
+    each = -(-len(rows) // shards)
+    whole = pa.Table.from_pylist(rows)
+    paths = []
+    for number in range(shards):
+        path = folder / f"{stem}-{number:05d}-of-{shards:05d}.parquet"
+        pq.write_table(whole.slice(number * each, each), path, row_group_size=group)
+        paths.append(path)
+    return paths

@@ -40,7 +40,7 @@ def walk(samples: Samples) -> Seen:
         faults[what] = (count + 1, first)
 
     for sample in samples:
-        fields.update(sample.fields)
+        fields.update(sample.fields.keys())
         references[len(sample.references)] += 1
         for name, label in sample.groups.items():
             groups[name][label] += 1

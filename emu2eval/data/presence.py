@@ -106,7 +106,7 @@ def _hub_piece(root: Path, source: SourceSpec, split: str) -> Piece:
     more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
     include = "".join(f" --include {shlex.quote(pattern)}" for pattern in patterns)
     return Piece(
-        what=f"{source.repo} of the hub",
+        what=f"{source.repo} on the hub",
         size=source.size,
         fetch=f"hf download {source.repo} --repo-type dataset{include} "
         f"--local-dir {shlex.quote(str(folder))}",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, RenderableType
 from rich.progress import Progress
 from rich.table import Table
@@ -27,58 +29,74 @@ _SHOWN = 10
 
 def status(names: Sequence[str]) -> RenderableType:
     """One row for each task, split and source: what is there, what to fetch. Reads no file of data."""
-    table = Table(title="data", title_justify="left", caption_justify="left")
-    for name in ("task", "split", "source"):
+    table = Table(title="data", title_justify="left", caption_justify="left", box=SIMPLE_HEAD)
+    for name in ("task", "split", "source", "data"):
         table.add_column(name, no_wrap=True)
-    table.add_column("data")
-    table.add_column("still to fetch", ratio=3)
-    table.add_column("from", ratio=2, overflow="fold")
-    table.add_column("licence", ratio=2)
+    table.add_column("still to fetch", ratio=5)
+    table.add_column("size", ratio=2)
+    table.add_column("from, licence", ratio=4, overflow="fold")
     root = catalog.data_root()
-    where = "" if root.is_dir() else ", not there: mkdir it, or export EMU2EVAL_DATA=/path/to/data"
+    where = "" if root.is_dir() else ", not there: make it, or export EMU2EVAL_DATA=/path/to/data"
     table.caption = f"data root {root.resolve()}{where}"
     for name in names or catalog.names("task"):
         task = load_task(name)
-        licence = task.spec.licence
-        for split in task.spec.data.splits:
-            for source in (OFFICIAL, *task.spec.data.sources):
-                row = _status_row(task, split, source)
-                if row is not None:
-                    table.add_row(*row, Text(licence))
-                    licence = ""
-        table.add_section()
+        said: set[str] = set()
+        for line in _lines(task):
+            # Whose it is, where it comes from and under what terms stands once a task.
+            owner = "" if said else task.name
+            terms = [line.place] if line.place not in said else []
+            terms += [task.spec.licence] if not said else []
+            said.add(line.place)
+            table.add_row(
+                owner,
+                line.split,
+                line.source,
+                Text(line.state, _STYLES.get(line.state, "")),
+                *(Text(text) for text in (line.wanted, line.size, "; ".join(filter(None, terms)))),
+            )
     return table
 
 
-def _status_row(task: Task, split: str, source: str) -> tuple[str | Text, ...] | None:
-    state, wanted, place = _state(task, split, source)
-    if state is None:
-        return None
-    return task.name, split, source, Text(state, _STYLES.get(state, "")), Text(wanted), Text(place)
+@dataclass(frozen=True)
+class _Line:
+    split: str
+    source: str
+    state: str
+    wanted: str
+    size: str
+    place: str
 
 
-def _state(task: Task, split: str, source: str) -> tuple[str | None, str, str]:
-    """(state or None for a source that has nothing to do with the split, what is wanted, from where)."""
-    if source != OFFICIAL:
-        spec = task.spec.data.sources[source]
-        if split in spec.refused:
-            return "refused", spec.refused[split], spec.repo
-        if split not in spec.splits:
-            return None, "", ""
-    listed = pieces(task, split, source)
-    place = task.spec.source if source == OFFICIAL else task.spec.data.sources[source].repo
-    if not listed:
-        return "there", "nothing to fetch", place
+def _lines(task: Task) -> Iterator[_Line]:
+    data = task.spec.data
+    if not data.downloads and not data.sources:
+        yield _Line("all", OFFICIAL, "there", "nothing to fetch", "", task.spec.source)
+        return
+    for split in data.splits:
+        yield _line(split, OFFICIAL, pieces(task, split, OFFICIAL), task.spec.source)
+        for name, source in data.sources.items():
+            if split in source.refused:
+                yield _Line(split, name, "refused", source.refused[split], "", source.repo)
+            elif split in source.splits:
+                yield _line(split, name, pieces(task, split, name), source.repo)
+
+
+def _line(split: str, source: str, listed: Sequence[Piece], place: str) -> _Line:
     states = {piece.state for piece in listed}
-    state = states.pop() if len(states) == 1 else "half"
-    wanted = "; ".join(_wanted(piece) for piece in listed if piece.state != "there")
-    return ("half there" if state == "half" else state), wanted, place
+    state = states.pop() if len(states) == 1 else "half" if states else "there"
+    return _Line(
+        split,
+        source,
+        "half there" if state == "half" else state,
+        "; ".join(_wanted(piece) for piece in listed if piece.state != "there"),
+        " + ".join(piece.size for piece in listed if piece.size),
+        place,
+    )
 
 
 def _wanted(piece: Piece) -> str:
-    size = f", {piece.size}" if piece.size else ""
     seen = f" ({piece.seen})" if piece.state == "half" else ""
-    return f"{piece.what}{size}{seen}" + (f": {piece.found}" if piece.found else "")
+    return f"{piece.what}{seen}" + (f", but {piece.found}" if piece.found else "")
 
 
 def check(

@@ -1,0 +1,234 @@
+"""Samples from the hub's parquet files: columns mapped, pictures read late, shards all of one upload."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emu2eval import parquetfile, pictures
+from emu2eval.data.parquet import read
+from emu2eval.data.samples import Samples
+from emu2eval.errors import ConfigError, DataError, MissingData, PictureError, UnknownName
+from emu2eval.types import Picture, Sample
+
+from ..conftest import encoded, hub_picture, write_shards
+
+
+def rows(count: int = 7) -> list[dict[str, Any]]:
+    return [
+        {
+            "question_id": 100 + n,
+            "image_id": n // 2,
+            "image": hub_picture(n // 2),
+            "question": f"What is {n}?",
+            "answers": [{"answer": a, "answer_id": i} for i, a in enumerate(["red", "a", "red"])],
+            "types": {"structural": "query" if n % 2 else "verify"},
+            "kept": n != 3,
+        }
+        for n in range(count)
+    ]
+
+
+OPTIONS: dict[str, Any] = {
+    "id": "question_id",
+    "fields": ["question"],
+    "references": "answers.answer",
+    "cluster": "image_id",
+    "groups": {"structure": "types.structural"},
+}
+
+
+def test_columns_become_samples(tmp_path: Path) -> None:
+    write_shards(tmp_path / "data", "val", rows(), shards=2)
+    samples = list(read(tmp_path, "data/val-*.parquet", **OPTIONS))
+    assert [s.id for s in samples] == [str(100 + n) for n in range(7)]
+    assert samples[5].fields == {"question": "What is 5?"}
+    assert samples[5].references == ("red", "a", "red")
+    assert samples[5].answer == "red"  # the most common one
+    assert samples[5].cluster == "2"
+    assert samples[5].groups == {"structure": "query"}
+    for n, sample in enumerate(samples):
+        (picture,) = sample.pictures
+        assert isinstance(picture, Picture)
+        assert pictures.read(picture) == encoded(n // 2)
+        assert pictures.load(picture).size[1] == 16
+    # Equal bytes in two rows are one picture.
+    first, second = (pictures.digest(s.pictures[0]) for s in samples[:2])  # type: ignore[arg-type]
+    assert first == second
+
+
+def test_pictures_stay_where_they_are_until_they_are_asked_for(tmp_path: Path) -> None:
+    (path,) = write_shards(tmp_path / "data", "val", rows(), shards=1, group=3)
+    samples = Samples(read(tmp_path, "data/*.parquet", **OPTIONS), where="val")
+    picture = samples[4].pictures[0]
+    assert picture == Picture(str(path), member="image/1/1")
+    assert picture.name == f"{path.name}#image/1/1"
+    assert picture.data is None
+    assert pickle.loads(pickle.dumps(picture)) == picture
+    assert pictures.read(picture) == encoded(2)
+
+
+def test_what_is_kept_in_memory_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_shards(tmp_path, "val", rows(40), shards=1, group=2)
+    shown = [s.pictures[0] for s in read(tmp_path, "*.parquet", **OPTIONS)]
+    one = sum(len(encoded(0)) for _ in range(2))
+    monkeypatch.setattr(parquetfile, "KEPT_BYTES", 4 * one)
+    parquetfile._blocks.clear()
+    for n, picture in enumerate(shown):
+        assert pictures.read(picture) == encoded(n // 2)  # type: ignore[arg-type]
+        assert len(parquetfile._blocks) <= 4
+    parquetfile._blocks.clear()
+    monkeypatch.setattr(parquetfile, "KEPT_BYTES", 0)  # a row group larger than that is kept alone
+    for n in (39, 0, 17):
+        assert pictures.read(shown[n]) == encoded(n // 2)  # type: ignore[arg-type]
+        assert len(parquetfile._blocks) == 1
+
+
+def test_only_the_rows_of_the_split(tmp_path: Path) -> None:
+    """nlphuji/flickr30k: one split called test holds every row, and a column tells which is which."""
+    listed = [
+        {"img_id": str(n), "image": hub_picture(n), "caption": [f"a {n}", f"the {n}"], "split": s}
+        for n, s in enumerate(["train", "test", "val", "test", "train"])
+    ]
+    write_shards(tmp_path, "test", listed, shards=1)
+    options = {"id": "img_id", "references": "caption", "where": {"split": "test"}}
+    samples = list(read(tmp_path, "test-*.parquet", **options))
+    assert [s.id for s in samples] == ["1", "3"]
+    assert pictures.read(samples[1].pictures[0]) == encoded(3)  # type: ignore[arg-type]
+    assert samples[1].references == ("a 3", "the 3")
+    with pytest.raises(DataError, match="no row has"):
+        list(read(tmp_path, "test-*.parquet", **{**options, "where": {"split": "tset"}}))
+    # lmms-lab/flickr30k has all rows too, but no column that tells them apart: refused, not mixed.
+    for row in listed:
+        del row["split"]
+    write_shards(tmp_path / "other", "test", listed, shards=1)
+    with pytest.raises(UnknownName, match="'split'"):
+        list(read(tmp_path / "other", "test-*.parquet", **options))
+
+
+def test_questions_and_pictures_in_files_of_their_own(tmp_path: Path) -> None:
+    """lmms-lab/GQA: one configuration holds the questions, another the pictures, joined by an id."""
+    asked = [
+        {"id": f"2{n}", "imageId": f"n{n // 2}", "question": f"Is it {n}?", "answer": "yes"}
+        for n in range(6)
+    ]
+    write_shards(tmp_path / "testdev_instructions", "testdev", asked, shards=1)
+    shown = [{"id": f"n{n}", "image": hub_picture(n)} for n in (2, 0, 1)]
+    write_shards(tmp_path / "testdev_images", "testdev", shown, shards=2, group=1)
+    options = {
+        "fields": ["question"],
+        "answer": "answer",
+        "cluster": "imageId",
+        "join": {"files": "testdev_images/*.parquet", "on": "imageId", "id": "id"},
+    }
+    samples = list(read(tmp_path, "testdev_instructions/*.parquet", **options))
+    assert [s.id for s in samples] == [f"2{n}" for n in range(6)]
+    assert samples[0].references == ("yes",)
+    for n, sample in enumerate(samples):
+        assert pictures.read(sample.pictures[0]) == encoded(n // 2)  # type: ignore[arg-type]
+    write_shards(tmp_path / "testdev_images", "testdev", shown[:2], shards=2, group=1)
+    with pytest.raises(DataError, match=r"no picture with the id 'n1'") as caught:
+        list(read(tmp_path, "testdev_instructions/*.parquet", **options))
+    assert str(caught.value.where).endswith("testdev-00000-of-00001.parquet, row 2")
+    with pytest.raises(ConfigError, match="files, on and id"):
+        list(read(tmp_path, "testdev_instructions/*.parquet", join={"files": "x"}))
+
+
+def test_several_pictures_some_or_none(tmp_path: Path) -> None:
+    """MMMU has columns image_1 to image_7, mostly empty; SEED-Bench a list of pictures."""
+    listed = [
+        {
+            "id": str(n),
+            "image_1": hub_picture(n),
+            "image_2": hub_picture(10 + n) if n == 1 else None,
+            "image_3": None if n else hub_picture(None),
+            "frames": [hub_picture(20 + n + i) for i in range(n)],
+        }
+        for n in range(3)
+    ]
+    write_shards(tmp_path, "val", listed, shards=1, group=3)
+    columns = ["image_1", "image_2", "image_3", "frames"]
+    samples = list(read(tmp_path, "*.parquet", pictures=columns))
+    seen = [[pictures.read(p) for p in s.pictures] for s in samples]  # type: ignore[arg-type]
+    wanted = [[0], [1, 11, 21], [2, 22, 23]]
+    assert seen == [[encoded(number) for number in numbers] for numbers in wanted]
+
+
+def test_hidden_answers(tmp_path: Path) -> None:
+    listed = [{**row, "answers": None, "types": None} for row in rows(2)]
+    write_shards(tmp_path, "test", listed, shards=1)
+    (first, _) = read(tmp_path, "*.parquet", **OPTIONS)
+    assert (first.answer, first.references, first.groups) == (None, (), {})
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"id": "question_idd"}, UnknownName, "did you mean 'question_id'"),
+        ({"fields": ["quest"]}, UnknownName, "unknown column 'quest'"),
+        ({"pictures": "picture"}, UnknownName, "unknown column 'picture'"),
+        ({"id": "types.none"}, DataError, "no id in its column"),
+    ],
+)
+def test_columns_that_are_not_there(
+    tmp_path: Path, options: dict[str, Any], error: type[Exception], says: str
+) -> None:
+    write_shards(tmp_path, "val", rows(2), shards=1)
+    with pytest.raises(error, match=says):
+        list(read(tmp_path, "*.parquet", **{**OPTIONS, **options}))
+
+
+def test_shards_that_are_not_all_there_or_of_two_uploads(tmp_path: Path) -> None:
+    paths = write_shards(tmp_path, "val", rows(), shards=3)
+    paths[1].unlink()
+    with pytest.raises(MissingData, match=r"val-00001-of-00003 is not there") as caught:
+        list(read(tmp_path, "val-*.parquet", **OPTIONS))
+    assert "hf download" in str(caught.value.hint)
+    write_shards(tmp_path, "val", rows(), shards=3)
+    write_shards(tmp_path, "val", rows(), shards=2)
+    with pytest.raises(DataError, match=r"two uploads.*of-00002 and .*of-00003"):
+        list(read(tmp_path, "val-*.parquet", **OPTIONS))
+
+
+def test_a_loading_script_is_never_run(tmp_path: Path) -> None:
+    """HuggingFaceM4/VQAv2 is a program that fetches the data; `datasets` runs such programs no more."""
+    (tmp_path / "VQAv2.py").write_text("raise SystemExit('ran')")
+    with pytest.raises(MissingData, match="no file fits") as caught:
+        list(read(tmp_path, "data/validation-*.parquet", **OPTIONS))
+    assert "VQAv2.py is a loading script" in str(caught.value.hint)
+
+
+def test_damaged_files_and_pictures(tmp_path: Path) -> None:
+    (path,) = write_shards(tmp_path, "val", rows(4), shards=1)
+    whole = path.read_bytes()
+    (sample, *_) = read(tmp_path, "*.parquet", **OPTIONS)
+    picture = sample.pictures[0]
+    for content in (whole[: len(whole) // 2], b"", b"<html>404</html>"):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match="truncated or damaged"):
+            list(read(tmp_path, "*.parquet", **OPTIONS))
+    path.unlink()
+    with pytest.raises(PictureError, match="does not exist"):
+        pictures.info(picture)  # type: ignore[arg-type]
+    broken = [{**row, "image": {"bytes": b"<html>", "path": "x"}} for row in rows(2)]
+    write_shards(tmp_path, "val", broken, shards=1)
+    with pytest.raises(PictureError, match="not a picture") as caught:
+        pictures.info(picture)  # type: ignore[arg-type]
+    assert str(caught.value.where) == f"{path}#image/0/0"
+
+
+def test_members_come_back_as_they_went_in() -> None:
+    sample = Sample("a", pictures=(Picture("/x/y.parquet", member="image/0/1"), Picture("/x/z.png")))
+    packed = Samples([sample], where="here")
+    assert packed[0] == sample
+    moved = Sample("a", pictures=(Picture("/w/y.parquet", member="image/0/1"), Picture("/w/z.png")))
+    other = Sample("a", pictures=(Picture("/x/y.parquet", member="image/0/2"), Picture("/x/z.png")))
+    assert packed.digest == Samples([moved], where="here").digest
+    assert packed.digest != Samples([other], where="here").digest
+    with pytest.raises(ValueError, match="member"):
+        Picture(data=b"x", member="image/0/1")
