@@ -54,7 +54,7 @@ class SourceSpec(Spec):
     patterns below it. refused: splits that the repository does not hold faithfully, with the reason.
     """
 
-    repo: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
+    repo: str = Field(pattern=r"^\w[\w.-]*/\w[\w.-]*$")
     size: str = ""
     note: str | None = None
     reader: str = "parquet"

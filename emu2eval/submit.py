@@ -66,8 +66,9 @@ def submit(folder: Path, out: Path | None = None) -> Submission:
         )
     where = task.document.where(("submission", "format"))
     form: Format = registry.find("submission", spec.format, where=where)
-    store.index(slots(plan), len(plan.samples) * plan.draws)
-    answers = answers_of(plan, store, spec.answer)
+    with store:
+        store.index(slots(plan), len(plan.samples) * plan.draws)
+        answers = answers_of(plan, store, spec.answer)
     questions = plan.samples
     if spec.questions != task.split:
         whole, _ = choose(task, [spec.questions], None)

@@ -93,4 +93,4 @@ class Bars(Watcher):
             self.note(f"{result.folder.name}: {tally.asked:,} asked{kept}{failed}")
 
     def note(self, text: str) -> None:
-        self.console.print(Text(text, style="dim"))
+        self.console.print(Text(text, style="dim"), soft_wrap=True)
