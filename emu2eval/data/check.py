@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from emu2eval import pictures
 from emu2eval.config import Expected
@@ -47,7 +48,7 @@ def walk(samples: Samples) -> Seen:
         for name, text in sample.fields.items():
             if not text.strip() and name in ("question", "text"):
                 fault(f"have an empty {name}", sample)
-        for picture in _flat(sample.pictures):
+        for picture in _flat((*sample.pictures, sample.answer, *sample.references)):
             shown.setdefault(pictures.where(picture), picture)
     if 0 in references and len(references) > 1:
         for sample in samples:
@@ -120,9 +121,9 @@ def _decode(picture: Picture) -> UserError | None:
     return None
 
 
-def _flat(shown: Iterable[Picture | Video]) -> Iterator[Picture]:
-    for each in shown:
+def _flat(parts: Iterable[Any]) -> Iterator[Picture]:
+    for each in parts:
         if isinstance(each, Video):
             yield from each.frames
-        else:
+        elif isinstance(each, Picture):
             yield each
