@@ -15,7 +15,9 @@ KEPT_BYTES = 128 << 20
 """Row groups kept for the next picture. One larger than that is kept alone."""
 
 _Key = tuple[str, int, int, str, int]
-_blocks: OrderedDict[_Key, Any] = OrderedDict()
+_blocks: OrderedDict[_Key, tuple[Any, int]] = (
+    OrderedDict()
+)  # with its bytes, which are slow to add up
 _lock = Lock()
 
 
@@ -82,9 +84,9 @@ def _block(path: str, column: str, group: int) -> Any:
         key = (path, stat.st_mtime_ns, stat.st_size, column, group)
         if key in _blocks:
             _blocks.move_to_end(key)
-            return _blocks[key]
+            return _blocks[key][0]
         block = file.read_row_group(group, columns=[column], use_threads=False).column(0)
-        _blocks[key] = block
-        while len(_blocks) > 1 and sum(kept.nbytes for kept in _blocks.values()) > KEPT_BYTES:
+        _blocks[key] = block, block.nbytes
+        while len(_blocks) > 1 and sum(size for _, size in _blocks.values()) > KEPT_BYTES:
             _blocks.popitem(last=False)
         return block

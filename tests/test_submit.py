@@ -40,7 +40,12 @@ def hidden_task(folder: Path, form: str, ids: list[str], **submission: Any) -> P
         "score": {"scorer": "exact_match", "clean": ["first_line", "strip", "lower"]},
         "protocol": "plain",
         "protocols": {"plain": {"ask": "{picture}{question}"}},
-        "submission": {"format": form, "questions": "test", "splits": ["dev", "test"], **submission},
+        "submission": {
+            "format": form,
+            "questions": "test",
+            "splits": ["dev", "test"],
+            **submission,
+        },
     }
     path = folder / "hidden.yaml"
     path.write_text(yaml.safe_dump(spec))
@@ -172,7 +177,11 @@ QUESTIONS = [Sample(str(n), pictures=(Picture(f"/p/{n}.jpg"),)) for n in (1, 2)]
         (VQA, [{"question_id": 1, "answer": "a"}], "1 questions are missing, the first is 2"),
         (VQA, [{"question_id": n, "answer": "a"} for n in (1, 2, 3)], "not in the official list"),
         (VQA, [{"question_id": n, "answer": "a"} for n in (1, 2, 2)], "1 ids stand twice"),
-        (VQA, [{"question_id": str(n), "answer": "a"} for n in (1, 2)], "are missing, the first is 1"),
+        (
+            VQA,
+            [{"question_id": str(n), "answer": "a"} for n in (1, 2)],
+            "are missing, the first is 1",
+        ),
         (VQA, [{"question_id": n, "answer": n} for n in (1, 2)], "2 answers are no texts"),
         (VQA, [{"question_id": 1}], "entry 0 is not"),
         (VQA, {"1": "a"}, "not a JSON list"),

@@ -71,9 +71,7 @@ def test_pictures_stay_where_they_are_until_they_are_asked_for(tmp_path: Path) -
     assert pictures.read(picture) == encoded(2)
 
 
-def test_what_is_kept_in_memory_is_bounded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_kept_in_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_shards(tmp_path, "val", rows(40), shards=1, group=2)
     shown = [s.pictures[0] for s in read(tmp_path, "*.parquet", **OPTIONS)]
     one = sum(len(encoded(0)) for _ in range(2))
@@ -223,7 +221,9 @@ def test_damaged_files_and_pictures(tmp_path: Path) -> None:
 
 
 def test_members_come_back_as_they_went_in() -> None:
-    sample = Sample("a", pictures=(Picture("/x/y.parquet", member="image/0/1"), Picture("/x/z.png")))
+    sample = Sample(
+        "a", pictures=(Picture("/x/y.parquet", member="image/0/1"), Picture("/x/z.png"))
+    )
     packed = Samples([sample], where="here")
     assert packed[0] == sample
     moved = Sample("a", pictures=(Picture("/w/y.parquet", member="image/0/1"), Picture("/w/z.png")))

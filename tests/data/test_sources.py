@@ -26,7 +26,7 @@ def hub_copy(root: Path, split: str = "val", shards: int = 2) -> Path:
     path = root / f"vqav2/v2_mscoco_{official}_annotations.json"
     listed = json.loads(path.read_text())["annotations"] if path.exists() else []
     annotations = {a["question_id"]: a for a in listed}
-    hidden = {k: None for k in ("question_type", "multiple_choice_answer", "answers", "answer_type")}
+    hidden = dict.fromkeys(("question_type", "multiple_choice_answer", "answers", "answer_type"))
     rows = []
     for question in json.loads(text)["questions"]:
         name = f"COCO_{official.replace('-dev', '')}_{question['image_id']:012d}.jpg"
