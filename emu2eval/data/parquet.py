@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +19,8 @@ from emu2eval.types import Picture, Sample
 BATCH = 1024
 """Rows held at a time, without their pictures."""
 
+Pictures = tuple[Picture, ...]
+
 
 def read(
     root: Path,
@@ -27,7 +30,7 @@ def read(
     pictures: str | list[str] = "image",
     fields: list[str] | dict[str, str] | None = None,
     answer: str | None = None,
-    references: str | None = None,
+    references: str | bool | None = None,
     choices: str | None = None,
     cluster: str | None = None,
     groups: list[str] | dict[str, str] | None = None,
@@ -36,74 +39,110 @@ def read(
 ) -> Iterator[Sample]:
     """Rows of the files that fit the patterns `files`; every option names a column.
 
-    A column inside another is written with a dot; of a list, it is that of each item, as in
-    `answers.answer`. pictures: columns of {bytes, path} as the hub stores pictures, or of lists of
-    them; a row without one has none. fields, groups: columns, or name: column. answer: absent = the
-    most common reference (ties: the first). where: column: value, for the rows that belong to the
-    split. join: {files, on, id}: the pictures stand in other files, in the row whose `id` equals this
-    row's column `on`.
+    `a.b` is the column b inside a; of a list, that of each item, or with a number of one item, as in
+    `answers.0.answer`. id can be a text with columns in braces. pictures: columns of {bytes, path} as
+    the hub stores pictures, or of lists of them; a row without one has none. fields, groups: columns,
+    or name: column. answer: of a list, the most common (ties: the first); absent = that of the
+    references. references: absent = the answer; false = none, to save memory in a pool. where, join:
+    as in `rows`.
     """
-    columns = _Columns(
-        id, _named(fields or []), answer, references, choices, cluster, _named(groups or [])
-    )
+    named, labelled = _named(fields or []), _named(groups or [])
+    listed = references if isinstance(references, str) else None
+    shown = answer or listed
+    wanted = {*_columns(id), *named.values(), *labelled.values()}
+    wanted |= {column for column in (listed, shown, choices, cluster) if column}
+    for place, row, seen in rows(
+        root, files, columns=wanted, pictures=pictures, where=where, join=join
+    ):
+        reply = most_common(texts(at(row, shown))) if shown else None
+        given = (reply,) if references is None and reply is not None else ()
+        label = at(row, cluster) if cluster else None
+        labels = {name: at(row, column) for name, column in labelled.items()}
+        yield Sample(
+            id=_id(row, id, place),
+            fields={name: _text(at(row, column)) for name, column in named.items()},
+            pictures=seen,
+            answer=reply,
+            references=tuple(texts(at(row, listed))) if listed else given,
+            choices=tuple(texts(at(row, choices))) if choices else (),
+            cluster=str(label) if label is not None else None,
+            groups={name: str(value) for name, value in labels.items() if value not in (None, "")},
+        )
+
+
+def rows(
+    root: Path,
+    files: str | list[str],
+    *,
+    columns: Iterable[str],
+    pictures: str | list[str] = "image",
+    where: Mapping[str, Any] | None = None,
+    join: Mapping[str, Any] | None = None,
+) -> Iterator[tuple[str, dict[str, Any], Pictures]]:
+    """(place for messages, the columns by name, pictures) of each row of the files.
+
+    where: column: value, for the rows that belong to the split. join: {files, on, id}: the pictures
+    stand in other files, in the row whose `id` equals this row's column `on`.
+    """
     shown = [pictures] if isinstance(pictures, str) else list(pictures)
     joined = _Joined.read(root, join, shown) if join is not None else None
+    own = [] if joined else shown
     found = False
     for path in shards(root, files):
         file = parquetfile.open_file(path)
-        wanted = {*columns.all(), *(where or {}), *([joined.on] if joined else [])}
-        _check_columns(file, path, {*wanted, *([] if joined else shown)})
+        wanted = {*columns, *(where or {}), *([joined.on] if joined else [])}
+        _check_columns(file, path, {*wanted, *own})
         number = 0
         for group in range(file.num_row_groups):
-            places = _Places(file, path, group, [] if joined else shown)
-            for row_number, row in enumerate(_rows(file, group, wanted)):
+            places = _Places(file, path, group, own)
+            for index, row in enumerate(_rows(file, group, wanted)):
                 place = f"{path}, row {number}"
                 number += 1
-                if any(_at(row, column) != value for column, value in (where or {}).items()):
+                if any(at(row, column) != value for column, value in (where or {}).items()):
                     continue
                 found = True
-                seen = joined.of(row, place) if joined else places.pictures(row_number)
-                yield columns.sample(row, tuple(seen), place)
+                yield place, row, joined.of(row, place) if joined else places.pictures(index)
     if where and not found:
         raise DataError(f"no row has {where}", where=root)
 
 
-@dataclass(frozen=True)
-class _Columns:
-    id: str
-    fields: Mapping[str, str]
-    answer: str | None
-    references: str | None
-    choices: str | None
-    cluster: str | None
-    groups: Mapping[str, str]
+def at(row: Mapping[str, Any], column: str | None) -> Any:
+    """The value of a column; `a.b` is b inside a, of each item where a is a list; `a.0` its first."""
+    value: Any = row
+    for step in (column or "").split("."):
+        if isinstance(value, list) and step.isdecimal():
+            value = value[int(step)] if int(step) < len(value) else None
+        elif isinstance(value, list):
+            value = [item.get(step) if isinstance(item, Mapping) else None for item in value]
+        else:
+            value = value.get(step) if isinstance(value, Mapping) else None
+    return value
 
-    def all(self) -> set[str]:
-        single = (self.id, self.answer, self.references, self.choices, self.cluster)
-        return {*filter(None, single), *self.fields.values(), *self.groups.values()}
 
-    def sample(self, row: Mapping[str, Any], pictures: tuple[Picture, ...], where: str) -> Sample:
-        sample_id = _at(row, self.id)
-        if sample_id is None or sample_id == "":
-            raise DataError(f"the row has no id in its column {self.id!r}", where=where)
-        listed = _texts(_at(row, self.references)) if self.references else []
-        reply = _at(row, self.answer) if self.answer else None
-        if self.answer is None and listed:
-            reply = Counter(listed).most_common(1)[0][0]
-        if self.references is None and reply is not None:
-            listed = [str(reply)]
-        cluster = _at(row, self.cluster) if self.cluster else None
-        labels = {name: _at(row, column) for name, column in self.groups.items()}
-        return Sample(
-            id=str(sample_id),
-            fields={name: _text(_at(row, column)) for name, column in self.fields.items()},
-            pictures=pictures,
-            answer=str(reply) if reply is not None else None,
-            references=tuple(listed),
-            choices=tuple(_texts(_at(row, self.choices))) if self.choices else (),
-            cluster=str(cluster) if cluster is not None else None,
-            groups={name: str(label) for name, label in labels.items() if label not in (None, "")},
-        )
+def texts(value: Any) -> list[str]:
+    """A cell as texts: none, one, or those of a list."""
+    if value is None:
+        return []
+    return [str(item) for item in value] if isinstance(value, list) else [str(value)]
+
+
+def most_common(answers: Sequence[str]) -> str | None:
+    """The text that stands there most often (ties: the first); None where there is none."""
+    return Counter(answers).most_common(1)[0][0] if answers else None
+
+
+def _columns(template: str) -> list[str]:
+    """The columns that an id is made of: itself, or those in braces."""
+    named = [name for _, name, _, _ in Formatter().parse(template) if name]
+    return named or [template]
+
+
+def _id(row: Mapping[str, Any], template: str, where: str) -> str:
+    values = {column: at(row, column) for column in _columns(template)}
+    for column, value in values.items():
+        if value is None or value == "":
+            raise DataError(f"the row has no id in its column {column!r}", where=where)
+    return template.format(**values) if "{" in template else str(values[template])
 
 
 class _Places:
@@ -114,7 +153,11 @@ class _Places:
         # Per column: how many pictures the rows hold, None = one each.
         self.counts = {column: _counts(file, group, column) for column in columns}
 
-    def pictures(self, row: int) -> Iterator[Picture]:
+    def pictures(self, row: int) -> Pictures:
+        """Those of one row, column by column."""
+        return tuple(self._pictures(row))
+
+    def _pictures(self, row: int) -> Iterator[Picture]:
         for column, counts in self.counts.items():
             held = counts[row] if counts is not None else None
             if held is None:
@@ -155,25 +198,25 @@ class _Joined:
     """Pictures that stand in files of their own, by the id of their row there."""
 
     on: str
-    by_id: Mapping[str, tuple[Picture, ...]]
+    by_id: Mapping[str, Pictures]
 
     @classmethod
     def read(cls, root: Path, join: Mapping[str, Any], columns: Sequence[str]) -> _Joined:
         if set(join) != {"files", "on", "id"}:
             raise ConfigError(f"`join` takes files, on and id, not {', '.join(sorted(join))}")
         key = str(join["id"])
-        by_id: dict[str, tuple[Picture, ...]] = {}
+        by_id: dict[str, Pictures] = {}
         for path in shards(root, join["files"]):
             file = parquetfile.open_file(path)
             _check_columns(file, path, {key, *columns})
             for group in range(file.num_row_groups):
                 places = _Places(file, path, group, columns)
                 for number, row in enumerate(_rows(file, group, {key})):
-                    by_id[str(_at(row, key))] = tuple(places.pictures(number))
+                    by_id[str(at(row, key))] = places.pictures(number)
         return cls(str(join["on"]), by_id)
 
-    def of(self, row: Mapping[str, Any], where: str) -> tuple[Picture, ...]:
-        key = str(_at(row, self.on))
+    def of(self, row: Mapping[str, Any], where: str) -> Pictures:
+        key = str(at(row, self.on))
         if key not in self.by_id:
             raise DataError(
                 f"there is no picture with the id {key!r}, which the row names in {self.on!r}",
@@ -203,25 +246,8 @@ def _check_columns(file: Any, path: Path, columns: set[str]) -> None:
             )  # fmt: skip
 
 
-def _at(row: Mapping[str, Any], column: str) -> Any:
-    """The value of a column; `a.b` is b inside a, of each item where a is a list."""
-    value: Any = row
-    for step in column.split("."):
-        if isinstance(value, list):
-            value = [item.get(step) if isinstance(item, Mapping) else None for item in value]
-        else:
-            value = value.get(step) if isinstance(value, Mapping) else None
-    return value
-
-
 def _named(columns: list[str] | dict[str, str]) -> dict[str, str]:
     return dict(columns) if isinstance(columns, Mapping) else {name: name for name in columns}
-
-
-def _texts(value: Any) -> list[str]:
-    if value is None:
-        return []
-    return [str(item) for item in value] if isinstance(value, list) else [str(value)]
 
 
 def _text(value: Any) -> str:

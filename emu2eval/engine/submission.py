@@ -13,7 +13,7 @@ import msgspec
 
 from emu2eval.errors import StoreError
 from emu2eval.scorers.vqa import normalise
-from emu2eval.types import Picture, Sample
+from emu2eval.types import Sample
 
 
 def _own_id(sample: Sample) -> str | int:
@@ -74,18 +74,11 @@ def _number(sample: Sample) -> int:
     return int(sample.id)
 
 
-def _picture_name(sample: Sample) -> str:
-    (picture,) = sample.pictures
-    # The name stands in the id where the picture has no file of its own.
-    own = isinstance(picture, Picture) and picture.member is None
-    return picture.name if own and isinstance(picture, Picture) else sample.id
-
-
 VQA = Format("question_id", "answer", id=_number)
 """VQAv2 on EvalAI: every question of test2015, also when only test-dev was answered."""
 
-VIZWIZ = Format("image", "answer", id=_picture_name, answer=normalise)
-"""VizWiz on EvalAI: by picture; answers are normalised before, since its server compares them raw."""
+VIZWIZ = Format("image", "answer", answer=normalise)
+"""VizWiz on EvalAI: by the picture's name, which is the id. Its server compares answers as they are."""
 
 GQA = Format("questionId", "prediction")
 """GQA on EvalAI: compared as they are, so the task's clean-up decides their case and full stop."""

@@ -157,6 +157,24 @@ def test_several_pictures_some_or_none(tmp_path: Path) -> None:
     assert seen == [[encoded(number) for number in numbers] for numbers in wanted]
 
 
+def test_a_pool_keeps_only_the_answer(tmp_path: Path) -> None:
+    write_shards(tmp_path, "train", rows(2), shards=1)
+    options = OPTIONS | {"references": False, "answer": "answers.answer", "groups": []}
+    (sample, _) = read(tmp_path, "*.parquet", **options)
+    assert (sample.answer, sample.references) == ("red", ())
+    (one, _) = read(tmp_path, "*.parquet", id="question_id", answer="answers.1.answer")
+    assert (one.answer, one.references) == ("a", ("a",))
+
+
+def test_ids_made_of_columns(tmp_path: Path) -> None:
+    """lmms-lab/POPE counts from 1 in each category; lmms-lab/VizWiz-VQA leaves .jpg off its names."""
+    write_shards(tmp_path, "test", rows(2), shards=1)
+    samples = list(read(tmp_path, "*.parquet", id="{image_id}-{question_id}.jpg"))
+    assert [s.id for s in samples] == ["0-100.jpg", "0-101.jpg"]
+    with pytest.raises(UnknownName, match="unknown column 'image_idd'"):
+        list(read(tmp_path, "*.parquet", id="{image_idd}-1"))
+
+
 def test_hidden_answers(tmp_path: Path) -> None:
     listed = [{**row, "answers": None, "types": None} for row in rows(2)]
     write_shards(tmp_path, "test", listed, shards=1)
