@@ -50,8 +50,9 @@ class SourceSpec(Spec):
     """A repository of the hub that holds the same samples as the official files, for some splits.
 
     It lies below the data root in `folder`, as `hf download REPO --repo-type dataset` leaves it.
-    reader, options, splits: as for the official files, from that folder; each split has `files`,
-    patterns below it. refused: splits that the repository does not hold faithfully, with the reason.
+    reader, options, splits: as for the official files, from that folder; `files` and `images` among
+    the options, and those of `join`, are patterns of the files that a split needs. refused: splits
+    that the repository does not hold faithfully, with the reason.
     """
 
     repo: str = Field(pattern=r"^\w[\w.-]*/\w[\w.-]*$")
@@ -71,9 +72,10 @@ class SourceSpec(Spec):
         """Every pattern of files that the split needs."""
         found: list[str] = []
         options = {**self.options, **self.splits[split]}
-        for part in (options, options.get("join") or {}):
-            files = part.get("files") or []
-            found += [files] if isinstance(files, str) else files
+        for files in (options, options.get("join") or {}):
+            for key in ("files", "images"):
+                patterns = files.get(key) or []
+                found += [patterns] if isinstance(patterns, str) else patterns
         return found
 
 

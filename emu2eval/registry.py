@@ -40,6 +40,7 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
     "reader": {
         "easy-vqa": "emu2eval.data.easy_vqa:read",
         "gqa": "emu2eval.data.gqa:read",
+        "gqa-hub": "emu2eval.data.gqa_hub:read",
         "hateful-memes": "emu2eval.data.hateful_memes:read",
         "parquet": "emu2eval.data.parquet:read",
         "shapes-autoencode": "emu2eval.data.shapes_draw:read_pictures",

@@ -32,7 +32,9 @@ class _Step(msgspec.Struct, gc=False):
     argument: str
 
 
-class _Question(msgspec.Struct):
+class Question(msgspec.Struct):
+    """What is read of a question; the names are the file's."""
+
     imageId: str
     question: str
     answer: str | None = None
@@ -56,27 +58,31 @@ def read(root: Path, questions: str, pictures: str, references: bool = True) -> 
     if not files:
         raise FileNotFoundError(2, "no question file in the folder", str(path))
     for file in files:
-        for question_id, question in parse(file, dict[str, _Question]).items():
-            fields = {"question": question.question}
-            scored = references and question.answer is not None
-            if scored and question.entailed:
-                fields["entailed"] = " ".join(question.entailed)
-            if not question.isBalanced:
-                fields["balanced"] = "no"
-            yield Sample(
-                id=question_id,
-                fields=fields,
-                pictures=(
-                    Picture(str(inside(shown_from, f"{question.imageId}.jpg", where=str(file)))),
-                ),
-                answer=question.answer,
-                references=(question.answer,) if scored and question.answer is not None else (),
-                cluster=question.imageId,
-                groups=_groups(question) if scored and question.isBalanced else {},
-            )
+        for question_id, question in parse(file, dict[str, Question]).items():
+            picture = inside(shown_from, f"{question.imageId}.jpg", where=str(file))
+            yield sample(question_id, question, Picture(str(picture)), references)
 
 
-def _groups(question: _Question) -> dict[str, str]:
+def sample(question_id: str, question: Question, picture: Picture, references: bool) -> Sample:
+    """What `read` says of one question."""
+    fields = {"question": question.question}
+    scored = references and question.answer is not None
+    if scored and question.entailed:
+        fields["entailed"] = " ".join(question.entailed)
+    if not question.isBalanced:
+        fields["balanced"] = "no"
+    return Sample(
+        id=question_id,
+        fields=fields,
+        pictures=(picture,),
+        answer=question.answer,
+        references=(question.answer,) if scored and question.answer is not None else (),
+        cluster=question.imageId,
+        groups=_groups(question) if scored and question.isBalanced else {},
+    )
+
+
+def _groups(question: Question) -> dict[str, str]:
     groups = {"words": str(len(question.question.split()))}
     if question.types.structural:
         groups["kind"] = "open" if question.types.structural == "query" else "binary"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import pyarrow as pa
 
 from emu2eval import parquetfile
 from emu2eval.data.shards import shards
+from emu2eval.data.vqa import most_common
 from emu2eval.errors import ConfigError, DataError, UnknownName
 from emu2eval.types import Picture, Sample
 
@@ -31,6 +31,7 @@ def read(
     fields: list[str] | dict[str, str] | None = None,
     answer: str | None = None,
     references: str | bool | None = None,
+    alternatives: dict[str, str] | None = None,
     choices: str | None = None,
     cluster: str | None = None,
     groups: list[str] | dict[str, str] | None = None,
@@ -43,18 +44,20 @@ def read(
     `answers.0.answer`. id can be a text with columns in braces. pictures: columns of {bytes, path} as
     the hub stores pictures, or of lists of them; a row without one has none. fields, groups: columns,
     or name: column. answer: of a list, the most common (ties: the first); absent = that of the
-    references. references: absent = the answer; false = none, to save memory in a pool. where, join:
-    as in `rows`.
+    references. references: absent = the answer; false = none, to save memory in a pool.
+    alternatives: other sets of references, name: column. where, join: as in `rows`.
     """
     named, labelled = _named(fields or []), _named(groups or [])
     listed = references if isinstance(references, str) else None
     shown = answer or listed
     wanted = {*_columns(id), *named.values(), *labelled.values()}
-    wanted |= {column for column in (listed, shown, choices, cluster) if column}
+    others = alternatives or {}
+    wanted |= {column for column in (listed, shown, choices, cluster, *others.values()) if column}
     for place, row, seen in rows(
         root, files, columns=wanted, pictures=pictures, where=where, join=join
     ):
-        reply = most_common(texts(at(row, shown))) if shown else None
+        said = texts(at(row, shown)) if shown else []
+        reply = most_common(said) if said else None
         given = (reply,) if references is None and reply is not None else ()
         label = at(row, cluster) if cluster else None
         labels = {name: at(row, column) for name, column in labelled.items()}
@@ -67,6 +70,7 @@ def read(
             choices=tuple(texts(at(row, choices))) if choices else (),
             cluster=str(label) if label is not None else None,
             groups={name: str(value) for name, value in labels.items() if value not in (None, "")},
+            alternatives={name: tuple(texts(at(row, column))) for name, column in others.items()},
         )
 
 
@@ -124,11 +128,6 @@ def texts(value: Any) -> list[str]:
     if value is None:
         return []
     return [str(item) for item in value] if isinstance(value, list) else [str(value)]
-
-
-def most_common(answers: Sequence[str]) -> str | None:
-    """The text that stands there most often (ties: the first); None where there is none."""
-    return Counter(answers).most_common(1)[0][0] if answers else None
 
 
 def _columns(template: str) -> list[str]:

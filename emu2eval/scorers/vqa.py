@@ -238,13 +238,13 @@ class VQAAccuracy(Scorer):
 
     def score(self, sample: Sample, response: Response) -> Score:
         answers = texts(sample.references, sample.id)
-        if not answers:
-            return unreferenced()
         if self.against is not None:
-            if self.against not in sample.alternatives:
+            if answers and self.against not in sample.alternatives:
                 raise UnknownName(
                     f"set of references of sample {sample.id!r}", self.against, sample.alternatives
                 )
-            answers = sample.alternatives[self.against]
+            answers = sample.alternatives.get(self.against, ())
+        if not answers:
+            return unreferenced()
         value, compared = compare(text_of(response), answers, self.variant)
         return Score(value, compared)

@@ -12,15 +12,18 @@ SPLITS["challenge"] = (501, 3)
 
 
 def write(root: Path) -> None:
+    asked: dict[str, dict[str, Any]] = {}
     for split, (first, count) in SPLITS.items():
         every: dict[str, dict[str, Any]] = {}
+        hidden = split in ("test", "challenge")
         for image in range(first, first + count):
             save(root / f"gqa/images/n{image}.jpg", image)
-            hidden = split in ("test", "challenge")
             every |= {
                 f"{image}1": question(image, "query", hidden, entailed=[f"{image}1", f"{image}2"]),
                 f"{image}2": question(image, "verify", hidden, balanced=image % 2 == 0),
             }
+        if hidden:
+            asked |= every
         balanced = {key: value for key, value in every.items() if value["isBalanced"]}
         folder = root / "gqa/questions"
         write_json(folder / f"{split}_balanced_questions.json", balanced)
@@ -30,6 +33,7 @@ def write(root: Path) -> None:
                 write_json(folder / f"train_all_questions/train_all_questions_{part}.json", content)
         else:
             write_json(folder / f"{split}_all_questions.json", every)
+    write_json(root / "gqa/questions/submission_all_questions.json", asked)
 
 
 def question(

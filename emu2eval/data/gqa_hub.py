@@ -1,0 +1,47 @@
+"""GQA from the hub's parquet, where questions and pictures are configurations of their own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from emu2eval.data import gqa
+from emu2eval.data.parquet import rows
+from emu2eval.errors import DataError
+from emu2eval.types import Sample
+
+_ASKED = ("id", "imageId", "question", "isBalanced")
+_ANSWERED = ("answer", "types", "semantic", "entailed")
+
+
+def read(
+    root: Path,
+    files: str,
+    images: str,
+    references: bool = True,
+    hidden: bool = False,
+) -> Iterator[Sample]:
+    """The same samples as `gqa.read` makes of the official files.
+
+    files, images: patterns of the questions and of the pictures, joined by the picture's id.
+    hidden: the split's columns hold no answers.
+    """
+    join = {"files": images, "on": "imageId", "id": "id"}
+    columns = _ASKED if hidden else (*_ASKED, *_ANSWERED)
+    for place, row, pictures in rows(root, files, columns=columns, join=join):
+        (picture,) = pictures
+        yield gqa.sample(row["id"], _question(row, place), picture, references)
+
+
+def _question(row: dict[str, Any], where: str) -> gqa.Question:
+    given = {key: value for key, value in row.items() if value is not None}
+    if isinstance(given.get("entailed"), str):  # a list written as text
+        given["entailed"] = re.findall(r"\w+", given["entailed"])
+    try:
+        return msgspec.convert(given, gqa.Question)
+    except msgspec.ValidationError as error:
+        raise DataError(f"the row is not a question of GQA: {error}", where=where) from None
