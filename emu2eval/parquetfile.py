@@ -38,11 +38,16 @@ def open_file(path: str | Path) -> Any:
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:  # Arrow's own errors are kinds of ValueError and OSError
-        raise DataError(
-            f"the parquet file is truncated or damaged ({error})",
-            where=path,
-            hint="fetch it again; `hf download` continues where it stopped",
-        ) from None
+        raise damaged(path, error) from None
+
+
+def damaged(path: str | Path, error: Exception) -> DataError:
+    """The error for a file that Arrow cannot read."""
+    return DataError(
+        f"the parquet file is truncated or damaged ({error})",
+        where=path,
+        hint="remove it and run the same `hf download` again",
+    )
 
 
 @lru_cache(maxsize=8)

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from emu2eval.data.presence import OFFICIAL
 from emu2eval.engine.store import RunStore
 from emu2eval.errors import StoreError
 from emu2eval.evaluation import Settings, Watcher, evaluate, read_record
@@ -87,6 +88,8 @@ def repeat(
         trials=extent["trials"],
         split=record["split"],
         protocol=record["protocol"],
+        # What came from the official files is asked of them again, and so for another source.
+        source=next(iter(record.get("sources", {}).values()), OFFICIAL),
         changes=record["changes"],
         out=out,
     )

@@ -99,7 +99,7 @@ def rows(
         number = 0
         for group in range(file.num_row_groups):
             places = _Places(file, path, group, own)
-            for index, row in enumerate(_rows(file, group, wanted)):
+            for index, row in enumerate(_rows(file, path, group, wanted)):
                 place = f"{path}, row {number}"
                 number += 1
                 if any(at(row, column) != value for column, value in (where or {}).items()):
@@ -210,7 +210,7 @@ class _Joined:
             _check_columns(file, path, {key, *columns})
             for group in range(file.num_row_groups):
                 places = _Places(file, path, group, columns)
-                for number, row in enumerate(_rows(file, group, {key})):
+                for number, row in enumerate(_rows(file, path, group, {key})):
                     by_id[str(at(row, key))] = places.pictures(number)
         return cls(str(join["on"]), by_id)
 
@@ -225,13 +225,19 @@ class _Joined:
         return self.by_id[key]
 
 
-def _rows(file: Any, group: int, columns: set[str]) -> Iterator[dict[str, Any]]:
+def _rows(file: Any, path: Path, group: int, columns: set[str]) -> Iterator[dict[str, Any]]:
     """The rows of a row group as dictionaries, only the top-level columns that are wanted."""
     tops = sorted({column.partition(".")[0] for column in columns})
     batches = file.iter_batches(
         batch_size=BATCH, row_groups=[group], columns=tops, use_threads=False
     )
-    for batch in batches:
+    while True:
+        try:
+            batch = next(batches, None)
+        except (OSError, ValueError) as error:
+            raise parquetfile.damaged(path, error) from None
+        if batch is None:
+            return
         yield from batch.to_pylist()
 
 

@@ -44,13 +44,14 @@ def pieces(task: Task, split: str, source: str) -> list[Piece]:
     if source != OFFICIAL:
         return [_hub_piece(task.root, task.spec.data.sources[source], split)]
     return [
-        _official_piece(task.root, download)
+        _official_piece(task, download)
         for download in task.spec.data.downloads
         if not download.splits or split in download.splits
     ]
 
 
-def _official_piece(root: Path, download: Download) -> Piece:
+def _official_piece(task: Task, download: Download) -> Piece:
+    root = task.root
     state, usable, seen = _official_state(root, download)
     return Piece(
         what=download.what,
@@ -62,7 +63,7 @@ def _official_piece(root: Path, download: Download) -> Piece:
         usable=usable,
         seen=seen,
         note=download.note,
-        found=None if usable else _elsewhere(root, download),
+        found=None if usable else _elsewhere(task, download),
     )
 
 
@@ -122,14 +123,14 @@ def _hub_piece(root: Path, source: SourceSpec, split: str) -> Piece:
 # -- where else it may lie -------------------------------------------------------------------------
 
 
-def _elsewhere(root: Path, download: Download) -> str | None:
+def _elsewhere(task: Task, download: Download) -> str | None:
     """What a user has most likely done with it: left it packed, or put it into another folder."""
     for path in download.gives:
-        if _held(root / path):
+        if _held(task.root / path):
             continue
-        for look in (_packed(root, download, path), _misplaced(root, path)):
-            if look is not None:
-                return look
+        found = _packed(task.root, download, path) or _misplaced(task, path)
+        if found is not None:
+            return found
     return None
 
 
@@ -153,10 +154,10 @@ def _unpack(archive: Path, into: Path) -> str:
     return f"mkdir -p {target} && tar -xf {shlex.quote(str(archive))} -C {target}"
 
 
-def _misplaced(root: Path, path: str) -> str | None:
+def _misplaced(task: Task, path: str) -> str | None:
     """The same name in a folder near by: a level too deep, too high, or below another data root."""
-    wanted = root / path
-    for place in _roots_near(root):
+    root, wanted = task.root, task.root / path
+    for place in _roots_near(root) if task.spec.data.root is None else ():
         if _held(place / path):
             return f"it lies below {place}: export EMU2EVAL_DATA={shlex.quote(str(place))}"
     for folder in (wanted, *_folders(wanted.parent), root, *_folders(root)):
