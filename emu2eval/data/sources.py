@@ -59,12 +59,16 @@ def _source(task: Task, split: str, wanted: str | None) -> str:
                 f"{task.name}` says where they come from",
             )
         return wanted if split in source.splits else OFFICIAL
-    if all(piece.usable for piece in pieces(task, split, OFFICIAL)):
+    official = pieces(task, split, OFFICIAL)
+    if all(piece.usable for piece in official):
         return OFFICIAL
+    nothing = all(piece.state == "missing" for piece in official)
     for name, source in sources.items():
-        if split in source.splits and any(
-            piece.state != "missing" for piece in pieces(task, split, name)
-        ):
+        if split not in source.splits:
+            continue
+        (piece,) = pieces(task, split, name)
+        # A half of one is worth completing where there is nothing of the other.
+        if piece.usable or (nothing and piece.state == "half"):
             return name
     return OFFICIAL
 
@@ -113,7 +117,8 @@ def _other_ways(task: Task, splits: list[str]) -> list[str]:
         able = [s for s in splits if s in source.splits and s not in task.sources]
         if able:
             (piece,) = pieces(task, able[0], name)
-            lines.append(f"  or split {' and '.join(able)} from the hub: {piece.fetch}")
+            seen = f" ({piece.seen})" if piece.state == "half" else ""
+            lines.append(f"  or split {' and '.join(able)} from the {name}{seen}: {piece.fetch}")
     return lines
 
 

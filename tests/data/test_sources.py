@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +96,18 @@ def test_half_of_the_hub_is_asked_for_again(vqav2: Path, program: Program) -> No
     folder = hub_copy(vqav2)
     (vqav2 / "vqav2/v2_mscoco_val2014_annotations.json").unlink()
     (folder / "validation-00001-of-00002.parquet").unlink()
+    fetch = "hf download lmms-lab/VQAv2 --repo-type dataset --include 'data/validation-*"
     code, _, said = program("run", "--task", "vqav2")
     assert code == 2
+    assert "v2_Annotations_Val_mscoco.zip" in said
+    assert f"or split val from the hub (validation-00001-of-00002 not there): {fetch}" in said
+    for path in (vqav2 / "vqav2", vqav2 / "coco"):
+        shutil.rmtree(path)
+    code, _, said = program("run", "--task", "vqav2")
+    assert code == 2
+    assert "lmms-lab/VQAv2 on the hub, some tens of GB" in said
     assert "validation-00001-of-00002 not there" in said
-    assert "hf download lmms-lab/VQAv2 --repo-type dataset --include 'data/validation-*" in said
+    assert "Annotations" not in said
 
 
 def test_a_source_that_a_task_does_not_have(program: Program) -> None:
