@@ -54,10 +54,6 @@ def walk(samples: Samples) -> Seen:
         for sample in samples:
             if not sample.references:
                 fault("have no reference, while others have", sample)
-    for name, count in fields.items():
-        if count < len(samples):
-            lacking = next(sample for sample in samples if name not in sample.fields)
-            faults[f"lack the field {name}"] = (len(samples) - count, lacking.id)
     return Seen(len(samples), shown, fields, references, dict(groups), faults)
 
 

