@@ -153,6 +153,7 @@ def test_missing_data_lists_all_that_is_needed(tmp_path: Path) -> None:
 def test_half_the_data_is_there(tmp_path: Path) -> None:
     (tmp_path / "vqav2").mkdir()
     (tmp_path / "coco" / "val2014").mkdir(parents=True)
+    (tmp_path / "coco" / "val2014" / "COCO_val2014_000000000042.jpg").touch()
     (tmp_path / "vqav2" / "v2_OpenEnded_mscoco_val2014_questions.json").write_text("{}")
     text = refused("run", "--task", "vqav2", EMU2EVAL_DATA=str(tmp_path))
     assert "v2_Annotations_Val_mscoco.zip" in text
