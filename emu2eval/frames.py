@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emu2eval.errors import MissingExtra, PictureError
+from emu2eval.types import Segment
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -22,6 +23,8 @@ _CUT_OFF = 0.9
 
 Headers of old AVI files are off by a few frames; those count as whole.
 """
+_MISSING = 1.0
+"""Seconds that a file may end before a wanted frame, which is then its last one."""
 
 
 def spread(total: int, count: int) -> list[int]:
@@ -33,14 +36,26 @@ def spread(total: int, count: int) -> list[int]:
     return [(2 * i + 1) * total // (2 * count) for i in range(count)]
 
 
-def digest(path: str, frame: tuple[int, int]) -> str:
+def named(segment: Segment) -> str:
+    """
+    >>> named(Segment(648.0, 658.0)), named(Segment(18, 166, in_frames=True))
+    ('648 to 658 s', 'frames 18 to 166')
+    """
+    if segment.in_frames:
+        return f"frames {segment.start:.0f} to {segment.end:.0f}"
+    return f"{segment.start:g} to {segment.end:g} s"
+
+
+def digest(path: str, frame: tuple[int, int], segment: Segment | None = None) -> str:
     """Hex sha256 of the video's own sha256 and the frame's place. Reads each file once, decodes nothing.
 
     Raises PictureError where the file is not there, MissingExtra where nothing could decode it later.
     """
     _require()
-    named = f"{_digest(path, *_state(path))} frame {frame[0]} of {frame[1]}"
-    return hashlib.sha256(named.encode()).hexdigest()
+    place = f"{_digest(path, *_state(path))} frame {frame[0]} of {frame[1]}"
+    if segment is not None:
+        place += f" from {segment.start!r} to {segment.end!r}{' frames' * segment.in_frames}"
+    return hashlib.sha256(place.encode()).hexdigest()
 
 
 def size(path: str) -> tuple[int, int]:
@@ -49,10 +64,10 @@ def size(path: str) -> tuple[int, int]:
         return stream.width, stream.height
 
 
-def load(path: str, frame: tuple[int, int]) -> Image:
+def load(path: str, frame: tuple[int, int], segment: Segment | None = None) -> Image:
     """The frame in RGB. Raises PictureError where the file is cut off, damaged or no video."""
     index, count = frame
-    return _decoded(path, *_state(path), count)[index].copy()
+    return _decoded(path, *_state(path), count, segment)[index].copy()
 
 
 @lru_cache(maxsize=1 << 14)
@@ -65,15 +80,22 @@ def _digest(path: str, changed: int, length: int) -> str:
 
 
 @lru_cache(maxsize=_KEPT)
-def _decoded(path: str, changed: int, length: int, count: int) -> tuple[Image, ...]:
-    total, named = _count(path)
-    if total < _CUT_OFF * named or not total:
-        raise _damaged(path, f"it holds {total} of {named} frames")
-    found, seen = _pick(path, spread(total, count))
-    if len(found) < count and seen:
+def _decoded(
+    path: str, changed: int, length: int, count: int, segment: Segment | None
+) -> tuple[Image, ...]:
+    if segment is not None and not segment.in_frames:
+        return tuple(_pick_times(path, segment, count))
+    total, promised = _count(path)
+    if total < _CUT_OFF * promised or not total:
+        raise _damaged(path, f"it holds {total} of {promised} frames")
+    start, end = (int(segment.start), int(segment.end)) if segment else (0, total)
+    if start >= min(end, total):
+        raise _damaged(path, f"it holds {total} frames, none of the segment {start} to {end}")
+    found, seen = _pick(path, [start + place for place in spread(min(end, total) - start, count)])
+    if len(found) < count and seen > start:
         # Some packets hold no picture of their own, so fewer frames come out than were counted.
-        found, seen = _pick(path, spread(seen, count))
-    if not seen:
+        found, seen = _pick(path, [start + place for place in spread(seen - start, count)])
+    if len(found) < count:
         raise _damaged(path, "no frame can be decoded")
     return tuple(found)
 
@@ -98,6 +120,41 @@ def _pick(path: str, wanted: Sequence[int]) -> tuple[list[Image], int]:
             if len(found) == len(wanted):
                 break
     return found, seen
+
+
+def _pick_times(path: str, segment: Segment, count: int) -> list[Image]:
+    """The frames that are on the screen at `count` times, in the middle of equal parts of the segment."""
+    part = (segment.end - segment.start) / count
+    wanted = [segment.start + (i + 0.5) * part for i in range(count)]
+    # Such videos are long. Where jumping lands too late, they are decoded from their start.
+    return _shown_at(path, wanted, jump=True) or _shown_at(path, wanted, jump=False) or []
+
+
+def _shown_at(path: str, wanted: Sequence[float], *, jump: bool) -> list[Image] | None:
+    """None where the first frame after the jump comes later than the first one wanted."""
+    import av
+
+    found: list[Image] = []
+    shown: Any = None
+    time = 0.0
+    with _opened(path) as (container, stream):
+        begin = float((stream.start_time or 0) * stream.time_base)
+        if jump:
+            container.seek(int((wanted[0] + begin) * av.time_base), backward=True)
+        for frame in container.decode(stream):
+            time = float(frame.time or 0.0) - begin
+            if shown is None and jump and time > wanted[0]:
+                return None
+            while len(found) < len(wanted) and time > wanted[len(found)]:
+                found.append((shown or frame).to_image())
+            shown = frame
+            if len(found) == len(wanted):
+                return found
+        if shown is None or time < wanted[-1] - _MISSING:
+            raise _damaged(
+                path, f"it ends at {time:.1f} s, a frame at {wanted[-1]:.1f} s is wanted"
+            )
+        return found + [shown.to_image()] * (len(wanted) - len(found))
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emu2eval import frames
+from emu2eval import frames, parquetfile, tsvfile
 from emu2eval.errors import PictureError
 from emu2eval.types import Picture
 
@@ -73,7 +73,7 @@ def digest(picture: Picture) -> str:
     That of a video's frame is made without decoding it, see `frames.digest`.
     """
     if picture.frame is not None and picture.path is not None:
-        return frames.digest(picture.path, picture.frame)
+        return frames.digest(picture.path, picture.frame, picture.segment)
     return info(picture).digest
 
 
@@ -83,11 +83,11 @@ def read(picture: Picture) -> bytes:
         return from_image(load(picture)).data or b""
     if picture.path is None:
         return picture.data or b""
-    if picture.member is not None:
-        from emu2eval import parquetfile
-
-        return parquetfile.read_cell(picture.path, picture.member)
     try:
+        if picture.member is not None:
+            if picture.member.startswith(tsvfile.PREFIX):
+                return tsvfile.read_cell(picture.path, picture.member)
+            return parquetfile.read_cell(picture.path, picture.member)
         return Path(picture.path).read_bytes()
     except OSError as error:
         raise _unreadable(picture.path, error) from None
@@ -98,7 +98,7 @@ def load(picture: Picture) -> Image:
     from PIL import Image, ImageOps
 
     if picture.frame is not None and picture.path is not None:
-        return frames.load(picture.path, picture.frame)
+        return frames.load(picture.path, picture.frame, picture.segment)
     place = where(picture)
     info(picture)
     image = _open(read(picture), place)

@@ -8,11 +8,21 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
+class Segment:
+    """A part of a video: from `start` to before `end`, in seconds or, with in_frames, in frames from 0."""
+
+    start: float
+    end: float
+    in_frames: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Picture:
     """One encoded picture, by path or by its bytes; `emu2eval.pictures` opens it late.
 
-    member: where in the file it stands, for a picture inside a parquet file (`parquetfile.member`).
-    frame: (i, n) makes it one of n frames, evenly spread over the video at the path: the i-th, from 0.
+    member: where in the file it stands, for a picture inside a parquet or TSV file.
+    frame: (i, n) makes it one of n frames, evenly spread over the video at the path: the i-th, from 0;
+    segment: over that part of the video alone.
     Its identity is the sha256 of its encoded bytes (`pictures.digest`), never its path; that of a frame
     is made of the video's and its place, so that nothing is decoded for it.
     """
@@ -21,13 +31,16 @@ class Picture:
     data: bytes | None = field(default=None, repr=False)
     member: str | None = None
     frame: tuple[int, int] | None = None
+    segment: Segment | None = None
     _info: Any = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.data is None):
             raise ValueError("a Picture takes a path or data, exactly one of them")
-        if self.path is None and (self.member is not None or self.frame is not None):
-            raise ValueError("only a Picture with a path can be a member or a frame of a file")
+        if self.member is not None and self.path is None:
+            raise ValueError("only a Picture with a path can be a member of a file")
+        if self.frame is not None and self.path is None:
+            raise ValueError("a frame is of the video at a path")
 
     @property
     def name(self) -> str:
@@ -45,14 +58,19 @@ class Video:
     """A video as the frames that a model is shown, in order."""
 
     frames: tuple[Picture, ...]
-    source: tuple[str, int] | None = field(default=None, init=False, repr=False, compare=False)
-    """(path, count) of a video made by `sampled`."""
+    source: tuple[str, int, Segment | None] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
+    """(path, count, segment) of a video made by `sampled`."""
 
     @classmethod
-    def sampled(cls, path: str, count: int) -> Video:
-        """`count` frames evenly spread over the video at the path; nothing is opened yet."""
-        video = cls(tuple(Picture(path, frame=(i, count)) for i in range(count)))
-        object.__setattr__(video, "source", (path, count))
+    def sampled(cls, path: str, count: int, segment: Segment | None = None) -> Video:
+        """`count` frames evenly spread over the video at the path, or over a part of it.
+
+        Nothing is opened yet.
+        """
+        video = cls(tuple(Picture(path, frame=(i, count), segment=segment) for i in range(count)))
+        object.__setattr__(video, "source", (path, count, segment))
         return video
 
 

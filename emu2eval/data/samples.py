@@ -11,7 +11,7 @@ from typing import Any, overload
 import msgspec
 
 from emu2eval.errors import DataError
-from emu2eval.types import Picture, Sample, Video
+from emu2eval.types import Picture, Sample, Segment, Video
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
@@ -107,17 +107,21 @@ def _unpack(sample_id: str, data: bytes) -> Sample:
 
 
 def _flatten(value: str | Picture | Video | None) -> Any:
-    """Texts stay; a picture becomes [path or bytes], [path, member] or, of a video, [path, i, n].
+    """Texts stay; a picture becomes [path or bytes], [path, member] or, of a video,
+    [path, i, n, segment].
 
     A video of such pictures becomes a list of them, one whose frames are spread over one file
-    {"path", "count"}.
+    {"path", "count", "segment"}.
     """
     if isinstance(value, Picture):
-        inner = [value.member] if value.member is not None else value.frame or ()
+        inner: Sequence[Any] = () if value.member is None else (value.member,)
+        if value.frame is not None:
+            inner = (*value.frame, _bounds(value.segment))
         return [value.path if value.path is not None else value.data, *inner]
     if isinstance(value, Video):
         if source := value.source:
-            return {"path": source[0], "count": source[1]}
+            piece = {"segment": _bounds(source[2])} if source[2] else {}
+            return {"path": source[0], "count": source[1], **piece}
         return [_flatten(frame) for frame in value.frames]
     return value
 
@@ -136,7 +140,7 @@ def _name(value: str | Picture | Video | None) -> Any:
 
 def _restore(value: Any) -> Any:
     if isinstance(value, dict):
-        return Video.sampled(value["path"], value["count"])
+        return Video.sampled(value["path"], value["count"], _segment(value.get("segment")))
     if not isinstance(value, list):
         return value
     if value and isinstance(value[0], list):
@@ -144,6 +148,14 @@ def _restore(value: Any) -> Any:
     content, *inner = value
     if isinstance(content, bytes):
         return Picture(data=content)
-    if len(inner) == 2:
-        return Picture(content, frame=(inner[0], inner[1]))
+    if len(inner) == 3:
+        return Picture(content, frame=(inner[0], inner[1]), segment=_segment(inner[2]))
     return Picture(content, member=inner[0] if inner else None)
+
+
+def _bounds(segment: Segment | None) -> Any:
+    return None if segment is None else [segment.start, segment.end, segment.in_frames]
+
+
+def _segment(bounds: Any) -> Segment | None:
+    return None if bounds is None else Segment(*bounds)

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.rule import Rule
 from rich.text import Text
 
-from emu2eval import pictures
+from emu2eval import frames, pictures
 from emu2eval.adapters.base import Adapter, Limits
 from emu2eval.config import ModelSpec
 from emu2eval.errors import ConfigError, UnknownName
@@ -91,6 +91,7 @@ def _shown(part: Part) -> str:
         info = pictures.info(part)
         return f"[picture {part.name}, {info.width} x {info.height}, sha256 {info.digest[:16]}…]"
     if isinstance(part, Video):
-        name = f" {Path(source[0]).name}" if (source := part.source) else ""
-        return f"[video{name}, {len(part.frames)} frames]"
+        name = " " + source[0].rpartition("/")[2] if (source := part.source) else ""
+        piece = f" of {frames.named(source[2])}" if source and source[2] else ""
+        return f"[video{name}, {len(part.frames)} frames{piece}]"
     return part
