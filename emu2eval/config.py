@@ -98,9 +98,13 @@ class DataSpec(Spec):
 
 
 class DemonstrationSpec(Spec):
-    """split: where demonstrations are drawn from; pool: only that many of it, drawn by the seed."""
+    """split: where demonstrations are drawn from; pool: only that many of it, drawn by the seed.
+
+    refused: why there is no such split; shots are then refused unless `split` is set all the same.
+    """
 
     split: str | None = None
+    refused: str | None = None
     chooser: str = "random"
     options: dict[str, Any] = {}
     pool: int | None = Field(default=None, ge=1)
@@ -143,14 +147,26 @@ class ScoreSpec(Spec):
     clean: tuple[str, ...] = ()
 
 
+class CaseSpec(Spec):
+    """Another wording for samples whose field `field` has one of these values."""
+
+    field: str
+    ask: dict[str, str]
+
+
 class TemplateSpec(Spec):
-    """What is asked and how. {picture} places the next picture, {name} a field of the sample."""
+    """What is asked and how. {picture} places the next picture, {name} a field of the sample.
+
+    marks: how the texts of fields say where a picture stands, such as `<image {number}>`, from 1 on.
+    """
 
     ask: str
     reply: str = "{answer}"
     system: str | None = None
     lead: str = " "
     separator: str = "\n"
+    cases: CaseSpec | None = None
+    marks: str | None = None
 
 
 class ZeroShotSpec(Spec):
@@ -267,16 +283,16 @@ class Task:
     def asked(self) -> dict[str, Any]:
         """What decides the questions: everything but titles and scoring. Part of a run's identity."""
         spec = self.spec.model_dump(mode="json")
+        template = spec["protocols"][self.protocol_name]
+        always = ("ask", "reply", "system", "lead", "separator", "zero_shot", "text_only")
+        where_given = tuple(key for key in ("cases", "marks") if template[key] is not None)
         return {
             "task": spec["name"],
             "version": spec["version"],
             "split": self.split,
             "protocol": self.protocol_name,
-            "template": {
-                key: spec["protocols"][self.protocol_name][key]
-                for key in ("ask", "reply", "system", "lead", "separator", "zero_shot", "text_only")
-            },
-            "demonstrations": spec["demonstrations"],
+            "template": {key: template[key] for key in always + where_given},
+            "demonstrations": {k: v for k, v in spec["demonstrations"].items() if k != "refused"},
             "output": spec["output"],
         }
 

@@ -30,15 +30,28 @@ class Shots:
 
     @classmethod
     def parse(cls, text: str, task: Task) -> Shots:
-        """`4`, or `0*` for true zero-shot's other kind: the protocol's text-only demonstrations."""
+        """`4`, or `0*` for true zero-shot's other kind: the protocol's text-only demonstrations.
+
+        Raises ConfigError, also where the benchmark has nothing that could be shown.
+        """
         if text == "0*":
-            return cls(text, task.protocol.text_only, text_only=True)
-        if text.isdecimal() and len(text) < 6:
-            return cls(str(int(text)), int(text))
-        raise ConfigError(
-            f"--shots takes whole numbers, or 0* for text-only demonstrations, not {text!r}",
-            hint="for example: --shots 0 4 8 '0*'",
-        )
+            shots = cls(text, task.protocol.text_only, text_only=True)
+        elif text.isdecimal() and len(text) < 6:
+            shots = cls(str(int(text)), int(text))
+        else:
+            raise ConfigError(
+                f"--shots takes whole numbers, or 0* for text-only demonstrations, not {text!r}",
+                hint="for example: --shots 0 4 8 '0*'",
+            )
+        demonstrations = task.spec.demonstrations
+        if shots.count and demonstrations.refused and demonstrations.split is None:
+            raise ConfigError(
+                f"{task.name} has no demonstrations for --shots {text}: {demonstrations.refused}",
+                where=task.document.where(("demonstrations",)),
+                hint="--shots 0; or --set task.demonstrations.split=SPLIT draws them from the test data "
+                "itself, never the query's own picture, which is not the benchmark's protocol",
+            )
+        return shots
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from string import Formatter
 
@@ -22,13 +23,18 @@ _Piece = str | _Field
 @dataclass(frozen=True)
 class Template:
     """A compiled text with {fields}. {picture} gives a sample's pictures one after the other,
-    {pictures} all that are left, {answer} the answer (a text or a picture)."""
+    {pictures} all that are left, {answer} the answer (a text or a picture).
+
+    marks: a pattern whose group is the number of the picture that stands there in the text of a field;
+    {picture} and {pictures} pass over the pictures that have a place so.
+    """
 
     pieces: tuple[_Piece, ...]
     where: str
+    marks: re.Pattern[str] | None = None
 
     @classmethod
-    def compile(cls, text: str, where: str) -> Template:
+    def compile(cls, text: str, where: str, marks: str | None = None) -> Template:
         """Raises ConfigError for anything but plain {name}: no attributes, indices or formats."""
         pieces: list[_Piece] = []
         try:
@@ -49,7 +55,7 @@ class Template:
                     hint="write {{ and }} for literal braces",
                 )
             pieces.append(_Field(name))
-        return cls(tuple(pieces), where)
+        return cls(tuple(pieces), where, _marks(marks, where))
 
     def fill(self, sample: Sample, *, with_pictures: bool = True) -> tuple[Part, ...]:
         """The parts for a sample, neighbouring texts joined.
@@ -58,7 +64,13 @@ class Template:
         out pictures of the sample: a picture is never dropped in silence.
         """
         parts: list[Part] = []
-        left = list(sample.pictures)
+        texts = {
+            piece.name: list(self._split(sample.fields[piece.name]))
+            for piece in self.pieces
+            if isinstance(piece, _Field) and piece.name in sample.fields
+        }
+        placed = {n for text in texts.values() for n in text if isinstance(n, int)}
+        left = [p for number, p in enumerate(sample.pictures, 1) if number not in placed]
         for piece in self.pieces:
             if isinstance(piece, str):
                 _add(parts, piece)
@@ -66,7 +78,7 @@ class Template:
                 if not left:
                     raise ConfigError(
                         f"the template places more pictures than sample {sample.id!r} has "
-                        f"({len(sample.pictures)})",
+                        f"({len(sample.pictures) - len(placed)})",
                         where=self.where,
                     )
                 picture = left.pop(0)
@@ -82,8 +94,12 @@ class Template:
                         f"sample {sample.id!r} has no answer to show", where=self.where
                     )
                 _add(parts, sample.answer)
-            elif piece.name in sample.fields:
-                _add(parts, sample.fields[piece.name])
+            elif piece.name in texts:
+                for item in texts[piece.name]:
+                    if isinstance(item, str):
+                        _add(parts, item)
+                    elif with_pictures:
+                        parts.append(self._marked(sample, item))
             else:
                 known = [*sample.fields, "picture", "pictures", "answer"]
                 raise UnknownName("template field", piece.name, known, where=self.where)
@@ -95,6 +111,33 @@ class Template:
                 hint="add {picture} for each, or {pictures} for all",
             )
         return tuple(parts)
+
+    def _split(self, text: str) -> Iterator[str | int]:
+        """The text, with a number in place of each mark."""
+        if self.marks is None:
+            yield text
+            return
+        for number, part in enumerate(self.marks.split(text)):
+            yield int(part) if number % 2 else part
+
+    def _marked(self, sample: Sample, number: int) -> Picture | Video:
+        if not 1 <= number <= len(sample.pictures):
+            raise ConfigError(
+                f"sample {sample.id!r} speaks of its picture {number}, but has {len(sample.pictures)}",
+                where=self.where,
+            )
+        return sample.pictures[number - 1]
+
+
+def _marks(text: str | None, where: str) -> re.Pattern[str] | None:
+    if text is None:
+        return None
+    before, found, after = text.partition("{number}")
+    if not found:
+        raise ConfigError(
+            f"the marks {text!r} hold no {{number}}", where=where, hint='such as "<image {number}>"'
+        )
+    return re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
 
 
 def _add(parts: list[Part], value: str | Picture | Video) -> None:
@@ -109,13 +152,19 @@ class PromptBuilder:
 
     def __init__(self, protocol: ProtocolSpec, where: str):
         self.protocol = protocol
-        self.ask = Template.compile(protocol.ask, where)
+        self.ask = Template.compile(protocol.ask, where, protocol.marks)
+        self.cases = {
+            value: Template.compile(text, where, protocol.marks)
+            for value, text in (protocol.cases.ask.items() if protocol.cases else ())
+        }
         self.reply = Template.compile(protocol.reply, where)
         for piece in self.reply.pieces:
             if isinstance(piece, _Field) and piece.name in ("picture", "pictures"):
                 raise ConfigError("a reply shows {answer}, not {picture}", where=where)
         zero = protocol.zero_shot
-        self.zero_ask = Template.compile(zero.ask, where) if zero.ask is not None else self.ask
+        self.zero_ask = None
+        if zero.ask is not None:
+            self.zero_ask = Template.compile(zero.ask, where, protocol.marks)
         self.zero_system = zero.system if zero.system is not None else protocol.system
 
     def build(
@@ -127,22 +176,31 @@ class PromptBuilder:
         """
         if not demonstrations:
             return Prompt(
-                query=self.zero_ask.fill(query),
+                query=(self.zero_ask or self._ask(query)).fill(query),
                 system=self.zero_system,
                 lead=self.protocol.lead,
                 separator=self.protocol.separator,
             )
         turns = tuple(
-            Turn(self.ask.fill(d, with_pictures=not text_only), self._reply(d))
+            Turn(self._ask(d).fill(d, with_pictures=not text_only), self._reply(d))
             for d in demonstrations
         )
         return Prompt(
-            query=self.ask.fill(query),
+            query=self._ask(query).fill(query),
             turns=turns,
             system=self.protocol.system,
             lead=self.protocol.lead,
             separator=self.protocol.separator,
         )
+
+    def _ask(self, sample: Sample) -> Template:
+        """The wording for this sample. Raises UnknownName where it lacks the field that decides."""
+        cases = self.protocol.cases
+        if cases is None:
+            return self.ask
+        if cases.field not in sample.fields:
+            raise UnknownName("template field", cases.field, sample.fields, where=self.ask.where)
+        return self.cases.get(sample.fields[cases.field], self.ask)
 
     def _reply(self, demonstration: Sample) -> tuple[Part, ...]:
         # The reply is a text of its own: pictures of the sample belong to the ask.

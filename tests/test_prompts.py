@@ -110,3 +110,47 @@ def test_flat_keeps_every_letter_and_picture_in_order(parts: list[tuple[bool, st
     assert text == "".join(f"{t}|{t}#" for _, t in parts) + "q"
     assert sum(isinstance(part, Picture) for part in flat) == sum(p for p, _ in parts)
     assert not any(isinstance(a, str) and isinstance(b, str) for a, b in pairwise(flat))
+
+
+def marked(question: str, ask: str, *shown: Picture) -> tuple[object, ...]:
+    sample = Sample("1", {"question": question}, shown)
+    return Template.compile(ask, "here", "<image {number}>").fill(sample)
+
+
+def test_pictures_stand_where_the_text_marks_them() -> None:
+    ask = "{pictures}Q: {question}"
+    assert marked("in <image 2> or <image 1>?", ask, A, B) == ("Q: in ", B, " or ", A, "?")
+    assert marked("in <image 1> and <image 1>", ask, A) == ("Q: in ", A, " and ", A)
+    # What no mark places is placed by the template.
+    assert marked("in <image 2>?", ask, A, B) == (A, "Q: in ", B, "?")
+    with pytest.raises(ConfigError, match="speaks of its picture 3, but has 2"):
+        marked("in <image 3>?", ask, A, B)
+    with pytest.raises(ConfigError, match="places 1 of the 2"):
+        marked("in <image 2>?", "{question}", A, B)
+
+
+def test_marks_are_texts_unless_the_protocol_says_so() -> None:
+    sample = Sample("1", {"question": "in <image 1>?"}, (A,))
+    assert Template.compile("{picture}{question}", "here").fill(sample) == (A, "in <image 1>?")
+    with pytest.raises(ConfigError, match="hold no"):
+        Template.compile("{question}", "here", "<image>")
+
+
+def test_a_field_decides_the_wording() -> None:
+    protocol = ProtocolSpec.model_validate(
+        {
+            "ask": "{pictures}{q} of {options}?",
+            "marks": "<{number}>",
+            "cases": {"field": "kind", "ask": {"open": "{pictures}{q}?"}},
+        }
+    )
+    builder = PromptBuilder(protocol, "here")
+    closed = Sample("1", {"q": "which", "options": "x, y", "kind": "closed"}, (A,), answer="x")
+    free = Sample("2", {"q": "what is <1>", "kind": "open"}, (B,), answer="z")
+    prompt = builder.build(free, [closed, free])
+    assert [turn.ask for turn in prompt.turns] == [(A, "which of x, y?"), ("what is ", B, "?")]
+    assert prompt.query == builder.build(free, []).query == ("what is ", B, "?")
+    (turn,) = builder.build(free, [free], text_only=True).turns
+    assert turn.ask == ("what is ?",)
+    with pytest.raises(UnknownName, match="kind"):
+        builder.build(Sample("3", {"q": "", "options": ""}, (A,)), [])
