@@ -7,7 +7,7 @@ import statistics
 
 import pytest
 
-from emu2eval.stats import ClusteredMean
+from emu2eval.stats import AllOrNothing, ClusteredMean, ClusteredRatio
 from emu2eval.types import Sample, Score
 
 
@@ -65,3 +65,40 @@ def test_the_mean_of_a_detail() -> None:
     for name, right in (("a", True), ("b", False), ("c", None)):
         mean.add(Sample(name), Score(0.0, details={"colour": right}))
     assert mean.result()[0] == 50
+
+
+def test_a_ratio_over_ones_is_the_clustered_mean() -> None:
+    chance = random.Random(3)
+    pairs = [(float(chance.random() < 0.3), str(i // 4)) for i in range(120)]
+    ratio = ClusteredRatio(lambda sample, score: (score.value or 0.0, 1.0), 100)
+    for number, (value, cluster) in enumerate(pairs):
+        ratio.add(Sample(str(number), cluster=cluster), Score(value))
+    assert ratio.result() == pytest.approx(result(pairs, 100))
+
+
+def test_the_error_of_a_ratio_is_how_much_it_varies() -> None:
+    chance = random.Random(5)
+    values, errors = [], []
+    for _ in range(300):
+        ratio = ClusteredRatio(lambda s, score: (score.details["a"], score.details["b"]))
+        for number in range(150):
+            b = float(chance.random() < 0.6)
+            a = b * (chance.random() < 0.7)
+            ratio.add(Sample(str(number)), Score(1.0, details={"a": a, "b": b}))
+        value, error = ratio.result()
+        assert value is not None and error is not None
+        values.append(value)
+        errors.append(error)
+    assert statistics.mean(errors) == pytest.approx(statistics.stdev(values), rel=0.1)
+
+
+def test_a_question_is_right_once_a_trial_and_only_if_it_is_whole() -> None:
+    share = AllOrNothing(lambda sample: 2)
+    assert share.result() == (None, None)
+    for trial in ([1, 1, 1, 1], [1, 0, 1, 1]):
+        for place, value in enumerate(trial):
+            share.add(Sample(str(place), cluster=str(place // 2)), Score(value))
+    assert share.result()[0] == 0.75
+    # A third trial of one rotation alone says nothing about its question, in any trial.
+    share.add(Sample("0", cluster="0"), Score(0))
+    assert share.result()[0] == 1.0

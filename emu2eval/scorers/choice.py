@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from emu2eval.scorers.base import Scorer, ScoringError, texts, unreferenced
+from emu2eval.scorers.letters import letters
 from emu2eval.types import Response, Sample, Score
 
 
 class ChoiceAccuracy(Scorer):
-    """1 where the best choice is a reference. Choices that tie for the best share the credit."""
+    """1 where the best choice is a reference. Choices that tie for the best share the credit.
+
+    by_letter: the references are letters, A for the first choice, while the contents are ranked.
+    """
 
     metric = "accuracy"
     outputs = frozenset({"choice"})
+
+    def __init__(self, by_letter: bool = False):
+        self.by_letter = by_letter
+
+    @property
+    def label(self) -> str:
+        return "accuracy/ranked_contents" if self.by_letter else "accuracy"
 
     def score(self, sample: Sample, response: Response) -> Score:
         references = texts(sample.references, sample.id)
@@ -23,7 +34,8 @@ class ChoiceAccuracy(Scorer):
         if not references:
             return unreferenced()
         best = max(response.log_probs)
-        winners = [c for c, p in zip(choices, response.log_probs, strict=True) if p == best]
+        names = letters(choices) if self.by_letter else choices
+        winners = [c for c, p in zip(names, response.log_probs, strict=True) if p == best]
         right = sum(winner in references for winner in winners)
         # Taking the first of a tie would reward the order in which choices are listed.
         return Score(
