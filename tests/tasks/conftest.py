@@ -83,6 +83,13 @@ def command(
     return run
 
 
+def shots(task: str, *wanted: str) -> list[str]:
+    """The numbers of demonstrations that can be asked for; 0 alone where the task refuses any."""
+    demonstrations = load_task(task).spec.demonstrations
+    refused = demonstrations.refused and demonstrations.split is None
+    return [number for number in wanted if number == "0" or not refused]
+
+
 def drawn(task: str, protocol: str) -> list[str]:
     """What to add to a command so that demonstrations are drawn without features."""
     chooser = load_task(task, protocol=protocol).spec.demonstrations.chooser

@@ -12,19 +12,21 @@ from emu2eval import catalog
 from emu2eval.config import load_task
 from emu2eval.data.load import load_split
 
-from .conftest import drawn, protocols
+from .conftest import drawn, protocols, shots
 
 Command = Callable[..., str]
 
 
-def complete(printed: str, task: str, split: str, shots: list[str]) -> None:
+def complete(printed: str, task: str, split: str, wanted: list[str]) -> None:
     """Every query counts in every row: scored, or unscored for a reason that is stored with it."""
     queries = len(load_split(load_task(task, split=split), split))
     rows = [row for row in json.loads(printed) if row["group"] is None]
-    assert [s for s in shots if any(row["shots"] == s for row in rows)] == shots
+    assert [s for s in wanted if any(row["shots"] == s for row in rows)] == wanted
+    # One of a scorer's numbers may be missing, such as a precision without a yes, but not all of them.
+    assert any(row["value"] is not None for row in rows) == any(row["n"] for row in rows), rows
     for row in rows:
         assert row["n"] + row["unscored"] == queries, row
-        assert (row["value"] is None) == (row["n"] == 0), row
+        assert row["value"] is None or row["n"], row
         scores = catalog.results_root() / row["run"] / "scores.jsonl"
         for score in map(json.loads, scores.read_text(encoding="utf-8").splitlines()):
             reason = score.get("details", {}).get("why")
@@ -33,8 +35,9 @@ def complete(printed: str, task: str, split: str, shots: list[str]) -> None:
 
 def test_a_baseline_gives_a_table(task: str, protocol: str, root: Path, command: Command) -> None:
     asked = ["run", "--task", task, "--protocol", protocol, *drawn(task, protocol), "-f", "json"]
-    printed = command(*asked, "--model", "most-common", "--shots", "0", "4")
-    complete(printed, task, load_task(task).spec.split, ["0", "4"])
+    wanted = shots(task, "0", "4")
+    printed = command(*asked, "--model", "most-common", "--shots", *wanted)
+    complete(printed, task, load_task(task).spec.split, wanted)
 
 
 def test_every_split_is_read(task: str, split: str, root: Path, command: Command) -> None:
@@ -50,5 +53,9 @@ def test_a_tiny_emu2_gives_a_table(task: str, root: Path, command: Command, tiny
     if spec.output.kind == "picture":
         pytest.skip("the base model answers with text")
     asked = ["run", "--task", task, "--protocol", protocol, *drawn(task, protocol), "-f", "json"]
-    printed = command(*asked, "--model", tiny_emu2, "--shots", "0", "4")
-    complete(printed, task, spec.split, ["0", "4"])
+    if spec.output.kind == "text":
+        # What a random model says is not worth many words.
+        asked += ["--set", "task.output.max_new_tokens=3"]
+    wanted = shots(task, "0", "4")
+    printed = command(*asked, "--model", tiny_emu2, "--shots", *wanted)
+    complete(printed, task, spec.split, wanted)

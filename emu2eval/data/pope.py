@@ -1,0 +1,55 @@
+"""POPE (Li et al., 2023): whether an object is in a picture, yes or no; three files on COCO val2014."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from emu2eval.data.paths import inside
+from emu2eval.errors import DataError
+from emu2eval.types import Picture, Sample
+
+
+class _Row(msgspec.Struct, gc=False):
+    question_id: int
+    image: str
+    text: str
+    label: str
+
+
+def read(root: Path, files: Mapping[str, str], pictures: str) -> Iterator[Sample]:
+    """The rows of each file; files: category (random, popular, adversarial) -> JSON lines.
+
+    Every file counts its questions from 1 on, so the category is part of the id. Cluster: the picture,
+    which the three files share.
+    """
+    folder = inside(root, pictures, where="pictures")
+    decode = msgspec.json.Decoder(_Row).decode
+    for category, name in files.items():
+        path = inside(root, name, where="files")
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.strip():
+                    continue
+                where = f"{path}:{number}"
+                try:
+                    row = decode(line)
+                except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                    raise DataError(
+                        f"the line is not what it should be: {error}",
+                        where=where,
+                        hint="POPE's files hold one JSON object a line: fetch the file again",
+                    ) from None
+                if row.label not in ("yes", "no"):
+                    raise DataError(f"the label is {row.label!r}, not yes or no", where=where)
+                yield Sample(
+                    id=f"{category}-{row.question_id}",
+                    fields={"question": row.text},
+                    pictures=(Picture(str(inside(folder, row.image, where=where))),),
+                    answer=row.label,
+                    references=(row.label,),
+                    cluster=row.image,
+                    groups={"category": category},
+                )

@@ -1,0 +1,82 @@
+"""ScienceQA (Lu et al., 2022): school questions; the questions with a picture, problems.json's IMG part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from emu2eval.data.jsonfile import parse
+from emu2eval.data.options import option_fields
+from emu2eval.data.paths import inside
+from emu2eval.errors import DataError, UnknownName
+from emu2eval.types import Picture, Sample
+
+
+class _Problem(msgspec.Struct, gc=False):
+    question: str
+    choices: list[str]
+    answer: int
+    split: str
+    image: str | None = None
+    hint: str = ""
+    lecture: str = ""
+    grade: str = ""
+    subject: str = ""
+
+
+def read(root: Path, problems: str, splits: str, pictures: str, part: str) -> Iterator[Sample]:
+    """The problems of a part (train, val, test, …) that have a picture, `pictures`/SPLIT/ID/FILE.
+
+    Fields: hint and lecture are empty where a problem has none. Groups: subject, and grades as the
+    paper splits them, 1 to 6 and 7 to 12.
+    """
+    path = inside(root, problems, where="problems")
+    listed = parse(inside(root, splits, where="splits"), dict[str, list[str | int]])
+    if part not in listed:
+        raise UnknownName("part of ScienceQA", part, listed, where=root / splits)
+    known = parse(path, dict[str, _Problem])
+    folder = inside(root, pictures, where="pictures")
+    for number in listed[part]:
+        problem_id = str(number)
+        problem = known.get(problem_id)
+        if problem is None:
+            raise DataError(
+                f"problem {problem_id} of {splits} is not there",
+                where=path,
+                hint="both files must be of the same release",
+            )
+        if problem.image is None:
+            continue
+        where = f"{path}, problem {problem_id}"
+        if not 0 <= problem.answer < len(problem.choices):
+            raise DataError(
+                f"the answer is number {problem.answer} of {len(problem.choices)} choices",
+                where=where,
+            )
+        letter = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[problem.answer]
+        file = f"{problem.split}/{problem_id}/{problem.image}"
+        yield Sample(
+            id=problem_id,
+            fields={
+                "question": problem.question,
+                "hint": problem.hint,
+                "lecture": problem.lecture,
+                **option_fields(problem.choices),
+            },
+            pictures=(Picture(str(inside(folder, file, where=where))),),
+            answer=letter,
+            references=(letter,),
+            choices=tuple(problem.choices),
+            cluster=problem_id,
+            groups=_groups(problem),
+        )
+
+
+def _groups(problem: _Problem) -> dict[str, str]:
+    groups = {"subject": problem.subject} if problem.subject else {}
+    year = problem.grade.removeprefix("grade")
+    if year.isdecimal():
+        groups["grades"] = "1-6" if int(year) <= 6 else "7-12"
+    return groups

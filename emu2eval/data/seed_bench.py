@@ -1,0 +1,124 @@
+"""SEED-Bench, version 1 (Li et al., 2023): four choices about pictures (CC3M) and videos."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from emu2eval.data.jsonfile import parse
+from emu2eval.data.options import check_letter, option_fields
+from emu2eval.data.paths import inside
+from emu2eval.errors import DataError, UnknownName
+from emu2eval.types import Picture, Sample, Segment, Video
+
+
+class _Question(msgspec.Struct, gc=False):
+    answer: str
+    choice_a: str
+    choice_b: str
+    choice_c: str
+    choice_d: str
+    data_id: str
+    data_type: str
+    question: str
+    question_id: str | int
+    question_type_id: int
+    segment: list[float] | None = None
+
+
+class _File(msgspec.Struct):
+    questions: list[_Question]
+    question_type: dict[str, int] = {}
+
+
+# In dimension 11 segments are in seconds, in 12 in frames: Breakfast has 15 a second.
+_IN_FRAMES = {11: False, 12: True}
+
+
+def read(
+    root: Path,
+    file: str,
+    pictures: str,
+    videos: Mapping[int | str, str],
+    frames: int = 16,
+    only: str | None = None,
+) -> Iterator[Sample]:
+    """The questions as samples, those of type `only` (image or video) where it is given.
+
+    pictures: a folder whose files are named by `data_id`, without an ending. videos: dimension ->
+    folder. A video is `frames` frames evenly spread over it, or over its segment: seconds in
+    dimension 11, frames in dimension 12. Choices are the contents of the options, references their
+    letter. Groups: data_type and dimension.
+    """
+    if only not in (None, "image", "video"):
+        raise UnknownName("type of SEED-Bench's questions", only, ["image", "video"], where="only")
+    path = inside(root, file, where="file")
+    listed = parse(path, _File)
+    names = {number: name for name, number in listed.question_type.items()}
+    folders = {
+        int(number): inside(root, folder, where="videos") for number, folder in videos.items()
+    }
+    shown_from = inside(root, pictures, where="pictures")
+    for question in listed.questions:
+        if only is not None and question.data_type != only:
+            continue
+        where = f"{path}, question {question.question_id}"
+        shown: Picture | Video
+        if question.data_type == "image":
+            shown = Picture(str(inside(shown_from, question.data_id, where=where)))
+        elif question.data_type == "video":
+            if question.question_type_id not in folders:
+                raise DataError(
+                    f"no folder is named for the videos of dimension {question.question_type_id}",
+                    where=where,
+                    hint="name it in the task's file under data.options.videos",
+                )
+            video = inside(folders[question.question_type_id], question.data_id, where=where)
+            shown = Video.sampled(str(video), frames, _segment(question, where))
+        else:
+            raise DataError(f"the data type is {question.data_type!r}", where=where)
+        options = (question.choice_a, question.choice_b, question.choice_c, question.choice_d)
+        check_letter(question.answer, options, where=where)
+        dimension = question.question_type_id
+        yield Sample(
+            id=sample_id(question.question_id),
+            fields={"question": question.question, **option_fields(options)},
+            pictures=(shown,),
+            answer=question.answer,
+            references=(question.answer,),
+            choices=options,
+            cluster=question.data_id,
+            groups={
+                "data_type": question.data_type,
+                "dimension": names.get(dimension, str(dimension)),
+            },
+        )
+
+
+def _segment(question: _Question, where: str) -> Segment | None:
+    """The part of the video that is asked about; None = all of it, as in dimension 10."""
+    if question.segment is None:
+        return None
+    if len(question.segment) != 2 or not 0 <= question.segment[0] < question.segment[1]:
+        raise DataError(f"the segment {question.segment} is no start and end", where=where)
+    in_frames = _IN_FRAMES.get(question.question_type_id)
+    if in_frames is None:
+        raise DataError(
+            f"dimension {question.question_type_id} has no segments, but this is one", where=where
+        )
+    start, end = question.segment
+    return Segment(start, end, in_frames)
+
+
+def sample_id(question_id: str | int) -> str:
+    """One name for an id, whether a file writes it as a number or as text; videos' are like `v1738`.
+
+    >>> sample_id("101669") == sample_id(101669), sample_id("v1738")
+    (True, 'v1738')
+    """
+    try:
+        return str(int(question_id))
+    except ValueError:
+        return str(question_id)

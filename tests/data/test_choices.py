@@ -1,0 +1,232 @@
+"""Readers of the multiple-choice and yes/no benchmarks: what is particular about each one's files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from emu2eval import pictures
+from emu2eval.data import mmbench, mmmu, pope, scienceqa, seed_bench
+from emu2eval.data.samples import Samples
+from emu2eval.errors import DataError, UnknownName
+from emu2eval.types import Picture, Sample, Segment, Video
+
+from ..tasks.layouts import mmbench as mmbench_files
+from ..tasks.layouts import mmmu as mmmu_files
+from ..tasks.layouts import pope as pope_files
+from ..tasks.layouts import scienceqa_img as scienceqa_files
+from ..tasks.layouts import seed_bench as seed_files
+
+SEED: dict[str, Any] = {
+    "file": "seed_bench/SEED-Bench.json",
+    "pictures": "seed_bench/SEED-Bench-image",
+    "videos": {
+        "10": "seed_bench/ssv2/videos",
+        "11": "seed_bench/epic-kitchens",
+        "12": "seed_bench/breakfast",
+    },
+}
+
+
+@pytest.fixture
+def seed(tmp_path: Path) -> Path:
+    seed_files.write(tmp_path)
+    return tmp_path
+
+
+def rewrite(path: Path, change: Callable[[Any], object]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_seed_bench_ids_are_one_name_for_number_and_text(seed: Path) -> None:
+    """LLaVA casts ids to numbers where that is possible; those of videos are like v5."""
+    ids = [sample.id for sample in seed_bench.read(seed, **SEED)]
+    assert ids == ["101661", "101662", "101663", "v4", "v5", "v6"]
+
+
+def test_seed_bench_pictures_have_no_ending(seed: Path) -> None:
+    first = next(seed_bench.read(seed, **SEED, only="image"))
+    (picture,) = first.pictures
+    assert isinstance(picture, Picture)
+    assert picture.name == "1454426_259111191"
+    assert pictures.info(picture).format == "JPEG"
+    assert first.groups == {"data_type": "image", "dimension": "Instance Attributes"}
+
+
+def test_seed_bench_segments_are_seconds_or_frames(seed: Path) -> None:
+    videos = [sample.pictures[0] for sample in seed_bench.read(seed, **SEED, only="video")]
+    sources = [video.source for video in videos if isinstance(video, Video)]
+    assert [(source[1], source[2]) for source in sources if source] == [
+        (16, None),
+        (16, Segment(0.4, 1.0)),
+        (16, Segment(2, 8, in_frames=True)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("answer", "E", "the answer is 'E', but there are 4 options"),
+        ("segment", [5, 5], "no start and end"),
+        ("data_type", "sound", "the data type is 'sound'"),
+        ("data_id", "../secret", "leaves the data folder"),
+        ("question_type_id", 13, "no folder is named for the videos of dimension 13"),
+    ],
+)
+def test_a_wrong_row_of_seed_bench_is_named(seed: Path, key: str, value: object, says: str) -> None:
+    rewrite(seed / SEED["file"], lambda content: content["questions"][5].update({key: value}))
+    with pytest.raises(DataError, match=says) as caught:
+        list(seed_bench.read(seed, **SEED))
+    assert "SEED-Bench.json, question v6" in str(caught.value.where)
+
+
+def test_popes_files_count_from_one_and_share_their_pictures(tmp_path: Path) -> None:
+    pope_files.write(tmp_path)
+    files = {c: f"pope/coco_pope_{c}.json" for c in pope_files.CATEGORIES}
+    samples = list(pope.read(tmp_path, files, "coco/val2014"))
+    assert len({sample.id for sample in samples}) == len(samples) == 12
+    assert {sample.cluster for sample in samples} == {f"COCO_val2014_{n:012d}.jpg" for n in (1, 2)}
+    path = tmp_path / files["popular"]
+    path.write_text(path.read_text().replace('"label": "no"', '"label": "maybe"'))
+    with pytest.raises(DataError, match="'maybe', not yes or no") as caught:
+        list(pope.read(tmp_path, files, "coco/val2014"))
+    assert str(caught.value.where).endswith("coco_pope_popular.json:2")
+
+
+def test_scienceqa_img_leaves_out_problems_without_a_picture(tmp_path: Path) -> None:
+    scienceqa_files.write(tmp_path)
+    options = ("scienceqa/problems.json", "scienceqa/pid_splits.json", "scienceqa/images")
+    samples = list(scienceqa.read(tmp_path, *options, "test"))
+    assert [sample.id for sample in samples] == ["1", "2", "3", "4", "5"]
+    assert [len(sample.choices) for sample in samples] == [4, 5, 3, 4, 5]
+    assert all(pictures.info(p) for s in samples for p in s.pictures if isinstance(p, Picture))
+    assert samples[0].groups == {"subject": "natural science", "grades": "1-6"}
+    with pytest.raises(UnknownName, match="minival"):
+        list(scienceqa.read(tmp_path, *options, "minitest"))
+
+
+def bench(tmp_path: Path, rows: list[dict[str, Any]], **options: Any) -> list[Sample]:
+    mmbench_files.write_table(tmp_path / "m.tsv", rows)
+    return list(mmbench.read(tmp_path, "m.tsv", **options))
+
+
+def test_mmbench_reads_the_rotations_of_the_file(tmp_path: Path) -> None:
+    samples = bench(tmp_path, mmbench_files.question(241) + mmbench_files.question(242))
+    assert [s.id for s in samples] == [
+        *(f"241-{n}" for n in range(4)),
+        *(f"242-{n}" for n in range(3)),
+    ]
+    assert {(s.cluster, s.fields["rotations"]) for s in samples} == {("241", "4"), ("242", "3")}
+    # The right option moves one letter up in every rotation.
+    assert [s.references for s in samples[:4]] == [("B",), ("A",), ("D",), ("C",)]
+    assert {s.choices["ABCD".index(str(s.answer))] for s in samples[:4]} == {"green"}
+
+
+def test_mmbench_rotates_what_the_file_does_not(tmp_path: Path) -> None:
+    rotated = bench(tmp_path, mmbench_files.question(241))
+    made = bench(tmp_path, mmbench_files.question(241)[:1])
+    assert [(s.id, s.choices, s.references) for s in made] == [
+        (s.id, s.choices, s.references) for s in rotated
+    ]
+
+
+def test_a_pool_of_mmbench_holds_each_question_once(tmp_path: Path) -> None:
+    rows = mmbench_files.question(241) + mmbench_files.question(242)
+    assert [s.id for s in bench(tmp_path, rows, rotations="first")] == ["241-0", "242-0"]
+
+
+def test_a_row_of_mmbench_may_name_the_row_whose_picture_it_shares(tmp_path: Path) -> None:
+    rows = mmbench_files.question(241)
+    for row in rows[1:]:
+        row["image"] = "241"
+    samples = bench(tmp_path, rows)
+    assert len({s.pictures for s in samples}) == 1
+    rows[1]["image"] = "999"
+    with pytest.raises(DataError, match="no picture"):
+        bench(tmp_path, rows)
+
+
+def test_mmbench_keeps_places_and_not_pictures(tmp_path: Path) -> None:
+    """Cells with quotes and newlines do not shift where a picture is found."""
+    samples = Samples(bench(tmp_path, mmbench_files.question(241)), where="here")
+    for sample in samples:
+        (picture,) = sample.pictures
+        assert isinstance(picture, Picture) and picture.data is None
+        assert pictures.info(picture).format == "JPEG"
+    assert samples[0].fields["question"].count("\n") == 1
+    assert samples[0].fields["hint"] == 'A "square" is drawn.'
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("answer", "E", "the answer is 'E'"),
+        ("index", "first", "no whole number"),
+        ("image", "nan", "no picture"),
+        ("image", "!" * 100, "not base64"),
+    ],
+)
+def test_a_wrong_row_of_mmbench_is_named(tmp_path: Path, key: str, value: str, says: str) -> None:
+    rows = mmbench_files.question(241)
+    rows[0][key] = value
+    with pytest.raises(DataError, match=says) as caught:
+        for sample in bench(tmp_path, rows):
+            assert isinstance(sample.pictures[0], Picture)
+            pictures.info(sample.pictures[0])
+    assert "m.tsv" in str(caught.value.where)
+
+
+def test_a_row_that_does_not_fit_its_header_is_named(tmp_path: Path) -> None:
+    (tmp_path / "m.tsv").write_text("index\tquestion\tA\timage\n1\twhat?\n")
+    with pytest.raises(DataError, match="2 cells, the header 4") as caught:
+        list(mmbench.read(tmp_path, "m.tsv"))
+    assert str(caught.value.where).endswith("m.tsv:2")
+
+
+def exam(tmp_path: Path, **changes: Any) -> Sample:
+    row = mmmu_files.question("validation_Art_1", 201, hidden=False) | changes
+    mmmu_files.write_table(tmp_path / "Art/validation-00000-of-00001.parquet", [row])
+    (sample,) = mmmu.read(tmp_path.parent, tmp_path.name, "validation", ["Art"])
+    return sample
+
+
+def test_mmmu_options_are_a_list_written_as_text(tmp_path: Path) -> None:
+    sample = exam(tmp_path, options="['$6', \"it's\", 'x, y']", answer="B")
+    assert (sample.choices, sample.references) == (("$6", "it's", "x, y"), ("B",))
+    assert sample.groups["discipline"] == "Art and Design"
+    with pytest.raises(DataError, match="is no list"):
+        exam(tmp_path, options="__import__('os').getcwd()")
+
+
+def test_open_questions_of_mmmu_accept_several_answers(tmp_path: Path) -> None:
+    sample = exam(tmp_path, question_type="open", options="[]", answer="['1', 'one']")
+    assert (sample.choices, sample.references, sample.answer) == ((), ("1", "one"), "1")
+
+
+def test_hidden_answers_of_mmmu_are_a_question_mark(tmp_path: Path) -> None:
+    assert exam(tmp_path, answer="?").references == ()
+
+
+def test_a_picture_that_mmmu_speaks_of_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="speaks of picture 3, but there are 1") as caught:
+        exam(tmp_path, question="What is in <image 3>?")
+    assert "row 0" in str(caught.value.where)
+
+
+def test_all_subjects_of_mmmu_are_read(tmp_path: Path) -> None:
+    assert len(mmmu.DISCIPLINE_OF) == 30
+    assert len(mmmu.DISCIPLINES) == 6
+    mmmu_files.write(tmp_path)
+    samples = list(mmmu.read(tmp_path, "hub/MMMU/MMMU", "dev"))
+    assert {sample.groups["subject"] for sample in samples} == set(mmmu.DISCIPLINE_OF)
+    shown = [p for s in samples for p in s.pictures]
+    assert all(isinstance(p, Picture) and p.data is None for p in shown)
+    assert isinstance(shown[0], Picture)
+    assert isinstance(pictures.load(shown[0]), Image.Image)
