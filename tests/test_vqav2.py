@@ -14,6 +14,7 @@ from PIL import Image
 from emu2eval import evaluate
 from emu2eval.config import load_task
 from emu2eval.data.load import load_split
+from emu2eval.errors import DataError
 
 
 @pytest.fixture
@@ -105,3 +106,14 @@ def test_a_hidden_split_is_asked_but_unscored(root: Path) -> None:
     assert result.tally.failed == 0
     samples = load_split(load_task("vqav2", split="test-dev"), "test-dev")
     assert samples[0].references == ()
+
+
+def test_an_annotation_of_another_shape_is_shown(root: Path) -> None:
+    path = root / "vqav2" / "v2_mscoco_val2014_annotations.json"
+    content = json.loads(path.read_text())
+    content["annotations"][5]["answers"] = "red"
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="answers") as caught:
+        load_split(load_task("vqav2"), "val")
+    assert str(path) in str(caught.value)
+    assert '"question_id": 5' in str(caught.value)

@@ -21,10 +21,18 @@ def parse(path: Path, kind: type[File]) -> File:
     with path.open("rb") as file:
         if not path.stat().st_size:
             raise damaged(path, b"", "it is empty")
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            try:
-                # The decoder's view of the map must be gone before the map is closed.
-                with memoryview(data) as view:
-                    return msgspec.json.decode(view, type=kind)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise damaged(path, data[:512], error) from None
+        # Unmapped when nothing points into it any more; parts of the kind msgspec.Raw do.
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise damaged(path, data[:512], error) from None
+
+
+def part(raw: msgspec.Raw, kind: type[File], path: Path) -> File:
+    """A part of the file at the path that was left undecoded, as a `kind`. Raises DataError."""
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        start = bytes(raw)[:80]
+        raise damaged(path, start, f"{error}, in {start.decode(errors='replace')}…") from None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from emu2eval.data.jsonfile import parse
+from emu2eval.data.jsonfile import parse, part
 from emu2eval.data.paths import folder, inside
 from emu2eval.errors import DataError
 from emu2eval.types import Picture, Sample
@@ -38,8 +38,13 @@ class _Annotation(msgspec.Struct, gc=False):
     multiple_choice_answer: str | None = None
 
 
+class _Known(msgspec.Struct, gc=False):
+    question_id: int
+
+
 class _Annotations(msgspec.Struct):
-    annotations: list[_Annotation]
+    # Left as the bytes they are until their question comes: ten answers each as objects are 1 GB in VQAv2.
+    annotations: list[msgspec.Raw]
     question_types: dict[str, str] = {}
 
 
@@ -62,19 +67,22 @@ def read(
     """
     shown_from = folder(root, pictures, where="pictures")
     question_path = inside(root, questions, where="questions")
-    answers: dict[int, _Annotation] = {}
+    answers: dict[int, msgspec.Raw] = {}
     annotation_path = None
     types: dict[str, str] = {}
     if annotations is not None:
         annotation_path = inside(root, annotations, where="annotations")
         file = parse(annotation_path, _Annotations)
         types = file.question_types
-        for annotation in file.annotations:
-            answers[annotation.question_id] = annotation
+        for raw in file.annotations:
+            answers[part(raw, _Known, annotation_path).question_id] = raw
         del file
     listed = parse(question_path, _Questions).questions
     for question in listed:
-        found = answers.pop(question.question_id, None)
+        raw_found = answers.pop(question.question_id, None)
+        found = None
+        if raw_found is not None and annotation_path is not None:
+            found = part(raw_found, _Annotation, annotation_path)
         if annotation_path is not None and found is None:
             raise DataError(
                 f"question {question.question_id} has no annotation",
