@@ -21,6 +21,12 @@ def results_root() -> Path:
     return Path(os.environ.get("EMU2EVAL_RUNS") or "results/runs")
 
 
+def cache_root() -> Path:
+    """The folder of what can be computed again, such as picture features: $EMU2EVAL_CACHE, else
+    ~/.cache/emu2eval."""
+    return Path(os.environ.get("EMU2EVAL_CACHE") or "~/.cache/emu2eval").expanduser()
+
+
 def shipped(kind: str) -> Path:
     """The folder of the tasks or models that come with the package; kind: "task" or "model"."""
     installed = _HERE / f"{kind}s"

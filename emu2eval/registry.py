@@ -1,7 +1,8 @@
 """find(kind, name): built in, from an entry point, or `module:attr`; imported on first use.
 
 Built-ins take the same path as plug-ins: a name for a `module:attr`. A package adds its own under the
-entry-point groups `emu2eval.adapters`, `.scorers`, `.readers`, `.choosers`, `.cleaners` and `.submissions`.
+entry-point groups `emu2eval.adapters`, `.scorers`, `.readers`, `.choosers`, `.encoders`, `.cleaners` and
+`.submissions`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "episode": "emu2eval.fewshot.episode:Episode",
         "fixed": "emu2eval.fewshot.choosers:Fixed",
         "random": "emu2eval.fewshot.choosers:Random",
+        "rices": "emu2eval.fewshot.rices:Rices",
     },
     "cleaner": {
         "bare": "emu2eval.scorers.clean:bare",
@@ -36,6 +38,9 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "openflamingo_vqa": "emu2eval.scorers.clean:openflamingo_vqa",
         "short_answer": "emu2eval.scorers.clean:short_answer",
         "strip": "emu2eval.scorers.clean:strip",
+    },
+    "encoder": {
+        "thumbnail": "emu2eval.fewshot.encoders:Thumbnail",
     },
     "reader": {
         "easy-vqa": "emu2eval.data.easy_vqa:read",
@@ -83,7 +88,6 @@ _EXTRAS = {
     "torch": "hf",
     "transformers": "hf",
     "accelerate": "hf",
-    "safetensors": "hf",
     "sentencepiece": "emu2",
     "diffusers": "emu2",
     "bitsandbytes": "quantize",

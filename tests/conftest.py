@@ -22,6 +22,7 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("EMU2EVAL_DATA", raising=False)
     monkeypatch.delenv("EMU2EVAL_RUNS", raising=False)
+    monkeypatch.setenv("EMU2EVAL_CACHE", str(tmp_path / "cache"))
 
 
 def rows(count: int, first: int = 0, pictures: int | None = None) -> list[dict[str, Any]]:

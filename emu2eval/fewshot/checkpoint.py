@@ -1,0 +1,219 @@
+"""An encoder from a transformers checkpoint: CLIP, SigLIP, DINO and the like, by path or hub id."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from emu2eval import pictures
+from emu2eval.errors import MissingExtra, ModelError
+from emu2eval.fewshot.encoders import Encoder, Vectors
+from emu2eval.types import Picture
+
+if TYPE_CHECKING:
+    import torch
+
+_FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
+_WAY_OUT = "without weights: --set task.demonstrations.options.encoder=thumbnail"
+
+
+class CheckpointEncoder(Encoder):
+    """CLIP's and SigLIP's projected picture and text features; of others the class token (DINO).
+
+    float32, on a GPU where there is one. Pictures are prepared as the checkpoint's own
+    preprocessor says, by Pillow. Raises MissingExtra, and ModelError where the files are not there.
+    """
+
+    def __init__(self, name: str):
+        try:
+            import torch
+            import transformers  # noqa: F401 (said now rather than after an hour of digests)
+        except ModuleNotFoundError as error:
+            raise MissingExtra(error.name or "torch", "hf", why=f"the encoder {name!r}") from None
+        self.name = name
+        self.folder = _located(name)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def identity(self) -> Mapping[str, Any]:
+        return {
+            "encoder": "transformers",
+            "architecture": self._config.get("model_type"),
+            "weights": self._digest,
+            "preprocessing": self._processor.to_dict(),
+        }
+
+    def prepare(self, picture: Picture) -> Vectors:
+        # numpy, since torch would start threads of its own for each thread that prepares.
+        image = pictures.load(picture)
+        pixels = self._processor(images=image, return_tensors="np")["pixel_values"][0]
+        return np.asarray(pixels, dtype=np.float32)
+
+    def encode(self, prepared: Sequence[Vectors]) -> Vectors:
+        import torch
+
+        # One at a time: a picture is hundreds of positions to the encoder, so that a batch would gain
+        # little in float32, and its place in a batch changes the last bits, and so near ties.
+        with torch.inference_mode():
+            found = [
+                self._one(torch.from_numpy(pixels[None]).to(self.device)) for pixels in prepared
+            ]
+            return _array(torch.cat(found))
+
+    def _one(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(1, 3, height, width) -> (1, width)."""
+        if hasattr(self._model, "get_image_features"):
+            return _pooled(self._model.get_image_features(pixel_values=pixels))
+        hidden: torch.Tensor = self._model(pixel_values=pixels).last_hidden_state
+        if hidden.ndim != 3:
+            raise ModelError(
+                f"the features of {self._config.get('model_type')!r} have no class token",
+                where=self.folder,
+                hint="choose a CLIP, SigLIP or DINO checkpoint",
+            )
+        return hidden[:, 0]
+
+    def texts(self, given: Sequence[str]) -> Vectors:
+        import torch
+
+        if not hasattr(self._model, "get_text_features"):
+            return super().texts(given)
+        longest = self._model.config.text_config.max_position_embeddings
+        found = []
+        with torch.inference_mode():
+            for text in given:
+                tokens = self._tokenizer(
+                    [text],
+                    # Of one length, as CLIP and SigLIP were trained.
+                    padding="max_length",
+                    max_length=longest,
+                    truncation=True,
+                    return_tensors="pt",
+                ).to(self.device)
+                known = {n: tokens[n] for n in self._tokenizer.model_input_names if n in tokens}
+                found.append(_pooled(self._model.get_text_features(**known)))
+            return _array(torch.cat(found))
+
+    @cached_property
+    def _config(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.folder / "config.json").read_bytes())
+        return found
+
+    @cached_property
+    def _digest(self) -> str:
+        """Hex sha256 over the configuration and every weight file, by name."""
+        digest = hashlib.sha256()
+        for file in sorted([self.folder / "config.json", *self.folder.glob("*.safetensors")]):
+            with file.open("rb") as content:
+                found = hashlib.file_digest(content, "sha256").hexdigest()
+            digest.update(f"{file.name}\n{found}\n".encode())
+        return digest.hexdigest()
+
+    @cached_property
+    def _processor(self) -> Any:
+        from transformers import AutoImageProcessor
+
+        # Pillow's resizing is that of the original CLIP, and needs no torchvision.
+        read: Any = AutoImageProcessor.from_pretrained
+        with _explained(self.folder):
+            return read(self.folder, backend="pil", local_files_only=True, trust_remote_code=False)
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        from transformers import AutoTokenizer
+
+        with _explained(self.folder):
+            return AutoTokenizer.from_pretrained(
+                self.folder, local_files_only=True, trust_remote_code=False
+            )
+
+    @cached_property
+    def _model(self) -> Any:
+        import torch
+        from transformers import AutoModel
+        from transformers.utils import logging as their_logging
+
+        logging: Any = their_logging
+        shown = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()
+        try:
+            with _explained(self.folder):
+                model = AutoModel.from_pretrained(
+                    self.folder,
+                    dtype=torch.float32,
+                    use_safetensors=True,
+                    local_files_only=True,
+                    trust_remote_code=False,
+                )
+        finally:
+            if shown:
+                logging.enable_progress_bar()
+        return model.to(self.device).eval()
+
+
+def _pooled(found: Any) -> torch.Tensor:
+    # A tensor up to transformers 4; since 5 an output that holds it.
+    pooled: torch.Tensor = getattr(found, "pooler_output", found)
+    return pooled
+
+
+def _array(found: torch.Tensor) -> Vectors:
+    return np.asarray(found.float().cpu().numpy(), dtype=np.float32)
+
+
+def _located(name: str) -> Path:
+    path = Path(name).expanduser()
+    if not path.exists():
+        path = _from_hub(name)
+    for needed in ("config.json", "*.safetensors"):
+        if next(path.glob(needed), None) is None:
+            raise ModelError(
+                f"the encoder's folder holds no {needed}",
+                where=path,
+                hint=f"a folder as `hf download` or `save_pretrained` makes it; or {_WAY_OUT}",
+            )
+    return path
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        try:
+            # What was fetched before needs no connection, and stays what it was.
+            found = Path(snapshot_download(name, allow_patterns=[*_FILES], local_files_only=True))
+            if next(found.glob("*.safetensors"), None) is not None:
+                return found
+        except FileNotFoundError:
+            pass
+        return Path(snapshot_download(name, allow_patterns=[*_FILES]))
+    except Exception as error:
+        # The hub's client raises its own, its HTTP library's and the system's errors; all mean the same.
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        folder = name.rpartition("/")[2]
+        raise ModelError(
+            f"the encoder {name} is no local folder, and the hub does not give it ({reason})",
+            hint=f"hf download {name} --local-dir {folder}, where there is a connection, then "
+            f"--set task.demonstrations.options.encoder=./{folder}; or, {_WAY_OUT}",
+        ) from None
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Turns what transformers raises about a checkpoint into a ModelError."""
+    try:
+        yield
+    except Exception as error:
+        # transformers hands on what safetensors, tokenizers and the system raise about a broken file.
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ModelError(
+            f"the encoder cannot be loaded: {reason}",
+            where=folder,
+            hint=f"a CLIP, SigLIP or DINO checkpoint as `save_pretrained` makes it; or {_WAY_OUT}",
+        ) from error

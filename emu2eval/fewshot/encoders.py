@@ -1,0 +1,102 @@
+"""Encoders: pictures, and words where they can, to vectors whose cosine says how alike they are."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from emu2eval import pictures, registry
+from emu2eval.errors import ConfigError
+from emu2eval.types import Picture
+
+Vectors = npt.NDArray[np.float32]
+
+OWN = "model"
+"""The encoder's name that stands for the evaluated model's own picture encoder."""
+
+
+class Encoder(ABC):
+    """Subclass, set `name`, write `identity` and `encode`; `texts` where words can be encoded too.
+
+    A vector depends on its picture alone, never on the others of the batch: which demonstrations are
+    shown must not depend on how the features were computed.
+    """
+
+    name: str
+    batch: int = 32
+    """How many pictures or texts `encode` and `texts` are given at a time, at most."""
+
+    @abstractmethod
+    def identity(self) -> Mapping[str, Any]:
+        """Small JSON values that decide the vectors: digests of weights, preprocessing, versions."""
+
+    @abstractmethod
+    def encode(self, prepared: Sequence[Any]) -> Vectors:
+        """What `prepare` made of n pictures -> (n, width) float32."""
+
+    def prepare(self, picture: Picture) -> Any:
+        """Decodes one picture; called ahead on other threads."""
+        return picture
+
+    def texts(self, given: Sequence[str]) -> Vectors:
+        """n texts -> (n, width) float32. Raises ConfigError where the encoder reads no texts."""
+        raise ConfigError(
+            f"the encoder {self.name!r} encodes no texts, only pictures",
+            hint="leave out the chooser's option `text`, or choose a CLIP checkpoint or 'thumbnail'",
+        )
+
+
+def build_encoder(name: str, own: Encoder | None = None, *, where: str | None = None) -> Encoder:
+    """thumbnail; `model`, which is `own`; `module:attr`; else a CLIP, SigLIP or DINO checkpoint by path
+    or hub id. Reads no weights."""
+    if name == OWN:
+        if own is None:
+            raise ConfigError(
+                "the chooser looks through the eyes of the evaluated model, and there is no model here",
+                where=where,
+                hint="name a model, or another encoder: "
+                "--set task.demonstrations.options.encoder=thumbnail",
+            )
+        return own
+    if ":" in name or name in registry.known("encoder"):
+        built: Encoder = registry.build("encoder", name, {}, where=where)
+        return built
+    from emu2eval.fewshot.checkpoint import CheckpointEncoder
+
+    return CheckpointEncoder(name)
+
+
+class Thumbnail(Encoder):
+    """Colours and layout without weights: 16 x 16 RGB around grey, (768,); words by hashing, (512,).
+
+    For data at hand without a connection, for tests, and as the least that a real encoder must beat.
+    """
+
+    name = "thumbnail"
+
+    def identity(self) -> Mapping[str, Any]:
+        return {"encoder": "thumbnail", "version": 1}
+
+    def prepare(self, picture: Picture) -> Vectors:
+        from PIL import Image
+
+        small = pictures.load(picture).resize((16, 16), Image.Resampling.BOX)
+        # Half a step beside every grey value, so that no picture is the zero vector.
+        return np.asarray(small, dtype=np.float32).ravel() - np.float32(127.5)
+
+    def encode(self, prepared: Sequence[Any]) -> Vectors:
+        return np.stack(prepared)
+
+    def texts(self, given: Sequence[str]) -> Vectors:
+        out = np.zeros((len(given), 512), dtype=np.float32)
+        for row, text in zip(out, given, strict=True):
+            for word in text.lower().replace("?", " ").replace(",", " ").split():
+                place = int.from_bytes(blake2b(word.encode(), digest_size=4).digest(), "big")
+                # The sign keeps words that share a place from looking alike (feature hashing).
+                row[place % 512] += 1.0 if place & 0x80000000 else -1.0
+        return out

@@ -1,0 +1,290 @@
+"""Features kept: every vector an encoder has made, by digest, in safetensors files below the cache.
+
+CACHE/features/NAME-KEY/encoder.json            who made them; KEY is the digest of its identity
+CACHE/features/NAME-KEY/pictures-*.safetensors  digests (n, 32) uint8 beside features (n, width) float16
+CACHE/features/NAME-KEY/texts-*.safetensors     the same of texts
+
+A file is written whole or not at all, about once a second while an encoder works, so that a kill costs a
+second or a batch; small files become one when the work is done. Vectors have unit length. float16 moves
+a cosine by some 0.00001 and halves what is read; sums of its products are exact, see `search`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from emu2eval import catalog
+from emu2eval.errors import DataError, ModelError
+from emu2eval.fewshot.encoders import Encoder, Vectors
+from emu2eval.keys import value_key
+
+Half = npt.NDArray[np.float16]
+Kind = Literal["pictures", "texts"]
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is done, and how much there is."""
+
+WRITE_EVERY = 1.0
+"""Seconds of work that a kill may cost."""
+SMALL = 1 << 16
+"""Files with fewer vectors are made one when the work is done."""
+_THREADS = 4
+
+
+class Features:
+    """The vectors of one encoder and kind. Raises DataError for a file that is not as it was written."""
+
+    def __init__(self, encoder: Encoder, kind: Kind = "pictures"):
+        self.encoder = encoder
+        self.kind = kind
+        self.identity = dict(encoder.identity())
+        root, key = catalog.cache_root() / "features", value_key(self.identity)[:16]
+        name = re.sub(r"[^A-Za-z0-9.]+", "-", Path(encoder.name).name)
+        # An encoder that goes by another name now, such as another path, is still the same.
+        self.folder = next(root.glob(f"*-{key}"), root / f"{name}-{key}")
+        self._scan()
+
+    def __len__(self) -> int:
+        return len(self._place)
+
+    def __contains__(self, digest: str) -> bool:
+        return bytes.fromhex(digest) in self._place
+
+    @property
+    def width(self) -> int:
+        """How long a vector is; only known once there is one."""
+        return int(next(iter(self._files.values())).features.shape[1])
+
+    def vectors(self, digests: Sequence[str]) -> Half:
+        """(n, width), in the order of the digests, each of which must be there."""
+        places = np.array([self._place[bytes.fromhex(d)] for d in digests], dtype=np.int64)
+        out = np.empty((len(places), self.width), dtype=np.float16)
+        start = 0
+        for file in self._files.values():
+            mine = np.flatnonzero((places >= start) & (places < start + len(file.features)))
+            out[mine] = file.features[places[mine] - start]
+            start += len(file.features)
+        return out
+
+    def fill(self, wanted: Mapping[str, Any], progress: Progress | None = None) -> int:
+        """Makes what is missing of the wanted pictures or texts, by digest; returns how many it made.
+
+        Waits while another process fills the same folder. Stored as it goes: raises UserError where a
+        picture or the encoder cannot be used, and keeps what was made before.
+        """
+        if all(digest in self for digest in wanted):
+            return 0
+        with self._alone():
+            self._scan()  # another process may have made some of it meanwhile
+            missing = {d: given for d, given in wanted.items() if d not in self}
+            tell = progress or (lambda what, done, total: None)
+            what = f"{self.kind} through {self.encoder.name}"
+            pending: list[tuple[list[str], Vectors]] = []
+            written = time.monotonic()
+            done = 0
+            try:
+                for digests, vectors in self._made(missing):
+                    pending.append((digests, vectors))
+                    done += len(digests)
+                    if time.monotonic() - written >= WRITE_EVERY:
+                        self._write_pending(pending)
+                        written = time.monotonic()
+                    tell(what, done, len(missing))
+            finally:
+                self._write_pending(pending)
+            self._join()
+            self._scan()
+            return done
+
+    def digest(self, digests: Iterable[str]) -> str:
+        """Hex sha256 over these vectors in the order of their digests: their identity in a run."""
+        total = hashlib.sha256()
+        ordered = sorted(set(digests))
+        for start in range(0, len(ordered), 4096):
+            part = ordered[start : start + 4096]
+            total.update("".join(part).encode())
+            total.update(self.vectors(part).tobytes())
+        return total.hexdigest()
+
+    # -- inside -----------------------------------------------------------------------------------
+
+    def _made(self, missing: Mapping[str, Any]) -> Iterator[tuple[list[str], Vectors]]:
+        """Batches in the order given; pictures are decoded one batch ahead on other threads."""
+        items = list(missing.items())
+        size = self.encoder.batch
+        batches = [items[start : start + size] for start in range(0, len(items), size)]
+        if self.kind == "texts":
+            for batch in batches:
+                yield [d for d, _ in batch], self.encoder.texts([text for _, text in batch])
+            return
+        with ThreadPoolExecutor(_THREADS) as threads:
+
+            def start(batch: list[tuple[str, Any]]) -> list[Any]:
+                return [threads.submit(self.encoder.prepare, picture) for _, picture in batch]
+
+            try:
+                ahead = start(batches[0])
+                for number, batch in enumerate(batches):
+                    ready, ahead = ahead, []
+                    if number + 1 < len(batches):
+                        ahead = start(batches[number + 1])
+                    vectors = self.encoder.encode([future.result() for future in ready])
+                    yield [d for d, _ in batch], vectors
+            finally:
+                threads.shutdown(wait=False, cancel_futures=True)
+
+    def _write_pending(self, pending: list[tuple[list[str], Vectors]]) -> None:
+        if not pending:
+            return
+        digests = np.frombuffer(
+            b"".join(bytes.fromhex(d) for some, _ in pending for d in some), dtype=np.uint8
+        ).reshape(-1, 32)
+        features = _unit(np.concatenate([vectors for _, vectors in pending]), self.encoder.name)
+        if len(features) != len(digests):
+            raise ModelError(
+                f"the encoder {self.encoder.name!r} gave {len(features)} vectors for {len(digests)} "
+                f"{self.kind}"
+            )
+        self._write(digests, features)
+        pending.clear()
+
+    def _write(self, digests: npt.NDArray[np.uint8], features: Half) -> None:
+        from safetensors.numpy import save
+
+        record = self.folder / "encoder.json"
+        if not record.exists():
+            made_by = {"name": self.encoder.name, **self.identity}
+            _replace(record, msgspec.json.format(msgspec.json.encode(made_by)) + b"\n")
+        tensors: dict[str, npt.NDArray[Any]] = {
+            "digests": digests,
+            "features": np.ascontiguousarray(features),
+        }
+        check = _checksum(digests, features)
+        # Numbered, so that vectors stay in the order in which they were made.
+        number = 1 + max((int(p.stem.split("-")[1]) for p in self._paths()), default=-1)
+        path = self.folder / f"{self.kind}-{number:06d}-{check[:8]}.safetensors"
+        _replace(path, save(tensors, {"sha256": check}))
+
+    def _join(self) -> None:
+        """Makes one file of all small ones. A kill on the way leaves some vectors twice: no harm."""
+        files = [(path, _File(path)) for path in self._paths()]
+        small = [(path, file) for path, file in files if len(file.features) < SMALL]
+        if len(small) < 2:
+            return
+        self._write(
+            np.concatenate([np.asarray(file.digests) for _, file in small]),
+            np.concatenate([np.asarray(file.features) for _, file in small]),
+        )
+        for path, _ in small:
+            path.unlink()
+
+    def _scan(self) -> None:
+        self._files = {path: _File(path) for path in self._paths()}
+        self._place: dict[bytes, int] = {}
+        start = 0
+        for file in self._files.values():
+            flat = file.digests.tobytes()
+            for row in range(len(file.digests)):
+                self._place.setdefault(flat[32 * row : 32 * row + 32], start + row)
+            start += len(file.digests)
+
+    def _paths(self) -> list[Path]:
+        return sorted(self.folder.glob(f"{self.kind}-*.safetensors"))
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            try:
+                import fcntl
+            except ImportError:  # not on Windows; there, two processes may do some work twice
+                yield
+            else:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                yield
+        finally:
+            os.close(lock)
+
+
+class _File:
+    """One safetensors file, memory-mapped, after its checksum was compared."""
+
+    def __init__(self, path: Path):
+        try:
+            with path.open("rb") as content:
+                length = int.from_bytes(content.read(8), "little")
+                head = msgspec.json.decode(content.read(length), type=dict[str, Any])
+            self.digests = _mapped(path, head["digests"], 8 + length, np.uint8)
+            self.features = _mapped(path, head["features"], 8 + length, np.float16)
+            stated = head["__metadata__"]["sha256"]
+        except (OSError, ValueError, KeyError, TypeError, msgspec.DecodeError) as error:
+            raise _damaged(path, f"{error}") from None
+        if _checksum(self.digests, self.features) != stated or len(self.digests) != len(
+            self.features
+        ):
+            raise _damaged(path, "its content does not match its checksum")
+
+
+def _mapped(path: Path, tensor: Mapping[str, Any], base: int, dtype: Any) -> npt.NDArray[Any]:
+    kind = {"U8": np.uint8, "F16": np.float16}[tensor["dtype"]]
+    if kind is not dtype or len(tensor["shape"]) != 2:
+        raise ValueError("not a file of features")
+    return np.memmap(path, dtype, "r", base + tensor["data_offsets"][0], tuple(tensor["shape"]))
+
+
+def _damaged(path: Path, reason: str) -> DataError:
+    return DataError(
+        f"this file of features is damaged ({reason})",
+        where=path,
+        hint="delete it and give the same command again: what it held is computed anew",
+    )
+
+
+def _checksum(digests: npt.NDArray[Any], features: npt.NDArray[Any]) -> str:
+    total = hashlib.sha256(np.ascontiguousarray(digests).data)
+    total.update(np.ascontiguousarray(features).data)
+    return total.hexdigest()
+
+
+def _unit(vectors: Vectors, name: str) -> Half:
+    """Unit length, rounded to float16; a zero vector stays zero."""
+    if not np.isfinite(vectors).all():
+        raise ModelError(
+            f"the encoder {name!r} gave numbers that are not finite",
+            hint="check its weights",
+        )
+    wide = vectors.astype(np.float64)
+    length = np.sqrt((wide * wide).sum(axis=1, keepdims=True))
+    unit: Half = (wide / np.where(length == 0, 1, length)).astype(np.float16)
+    return unit
+
+
+def _replace(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise DataError(
+            f"the features cannot be written ({error.strerror})",
+            where=path,
+            hint="free some space, or name another folder: export EMU2EVAL_CACHE=/path/to/cache",
+        ) from None
+    finally:
+        temporary.unlink(missing_ok=True)

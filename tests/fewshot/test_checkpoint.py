@@ -1,0 +1,223 @@
+"""Encoders from transformers checkpoints: real tiny CLIP, SigLIP and DINO models in folders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from emu2eval import evaluate, pictures  # noqa: E402
+from emu2eval.errors import ConfigError, MissingExtra, ModelError  # noqa: E402
+from emu2eval.evaluation import Result  # noqa: E402
+from emu2eval.fewshot.checkpoint import CheckpointEncoder  # noqa: E402
+from emu2eval.fewshot.features import Features  # noqa: E402
+from emu2eval.types import Picture  # noqa: E402
+
+MakeTask = Callable[..., Path]
+
+LAYERS = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+}
+SEES = {**LAYERS, "image_size": 32, "patch_size": 8}
+READS = {**LAYERS, "vocab_size": 12, "max_position_embeddings": 9}
+WORDS = ["<pad>", "<bos>", "<eos>", "<unk>", "what", "is", "it", "a", "red", "square", "dog", "?"]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    # Threads that wait for each other cost far more than these tiny models.
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def build(kind: str, folder: Path, seed: int = 0) -> Path:
+    """A model with random weights, its preprocessor, and a tokenizer where it reads."""
+    torch.manual_seed(seed)
+    ends = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    if kind == "clip":
+        config = transformers.CLIPConfig(
+            vision_config=SEES, text_config={**READS, **ends}, projection_dim=24
+        )
+        model, processor = transformers.CLIPModel(config), transformers.CLIPImageProcessorPil
+    elif kind == "siglip":
+        config = transformers.SiglipConfig(
+            vision_config=SEES, text_config={**READS, **ends, "projection_size": 32}
+        )
+        model, processor = transformers.SiglipModel(config), transformers.SiglipImageProcessorPil
+    else:
+        model = transformers.Dinov2Model(transformers.Dinov2Config(**SEES, mlp_ratio=2))
+        processor = transformers.BitImageProcessorPil
+    model.save_pretrained(folder)
+    sizes = {"size": {"height": 32, "width": 32}} if kind == "siglip" else {}
+    if kind != "siglip":
+        sizes = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    processor(**sizes).save_pretrained(folder)
+    if kind != "dino":
+        _tokenizer().save_pretrained(folder)
+    return folder
+
+
+def _tokenizer() -> Any:
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+
+    words = Tokenizer(WordLevel({word: n for n, word in enumerate(WORDS)}, unk_token="<unk>"))
+    words.pre_tokenizer = Whitespace()
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        pad_token="<pad>",
+        bos_token="<bos>",
+        eos_token="<eos>",
+        unk_token="<unk>",
+    )
+
+
+def shown(count: int) -> list[Picture]:
+    found = []
+    for number in range(count):
+        chance = np.random.default_rng(number)
+        small = chance.integers(0, 256, (6, 9, 3), dtype=np.uint8)
+        image = Image.fromarray(small).resize((90, 60), Image.Resampling.BICUBIC)
+        found.append(pictures.from_image(image))
+    return found
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build("clip", tmp_path_factory.mktemp("encoders") / "tiny-clip")
+
+
+def kept(folder: Path, given: list[Picture]) -> Any:
+    store = Features(CheckpointEncoder(str(folder)))
+    wanted = {pictures.digest(p): p for p in given}
+    store.fill(wanted)
+    return store.vectors(list(wanted)).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip", "dino"])
+def test_features_are_the_models_own(kind: str, tmp_path: Path) -> None:
+    folder = build(kind, tmp_path / kind)
+    found = kept(folder, shown(6))
+    model = transformers.AutoModel.from_pretrained(folder)
+    processor = transformers.AutoImageProcessor.from_pretrained(folder, backend="pil")
+    with torch.inference_mode():
+        pixels = processor([pictures.load(p) for p in shown(6)], return_tensors="pt")
+        if kind == "dino":
+            expected = model(**pixels).last_hidden_state[:, 0]
+        else:
+            expected = model.get_image_features(**pixels).pooler_output
+    expected = torch.nn.functional.normalize(expected, dim=1).numpy()
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, atol=5e-4)
+    assert np.abs(expected[0] - expected[1]).max() > 0.01  # the pictures can be told apart
+
+
+def test_a_vector_does_not_depend_on_its_batch(clip: Path) -> None:
+    encoder = CheckpointEncoder(str(clip))
+    encoder.identity()
+    ready = [encoder.prepare(p) for p in shown(7)]
+    alone = np.concatenate([encoder.encode([one]) for one in ready])
+    together = np.concatenate([encoder.encode(ready[:4]), encoder.encode(ready[4:])])
+    turned = np.concatenate([encoder.encode(ready[:2:-1]), encoder.encode(ready[2::-1])])[::-1]
+    assert (alone == together).all()
+    assert (alone == turned).all()
+
+
+def test_texts_are_the_models_own(clip: Path) -> None:
+    texts = ["what is it ?", "a red square", "a dog " * 20]
+    found = CheckpointEncoder(str(clip)).texts(texts)
+    model = transformers.CLIPModel.from_pretrained(clip)
+    tokens = _tokenizer()(
+        texts, padding="max_length", truncation=True, max_length=9, return_tensors="pt"
+    )
+    with torch.inference_mode():
+        expected = model.get_text_features(
+            input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
+        ).pooler_output
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
+
+
+def test_dino_reads_no_texts(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="encodes no texts"):
+        CheckpointEncoder(str(build("dino", tmp_path / "dino"))).texts(["what"])
+
+
+def run(task: Path) -> Result:
+    (result,) = evaluate(str(task), "most-common", shots=[4])
+    return result
+
+
+def stored(result: Result) -> Any:
+    return json.loads((result.folder / "run.json").read_text())["identity"]["data"]["chooser"]
+
+
+def test_other_weights_never_reuse_features_or_answers(make_task: MakeTask, tmp_path: Path) -> None:
+    folder = build("clip", tmp_path / "encoder")
+    options = {"encoder": str(folder), "text": 0.2}
+    task = make_task(
+        queries=10,
+        pool=20,
+        demonstrations={"split": "train", "chooser": "rices", "options": options},
+    )
+    first = run(task)
+    assert run(task).tally.asked == 0
+    build("clip", tmp_path / "encoder", seed=1)
+    second = run(task)
+    assert second.folder != first.folder
+    assert second.tally.kept == 0
+    assert stored(second)["features"] != stored(first)["features"]
+    assert len(list((tmp_path / "cache" / "features").glob("encoder-*"))) == 2
+    # Another way of preparing pictures is another encoder too.
+    settings = folder / "preprocessor_config.json"
+    read = json.loads(settings.read_text())
+    settings.write_text(
+        json.dumps(read | {"do_center_crop": False, "size": {"height": 32, "width": 32}})
+    )
+    assert run(task).folder not in (first.folder, second.folder)
+    # The same encoder in another place is no other encoder.
+    before = len(list((tmp_path / "cache" / "features").iterdir()))
+    assert len(Features(CheckpointEncoder(str(folder.rename(tmp_path / "moved"))))) == 30
+    assert len(list((tmp_path / "cache" / "features").iterdir())) == before
+
+
+def test_what_is_not_there_is_told_with_a_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clip: Path
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    with pytest.raises(ModelError, match="no local folder") as caught:
+        CheckpointEncoder("openai/clip-vit-large-patch14")
+    assert "hf download openai/clip-vit-large-patch14" in str(caught.value)
+    assert "encoder=thumbnail" in str(caught.value)
+
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelError, match=r"holds no config\.json"):
+        CheckpointEncoder(str(tmp_path / "empty"))
+
+    half = tmp_path / "half"
+    half.mkdir()
+    for name in ("config.json", "preprocessor_config.json"):
+        (half / name).write_bytes((clip / name).read_bytes())
+    (half / "model.safetensors").write_bytes((clip / "model.safetensors").read_bytes()[:5000])
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        kept(half, shown(1))
+
+
+def test_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch, clip: Path) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "transformers", None)
+    with pytest.raises(MissingExtra, match="transformers"):
+        CheckpointEncoder(str(clip))

@@ -1,0 +1,221 @@
+"""Features are made once, kept through a kill, and noticed when they are not what was written."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors import safe_open
+
+from emu2eval import pictures
+from emu2eval.errors import ConfigError, DataError, ModelError, PictureError
+from emu2eval.fewshot import features
+from emu2eval.fewshot.encoders import Encoder, Thumbnail, Vectors, build_encoder
+from emu2eval.fewshot.features import Features
+from emu2eval.types import Picture
+
+
+class Counting(Thumbnail):
+    """Counts what it encodes, four at a time."""
+
+    batch = 4
+
+    def __init__(self) -> None:
+        self.encoded = 0
+
+    def encode(self, prepared: Sequence[Any]) -> Vectors:
+        self.encoded += len(prepared)
+        assert len(prepared) <= self.batch
+        return super().encode(prepared)
+
+
+def squares(first: int, count: int) -> dict[str, Picture]:
+    found = {}
+    for number in range(first, first + count):
+        picture = pictures.from_image(
+            Image.new("RGB", (20, 20), (number % 256, number // 256, 100))
+        )
+        found[pictures.digest(picture)] = picture
+    return found
+
+
+def test_each_picture_is_encoded_once(tmp_path: Path) -> None:
+    encoder = Counting()
+    first, both = squares(0, 10), squares(0, 25)
+    told: list[tuple[int, int]] = []
+    assert Features(encoder).fill(first, lambda what, *count: told.append(count)) == 10
+    assert told == [(4, 10), (8, 10), (10, 10)]
+    store = Features(encoder)
+    before = store.vectors(list(first))
+    assert store.fill(both) == 15
+    assert encoder.encoded == 25
+    again = Features(Counting())
+    assert again.fill(both) == 0
+    assert (again.vectors(list(first)) == before).all()
+    # Small files become one.
+    (file,) = again.folder.glob("pictures-*.safetensors")
+    with safe_open(file, "numpy") as stored:
+        assert stored.get_tensor("features").shape == (25, 768)
+        named = {row.tobytes().hex() for row in stored.get_tensor("digests")}
+    assert named == set(both)
+
+
+def test_vectors_are_those_of_the_encoder_at_unit_length() -> None:
+    wanted = squares(0, 6)
+    store = Features(Counting())
+    store.fill(wanted)
+    plain = np.stack([Thumbnail().prepare(picture) for picture in wanted.values()])
+    plain /= np.linalg.norm(plain, axis=1, keepdims=True)
+    np.testing.assert_allclose(store.vectors(list(wanted)), plain, atol=2e-4)
+    backwards = list(wanted)[::-1]
+    assert (store.vectors(backwards) == store.vectors(list(wanted))[::-1]).all()
+
+
+def test_their_digest_depends_on_nothing_but_them() -> None:
+    small, large = squares(0, 5), squares(0, 9)
+    store = Features(Counting())
+    store.fill(small)
+    digest = store.digest(small)
+    store.fill(large)
+    assert Features(Counting()).digest(reversed(list(small))) == digest
+    assert store.digest(large) != digest
+
+
+SLOW = """
+import sys, time
+from emu2eval.fewshot import features
+from tests_of_features import Counting, squares
+
+class Slow(Counting):
+    def encode(self, prepared):
+        time.sleep(0.02)
+        return super().encode(prepared)
+
+features.WRITE_EVERY = 0
+features.Features(Slow()).fill(squares(0, 400), lambda what, done, total: print(done, flush=True))
+"""
+
+
+def test_a_kill_loses_nothing_that_was_told(tmp_path: Path) -> None:
+    (tmp_path / "tests_of_features.py").write_text(Path(__file__).read_text())
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW], stdout=subprocess.PIPE, text=True, cwd=tmp_path
+    )
+    assert process.stdout is not None
+    told = 0
+    while told < 20:
+        told = int(process.stdout.readline())
+    process.kill()
+    process.communicate()
+    store = Features(Counting())
+    assert told <= len(store) < 400
+    kept = list(set(squares(0, 400)).intersection(d for d in squares(0, 400) if d in store))
+    before = store.vectors(kept)
+    encoder = Counting()
+    again = Features(encoder)
+    assert again.fill(squares(0, 400)) == encoder.encoded == 400 - len(store)
+    assert (again.vectors(kept) == before).all()
+
+
+def test_what_came_before_a_broken_picture_is_kept() -> None:
+    wanted = squares(0, 10)
+    broken = Picture(data=b"not a picture")
+    with pytest.raises(PictureError):
+        Features(Counting()).fill({**wanted, "ab" * 32: broken})
+    encoder = Counting()
+    assert Features(encoder).fill(wanted) == 2
+    assert encoder.encoded == 2
+
+
+def test_a_joining_that_was_cut_short_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Features(Counting())
+    with monkeypatch.context() as patched:
+        patched.setattr(features, "WRITE_EVERY", 0)
+        patched.setattr(Path, "unlink", lambda self, missing_ok=False: None)
+        store.fill(squares(0, 12))
+    assert len(list(store.folder.glob("*.safetensors"))) == 4
+    again = Features(Counting())
+    assert len(again) == 12
+    again.fill(squares(0, 13))
+    assert len(list(store.folder.glob("*.safetensors"))) == 1
+    assert len(Features(Counting())) == 13
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "empty", "foreign"])
+def test_damage_is_noticed(damage: str) -> None:
+    store = Features(Counting())
+    store.fill(squares(0, 5))
+    (file,) = store.folder.glob("*.safetensors")
+    data = bytearray(file.read_bytes())
+    data[-9] ^= 1
+    content = {
+        "flipped": bytes(data),
+        "cut": bytes(data[:-100]),
+        "empty": b"",
+        "foreign": b"\x02\0\0\0\0\0\0\0{}",
+    }
+    file.write_bytes(content[damage])
+    with pytest.raises(DataError, match="damaged") as caught:
+        Features(Counting())
+    assert str(file) in str(caught.value)
+    assert "delete it" in str(caught.value)
+
+
+def test_another_encoder_reuses_nothing() -> None:
+    class Other(Counting):
+        def identity(self) -> dict[str, Any]:
+            return {**super().identity(), "version": 2}
+
+    Features(Counting()).fill(squares(0, 3))
+    other = Features(Other())
+    assert len(other) == 0
+    assert other.fill(squares(0, 3)) == 3
+    record = json.loads((other.folder / "encoder.json").read_text())
+    assert record == {"name": "thumbnail", "encoder": "thumbnail", "version": 2}
+
+
+def test_texts_are_kept_apart_from_pictures() -> None:
+    store = Features(Counting(), "texts")
+    digests = [f"{n:064x}" for n in range(3)]
+    store.fill(dict(zip(digests, ["what is it?", "what is it", "who"], strict=True)))
+    same, also, other = store.vectors(digests).astype(np.float64)
+    assert same @ also == pytest.approx(1, abs=1e-3)
+    assert abs(same @ other) < 0.5
+    assert len(Features(Counting(), "pictures")) == 0
+
+
+class Broken(Encoder):
+    name = "broken"
+
+    def identity(self) -> dict[str, Any]:
+        return {}
+
+    def encode(self, prepared: Sequence[Any]) -> Vectors:
+        return np.full((len(prepared), 4), np.nan, dtype=np.float32)
+
+
+def test_numbers_that_are_none_are_refused() -> None:
+    with pytest.raises(ModelError, match="not finite"):
+        Features(Broken()).fill(squares(0, 2))
+
+
+def test_an_encoder_that_reads_no_texts_says_so() -> None:
+    with pytest.raises(ConfigError, match="encodes no texts"):
+        Features(Broken(), "texts").fill({"00" * 32: "hello"})
+
+
+def test_an_encoder_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from emu2eval.fewshot.encoders import Thumbnail\n"
+        "class Mine(Thumbnail):\n    name = 'mine'\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert build_encoder("mine:Mine").name == "mine"
+    assert isinstance(build_encoder("thumbnail"), Thumbnail)
