@@ -1,0 +1,143 @@
+"""A run over a VQAv2 of official size: 214,354 questions on 40,504 pictures, 4 shots from a training split
+of 443,757 questions on 82,783 pictures. To stay under 2 GB.
+
+Questions, answers and tiny pictures are made up, once, into a folder ($EMU2EVAL_BENCH, else a cache). The
+run answers with the baseline `most-common` in a process of its own; then it is repeated, with nothing left
+to ask, and once more with demonstrations by RICES (encoder `thumbnail`).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+SPLITS = {"val2014": (214_354, 40_504), "train2014": (443_757, 82_783)}
+ANSWERS = ("yes", "no", "2", "red", "white", "tennis", "a dog", "on the table", "left", "nothing")
+
+
+def make(root: Path) -> None:
+    """The official layout. A mark is left when all is there."""
+    if (root / "complete").exists():
+        return
+    for split, (questions, pictures) in SPLITS.items():
+        _pictures(root / "coco" / split, split, pictures)
+        _questions(root / "vqav2", split, questions, pictures)
+    (root / "complete").touch()
+
+
+def _pictures(folder: Path, split: str, count: int) -> None:
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    first = 0 if split == "val2014" else 500_000
+    for number in range(first, first + count):
+        # Half colour, half number: no two alike.
+        image = Image.new("RGB", (8, 8), tuple(random.Random(number).randbytes(3)))
+        image.putpixel((0, 0), (number >> 16, number >> 8 & 255, number & 255))
+        stream = io.BytesIO()
+        image.save(stream, "PNG")
+        # COCO's names end in .jpg; a picture is known by its content.
+        (folder / f"COCO_{split}_{number:012d}.jpg").write_bytes(stream.getvalue())
+
+
+def _questions(folder: Path, split: str, count: int, pictures: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    first = 0 if split == "val2014" else 500_000
+    chance = random.Random(count)
+    questions, annotations = [], []
+    for number in range(count):
+        image = first + number % pictures
+        known = {"image_id": image, "question_id": image * 1000 + number // pictures}
+        questions.append(known | {"question": f"What is thing number {number % 30_000} doing?"})
+        given = chance.choices(ANSWERS, k=3)
+        annotations.append(
+            known
+            | {
+                "question_type": f"what is {number % 65}",
+                "answer_type": chance.choice(("yes/no", "number", "other")),
+                "multiple_choice_answer": given[0],
+                "answers": [
+                    {"answer": a, "answer_confidence": "yes", "answer_id": i}
+                    for i, a in enumerate(chance.choices(given, (6, 3, 1), k=10), 1)
+                ],
+            }
+        )
+    head: dict[str, Any] = {"info": {}, "license": {}, "data_type": "mscoco"}
+    for name, content in (
+        (f"v2_OpenEnded_mscoco_{split}_questions.json", {"questions": questions}),
+        (f"v2_mscoco_{split}_annotations.json", {"annotations": annotations}),
+    ):
+        (folder / name).write_text(json.dumps(head | content))
+
+
+def one(out: Path, changes: list[str]) -> None:
+    """The run; prints what it took as JSON."""
+    import resource
+
+    from emu2eval import evaluate
+
+    started, worked = time.perf_counter(), time.process_time()
+    (result,) = evaluate("vqav2", "most-common", shots=[4], out=out, changes=changes)
+    row = result.rows[0]
+    print(
+        json.dumps(
+            {
+                "n": row.n,
+                "value": row.value,
+                "asked": result.tally.asked,
+                "kept": result.tally.kept,
+                "seconds": time.perf_counter() - started,
+                "work": time.process_time() - worked,
+                "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            }
+        )
+    )
+
+
+def main() -> None:
+    if len(sys.argv) > 1:
+        one(Path(sys.argv[1]), sys.argv[2:])
+        return
+    home = Path(os.environ.get("EMU2EVAL_BENCH") or "~/.cache/emu2eval-bench").expanduser()
+    started = time.perf_counter()
+    make(home / "vqav2-full")
+    print(f"data in {home / 'vqav2-full'}: {time.perf_counter() - started:.0f} s")
+    rices = [
+        "task.demonstrations.chooser=rices",
+        "task.demonstrations.options.encoder=thumbnail",
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        there = {
+            "EMU2EVAL_DATA": str(home / "vqav2-full"),
+            "EMU2EVAL_CACHE": str(Path(folder) / "cache"),
+        }
+        for name, out, changes in (
+            ("random", "first", []),
+            ("random, again", "first", []),
+            ("rices", "rices", rices),
+        ):
+            done = subprocess.run(
+                [sys.executable, __file__, str(Path(folder) / out), *changes],
+                check=True,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=os.environ | there,
+            )
+            found = json.loads(done.stdout.splitlines()[-1])
+            print(
+                f"{name:<13} {found['n']:,} scored, {found['asked']:,} asked, {found['kept']:,} kept: "
+                f"{found['seconds']:.0f} s ({found['work']:.0f} s of work), "
+                f"peak {found['peak_mib']:,.0f} MiB   (to stay under 2,000)"
+            )
+
+
+if __name__ == "__main__":
+    main()
