@@ -162,6 +162,57 @@ def show(
 @app.command(
     epilog="""\b
 Examples:
+  emu2eval features --task vqav2
+  emu2eval features --task vqav2 --split train --encoder ./clip-vit-large-patch14
+  emu2eval features --task easy-vqa --encoder thumbnail
+  emu2eval features --task vqav2 --encoder model --model emu2 --set model.settings.checkpoint=Emu2
+
+`run` computes what is missing by itself. Kept in $EMU2EVAL_CACHE [default: ~/.cache/emu2eval];
+stopped at any time, the same command continues."""
+)
+def features(
+    task: Annotated[str, typer.Option("--task", "-t", help="Task name or path of a .yaml file.")],
+    split: Annotated[
+        list[str] | None,
+        typer.Option(help="Of which pictures [default: the queries' and the demonstrations']."),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="A CLIP, SigLIP or DINO checkpoint by path or hub id, thumbnail (no weights), or "
+            "model [default: the chooser's].",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="Whose eyes `--encoder model` looks through."),
+    ] = None,
+    protocol: Protocol = None,
+    set_: Sets = [],  # noqa: B006
+) -> None:
+    """Compute the features by which the chooser `rices` finds similar examples."""
+    from emu2eval.precompute import compute_features
+    from emu2eval.report.progress import Bars
+
+    try:
+        with Bars() as bars:
+            found = compute_features(
+                task, split, encoder, model=model, protocol=protocol, changes=set_, watcher=bars
+            )
+            lines = [
+                f"{name}: {made.total:,} {made.kind}, {made.computed:,} of them computed now\n"
+                f"  digest {made.digest}\n  in {made.folder}"
+                for name, made in found
+            ]
+    except KeyboardInterrupt:
+        _say("\nstopped; the features so far are kept, the same command continues")
+        raise typer.Exit(130) from None
+    typer.echo("\n".join(lines))
+
+
+@app.command(
+    epilog="""\b
+Examples:
   emu2eval check
   emu2eval check --task vqav2
   emu2eval check --model nearest
@@ -470,8 +521,11 @@ def _settings(**values: Any) -> Settings:
 
 def _dry_run(tasks: list[str], models: list[str], settings: Settings) -> None:
     from emu2eval.report.preview import preview
+    from emu2eval.report.progress import Bars
 
-    _console().print(preview(tasks, models, settings))
+    with Bars() as bars:
+        table = preview(tasks, models, settings, bars)
+    _console().print(table)
 
 
 def _print_rows(rows: list[Any], form: str, groups: bool) -> None:

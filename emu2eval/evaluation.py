@@ -8,7 +8,6 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +29,9 @@ from emu2eval.engine.runner import Tally, execute
 from emu2eval.engine.scoring import build_cleaner, build_scorer, score_run
 from emu2eval.engine.store import RunStore
 from emu2eval.errors import ConfigError, StoreError
+from emu2eval.fewshot.choosers import Chooser
 from emu2eval.fewshot.draw import permutation
-from emu2eval.plan import Plan, Shots
+from emu2eval.plan import Plan, Shots, build_chooser
 from emu2eval.types import Row
 from emu2eval.yamlfile import Document, validate
 
@@ -43,6 +43,7 @@ class Watcher:
     """Told how an evaluation gets on; the command line draws bars from it. Does nothing by itself."""
 
     def reading(self, what: str) -> None: ...
+    def working(self, what: str, done: int, total: int) -> None: ...
     def checking(self, plan: Plan, done: int) -> None: ...
     def loading(self, model: str) -> None: ...
     def starting(self, plan: Plan, folder: Path) -> None: ...
@@ -88,15 +89,32 @@ class Settings:
 
 @dataclass
 class SplitCache:
-    """Splits, each read once, so that several shots and models share them."""
+    """Splits and choosers, each made once, so that several shots and models share them."""
 
     watcher: Watcher
     read: dict[tuple[str, str, int | None, int], Samples] = field(default_factory=dict)
+    choosers: dict[tuple[Any, ...], Chooser] = field(default_factory=dict)
 
-    def split(self, task: Task, name: str, pool: int | None = None, seed: int = 0) -> Samples:
+    def chooser(self, task: Task, seed: int) -> tuple[Samples, Chooser]:
+        """The pool of the task's demonstrations, and who chooses from it."""
+        spec = task.spec.demonstrations
+        name = spec.split or task.split
+        pool = self.split(task, name, spec.pool, seed)
+        key = (self._key(task, name, spec.pool, seed), seed, spec.model_dump_json())
+        found = self.choosers.get(key)
+        if found is None or found.looks_through_model:
+            found = self.choosers[key] = build_chooser(task, pool, seed)
+        return pool, found
+
+    def _key(
+        self, task: Task, name: str, pool: int | None, seed: int
+    ) -> tuple[str, str, int | None, int]:
         place = f"{task.root}|{task.sources.get(name)}"
         source = f"{task.document.path}|{place}|{task.spec.data.model_dump_json()}"
-        key = (source, name, pool, seed if pool else 0)
+        return source, name, pool, seed if pool else 0
+
+    def split(self, task: Task, name: str, pool: int | None = None, seed: int = 0) -> Samples:
+        key = self._key(task, name, pool, seed)
         if key not in self.read:
             if pool is not None:
                 whole = self.split(task, name)
@@ -121,7 +139,7 @@ def make_plan(
     """The plan of one run; reads the splits it needs."""
     parsed = Shots.parse(shots, task)
     samples = data.split(task, task.split)
-    pool = _pool(task, parsed, settings.seed, data)
+    pool, chooser = data.chooser(task, settings.seed) if parsed.count else (None, None)
     return Plan(
         task=task,
         model=model,
@@ -129,18 +147,11 @@ def make_plan(
         shots=parsed,
         samples=samples,
         pool=pool,
+        chooser=chooser,
         seed=settings.seed,
         limit=settings.limit,
         trials=settings.trials,
     )
-
-
-def _pool(task: Task, shots: Shots, seed: int, data: SplitCache) -> Samples | None:
-    """What demonstrations are drawn from; None where none are shown."""
-    if not shots.count:
-        return None
-    spec = task.spec.demonstrations
-    return data.split(task, spec.split or task.split, spec.pool, seed)
 
 
 def plans(
@@ -205,12 +216,16 @@ def evaluate(
     models = [model] if isinstance(model, str) else list(model)
     results = []
     groups = list(plans(tasks, models, chosen, told))
-    for plan in chain.from_iterable(groups):
-        plan.check_all(partial(told.checking, plan))
-    for group in groups:
-        adapter = group[0].adapter
-        with closing(adapter):
-            loader = _Once(adapter, partial(told.loading, group[0].model.name))
+    loaders = [Once(g[0].adapter, partial(told.loading, g[0].model.name)) for g in groups]
+    for group, loader in zip(groups, loaders, strict=True):
+        for plan in group:
+            plan.prepare(loader, told.working)
+            plan.check_all(partial(told.checking, plan))
+        if len(groups) > 1 and loader.loaded:
+            # Two models may not fit. What was seen through this one is remembered.
+            loader.close()
+    for group, loader in zip(groups, loaders, strict=True):
+        with closing(loader):
             for plan in group:
                 result = run_plan(plan, chosen, told, loader)
                 results.append(result)
@@ -218,7 +233,7 @@ def evaluate(
     return results
 
 
-class _Once:
+class Once:
     """Loads an adapter when the first request is about to be made, and not if none is."""
 
     def __init__(self, adapter: Adapter, tell: Callable[[], None]):
@@ -233,12 +248,17 @@ class _Once:
             self.adapter.load()
             self.loaded = True
 
+    def close(self) -> None:
+        self.adapter.close()
+        self.loaded = False
+
 
 def run_plan(plan: Plan, settings: Settings, watcher: Watcher, load: Callable[[], None]) -> Result:
     """Asks, stores and scores one run."""
     folder = settings.folder / folder_name(plan)
     with RunStore(folder).open_for_writing() as store:
         plan = _grown(plan, store, watcher)
+        plan.prepare(load, watcher.working)
         store.write_json("run.json", _record(plan, settings.changes))
         store.index(slots(plan), len(plan.samples) * plan.draws)
         if store.damaged:
@@ -287,7 +307,8 @@ def reopen(
     shots = Shots.parse(record["shots"], task)
     data = SplitCache(Watcher())
     samples = data.split(task, task.split)
-    pool = _pool(task, shots, record["seed"], data) if demonstrations else None
+    shown = demonstrations and shots.count
+    pool, chooser = data.chooser(task, record["seed"]) if shown else (None, None)
     for part, known in (("queries", samples), ("demonstrations", pool)):
         if known is not None and known.digest != record["identity"]["data"][part]:
             raise StoreError(
@@ -302,6 +323,7 @@ def reopen(
         shots=shots,
         samples=samples,
         pool=pool,
+        chooser=chooser,
         seed=record["seed"],
         limit=record["extent"]["limit"],
         trials=record["extent"]["trials"],

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from typing import Any
+
+import numpy as np
 
 from emu2eval import registry
 from emu2eval.adapters.base import Adapter
 from emu2eval.config import ModelSpec, Task
 from emu2eval.data.samples import Samples
 from emu2eval.errors import ConfigError, PlanError
-from emu2eval.fewshot.choosers import Chooser, Demonstration
+from emu2eval.fewshot.choosers import Chooser, Demonstration, Progress
 from emu2eval.fewshot.draw import keyed, permutation
+from emu2eval.fewshot.encoders import OWN, Encoder, Vectors
 from emu2eval.keys import request_key, value_key
 from emu2eval.prompts import PromptBuilder
-from emu2eval.types import Request, Sample
+from emu2eval.types import Picture, Request, Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ class Plan:
     """Every request of one run, made one at a time: the same whatever the order they are asked for.
 
     limit: only so many queries, a fixed random subset in which smaller ones are contained in larger.
-    trials: repeated draws of demonstrations. pool: None where no demonstrations are shown.
+    trials: repeated draws of demonstrations. pool, chooser: None where no demonstrations are shown.
     """
 
     task: Task
@@ -79,6 +82,7 @@ class Plan:
     shots: Shots
     samples: Samples
     pool: Samples | None
+    chooser: Chooser | None = None
     seed: int = 0
     limit: int | None = None
     trials: int = 1
@@ -86,6 +90,7 @@ class Plan:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What decides the answers. Two runs with equal identities are one run."""
+        chosen_by = self.chooser.identity() if self.chooser is not None else {}
         return {
             "task": self.task.asked(),
             "shots": self.shots.label,
@@ -95,6 +100,7 @@ class Plan:
                 "queries": self.samples.digest,
                 "demonstrations": self.pool.digest if self.pool is not None else None,
                 **({"sources": self.sources} if self.sources else {}),
+                **({"chooser": chosen_by} if chosen_by else {}),
             },
         }
 
@@ -139,8 +145,8 @@ class Plan:
         """The request for the query at a position of the split."""
         sample = self.query(position)
         chosen: list[Demonstration] = []
-        if self._chooser is not None:
-            chosen = self._chooser.choose(sample, self.shots.count, trial)
+        if self.chooser is not None:
+            chosen = self.chooser.choose(sample, self.shots.count, trial)
         prompt = self._builder.build(
             sample, [d.sample for d in chosen], text_only=self.shots.text_only
         )
@@ -157,6 +163,18 @@ class Plan:
         key = request_key(prompt, output, self._model_digest)
         slot = trial * len(self.samples) + position
         return Planned(slot, sample, trial, tuple(chosen), Request(key, prompt, output))
+
+    def prepare(
+        self, load: Callable[[], None] | None = None, progress: Progress | None = None
+    ) -> None:
+        """Long work ahead of choosing demonstrations, such as features of pictures.
+
+        load: reads the model's weights, if the chooser looks through the model.
+        """
+        if self.chooser is not None:
+            own = OwnEncoder(self.model, self.adapter, load or self.adapter.load)
+            queries = (self.query(position) for position in self.positions)
+            self.chooser.prepare(queries, self.shots.count, model=own, progress=progress)
 
     def query(self, position: int) -> Sample:
         """The sample at a position, with the choices that the task fixes for all."""
@@ -222,18 +240,39 @@ class Plan:
         name = self.task.protocol_name
         return PromptBuilder(self.task.protocol, self.task.document.where(("protocols", name)))
 
-    @cached_property
-    def _chooser(self) -> Chooser | None:
-        if self.pool is None or not self.shots.count:
-            return None
-        spec = self.task.spec.demonstrations
-        where = self.task.document.where(("demonstrations",))
-        factory = registry.find("chooser", spec.chooser, where=where)
-        registry.check_options(
-            f"chooser {spec.chooser}", factory, spec.options, where=where, given=2
-        )
-        chooser: Chooser = factory(self.pool, self.seed, **spec.options)
-        return chooser
+
+def build_chooser(task: Task, pool: Samples, seed: int) -> Chooser:
+    """The task's chooser of demonstrations. Raises UnknownName or ConfigError."""
+    spec = task.spec.demonstrations
+    where = task.document.where(("demonstrations",))
+    factory = registry.find("chooser", spec.chooser, where=where)
+    registry.check_options(f"chooser {spec.chooser}", factory, spec.options, where=where, given=2)
+    chooser: Chooser = factory(pool, seed, **spec.options)
+    return chooser
+
+
+class OwnEncoder(Encoder):
+    """The evaluated model's own picture encoder; its weights are read when the first picture is encoded."""
+
+    def __init__(self, model: ModelSpec, adapter: Adapter, load: Callable[[], None]):
+        self.name = model.adapter
+        self._model = model.name
+        self._adapter = adapter
+        self._load = load
+
+    def identity(self) -> Mapping[str, Any]:
+        if type(self._adapter).encode_pictures is Adapter.encode_pictures:
+            raise ConfigError(
+                f"the encoder {OWN!r} is the evaluated model's own, and {self._model} lets no one look "
+                "through it",
+                hint="name another encoder: --set task.demonstrations.options.encoder=thumbnail",
+            )
+        # Not the settings: how a model answers does not change how it sees.
+        return {"encoder": OWN, "adapter": self.name, **self._adapter.identity()}
+
+    def encode(self, prepared: Sequence[Picture]) -> Vectors:
+        self._load()
+        return np.asarray(self._adapter.encode_pictures(prepared), dtype=np.float32)
 
 
 def model_identity(model: ModelSpec, adapter: Adapter) -> dict[str, Any]:

@@ -25,7 +25,7 @@ LAYERS = (
     ("plan",),
     ("engine",),
     ("evaluation", "submit"),
-    ("reference",),
+    ("reference", "precompute"),
     ("report",),
     ("cli", "cli_data"),
 )

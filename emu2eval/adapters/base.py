@@ -8,9 +8,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from emu2eval.types import Request, Response
+from emu2eval.types import Picture, Request, Response
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,3 +73,10 @@ class Adapter(ABC):
     def positions(self, request: Request) -> int | None:
         """How many positions of the context the request takes, answer included; None = not known."""
         return None
+
+    def encode_pictures(self, pictures: Sequence[Picture]) -> npt.NDArray[np.float32]:
+        """(n, width): what the model itself sees in each picture, for choosing demonstrations by likeness.
+
+        Optional. Each vector depends on its picture alone. Called after `load`.
+        """
+        raise NotImplementedError

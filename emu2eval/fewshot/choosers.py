@@ -1,15 +1,22 @@
-"""Choosers of demonstrations: random, fixed and balanced. A plug-in is a class with `choose`."""
+"""Choosers of demonstrations: random, fixed and balanced. A plug-in is a class with `ranked`."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from emu2eval.data.samples import Samples
 from emu2eval.errors import ConfigError, PlanError
 from emu2eval.fewshot.draw import Exclusion, permutation
 from emu2eval.types import Sample
+
+if TYPE_CHECKING:
+    from emu2eval.fewshot.encoders import Encoder
+
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is done, and how much there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +33,31 @@ class Chooser(ABC):
     def __init__(self, pool: Samples, seed: int):
         self.pool = pool
         self.seed = seed
+
+    @property
+    def looks_through_model(self) -> bool:
+        """What it chooses depends on the evaluated model, so that it serves no other."""
+        return False
+
+    def prepare(
+        self,
+        queries: Iterable[Sample],
+        shots: int,
+        *,
+        model: Encoder | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Long work ahead of `choose`, for all these queries at once. Must change no choice.
+
+        model: the evaluated model's own picture encoder.
+        """
+
+    def identity(self) -> Mapping[str, Any]:
+        """Small JSON values that decide its choices beside its options, such as a digest of features.
+
+        They are part of a run's identity. Asked after `prepare`.
+        """
+        return {}
 
     @abstractmethod
     def ranked(self, query: Sample, trial: int) -> Iterator[Demonstration]:

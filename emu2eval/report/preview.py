@@ -8,11 +8,13 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from emu2eval.engine.store import RunStore
-from emu2eval.evaluation import Settings, folder_name, plans, slots
+from emu2eval.evaluation import Settings, Watcher, folder_name, plans, slots
 from emu2eval.plan import Plan
 
 
-def preview(tasks: Sequence[str], models: Sequence[str], settings: Settings) -> RenderableType:
+def preview(
+    tasks: Sequence[str], models: Sequence[str], settings: Settings, watcher: Watcher | None = None
+) -> RenderableType:
     """One line a run: how many requests, how many are answered already, what they hold.
 
     Checks every request against the model's limits. Raises UserError.
@@ -23,8 +25,10 @@ def preview(tasks: Sequence[str], models: Sequence[str], settings: Settings) -> 
     for name in ("requests", "answered", "to ask", "pictures each", "longest"):
         table.add_column(name, justify="right")
     table.add_column("run", no_wrap=True)
-    for group in plans(tasks, models, settings):
+    told = watcher or Watcher()
+    for group in plans(tasks, models, settings, told):
         for plan in group:
+            plan.prepare(progress=told.working)
             table.add_row(*_line(plan, settings))
     return table
 

@@ -48,6 +48,7 @@ class Bars(Watcher):
         )
         self.bar: TaskID | None = None
         self.check: TaskID | None = None
+        self.work: tuple[str, TaskID] | None = None
 
     def __enter__(self) -> Bars:
         self.progress.start()
@@ -63,6 +64,16 @@ class Bars(Watcher):
 
     def reading(self, what: str) -> None:
         self.note(f"reading {what}")
+
+    def working(self, what: str, done: int, total: int) -> None:
+        if self.work is None or self.work[0] != what:
+            if self.progress.disable and done < total:
+                self.note(f"{what}: {total:,}")
+            self.work = (what, self.progress.add_task(what, total=total))
+        self.progress.update(self.work[1], completed=done, total=total)
+        if done == total:
+            self.progress.remove_task(self.work[1])
+            self.work = None
 
     def checking(self, plan: Plan, done: int) -> None:
         if len(plan) < 2 or plan.adapter.limits.positions is None:

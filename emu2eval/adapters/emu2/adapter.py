@@ -26,6 +26,8 @@ from emu2eval.types import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import torch
 
     from emu2eval.adapters.emu2.inference import Inference
@@ -198,6 +200,12 @@ class Emu2Adapter(Adapter):
         if self._threads_before is not None:
             _set_threads(self._threads_before)
             self._threads_before = None
+
+    def encode_pictures(self, pictures: Sequence[Picture]) -> npt.NDArray[np.float32]:
+        """(n, width): the vision tower's features, averaged over the patches."""
+        if self._inference is None:
+            raise ModelError("the model is not loaded", hint="call load() before encode_pictures()")
+        return self._inference.averages(pictures)
 
     def answer(self, requests: Sequence[Request]) -> list[Response]:
         """One response a request; a request whose prompt cannot be read is an error of its own."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -67,6 +69,15 @@ class Inference:
         given = pixels(load(picture), size)[None]
         cond, uncond = autoencoding(self.model.encode_pictures, given)
         return self._paint(cond, uncond, output)
+
+    @torch.inference_mode()
+    def averages(self, pictures: Sequence[Picture]) -> npt.NDArray[np.float32]:
+        """(n, width): each picture's patch features, averaged. One at a time, as in `features`."""
+        size = self.model.config.vision.image_size
+        encode = self.model.encode_pictures
+        found = [encode(pixels(load(picture), size)[None], 1)[0, 0] for picture in pictures]
+        averaged: npt.NDArray[np.float32] = torch.stack(found).float().cpu().numpy()
+        return averaged
 
     def _read(self, prompts: Sequence[Encoded]) -> Prefilled:
         features = self._features.features(self.model, prompts)

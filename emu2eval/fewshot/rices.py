@@ -1,0 +1,273 @@
+"""The chooser `rices`: the training samples most like the query (Flamingo, arXiv 2204.14198, 4.2).
+
+RICES, retrieval-based in-context example selection, is what the Emu2 paper names for its few-shot
+numbers; it states neither encoder nor pool nor order. The defaults here are OpenFlamingo's: cosine of
+CLIP ViT-L/14's picture features over the whole training split, the most similar demonstration last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emu2eval import pictures
+from emu2eval.data.samples import Samples
+from emu2eval.errors import ConfigError, UnknownName
+from emu2eval.fewshot.choosers import Chooser, Demonstration, Progress
+from emu2eval.fewshot.encoders import OWN, Encoder, build_encoder
+from emu2eval.fewshot.features import Features, Kind
+from emu2eval.fewshot.pool_index import Digests, Found, PoolIndex, Rows, Stored
+from emu2eval.fewshot.search import everything, nearest
+from emu2eval.types import Picture, Sample, Video
+
+ENCODER = "openai/clip-vit-large-patch14"
+KEPT = 32
+"""Neighbours kept for a query, at least: enough for the usual shots and what is excluded."""
+
+Key = tuple[Digests, str]
+"""Digests of a sample's pictures, and its words; either is empty where it does not count."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """Features of one kind: how many, how many of them were computed now, their digest, where they are."""
+
+    kind: Kind
+    total: int
+    computed: int
+    digest: str
+    folder: Path
+
+
+class Rices(Chooser):
+    """Most similar first, before `choose` turns them round; equals in the order of their ids.
+
+    encoder: `thumbnail`, `model` (the evaluated model's own), a CLIP, SigLIP or DINO checkpoint by path
+    or hub id, or `module:attr`. text: the weight of words in the similarity, 0 to 1; the rest is the
+    pictures'. text_field: the field that holds the words.
+    per_picture: the most demonstrations that one picture may give. None = no limit, as OpenFlamingo has
+    none: the several questions about the most similar picture are then all shown first.
+    A sample of several pictures, or frames, is the mean of their unit vectors.
+    """
+
+    def __init__(
+        self,
+        pool: Samples,
+        seed: int,
+        encoder: str = ENCODER,
+        text: float = 0.0,
+        text_field: str = "question",
+        per_picture: int | None = None,
+    ):
+        super().__init__(pool, seed)
+        if not 0 <= text <= 1:
+            raise ConfigError(
+                f"the chooser's option text is {text}; it is a weight from 0 (pictures alone) to 1 "
+                "(words alone)"
+            )
+        if per_picture is not None and per_picture < 1:
+            raise ConfigError(f"the chooser's option per_picture is {per_picture}; at least 1")
+        self.encoder_name = encoder
+        self.text = text
+        self.text_field = text_field
+        self.per_picture = per_picture
+        self._encoder: Encoder | None = None
+        self._own: Encoder | None = None
+        self._index: PoolIndex | None = None
+        self._found: dict[Key, Found] = {}
+
+    @property
+    def looks_through_model(self) -> bool:
+        return self.encoder_name == OWN
+
+    def prepare(
+        self,
+        queries: Iterable[Sample],
+        shots: int,
+        *,
+        model: Encoder | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Computes the features that are not there yet, and searches for all queries at once."""
+        self._own = model or self._own
+        index = self._built(progress)
+        wanted = _Wanted(self._key)
+        for sample in queries:
+            wanted.add(sample)
+        keep = max(KEPT, 2 * shots)
+        fresh = [
+            key for key in wanted.keys if key not in self._found or self._found[key].keep < keep
+        ]
+        if fresh:
+            self._search(index, fresh, wanted.pictures, keep, progress)
+
+    def identity(self) -> Mapping[str, Any]:
+        """The encoder, and the digests of the pool's features: others never continue a run of these."""
+        return self._built(None).identity
+
+    def ranked(self, query: Sample, trial: int) -> Iterator[Demonstration]:
+        index = self._built(None)
+        key = self._key(query)
+        if key not in self._found:
+            self.prepare([query], 0)
+        found = self._found[key]
+        given: dict[int, int] = {}
+        rank = 0
+        for unit, similarity, position in self._in_order(index, found):
+            picture = int(index.picture_of[unit])
+            if self.per_picture is not None and given.get(picture, 0) >= self.per_picture:
+                continue
+            given[picture] = given.get(picture, 0) + 1
+            rank += 1
+            why = f"rices: rank {rank}, similarity {similarity:.4f}, {self.encoder_name}"
+            yield Demonstration(self.pool[position], why)
+
+    def features(
+        self, *, model: Encoder | None = None, progress: Progress | None = None
+    ) -> list[Made]:
+        """Computes what is missing of the pool's features, and says what there is now."""
+        self._own = model or self._own
+        wanted, _ = self._pool_units(progress)
+        stored = self._filled(wanted.keys, wanted.pictures, progress)
+        return [
+            Made(kind, len(found.used), found.computed, found.digest, found.store.folder)
+            for kind, found in stored.items()
+        ]
+
+    # -- inside -----------------------------------------------------------------------------------
+
+    def _in_order(self, index: PoolIndex, found: Found) -> Iterator[tuple[int, float, int]]:
+        """(unit, similarity, position in the pool), best first; of equals the lowest id first."""
+        kept = list(zip(found.units.tolist(), found.similarity.tolist(), strict=True))
+        certain = 0
+        for unit, similarity, position in index.spread(kept, whole=len(kept) == index.units):
+            certain += 1
+            yield unit, similarity, position
+        if len(kept) < index.units:
+            # Rare: so much was refused that the neighbours kept do not suffice. All are ranked.
+            order, exact = everything(index.sides(found.queries, found.rows), found.row)
+            ranked = list(zip(order.tolist(), exact.tolist(), strict=True))
+            for number, item in enumerate(index.spread(ranked, whole=True)):
+                if number >= certain:
+                    yield item
+
+    def _built(self, progress: Progress | None) -> PoolIndex:
+        if self._index is None:
+            wanted, units = self._pool_units(progress)
+            stores = self._filled(wanted.keys, wanted.pictures, progress)
+            tables = {kind: Rows.of(stored) for kind, stored in stores.items()}
+            weights = {"pictures": 1 - self.text, "texts": self.text}
+            self._index = PoolIndex.of(
+                tables,
+                units,
+                {kind: weights[kind] for kind in tables},
+                {
+                    "encoder": dict(self._eyes.identity()),
+                    "features": {kind: stored.digest for kind, stored in stores.items()},
+                },
+            )
+        return self._index
+
+    @property
+    def _eyes(self) -> Encoder:
+        if self._encoder is None:
+            self._encoder = build_encoder(self.encoder_name, self._own)
+        return self._encoder
+
+    def _pool_units(self, progress: Progress | None) -> tuple[_Wanted, Any]:
+        """What is to be encoded, and for each sample of the pool the number of its key."""
+        self._eyes.identity()  # an encoder that cannot be used is told before all pictures are read
+        wanted = _Wanted(self._key)
+        units = np.empty(len(self.pool), dtype=np.int32)
+        for position, sample in enumerate(self.pool):
+            units[position] = wanted.add(sample)
+            done = position + 1
+            if progress is not None and (done % 1024 == 0 or done == len(self.pool)):
+                progress("reading the pool's pictures", done, len(self.pool))
+        return wanted, units
+
+    def _filled(
+        self, keys: Iterable[Key], shown: Mapping[str, Picture], progress: Progress | None
+    ) -> dict[Kind, Stored]:
+        filled: dict[Kind, Stored] = {}
+        if self.text < 1:
+            store = Features(self._eyes, "pictures")
+            computed = store.fill(shown, progress)
+            filled["pictures"] = Stored([key[0] for key in keys], store, computed)
+        if self.text > 0:
+            store = Features(self._eyes, "texts")
+            computed = store.fill({_text_digest(key[1]): key[1] for key in keys}, progress)
+            filled["texts"] = Stored([(_text_digest(key[1]),) for key in keys], store, computed)
+        return filled
+
+    def _search(
+        self,
+        index: PoolIndex,
+        keys: list[Key],
+        shown: Mapping[str, Picture],
+        keep: int,
+        progress: Progress | None,
+    ) -> None:
+        stores = self._filled(keys, shown, progress)
+        queries = {kind: Rows.of(stored) for kind, stored in stores.items()}
+        rows = np.arange(len(keys))
+
+        def tell(done: int, total: int) -> None:
+            if progress is not None:
+                progress("searching for the most similar", done, total)
+
+        units, similarity = nearest(index.sides(queries, rows), keep, tell)
+        for row, key in enumerate(keys):
+            self._found[key] = Found(queries, rows, row, keep, units[row], similarity[row])
+
+    def _key(self, sample: Sample) -> Key:
+        shown: Digests = ()
+        words = ""
+        if self.text < 1:
+            shown = tuple(pictures.digest(p) for p in _pictures(sample))
+            if not shown:
+                raise ConfigError(
+                    f"the chooser 'rices' compares pictures; sample {sample.id!r} has none",
+                    where=self.pool.where,
+                    hint="choose 'random', or the option text: 1, which compares words alone",
+                )
+        if self.text > 0:
+            if self.text_field not in sample.fields:
+                raise UnknownName("field of the samples", self.text_field, sample.fields)
+            words = sample.fields[self.text_field]
+        return shown, words
+
+
+class _Wanted:
+    """The different keys among samples, numbered in the order of first sight, and their pictures."""
+
+    def __init__(self, key_of: Callable[[Sample], Key]):
+        self.key_of = key_of
+        self.keys: dict[Key, int] = {}
+        self.pictures: dict[str, Picture] = {}
+
+    def add(self, sample: Sample) -> int:
+        key = self.key_of(sample)
+        number = self.keys.get(key)
+        if number is None:
+            number = self.keys[key] = len(self.keys)
+            for digest, picture in zip(key[0], _pictures(sample), strict=False):
+                self.pictures.setdefault(digest, picture)
+        return number
+
+
+def _pictures(sample: Sample) -> Iterator[Picture]:
+    for item in sample.pictures:
+        if isinstance(item, Video):
+            yield from item.frames
+        else:
+            yield item
+
+
+def _text_digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,91 @@
+"""Demonstrations chosen through the evaluated Emu2's own vision tower."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from emu2eval import evaluate, pictures
+from emu2eval.adapters.emu2.adapter import Emu2Adapter
+from emu2eval.adapters.emu2.vision import pixels
+from emu2eval.types import Picture
+
+MakeTask = Callable[..., Path]
+
+
+def rices(**options: Any) -> dict[str, Any]:
+    options = {"encoder": "model", **options}
+    return {"demonstrations": {"split": "train", "chooser": "rices", "options": options}}
+
+
+def model_file(folder: Path, where: Path, name: str, **settings: Any) -> str:
+    path = where / f"{name}.yaml"
+    own = {"checkpoint": str(folder), "dtype": "float32", **settings}
+    path.write_text(yaml.safe_dump({"name": name, "adapter": "emu2", "settings": own}))
+    return str(path)
+
+
+def test_features_are_the_mean_of_the_patches(folders: dict[str, Path], tmp_path: Path) -> None:
+    task_pictures = [pictures.from_image(picture) for picture in _drawn(3)]
+    adapter = Emu2Adapter(str(folders["base"]), dtype="float32")
+    adapter.load()
+    found = adapter.encode_pictures(task_pictures)
+    inference = adapter._inference
+    assert inference is not None
+    model = inference.model
+    for row, picture in zip(found, task_pictures, strict=True):
+        given = pixels(pictures.load(picture), model.config.vision.image_size)[None]
+        with torch.inference_mode():
+            expected = model.visual(given)[0, 1:].mean(dim=0)
+        np.testing.assert_allclose(row, expected.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def _drawn(count: int) -> list[Any]:
+    from PIL import Image
+
+    return [
+        Image.fromarray(np.random.default_rng(n).integers(0, 256, (20, 20, 3), dtype=np.uint8))
+        for n in range(count)
+    ]
+
+
+def test_a_run_chooses_through_its_model(
+    folders: dict[str, Path], make_task: MakeTask, tmp_path: Path
+) -> None:
+    task = make_task(queries=3, pool=8, **rices())
+    tiny = model_file(folders["base"], tmp_path, "tiny")
+    other = model_file(folders["chat"], tmp_path, "other")
+    results = evaluate(str(task), [tiny, other], shots=[2])
+    assert [result.rows[0].unscored for result in results] == [0, 0]
+    assert len(list((tmp_path / "cache" / "features").iterdir())) == 2
+
+    adapter = Emu2Adapter(str(folders["base"]), dtype="float32")
+    adapter.load()
+    folder = task.parent / "pictures"
+    names = sorted(path.stem for path in folder.iterdir())
+    made = adapter.encode_pictures([Picture(str(folder / f"{name}.png")) for name in names])
+    unit = made.astype(np.float64) / np.linalg.norm(made, axis=1, keepdims=True)
+    rows = map(json.loads, (results[0].folder / "responses.jsonl").read_text().splitlines())
+    for row in rows:
+        query = unit[names.index(row["id"][1:])]
+        shown = [query @ unit[names.index(name[1:])] for name in row["demonstrations"]]
+        rest = [
+            query @ unit[names.index(name)]
+            for name in names
+            if int(name) >= 1000 and f"q{name}" not in row["demonstrations"]
+        ]
+        assert shown == sorted(shown)
+        assert shown[0] >= max(rest) - 1e-4
+
+    # How the model answers does not change how it sees: nothing is encoded again.
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*.safetensors")}
+    slower = model_file(folders["base"], tmp_path, "tiny-wide", beams=2)
+    (again,) = evaluate(str(task), slower, shots=[2])
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*.safetensors")} == before
+    assert again.tally.kept == 0

@@ -1,0 +1,310 @@
+"""RICES: the most similar last, never the query's own picture, the same whatever else is asked."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from emu2eval import evaluate, pictures
+from emu2eval.data.samples import Samples
+from emu2eval.errors import ConfigError, PlanError, UnknownName
+from emu2eval.evaluation import Result
+from emu2eval.fewshot import rices
+from emu2eval.fewshot.encoders import Thumbnail
+from emu2eval.fewshot.rices import Rices
+from emu2eval.types import Picture, Sample, Video
+
+MakeTask = Callable[..., Path]
+
+
+def picture(number: int, level: int = 6) -> Picture:
+    """Drawn by number; another level of compression gives the same pixels in other bytes."""
+    chance = np.random.default_rng(number)
+    small = chance.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    stream = io.BytesIO()
+    image = Image.fromarray(small).resize((32, 32), Image.Resampling.NEAREST)
+    image.save(stream, "PNG", compress_level=level)
+    return Picture(data=stream.getvalue())
+
+
+PICTURES = [picture(n) for n in range(40)]
+
+
+def sample(name: str, number: int, question: str = "what is it?") -> Sample:
+    return Sample(name, {"question": question}, (PICTURES[number],), answer=name)
+
+
+def pool(size: int = 30, each: int = 1) -> Samples:
+    """each: so many samples of every picture, with ids that alternate between the pictures."""
+    return Samples(
+        (sample(f"{n:02d}-{i}", i, f"is it {n}?") for n in range(each) for i in range(size)),
+        where="the pool",
+    )
+
+
+def chooser(samples: Samples | None = None, seed: int = 0, **options: Any) -> Rices:
+    return Rices(samples or pool(), seed, **{"encoder": "thumbnail", **options})
+
+
+def ids(found: Rices, query: Sample, shots: int) -> list[str]:
+    return [d.sample.id for d in found.choose(query, shots, 0)]
+
+
+def thumbnail(shown: Picture) -> npt.NDArray[np.float64]:
+    small = pictures.load(shown).resize((16, 16), Image.Resampling.BOX)
+    values = np.asarray(small, dtype=np.float64).ravel() - 127.5
+    return values / np.linalg.norm(values)
+
+
+QUERY = sample("query", 35)
+
+
+def test_equals_a_plain_ranking_with_the_most_similar_last() -> None:
+    samples = pool()
+    likeness = {
+        s.id: thumbnail(PICTURES[int(s.id.split("-")[1])]) @ thumbnail(PICTURES[35])
+        for s in samples
+    }
+    expected = sorted(likeness, key=lambda name: likeness[name])
+    shown = chooser(samples).choose(QUERY, 30, 0)
+    assert [d.sample.id for d in shown] == expected
+    assert shown[-1].why == f"rices: rank 1, similarity {likeness[expected[-1]]:.4f}, thumbnail"
+
+
+def test_fewer_shots_are_the_nearest_of_more() -> None:
+    found = chooser(pool(12, each=3))
+    most = ids(found, QUERY, 36)
+    assert len(set(most)) == 36
+    for shots in range(36):
+        assert ids(found, QUERY, shots) == most[36 - shots :]
+
+
+def test_the_query_and_its_picture_are_never_shown() -> None:
+    samples = pool(10, each=3)
+    found = chooser(samples)
+    for query in samples:
+        shown = found.choose(query, 27, 0)
+        own = pictures.digest(query.pictures[0])  # type: ignore[arg-type]
+        assert own not in {pictures.digest(d.sample.pictures[0]) for d in shown}  # type: ignore[arg-type]
+        with pytest.raises(PlanError, match="only 27"):
+            found.choose(query, 28, 0)
+    # Under another name, in another place, it is the same picture.
+    elsewhere = Sample("elsewhere", pictures=(Picture(data=pictures.read(PICTURES[4])),))
+    assert not any(name.endswith("-4") for name in ids(found, elsewhere, 27))
+
+
+def test_equals_stand_in_the_order_of_their_ids() -> None:
+    # Two encodings of the same pixels: not the same picture, but equally similar.
+    twins = [
+        Sample(f"{n}", pictures=(picture(7, level=9 if n % 2 else 1),), answer="x")
+        for n in range(8)
+    ]
+    others = [sample(f"other-{n}", n) for n in range(20, 26)]
+    query = Sample("query", pictures=(picture(7, level=5),))
+    found = chooser(Samples([*twins, *others], where="the pool"))
+    for shots in range(1, 9):
+        assert ids(found, query, shots) == [str(n) for n in range(shots)][::-1]
+
+
+@pytest.mark.parametrize("text", [0.0, 0.4])
+def test_few_kept_neighbours_change_nothing(text: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Equally similar units on both sides of the border, and a query whose own picture is in the pool.
+    twins = [
+        Sample(f"{n}", {"question": "a b"}, (picture(7, level=n % 4),), answer="x")
+        for n in range(8)
+    ]
+    samples = Samples([*twins, *pool(15, each=2)], where="the pool")
+    queries = [QUERY, samples[20], Sample("q", {"question": "b"}, (picture(7, level=8),))]
+    usual = [ids(chooser(samples, text=text), query, 30) for query in queries]
+    for kept in (1, 3, 9):
+        monkeypatch.setattr(rices, "KEPT", kept)
+        found = chooser(samples, text=text)
+        assert [ids(found, query, 30) for query in queries] == usual
+
+
+def test_what_is_prepared_together_changes_nothing() -> None:
+    samples = pool(20, each=2)
+    queries = [sample(f"q{n}", n, f"is it {n}?") for n in range(40)]
+    alone = chooser(samples, text=0.3)
+    one_by_one = [ids(alone, query, 6) for query in queries]
+    together = chooser(Samples(reversed(list(samples)), where="turned"), seed=5, text=0.3)
+    told: set[str] = set()
+    together.prepare(queries, 6, progress=lambda what, done, total: told.add(what))
+    assert [ids(together, query, 6) for query in reversed(queries)][::-1] == one_by_one
+    assert "searching for the most similar" in told
+
+
+def test_one_picture_gives_only_so_many() -> None:
+    found = chooser(pool(12, each=4), per_picture=1)
+    shown = ids(found, QUERY, 12)
+    assert len({name.split("-")[1] for name in shown}) == 12
+    assert shown == ids(chooser(pool(12)), QUERY, 12)
+    with pytest.raises(PlanError, match="only 12"):
+        found.choose(QUERY, 13, 0)
+
+
+def test_words_count_by_their_weight() -> None:
+    samples = Samples(
+        [
+            sample("same-words", 1, "how many dogs are there?"),
+            sample("same-picture", 35, "what is it?"),
+            sample("nothing", 2, "what colour has he?"),
+        ],
+        where="the pool",
+    )
+    # The same pixels in other bytes, or its picture would be excluded.
+    query = Sample("q", {"question": "how many dogs are there"}, (picture(35, level=1),))
+    assert ids(chooser(samples, text=0), query, 1) == ["same-picture"]
+    assert ids(chooser(samples, text=0.9), query, 1) == ["same-words"]
+    assert ids(chooser(samples, text=1.0), query, 1) == ["same-words"]
+    with pytest.raises(UnknownName, match="caption"):
+        chooser(samples, text=0.5, text_field="caption").choose(query, 1, 0)
+
+
+def test_several_pictures_count_as_their_mean() -> None:
+    shown = [Sample(f"{n}", pictures=(PICTURES[n], PICTURES[n + 1]), answer="x") for n in range(9)]
+    film = Video((PICTURES[20], PICTURES[30], PICTURES[31]))
+    query = Sample("q", pictures=(film,))
+
+    def mean(*numbers: int) -> npt.NDArray[np.float64]:
+        total = np.sum([thumbnail(PICTURES[n]) for n in numbers], axis=0)
+        unit: npt.NDArray[np.float64] = total / np.linalg.norm(total)
+        return unit
+
+    likeness = {f"{n}": mean(n, n + 1) @ mean(20, 30, 31) for n in range(9)}
+    expected = sorted(likeness, key=lambda name: likeness[name])
+    assert ids(chooser(Samples(shown, where="the pool")), query, 9) == expected
+
+
+def test_samples_without_pictures_and_impossible_options_are_refused() -> None:
+    bare = Samples([Sample("1", {"question": "who?"}, answer="x")], where="texts")
+    with pytest.raises(ConfigError, match="has none"):
+        chooser(bare).choose(QUERY, 1, 0)
+    assert ids(chooser(bare, text=1), QUERY, 1) == ["1"]
+    for options in ({"text": 1.5}, {"per_picture": 0}):
+        with pytest.raises(ConfigError, match="option"):
+            chooser(**options)
+    with pytest.raises(ConfigError, match="no model here"):
+        chooser(encoder="model").choose(QUERY, 1, 0)
+
+
+# -- whole runs -----------------------------------------------------------------------------------
+
+
+def run(task: Path, **settings: Any) -> Result:
+    (result,) = evaluate(str(task), "most-common", **{"shots": [4], **settings})
+    return result
+
+
+def shown_by(result: Result) -> dict[str, list[str]]:
+    lines = (result.folder / "responses.jsonl").read_text().splitlines()
+    return {row["id"]: row["demonstrations"] for row in map(json.loads, lines)}
+
+
+def by_rices(**options: Any) -> dict[str, Any]:
+    options = {"encoder": "thumbnail", **options}
+    return {"demonstrations": {"split": "train", "chooser": "rices", "options": options}}
+
+
+def test_the_same_for_any_batch_limit_and_cache(
+    make_task: MakeTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = make_task(queries=20, pool=40, **by_rices())
+    few = run(task, limit=7, batch=1, out=tmp_path / "few")
+    monkeypatch.setenv("EMU2EVAL_CACHE", str(tmp_path / "other cache"))
+    whole = run(task, batch=64, out=tmp_path / "whole")
+    assert len(shown_by(whole)) == 20
+    assert shown_by(few).items() <= shown_by(whole).items()
+    # The run that was begun with a limit goes on as if it had none.
+    grown = run(task, out=tmp_path / "few")
+    assert grown.folder.name == whole.folder.name
+    assert (grown.tally.kept, grown.tally.asked + grown.tally.copied) == (7, 13)
+    assert shown_by(grown) == shown_by(whole)
+
+
+def test_all_shots_of_one_command_share_a_search(
+    make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searches = []
+    really = rices.nearest
+
+    def counted(*arguments: Any) -> Any:
+        searches.append(arguments[1])
+        return really(*arguments)
+
+    monkeypatch.setattr(rices, "nearest", counted)
+    task = make_task(queries=6, pool=20, **by_rices())
+    results = evaluate(str(task), ["most-common", "nearest"], shots=[2, 4, 8])
+    assert len(results) == 6
+    assert len(searches) == 1
+
+
+def test_the_record_names_encoder_and_features(make_task: MakeTask, tmp_path: Path) -> None:
+    task = make_task(**by_rices())
+    first = run(task)
+    record = json.loads((first.folder / "run.json").read_text())
+    stored = record["identity"]["data"]["chooser"]
+    assert stored["encoder"] == Thumbnail().identity()
+    assert len(stored["features"]["pictures"]) == 64
+    assert run(task).tally.asked == 0
+
+    # Another picture under the same name: other features, so another run.
+    Image.new("RGB", (16, 16), "white").save(tmp_path / "squares" / "pictures" / "1003.png")
+    second = run(task)
+    assert second.folder != first.folder
+    again = json.loads((second.folder / "run.json").read_text())["identity"]["data"]["chooser"]
+    assert again["features"] != stored["features"]
+
+
+def test_a_run_without_rices_records_no_features(make_task: MakeTask) -> None:
+    record = json.loads((run(make_task()).folder / "run.json").read_text())
+    assert "chooser" not in record["identity"]["data"]
+
+
+def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "emu2eval.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_from_the_command_line(make_task: MakeTask, tmp_path: Path) -> None:
+    task = str(make_task(queries=5, pool=9))
+    made = cli("features", "--task", task, "--encoder", "thumbnail")
+    assert made.returncode == 0, made.stderr
+    assert "test: 5 pictures, 5 of them computed now" in made.stdout
+    assert "train: 9 pictures, 9 of them computed now" in made.stdout
+    sets = ["task.demonstrations.chooser=rices", "task.demonstrations.options.encoder=thumbnail"]
+    shown = cli("show", "--task", task, "--shots", "2", "--set", sets[0], "--set", sets[1])
+    assert "rices: rank 1, similarity" in shown.stdout
+    done = cli("run", "--task", task, "--shots", "2", "-f", "json", "--set", *sets)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)[0]["n"] == 5
+    assert "through thumbnail" not in done.stderr  # nothing was left to compute
+    dry = cli("run", "--task", task, "--shots", "2", "--dry-run", "--set", *sets)
+    assert dry.returncode == 0, dry.stderr
+
+    (file,) = (tmp_path / "cache" / "features").glob("thumbnail-*/pictures-*.safetensors")
+    file.write_bytes(file.read_bytes()[:-50])
+    damaged = cli("run", "--task", task, "--shots", "2", "--set", *sets)
+    assert damaged.returncode == 2
+    assert str(file) in damaged.stderr
+    assert "Traceback" not in damaged.stderr
+
+
+def test_models_without_eyes_and_wrong_splits_are_told(make_task: MakeTask) -> None:
+    task = str(make_task(**by_rices(encoder="model")))
+    done = cli("run", "--task", task, "--shots", "2", "--model", "nearest")
+    assert done.returncode == 2
+    assert "lets no one look" in done.stderr
+    wrong = cli("features", "--task", task, "--split", "tests")
+    assert wrong.returncode == 2
+    assert "did you mean 'test'" in wrong.stderr
