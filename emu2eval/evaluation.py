@@ -216,6 +216,8 @@ def evaluate(
     models = [model] if isinstance(model, str) else list(model)
     results = []
     groups = list(plans(tasks, models, chosen, told))
+    for plan in chain.from_iterable(groups):
+        build_scorer(plan.task).require()
     loaders = [Once(g[0].adapter, partial(told.loading, g[0].model.name)) for g in groups]
     for group, loader in zip(groups, loaders, strict=True):
         for plan in group:

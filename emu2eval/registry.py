@@ -33,7 +33,9 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
     "cleaner": {
         "bare": "emu2eval.scorers.clean:bare",
         "first_line": "emu2eval.scorers.clean:first_line",
+        "first_sentence": "emu2eval.scorers.clean:first_sentence",
         "lower": "emu2eval.scorers.clean:lower",
+        "no_double_quotes": "emu2eval.scorers.clean:no_double_quotes",
         "no_final_period": "emu2eval.scorers.clean:no_final_period",
         "openflamingo_vqa": "emu2eval.scorers.clean:openflamingo_vqa",
         "short_answer": "emu2eval.scorers.clean:short_answer",
@@ -43,6 +45,7 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "thumbnail": "emu2eval.fewshot.encoders:Thumbnail",
     },
     "reader": {
+        "captions": "emu2eval.data.captions:read",
         "easy-vqa": "emu2eval.data.easy_vqa:read",
         "gqa": "emu2eval.data.gqa:read",
         "gqa-hub": "emu2eval.data.gqa_hub:read",
@@ -51,6 +54,7 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "mmmu": "emu2eval.data.mmmu:read",
         "parquet": "emu2eval.data.parquet:read",
         "pope": "emu2eval.data.pope:read",
+        "refcoco": "emu2eval.data.refcoco:read",
         "scienceqa": "emu2eval.data.scienceqa:read",
         "seed-bench": "emu2eval.data.seed_bench:read",
         "shapes-autoencode": "emu2eval.data.shapes_draw:read_pictures",
@@ -65,10 +69,12 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "vqa": "emu2eval.data.vqa:read",
     },
     "scorer": {
+        "captions": "emu2eval.scorers.captions:Captions",
         "choice": "emu2eval.scorers.choice:ChoiceAccuracy",
         "drawing": "emu2eval.scorers.drawing:Drawing",
         "exact_match": "emu2eval.scorers.exact:ExactMatch",
         "gqa": "emu2eval.scorers.gqa:GQA",
+        "grounding": "emu2eval.scorers.grounding:Grounding",
         "roc_auc": "emu2eval.scorers.roc_auc:RocAucScorer",
         "vizwiz": "emu2eval.scorers.vizwiz:VizWiz",
         "letter": "emu2eval.scorers.letters:LetterAccuracy",

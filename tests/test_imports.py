@@ -16,7 +16,7 @@ PACKAGE = Path(emu2eval.__file__).parent
 # What each part may import of the others: only what stands above it.
 LAYERS = (
     ("types", "errors"),
-    ("catalog", "frames", "parquetfile", "pictures", "stats", "tsvfile", "yamlfile"),
+    ("boxes", "catalog", "frames", "parquetfile", "pictures", "stats", "tsvfile", "yamlfile"),
     ("keys", "registry"),
     ("config",),
     ("data",),

@@ -120,6 +120,7 @@ def _scores(
 ) -> Iterator[dict[str, Any]]:
     samples = plan.samples
     clean = build_cleaner(plan.task)
+    scorer.prepare(_answered(plan, store, clean))
     for trial in range(plan.draws):
         for position in plan.positions:
             sample = plan.query(position)
@@ -143,6 +144,17 @@ def _scores(
             yield row
 
 
+def _answered(
+    plan: Plan, store: RunStore, clean: Callable[[str], str]
+) -> Iterator[tuple[Sample, Response]]:
+    """Every sample with a response that is no error."""
+    for trial in range(plan.draws):
+        for position in plan.positions:
+            stored = store.stored(trial * len(plan.samples) + position)
+            if stored is not None and not stored.get("error"):
+                yield plan.query(position), _response(stored, clean, store)
+
+
 def _score(
     sample: Sample,
     stored: dict[str, Any] | None,
@@ -154,16 +166,19 @@ def _score(
         return Score(None, details={"why": "not asked yet"})
     if stored.get("error"):
         return Score(None, details={"why": stored["error"]})
+    return scorer.score(sample, _response(stored, clean, store))
+
+
+def _response(stored: dict[str, Any], clean: Callable[[str], str], store: RunStore) -> Response:
     text = stored.get("text")
     log_probs = stored.get("log_probs")
     picture = stored.get("picture")
-    response = Response(
+    return Response(
         text=clean(text) if text is not None else None,
         log_probs=tuple(log_probs) if log_probs is not None else None,
         picture=store.picture(picture) if picture is not None else None,
         details=stored.get("details", {}),
     )
-    return scorer.score(sample, response)
 
 
 def _rows(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -45,6 +45,19 @@ class Scorer(ABC):
     @abstractmethod
     def score(self, sample: Sample, response: Response) -> Score:
         """The score of a response that is no error. Score(None) where it cannot be scored."""
+
+    def require(self) -> None:
+        """Raises UserError where something that scoring needs is not installed.
+
+        Called before anything is asked of a model.
+        """
+
+    def prepare(self, answered: Iterable[tuple[Sample, Response]]) -> None:
+        """Told all that `score` will be given, once and beforehand, for scores that depend on the set."""
+
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the table has to know, such as a number that cannot be given here."""
+        return ()
 
     def summaries(self) -> tuple[Summary, ...]:
         """The numbers of the table, the headline first; new ones each time, for the whole and each group.

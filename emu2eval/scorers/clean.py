@@ -67,3 +67,21 @@ def bare(text: str) -> str:
     't-shirt'
     """
     return text.strip(whitespace + punctuation)
+
+
+def no_double_quotes(text: str) -> str:
+    """Without double quotes, as OpenFlamingo cleans captions.
+
+    >>> no_double_quotes('a sign that says "stop"')
+    'a sign that says stop'
+    """
+    return text.replace('"', "")
+
+
+def first_sentence(text: str) -> str:
+    """What stands before the first newline and then before the first ". ", as Emu1 cleans captions.
+
+    >>> first_sentence("A dog runs. It is black."), first_sentence("no. 5\\nis red")
+    ('A dog runs', 'no')
+    """
+    return text.partition("\n")[0].partition(". ")[0]

@@ -61,7 +61,8 @@ class Emu2Adapter(Adapter):
     device_map: instead, one device ("cpu", "cuda:1") or one for each module. Neither: all free GPUs, else
     the CPU. quantize: 8 or 4 bits.
     offload_folder: where blocks on "disk" go if the checkpoint is a pickle.
-    system: replaces the chat model's system message. grounding: boxes are wanted in the answer.
+    system: replaces the chat model's system message. grounding: boxes are wanted in every answer; without
+    it, in those to questions that end with <grounding>.
     beams, length_penalty, repetition_penalty: see `decoding.Search`; a request's own come first.
     reuse: pictures and shared beginnings of prompts are computed once.
     fit: True drops the farthest demonstrations until a prompt fits; `details["dropped"]` says how many.
@@ -252,7 +253,7 @@ class Emu2Adapter(Adapter):
             found = inference.texts([asked[i][1].encoded for i in rows], search)
             for i, ids in zip(rows, found, strict=True):
                 out, laid = asked[i]
-                text = self._tokenizer.decode(ids, special=self._form.grounding)
+                text = self._tokenizer.decode(ids, special=self._form.wants_boxes(laid.prompt))
                 ends = [at for stop in out.stop if (at := text.find(stop)) >= 0]
                 details = _details(laid, tokens=len(ids))
                 responses[i] = Response(text=text[: min(ends, default=None)], details=details)

@@ -80,8 +80,12 @@ class Form:
         """
         if self.config.variant == "chat":
             return self._chat(prompt)
-        items = self._content(prompt.flat())
-        return [*items, self.tokenizer.ids[tokens.GROUNDING]] if self.grounding else items
+        items, asked = self._ask(prompt.flat())
+        return [*items, *self._mark(self.grounding or asked)]
+
+    def wants_boxes(self, prompt: Prompt) -> bool:
+        """Boxes are wanted of every answer, or of this one: its question ends with <grounding>."""
+        return self.grounding or self._ask(prompt.query)[1]
 
     def encode(self, items: Iterable[Item]) -> Encoded:
         """Ids of a layout. Pictures become [IMG] + slots + [/IMG]."""
@@ -109,14 +113,26 @@ class Form:
 
     def _chat(self, prompt: Prompt) -> list[Item]:
         user, assistant = (self.tokenizer.ids[role] for role in tokens.ROLES)
-        default = GROUNDING_SYSTEM if self.grounding else SYSTEM
+        query, asked = self._ask(prompt.query)
+        boxes = self.grounding or asked
+        default = GROUNDING_SYSTEM if boxes else SYSTEM
         own = default if self.system is None else self.system
         items: list[Item] = [(own if prompt.system is None else prompt.system) + " "]
         for turn in prompt.turns:
-            items += [user, ": ", *self._content(turn.ask), " ", assistant, ": "]
+            ask, marked = self._ask(turn.ask)
+            items += [user, ": ", *ask, " ", assistant, ":", *(self._mark(marked) or [" "])]
             items += [*self._content(turn.reply), tokens.EOS]
-        items += [user, ": ", *self._content(prompt.query), " ", assistant, ":"]
-        return [*items, self.tokenizer.ids[tokens.GROUNDING]] if self.grounding else items
+        return [*items, user, ": ", *query, " ", assistant, ":", *self._mark(boxes)]
+
+    def _ask(self, parts: Iterable[Part]) -> tuple[list[Item], bool]:
+        """A question without a final <grounding>, and whether it had one: the authors' code asks for
+        boxes by putting that token at the beginning of the reply."""
+        items = self._content(parts)
+        marked = bool(items) and items[-1] == self.tokenizer.ids[tokens.GROUNDING]
+        return (items[:-1] if marked else items), marked
+
+    def _mark(self, boxes: bool) -> list[Item]:
+        return [self.tokenizer.ids[tokens.GROUNDING]] if boxes else []
 
     def _content(self, parts: Iterable[Part]) -> list[Item]:
         items: list[Item] = []

@@ -1,0 +1,121 @@
+"""RefCOCO, RefCOCO+ and RefCOCOg (Yu et al., 2016; Mao et al., 2016) in the files of lichengunc/refer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from emu2eval.boxes import COORDINATES, Box, write
+from emu2eval.data.jsonfile import parse
+from emu2eval.data.paths import inside
+from emu2eval.data.plainpickle import load
+from emu2eval.errors import DataError
+from emu2eval.types import Picture, Sample
+
+
+class _Sentence(msgspec.Struct, gc=False):
+    sent: str
+    sent_id: int
+
+
+class _Ref(msgspec.Struct, gc=False):
+    ref_id: int
+    ann_id: int
+    image_id: int
+    split: str
+    sentences: list[_Sentence]
+
+
+class _Image(msgspec.Struct, gc=False):
+    id: int
+    width: int
+    height: int
+
+
+class _Annotation(msgspec.Struct, gc=False):
+    id: int
+    image_id: int
+    bbox: tuple[float, float, float, float]
+
+
+class _Instances(msgspec.Struct):
+    images: list[_Image]
+    annotations: list[_Annotation]
+
+
+def read(
+    root: Path,
+    refs: str,
+    instances: str,
+    part: str,
+    pictures: str,
+    picture_name: str = "COCO_train2014_{image_id:012d}.jpg",
+) -> Iterator[Sample]:
+    """One sample an expression of the split `part`; ids are the sentence ids.
+
+    refs: `refs(unc).p` and the like, each a split of its own making; instances: boxes and sizes of the
+    pictures. Fields: expression (cleaned by the authors, as everybody uses it), width, height, and the
+    box as demonstrations write it: box_tokens, box_unit, box_percent, box_thousand, box_pixels.
+    The answer is box_unit; the reference is the box in pixels, [left, top, right, bottom].
+    """
+    folder = inside(root, pictures, where="pictures")
+    refs_path = inside(root, refs, where="refs")
+    listed = _refs(refs_path)
+    chosen = [ref for ref in listed if ref.split == part]
+    if not chosen:
+        raise DataError(
+            f"no expression is of the split {part!r}; there are {sorted({r.split for r in listed})}",
+            where=refs_path,
+            hint="the official files differ in their splits: val, testA, testB (unc), val, test (umd)",
+        )
+    instances_path = inside(root, instances, where="instances")
+    known = parse(instances_path, _Instances)
+    if not folder.is_dir():
+        raise FileNotFoundError(2, "no such folder", str(folder))
+    sizes = {image.id: (image.width, image.height) for image in known.images}
+    boxes = {a.id: (a.image_id, a.bbox) for a in known.annotations}
+    for ref in chosen:
+        image_id, bbox = boxes.get(ref.ann_id, (None, None))
+        size = sizes.get(ref.image_id)
+        if bbox is None or size is None or image_id != ref.image_id:
+            raise DataError(
+                f"reference {ref.ref_id} is about box {ref.ann_id} in picture {ref.image_id}, which "
+                "this file does not hold",
+                where=instances_path,
+                hint="both files must come from the same archive: refcoco, refcoco+ or refcocog",
+            )
+        yield from _samples(ref, _corners(bbox), size, f"{folder}/{picture_name}")
+
+
+def _samples(ref: _Ref, box: Box, size: tuple[int, int], name: str) -> Iterator[Sample]:
+    shown = {f"box_{kind}": write(box, size, kind) for kind in COORDINATES}
+    picture = Picture(name.format(image_id=ref.image_id))
+    for sentence in ref.sentences:
+        yield Sample(
+            id=str(sentence.sent_id),
+            fields={
+                "expression": sentence.sent,
+                "width": str(size[0]),
+                "height": str(size[1]),
+                **shown,
+            },
+            pictures=(picture,),
+            answer=shown["box_unit"],
+            references=(str(list(box)),),
+            cluster=str(ref.image_id),
+        )
+
+
+def _corners(bbox: tuple[float, float, float, float]) -> Box:
+    """COCO's [left, top, width, height] as corners."""
+    left, top, width, height = bbox
+    return left, top, left + width, top + height
+
+
+def _refs(path: Path) -> list[_Ref]:
+    try:
+        return msgspec.convert(load(path), list[_Ref])
+    except msgspec.ValidationError as error:
+        raise DataError(f"the file is not what it should be: {error}", where=path) from None

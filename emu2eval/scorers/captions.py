@@ -1,0 +1,195 @@
+"""Caption metrics, equal to pycocoevalcap's: CIDEr, BLEU-1..4, ROUGE-L, METEOR and SPICE."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+
+from emu2eval.errors import ConfigError, UnknownName
+from emu2eval.scorers import caption_java as programs
+from emu2eval.scorers import caption_stats as stats
+from emu2eval.scorers.base import Scorer, Summary, text_of, texts, unreferenced
+from emu2eval.stats import Accumulator, ClusteredMean
+from emu2eval.types import Response, Sample, Score
+
+Caption = tuple[str, str]
+"""The id of a sample and a caption of its picture, in tokens."""
+References = Mapping[str, Sequence[str]]
+Judged = tuple[Mapping[str, float], Sequence[float]]
+"""What one metric says of one caption: its numbers, and what is added up over a set where they are made
+of sums."""
+
+METRICS = {
+    "cider": ("CIDEr",),
+    "bleu": ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4"),
+    "rouge_l": ("ROUGE-L",),
+    "meteor": ("METEOR",),
+    "spice": ("SPICE",),
+}
+"""What `metrics` may name, in the order of the table, and the numbers that each gives."""
+
+_tokens: dict[str, str] = {}
+"""Captions tokenized in this process: runs of several models share their references."""
+
+
+class Captions(Scorer):
+    """CIDEr-D and its companions over the whole set of answers, and over each group of it anew.
+
+    metrics: which, of METRICS. The first is what a score's value is, on its own scale; the others are in
+    its details (CIDEr 0..10, else 0..1). Tables show a hundred times that, as papers do.
+
+    CIDEr weighs words by how many of the pictures *given* they describe: its scale depends on the set, a
+    subset's value is not comparable with the whole's, and the whole is no mean of its groups. Its error
+    takes these weights as fixed. BLEU and METEOR are made of sums over the set, their errors by bootstrap.
+    Several trials share one set: each picture counts once in CIDEr's weights, each caption in the sums.
+    """
+
+    metric = "CIDEr"
+
+    def __init__(self, metrics: Sequence[str] = tuple(METRICS)):
+        for name in metrics:
+            if name not in METRICS:
+                raise UnknownName("metric of captions", name, METRICS)
+        if not metrics:
+            raise ConfigError("the scorer 'captions' needs at least one metric")
+        self.wanted = [name for name in METRICS if name in metrics]
+        self.references: dict[str, tuple[str, ...]] = {}
+        self.values: dict[Caption, dict[str, float]] = {}
+        self.sums: dict[str, dict[Caption, Sequence[float]]] = {}
+
+    @property
+    def label(self) -> str:
+        return METRICS[self.wanted[0]][0]
+
+    def require(self) -> None:
+        programs.package()
+        programs.java()
+        if self.wanted == ["spice"] and self.notes():
+            raise ConfigError(*self.notes(), hint="name other metrics beside it")
+
+    def notes(self) -> tuple[str, ...]:
+        missing = programs.no_spice() if "spice" in self.wanted else None
+        return (missing,) if missing else ()
+
+    def prepare(self, answered: Iterable[tuple[Sample, Response]]) -> None:
+        self.require()
+        given = [
+            (sample.id, text_of(response), texts(sample.references, sample.id))
+            for sample, response in answered
+            if sample.references
+        ]
+        _tokenize(text for _, caption, references in given for text in (caption, *references))
+        self.references = {
+            name: tuple(_tokens[reference] for reference in references)
+            for name, _, references in given
+        }
+        self.values = {(name, _tokens[caption]): {} for name, caption, _ in given}
+        captions = list(self.values)
+        for metric in self._computed():
+            judged = dict(zip(captions, _JUDGES[metric](captions, self.references), strict=True))
+            self.sums[metric] = {caption: sums for caption, (_, sums) in judged.items()}
+            for caption, (values, _) in judged.items():
+                self.values[caption].update(values)
+
+    def score(self, sample: Sample, response: Response) -> Score:
+        if not sample.references:
+            return unreferenced()
+        caption = _tokens[text_of(response)]
+        values = self.values[sample.id, caption]
+        others = {name: value for name, value in values.items() if name != self.label}
+        return Score(values.get(self.label), caption, others)
+
+    def summaries(self) -> tuple[Summary, ...]:
+        labels = [label for metric in self._computed() for label in METRICS[metric]]
+        return tuple(Summary(label, self._accumulator(label)) for label in labels)
+
+    def _computed(self) -> list[str]:
+        return [name for name in self.wanted if name != "spice" or not self.notes()]
+
+    def _accumulator(self, label: str) -> Accumulator:
+        if label == "CIDEr":
+            return _Cider(self)
+        if label == "METEOR":
+            return stats.Resampled(partial(self._summands, "meteor"), stats.meteor)
+        if label.startswith("BLEU"):
+            formula = partial(stats.bleu, n=int(label[-1]))
+            return stats.Resampled(partial(self._summands, "bleu"), formula)
+        return ClusteredMean(100.0, of=None if label == self.label else label)
+
+    def _summands(self, metric: str, sample: Sample, score: Score) -> Sequence[float]:
+        return self.sums[metric][sample.id, score.prediction or ""]
+
+
+class _Cider(Accumulator):
+    """The mean CIDEr of a set of captions, with the word frequencies of that very set."""
+
+    def __init__(self, scorer: Captions):
+        self.scorer = scorer
+        self.captions: list[Caption] = []
+        self.clusters: list[str | None] = []
+
+    def add(self, sample: Sample, score: Score) -> None:
+        self.captions.append((sample.id, score.prediction or ""))
+        self.clusters.append(sample.cluster)
+
+    def result(self) -> tuple[float | None, float | None]:
+        mean = ClusteredMean(100.0)
+        for caption, cluster, value in zip(
+            self.captions, self.clusters, self._values(), strict=True
+        ):
+            mean.add(Sample(caption[0], cluster=cluster), Score(value))
+        return mean.result()
+
+    def _values(self) -> list[float]:
+        if len({name for name, _ in self.captions}) == len(self.scorer.references):
+            # All pictures: the scores were made with these frequencies.
+            return [self.scorer.values[caption]["CIDEr"] for caption in self.captions]
+        return stats.cider(self.captions, self.scorer.references)
+
+
+def _tokenize(captions: Iterable[str]) -> None:
+    new = [caption for caption in dict.fromkeys(captions) if caption not in _tokens]
+    _tokens.update(zip(new, programs.tokenize(new), strict=True))
+
+
+def _cider(captions: Sequence[Caption], references: References) -> Iterator[Judged]:
+    for value in stats.cider(captions, references):
+        yield {"CIDEr": value}, ()
+
+
+def _bleu(captions: Sequence[Caption], references: References) -> Iterator[Judged]:
+    for name, caption in captions:
+        sums = stats.bleu_statistics(caption, references[name])
+        yield {label: float(stats.bleu(sums, n)) for n, label in enumerate(METRICS["bleu"], 1)}, sums
+
+
+def _rouge_l(captions: Sequence[Caption], references: References) -> Iterator[Judged]:
+    from pycocoevalcap.rouge.rouge import Rouge
+
+    for name, caption in captions:
+        yield {"ROUGE-L": float(Rouge().calc_score([caption], references[name]))}, ()
+
+
+def _meteor(captions: Sequence[Caption], references: References) -> Iterator[Judged]:
+    for found in programs.meteor([(caption, references[name]) for name, caption in captions]):
+        sums = stats.meteor_sums(found)
+        yield {"METEOR": float(stats.meteor(sums))}, sums
+
+
+def _spice(captions: Sequence[Caption], references: References) -> Iterator[Judged]:
+    keys = [f"{number:09d}" for number in range(len(captions))]
+    found = programs.spice(
+        {key: caption for key, (_, caption) in zip(keys, captions, strict=True)},
+        {key: references[name] for key, (name, _) in zip(keys, captions, strict=True)},
+    )
+    for key in keys:
+        yield ({"SPICE": found[key]} if key in found else {}), ()
+
+
+_JUDGES: Mapping[str, Callable[[Sequence[Caption], References], Iterator[Judged]]] = {
+    "cider": _cider,
+    "bleu": _bleu,
+    "rouge_l": _rouge_l,
+    "meteor": _meteor,
+    "spice": _spice,
+}

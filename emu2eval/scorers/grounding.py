@@ -1,0 +1,80 @@
+"""Referring expressions: is the box that the answer names the right one? (RefCOCO, RefCOCO+, RefCOCOg)"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from emu2eval import boxes
+from emu2eval.boxes import BINS, COORDINATES, Coordinates, Quantiser
+from emu2eval.errors import ConfigError, UnknownName
+from emu2eval.scorers.base import Scorer, ScoringError, Summary, text_of, texts, unreferenced
+from emu2eval.stats import ClusteredMean
+from emu2eval.types import Response, Sample, Score
+
+
+class Grounding(Scorer):
+    """1 where the box overlaps the true one with an IoU of at least `iou`, else 0 (Acc@0.5).
+
+    coordinates: how answers write boxes, see `emu2eval.boxes`; never guessed from an answer.
+    dequantise: the place that a location token stands for, "edge" or "centre" of its bin; bins: how many.
+    An answer without a box is wrong, as everywhere; the second summary says how many there are.
+    The reference is the true box in pixels; the sample's fields `width` and `height` are the picture's.
+    """
+
+    metric = "grounding_accuracy"
+
+    def __init__(
+        self,
+        coordinates: Coordinates = "unit",
+        dequantise: Literal["edge", "centre"] = "edge",
+        bins: int = BINS,
+        iou: float = 0.5,
+    ):
+        if coordinates not in COORDINATES:
+            raise UnknownName("kind of coordinates", coordinates, COORDINATES)
+        if dequantise not in ("edge", "centre"):
+            raise UnknownName("place of a bin", dequantise, ("edge", "centre"))
+        if bins < 1 or not 0 < iou <= 1:
+            raise ConfigError(f"bins is {bins} and iou {iou}; they are at least 1, and in 0 to 1")
+        self.coordinates = coordinates
+        self.quantiser = Quantiser(dequantise, bins)
+        self.threshold = iou
+
+    @property
+    def label(self) -> str:
+        how: str = self.coordinates
+        if self.coordinates == "tokens":
+            how += f"-{self.quantiser.at}"
+            if self.quantiser.bins != BINS:
+                how += f"-{self.quantiser.bins}"
+        return f"{self.metric}@{self.threshold:g}/{how}"
+
+    def score(self, sample: Sample, response: Response) -> Score:
+        references = texts(sample.references, sample.id)
+        if not references:
+            return unreferenced()
+        try:
+            size = float(sample.fields["width"]), float(sample.fields["height"])
+        except (KeyError, ValueError):
+            raise ScoringError(
+                f"sample {sample.id!r} does not say how large its picture is",
+                hint="give it the fields width and height, in pixels",
+            ) from None
+        truth = boxes.read(references[0], size, "pixels")
+        if truth is None:
+            raise ScoringError(
+                f"the reference of sample {sample.id!r} is {references[0]!r}",
+                hint="it is a box in pixels: [left, top, right, bottom]",
+            )
+        box = boxes.read(text_of(response), size, self.coordinates, self.quantiser)
+        if box is None:
+            return Score(0.0, None, {"unparsable": 1.0})
+        overlap = boxes.iou(box, truth)
+        shown = ", ".join(f"{c:.1f}" for c in box)
+        return Score(
+            float(overlap >= self.threshold), f"[{shown}]", {"iou": overlap, "unparsable": 0.0}
+        )
+
+    def summaries(self) -> tuple[Summary, ...]:
+        share = ClusteredMean(100.0, of="unparsable")
+        return (*super().summaries(), Summary("unparsable", share, higher_is_better=False))
