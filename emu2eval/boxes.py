@@ -55,7 +55,9 @@ class Quantiser:
         return round(bounded) if self.at == "edge" else min(self.bins - 1, int(bounded))
 
 
-def write(box: Box, size: Size, coordinates: Coordinates, quantiser: Quantiser | None = None) -> str:
+def write(
+    box: Box, size: Size, coordinates: Coordinates, quantiser: Quantiser | None = None
+) -> str:
     """The box as a text: four location tokens, or "[left, top, right, bottom]".
 
     >>> write((10, 20, 60, 80), (100, 80), "unit"), write((10, 20, 60, 80), (100, 80), "tokens")

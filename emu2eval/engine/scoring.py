@@ -200,7 +200,10 @@ def _rows(
     rows: list[Row] = []
     for summary in total.summaries:
         value, error = summary.accumulator.result()
-        chance, ceiling = _bounds(plan) if group is None and not rows else (None, None)
+        # Once is enough for these: with the headline of the whole.
+        headline = group is None and not rows
+        chance, ceiling = _bounds(plan) if headline else (None, None)
+        own = totals.scorer.notes() if headline else ()
         rows.append(
             Row(
                 task=plan.task.name,
@@ -218,7 +221,7 @@ def _rows(
                 complete=covered == len(plan.samples),
                 higher_is_better=summary.higher_is_better,
                 group=group,
-                notes=tuple(notes),
+                notes=(*notes, *own),
                 run=store.folder.name,
                 chance=chance,
                 ceiling=ceiling,

@@ -35,7 +35,9 @@ def bleu(statistics: ArrayLike, n: int) -> Array:
     for k in range(n):
         product = product * ((s[..., 6 + k] + tiny) / (s[..., 2 + k] + small))
     ratio = (length + tiny) / (closest + small)
-    value: Array = product ** (1.0 / n) * np.where(ratio < 1, np.exp(1 - 1 / np.minimum(ratio, 1)), 1)
+    value: Array = product ** (1.0 / n) * np.where(
+        ratio < 1, np.exp(1 - 1 / np.minimum(ratio, 1)), 1
+    )
     return value
 
 

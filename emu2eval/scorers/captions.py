@@ -160,7 +160,10 @@ def _cider(captions: Sequence[Caption], references: References) -> Iterator[Judg
 def _bleu(captions: Sequence[Caption], references: References) -> Iterator[Judged]:
     for name, caption in captions:
         sums = stats.bleu_statistics(caption, references[name])
-        yield {label: float(stats.bleu(sums, n)) for n, label in enumerate(METRICS["bleu"], 1)}, sums
+        yield (
+            {label: float(stats.bleu(sums, n)) for n, label in enumerate(METRICS["bleu"], 1)},
+            sums,
+        )
 
 
 def _rouge_l(captions: Sequence[Caption], references: References) -> Iterator[Judged]:

@@ -12,7 +12,7 @@ from emu2eval import catalog
 from emu2eval.config import load_task
 from emu2eval.data.load import load_split
 
-from .conftest import drawn, protocols, shots
+from .conftest import drawn, protocols, quickly, shots
 
 Command = Callable[..., str]
 
@@ -34,7 +34,8 @@ def complete(printed: str, task: str, split: str, wanted: list[str]) -> None:
 
 
 def test_a_baseline_gives_a_table(task: str, protocol: str, root: Path, command: Command) -> None:
-    asked = ["run", "--task", task, "--protocol", protocol, *drawn(task, protocol), "-f", "json"]
+    asked = ["run", "--task", task, "--protocol", protocol, "-f", "json"]
+    asked += [*drawn(task, protocol), *quickly(task)]
     wanted = shots(task, "0", "4")
     printed = command(*asked, "--model", "most-common", "--shots", *wanted)
     complete(printed, task, load_task(task).spec.split, wanted)
@@ -42,7 +43,7 @@ def test_a_baseline_gives_a_table(task: str, protocol: str, root: Path, command:
 
 def test_every_split_is_read(task: str, split: str, root: Path, command: Command) -> None:
     asked = ["run", "--task", task, "--split", split, "--model", "most-common", "-f", "json"]
-    complete(command(*asked), task, split, ["0"])
+    complete(command(*asked, *quickly(task)), task, split, ["0"])
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' own
@@ -52,7 +53,8 @@ def test_a_tiny_emu2_gives_a_table(task: str, root: Path, command: Command, tiny
     spec = load_task(task, protocol=protocol).spec
     if spec.output.kind == "picture":
         pytest.skip("the base model answers with text")
-    asked = ["run", "--task", task, "--protocol", protocol, *drawn(task, protocol), "-f", "json"]
+    asked = ["run", "--task", task, "--protocol", protocol, "-f", "json"]
+    asked += [*drawn(task, protocol), *quickly(task)]
     if spec.output.kind == "text":
         # What a random model says is not worth many words.
         asked += ["--set", "task.output.max_new_tokens=3"]

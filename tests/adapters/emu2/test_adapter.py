@@ -70,6 +70,21 @@ def test_the_contract_of_adapters(folders: dict[str, Path], variant: str) -> Non
     assert len(findings) == 4 + 6 * (3 if variant == "gen" else 2)
 
 
+@pytest.mark.parametrize("variant", ["base", "chat"])
+def test_boxes_stay_in_the_answer_where_they_are_asked_for(
+    folders: dict[str, Path], variant: str
+) -> None:
+    adapter = loaded(folders[variant], beams=1)
+    question = "<phrase>a cat</phrase>"
+    asks = [Prompt(query=(GREY, question + mark)) for mark in ("", "<grounding>")]
+    plain, boxes = adapter.answer([request(ask, TextOutput(24)) for ask in asks])
+    assert not any(token in (plain.text or "") for token in ADDED)
+    assert any(token in (boxes.text or "") for token in ADDED)
+    always = loaded(folders[variant], beams=1, grounding=True)
+    (same_answer,) = always.answer([request(asks[0], TextOutput(24))])
+    assert same_answer.text == boxes.text
+
+
 def same(left: list[Response], right: list[Response]) -> None:
     for one, other in zip(left, right, strict=True):
         assert one.text == other.text

@@ -75,6 +75,35 @@ def test_the_chat_form_is_the_authors_template(small_tokenizer: Path, manner: st
     assert list(got.ids) == grounded.tokenizer.encode(text)
 
 
+@pytest.mark.parametrize("variant", ["base", "chat"])
+def test_a_question_that_ends_with_grounding_asks_for_boxes(
+    small_tokenizer: Path, variant: str
+) -> None:
+    """As the setting does, for this prompt alone; demonstrations take the same form."""
+    asked = Prompt(query=(RED, "<phrase>a cat</phrase><grounding>"))
+    by_setting = form(small_tokenizer, variant, grounding=True)
+    by_question = form(small_tokenizer, variant)
+    plain = replace(asked, query=(RED, "<phrase>a cat</phrase>"))
+    wanted = encoded(by_setting, plain)
+    assert encoded(by_question, asked).ids == encoded(by_setting, asked).ids == wanted.ids
+    assert by_question.wants_boxes(asked)
+    assert by_setting.wants_boxes(plain)
+    assert not by_question.wants_boxes(plain)
+    inside = replace(asked, query=("<grounding>A photo", RED))
+    assert not by_question.wants_boxes(inside)
+
+
+def test_a_grounded_demonstration_begins_its_reply_with_the_token(small_tokenizer: Path) -> None:
+    chat = form(small_tokenizer, "chat", system="Hi")
+    turn = Turn(("Where?<grounding>",), ("<object><patch_index_0001></object>",))
+    text = (
+        "Hi [USER]: Where? [ASSISTANT]:<grounding><object><patch_index_0001></object></s>"
+        "[USER]: And? [ASSISTANT]:<grounding>"
+    )
+    got = encoded(chat, Prompt(turns=(turn,), query=("And?<grounding>",)))
+    assert list(got.ids) == chat.tokenizer.encode(text)
+
+
 def test_whose_system_message(small_tokenizer: Path) -> None:
     plain = Prompt(query=("Hi",))
     own = encoded(form(small_tokenizer, "chat", system="Be brief."), plain)

@@ -1,0 +1,110 @@
+"""Karpathy's files and COCO's format."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emu2eval.data import captions
+from emu2eval.errors import ConfigError, DataError
+from emu2eval.types import Sample
+
+KARPATHY: dict[str, Any] = {
+    "dataset": "coco",
+    "images": [
+        {
+            "filepath": "val2014",
+            "filename": f"COCO_val2014_{number:012d}.jpg",
+            "cocoid": number,
+            "imgid": number,
+            "split": split,
+            "sentids": [],
+            "sentences": [{"tokens": [], "raw": f" Picture {number}. \n"}, {"raw": "a second"}],
+        }
+        for number, split in ((7, "train"), (8, "restval"), (9, "test"))
+    ],
+}
+NOCAPS: dict[str, Any] = {
+    "images": [
+        {"id": 0, "file_name": "a.jpg", "domain": "in-domain"},
+        {"id": 1, "file_name": "b.jpg", "domain": "out-domain"},
+    ],
+    "annotations": [
+        {"id": 0, "image_id": 1, "caption": "B one"},
+        {"id": 1, "image_id": 0, "caption": "A one"},
+        {"id": 2, "image_id": 1, "caption": "B two"},
+    ],
+}
+
+
+def read(root: Path, content: Any, **options: Any) -> list[Sample]:
+    (root / "file.json").write_text(json.dumps(content))
+    (root / "pictures").mkdir(exist_ok=True)
+    return list(captions.read(root, pictures="pictures", **options))
+
+
+def test_restval_is_no_part_of_train(tmp_path: Path) -> None:
+    train = read(tmp_path, KARPATHY, karpathy="file.json", parts=["train"])
+    both = read(tmp_path, KARPATHY, karpathy="file.json", parts=["train", "restval"])
+    assert [s.id for s in train] == ["7"]
+    assert [s.id for s in both] == ["7", "8"]
+
+
+def test_karpathys_records(tmp_path: Path) -> None:
+    (sample,) = read(tmp_path, KARPATHY, karpathy="file.json", parts=["test"])
+    assert sample.references == (" Picture 9. \n", "a second")
+    assert sample.answer == "Picture 9."
+    assert (sample.pictures[0].path or "").endswith(
+        "pictures/val2014/COCO_val2014_000000000009.jpg"
+    )
+    (bare,) = read(tmp_path, KARPATHY, karpathy="file.json", parts=["test"], references=False)
+    assert (bare.answer, bare.references) == ("Picture 9.", ())
+
+
+def test_flickr30k_has_no_coco_ids(tmp_path: Path) -> None:
+    images = [{"filename": "1007129816.jpg", "split": "test", "sentences": [{"raw": "a man"}]}]
+    (sample,) = read(tmp_path, {"images": images}, karpathy="file.json", parts=["test"])
+    assert sample.id == "1007129816"
+    assert (sample.pictures[0].path or "").endswith("pictures/1007129816.jpg")
+
+
+def test_nocaps_has_domains_and_captions_in_the_order_of_the_file(tmp_path: Path) -> None:
+    first, second = read(tmp_path, NOCAPS, coco="file.json")
+    assert (first.groups, second.groups) == ({"domain": "in-domain"}, {"domain": "out-domain"})
+    assert second.references == ("B one", "B two")
+
+
+def test_hidden_captions_leave_no_references(tmp_path: Path) -> None:
+    listed = [{"id": 3, "file_name": "c.jpg"}]
+    (sample,) = read(tmp_path, {"images": listed}, coco="file.json")
+    assert (sample.references, sample.answer, sample.groups) == ((), None, {})
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        (KARPATHY, {"karpathy": "file.json", "parts": ["tset"]}, "tset are wanted, the file has"),
+        (KARPATHY, {"karpathy": "file.json"}, r"\(none\) are wanted"),
+        (NOCAPS | {"annotations": NOCAPS["annotations"][:1]}, {"coco": "file.json"}, "0 has no caption"),
+        (NOCAPS | {"images": NOCAPS["images"][:1]}, {"coco": "file.json"}, "of picture 1, which is not"),
+        ([], {"coco": "file.json"}, "not what it should be"),
+        (
+            {"images": [{"id": 0, "file_name": "../a.jpg"}]},
+            {"coco": "file.json"},
+            "leaves the data folder",
+        ),
+    ],
+)  # fmt: skip
+def test_bad_files_are_named(tmp_path: Path, content: Any, options: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        read(tmp_path, content, **options)
+    assert caught.value.where is not None
+    assert "file.json" in caught.value.where
+
+
+def test_one_kind_of_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="exactly one"):
+        read(tmp_path, NOCAPS)
