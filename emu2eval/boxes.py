@@ -22,7 +22,9 @@ BINS = 224
 _NUMBER = r"-?(?:\d+\.?\d*|\.\d+)"
 # Four numbers with nothing but white space, commas, semicolons and brackets between them, so that a
 # number of the text before ("2 dogs at [...]") is not taken for a coordinate.
-_FOUR_NUMBERS = re.compile(rf"(?<![\w.])({_NUMBER})" + rf"[\s,;()\[\]]+({_NUMBER})" * 3 + r"(?!\w|\.\d)")
+_FOUR_NUMBERS = re.compile(
+    rf"(?<![\w.])({_NUMBER})" + rf"[\s,;()\[\]]+({_NUMBER})" * 3 + r"(?!\w|\.\d)"
+)
 # <locNNN> in the paper, <patch_index_NNNN> in the released vocabulary.
 _TOKEN = r"<(?:loc|patch_index_)(\d{1,4})>"
 _FOUR_TOKENS = re.compile(r"\s*".join([_TOKEN] * 4))

@@ -118,7 +118,8 @@ def spice(captions: Mapping[str, str], references: Mapping[str, Sequence[str]]) 
     except (subprocess.CalledProcessError, OSError) as error:
         raise ScoringError(
             f"SPICE failed: {error}",
-            hint="without it: emu2eval score RUN --set task.score.options.metrics=[cider,bleu,rouge_l]",
+            hint="all answers are stored; without SPICE: emu2eval score RUN "
+            "--set task.score.options.metrics=[cider,bleu,rouge_l,meteor]",
         ) from None
     values = ((key, float(p["All"]["f"])) for key, p in zip(sorted(captions), parts, strict=True))
     return {key: value for key, value in values if value == value}

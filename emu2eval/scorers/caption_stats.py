@@ -135,5 +135,6 @@ class Resampled(Accumulator):
         if count < 2:
             return value, None
         random = np.random.default_rng(0)
-        drawn = [random.multinomial(count, [1 / count] * count) @ rows for _ in range(RESAMPLES)]
+        even = np.full(count, 1 / count)
+        drawn = [random.multinomial(count, even) @ rows for _ in range(RESAMPLES)]
         return value, float(self.formula(np.stack(drawn)).std(ddof=1)) * self.scale

@@ -107,7 +107,9 @@ def test_numbers_are_never_guessed_to_be_of_another_kind() -> None:
     assert score("[0.1, 0.1, 0.6, 0.6]", coordinates="thousand").value == 0
 
 
-@pytest.mark.parametrize("text", ["1, 2, 3", "1 2 3 and 4", "a1 2 3 4", "1.2.3.4", "1-2-3-4", "1 2 3 0.4x"])
+@pytest.mark.parametrize(
+    "text", ["1, 2, 3", "1 2 3 and 4", "a1 2 3 4", "1.2.3.4", "1-2-3-4", "1 2 3 0.4x"]
+)
 def test_what_is_no_four_numbers(text: str) -> None:
     assert read(text, SIZE, "pixels") is None
 
