@@ -8,7 +8,7 @@ from functools import partial
 
 from emu2eval import registry
 from emu2eval.config import load_model, load_task, parse_settings
-from emu2eval.data.load import require
+from emu2eval.data.sources import choose, require
 from emu2eval.errors import UnknownName
 from emu2eval.evaluation import Once, SplitCache, Watcher, build_adapter
 from emu2eval.fewshot.rices import Made, Rices
@@ -42,7 +42,10 @@ def compute_features(
     for name in names:
         if name not in loaded.spec.data.splits:
             raise UnknownName(f"split of {loaded.name}", name, loaded.spec.data.splits, where=where)
+    loaded, notes = choose(loaded, names)
     require(loaded, names)
+    for note in notes:
+        told.note(note)
     data = SplitCache(told)
     own = loader = None
     if model is not None:
