@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,10 +30,14 @@ def parse(path: Path, kind: type[File]) -> File:
         raise damaged(path, data[:512], error) from None
 
 
-def part(raw: msgspec.Raw, kind: type[File], path: Path) -> File:
-    """A part of the file at the path that was left undecoded, as a `kind`. Raises DataError."""
+def part(raw: msgspec.Raw, kind: type[File], path: Path, at: Callable[[], str]) -> File:
+    """A part of the file at the path that was left undecoded, as a `kind`.
+
+    at: where it stands, such as "$.annotations[2]"; asked only for the DataError that is raised.
+    """
     try:
         return msgspec.json.decode(raw, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        start = bytes(raw)[:80]
-        raise damaged(path, start, f"{error}, in {start.decode(errors='replace')}…") from None
+        # msgspec says where within the part: at `$.image_id`.
+        said = str(error).replace("`$", f"`{at()}")
+        raise damaged(path, bytes(raw)[:80], said) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -74,15 +75,17 @@ def read(
         annotation_path = inside(root, annotations, where="annotations")
         file = parse(annotation_path, _Annotations)
         types = file.question_types
-        for raw in file.annotations:
-            answers[part(raw, _Known, annotation_path).question_id] = raw
+        for number, raw in enumerate(file.annotations):
+            where = partial("$.annotations[{}]".format, number)
+            answers[part(raw, _Known, annotation_path, where).question_id] = raw
         del file
     listed = parse(question_path, _Questions).questions
     for question in listed:
         raw_found = answers.pop(question.question_id, None)
         found = None
         if raw_found is not None and annotation_path is not None:
-            found = part(raw_found, _Annotation, annotation_path)
+            where = partial(_place, annotation_path, question.question_id)
+            found = part(raw_found, _Annotation, annotation_path, where)
         if annotation_path is not None and found is None:
             raise DataError(
                 f"question {question.question_id} has no annotation",
@@ -112,6 +115,14 @@ def read(
             where=annotation_path,
             hint="question and annotation files must be of the same split and version",
         )
+
+
+def _place(path: Path, question_id: int) -> str:
+    """Where the annotation of a question stands in the file."""
+    for number, raw in enumerate(parse(path, _Annotations).annotations):
+        if msgspec.json.decode(raw, type=_Known).question_id == question_id:
+            return f"$.annotations[{number}]"
+    return "$.annotations"
 
 
 def _groups(annotation: _Annotation, types: Mapping[str, str]) -> dict[str, str]:

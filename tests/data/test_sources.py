@@ -168,6 +168,22 @@ def test_a_split_that_the_hub_mixes_is_refused_with_the_reason(
     assert "refused" in out
 
 
+@pytest.mark.parametrize(
+    ("task", "split", "why"),
+    [
+        ("nocaps", "val", "domains"),
+        ("flickr30k", "test", "31,783"),
+        ("refcoco", "val", "3,811"),
+        ("refcocog", "val", "2,573"),
+    ],
+)
+def test_unfaithful_copies_of_our_tasks_are_refused(task: str, split: str, why: str) -> None:
+    with pytest.raises(DataError, match=why):
+        choose(load_task(task), [split], "hub")
+    # Unasked, the official files are what is missed.
+    assert choose(load_task(task), [split])[0].sources.get(split, "official") == "official"
+
+
 def test_a_repository_name_stays_a_name(tmp_path: Path) -> None:
     path = trap(tmp_path)
     for repo in ("../up", "a/b/c", "/etc/passwd", "a"):

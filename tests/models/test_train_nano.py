@@ -146,21 +146,20 @@ def test_drawing_is_laid_out_as_the_adapter_does(
     )
 
 
-def test_means_leave_out_what_is_not_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_ideal_is_made_of_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     monkeypatch.syspath_prepend(str(TRAIN))
-    scenes_module = importlib.import_module("scenes")
+    scenes = importlib.import_module("scenes")
     gallery = importlib.import_module("gallery").gallery
-    scenes = scenes_module.Scenes(
-        torch.zeros(4, 2, 2, 3),
-        torch.tensor([0, 0, 1, 0]),
-        torch.tensor([5, 5, 2, 5]),
-        torch.zeros(4, 4),
-    )
-    features = torch.arange(4.0).view(4, 1, 1).expand(4, 2, 3)
-    shown = gallery(features, scenes, unseen=range(2, 4))
-    circle, rectangle = shown.ideal["circle", "red"], shown.ideal["rectangle", "brown"]
-    assert shown.features[circle].unique().tolist() == [0.5]
-    assert shown.features[rectangle].unique().tolist() == [2.0]  # it is nowhere else
-    assert shown.kind(circle) == ("circle", "red")
+    # Red and blue circles and a red rectangle to learn from; a blue rectangle only to look at.
+    shape, colour = torch.tensor([0, 0, 0, 1, 1]), torch.tensor([5, 5, 1, 5, 1])
+    shown = scenes.Scenes(torch.zeros(5, 2, 2, 3), shape, colour, torch.zeros(5, 4))
+    features = torch.tensor([1.0, 3.0, 12.0, 102.0, -7.0]).view(5, 1, 1).expand(5, 2, 3)
+    found = gallery(features, shown, trained=4)
+    wanted = {"circle red": 2, "circle blue": 12, "rectangle red": 102, "rectangle blue": 112}
+    for kind, place in found.ideal.items():
+        assert found.kind(place) == kind
+        expected = torch.full((2, 3), float(wanted[" ".join(kind)]))
+        assert torch.allclose(found.features[place], expected, atol=1e-3)
+    assert torch.equal(found.features[:5], features)

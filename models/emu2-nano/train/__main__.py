@@ -74,7 +74,7 @@ def build(recipe: Recipe, work: Workspace, out: Path) -> None:
     )
     try:
         features = (raw - raw[:known].mean((0, 1))) / deviation
-        shown = gallery(features, scenes, unseen=range(known, len(scenes)))
+        shown = gallery(features, scenes, trained=known)
         author = Author(Pool(shown, range(len(real)), range(len(real), known)))
         writer = Writer(tokenizer, model.config.n_query)
         # Names that are never trained on, pictures that are never trained on.
@@ -86,7 +86,7 @@ def build(recipe: Recipe, work: Workspace, out: Path) -> None:
         plain = mixture(author, "bqgbqnoqgn", lambda step: 0.0)
         train(reader, writer, recipe.mixture, plain, looks, work)
         train(reader, writer, recipe.questions, mixture(author, "qqqbqnqoqg", negated), looks, work)
-        final = mixture(author, "bqgqbqnoqn", lambda step: 0.5)
+        final = mixture(author, "bqgqbgnogqn", lambda step: 0.5, new=0.2)
         train(reader, writer, recipe.polish, final, looks, work)
         write_folder(out, model, deviation, vocabulary, half=False)
         for number, name in enumerate(recipe.early, 1):

@@ -74,6 +74,7 @@ class Pool:
                 kind[gallery.kind(i)].append(i)
         self.pairs = sorted({*self.real, *self.drawn})
         self.common = [pair for pair in self.pairs if pair in self.real]
+        self.unseen = sorted(gallery.ideal.keys() - set(self.pairs))
         self.gallery = gallery
 
     def scene(self, rng: random.Random, shape: str, colour: str) -> int:
@@ -189,12 +190,19 @@ class Author:
             episode.append(Item(scene, ask, answer, 1.0 if number else FIRST))
         return episode
 
-    def drawing(self, rng: random.Random, items: int, asked: Kind | None = None) -> list[Item]:
-        """Descriptions, each answered by a picture. asked: what the last one describes."""
+    def drawing(
+        self, rng: random.Random, items: int, asked: Kind | None = None, new: float = 0.0
+    ) -> list[Item]:
+        """Descriptions, each answered by a picture. asked: what the last one describes, if it is fixed.
+
+        new: how many of the last ones describe what the pool has no picture of.
+        """
         episode = []
         for number in range(items):
             last = number + 1 == items
             kind = asked if last and asked else self.pool.any(rng)
+            if last and rng.random() < new:
+                kind = rng.choice(self.pool.unseen)
             ideal = self.pool.gallery.ideal[kind]
             scene = ideal if last else self.pool.scene(rng, *kind)
             episode.append(Item(scene, f"a {kind[1]} {kind[0]}", drawn=ideal))

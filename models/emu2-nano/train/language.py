@@ -142,7 +142,7 @@ class Reader(nn.Module):
 
     @torch.no_grad()
     def drawn(self, batch: Batch) -> Tensor:
-        """(B,): whether the last picture of each row, regressed token by token, is nearest to the mean of
+        """(B,): whether the last picture of each row, regressed token by token, is nearest to the ideal of
         its own kind of all kinds."""
         self.eval()
         rows = torch.arange(len(batch.ids))[:, None]
@@ -172,10 +172,11 @@ def focus(author: Author) -> Callable[[int], Episodes]:
 
 
 def mixture(
-    author: Author, turns: str, negated: Callable[[int], float]
+    author: Author, turns: str, negated: Callable[[int], float], new: float = 0.0
 ) -> Callable[[int], Episodes]:
     """Kinds of episodes in turn, one a step: b binding, q questions, o operators, g drawing from words,
-    n drawing from names. negated: step -> how many of the questions for yes and no hold a "not".
+    n drawing from names. negated: step -> how many of the questions for yes and no hold a "not"; new: see
+    `Author.drawing`.
     """
 
     def binding(rng: random.Random, items: int) -> list[Item]:
@@ -199,7 +200,7 @@ def mixture(
                 return lambda rng: author.operator(rng, own.choice((5, 9)))
             case "g":
                 items = own.choice((1, 1, 1, 3, 5))
-                return lambda rng: author.drawing(rng, items)
+                return lambda rng: author.drawing(rng, items, new=new)
             case _:
                 items, concepts = own.choice((3, 5, 7, 9)), own.choice((1, 2, 3, 3))
                 return lambda rng: author.drawing_names(rng, items, concepts, rng.random() < 0.5)

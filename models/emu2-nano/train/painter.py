@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from emu2eval.adapters.emu2.model import Emu2
 
-PAINT = Stage("painter", 5200, 1.2e-3, 2e-5, warmup=100, look=200)
+PAINT = Stage("painter", 9000, 1.2e-3, 2e-5, warmup=100, look=500)
 DRAWN, SEED = 30_000, 5
 AVERAGE = 0.998
 TIMES = 1000
