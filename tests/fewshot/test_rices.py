@@ -14,14 +14,18 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from emu2eval import evaluate, pictures
 from emu2eval.data.samples import Samples
 from emu2eval.errors import ConfigError, PlanError, UnknownName
-from emu2eval.evaluation import Result
+from emu2eval.evaluation import Result, Settings
 from emu2eval.fewshot import rices
 from emu2eval.fewshot.encoders import Thumbnail
 from emu2eval.fewshot.rices import Rices
+from emu2eval.precompute import compute_features
+from emu2eval.report.preview import preview
+from emu2eval.report.prompt import show_prompt
 from emu2eval.types import Picture, Sample, Video
 
 MakeTask = Callable[..., Path]
@@ -283,14 +287,10 @@ def test_from_the_command_line(make_task: MakeTask, tmp_path: Path) -> None:
     assert "test: 5 pictures, 5 of them computed now" in made.stdout
     assert "train: 9 pictures, 9 of them computed now" in made.stdout
     sets = ["task.demonstrations.chooser=rices", "task.demonstrations.options.encoder=thumbnail"]
-    shown = cli("show", "--task", task, "--shots", "2", "--set", sets[0], "--set", sets[1])
-    assert "rices: rank 1, similarity" in shown.stdout
     done = cli("run", "--task", task, "--shots", "2", "-f", "json", "--set", *sets)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)[0]["n"] == 5
     assert "through thumbnail" not in done.stderr  # nothing was left to compute
-    dry = cli("run", "--task", task, "--shots", "2", "--dry-run", "--set", *sets)
-    assert dry.returncode == 0, dry.stderr
 
     (file,) = (tmp_path / "cache" / "features").glob("thumbnail-*/pictures-*.safetensors")
     file.write_bytes(file.read_bytes()[:-50])
@@ -301,10 +301,18 @@ def test_from_the_command_line(make_task: MakeTask, tmp_path: Path) -> None:
 
 
 def test_models_without_eyes_and_wrong_splits_are_told(make_task: MakeTask) -> None:
-    task = str(make_task(**by_rices(encoder="model")))
-    done = cli("run", "--task", task, "--shots", "2", "--model", "nearest")
-    assert done.returncode == 2
-    assert "lets no one look" in done.stderr
-    wrong = cli("features", "--task", task, "--split", "tests")
-    assert wrong.returncode == 2
-    assert "did you mean 'test'" in wrong.stderr
+    task = make_task(**by_rices(encoder="model"))
+    with pytest.raises(ConfigError, match="lets no one look"):
+        run(task)
+    with pytest.raises(UnknownName, match="did you mean 'test'"):
+        list(compute_features(str(task), ["tests"]))
+
+
+def test_show_and_a_dry_run_choose_by_likeness_too(make_task: MakeTask) -> None:
+    task = str(make_task(queries=5, pool=9, **by_rices()))
+    screen = Console(width=200, file=io.StringIO())
+    screen.print(show_prompt(task, "2", 0, None, 0, Settings()))
+    screen.print(preview([task], ["nearest"], Settings(shots=["2"])))
+    assert isinstance(screen.file, io.StringIO)
+    assert "rices: rank 1, similarity" in screen.file.getvalue()
+    assert "dry run: nothing is asked" in screen.file.getvalue()
