@@ -54,13 +54,17 @@ def names(kind: str) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
+def is_path(name: str) -> bool:
+    """The name is meant as a path, and not as that of something shipped."""
+    return name.endswith((".yaml", ".yml")) or "/" in name or os.sep in name
+
+
 def find_file(kind: str, name: str) -> Path:
     """The YAML file of a shipped name, of a path to a file, or of a folder that holds one.
 
     Raises UnknownName with the nearest names, or ConfigError where a path is not there.
     """
-    looks_like_path = name.endswith((".yaml", ".yml")) or "/" in name or os.sep in name
-    if not looks_like_path:
+    if not is_path(name):
         known = names(kind)
         if name in known:
             return known[name]

@@ -337,11 +337,14 @@ def load_task(
 def load_model(name: str, *, overrides: Mapping[str, Any] | None = None) -> ModelSpec:
     """A model by name, by the path of its YAML file, or by the path of a folder that holds one.
 
-    A relative `settings.checkpoint` that exists beside the YAML file is taken from there.
+    A relative `settings.checkpoint` that exists beside the YAML file is taken from there. {model} in the
+    name stands for the last part of `settings.model`, so that tables tell a server's models apart.
     """
     document = _read("model", name, overrides)
     data = override(document.data, overrides or {}, "model")
     spec = validate(ModelSpec, data, document)
+    served = str(spec.settings.get("model") or document.path.stem).rpartition("/")[2]
+    spec = spec.model_copy(update={"name": spec.name.replace("{model}", served)})
     checkpoint = spec.settings.get("checkpoint")
     beside = document.path.parent / checkpoint if isinstance(checkpoint, str) else None
     if beside is not None and beside.exists():
@@ -357,17 +360,17 @@ def _read(kind: str, name: str, overrides: Mapping[str, Any] | None) -> Document
 
 
 def parse_settings(assignments: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """`--set task.a.b=c` and `--set model.a=c` -> {"task": {"a.b": c}, "model": {"a": c}}.
+    """`--set task.a.b=c` and `--set model.a=c` -> {"task": {"a.b": c}, "model": {"a": c}, "judge": {}}.
 
     Values are YAML: numbers, true, false, null, [lists]; anything else is a text.
     """
-    parsed: dict[str, dict[str, Any]] = {"task": {}, "model": {}}
+    parsed: dict[str, dict[str, Any]] = {"task": {}, "model": {}, "judge": {}}
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         part, _, rest = key.strip().partition(".")
         if not equals or part not in parsed or not rest:
             raise ConfigError(
-                f"--set takes task.KEY=VALUE or model.KEY=VALUE, not {assignment!r}",
+                f"--set takes task.KEY=VALUE, model.KEY=VALUE or judge.KEY=VALUE, not {assignment!r}",
                 hint="for example: --set task.output.max_new_tokens=20 --set model.settings.batch=4",
             )
         parsed[part][rest] = _value(text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -59,13 +59,17 @@ class Shots:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One request with what it came from. slot: trial x number of samples + position."""
+    """One request with what it came from. slot: trial x number of samples + position.
+
+    about: what else is stored beside its answer.
+    """
 
     slot: int
     sample: Sample
     trial: int
     demonstrations: tuple[Demonstration, ...]
     request: Request
+    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -184,43 +188,17 @@ class Plan:
 
     def check(self, planned: Planned) -> None:
         """Raises PlanError where the model cannot take the request."""
-        limits, request = self.adapter.limits, planned.request
-        kind = request.output.kind
         where = f"{self.task.name}, {self.shots.label} shots, query {planned.sample.id}"
-        if kind not in limits.outputs:
-            raise PlanError(
-                f"{self.model.name} gives {' and '.join(sorted(limits.outputs))}; "
-                f"{self.task.name} wants {kind}",
-                where=self.task.name,
-                hint=f"another model, or another protocol of {self.task.name}",
-            )
-        shown = sum(1 for _ in request.prompt.pictures())
-        if limits.pictures is not None and shown > limits.pictures:
-            raise PlanError(
-                f"the prompt holds {shown} pictures, {self.model.name} takes {limits.pictures}",
-                where=where,
-                hint="fewer shots, or text-only demonstrations: --shots '0*'",
-            )
-        if not limits.picture_replies and any(
-            not isinstance(part, str) for turn in request.prompt.turns for part in turn.reply
-        ):
-            raise PlanError(
-                f"{self.model.name} takes no demonstrations whose replies are pictures", where=where
-            )
-        if limits.positions is not None:
-            needed = self.adapter.positions(request)
-            if needed is not None and needed > limits.positions:
-                raise PlanError(
-                    f"the prompt takes {needed:,} positions, {self.model.name} has "
-                    f"{limits.positions:,}",
-                    where=where,
-                    hint="fewer shots; or --fit, which drops the farthest demonstrations and says so",
-                )
+        check_request(self.adapter, self.model.name, planned.request, self.task.name, where)
 
     def check_all(self, progress: Callable[[int], None] | None = None) -> int:
         """Checks every request; returns how many. The first one is enough for a model without limits."""
         limits = self.adapter.limits
-        thorough = limits.pictures is not None or limits.positions is not None
+        thorough = (
+            limits.pictures is not None
+            or limits.positions is not None
+            or type(self.adapter).refusal is not Adapter.refusal
+        )
         checked = 0
         for planned in self:
             self.check(planned)
@@ -279,3 +257,60 @@ def model_identity(model: ModelSpec, adapter: Adapter) -> dict[str, Any]:
     """What decides the answers of a model: adapter, settings that matter, digests of its weights."""
     settings = {k: v for k, v in model.settings.items() if k not in adapter.neutral}
     return {"adapter": model.adapter, "settings": settings, **adapter.identity()}
+
+
+def check_request(adapter: Adapter, model: str, request: Request, asks: str, where: str) -> None:
+    """Raises PlanError where a model cannot take a request. asks: the task that wants it."""
+    limits = adapter.limits
+    kind = request.output.kind
+    if kind not in limits.outputs:
+        raise PlanError(
+            f"{model} gives {' and '.join(sorted(limits.outputs))}; {asks} wants {kind}",
+            where=asks,
+            hint=adapter.refusal(request) or f"another model, or another protocol of {asks}",
+        )
+    shown = sum(1 for _ in request.prompt.pictures())
+    if limits.pictures is not None and shown > limits.pictures:
+        raise PlanError(
+            f"the prompt holds {shown} pictures, {model} takes {limits.pictures}",
+            where=where,
+            hint="fewer shots, or text-only demonstrations: --shots '0*'",
+        )
+    if not limits.picture_replies and any(
+        not isinstance(part, str) for turn in request.prompt.turns for part in turn.reply
+    ):
+        raise PlanError(
+            f"{model} takes no demonstrations whose replies are pictures",
+            where=where,
+            hint=adapter.refusal(request),
+        )
+    reason = adapter.refusal(request)
+    if reason is not None:
+        raise PlanError(f"{model} cannot answer this: {reason}", where=where)
+    if limits.positions is not None:
+        needed = adapter.positions(request)
+        if needed is not None and needed > limits.positions:
+            raise PlanError(
+                f"the prompt takes {needed:,} positions, {model} has {limits.positions:,}",
+                where=where,
+                hint="fewer shots; or --fit, which drops the farthest demonstrations and says so",
+            )
+
+
+def folder_name(plan: Plan) -> str:
+    """What people read, then what makes it unique: `easy-vqa_4-shot_nearest_1a2b3c4d`."""
+    label = plan.shots.label.replace("*", "-text-only")
+    return f"{plan.task.name}_{label}-shot_{plan.model.name}_{plan.fingerprint[:8]}"
+
+
+def slots(plan: Plan) -> Callable[[str, int], int | None]:
+    """(id, trial) -> the slot of the plan that a stored response fills, or None."""
+    samples, trials = plan.samples, plan.draws
+
+    def slot_of(sample_id: str, trial: int) -> int | None:
+        position = samples.position(sample_id)
+        if position is None or not 0 <= trial < trials:
+            return None
+        return trial * len(samples) + position
+
+    return slot_of

@@ -21,6 +21,7 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "emu2": "emu2eval.adapters.emu2.adapter:Emu2Adapter",
         "most-common": "emu2eval.adapters.baselines:MostCommon",
         "nearest": "emu2eval.adapters.baselines:Nearest",
+        "openai": "emu2eval.adapters.openai.adapter:OpenAIAdapter",
         "scripted": "emu2eval.adapters.scripted:Scripted",
     },
     "chooser": {
@@ -57,6 +58,7 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "refcoco": "emu2eval.data.refcoco:read",
         "scienceqa": "emu2eval.data.scienceqa:read",
         "seed-bench": "emu2eval.data.seed_bench:read",
+        "mm_vet": "emu2eval.data.mm_vet:read",
         "shapes-autoencode": "emu2eval.data.shapes_draw:read_pictures",
         "shapes-binding": "emu2eval.data.shapes_binding:read",
         "shapes-draw": "emu2eval.data.shapes_draw:read",
@@ -66,6 +68,7 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "textvqa": "emu2eval.data.textvqa:read",
         "video-qa": "emu2eval.data.video_qa:read",
         "vizwiz": "emu2eval.data.vizwiz:read",
+        "touchstone": "emu2eval.data.touchstone:read",
         "vqa": "emu2eval.data.vqa:read",
     },
     "scorer": {
@@ -79,6 +82,8 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "vizwiz": "emu2eval.scorers.vizwiz:VizWiz",
         "letter": "emu2eval.scorers.letters:LetterAccuracy",
         "mmmu": "emu2eval.scorers.mmmu:MMMUAccuracy",
+        "mm_vet": "emu2eval.scorers.mm_vet:MMVet",
+        "touchstone": "emu2eval.scorers.touchstone:TouchStone",
         "vqa_accuracy": "emu2eval.scorers.vqa:VQAAccuracy",
         "yes_no": "emu2eval.scorers.yes_no:YesNo",
     },

@@ -89,7 +89,7 @@ class Sample:
     references: what scores it as a query; alternatives: other sets of references, by name.
     choices: the closed set of answers, where there is one.
     cluster: the unit of clustered errors, usually the picture.
-    groups: labels of sub-scores, such as {"answer_type": "number"}.
+    groups: labels of sub-scores, such as {"answer_type": "number"}; several of one kind as a tuple.
     """
 
     id: str
@@ -99,7 +99,7 @@ class Sample:
     references: tuple[str | Picture, ...] = ()
     choices: tuple[str, ...] = ()
     cluster: str | None = None
-    groups: Mapping[str, str] = field(default_factory=dict)
+    groups: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     alternatives: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 

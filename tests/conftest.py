@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from PIL import Image
+
+from .chat_server import ChatServer
 
 COLOURS = ("red", "green", "blue", "yellow", "black")
 
@@ -168,3 +170,17 @@ def write_shards(
         pq.write_table(whole.slice(number * each, each), path, row_group_size=group)
         paths.append(path)
     return paths
+
+
+@pytest.fixture
+def chat_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatServer]:
+    """A chat-completions server, asked without a proxy and again without much waiting."""
+    from emu2eval.adapters.openai import client
+
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    monkeypatch.setattr(client, "FIRST_WAIT", 0.01)
+    server = ChatServer()
+    yield server
+    server.close()

@@ -6,7 +6,7 @@ An adapter sees prompts and answers them. It never sees a task, a sample, a scor
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -35,6 +35,25 @@ class Limits:
     batch: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """An estimate of what answers take. money: at the prices in the model's settings; None = not known."""
+
+    requests: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    money: float | None = None
+
+    def __add__(self, other: Cost) -> Cost:
+        known = [cost.money for cost in (self, other) if cost.money is not None]
+        return Cost(
+            self.requests + other.requests,
+            self.tokens_in + other.tokens_in,
+            self.tokens_out + other.tokens_out,
+            sum(known) if known else None,
+        )
+
+
 class Adapter(ABC):
     """Subclass, set `limits`, write `answer`. The rest has defaults.
 
@@ -57,6 +76,14 @@ class Adapter(ABC):
         for each request alone, so that one bad request costs only itself.
         """
 
+    def stream(self, requests: Sequence[Request]) -> Generator[tuple[int, Response]]:
+        """Answers as they come, each once, with the place of its request.
+
+        Override it where they come one by one, as over a network: each is stored as it comes, and an
+        exception costs only those that have not come. A UserError stops the run; what came is kept.
+        """
+        yield from enumerate(self.answer(requests))
+
     def load(self) -> None:
         """Reads weights, opens connections. Called once, before the first `answer`."""
 
@@ -73,6 +100,17 @@ class Adapter(ABC):
     def positions(self, request: Request) -> int | None:
         """How many positions of the context the request takes, answer included; None = not known."""
         return None
+
+    def refusal(self, request: Request) -> str | None:
+        """Why the model cannot take the request, beyond what its limits say. Asked while planning."""
+        return None
+
+    def cost(self, request: Request) -> Cost | None:
+        """An estimate of what the request costs; None = nothing that need be told."""
+        return None
+
+    def afford(self, cost: Cost) -> None:
+        """Raises PlanError where the estimate of all that is to be asked is beyond the model's budget."""
 
     def encode_pictures(self, pictures: Sequence[Picture]) -> npt.NDArray[np.float32]:
         """(n, width): what the model itself sees in each picture, for choosing demonstrations by likeness.

@@ -106,6 +106,10 @@ def _answers(adapter: Adapter, kind: str) -> Iterator[Finding]:
     turned = list(adapter.answer(requests[::-1]))[::-1]
     yield Finding(f"{kind}: in any order", _same(together, turned))
     yield Finding(f"{kind}: again the same", _same(together, list(adapter.answer(requests))))
+    if type(adapter).stream is not Adapter.stream:
+        places, came = zip(*sorted(adapter.stream(requests), key=lambda pair: pair[0]), strict=True)
+        once = places == tuple(range(len(requests)))
+        yield Finding(f"{kind}: each once as they come", once and _same(together, came))
 
 
 def _positions(adapter: Adapter) -> Finding:

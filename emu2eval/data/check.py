@@ -44,7 +44,7 @@ def walk(samples: Samples) -> Seen:
         fields.update(sample.fields.keys())
         references[len(sample.references)] += 1
         for name, label in sample.groups.items():
-            groups[name][label] += 1
+            groups[name].update((label,) if isinstance(label, str) else label)
         for name, text in sample.fields.items():
             if not text.strip() and name in ("question", "text"):
                 fault(f"have an empty {name}", sample)

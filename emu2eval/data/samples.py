@@ -101,7 +101,7 @@ def _unpack(sample_id: str, data: bytes) -> Sample:
         references=tuple(_restore(r) for r in references),
         choices=tuple(choices),
         cluster=cluster,
-        groups=groups,
+        groups={k: tuple(v) if isinstance(v, list) else v for k, v in groups.items()},
         alternatives={name: tuple(texts) for name, texts in rest[0].items()} if rest else {},
     )
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
 
 from emu2eval import pictures
 from emu2eval.adapters.base import Adapter
+from emu2eval.config import ModelSpec
 from emu2eval.engine.store import RunStore
 from emu2eval.errors import ModelError, PictureError, UserError
-from emu2eval.plan import Plan, Planned
+from emu2eval.plan import Planned
 from emu2eval.types import Output, Response, TextOutput
 
 WINDOW = 16
@@ -34,9 +36,39 @@ class Tally:
     copied: int = 0
     failed: int = 0
 
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Tally)))
+
+
+class Work(Protocol):
+    """Requests to be made of one model: a plan, or what a judge is asked."""
+
+    @property
+    def adapter(self) -> Adapter: ...
+    @property
+    def model(self) -> ModelSpec: ...
+    def __iter__(self) -> Iterator[Planned]: ...
+    def check(self, planned: Planned) -> None: ...
+
+
+class Once:
+    """Loads an adapter when the first request is about to be made, and not if none is."""
+
+    def __init__(self, adapter: Adapter, tell: Callable[[], None]):
+        self.adapter = adapter
+        self.tell = tell
+        self.loaded = False
+
+    def __call__(self) -> None:
+        if not self.loaded:
+            if type(self.adapter).load is not Adapter.load:
+                self.tell()
+            self.adapter.load()
+            self.loaded = True
+
 
 def execute(
-    plan: Plan,
+    plan: Work,
     store: RunStore,
     *,
     load: Callable[[], None] | None = None,
@@ -62,28 +94,30 @@ def execute(
         left = _by_length(plan.adapter, [same[0] for same in twins.values()])
         while left:
             group, left = left[: asker.batch], left[asker.batch :]
-            rows = []
-            for planned, response, seconds in asker.ask(group):
-                tally.asked += 1
-                for same in twins[planned.request.key]:
-                    rows.append((same.slot, _row(same, response, seconds, store)))
-                    tally.failed += response.error is not None
-                    tally.copied += same is not planned
-                    seconds = 0.0
-            store.append(rows)
-            tell(len(rows))
-            if tally.failed >= max(tally.asked, GIVE_UP_AFTER) and not tally.kept:
-                raise ModelError(
-                    f"the first {tally.failed} requests all failed; the last one: "
-                    f"{rows[-1][1]['error']}",
-                    where=plan.model.name,
-                    hint="mend the model or its settings and run the same command again",
-                )
+            with closing(asker.ask(group)) as answers:
+                for answered in answers:
+                    rows = []
+                    for planned, response, seconds in answered:
+                        tally.asked += 1
+                        for same in twins[planned.request.key]:
+                            rows.append((same.slot, _row(same, response, seconds, store)))
+                            tally.failed += response.error is not None
+                            tally.copied += same is not planned
+                            seconds = 0.0
+                    store.append(rows)
+                    tell(len(rows))
+                    if tally.failed >= max(tally.asked, GIVE_UP_AFTER) and not tally.kept:
+                        raise ModelError(
+                            f"the first {tally.failed} requests all failed; the last one: "
+                            f"{rows[-1][1]['error']}",
+                            where=plan.model.name,
+                            hint="mend the model or its settings and run the same command again",
+                        )
     return tally
 
 
 def _pending(
-    plan: Plan, store: RunStore, tally: Tally, tell: Callable[[int], None]
+    plan: Work, store: RunStore, tally: Tally, tell: Callable[[int], None]
 ) -> Iterator[Planned]:
     """The requests still to be made; an answer to an equal request is copied instead."""
     for planned in plan:
@@ -129,6 +163,10 @@ def _by_length(adapter: Adapter, window: list[Planned]) -> list[Planned]:
     return [window[i] for i in order]
 
 
+Answered = tuple[Planned, Response, float]
+"""A request, its response, and the seconds it took."""
+
+
 class _Asker:
     """Asks an adapter for a batch, or for its halves or single requests where it fails."""
 
@@ -136,37 +174,61 @@ class _Asker:
         self.adapter = adapter
         self.batch = max(1, batch)
 
-    def ask(self, group: Sequence[Planned]) -> Iterator[tuple[Planned, Response, float]]:
-        started = time.perf_counter()
+    def ask(self, group: Sequence[Planned]) -> Generator[list[Answered]]:
+        """Answers in the portions in which the adapter gives them."""
+        missing = dict(enumerate(group))
+        streams = type(self.adapter).stream is not Adapter.stream
+        portions = self._streamed(missing) if streams else self._together(missing)
         try:
-            responses = list(self.adapter.answer([planned.request for planned in group]))
+            yield from portions
         except Exception as error:
             if isinstance(error, UserError) and not isinstance(error, PictureError):
                 raise
             # Whatever a model or a plug-in raises costs the requests it was raised for, no more. So does a
             # video that cannot be decoded, which shows only now.
-            yield from self._after(error, group)
-            return
-        if len(responses) != len(group):
-            raise ModelError(
-                f"{type(self.adapter).__name__}.answer gave {len(responses)} responses "
-                f"for {len(group)} requests",
-                hint="an adapter gives one response a request, in order; see `emu2eval check`",
-            )
-        seconds = (time.perf_counter() - started) / len(group)
-        for planned, response in zip(group, responses, strict=True):
-            yield planned, _checked(response, planned.request.output), seconds
+            yield from self._after(error, list(missing.values()))
 
-    def _after(
-        self, error: Exception, group: Sequence[Planned]
-    ) -> Iterator[tuple[Planned, Response, float]]:
+    def _together(self, missing: dict[int, Planned]) -> Iterator[list[Answered]]:
+        started = time.perf_counter()
+        group = list(missing.values())
+        responses = list(self.adapter.answer([planned.request for planned in group]))
+        if len(responses) != len(group):
+            raise self._miscounted(len(responses), len(group))
+        seconds = (time.perf_counter() - started) / len(group)
+        missing.clear()
+        yield [
+            (planned, _checked(response, planned.request.output), seconds)
+            for planned, response in zip(group, responses, strict=True)
+        ]
+
+    def _streamed(self, missing: dict[int, Planned]) -> Iterator[list[Answered]]:
+        asked = len(missing)
+        with closing(self.adapter.stream([p.request for p in missing.values()])) as answers:
+            started = time.perf_counter()
+            for place, response in answers:
+                if place not in missing:
+                    raise self._miscounted(asked - len(missing) + 1, asked)
+                now = time.perf_counter()
+                planned = missing.pop(place)
+                yield [(planned, _checked(response, planned.request.output), now - started)]
+                started = now
+        if missing:
+            raise self._miscounted(asked - len(missing), asked)
+
+    def _miscounted(self, given: int, asked: int) -> ModelError:
+        return ModelError(
+            f"{type(self.adapter).__name__}.answer gave {given} responses for {asked} requests",
+            hint="an adapter gives one response a request, in order; see `emu2eval check`",
+        )
+
+    def _after(self, error: Exception, group: Sequence[Planned]) -> Iterator[list[Answered]]:
         if len(group) == 1:
             why = (
                 f"{error.what} ({error.where})"
                 if isinstance(error, UserError)
                 else f"{type(error).__name__}: {error}"
             )
-            yield group[0], Response(error=why), 0.0
+            yield [(group[0], Response(error=why), 0.0)]
             return
         size = 1
         if _out_of_memory(error):
@@ -214,6 +276,7 @@ def _head(planned: Planned) -> dict[str, Any]:
         "id": planned.sample.id,
         "trial": planned.trial,
         "key": planned.request.key,
+        **planned.about,
         "demonstrations": [d.sample.id for d in planned.demonstrations],
         "pictures": [pictures.digest(p) for p in planned.request.prompt.pictures()],
     }

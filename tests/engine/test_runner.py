@@ -280,3 +280,42 @@ def test_what_does_not_fit_is_refused_before_anything_is_asked(
         evaluate(str(make_task()), model, shots=[0, 4], out=tmp_path / "runs")
     assert not log.exists()
     assert not (tmp_path / "runs").exists()
+
+
+class Trickle(Odd):
+    """Gives answers one by one, the last ones first; raises or miscounts on the way, as told."""
+
+    def stream(self, requests: Sequence[Request]) -> Any:
+        for place in reversed(range(len(requests))):
+            if self.fault == "twice":
+                yield 0, Response(text="red")
+            if self.fault == "half" and place == 0:
+                return
+            (response,) = self.answer([requests[place]])
+            yield place, response
+
+
+def trickle(tmp_path: Path, fault: str) -> str:
+    Odd.fault = fault
+    path = tmp_path / "trickle.yaml"
+    path.write_text(f"name: trickle\nadapter: {__name__}:Trickle\n")
+    return str(path)
+
+
+def test_what_came_before_an_exception_is_kept(make_task: Any, tmp_path: Path) -> None:
+    (result,) = evaluate(str(make_task()), trickle(tmp_path, "one"), out=tmp_path / "runs")
+    stored = lines(result.folder, "responses.jsonl")
+    assert [row["id"] for row in stored[:2]] == ["q0007", "q0006"]
+    (failed,) = [row for row in stored if "error" in row]
+    assert failed["id"] == "q0005"
+    # 7 and 6 came before it; it and the rest of the batch are then asked alone, once more.
+    assert len(Trickle.calls) == 2 + 1 + 6 + 4
+    assert (result.rows[0].n, len(stored)) == (11, 12)
+
+
+@pytest.mark.parametrize("fault", ["twice", "half"])
+def test_an_adapter_that_miscounts_on_the_way_is_told(
+    make_task: Any, tmp_path: Path, fault: str
+) -> None:
+    with pytest.raises(ModelError, match="responses for 8 requests"):
+        evaluate(str(make_task()), trickle(tmp_path, fault), out=tmp_path / "runs")

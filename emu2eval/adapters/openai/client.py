@@ -1,0 +1,307 @@
+"""One server over HTTP: retries, back-off, and errors that never show the key."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import random
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+import httpx
+
+from emu2eval.adapters.base import Cost
+from emu2eval.adapters.openai.pace import Budget, Pace, Prices
+from emu2eval.errors import ConfigError, ModelError
+
+AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+"""HTTP states after which the same request may succeed."""
+
+FIRST_WAIT = 0.5
+"""Seconds before the second attempt where the server names none; doubled each time, up to a minute."""
+
+_SHORTEST_SECRET = 12
+"""A shorter key (`EMPTY`, `none`) is no secret, and may well stand in an answer."""
+
+
+class Refused(Exception):
+    """This one request cannot be answered; the text says why."""
+
+
+class Client:
+    """Posts JSON and gives back JSON. key: sent as a bearer token; shown nowhere.
+
+    timeout: seconds to wait for the server's next bytes; retries: attempts after the first;
+    longest_wait: seconds; a server that wants a longer rest ends the run.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        key: str | None,
+        *,
+        timeout: float,
+        retries: int,
+        longest_wait: float,
+        pace: Pace,
+        budget: Budget,
+        prices: Prices,
+    ):
+        self._url = base_url.rstrip("/")
+        self._key = key
+        self._retries = retries
+        self._longest_wait = longest_wait
+        self._pace = pace
+        self._budget = budget
+        self._prices = prices
+        self._chance = random.Random()
+        # Its debug log shows the headers of replies, in which a server may repeat the key.
+        logging.getLogger("httpcore").setLevel(logging.WARNING)
+        self._http = httpx.AsyncClient(
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=httpx.Timeout(timeout, connect=min(timeout, 10.0)),
+            limits=httpx.Limits(max_connections=pace.at_once),
+            # Plain HTTP has no certificates, and reading them takes longer than a small run.
+            verify=base_url.startswith("https:"),
+            # A redirect could carry prompts and key to somebody else.
+            follow_redirects=False,
+        )
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def reach(self) -> None:
+        """Raises ModelError where no server answers, or it wants another key. Costs nothing."""
+        for attempt in range(self._retries + 1):
+            try:
+                reply = await self._http.get(f"{self._url}/models")
+            except httpx.RequestError as error:
+                if attempt == self._retries:
+                    raise ModelError(
+                        f"no server answers: {self._problem(error)}",
+                        where=self._url,
+                        hint="start it, or set model.settings.base_url (it usually ends in /v1)",
+                    ) from None
+                await asyncio.sleep(self._back_off(attempt))
+            else:
+                if reply.status_code in (401, 403):
+                    self._stop(reply)
+                return  # whatever else it says: not every server lists its models
+
+    async def post(self, path: str, body: bytes, estimate: Cost) -> dict[str, Any]:
+        """The reply to a request, asked again where that may help.
+
+        Raises Refused for this request alone, ModelError where no request will be answered.
+        """
+        attempt = 0
+        while True:
+            reply, problem = None, ""
+            async with self._pace.turn(estimate.tokens_in + estimate.tokens_out) as era:
+                self._budget.reserve(estimate)
+                used = estimate
+                try:
+                    reply = await self._http.post(
+                        f"{self._url}{path}",
+                        content=body,
+                        headers={"Content-Type": "application/json"},
+                    )
+                    if reply.status_code >= 300:
+                        used = Cost()
+                    else:
+                        found = self._read(reply)
+                        counted = usage(found)
+                        used = self._prices.cost(1, *counted) if counted else estimate
+                        self._pace.correct(_tokens(used) - _tokens(estimate))
+                        self._pace.faster()
+                        return found
+                except (httpx.RequestError, ValueError) as error:
+                    problem = self._problem(error)
+                    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+                        used = Cost()
+                    reply = None
+                finally:
+                    self._budget.settle(estimate, used)
+                wait = self._back_off(attempt)
+                if reply is not None:
+                    problem = self._refusal(reply)
+                    wait = max(wait, self._asked_for(reply))
+                    if reply.status_code in (429, 503, 529):
+                        self._pace.slower(era, wait if _retry_after(reply.headers) else 0.0)
+            if attempt >= self._retries:
+                raise Refused(f"{problem} (asked {attempt + 1} times)")
+            attempt += 1
+            await asyncio.sleep(wait)
+
+    def _read(self, reply: httpx.Response) -> dict[str, Any]:
+        data = reply.content
+        if self._key and len(self._key) >= _SHORTEST_SECRET:
+            data = data.replace(self._key.encode(), b"[key]")
+        found = json.loads(data)  # raises ValueError where it was cut off
+        if not isinstance(found, dict):
+            raise ValueError("the reply is no JSON object")
+        return found
+
+    def _refusal(self, reply: httpx.Response) -> str:
+        """What a refusing reply says. Raises Refused or ModelError where asking again is no use."""
+        state = reply.status_code
+        if state in (401, 403, 404) or reply.is_redirect or self._code(reply) in _NO_MORE:
+            self._stop(reply)
+        problem = f"HTTP {state}: {self._said(reply)}"
+        if state not in AGAIN:
+            raise Refused(problem)
+        return problem
+
+    def _stop(self, reply: httpx.Response) -> NoReturn:
+        state = reply.status_code
+        hint = "every answer so far is kept; mend this and give the same command again"
+        if state in (401, 403):
+            hint = (
+                "put the key into an environment variable and name it: "
+                "--set model.settings.key_env=NAME"
+            )
+        elif state == 404:
+            hint = "check model.settings.base_url (it usually ends in /v1) and model.settings.model"
+        elif reply.is_redirect:
+            hint = "set model.settings.base_url to where the server really is; nothing is sent on"
+        raise ModelError(
+            f"the server refuses: HTTP {state}: {self._said(reply)}", where=self._url, hint=hint
+        )
+
+    def _asked_for(self, reply: httpx.Response) -> float:
+        wait = _retry_after(reply.headers) or 0.0
+        if wait > self._longest_wait:
+            raise ModelError(
+                f"the server wants a rest of {wait:,.0f} seconds "
+                f"(HTTP {reply.status_code}: {self._said(reply)})",
+                where=self._url,
+                hint="every answer so far is kept; give the same command again after that, or raise "
+                "model.settings.longest_wait",
+            )
+        # A little later than asked, and not all at the same moment.
+        return wait + self._chance.uniform(0, min(wait, 1.0) / 10)
+
+    def _back_off(self, attempt: int) -> float:
+        """Seconds: exponential, with jitter, so that many clients do not knock together."""
+        longest = min(FIRST_WAIT * 2.0**attempt, 60.0, self._longest_wait)
+        return self._chance.uniform(longest / 2, longest)
+
+    def _code(self, reply: httpx.Response) -> str:
+        error = _parsed(reply).get("error")
+        return str(error.get("code") or error.get("type")) if isinstance(error, dict) else ""
+
+    def _said(self, reply: httpx.Response) -> str:
+        error = _parsed(reply).get("error")
+        message = error.get("message") if isinstance(error, dict) else error
+        text = str(message) if message else reply.text
+        return self.scrub(" ".join(text.split()))[:300] or reply.reason_phrase
+
+    def _problem(self, error: Exception) -> str:
+        if isinstance(error, httpx.TimeoutException):
+            return f"no answer in time ({type(error).__name__})"
+        if isinstance(error, ValueError) and not isinstance(error, httpx.RequestError):
+            return "the reply was cut off or is no JSON"
+        return self.scrub(f"{type(error).__name__}: {error}")[:300]
+
+    def scrub(self, text: str) -> str:
+        """The text without the key."""
+        return text.replace(self._key, "[key]") if self._key else text
+
+
+_NO_MORE = frozenset({"insufficient_quota", "billing_hard_limit_reached", "account_deactivated"})
+
+
+def key_from(name: str | None) -> str | None:
+    """The key in the environment variable `name`. Raises ConfigError or ModelError, without showing it."""
+    if name is None:
+        return None
+    if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
+        # Whoever puts the key itself here must not find it in a log.
+        raise ConfigError(
+            "key_env is the name of an environment variable, in capitals; what stands there is no "
+            "such name and is not shown, in case it is the key itself",
+            hint="export OPENAI_API_KEY=… and --set model.settings.key_env=OPENAI_API_KEY",
+        )
+    key = os.environ.get(name, "").strip()
+    if not key:
+        raise ModelError(
+            f"the environment variable {name}, which should hold the server's key, is not set",
+            hint=f"export {name}=…, or --set model.settings.key_env=null for a server without keys",
+        )
+    if not all("!" <= character <= "~" for character in key):
+        raise ModelError(f"what stands in {name} is no key: it holds spaces or special characters")
+    return key
+
+
+def check_url(name: str, url: str) -> str:
+    """The URL; raises ConfigError, without showing it, where it may hold a secret or is none."""
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname)
+        good = good and (parts.port is None or parts.port > 0)
+    except ValueError:
+        good = False
+    if not good:
+        raise ConfigError(f"{name} is not a URL such as http://127.0.0.1:8000/v1")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ConfigError(
+            f"{name} holds a user, a password or a query, which would be stored with every run",
+            hint="keys come from the environment: --set model.settings.key_env=NAME",
+        )
+    return url
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that the server wants to be left alone: Retry-After in seconds or as an HTTP date.
+
+    >>> _retry_after({"retry-after": "2"}), _retry_after({"retry-after-ms": "150"})
+    (2.0, 0.15)
+    >>> now = "Tue, 24 Nov 2026 12:00:00 GMT"
+    >>> _retry_after({"retry-after": "Tue, 24 Nov 2026 12:00:05 GMT", "date": now})
+    5.0
+    """
+    for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+        text = headers.get(name, "").strip()
+        if re.fullmatch(r"\d+(\.\d+)?", text):
+            return float(text) * unit
+    until = _date(headers.get("retry-after"))
+    if until is None:
+        return None
+    # Measured by the server's own clock where it tells it: ours may be wrong.
+    now = _date(headers.get("date")) or datetime.now(UTC)
+    return max(0.0, (until - now).total_seconds())
+
+
+def _date(text: str | None) -> datetime | None:
+    try:
+        found = parsedate_to_datetime(text or "")
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _parsed(reply: httpx.Response) -> dict[str, Any]:
+    try:
+        found = json.loads(reply.content)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def usage(reply: Mapping[str, Any]) -> tuple[int, int] | None:
+    """(tokens read, tokens written) as the server counts them; None where it does not tell."""
+    found = reply.get("usage")
+    if not isinstance(found, Mapping):
+        return None
+    counts = (found.get("prompt_tokens"), found.get("completion_tokens"))
+    read, written = (count if isinstance(count, int) else 0 for count in counts)
+    return read, written
+
+
+def _tokens(cost: Cost) -> int:
+    return cost.tokens_in + cost.tokens_out

@@ -1,0 +1,147 @@
+"""How fast and how much a server is asked: concurrency, rates, budgets."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from emu2eval.adapters.base import Cost
+from emu2eval.errors import ModelError, PlanError
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """Money for a million tokens read and written; None = not known."""
+
+    read: float | None = None
+    written: float | None = None
+
+    def cost(self, requests: int, tokens_in: int, tokens_out: int) -> Cost:
+        if self.read is None and self.written is None:
+            return Cost(requests, tokens_in, tokens_out)
+        money = (tokens_in * (self.read or 0) + tokens_out * (self.written or 0)) / 1e6
+        return Cost(requests, tokens_in, tokens_out, money)
+
+
+class Pace:
+    """Lets requests through: so many at once, so many a minute, none while the server wants rest.
+
+    requests, tokens: a minute. The number at once halves when the server says that it is too much, and
+    grows again by one for each full round of answers (additive increase, multiplicative decrease).
+    """
+
+    def __init__(self, at_once: int, requests: float | None = None, tokens: float | None = None):
+        self.at_once = at_once
+        self.allowed = float(at_once)
+        self._request_gap = 60 / requests if requests else 0.0
+        self._token_gap = 60 / tokens if tokens else 0.0
+        self._running = 0
+        self._era = 0
+        self._changed = asyncio.Event()
+        self._rest_until = self._next_request = self._next_tokens = 0.0
+
+    @asynccontextmanager
+    async def turn(self, tokens: int) -> AsyncIterator[int]:
+        """Waits until a request of so many tokens may go out. Gives what `slower` wants to know."""
+        while self._running >= int(self.allowed):
+            await self._changed.wait()
+        self._running += 1
+        try:
+            await self._due(tokens)
+            yield self._era
+        finally:
+            self._running -= 1
+            self._pulse()
+
+    async def _due(self, tokens: int) -> None:
+        due = max(time.monotonic(), self._next_request, self._next_tokens)
+        self._next_request = due + self._request_gap
+        self._next_tokens = due + tokens * self._token_gap
+        while (wait := max(due, self._rest_until) - time.monotonic()) > 0:
+            await asyncio.sleep(wait)
+
+    def correct(self, tokens: int) -> None:
+        """So many tokens more (or fewer) than was thought were used."""
+        self._next_tokens += tokens * self._token_gap
+
+    def faster(self) -> None:
+        """An answer came."""
+        self.allowed = min(self.at_once, self.allowed + 1 / self.allowed)
+        self._pulse()
+
+    def slower(self, era: int, rest: float) -> None:
+        """The server had too much of a request of `era`; nobody asks for `rest` seconds."""
+        self._rest_until = max(self._rest_until, time.monotonic() + rest)
+        if era == self._era:
+            # Of several that were refused together, only the first counts.
+            self._era += 1
+            self.allowed = max(1.0, self.allowed / 2)
+
+    def _pulse(self) -> None:
+        self._changed.set()
+        self._changed.clear()
+
+
+class BudgetReached(ModelError):
+    """No more may be asked. What was answered is kept."""
+
+
+class Budget:
+    """The most that one command may use of a server: requests, tokens, money. Each may be left out.
+
+    Requests that the server refused are not counted; those that it may have answered are, though the
+    answer was lost.
+    """
+
+    NAMES = ("requests", "tokens", "money")
+
+    def __init__(self, limits: Mapping[str, float]):
+        self._limits = dict(limits)
+        self._used = Cost()
+        self._reserved = Cost()
+
+    def afford(self, cost: Cost) -> None:
+        """Raises PlanError where an estimate is beyond what is left."""
+        name = self._beyond(self._used + cost)
+        if name is not None:
+            raise PlanError(
+                f"this would take about {_amount(cost, name):,.6g} {name}; the budget allows "
+                f"{self._limits[name]:,.6g}",
+                where=f"budget.{name}",
+                hint="raise the budget, ask for fewer samples (--limit), or show fewer demonstrations",
+            )
+
+    def reserve(self, cost: Cost) -> None:
+        """Sets aside what a request may take. Raises BudgetReached where too little is left."""
+        name = self._beyond(self._used + self._reserved + cost)
+        if name is not None:
+            raise BudgetReached(
+                f"the budget of {self._limits[name]:,.6g} {name} is reached; "
+                f"{_amount(self._used, name):,.6g} are used",
+                where=f"budget.{name}",
+                hint="every answer so far is kept; raise the budget and give the same command again",
+            )
+        self._reserved += cost
+
+    def settle(self, reserved: Cost, used: Cost) -> None:
+        """Replaces what was set aside by what was used."""
+        self._reserved += _negative(reserved)
+        self._used += used
+
+    def _beyond(self, cost: Cost) -> str | None:
+        over = (name for name in self._limits if _amount(cost, name) > self._limits[name])
+        return next(over, None)
+
+
+def _amount(cost: Cost, name: str) -> float:
+    if name == "requests":
+        return cost.requests
+    return cost.tokens_in + cost.tokens_out if name == "tokens" else cost.money or 0.0
+
+
+def _negative(cost: Cost) -> Cost:
+    money = None if cost.money is None else -cost.money
+    return Cost(-cost.requests, -cost.tokens_in, -cost.tokens_out, money)

@@ -1,0 +1,107 @@
+"""Log-probabilities of choices, as far as a server tells them. Nothing is guessed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from emu2eval.adapters.openai.client import Refused
+
+Ranking = Literal["prompt_logprobs", "echo", "first_token"]
+
+FIRST_TOKEN = "ranked by their first token only"
+"""What a table says of choices whose later tokens were not looked at."""
+
+_NEVER = -9999.0
+"""vLLM's stand-in for a log-probability of minus infinity, which JSON lacks."""
+
+
+def same_start(choices: Sequence[str]) -> tuple[str, str] | None:
+    """Two choices that may share their first token, as far as a text tells: those with one first letter."""
+    seen: dict[str, str] = {}
+    for choice in choices:
+        first = choice.lstrip()[:1]
+        if first in seen or not first:
+            return seen.get(first, ""), choice
+        seen[first] = choice
+    return None
+
+
+def from_first_token(reply: Mapping[str, Any], choices: Sequence[str]) -> list[float]:
+    """Log-probability of each choice's first token, from the alternatives to the reply's first token.
+
+    A token belongs to the choice that it begins, white space in front aside; what several tokens begin
+    adds up. Raises Refused where a choice is not among the alternatives.
+    """
+    try:
+        (first, *_) = reply["choices"][0]["logprobs"]["content"]
+        listed = {entry["token"]: float(entry["logprob"]) for entry in first["top_logprobs"]}
+    except (KeyError, IndexError, TypeError, ValueError):
+        raise Refused("the server gave no alternatives to its first token (top_logprobs)") from None
+    found = []
+    for choice in choices:
+        own = [
+            value
+            for token, value in listed.items()
+            if token.strip() and choice.lstrip().startswith(token.strip())
+        ]
+        if not own:
+            raise Refused(
+                f"the choice {choice!r} is not among the {len(listed)} likeliest first tokens"
+            )
+        peak = max(own)
+        found.append(min(0.0, peak + math.log(math.fsum(math.exp(v - peak) for v in own))))
+    return found
+
+
+def from_prompt(reply: Mapping[str, Any], choice: str) -> list[float]:
+    """Log-probability of each token of a choice that ends the prompt, from vLLM's `prompt_logprobs`.
+
+    Raises Refused where the tokens at the end do not spell the choice.
+    """
+    entries = reply.get("prompt_logprobs")
+    if not isinstance(entries, list):
+        raise Refused("the server gave no log-probabilities of the prompt (prompt_logprobs)")
+    tokens: list[str] = []
+    values: list[float] = []
+    for entry in reversed(entries):
+        if not isinstance(entry, Mapping) or len(entry) != 1:
+            break  # asked for 0 alternatives, each position holds the prompt's own token alone
+        (token,) = entry.values()
+        tokens.insert(0, str(token["decoded_token"]))
+        values.insert(0, _finite(token["logprob"]))
+        spelt = "".join(tokens)
+        if spelt.lstrip() == choice.lstrip():
+            return values
+        if len(spelt) > len(choice) + 1:
+            break
+    raise Refused(f"the last tokens of the prompt, {''.join(tokens)!r}, do not spell {choice!r}")
+
+
+def from_echo(reply: Mapping[str, Any], before: str, choice: str) -> list[float]:
+    """Log-probability of each token of a choice, from a completion that echoes `before + choice`.
+
+    Raises Refused where no token begins where the choice does.
+    """
+    try:
+        found = reply["choices"][0]["logprobs"]
+        listed = list(zip(found["text_offset"], found["token_logprobs"], strict=True))
+    except (KeyError, IndexError, TypeError, ValueError):
+        raise Refused("the server gave no log-probabilities of the echoed prompt") from None
+    start, end = len(before), len(before) + len(choice)
+    own = [(offset, value) for offset, value in listed if start <= offset < end]
+    if not own or own[0][0] != start or any(value is None for _, value in own):
+        raise Refused(f"no token of the echoed prompt begins where {choice!r} does")
+    return [_finite(value) for _, value in own]
+
+
+def total(values: Sequence[float], per_token: bool) -> float:
+    """The choice's log-likelihood: the sum over its tokens, or their mean."""
+    whole = math.fsum(values)
+    return whole / len(values) if per_token else whole
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    return -math.inf if number <= _NEVER else number
