@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,7 +44,11 @@ ShotCounts = Annotated[
 ]
 Sets = Annotated[
     list[str],
-    typer.Option("--set", help="task.KEY=VALUE or model.KEY=VALUE, as in the YAML files."),
+    typer.Option("--set", help="task., model. or judge.KEY=VALUE, as in the YAML files."),
+]
+JudgeName = Annotated[
+    str | None,
+    typer.Option("--judge", help="Who judges: a model, a .yaml file, or a model of OpenAI."),
 ]
 Out = Annotated[
     Path | None, typer.Option(help="Folder of runs [default: $EMU2EVAL_RUNS or results/runs].")
@@ -61,6 +67,7 @@ Examples:
   emu2eval run --task easy-vqa --model most-common nearest --shots 4 --limit 500
   emu2eval run --task ./my_task.yaml --model ./my_model.yaml --shots 4 --trials 3
   emu2eval run --task vqav2 --shots 4 --protocol openflamingo --set task.output.beams=3
+  emu2eval run --task mm_vet --model emu2-chat --protocol emu2-chat --judge gpt-4-0613
 
 Running the same command again continues it, or does nothing. Exit code 3: some requests failed."""
 )
@@ -87,6 +94,7 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Plan and check, ask nothing.")
     ] = False,
+    judge: JudgeName = None,
     groups: Annotated[bool, typer.Option("--groups", help="Show sub-scores too.")] = False,
     form: Form = "rich",
 ) -> None:
@@ -102,6 +110,7 @@ def run(
         changes=[*set_, "model.settings.fit=true"] if fit else set_,
         out=out,
         batch=batch,
+        judge=judge,
     )
     if dry_run:
         _dry_run(task, model, settings)
@@ -109,20 +118,10 @@ def run(
     from emu2eval.evaluation import evaluate
     from emu2eval.report.progress import Bars
 
-    try:
-        with Bars() as bars:
-            results = evaluate(task, model, settings=settings, watcher=bars)
-    except KeyboardInterrupt:
-        _say("\nstopped; every answer so far is kept, the same command continues")
-        raise typer.Exit(130) from None
+    with _stoppable(), Bars() as bars:
+        results = evaluate(task, model, settings=settings, watcher=bars)
     _print_rows([row for result in results for row in result.rows], form, groups)
-    unscored = sum(result.tally.failed for result in results)
-    if unscored:
-        _say(
-            f"{unscored:,} requests failed and are unscored; the same command asks them again. "
-            "Why: the `error` in responses.jsonl of the run's folder"
-        )
-        raise typer.Exit(3)
+    _report_failures(results)
 
 
 @app.command(
@@ -266,21 +265,28 @@ def ls(
     epilog="""\b
 Examples:
   emu2eval score easy-vqa_4-shot_nearest_1a2b3c4d
-  emu2eval score results/runs/vqav2_4-shot_emu2_5e6f7a8b --set task.score.options.variant=always"""
+  emu2eval score results/runs/vqav2_4-shot_emu2_5e6f7a8b --set task.score.options.variant=always
+  emu2eval score mm_vet_0-shot_emu2-chat --judge gpt-4-0613"""
 )
 def score(
     run: Annotated[list[str], typer.Argument(help="Runs: paths, names or beginnings of names.")],
+    judge: JudgeName = None,
     set_: Sets = [],  # noqa: B006
     out: Out = None,
     groups: Annotated[bool, typer.Option("--groups", help="Show sub-scores too.")] = False,
     form: Form = "rich",
 ) -> None:
-    """Score stored runs anew, without their model."""
+    """Score stored runs anew, without their model; with a judge, ask for what it has not said yet."""
     from emu2eval.evaluation import score_again
     from emu2eval.report import runs
+    from emu2eval.report.progress import Bars
 
-    results = [score_again(folder, set_) for folder in runs.find(run, out)]
+    with _stoppable(), Bars() as bars:
+        results = [
+            score_again(folder, set_, judge=judge, watcher=bars) for folder in runs.find(run, out)
+        ]
     _print_rows([row for result in results for row in result.rows], form, groups)
+    _report_failures(results)
 
 
 @app.command(
@@ -536,6 +542,25 @@ def _print_rows(rows: list[Any], form: str, groups: bool) -> None:
         _console().print(rich_table(order(rows)))
     else:
         typer.echo(render(order(rows), form), nl=False)
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        _say("\nstopped; every answer so far is kept, the same command continues")
+        raise typer.Exit(130) from None
+
+
+def _report_failures(results: list[Any]) -> None:
+    unscored = sum(result.failed for result in results)
+    if unscored:
+        _say(
+            f"{unscored:,} requests failed and are unscored; the same command asks them again. "
+            "Why: the `error` in responses.jsonl of the run's folder"
+        )
+        raise typer.Exit(3)
 
 
 def _console() -> Any:

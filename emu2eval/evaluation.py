@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from emu2eval import catalog, registry
+from emu2eval import catalog, judges, registry
 from emu2eval.adapters.base import Adapter
 from emu2eval.config import (
     ModelSpec,
@@ -26,13 +25,16 @@ from emu2eval.config import (
 from emu2eval.data.load import load_split
 from emu2eval.data.samples import Samples
 from emu2eval.data.sources import choose, require
-from emu2eval.engine.runner import Tally, execute
+from emu2eval.engine.cost import costs
+from emu2eval.engine.judging import Hearing, is_judged
+from emu2eval.engine.runner import Once, Tally, execute
 from emu2eval.engine.scoring import build_cleaner, build_scorer, score_run
 from emu2eval.engine.store import RunStore
 from emu2eval.errors import ConfigError, StoreError
 from emu2eval.fewshot.choosers import Chooser
 from emu2eval.fewshot.draw import permutation
-from emu2eval.plan import Plan, Shots, build_chooser
+from emu2eval.plan import Plan, Shots, build_chooser, folder_name
+from emu2eval.plan import slots as slots
 from emu2eval.types import Row
 from emu2eval.yamlfile import Document, validate
 
@@ -48,6 +50,7 @@ class Watcher:
     def checking(self, plan: Plan, done: int) -> None: ...
     def loading(self, model: str) -> None: ...
     def starting(self, plan: Plan, folder: Path) -> None: ...
+    def judging(self, judge: str, requests: int) -> None: ...
     def settled(self, count: int) -> None: ...
     def finished(self, result: Result) -> None: ...
     def note(self, text: str) -> None: ...
@@ -55,11 +58,20 @@ class Watcher:
 
 @dataclass(frozen=True)
 class Result:
-    """One finished run: its rows (the whole first, then sub-scores), its folder, what was done."""
+    """One finished run: its rows (the whole first, then sub-scores), its folder, what was done.
+
+    judged: what was done by the judge, where there is one.
+    """
 
     rows: list[Row]
     folder: Path
     tally: Tally
+    judged: Tally = field(default_factory=Tally)
+
+    @property
+    def failed(self) -> int:
+        """Requests that failed, of the model or of the judge."""
+        return self.tally.failed + self.judged.failed
 
 
 @dataclass(frozen=True)
@@ -76,6 +88,7 @@ class Settings:
     changes: Sequence[str] = ()
     out: Path | None = None
     batch: int | None = None
+    judge: str | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("limit", 1), ("trials", 1), ("batch", 1)):
@@ -166,6 +179,7 @@ def plans(
     for task in loaded:
         build_scorer(task)
         build_cleaner(task)
+    judges.choose(loaded, settings.judge, changes["judge"])
     specs = [load_model(name, overrides=changes["model"]) for name in _once(models)]
     data = SplitCache(told)
     for spec in specs:
@@ -217,8 +231,11 @@ def evaluate(
     models = [model] if isinstance(model, str) else list(model)
     results = []
     groups = list(plans(tasks, models, chosen, told))
-    for plan in chain.from_iterable(groups):
+    every = [plan for group in groups for plan in group]
+    for plan in every:
         build_scorer(plan.task).require()
+    overrides = parse_settings(chosen.changes)["judge"]
+    judge = judges.choose([plan.task for plan in every], chosen.judge, overrides)
     loaders = [Once(g[0].adapter, partial(told.loading, g[0].model.name)) for g in groups]
     for group, loader in zip(groups, loaders, strict=True):
         for plan in group:
@@ -227,37 +244,23 @@ def evaluate(
         if len(groups) > 1 and loader.loaded:
             # Two models may not fit. What was seen through this one is remembered.
             loader.close()
-    for group, loader in zip(groups, loaders, strict=True):
-        with closing(loader):
-            for plan in group:
-                result = run_plan(plan, chosen, told, loader)
-                results.append(result)
-                told.finished(result)
+    for line in costs(groups, judge, chosen.folder):
+        told.note(line)
+    with ExitStack() as opened:
+        hear = judges.hearer(judge, told, opened)
+        for group, loader in zip(groups, loaders, strict=True):
+            with closing(loader):
+                for plan in group:
+                    result = run_plan(plan, chosen, told, loader, hear)
+                    results.append(result)
+                    told.finished(result)
     return results
 
 
-class Once:
-    """Loads an adapter when the first request is about to be made, and not if none is."""
-
-    def __init__(self, adapter: Adapter, tell: Callable[[], None]):
-        self.adapter = adapter
-        self.tell = tell
-        self.loaded = False
-
-    def __call__(self) -> None:
-        if not self.loaded:
-            if type(self.adapter).load is not Adapter.load:
-                self.tell()
-            self.adapter.load()
-            self.loaded = True
-
-    def close(self) -> None:
-        self.adapter.close()
-        self.loaded = False
-
-
-def run_plan(plan: Plan, settings: Settings, watcher: Watcher, load: Callable[[], None]) -> Result:
-    """Asks, stores and scores one run."""
+def run_plan(
+    plan: Plan, settings: Settings, watcher: Watcher, load: Callable[[], None], hear: judges.Hear
+) -> Result:
+    """Asks, stores, judges and scores one run."""
     folder = settings.folder / folder_name(plan)
     with RunStore(folder).open_for_writing() as store:
         plan = _grown(plan, store, watcher)
@@ -270,14 +273,8 @@ def run_plan(plan: Plan, settings: Settings, watcher: Watcher, load: Callable[[]
             )
         watcher.starting(plan, folder)
         tally = execute(plan, store, load=load, batch=settings.batch, progress=watcher.settled)
-        rows = score_run(plan, store)
-    return Result(rows, folder, tally)
-
-
-def folder_name(plan: Plan) -> str:
-    """What people read, then what makes it unique: `easy-vqa_4-shot_nearest_1a2b3c4d`."""
-    label = plan.shots.label.replace("*", "-text-only")
-    return f"{plan.task.name}_{label}-shot_{plan.model.name}_{plan.fingerprint[:8]}"
+        rows, judged = hear(plan, store)
+    return Result(rows, folder, tally, judged)
 
 
 def reopen(
@@ -344,12 +341,34 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def score_again(folder: Path, changes: Sequence[str] = ()) -> Result:
-    """Scores a stored run anew, without its model."""
+def score_again(
+    folder: Path,
+    changes: Sequence[str] = (),
+    *,
+    judge: str | None = None,
+    watcher: Watcher | None = None,
+) -> Result:
+    """Scores a stored run anew, without its model.
+
+    judge: who judges it, where that is wanted; by default the one whose replies are stored, who is asked
+    nothing more.
+    """
     plan, store = reopen(folder, changes)
-    with store.open_for_writing():
+    kept = Tally(kept=len(plan))
+    with ExitStack() as opened:
+        opened.enter_context(store.open_for_writing())
         store.index(slots(plan), len(plan.samples) * plan.draws)
-        return Result(score_run(plan, store), folder, Tally(kept=len(plan)))
+        chosen = None
+        if judge is not None:
+            chosen = judges.choose([plan.task], judge, parse_settings(changes)["judge"])
+        elif is_judged(plan.task):
+            said = judges.stored_judge(plan.task, folder, _Absent())
+            hearing = Hearing(plan, store, said)
+            opened.enter_context(hearing.open(writing=False))
+            return Result(score_run(plan, store, hearing), folder, kept)
+        hear = judges.hearer(chosen, watcher or Watcher(), opened)
+        rows, judged = hear(plan, store)
+        return Result(rows, folder, kept, judged)
 
 
 class _Absent(Adapter):
@@ -372,19 +391,6 @@ def _grown(plan: Plan, store: RunStore, watcher: Watcher) -> Plan:
         shown = "every query" if limit is None else f"{limit:,} queries"
         watcher.note(f"{store.folder.name} holds more already; the table shows {shown}")
     return replace(plan, limit=limit, trials=trials)
-
-
-def slots(plan: Plan) -> Callable[[str, int], int | None]:
-    """(id, trial) -> the slot of the plan that a stored response fills, or None."""
-    samples, trials = plan.samples, plan.draws
-
-    def slot_of(sample_id: str, trial: int) -> int | None:
-        position = samples.position(sample_id)
-        if position is None or not 0 <= trial < trials:
-            return None
-        return trial * len(samples) + position
-
-    return slot_of
 
 
 def _record(plan: Plan, changes: Sequence[str]) -> dict[str, Any]:

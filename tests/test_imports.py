@@ -24,6 +24,7 @@ LAYERS = (
     ("adapters",),
     ("plan",),
     ("engine",),
+    ("judges",),
     ("evaluation", "submit"),
     ("reference", "precompute"),
     ("report",),

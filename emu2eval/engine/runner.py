@@ -66,6 +66,10 @@ class Once:
             self.adapter.load()
             self.loaded = True
 
+    def close(self) -> None:
+        self.adapter.close()
+        self.loaded = False
+
 
 def execute(
     plan: Work,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from emu2eval import registry
 from emu2eval.config import Task
@@ -59,6 +60,8 @@ class _Totals:
     groups: dict[str, _Total] = field(default_factory=dict)
     seconds: float = 0.0
     shortened: int = 0
+    marks: Counter[str] = field(default_factory=Counter)
+    servers: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.whole = _Total(self.scorer.summaries())
@@ -74,24 +77,34 @@ class _Totals:
 
     def _groups(self, sample: Sample) -> Iterator[_Total]:
         for name, label in sample.groups.items():
-            key = f"{name}: {label}"
-            if key not in self.groups:
-                self.groups[key] = _Total(self.scorer.summaries())
-            yield self.groups[key]
+            for each in (label,) if isinstance(label, str) else label:
+                key = f"{name}: {each}"
+                if key not in self.groups:
+                    self.groups[key] = _Total(self.scorer.summaries())
+                yield self.groups[key]
 
 
-def score_run(plan: Plan, store: RunStore) -> list[Row]:
+class Verdicts(Protocol):
+    """What a judge said of a run's responses. name: of the judge, as tables show it."""
+
+    @property
+    def name(self) -> str: ...
+    def score(self, slot: int, sample: Sample, response: Response) -> Score: ...
+
+
+def score_run(plan: Plan, store: RunStore, verdicts: Verdicts | None = None) -> list[Row]:
     """Scores every sample of the plan and writes the result: the rows of the whole, its headline first,
-    then those of the sub-scores.
+    then those of the sub-scores. verdicts: of the judge, where the scorer needs one.
 
     A response that failed, or is not there yet, is unscored: counted, never taken as zero.
     """
     scorer = build_scorer(plan.task)
     totals = _Totals(scorer)
-    store.write_lines("scores.jsonl", _scores(plan, store, scorer, totals))
-    rows = _rows(plan, store, totals, None, totals.whole)
+    store.write_lines("scores.jsonl", _scores(plan, store, scorer, totals, verdicts))
+    by = verdicts.name if verdicts is not None else None
+    rows = _rows(plan, store, totals, None, totals.whole, by)
     for name, total in sorted(totals.groups.items()):
-        rows += _rows(plan, store, totals, name, total)
+        rows += _rows(plan, store, totals, name, total, by)
     store.write_json("report.json", {"rows": rows})
     return rows
 
@@ -104,19 +117,19 @@ def answers_of(plan: Plan, store: RunStore, kind: Literal["clean", "prediction"]
     scorer, clean = build_scorer(plan.task), build_cleaner(plan.task)
     found: dict[str, str] = {}
     for position in plan.positions:
-        stored = store.stored(position)
-        if stored is None or stored.get("error"):
+        response = response_of(store.stored(position), clean, store)
+        if response is None:
             continue
-        answer: str | None = clean(stored["text"]) if stored.get("text") is not None else None
+        answer = response.text
         if kind == "prediction":
-            answer = _score(plan.query(position), stored, clean, scorer, store).prediction
+            answer = scorer.score(plan.query(position), response).prediction
         if answer is not None:
             found[plan.samples.ids[position]] = answer
     return found
 
 
 def _scores(
-    plan: Plan, store: RunStore, scorer: Scorer, totals: _Totals
+    plan: Plan, store: RunStore, scorer: Scorer, totals: _Totals, verdicts: Verdicts | None
 ) -> Iterator[dict[str, Any]]:
     samples = plan.samples
     clean = build_cleaner(plan.task)
@@ -124,12 +137,23 @@ def _scores(
     for trial in range(plan.draws):
         for position in plan.positions:
             sample = plan.query(position)
-            stored = store.stored(trial * len(samples) + position)
-            score = _score(sample, stored, clean, scorer, store)
+            slot = trial * len(samples) + position
+            stored = store.stored(slot)
+            response = response_of(stored, clean, store)
+            if response is None:
+                why = stored["error"] if stored is not None else "not asked yet"
+                score = Score(None, details={"why": why})
+            elif verdicts is not None:
+                score = verdicts.score(slot, sample, response)
+            else:
+                score = scorer.score(sample, response)
             totals.add(sample, score)
             if stored is not None:
                 totals.seconds += stored["seconds"]
-                totals.shortened += bool(stored.get("details", {}).get("dropped"))
+                details = stored.get("details", {})
+                totals.shortened += bool(details.get("dropped"))
+                totals.marks.update(details.get("marks", ()))
+                totals.servers.update(filter(None, [details.get("served_by")]))
             row: dict[str, Any] = {
                 "id": sample.id,
                 "trial": trial,
@@ -151,25 +175,17 @@ def _answered(
     for trial in range(plan.draws):
         for position in plan.positions:
             stored = store.stored(trial * len(plan.samples) + position)
-            if stored is not None and not stored.get("error"):
-                yield plan.query(position), _response(stored, clean, store)
+            response = response_of(stored, clean, store)
+            if response is not None:
+                yield plan.query(position), response
 
 
-def _score(
-    sample: Sample,
-    stored: dict[str, Any] | None,
-    clean: Callable[[str], str],
-    scorer: Scorer,
-    store: RunStore,
-) -> Score:
-    if stored is None:
-        return Score(None, details={"why": "not asked yet"})
-    if stored.get("error"):
-        return Score(None, details={"why": stored["error"]})
-    return scorer.score(sample, _response(stored, clean, store))
-
-
-def _response(stored: dict[str, Any], clean: Callable[[str], str], store: RunStore) -> Response:
+def response_of(
+    stored: dict[str, Any] | None, clean: Callable[[str], str], store: RunStore
+) -> Response | None:
+    """A stored response, its text cleaned up; None where there is none yet, or only an error."""
+    if stored is None or stored.get("error"):
+        return None
     text = stored.get("text")
     log_probs = stored.get("log_probs")
     picture = stored.get("picture")
@@ -182,7 +198,12 @@ def _response(stored: dict[str, Any], clean: Callable[[str], str], store: RunSto
 
 
 def _rows(
-    plan: Plan, store: RunStore, totals: _Totals, group: str | None, total: _Total
+    plan: Plan,
+    store: RunStore,
+    totals: _Totals,
+    group: str | None,
+    total: _Total,
+    judge: str | None,
 ) -> list[Row]:
     covered = len(plan.positions)
     notes = []
@@ -197,6 +218,9 @@ def _rows(
         notes.append(f"{role} from the {source}")
     if totals.shortened:
         notes.append(f"{totals.shortened:,} prompts shortened to fit")
+    notes += [f"{count:,} {mark}" for mark, count in sorted(totals.marks.items())]
+    if len(totals.servers) > 1:
+        notes.append(f"the server changed its model: {', '.join(sorted(totals.servers))}")
     rows: list[Row] = []
     for summary in total.summaries:
         value, error = summary.accumulator.result()
@@ -211,7 +235,8 @@ def _rows(
                 shots=plan.shots.label,
                 protocol=plan.task.protocol_name,
                 split=plan.task.split,
-                metric=summary.metric,
+                # Numbers of two judges are no more comparable than those of two metrics.
+                metric=f"{summary.metric} by {judge}" if judge else summary.metric,
                 value=value,
                 stderr=error,
                 n=total.n,

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
-from emu2eval.engine.store import RunStore
-from emu2eval.evaluation import Settings, Watcher, folder_name, plans, slots
-from emu2eval.plan import Plan
+from emu2eval import judges
+from emu2eval.config import parse_settings
+from emu2eval.engine.cost import costs, peek
+from emu2eval.evaluation import Settings, Watcher, plans
+from emu2eval.plan import Plan, folder_name
 
 
 def preview(
     tasks: Sequence[str], models: Sequence[str], settings: Settings, watcher: Watcher | None = None
 ) -> RenderableType:
-    """One line a run: how many requests, how many are answered already, what they hold.
+    """One line a run: how many requests, how many are answered already, what they hold; then the costs.
 
     Checks every request against the model's limits. Raises UserError.
     """
@@ -26,16 +29,18 @@ def preview(
         table.add_column(name, justify="right")
     table.add_column("run", no_wrap=True)
     told = watcher or Watcher()
-    for group in plans(tasks, models, settings, told):
-        for plan in group:
-            plan.prepare(progress=told.working)
-            table.add_row(*_line(plan, settings))
-    return table
+    groups = list(plans(tasks, models, settings, told))
+    every = [plan for group in groups for plan in group]
+    for plan in every:
+        plan.prepare(progress=told.working)
+        table.add_row(*_line(plan, settings))
+    overrides = parse_settings(settings.changes)["judge"]
+    judge = judges.choose([plan.task for plan in every], settings.judge, overrides)
+    return Group(table, *map(Text, costs(groups, judge, settings.folder)))
 
 
 def _line(plan: Plan, settings: Settings) -> list[str]:
-    store = RunStore(settings.folder / folder_name(plan))
-    store.index(slots(plan), len(plan.samples) * plan.draws)
+    store = peek(plan, settings.folder)
     answered = most = longest = 0
     fewest = 1 << 30
     for planned in plan:

@@ -92,6 +92,9 @@ class Bars(Watcher):
         name = f"{plan.task.name} · {plan.model.name} · {plan.shots.label} shots"
         self.bar = self.progress.add_task(name, total=len(plan))
 
+    def judging(self, judge: str, requests: int) -> None:
+        self.bar = self.progress.add_task(f"judged by {judge}", total=requests)
+
     def settled(self, count: int) -> None:
         if self.bar is not None:
             self.progress.advance(self.bar, count)
@@ -100,8 +103,9 @@ class Bars(Watcher):
         if self.progress.disable:
             tally = result.tally
             kept = f", {tally.kept + tally.copied:,} kept" if tally.kept + tally.copied else ""
-            failed = f", {tally.failed:,} failed" if tally.failed else ""
-            self.note(f"{result.folder.name}: {tally.asked:,} asked{kept}{failed}")
+            failed = f", {result.failed:,} failed" if result.failed else ""
+            judged = f", {result.judged.asked:,} judged" if result.judged.asked else ""
+            self.note(f"{result.folder.name}: {tally.asked:,} asked{kept}{judged}{failed}")
 
     def note(self, text: str) -> None:
         self.console.print(Text(text, style="dim"), soft_wrap=True)

@@ -1,0 +1,83 @@
+"""What a run would cost, before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from emu2eval.adapters.base import Adapter, Cost
+from emu2eval.engine.judging import Hearing, Judge, is_judged
+from emu2eval.engine.runner import Work
+from emu2eval.engine.store import RunStore
+from emu2eval.plan import Plan, folder_name, slots
+
+
+def estimate(work: Work, store: RunStore) -> Cost | None:
+    """Of the requests that the store does not answer yet; None where the model does not tell."""
+    if type(work.adapter).cost is Adapter.cost:
+        return None
+    total = Cost()
+    asked: set[str] = set()
+    for planned in work:
+        key = planned.request.key
+        if key in asked or store.has(planned.slot, key) or store.twin(key) is not None:
+            continue
+        asked.add(key)
+        total += work.adapter.cost(planned.request) or Cost()
+    return total
+
+
+def shown(cost: Cost) -> str:
+    """For a person to read.
+
+    >>> shown(Cost(1200, 3_400_000, 12_000, 1.25))
+    'about 1,200 requests, 3,400,000 tokens read, at most 12,000 written, 1.25 in money'
+    """
+    text = (
+        f"about {cost.requests:,} requests, {cost.tokens_in:,} tokens read, "
+        f"at most {cost.tokens_out:,} written"
+    )
+    return text if cost.money is None else f"{text}, {cost.money:,.2f} in money"
+
+
+def costs(groups: Sequence[Sequence[Plan]], judge: Judge | None, root: Path) -> list[str]:
+    """What is still to be asked would cost, one line a model and the judge, where they tell.
+
+    root: the folder of runs. Raises PlanError where that is beyond a budget.
+    """
+    told = []
+    judging: Cost | None = None
+    for group in groups:
+        if judge is None and type(group[0].adapter).cost is Adapter.cost:
+            continue
+        total: Cost | None = None
+        for plan in group:
+            store = peek(plan, root)
+            cost = estimate(plan, store)
+            total = total + cost if total and cost else total or cost
+            if judge is not None and is_judged(plan.task):
+                more = _outlook(Hearing(plan, store, judge))
+                judging = judging + more if judging and more else judging or more
+            store.close()
+        if total is not None and total.requests:
+            told.append(f"{group[0].model.name}: {shown(total)}")
+            group[0].adapter.afford(total)
+    if judge is not None and judging is not None and judging.requests:
+        told.append(f"{judge.model.name}, judging: {shown(judging)}, answers at their longest")
+        # How long answers are is not known yet; how many, is.
+        judge.adapter.afford(Cost(judging.requests))
+    return told
+
+
+def peek(plan: Plan, root: Path) -> RunStore:
+    """The store of a plan's run below the folder of runs, for reading what is there already."""
+    store = RunStore(root / folder_name(plan))
+    store.index(slots(plan), len(plan.samples) * plan.draws)
+    return store
+
+
+def _outlook(hearing: Hearing) -> Cost | None:
+    """An estimate of judging before there are answers, each taken to be as long as the task allows."""
+    hearing.assume_longest()
+    with hearing.open(writing=False) as replies:
+        return estimate(hearing, replies)

@@ -1,0 +1,80 @@
+"""TouchStone (Bai et al., 2023, arXiv 2308.16890; github.com/OFA-Sys/TouchStone, eval.py)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from emu2eval.scorers.base import Summary, text_of, texts, unreferenced
+from emu2eval.scorers.judged import JudgedScorer, Wording
+from emu2eval.stats import Accumulator, ClusteredMean
+from emu2eval.types import Response, Sample, Score, TextOutput
+
+ANSWER_SECOND, ANSWER_FIRST = "the model second", "the model first"
+
+
+class TouchStone(JudgedScorer):
+    """Rated from 1 to 10 beside a reference answer, in both orders; 100 x the mean over all rounds.
+
+    A round whose reply cannot be read is dropped, as officially; a sample without any round is unscored.
+    The sample's field `description` is a person's description of the picture, its reference the answer that
+    the model is compared with. wording: a YAML file in place of our own words, see `Wording`.
+    """
+
+    metric = "touchstone"
+    reply: ClassVar[TextOutput] = TextOutput(max_new_tokens=32)
+    names = (ANSWER_SECOND, ANSWER_FIRST)
+
+    def __init__(self, wording: str | None = None):
+        needed = ("description", "question", "first", "second")
+        self.wording = Wording.read("touchstone", wording, needed)
+
+    def question(self, sample: Sample, response: Response, name: str) -> Mapping[str, str]:
+        (reference,) = texts(sample.references, sample.id) or ("",)
+        answers = [reference, text_of(response)]
+        if name == ANSWER_FIRST:
+            answers.reverse()
+        shown = {key: sample.fields[key] for key in ("description", "question")}
+        return shown | {"first": answers[0], "second": answers[1]}
+
+    def read(self, reply: str) -> list[float] | None:
+        """The two numbers of the first line, each from 1 to 10.
+
+        >>> scorer = TouchStone()
+        >>> scorer.read("7 8.5"), scorer.read("7, 8"), scorer.read("8/10 9/10"), scorer.read("Both: 7 8")
+        ([7.0, 8.5], [7.0, 8.0], None, None)
+        """
+        line = reply.strip().partition("\n")[0]
+        if not re.fullmatch(r"\d+(\.\d+)?[\s,]+\d+(\.\d+)?", line.strip(), re.ASCII):
+            return None
+        ratings = [float(word) for word in re.split(r"[\s,]+", line.strip())]
+        return ratings if all(1 <= rating <= 10 for rating in ratings) else None
+
+    def judged(self, sample: Sample, response: Response, said: Mapping[str, Any]) -> Score:
+        if not sample.references:
+            return unreferenced()
+        own = {ANSWER_SECOND: 1, ANSWER_FIRST: 0}
+        ratings = [said[name][own[name]] for name in self.names if said[name] is not None]
+        prediction = text_of(response)
+        if not ratings:
+            why = "the judge gave no ratings that can be read"
+            return Score(None, prediction, {"why": why})
+        return Score(sum(ratings) / len(ratings), prediction, {"ratings": ratings})
+
+    def summaries(self) -> tuple[Summary, ...]:
+        return (Summary(self.label, MeanRating(self.scale)),)
+
+
+class MeanRating(Accumulator):
+    """The mean over rounds, not over samples: one with a single readable round counts half of another."""
+
+    def __init__(self, scale: float):
+        self.rounds = ClusteredMean(scale)
+
+    def add(self, sample: Sample, score: Score) -> None:
+        for rating in score.details["ratings"]:
+            self.rounds.add(sample, Score(rating))
+
+    def result(self) -> tuple[float | None, float | None]:
+        return self.rounds.result()
