@@ -9,8 +9,9 @@ from functools import partial
 from emu2eval import registry
 from emu2eval.config import load_model, load_task, parse_settings
 from emu2eval.data.sources import choose, require
+from emu2eval.engine.runner import Once
 from emu2eval.errors import UnknownName
-from emu2eval.evaluation import Once, SplitCache, Watcher, build_adapter
+from emu2eval.evaluation import SplitCache, Watcher, build_adapter
 from emu2eval.fewshot.rices import Made, Rices
 from emu2eval.plan import OwnEncoder
 

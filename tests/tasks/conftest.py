@@ -16,6 +16,7 @@ import yaml
 
 from emu2eval import cli
 from emu2eval.config import load_task
+from emu2eval.engine.judging import is_judged
 
 TASKS = sorted(
     path.stem for path in (Path(__file__).parent / "layouts").glob("*.py") if path.stem[0] != "_"
@@ -109,6 +110,16 @@ def quickly(task: str) -> list[str]:
     if shutil.which("java") is None:
         pytest.skip("caption metrics need Java, which is not installed")
     return ["--set", "task.score.options.metrics=[cider,bleu,rouge_l]"]
+
+
+def judged(task: str) -> list[str]:
+    """What to add to a command that runs the task, where a judge scores it: one that answers by a script."""
+    if not is_judged(load_task(task)):
+        return []
+    settings = {"default": "0.5", "replies": {"assistant 1": "6 8"}}
+    path = Path("judge.yaml")
+    path.write_text(yaml.safe_dump({"name": "judge", "adapter": "scripted", "settings": settings}))
+    return ["--judge", str(path)]
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from emu2eval import catalog
 from emu2eval.config import load_task
 from emu2eval.data.load import load_split
 
-from .conftest import drawn, protocols, quickly, shots
+from .conftest import drawn, judged, protocols, quickly, shots
 
 Command = Callable[..., str]
 
@@ -37,13 +37,13 @@ def test_a_baseline_gives_a_table(task: str, protocol: str, root: Path, command:
     asked = ["run", "--task", task, "--protocol", protocol, "-f", "json"]
     asked += [*drawn(task, protocol), *quickly(task)]
     wanted = shots(task, "0", "4")
-    printed = command(*asked, "--model", "most-common", "--shots", *wanted)
+    printed = command(*asked, *judged(task), "--model", "most-common", "--shots", *wanted)
     complete(printed, task, load_task(task).spec.split, wanted)
 
 
 def test_every_split_is_read(task: str, split: str, root: Path, command: Command) -> None:
     asked = ["run", "--task", task, "--split", split, "--model", "most-common", "-f", "json"]
-    complete(command(*asked, *quickly(task)), task, split, ["0"])
+    complete(command(*asked, *quickly(task), *judged(task)), task, split, ["0"])
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' own
@@ -59,5 +59,5 @@ def test_a_tiny_emu2_gives_a_table(task: str, root: Path, command: Command, tiny
         # What a random model says is not worth many words.
         asked += ["--set", "task.output.max_new_tokens=3"]
     wanted = shots(task, "0", "4")
-    printed = command(*asked, "--model", tiny_emu2, "--shots", *wanted)
+    printed = command(*asked, *judged(task), "--model", tiny_emu2, "--shots", *wanted)
     complete(printed, task, spec.split, wanted)
