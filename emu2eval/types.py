@@ -244,7 +244,11 @@ class Row:
     """One line of a results table.
 
     value, stderr: on the metric's scale (percent where it is a rate); None where nothing was scored.
+    low, high: the ends of the 95 % interval. The error is clustered by picture, and both hold what trials of
+    demonstration draws add; spread: the standard deviation of the values of single trials.
     n: samples scored, over all trials; unscored: those whose request failed or had nothing to score by.
+    ablation: what was taken away from the demonstrations, which `shots` says too.
+    set_scaled: the metric's scale depends on the set, so numbers of different sets cannot be compared.
     chance, ceiling: what guessing and what perfect use of the demonstrations give, where the task says.
     seconds: time spent in the model, added up over every start of the run.
     """
@@ -268,3 +272,8 @@ class Row:
     run: str | None = None
     chance: float | None = None
     ceiling: float | None = None
+    low: float | None = None
+    high: float | None = None
+    spread: float | None = None
+    ablation: str | None = None
+    set_scaled: bool = False

@@ -13,6 +13,7 @@ from emu2eval.engine.store import RunStore
 from emu2eval.errors import ConfigError
 from emu2eval.plan import Plan
 from emu2eval.scorers.base import Scorer, Summary
+from emu2eval.stats import Estimate, estimate
 from emu2eval.types import Response, Row, Sample, Score
 
 
@@ -46,9 +47,33 @@ def build_cleaner(task: Task) -> Callable[[str], str]:
 
 @dataclass
 class _Total:
-    summaries: tuple[Summary, ...]
+    """The numbers of the whole or of a group: over all trials, and of each trial by itself."""
+
+    scorer: Scorer
+    draws: int
     n: int = 0
     unscored: int = 0
+    clusters: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.summaries = self.scorer.summaries()
+        # Of a single trial there is nothing to tell apart.
+        trials = self.draws if self.draws > 1 else 0
+        self.trials = [self.scorer.summaries() for _ in range(trials)]
+
+    def add(self, sample: Sample, score: Score, trial: int) -> None:
+        if score.value is None:
+            self.unscored += 1
+            return
+        self.n += 1
+        self.clusters[sample.cluster or sample.id] += 1
+        for summary in (*self.summaries, *(self.trials[trial] if self.trials else ())):
+            summary.accumulator.add(sample, score)
+
+    def estimates(self) -> Iterator[tuple[Summary, Estimate]]:
+        for place, summary in enumerate(self.summaries):
+            trials = [summaries[place].accumulator for summaries in self.trials]
+            yield summary, estimate(summary.accumulator, trials, self.clusters.values())
 
 
 @dataclass
@@ -56,6 +81,7 @@ class _Totals:
     """Adds up the scores of a run: the whole, and each label of each grouping."""
 
     scorer: Scorer
+    draws: int
     whole: _Total = field(init=False)
     groups: dict[str, _Total] = field(default_factory=dict)
     seconds: float = 0.0
@@ -64,23 +90,18 @@ class _Totals:
     servers: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.whole = _Total(self.scorer.summaries())
+        self.whole = _Total(self.scorer, self.draws)
 
-    def add(self, sample: Sample, score: Score) -> None:
+    def add(self, sample: Sample, score: Score, trial: int) -> None:
         for total in (self.whole, *self._groups(sample)):
-            if score.value is None:
-                total.unscored += 1
-            else:
-                total.n += 1
-                for summary in total.summaries:
-                    summary.accumulator.add(sample, score)
+            total.add(sample, score, trial)
 
     def _groups(self, sample: Sample) -> Iterator[_Total]:
         for name, label in sample.groups.items():
             for each in (label,) if isinstance(label, str) else label:
                 key = f"{name}: {each}"
                 if key not in self.groups:
-                    self.groups[key] = _Total(self.scorer.summaries())
+                    self.groups[key] = _Total(self.scorer, self.draws)
                 yield self.groups[key]
 
 
@@ -99,7 +120,7 @@ def score_run(plan: Plan, store: RunStore, verdicts: Verdicts | None = None) -> 
     A response that failed, or is not there yet, is unscored: counted, never taken as zero.
     """
     scorer = build_scorer(plan.task)
-    totals = _Totals(scorer)
+    totals = _Totals(scorer, plan.draws)
     store.write_lines("scores.jsonl", _scores(plan, store, scorer, totals, verdicts))
     by = verdicts.name if verdicts is not None else None
     rows = _rows(plan, store, totals, None, totals.whole, by)
@@ -147,7 +168,7 @@ def _scores(
                 score = verdicts.score(slot, sample, response)
             else:
                 score = scorer.score(sample, response)
-            totals.add(sample, score)
+            totals.add(sample, score, trial)
             if stored is not None:
                 totals.seconds += stored["seconds"]
                 details = stored.get("details", {})
@@ -222,8 +243,7 @@ def _rows(
     if len(totals.servers) > 1:
         notes.append(f"the server changed its model: {', '.join(sorted(totals.servers))}")
     rows: list[Row] = []
-    for summary in total.summaries:
-        value, error = summary.accumulator.result()
+    for summary, found in total.estimates():
         # Once is enough for these: with the headline of the whole.
         headline = group is None and not rows
         chance, ceiling = _bounds(plan) if headline else (None, None)
@@ -232,19 +252,24 @@ def _rows(
             Row(
                 task=plan.task.name,
                 model=plan.model.name,
-                shots=plan.shots.label,
+                shots=plan.label,
                 protocol=plan.task.protocol_name,
                 split=plan.task.split,
+                ablation=plan.ablation if plan.ablation != "none" else None,
                 # Numbers of two judges are no more comparable than those of two metrics.
                 metric=f"{summary.metric} by {judge}" if judge else summary.metric,
-                value=value,
-                stderr=error,
+                value=found.value,
+                stderr=found.error,
+                low=found.low,
+                high=found.high,
+                spread=found.spread,
                 n=total.n,
                 unscored=total.unscored,
                 seconds=round(totals.seconds, 3),
                 trials=plan.draws,
                 complete=covered == len(plan.samples),
                 higher_is_better=summary.higher_is_better,
+                set_scaled=summary.set_scaled,
                 group=group,
                 notes=(*notes, *own),
                 run=store.folder.name,
@@ -257,5 +282,8 @@ def _rows(
 
 def _bounds(plan: Plan) -> tuple[float | None, float | None]:
     bounds = plan.task.spec.bounds.get(plan.task.split)
-    # What text-only demonstrations can tell is another matter.
-    return bounds.at(plan.shots.count) if bounds and not plan.shots.text_only else (None, None)
+    # What text-only demonstrations can tell is another matter, and so is what ablated ones can.
+    if bounds is None or plan.shots.text_only:
+        return None, None
+    chance, ceiling = bounds.at(plan.shots.count)
+    return chance, ceiling if plan.ablation in ("none", "order") else None

@@ -18,11 +18,15 @@ class ScoringError(UserError):
 
 @dataclass(frozen=True)
 class Summary:
-    """One number of a table: its metric's label, and what makes it of the scores."""
+    """One number of a table: its metric's label, and what makes it of the scores.
+
+    set_scaled: its scale depends on the set of samples, as CIDEr's does, and the table says so.
+    """
 
     metric: str
     accumulator: Accumulator
     higher_is_better: bool = True
+    set_scaled: bool = False
 
 
 class Scorer(ABC):

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from emu2eval.stats import Accumulator
-from emu2eval.types import Sample, Score
-
 Array = NDArray[np.float64]
-RESAMPLES = 1000
 
 
 def bleu_statistics(caption: str, references: Sequence[str]) -> tuple[float, ...]:
@@ -101,40 +96,3 @@ def cider(
             if at is not None:
                 values[at] = float(value)
     return values
-
-
-class Resampled(Accumulator):
-    """A number made of sums over captions; its error by a bootstrap over pictures.
-
-    statistics: the summands of one score; formula: sums (…, S) -> values. The error is the spread of the
-    number over RESAMPLES sets of as many pictures, drawn with replacement by a fixed seed (Koehn, 2004).
-    """
-
-    def __init__(
-        self,
-        statistics: Callable[[Sample, Score], Sequence[float]],
-        formula: Callable[[Array], Array],
-        scale: float = 100.0,
-    ):
-        self.statistics = statistics
-        self.formula = formula
-        self.scale = scale
-        self.sums: dict[str, Any] = {}
-
-    def add(self, sample: Sample, score: Score) -> None:
-        found = np.asarray(self.statistics(sample, score), dtype=np.float64)
-        cluster = sample.cluster or sample.id
-        self.sums[cluster] = self.sums[cluster] + found if cluster in self.sums else found
-
-    def result(self) -> tuple[float | None, float | None]:
-        if not self.sums:
-            return None, None
-        rows = np.stack(list(self.sums.values()))
-        value = float(self.formula(rows.sum(0))) * self.scale
-        count = len(rows)
-        if count < 2:
-            return value, None
-        random = np.random.default_rng(0)
-        even = np.full(count, 1 / count)
-        drawn = [random.multinomial(count, even) @ rows for _ in range(RESAMPLES)]
-        return value, float(self.formula(np.stack(drawn)).std(ddof=1)) * self.scale

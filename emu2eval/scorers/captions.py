@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
+from emu2eval.bootstrap import BootstrapOfSums
 from emu2eval.errors import ConfigError, UnknownName
 from emu2eval.scorers import caption_java as programs
 from emu2eval.scorers import caption_stats as stats
@@ -101,7 +102,10 @@ class Captions(Scorer):
 
     def summaries(self) -> tuple[Summary, ...]:
         labels = [label for metric in self._computed() for label in METRICS[metric]]
-        return tuple(Summary(label, self._accumulator(label)) for label in labels)
+        return tuple(
+            Summary(label, self._accumulator(label), set_scaled=label == "CIDEr")
+            for label in labels
+        )
 
     def _computed(self) -> list[str]:
         return [name for name in self.wanted if name != "spice" or not self.notes()]
@@ -110,10 +114,10 @@ class Captions(Scorer):
         if label == "CIDEr":
             return _Cider(self)
         if label == "METEOR":
-            return stats.Resampled(partial(self._summands, "meteor"), stats.meteor)
+            return BootstrapOfSums(partial(self._summands, "meteor"), stats.meteor, 100.0)
         if label.startswith("BLEU"):
             formula = partial(stats.bleu, n=int(label[-1]))
-            return stats.Resampled(partial(self._summands, "bleu"), formula)
+            return BootstrapOfSums(partial(self._summands, "bleu"), formula, 100.0)
         return ClusteredMean(100.0, of=None if label == self.label else label)
 
     def _summands(self, metric: str, sample: Sample, score: Score) -> Sequence[float]:

@@ -11,9 +11,11 @@ from abc import abstractmethod
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
-from itertools import groupby
 
-from emu2eval.stats import Accumulator
+import numpy as np
+
+from emu2eval.bootstrap import Array, Bootstrap
+from emu2eval.stats import Accumulator, Bounds
 from emu2eval.types import Sample, Score
 
 
@@ -72,41 +74,61 @@ class RocAuc(Detection):
         )
         return area * self.scale, math.sqrt(max(variance, 0.0)) * self.scale
 
-
-class AveragePrecision(Detection):
-    """Average precision as in scikit-learn: the sum over thresholds of (recall gained) x precision.
-
-    No standard error is given.
-    """
-
-    def result(self) -> tuple[float | None, float | None]:
-        wanted = sum(positive for _, _, positive in self.seen)
-        if not wanted:
-            return None, None
-        value, found, taken = 0.0, 0, 0
-        ranked = sorted(self.seen, key=lambda s: -s[1])
-        for _, tied in groupby(ranked, key=lambda s: s[1]):
-            group = list(tied)
-            gained = sum(positive for _, _, positive in group)
-            found, taken = found + gained, taken + len(group)
-            value += gained / wanted * (found / taken)
-        return value * self.scale, None
+    def bounds(self) -> Bounds | None:
+        return Bounds(0.0, self.scale)
 
 
-class F1(Detection):
-    """F1 of taking evidence above the threshold for positive; 0 where nothing is found. No standard error."""
+class _Drawn(Bootstrap):
+    """Gathers evidence and classes of numbers without a formula for their error."""
+
+    def __init__(self, scale: float = 100.0):
+        super().__init__()
+        self.scale = scale
+        self.evidence: list[float] = []
+        self.positive: list[bool] = []
+
+    def keep(self, sample: Sample, score: Score) -> bool:
+        if "positive" not in score.details:
+            return False
+        self.evidence.append(score.details["evidence"])
+        self.positive.append(score.details["positive"])
+        return True
+
+    def bounds(self) -> Bounds | None:
+        return Bounds(0.0, self.scale)
+
+
+class AveragePrecision(_Drawn):
+    """Average precision as in scikit-learn: the sum over thresholds of (recall gained) x precision."""
+
+    def statistic(self, weights: Array) -> Array:
+        evidence = np.asarray(self.evidence)
+        order = np.argsort(-evidence, kind="stable")
+        # Those with the same evidence are found together, at the last of them.
+        last = np.append(np.flatnonzero(np.diff(evidence[order])), len(order) - 1)
+        weights = weights[:, order]
+        taken = np.cumsum(weights, 1)[:, last]
+        found = np.cumsum(weights * np.asarray(self.positive)[order], 1)[:, last]
+        gained = np.diff(found, axis=1, prepend=0.0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            precision = np.where(taken > 0, found / taken, 0.0)
+            value: Array = (gained * precision).sum(1) / found[:, -1] * self.scale
+        return value
+
+
+class F1(_Drawn):
+    """F1 of taking evidence above the threshold for positive; 0 where nothing is found."""
 
     def __init__(self, scale: float = 100.0, threshold: float = 0.5):
         super().__init__(scale)
         self.threshold = threshold
 
-    def result(self) -> tuple[float | None, float | None]:
-        wanted = sum(positive for _, _, positive in self.seen)
-        taken = sum(e > self.threshold for _, e, _ in self.seen)
-        both = sum(e > self.threshold and positive for _, e, positive in self.seen)
-        if not self.seen:
-            return None, None
-        return (2 * both / (wanted + taken) * self.scale if both else 0.0), None
+    def statistic(self, weights: Array) -> Array:
+        positive = np.asarray(self.positive)
+        taken = np.asarray(self.evidence) > self.threshold
+        both, either = weights @ (positive & taken), weights @ (1.0 * positive + taken)
+        value: Array = np.where(both > 0, 2 * both / np.maximum(either, 1), 0.0) * self.scale
+        return value
 
 
 def below(ordered: Sequence[float], value: float) -> float:

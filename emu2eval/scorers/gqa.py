@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from emu2eval.scorers.base import Scorer, Summary, text_of, texts, unreferenced
-from emu2eval.stats import Accumulator, ClusteredMean
+from emu2eval.stats import Accumulator, Bounds, ClusteredMean
 from emu2eval.types import Response, Sample, Score
 
 
@@ -60,11 +60,18 @@ class Consistency(Accumulator):
             self.premises.append((sample, entailed))
 
     def result(self) -> tuple[float | None, float | None]:
+        return self._mean().result()
+
+    def bounds(self) -> Bounds | None:
+        return self._mean().bounds()
+
+    def _mean(self) -> ClusteredMean:
+        """Empty where an entailed question was not scored."""
         mean = ClusteredMean(self.scale)
         for sample, entailed in self.premises:
             shares = [self.right.get(i) for i in entailed]
             known = [sum(share) / len(share) for share in shares if share]
             if len(known) < len(entailed):
-                return None, None
+                return ClusteredMean(self.scale)
             mean.add(sample, Score(sum(known) / len(known)))
-        return mean.result()
+        return mean

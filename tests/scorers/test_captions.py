@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from emu2eval.bootstrap import BootstrapOfSums
 from emu2eval.errors import ConfigError, MissingExtra, UnknownName
 from emu2eval.scorers import caption_java as programs
 from emu2eval.scorers import caption_stats as stats
@@ -206,8 +207,8 @@ def test_a_group_has_word_frequencies_of_its_own() -> None:
 def test_the_error_of_a_sum_is_a_bootstrap_over_pictures() -> None:
     """For a plain mean it is near the formula; captions of one picture are drawn together."""
     random = np.random.default_rng(3)
-    mean = stats.Resampled(
-        lambda sample, score: (score.value, 1.0), lambda s: s[..., 0] / s[..., 1], 1
+    mean = BootstrapOfSums(
+        lambda sample, score: (score.value or 0.0, 1.0), lambda s: s[..., 0] / s[..., 1]
     )
     values = random.normal(size=400)
     for number, value in enumerate(values):
@@ -216,7 +217,7 @@ def test_the_error_of_a_sum_is_a_bootstrap_over_pictures() -> None:
     assert value == pytest.approx(values.mean())
     assert error == pytest.approx(values.std(ddof=1) / 20, rel=0.1)
     assert mean.result() == (value, error)
-    twice = stats.Resampled(mean.statistics, mean.formula, 1)
+    twice = BootstrapOfSums(mean.parts, mean.formula)
     for trial in range(2):
         for number, value in enumerate(values):
             twice.add(Sample(f"{number}/{trial}", cluster=str(number)), Score(float(value)))
