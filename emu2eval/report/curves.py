@@ -16,18 +16,34 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 
 
 def draw(rows: Sequence[Row], file: Path) -> None:
-    """Writes the picture; bars are 95 % intervals (1.96 standard errors).
+    """Writes the picture; bars are 95 % intervals.
 
-    Text-only demonstrations (0*) are no number of shots and are left out. Raises ConfigError where
-    nothing can be drawn, MissingExtra without matplotlib, StoreError where the file cannot be written.
+    Text-only demonstrations (0*) and ablated ones are no number of shots and are left out. Raises
+    ConfigError where nothing can be drawn, MissingExtra without matplotlib, StoreError where the file
+    cannot be written.
     """
+    drawn = [row for row in order(rows) if row.value is not None and row.shots.isdecimal()]
+    check(file, drawn)
+    panels = list(dict.fromkeys(_panel(row) for row in drawn))
+    models = list(dict.fromkeys(row.model for row in drawn))
+    figure, axes = canvas(len(panels))
+    for panel, axis in zip(panels, axes, strict=False):
+        _panel_of(axis, panel, [row for row in drawn if _panel(row) == panel], models)
+    finish(figure, axes[: len(panels)], file)
+
+
+def check(file: Path, rows: Sequence[Row]) -> None:
+    """Raises ConfigError for another ending, or where no row has a value."""
     if file.suffix not in FORMATS:
         raise ConfigError(
             f"curves are written as {', '.join(FORMATS)}, not {file.suffix or 'that'}", where=file
         )
-    drawn = [row for row in order(rows) if row.value is not None and row.shots.isdecimal()]
-    if not drawn:
+    if not any(row.value is not None for row in rows):
         raise ConfigError("there is no scored run to draw", hint="emu2eval ls runs")
+
+
+def canvas(panels: int) -> tuple[Any, Sequence[Any]]:
+    """A figure and its axes, at least one a panel; those left over are empty."""
     try:
         import matplotlib
     except ImportError:
@@ -36,18 +52,20 @@ def draw(rows: Sequence[Row], file: Path) -> None:
     matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "emu2eval"})
     from matplotlib.figure import Figure
 
-    panels = list(dict.fromkeys(_panel(row) for row in drawn))
-    models = list(dict.fromkeys(row.model for row in drawn))
-    across = min(3, len(panels))
-    down = -(-len(panels) // across)
+    across = min(3, panels)
+    down = -(-panels // across)
     figure = Figure(figsize=(4.2 * across, 3.2 * down), layout="constrained")
-    axes = figure.subplots(down, across, squeeze=False).ravel()
-    for panel, axis in zip(panels, axes, strict=False):
-        _panel_of(axis, panel, [row for row in drawn if _panel(row) == panel], models)
-    for axis in axes[len(panels) :]:
+    axes: list[Any] = list(figure.subplots(down, across, squeeze=False).ravel())
+    for axis in axes[panels:]:
         axis.set_axis_off()
-    handles, labels = axes[0].get_legend_handles_labels()
-    for axis in axes[1 : len(panels)]:
+    return figure, axes
+
+
+def finish(figure: Any, axes: Sequence[Any], file: Path) -> None:
+    """One legend for all panels, then the file."""
+    handles: list[Any] = []
+    labels: list[str] = []
+    for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             if label not in labels:
                 handles.append(handle)
@@ -58,6 +76,32 @@ def draw(rows: Sequence[Row], file: Path) -> None:
         figure.savefig(file, dpi=150, metadata={"Date": None} if file.suffix == ".svg" else None)
     except OSError as error:
         raise StoreError(f"the picture cannot be written ({error.strerror})", where=file) from None
+
+
+def line(axis: Any, places: Sequence[int], rows: Sequence[Row], label: str, number: int) -> None:
+    """One line with its 95 % intervals. number: which of the colours and dashes."""
+    axis.errorbar(
+        places,
+        [row.value for row in rows],
+        yerr=bars(rows),
+        label=label,
+        marker="o",
+        markersize=4,
+        capsize=2,
+        color=COLOURS[number % len(COLOURS)],
+        linestyle=("-", "--", ":")[number // len(COLOURS) % 3],
+    )
+
+
+def bars(rows: Sequence[Row]) -> list[list[float]]:
+    """How far the intervals reach below and above the values."""
+    below, above = [], []
+    for row in rows:
+        value, error = row.value or 0.0, 1.96 * (row.stderr or 0.0)
+        # A report of an older version has no ends.
+        below.append(max(0.0, value - row.low) if row.low is not None else error)
+        above.append(max(0.0, row.high - value) if row.high is not None else error)
+    return [below, above]
 
 
 def _panel(row: Row) -> tuple[str, str, str, str]:
@@ -72,17 +116,7 @@ def _panel_of(
         own = [row for row in rows if row.model == model]
         if not own:
             continue
-        axis.errorbar(
-            [int(row.shots) for row in own],
-            [row.value for row in own],
-            yerr=[1.96 * (row.stderr or 0.0) for row in own],
-            label=model,
-            marker="o",
-            markersize=4,
-            capsize=2,
-            color=COLOURS[number % len(COLOURS)],
-            linestyle=("-", "--", ":")[number // len(COLOURS) % 3],
-        )
+        line(axis, [int(row.shots) for row in own], own, model, number)
     own = [row for row in rows if row.ceiling is not None or row.chance is not None]
     for name, values, style in (
         ("ceiling", {int(r.shots): r.ceiling for r in own if r.ceiling is not None}, "--"),

@@ -28,6 +28,7 @@ def listing(what: str, out: Path | None = None) -> str:
 
 def _runs(out: Path | None) -> list[tuple[str, str]]:
     from emu2eval.report import runs
+    from emu2eval.report.formats import ends
 
     lines = []
     for folder in runs.folders(out):
@@ -37,6 +38,7 @@ def _runs(out: Path | None) -> list[tuple[str, str]]:
             continue
         whole = rows[0]
         error = f" ± {whole.stderr:.2f}" if whole.stderr is not None else ""
+        error += f" {ends(whole.low, whole.high)}" if whole.low is not None else ""
         unscored = f", {whole.unscored:,} unscored" if whole.unscored else ""
         text = f"{whole.value:.2f}{error} {whole.metric}, n {whole.n:,}{unscored}"
         lines.append((folder.name, text))

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from emu2eval.errors import ConfigError, MissingExtra
-from emu2eval.report.curves import draw
+from emu2eval.report.curves import bars, draw
 from emu2eval.types import Row
 
 ROW = Row(
@@ -38,6 +38,16 @@ def test_every_panel_and_line_is_drawn(tmp_path: Path) -> None:
     draw(ROWS, tmp_path / "curves.png")
     with Image.open(tmp_path / "curves.png") as image:
         assert image.width > 800
+
+
+def test_bars_are_the_intervals() -> None:
+    ends = replace(ROW, value=2.0, low=1.0, high=6.0)
+    assert bars([ends, replace(ROW, stderr=2.0)]) == [[1.0, 3.92], [4.0, 3.92]]
+
+
+def test_ablated_runs_are_no_points_of_the_curve(tmp_path: Path) -> None:
+    draw([ROW, replace(ROW, shots="7 (labels)")], tmp_path / "curves.svg")
+    assert ">7<" not in (tmp_path / "curves.svg").read_text()
 
 
 def test_what_cannot_be_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

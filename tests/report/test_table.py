@@ -53,6 +53,30 @@ def test_shots_rise_and_text_only_follows_zero() -> None:
     assert [row.shots for row in order(rows)] == ["0", "0*", "4", "16"]
 
 
+def test_intervals_spread_and_marks_are_shown() -> None:
+    row = replace(ROW, low=31.0, high=35.75, spread=2.5, trials=3)
+    for shown in (text([row]), render([row], "markdown"), render([row], "latex")):
+        assert "[31.00, 35.75]" in shown
+        assert "2.50" in shown
+    assert "95 %" not in text([ROW]) and "spread" not in text([ROW])
+    assert "the scale depends on the set" in render([replace(ROW, set_scaled=True)], "markdown")
+    ablated = replace(ROW, shots="4 (labels)", ablation="labels")
+    assert [r.shots for r in order([ablated, ROW, replace(ROW, shots="16")])] == [
+        "4",
+        "4 (labels)",
+        "16",
+    ]
+    assert "4 (labels)" in text([ROW, ablated])
+
+
+def test_what_all_rows_share_stands_above() -> None:
+    shown = text([ROW, replace(ROW, shots="8")])
+    assert shown.splitlines()[0].startswith("task: easy-vqa · protocol: plain · split: test")
+    assert "split" not in "".join(shown.splitlines()[1:])
+    mixed = text([ROW, replace(ROW, protocol="emu2")])
+    assert "protocol" in mixed.splitlines()[2]
+
+
 def test_names_cannot_break_a_table() -> None:
     nasty = replace(ROW, model="[red]a|b_50%&\\x{}", task="$t#")
     assert "[red]a|b_50%" in text([nasty])

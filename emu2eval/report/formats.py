@@ -1,0 +1,158 @@
+"""Tables of anything as rich, Markdown, CSV, JSON or LaTeX: columns for people, all fields for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import msgspec
+
+from emu2eval.errors import UnknownName
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Column(Generic[Item]):
+    """empty: the cell that says nothing; a column of these alone is left out. None = never left out.
+
+    warns: red where it is neither empty nor 0. shared: stands above the table, and not in it, where all
+    rows say the same.
+    """
+
+    name: str
+    cell: Callable[[Item], str]
+    number: bool = False
+    empty: str | None = None
+    warns: bool = False
+    shared: bool = False
+
+
+Text = Callable[[Sequence[Column[Any]], Sequence[Any]], str]
+"""What makes a text of columns and items, such as `markdown`."""
+
+
+def number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def ends(low: float | None, high: float | None, digits: int = 2) -> str:
+    """An interval.
+
+    >>> ends(98.254, 99.9), ends(None, None)
+    ('[98.25, 99.90]', '–')
+    """
+    return "–" if low is None or high is None else f"[{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def needed(columns: Iterable[Column[Item]], items: Sequence[Item]) -> list[Column[Item]]:
+    """The columns in which something is said."""
+    return [
+        column
+        for column in columns
+        if column.empty is None or any(column.cell(item) != column.empty for item in items)
+    ]
+
+
+def rich_table(
+    columns: Sequence[Column[Item]],
+    items: Sequence[Item],
+    *,
+    title: str | None = None,
+    section: Callable[[Item], object] = lambda item: None,
+    lift: int = 2,
+) -> Table:
+    """For a terminal. Texts from files are shown as they are, never taken for markup.
+
+    section: a line is drawn where it changes. lift: from how many rows on what they share stands above.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    above = [title] if title else []
+    if len(items) >= lift:
+        same = [c for c in columns if c.shared and len({c.cell(item) for item in items}) == 1]
+        above += [f"{column.name}: {column.cell(items[0])}" for column in same]
+        columns = [column for column in columns if column not in same]
+    heading = Text(" · ".join(above), style="italic") if above else None
+    table = Table(title=heading, title_justify="left", header_style="bold")
+    for column in columns:
+        table.add_column(
+            column.name, justify="right" if column.number else "left", no_wrap=column.number
+        )
+    previous = None
+    for item in items:
+        if previous is not None and section(item) != section(previous):
+            table.add_section()
+        cells = []
+        for column in columns:
+            text = column.cell(item)
+            loud = column.warns and text not in (column.empty, "0")
+            cells.append(Text(text, style="bold red" if loud else ""))
+        table.add_row(*cells)
+        previous = item
+    return table
+
+
+def markdown(columns: Sequence[Column[Item]], items: Sequence[Item]) -> str:
+    lines = [
+        "| " + " | ".join(column.name for column in columns) + " |",
+        "|" + "|".join(" ---: " if column.number else " --- " for column in columns) + "|",
+    ]
+    for item in items:
+        cells = (column.cell(item).replace("|", r"\|") for column in columns)
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def latex(columns: Sequence[Column[Item]], items: Sequence[Item]) -> str:
+    """A booktabs tabular."""
+    lines = [
+        r"\begin{tabular}{" + "".join("r" if c.number else "l" for c in columns) + "}",
+        r"\toprule",
+        " & ".join(_latex(column.name) for column in columns) + r" \\",
+        r"\midrule",
+        *(" & ".join(_latex(column.cell(item)) for column in columns) + r" \\" for item in items),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+_LATEX |= {character: "\\" + character for character in "&%$#_{}"}
+_LATEX |= {"±": r"$\pm$", "–": "--", "→": r"$\to$", "−": "$-$"}
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def csv_text(kind: type[Any], items: Sequence[Any]) -> str:
+    """Every field of every item of a dataclass, numbers unrounded."""
+    out = io.StringIO()
+    names = [field.name for field in fields(kind)]
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(names)
+    for item in items:
+        values = [getattr(item, name) for name in names]
+        writer.writerow(["; ".join(v) if isinstance(v, tuple) else v for v in values])
+    return out.getvalue()
+
+
+def json_text(value: Any) -> str:
+    """Every field, numbers unrounded."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n"
+
+
+def chosen(forms: Mapping[str, Callable[[], str]], form: str) -> str:
+    """What the form of that name makes. Raises UnknownName for one that does not exist."""
+    if form not in forms:
+        raise UnknownName("format", form, [*forms, "rich"], where="--format")
+    return forms[form]()
