@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ from emu2eval.engine.judging import Hearing, is_judged
 from emu2eval.engine.runner import Once, Tally, execute
 from emu2eval.engine.scoring import build_cleaner, build_scorer, score_run
 from emu2eval.engine.store import RunStore
-from emu2eval.errors import ConfigError, StoreError
+from emu2eval.errors import ConfigError, StoreError, UnknownName
+from emu2eval.fewshot.ablate import ABLATIONS, changes_nothing
 from emu2eval.fewshot.choosers import Chooser
 from emu2eval.fewshot.draw import permutation
 from emu2eval.plan import Plan, Shots, build_chooser, folder_name
@@ -76,9 +78,14 @@ class Result:
 
 @dataclass(frozen=True)
 class Settings:
-    """What applies to every run of one evaluation. source: where samples come from; None = see `choose`."""
+    """What applies to every run of one evaluation.
+
+    ablate: what is taken away from demonstrations, each as runs of their own; "none" = nothing.
+    source: where samples come from; None = see `choose`.
+    """
 
     shots: Sequence[str | int] = ("0",)
+    ablate: Sequence[str] = ("none",)
     seed: int = 0
     limit: int | None = None
     trials: int = 1
@@ -95,6 +102,9 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ConfigError(f"--{name} takes a number of at least {least}, not {value}")
+        for name in self.ablate:
+            if name not in ABLATIONS:
+                raise UnknownName("ablation", name, ABLATIONS, where="--ablate")
 
     @property
     def folder(self) -> Path:
@@ -148,7 +158,13 @@ def build_adapter(model: ModelSpec) -> Adapter:
 
 
 def make_plan(
-    task: Task, model: ModelSpec, adapter: Adapter, shots: str, settings: Settings, data: SplitCache
+    task: Task,
+    model: ModelSpec,
+    adapter: Adapter,
+    shots: str,
+    settings: Settings,
+    data: SplitCache,
+    ablation: str = "none",
 ) -> Plan:
     """The plan of one run; reads the splits it needs."""
     parsed = Shots.parse(shots, task)
@@ -165,7 +181,20 @@ def make_plan(
         seed=settings.seed,
         limit=settings.limit,
         trials=settings.trials,
+        ablation=ablation,
     )
+
+
+def _wanted(task: Task, settings: Settings, watcher: Watcher) -> Iterator[tuple[str, str]]:
+    """Every number of shots with every ablation that has something to take away from them."""
+    for shots, ablation in product(_once(settings.shots), _once(settings.ablate)):
+        parsed = Shots.parse(shots, task)
+        if changes_nothing(ablation, parsed.count, parsed.text_only):
+            watcher.note(
+                f"{task.name}, {shots} shots: --ablate {ablation} has nothing to take away"
+            )
+        else:
+            yield shots, ablation
 
 
 def plans(
@@ -184,11 +213,13 @@ def plans(
     data = SplitCache(told)
     for spec in specs:
         adapter = build_adapter(spec)
-        yield [
-            make_plan(task, spec, adapter, shots, settings, data)
+        group = [
+            make_plan(task, spec, adapter, shots, settings, data, ablation)
             for task in loaded
-            for shots in _once(settings.shots)
+            for shots, ablation in _wanted(task, settings, told)
         ]
+        if group:
+            yield group
 
 
 def open_task(name: str, settings: Settings, shots: Sequence[str], watcher: Watcher) -> Task:
@@ -286,23 +317,7 @@ def reopen(
     made again. Raises StoreError where the folder is no run, or its data is not what it was.
     """
     store, record = RunStore(folder), read_record(folder)
-    overrides = parse_settings(changes)["task"]
-    for key in overrides:
-        if not key.startswith("score."):
-            raise ConfigError(
-                f"--set task.{key} would change what was asked; only task.score.… can change here"
-            )
-    document = Document(catalog.located("task", record["task_file"]), record["task"])
-    spec = validate(TaskSpec, override(record["task"], overrides, "task"), document)
-    root = document.path.parent / spec.data.root if spec.data.root is not None else None
-    task = Task(
-        spec,
-        record["protocol"],
-        record["split"],
-        root or catalog.data_root(),
-        document,
-        record.get("sources", {}),
-    )
+    task = recorded_task(record, changes)
     model = ModelSpec.model_validate(record["model"])
     shots = Shots.parse(record["shots"], task)
     data = SplitCache(Watcher())
@@ -327,8 +342,30 @@ def reopen(
         seed=record["seed"],
         limit=record["extent"]["limit"],
         trials=record["extent"]["trials"],
+        ablation=record.get("ablation", "none"),
     )
     return plan, store
+
+
+def recorded_task(record: Mapping[str, Any], changes: Sequence[str] = ()) -> Task:
+    """The task that a run's record holds; its data is not read. changes: as for `reopen`."""
+    overrides = parse_settings(changes)["task"]
+    for key in overrides:
+        if not key.startswith("score."):
+            raise ConfigError(
+                f"--set task.{key} would change what was asked; only task.score.… can change here"
+            )
+    document = Document(catalog.located("task", record["task_file"]), record["task"])
+    spec = validate(TaskSpec, override(record["task"], overrides, "task"), document)
+    root = document.path.parent / spec.data.root if spec.data.root is not None else None
+    return Task(
+        spec,
+        record["protocol"],
+        record["split"],
+        root or catalog.data_root(),
+        document,
+        record.get("sources", {}),
+    )
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -405,6 +442,7 @@ def _record(plan: Plan, changes: Sequence[str]) -> dict[str, Any]:
         "sources": dict(plan.task.sources),
         "model": _portable(plan.model).model_dump(mode="json"),
         "shots": plan.shots.label,
+        "ablation": plan.ablation,
         "seed": plan.seed,
         "extent": {"limit": plan.limit, "trials": plan.trials},
         "identity": plan.identity,

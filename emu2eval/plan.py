@@ -15,6 +15,7 @@ from emu2eval.adapters.base import Adapter
 from emu2eval.config import ModelSpec, Task
 from emu2eval.data.samples import Samples
 from emu2eval.errors import ConfigError, PlanError
+from emu2eval.fewshot.ablate import ablate, dealt
 from emu2eval.fewshot.choosers import Chooser, Demonstration, Progress
 from emu2eval.fewshot.draw import keyed, permutation
 from emu2eval.fewshot.encoders import OWN, Encoder, Vectors
@@ -78,6 +79,7 @@ class Plan:
 
     limit: only so many queries, a fixed random subset in which smaller ones are contained in larger.
     trials: repeated draws of demonstrations. pool, chooser: None where no demonstrations are shown.
+    ablation: what is taken away from them, of `fewshot.ablate.ABLATIONS`.
     """
 
     task: Task
@@ -90,12 +92,21 @@ class Plan:
     seed: int = 0
     limit: int | None = None
     trials: int = 1
+    ablation: str = "none"
+
+    @property
+    def label(self) -> str:
+        """Shots as tables show them, with what was taken away from them: `4`, `0*`, `4 (labels)`."""
+        return (
+            self.shots.label if self.ablation == "none" else f"{self.shots.label} ({self.ablation})"
+        )
 
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What decides the answers. Two runs with equal identities are one run."""
         chosen_by = self.chooser.identity() if self.chooser is not None else {}
         return {
+            **({"ablation": self.ablation} if self.ablation != "none" else {}),
             "task": self.task.asked(),
             "shots": self.shots.label,
             "seed": self.seed,
@@ -151,9 +162,15 @@ class Plan:
         chosen: list[Demonstration] = []
         if self.chooser is not None:
             chosen = self.chooser.choose(sample, self.shots.count, trial)
+        key = (self.seed, trial)
+        if self.ablation == "order":
+            chosen = dealt(chosen, [d.sample.id for d in chosen], "order", *key)
         prompt = self._builder.build(
             sample, [d.sample for d in chosen], text_only=self.shots.text_only
         )
+        if self.ablation != "none":
+            names = [d.sample.id for d in chosen]
+            prompt = replace(prompt, turns=ablate(prompt.turns, names, self.ablation, *key))
         wanted = self.task.spec.output
         # Every picture has noise of its own, which no batch, limit or order of queries changes.
         noise = keyed("noise", wanted.seed, self.seed, sample.id, trial) % 2**31
@@ -164,9 +181,9 @@ class Plan:
                 where=self.task.document.where(("output",)),
                 hint="list them under output.choices, or name their column in the data's options",
             )
-        key = request_key(prompt, output, self._model_digest)
+        request = Request(request_key(prompt, output, self._model_digest), prompt, output)
         slot = trial * len(self.samples) + position
-        return Planned(slot, sample, trial, tuple(chosen), Request(key, prompt, output))
+        return Planned(slot, sample, trial, tuple(chosen), request)
 
     def prepare(
         self, load: Callable[[], None] | None = None, progress: Progress | None = None
@@ -188,7 +205,7 @@ class Plan:
 
     def check(self, planned: Planned) -> None:
         """Raises PlanError where the model cannot take the request."""
-        where = f"{self.task.name}, {self.shots.label} shots, query {planned.sample.id}"
+        where = f"{self.task.name}, {self.label} shots, query {planned.sample.id}"
         check_request(self.adapter, self.model.name, planned.request, self.task.name, where)
 
     def check_all(self, progress: Callable[[int], None] | None = None) -> int:
@@ -298,9 +315,14 @@ def check_request(adapter: Adapter, model: str, request: Request, asks: str, whe
 
 
 def folder_name(plan: Plan) -> str:
-    """What people read, then what makes it unique: `easy-vqa_4-shot_nearest_1a2b3c4d`."""
-    label = plan.shots.label.replace("*", "-text-only")
-    return f"{plan.task.name}_{label}-shot_{plan.model.name}_{plan.fingerprint[:8]}"
+    """What people read, then what makes it unique: `easy-vqa_4-shot_nearest_1a2b3c4d`.
+
+    What was taken away from the demonstrations stands beside their number: `…_4-shot-labels_…`.
+    """
+    label = plan.shots.label.replace("*", "-text-only") + "-shot"
+    if plan.ablation != "none":
+        label += f"-{plan.ablation}"
+    return f"{plan.task.name}_{label}_{plan.model.name}_{plan.fingerprint[:8]}"
 
 
 def slots(plan: Plan) -> Callable[[str, int], int | None]:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import replace
-from functools import cache
 
 from emu2eval.data.samples import Samples
 from emu2eval.errors import UnknownName
 from emu2eval.fewshot.choosers import Chooser, Demonstration
-from emu2eval.fewshot.draw import keyed, permutation
-from emu2eval.types import Picture, Sample
-
-CONTROLS = ("none", "blank", "shuffled")
+from emu2eval.fewshot.draw import permutation
+from emu2eval.types import Sample
 
 
 class Episode(Chooser):
@@ -22,8 +17,6 @@ class Episode(Chooser):
 
     by: the field whose values take turns, in place of the answer, where answers are pictures.
     rounds: False = in random order instead, whatever the answers.
-    control: "blank" shows white pictures, "shuffled" gives each demonstration a random answer of the
-    episode; either takes away what there is to learn in context.
     """
 
     def __init__(
@@ -31,17 +24,13 @@ class Episode(Chooser):
         pool: Samples,
         seed: int,
         rounds: bool = True,
-        control: str = "none",
         by: str | None = None,
     ):
         super().__init__(pool, seed)
-        if control not in CONTROLS:
-            raise UnknownName("control of the chooser 'episode'", control, CONTROLS)
         if by is not None and by not in pool[0].fields:
             raise UnknownName("field of the samples", by, pool[0].fields)
         self.rounds = rounds
         self.by = by
-        self.control = control
         self.members: defaultdict[str | None, list[int]] = defaultdict(list)
         for index, sample in enumerate(pool):
             self.members[sample.cluster].append(index)
@@ -51,10 +40,9 @@ class Episode(Chooser):
         # The query is left out here and not by the caller, so that it costs its answer no turn.
         members = [self.pool[i] for i in self.members[query.cluster]]
         others = [s for s in members if s.id != query.id]
-        answers = sorted({str(s.answer) for s in members})
         for number, place in enumerate(self._order(others, label)):
             why = f"episode {query.cluster}: draw {number}, seed {self.seed}, trial {trial}"
-            yield Demonstration(self._controlled(others[place], answers, label), why)
+            yield Demonstration(others[place], why)
 
     def _order(self, samples: list[Sample], label: tuple[object, ...]) -> list[int]:
         if not self.rounds:
@@ -72,21 +60,3 @@ class Episode(Chooser):
             for answer in permutation(len(answers), *label, "round", number):
                 drawn += turns[answers[answer]][number : number + 1]
         return drawn
-
-    def _controlled(self, sample: Sample, answers: list[str], label: tuple[object, ...]) -> Sample:
-        if self.control == "blank":
-            return replace(sample, pictures=tuple(_blank() for _ in sample.pictures))
-        if self.control == "shuffled":
-            drawn = answers[keyed(*label, "shuffled", sample.id) % len(answers)]
-            return replace(sample, answer=drawn)
-        return sample
-
-
-@cache
-def _blank() -> Picture:
-    """White, 64 x 64 pixels."""
-    from PIL import Image
-
-    stream = io.BytesIO()
-    Image.new("RGB", (64, 64), (255, 255, 255)).save(stream, "PNG")
-    return Picture(data=stream.getvalue())

@@ -54,7 +54,7 @@ def _line(plan: Plan, settings: Settings) -> list[str]:
     return [
         plan.task.name,
         plan.model.name,
-        plan.shots.label,
+        plan.label,
         f"{len(plan):,}",
         f"{answered:,}",
         f"{len(plan) - answered:,}",

@@ -89,7 +89,7 @@ class Bars(Watcher):
         self.note(f"loading {model}")
 
     def starting(self, plan: Plan, folder: Path) -> None:
-        name = f"{plan.task.name} · {plan.model.name} · {plan.shots.label} shots"
+        name = f"{plan.task.name} · {plan.model.name} · {plan.label} shots"
         self.bar = self.progress.add_task(name, total=len(plan))
 
     def judging(self, judge: str, requests: int) -> None:

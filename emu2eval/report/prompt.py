@@ -35,7 +35,8 @@ def show_prompt(
     """
     task = open_task(task_name, settings, [shots], Watcher())
     model = ModelSpec(name="any model", adapter="none")
-    plan = make_plan(task, model, _Nobody(), shots, settings, SplitCache(Watcher()))
+    (ablation,) = settings.ablate
+    plan = make_plan(task, model, _Nobody(), shots, settings, SplitCache(Watcher()), ablation)
     if sample_id is not None:
         found = plan.samples.position(sample_id)
         if found is None:
@@ -49,7 +50,9 @@ def show_prompt(
     planned = plan.at(index, trial)
     prompt, sample = planned.request.prompt, planned.sample
     blocks: list[RenderableType] = [
-        Text(f"{task.name} · protocol {task.protocol_name} · {shots} shots · query {sample.id}"),
+        Text(
+            f"{task.name} · protocol {task.protocol_name} · {plan.label} shots · query {sample.id}"
+        ),
     ]
     if prompt.system is not None:
         blocks += [_rule("system"), _parts((prompt.system,))]

@@ -52,7 +52,7 @@ def draw(folder: Path, file: Path, most: int = MOST) -> int:
     cards = [_card(items) for items in _entries(plan, store, most)]
     title = (
         f"{plan.task.name} ({plan.task.split}, {plan.task.protocol_name}) · {plan.model.name} · "
-        f"{plan.shots.label} shots · {len(cards)} of {len(plan.positions)} queries"
+        f"{plan.label} shots · {len(cards)} of {len(plan.positions)} queries"
     )
     page = _page(cards, title)
     try:

@@ -6,13 +6,13 @@ from collections import Counter
 
 import pytest
 
-from emu2eval.config import load_task
+from emu2eval.adapters.baselines import MostCommon
+from emu2eval.config import ModelSpec, load_task
 from emu2eval.data.load import load_split
 from emu2eval.data.names import names
 from emu2eval.data.samples import Samples
-from emu2eval.errors import UnknownName
 from emu2eval.fewshot.episode import Episode
-from emu2eval.pictures import digest
+from emu2eval.plan import Plan, Shots
 
 
 @pytest.fixture(scope="module")
@@ -66,20 +66,34 @@ def test_one_shot_shows_the_answer_to_a_third_of_the_queries(colours: Samples) -
         assert sum(known) / len(known) == pytest.approx(ceiling, abs=0.04)
 
 
-def test_controls_take_away_what_there_is_to_learn(colours: Samples) -> None:
-    query = colours[0]
-    blank = Episode(colours, 0, control="blank").choose(query, 6, 0)
-    assert len({digest(d.sample.pictures[0]) for d in blank if d.sample.pictures}) == 1  # type: ignore[arg-type]
-    honest, dealt = Episode(colours, 0), Episode(colours, 0, control="shuffled")
-    right = 0
-    for place in range(300):
-        plain = honest.choose(colours[place], 1, 0)[0].sample
-        mixed = dealt.choose(colours[place], 1, 0)[0].sample
-        assert mixed.pictures == plain.pictures
-        right += mixed.answer == plain.answer
-    assert 60 < right < 140  # a third, give or take
-    with pytest.raises(UnknownName):
-        Episode(colours, 0, control="blnk")
+def test_ablation_takes_away_what_there_is_to_learn() -> None:
+    """Of three names dealt among three demonstrations, one in three stays at its picture."""
+    task = load_task("easy-vqa-binding")
+    pool = load_split(task, "colors")
+    right = total = 0
+    for ablation in ("none", "labels"):
+        plan = Plan(
+            task=task,
+            model=ModelSpec(name="anyone", adapter="none"),
+            adapter=MostCommon(),
+            shots=Shots.parse("3", task),
+            samples=pool,
+            pool=pool,
+            chooser=Episode(pool, 0),
+            limit=100,
+            ablation=ablation,
+        )
+        for planned in plan:
+            for turn, shown in zip(
+                planned.request.prompt.turns, planned.demonstrations, strict=True
+            ):
+                right += turn.reply[0] == shown.sample.answer
+                total += 1
+        if ablation == "none":
+            assert right == total
+            right = total = 0
+    # 300 of a third, within four standard errors.
+    assert 0.22 < right / total < 0.45
 
 
 def test_operator_answers_follow_one_rule_an_episode() -> None:

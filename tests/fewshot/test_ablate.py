@@ -1,0 +1,144 @@
+"""What is taken away from demonstrations, and what stays."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emu2eval import evaluate
+from emu2eval.config import ModelSpec, load_task
+from emu2eval.errors import UnknownName
+from emu2eval.evaluation import Settings, SplitCache, Watcher, make_plan
+from emu2eval.fewshot.ablate import ablate, changes_nothing, dealt
+from emu2eval.pictures import digest, info
+from emu2eval.plan import Plan
+from emu2eval.types import Picture, Prompt, Turn, Video
+
+MakeTask = Callable[..., Path]
+
+
+class _Anyone:
+    neutral: frozenset[str] = frozenset()
+
+    def identity(self) -> dict[str, Any]:
+        return {}
+
+
+def plan(task: Path, ablation: str, shots: int = 6, **settings: Any) -> Plan:
+    model = ModelSpec(name="anyone", adapter="none")
+    chosen = Settings(**settings)
+    data = SplitCache(Watcher())
+    return make_plan(load_task(str(task)), model, _Anyone(), str(shots), chosen, data, ablation)  # type: ignore[arg-type]
+
+
+def replies(prompt: Prompt) -> list[str]:
+    return [str(turn.reply[0]) for turn in prompt.turns]
+
+
+def shown(prompt: Prompt) -> list[str]:
+    return [digest(part) for turn in prompt.turns for part in turn.ask if isinstance(part, Picture)]
+
+
+def asked(prompt: Prompt) -> list[str]:
+    return [part for turn in prompt.turns for part in turn.ask if isinstance(part, str)]
+
+
+def test_each_takes_away_one_thing_and_keeps_the_rest(make_task: MakeTask) -> None:
+    task = make_task()
+    plain = list(plan(task, "none"))
+    for name in ("labels", "pictures", "blank", "order"):
+        for before, after in zip(plain, plan(task, name), strict=True):
+            one, other = before.request.prompt, after.request.prompt
+            assert other.query == one.query
+            assert sorted(d.sample.id for d in after.demonstrations) == sorted(
+                d.sample.id for d in before.demonstrations
+            )
+            assert Counter(replies(other)) == Counter(replies(one))
+            assert (replies(other) == replies(one)) or name in ("labels", "order")
+            assert (asked(other) == asked(one)) or name == "order"
+            if name == "blank":
+                assert len(set(shown(other))) == 1
+            else:
+                assert Counter(shown(other)) == Counter(shown(one))
+                assert (shown(other) == shown(one)) or name in ("pictures", "order")
+            assert before.request.key != after.request.key or one == other
+
+
+def test_an_answer_depends_on_its_own_demonstrations_alone(make_task: MakeTask) -> None:
+    task = make_task()
+    many = {p.sample.id: p.request.key for p in plan(task, "labels", trials=2)}
+    few = {p.sample.id: p.request.key for p in plan(task, "labels", limit=5, trials=2)}
+    assert len(few) == 5
+    assert few.items() <= many.items()
+    keys = {p.request.key for p in plan(task, "labels", seed=1)}
+    assert keys.isdisjoint(many.values())
+
+
+def test_the_same_fixed_demonstrations_are_dealt_alike_for_all(make_task: MakeTask) -> None:
+    task = make_task(demonstrations={"split": "train", "chooser": "fixed"})
+    assert len({p.request.prompt.turns for p in plan(task, "labels")}) == 1
+
+
+def test_one_more_demonstration_moves_at_most_one_other(make_task: MakeTask) -> None:
+    for number in range(200):
+        names = [f"{number}-{i}" for i in range(9)]
+        shorter = dealt(names[1:], names[1:], "x")
+        longer = dealt(names, names, "x")
+        assert sorted(longer) == names
+        assert sum(a != b for a, b in zip(longer[1:], shorter, strict=True)) <= 1
+
+
+def test_every_order_is_equally_likely() -> None:
+    counts = Counter(tuple(dealt("abc", [f"{n}{c}" for c in "abc"], "k")) for n in range(3000))
+    assert len(counts) == 6
+    # 500 each, within four standard errors.
+    assert all(418 < count < 582 for count in counts.values())
+
+
+def test_blank_pictures_keep_their_size_and_videos_their_frames(make_task: MakeTask) -> None:
+    task = make_task()
+    picture = next(iter(plan(task, "none"))).request.prompt.turns[0].ask[0]
+    assert isinstance(picture, Picture)
+    turns = [Turn((Video((picture, picture)), "what?"), (picture,)), Turn((picture,), ("b",))]
+    (video, text), still = (turn.ask for turn in ablate(turns, ["1", "2"], "blank"))
+    assert isinstance(video, Video) and text == "what?" and isinstance(still[0], Picture)
+    assert [info(frame).width for frame in video.frames] == [16, 16]
+    assert digest(still[0]) != digest(picture)
+    assert ablate(turns, ["1", "2"], "blank")[0].reply == (picture,)
+    # A video and a picture cannot take each other's place.
+    assert ablate(turns, ["1", "2"], "pictures") == tuple(turns)
+
+
+def test_where_there_is_nothing_to_take_away() -> None:
+    assert [changes_nothing("labels", k, False) for k in (0, 1, 2)] == [True, True, False]
+    assert [changes_nothing("blank", k, False) for k in (0, 1)] == [True, False]
+    assert changes_nothing("pictures", 2, True) and not changes_nothing("labels", 2, True)
+    assert not changes_nothing("none", 0, False)
+
+
+def test_ablated_runs_are_their_own_and_marked(make_task: MakeTask, make_model: Any) -> None:
+    task, model = str(make_task()), str(make_model())
+    notes: list[str] = []
+
+    class Notes(Watcher):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    results = evaluate(
+        task, model, shots=[0, 4], ablate=["none", "labels", "blank"], watcher=Notes()
+    )
+    assert [r.rows[0].shots for r in results] == ["0", "4", "4 (labels)", "4 (blank)"]
+    assert [r.rows[0].ablation for r in results] == [None, None, "labels", "blank"]
+    assert len({r.folder for r in results}) == 4
+    assert results[2].folder.name.startswith("squares_4-shot-labels_robot_")
+    assert json.loads((results[3].folder / "run.json").read_text())["ablation"] == "blank"
+    assert sum("nothing to take away" in note for note in notes) == 2
+    again = evaluate(task, model, shots=[4], ablate=["labels"])
+    assert again[0].tally.asked == 0
+    with pytest.raises(UnknownName, match="did you mean 'labels'"):
+        Settings(ablate=["label"])
