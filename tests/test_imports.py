@@ -15,8 +15,9 @@ PACKAGE = Path(emu2eval.__file__).parent
 
 # What each part may import of the others: only what stands above it.
 LAYERS = (
-    ("types", "errors"),
+    ("types", "errors", "student"),
     ("boxes", "catalog", "frames", "parquetfile", "pictures", "stats", "tsvfile", "yamlfile"),
+    ("bootstrap", "paired"),
     ("keys", "registry"),
     ("config",),
     ("data",),
@@ -26,9 +27,11 @@ LAYERS = (
     ("engine",),
     ("judges",),
     ("evaluation", "submit"),
-    ("reference", "precompute"),
+    ("reference", "precompute", "stored"),
+    ("compare",),
+    ("diagnose", "lineup"),
     ("report",),
-    ("cli", "cli_data"),
+    ("cli", "cli_compare", "cli_data"),
 )
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 

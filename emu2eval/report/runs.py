@@ -21,6 +21,7 @@ def folders(root: Path | None = None) -> list[Path]:
 def find(names: Sequence[str], root: Path | None = None) -> list[Path]:
     """Runs by path, by name, by the beginning of a name, or, for a folder of runs, all in it.
 
+    A name that is whole but for the hash at its end means that one, and not others that begin with it.
     Raises UnknownName where nothing fits.
     """
     if not names:
@@ -33,8 +34,9 @@ def find(names: Sequence[str], root: Path | None = None) -> list[Path]:
             found.append(path)
         elif path.is_dir() and folders(path):
             found += folders(path)
-        elif fitting := [known[k] for k in known if k.startswith(name)]:
-            found += fitting
+        elif fitting := [k for k in known if k.startswith(name)]:
+            whole = [k for k in fitting if k.rpartition("_")[0] == name]
+            found += [known[k] for k in whole or fitting]
         else:
             raise UnknownName("run", name, known, where=root or catalog.results_root())
     return list(dict.fromkeys(found))

@@ -1,0 +1,136 @@
+"""`emu2eval compare` and `emu2eval diagnose`: stored runs side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from emu2eval.errors import CompareError, UserError
+
+app = typer.Typer(rich_markup_mode=None)
+
+Out = Annotated[
+    Path | None, typer.Option(help="Folder of runs [default: $EMU2EVAL_RUNS or results/runs].")
+]
+Form = Annotated[str, typer.Option("--format", "-f", help="rich, markdown, csv, json or latex.")]
+Runs = Annotated[list[str] | None, typer.Argument(help="Paths, names or beginnings of names.")]
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  emu2eval compare easy-vqa_4-shot_nearest easy-vqa_4-shot_emu2-nano --flips 10
+  emu2eval compare runs/before runs/after --groups --format markdown
+  emu2eval compare --series runs/step-1000 runs/step-2000 runs/step-3000 --file steps.svg
+
+The first run is A, each other one B. Folders with several runs are matched by task, split, protocol and
+shots, and their p-values corrected together (Holm)."""
+)
+def compare(
+    runs: Annotated[list[str], typer.Argument(help="Two or more: runs, or folders of runs.")],
+    flips: Annotated[
+        int, typer.Option(min=0, help="List so many samples at which they differ.")
+    ] = 0,
+    series: Annotated[
+        bool, typer.Option("--series", help="Checkpoints in order, each against the one before.")
+    ] = False,
+    file: Annotated[
+        Path | None, typer.Option(help="With --series: draw it to a .png, .svg or .pdf file.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Compare what differs in more than the model; marked.")
+    ] = False,
+    out: Out = None,
+    groups: Annotated[bool, typer.Option("--groups", help="Show sub-scores too.")] = False,
+    form: Form = "rich",
+) -> None:
+    """Compare stored runs sample by sample: differences, intervals, p-values, flipped samples."""
+    from emu2eval import lineup
+    from emu2eval.compare import compare_all
+    from emu2eval.report import compared
+    from emu2eval.report import runs as stored
+    from emu2eval.stored import read_run
+
+    if len(runs) < 2:
+        raise CompareError("a comparison takes two runs or more", hint="emu2eval ls runs")
+    sides = [[read_run(folder) for folder in stored.find([name], out)] for name in runs]
+    if series:
+        _print_steps(lineup.compare_series(sides, runs, force=force), file, form)
+        return
+    pairs, alone = lineup.sides(sides, runs)
+    made = compare_all(pairs, force=force)
+    shown = [d for d in made.differences if groups or d.group is None]
+    listed = made.flips[:flips]
+    if form == "rich":
+        _print(compared.comparison_tables(made, listed, shown))
+    else:
+        typer.echo(compared.render(shown, listed, form), nl=False)
+    for name in alone:
+        _say(f"no partner for {name}")
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  emu2eval run --task easy-vqa-binding --model emu2-nano --shots 0 8 --ablate none labels pictures blank
+  emu2eval diagnose easy-vqa-binding"""
+)
+def diagnose(
+    runs: Runs = None,
+    out: Out = None,
+    form: Form = "rich",
+) -> None:
+    """Say what a model takes from demonstrations: pictures, labels, format; and how often it copies."""
+    from emu2eval import diagnose as diagnosing
+    from emu2eval.report import diagnosed
+    from emu2eval.report import runs as stored
+    from emu2eval.stored import read_run
+
+    read = [read_run(folder) for folder in stored.find(runs or [], out)]
+    parts = diagnosing.parts(read)
+    copies = []
+    for run in read:
+        try:
+            made = diagnosing.copying(run)
+        except UserError as error:
+            _say(f"no copy rate of {run.folder.name}: {error.what}")
+        else:
+            copies += [made] if made is not None else []
+    if not parts and not copies:
+        raise UserError(
+            "none of these runs shows demonstrations",
+            hint="emu2eval run … --shots 0 8 --ablate none labels pictures blank",
+        )
+    if form == "rich":
+        _print(diagnosed.tables(parts, copies))
+    else:
+        typer.echo(diagnosed.render(parts, copies, form), nl=False)
+
+
+def _print_steps(tracks: Any, file: Path | None, form: str) -> None:
+    from emu2eval.report import steps as report
+
+    steps = [
+        report.Step(number, run.rows[0], change)
+        for track in tracks
+        for number, (run, change) in enumerate(track, 1)
+    ]
+    if form == "rich":
+        _print(report.steps_table(steps))
+    else:
+        typer.echo(report.render(steps, form), nl=False)
+    if file is not None:
+        report.draw(steps, file)
+        _say(f"wrote {file}")
+
+
+def _print(renderable: Any) -> None:
+    from emu2eval.report.console import console
+
+    console().print(renderable)
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)

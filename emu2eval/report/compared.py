@@ -1,0 +1,124 @@
+"""Comparisons of runs as tables: differences, and the samples at which two runs differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from emu2eval.compare import Comparison, Difference, Flip
+from emu2eval.report import formats
+from emu2eval.report.formats import Column, ends, number
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+def chance(p: float | None) -> str:
+    """A p-value.
+
+    >>> chance(0.0412), chance(1e-9), chance(1.0), chance(None)
+    ('0.0412', '<0.0001', '1.0000', '–')
+    """
+    if p is None:
+        return "–"
+    return "<0.0001" if p < 0.0001 else f"{p:.4f}"
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.2f}"
+
+
+DIFFERENCES: tuple[Column[Difference], ...] = (
+    Column("task", lambda d: d.task, shared=True),
+    Column("protocol", lambda d: d.protocol, shared=True),
+    Column("split", lambda d: d.split, shared=True),
+    Column("metric", lambda d: d.metric, shared=True),
+    Column("A", lambda d: d.first, shared=True),
+    Column("B", lambda d: d.second, shared=True),
+    Column("group", lambda d: d.group or "", empty=""),
+    Column("A is", lambda d: number(d.first_value, 2), number=True),
+    Column("B is", lambda d: number(d.second_value, 2), number=True),
+    Column("B − A", lambda d: _signed(d.difference), number=True),
+    Column("± s.e.", lambda d: number(d.error, 2), number=True),
+    Column("95 %", lambda d: ends(d.low, d.high), number=True),
+    Column("p", lambda d: chance(d.p), number=True),
+    Column("p (Holm)", lambda d: chance(d.holm), number=True, empty="–"),
+    Column("McNemar", lambda d: chance(d.mcnemar), number=True, empty="–"),
+    Column("wins", lambda d: f"{d.wins:,}", number=True),
+    Column("losses", lambda d: f"{d.losses:,}", number=True),
+    Column("ties", lambda d: f"{d.ties:,}", number=True),
+    Column("n", lambda d: f"{d.n:,}", number=True),
+    Column("clusters", lambda d: f"{d.clusters:,}", number=True),
+    Column("detectable", lambda d: number(d.detectable, 2), number=True),
+    Column("unmatched", lambda d: f"{d.unmatched:,}", number=True, empty="0", warns=True),
+    Column("unscored", lambda d: f"{d.unscored:,}", number=True, empty="0", warns=True),
+    Column("notes", lambda d: "; ".join(d.notes), empty="", shared=True, warns=True),
+)
+
+FLIPS: tuple[Column[Flip], ...] = (
+    Column("task", lambda f: f.task, shared=True),
+    Column("A", lambda f: f.first, shared=True),
+    Column("B", lambda f: f.second, shared=True),
+    Column("sample", lambda f: f.id),
+    Column("trial", lambda f: str(f.trial), number=True, empty="0"),
+    Column("A said", lambda f: repr(f.first_prediction)),
+    Column("B said", lambda f: repr(f.second_prediction)),
+    Column("A got", lambda f: f"{f.first_value:.4g}", number=True),
+    Column("B got", lambda f: f"{f.second_value:.4g}", number=True),
+    Column("B is", lambda f: "better" if f.better else "worse"),
+)
+
+LEGEND = (
+    "wins, losses: samples at which B is better, or worse. p: of no difference, by sign flips of whole "
+    "clusters; McNemar: the same with every sample taken for independent. detectable: the smallest true "
+    "difference that would be found four times in five (80 % power, 5 % level)."
+)
+SINGLE = "sub-scores and further metrics are not corrected for being many"
+
+
+def comparison_tables(
+    made: Comparison, flips: Sequence[Flip] = (), shown: Sequence[Difference] | None = None
+) -> RenderableType:
+    """For a terminal: the differences, what the columns mean, and the flipped samples asked for."""
+    from rich.console import Group
+    from rich.text import Text
+
+    differences = made.differences if shown is None else shown
+    parts: list[RenderableType] = [
+        formats.rich_table(
+            formats.needed(DIFFERENCES, differences),
+            differences,
+            section=lambda d: (d.task, d.first, d.second),
+            lift=1,
+        )
+    ]
+    text = (
+        LEGEND
+        if len(differences) == len({(d.first_run, d.second_run) for d in differences})
+        else (f"{LEGEND} {SINGLE.capitalize()}.")
+    )
+    parts.append(Text(text, style="dim"))
+    if flips:
+        total = len(made.flips)
+        parts.append(Text(f"{len(flips):,} of {total:,} samples that differ", style="bold"))
+        parts.append(formats.rich_table(formats.needed(FLIPS, flips), flips, lift=1))
+    return Group(*parts)
+
+
+def render(differences: Sequence[Difference], flips: Sequence[Flip], form: str) -> str:
+    """As text. CSV holds one table: the flips where some were asked for, else the differences."""
+    columns = formats.needed(DIFFERENCES, differences), formats.needed(FLIPS, flips)
+
+    def two(table: formats.Text) -> str:
+        below = "\n" + table(columns[1], flips) if flips else ""
+        return table(columns[0], differences) + below
+
+    forms = {
+        "csv": lambda: (
+            formats.csv_text(Flip, flips) if flips else formats.csv_text(Difference, differences)
+        ),
+        "json": lambda: formats.json_text({"differences": list(differences), "flips": list(flips)}),
+        "latex": lambda: two(formats.latex),
+        "markdown": lambda: two(formats.markdown),
+    }
+    return formats.chosen(forms, form)

@@ -1,0 +1,89 @@
+"""What demonstrations bring, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from emu2eval.diagnose import Copying, Part
+from emu2eval.report import formats
+from emu2eval.report.compared import chance
+from emu2eval.report.formats import Column, ends, number
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+PARTS: tuple[Column[Part], ...] = (
+    Column("task", lambda p: p.task, shared=True),
+    Column("protocol", lambda p: p.protocol, shared=True),
+    Column("split", lambda p: p.split, shared=True),
+    Column("metric", lambda p: p.metric, shared=True),
+    Column("model", lambda p: p.model),
+    Column("shots", lambda p: p.shots, number=True),
+    Column("what demonstrations bring", lambda p: p.of),
+    Column("gain", lambda p: "–" if p.difference is None else f"{p.difference:+.2f}", number=True),
+    Column("95 %", lambda p: ends(p.low, p.high), number=True),
+    Column("p", lambda p: chance(p.p), number=True),
+    Column("% of all", lambda p: number(p.share, 0), number=True, empty="–"),
+    Column("95 % of it", lambda p: ends(p.share_low, p.share_high, 0), number=True, empty="–"),
+    Column("n", lambda p: f"{p.n:,}", number=True),
+)
+
+COPYING: tuple[Column[Copying], ...] = (
+    Column("task", lambda c: c.task, shared=True),
+    Column("protocol", lambda c: c.protocol, shared=True),
+    Column("split", lambda c: c.split, shared=True),
+    Column("model", lambda c: c.model),
+    Column("shots", lambda c: c.shots, number=True),
+    Column("copied %", lambda c: number(c.copied, 2), number=True),
+    Column("95 %", lambda c: ends(c.low, c.high), number=True),
+    Column("by chance %", lambda c: number(c.chance, 2), number=True),
+    Column("right one shown %", lambda c: number(c.known, 2), number=True),
+    Column("n", lambda c: f"{c.n:,}", number=True),
+)
+
+LEGEND = (
+    "Each part is what is lost without it: labels or pictures dealt among the demonstrations, pictures "
+    "blank, another order. Labels and pictures work together, so parts overlap and need not add up. What "
+    "dealt labels leave is the format's."
+)
+COPIES = (
+    "copied: answers equal to a reply of their own demonstrations; by chance: to one of another query's; "
+    "right one shown: queries whose right answer is among them."
+)
+
+
+def tables(parts: Sequence[Part], copies: Sequence[Copying]) -> RenderableType:
+    """For a terminal."""
+    from rich.console import Group
+    from rich.text import Text
+
+    shown: list[RenderableType] = []
+    if parts:
+        columns = formats.needed(PARTS, parts)
+        table = formats.rich_table(columns, parts, section=lambda p: (p.task, p.model, p.shots))
+        shown += [table, Text(LEGEND, style="dim")]
+    if copies:
+        columns_ = formats.needed(COPYING, copies)
+        table = formats.rich_table(columns_, copies, section=lambda c: (c.task, c.model))
+        shown += [table, Text(COPIES, style="dim")]
+    return Group(*shown)
+
+
+def render(parts: Sequence[Part], copies: Sequence[Copying], form: str) -> str:
+    """As text. CSV holds one table: the parts, or copying where there are none."""
+
+    def two(table: formats.Text) -> str:
+        made = [table(formats.needed(PARTS, parts), parts)] if parts else []
+        made += [table(formats.needed(COPYING, copies), copies)] if copies else []
+        return "\n".join(made)
+
+    forms = {
+        "csv": lambda: (
+            formats.csv_text(Part, parts) if parts else formats.csv_text(Copying, copies)
+        ),
+        "json": lambda: formats.json_text({"parts": list(parts), "copying": list(copies)}),
+        "latex": lambda: two(formats.latex),
+        "markdown": lambda: two(formats.markdown),
+    }
+    return formats.chosen(forms, form)
