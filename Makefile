@@ -2,6 +2,7 @@
 # make test   every test
 # make check  style and types
 # make bench  speed and memory, printed
+# make reference   the reference runs of emu2-nano, from nothing
 # make train-nano  models/emu2-nano from nothing but the easy-vqa package; can be stopped and resumed
 
 VENV   ?= .venv
@@ -11,7 +12,7 @@ BIN    := $(VENV)/bin
 DEMO   := --task easy-vqa easy-vqa-binding --model most-common nearest emu2-nano --shots 0 1 2 4 8
 comma  := ,
 
-.PHONY: help demo test check bench train-nano pictures wheel clean
+.PHONY: help demo test check bench train-nano reference pictures wheel clean
 help:
 	@sed -n 's/^# //p' Makefile
 
@@ -62,6 +63,25 @@ wheel: $(VENV)/.dev
 
 clean:
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache
+
+# Every figure of emu2-nano's model card, a command each, kept in results/reference: `make reference` repeats
+# them all, `emu2eval repeat` says what differs.
+NANO := --model emu2-nano --out .cache/reference
+reference: $(VENV)/.demo
+	$(BIN)/emu2eval run $(NANO) --task easy-vqa --protocol emu2 --shots 0 4
+	$(BIN)/emu2eval run $(NANO) --task easy-vqa-binding --shots 0 1 2 3 8 16
+	$(BIN)/emu2eval run $(NANO) --task easy-vqa-binding --shots 8 --ablate labels blank
+	$(BIN)/emu2eval run $(NANO) --task easy-vqa-binding --split shapes --shots 8 16
+	$(BIN)/emu2eval run $(NANO) --task easy-vqa-binding --split objects --shots 8
+	$(BIN)/emu2eval run $(NANO) --task easy-vqa-operator --shots 0 1 4
+	$(BIN)/emu2eval run $(NANO) --task easy-vqa-draw --shots 0 --judge emu2-nano
+	$(BIN)/emu2eval run $(NANO) --task easy-vqa-draw-names --shots 0 1 4
+	$(BIN)/emu2eval run $(NANO) --task easy-vqa-draw-names --split three --shots 6
+	$(BIN)/emu2eval run $(NANO) --task easy-vqa-autoencode
+	$(BIN)/emu2eval run --model emu2-nano-early-1 emu2-nano-early-2 emu2-nano-early-3 --out .cache/reference \
+		--task easy-vqa-binding --shots 0 8
+	$(BIN)/emu2eval run --model most-common nearest --out .cache/reference --task easy-vqa-binding --shots 8
+	$(BIN)/emu2eval keep .cache/reference
 
 # The pictures in the README: what `make demo` prints and draws, and drawings of emu2-nano.
 pictures: $(VENV)/.dev demo

@@ -398,8 +398,7 @@ def score_again(
         chosen = None
         if judge is not None:
             chosen = judges.choose([plan.task], judge, parse_settings(changes)["judge"])
-        elif is_judged(plan.task):
-            said = judges.stored_judge(plan.task, folder, _Absent())
+        elif is_judged(plan.task) and (said := judges.stored_judge(plan.task, folder, _Absent())):
             hearing = Hearing(plan, store, said)
             opened.enter_context(hearing.open(writing=False))
             return Result(score_run(plan, store, hearing), folder, kept)

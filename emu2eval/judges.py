@@ -12,7 +12,7 @@ from emu2eval import catalog, registry
 from emu2eval.adapters.base import Adapter
 from emu2eval.config import Task, load_model
 from emu2eval.engine.cost import estimate, shown
-from emu2eval.engine.judging import Hearing, Judge, is_judged, stored
+from emu2eval.engine.judging import Hearing, Judge, is_judged, needs_judge, stored
 from emu2eval.engine.runner import Once, Tally
 from emu2eval.engine.scoring import score_run
 from emu2eval.engine.store import RunStore
@@ -44,9 +44,10 @@ def choose(tasks: Sequence[Task], name: str | None, overrides: Mapping[str, Any]
     """
     judged = [task.name for task in tasks if is_judged(task)]
     if name is None:
-        if judged:
+        needed = [task.name for task in tasks if needs_judge(task)]
+        if needed:
             raise ConfigError(
-                f"{' and '.join(dict.fromkeys(judged))} is scored by a judge, and none is named",
+                f"{' and '.join(dict.fromkeys(needed))} is scored by a judge, and none is named",
                 hint="\n         ".join(
                     [
                         "--judge gpt-4-0613 (or another model of OpenAI; needs OPENAI_API_KEY)",
@@ -65,13 +66,16 @@ def choose(tasks: Sequence[Task], name: str | None, overrides: Mapping[str, Any]
     return load_judge(name, overrides)
 
 
-def stored_judge(task: Task, folder: Path, absent: Adapter) -> Judge:
-    """The judge whose replies a run's folder holds. Raises ConfigError where there is not exactly one."""
+def stored_judge(task: Task, folder: Path, absent: Adapter) -> Judge | None:
+    """The judge whose replies a run's folder holds; None where there is none and none is needed.
+
+    Raises ConfigError where there is not exactly one.
+    """
     found = stored(folder, absent)
     if len(found) == 1:
         return found[0]
     if not found:
-        choose([task], None, {})  # says what the choices are
+        return choose([task], None, {})  # says what the choices are, where one is needed
     names = " and ".join(judge.folder for judge in found)
     raise ConfigError(
         f"this run holds replies of several judges: {names}",

@@ -46,8 +46,14 @@ class Judge:
 
 
 def is_judged(task: Task) -> bool:
-    """Its scorer needs a judge."""
+    """Its scorer asks a judge, if one is named."""
     return isinstance(build_scorer(task), JudgedScorer)
+
+
+def needs_judge(task: Task) -> bool:
+    """Its scorer gives no number without a judge."""
+    scorer = build_scorer(task)
+    return isinstance(scorer, JudgedScorer) and not scorer.optional
 
 
 def stored(folder: Path, absent: Adapter) -> list[Judge]:

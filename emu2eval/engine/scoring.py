@@ -13,6 +13,7 @@ from emu2eval.engine.store import RunStore
 from emu2eval.errors import ConfigError
 from emu2eval.plan import Plan
 from emu2eval.scorers.base import Scorer, Summary
+from emu2eval.scorers.judged import JudgedScorer
 from emu2eval.stats import Estimate, estimate
 from emu2eval.types import Response, Row, Sample, Score
 
@@ -243,7 +244,10 @@ def _rows(
     if len(totals.servers) > 1:
         notes.append(f"the server changed its model: {', '.join(sorted(totals.servers))}")
     rows: list[Row] = []
+    scorer = totals.scorer
     for summary, found in total.estimates():
+        if judge is None and summary.judged and isinstance(scorer, JudgedScorer):
+            continue  # nobody was asked
         # Once is enough for these: with the headline of the whole.
         headline = group is None and not rows
         chance, ceiling = _bounds(plan) if headline else (None, None)
@@ -257,7 +261,9 @@ def _rows(
                 split=plan.task.split,
                 ablation=plan.ablation if plan.ablation != "none" else None,
                 # Numbers of two judges are no more comparable than those of two metrics.
-                metric=f"{summary.metric} by {judge}" if judge else summary.metric,
+                metric=f"{summary.metric} by {judge}"
+                if judge and summary.judged
+                else summary.metric,
                 value=found.value,
                 stderr=found.error,
                 low=found.low,

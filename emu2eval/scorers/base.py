@@ -21,12 +21,14 @@ class Summary:
     """One number of a table: its metric's label, and what makes it of the scores.
 
     set_scaled: its scale depends on the set of samples, as CIDEr's does, and the table says so.
+    judged: of a scorer that asks a judge, whether this number is made of what the judge said.
     """
 
     metric: str
     accumulator: Accumulator
     higher_is_better: bool = True
     set_scaled: bool = False
+    judged: bool = True
 
 
 class Scorer(ABC):

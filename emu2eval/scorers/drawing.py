@@ -5,15 +5,19 @@ Written for easy-VQA's pictures: one shape in one colour on a plain light backgr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emu2eval import pictures
-from emu2eval.scorers.base import Scorer, ScoringError, texts, unreferenced
-from emu2eval.types import Response, Sample, Score
+from emu2eval.scorers.base import ScoringError, Summary, texts, unreferenced
+from emu2eval.scorers.judged import JudgedScorer, Shown, Wording
+from emu2eval.stats import ClusteredMean
+from emu2eval.types import Picture, Response, Sample, Score
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,6 +36,8 @@ COLOURS = {
 }
 """The colours of easy-VQA as its pictures show them (RGB)."""
 SHAPES = ("circle", "rectangle", "triangle")
+QUESTIONS = {"colour": "what color is the shape?", "shape": "what shape is in the image?"}
+"""What a judge is asked about a drawing, in easy-VQA's words."""
 
 FAINTEST = 40.0
 """RGB distance from the background below which nothing is seen; yellow on ivory is 230 apart."""
@@ -128,31 +134,77 @@ def _ideal(
     return averaged
 
 
-class Drawing(Scorer):
+class Drawing(JudgedScorer):
     """1 where the picture shows the shape in the colour that the reference names, such as "red circle".
 
-    details: whether colour and shape are right, each for itself.
+    Told by geometry. A judge, if one is named, is asked about the picture besides, and what it answers is
+    a number of its own: a model can so be asked about its own drawings. details: whether colour and shape
+    are right, each for itself; answered: whether both of the judge's answers are.
     """
 
     metric = "drawn_right"
     outputs = frozenset({"picture"})
+    optional = True
+    names = tuple(QUESTIONS)
+
+    def __init__(self) -> None:
+        self.wording = Wording.read("drawing", None, ("picture", "question"))
+
+    @property
+    def label(self) -> str:
+        return self.metric
+
+    def question(self, sample: Sample, response: Response, name: str) -> Mapping[str, Shown]:
+        return {"picture": _drawn(response), "question": QUESTIONS[name]}
+
+    def read(self, reply: str) -> str:
+        """The first word of an answer. No word at all is an answer too, and a wrong one.
+
+        >>> Drawing().read(" Red.")
+        'red'
+        """
+        return next(iter(re.findall("[a-z]+", reply.lower())), "")
 
     def score(self, sample: Sample, response: Response) -> Score:
-        if response.picture is None:
-            raise ScoringError(
-                "the scorer looks at pictures, but the responses hold none",
-                hint="give the task `output: {kind: picture}`",
-            )
         references = texts(sample.references, sample.id)
+        picture = _drawn(response)
         if not references:
             return unreferenced()
-        words = references[0].split()
-        if len(words) != 2 or words[0] not in COLOURS or words[1] not in SHAPES:
-            raise ScoringError(
-                f"the reference of sample {sample.id!r} is {references[0]!r}",
-                hint='it is a colour and a shape of easy-VQA, such as "red circle"',
-            )
-        seen = look(pictures.load(response.picture))
+        words = _wanted(references[0], sample.id)
+        seen = look(pictures.load(picture))
         colour, shape = seen.colour == words[0], seen.shape == words[1]
         details = {"colour": colour, "shape": shape, "fit": seen.fit}
         return Score(float(colour and shape), seen.name, details)
+
+    def judged(self, sample: Sample, response: Response, said: Mapping[str, Any]) -> Score:
+        score = self.score(sample, response)
+        if score.value is None:
+            return score
+        words = dict(zip(self.names, _wanted(str(sample.references[0]), sample.id), strict=True))
+        answered = all(said[name] == words[name] for name in self.names)
+        return replace(
+            score, details={**score.details, "answered": answered, "answers": dict(said)}
+        )
+
+    def summaries(self) -> tuple[Summary, ...]:
+        drawn = Summary(self.label, ClusteredMean(self.scale), judged=False)
+        return drawn, Summary("answered_right", ClusteredMean(self.scale, of="answered"))
+
+
+def _drawn(response: Response) -> Picture:
+    if response.picture is None:
+        raise ScoringError(
+            "the scorer looks at pictures, but the responses hold none",
+            hint="give the task `output: {kind: picture}`",
+        )
+    return response.picture
+
+
+def _wanted(reference: str, sample_id: str) -> tuple[str, str]:
+    words = reference.split()
+    if len(words) != 2 or words[0] not in COLOURS or words[1] not in SHAPES:
+        raise ScoringError(
+            f"the reference of sample {sample_id!r} is {reference!r}",
+            hint='it is a colour and a shape of easy-VQA, such as "red circle"',
+        )
+    return words[0], words[1]

@@ -86,11 +86,13 @@ def _fill(text: str, fields: Mapping[str, Shown]) -> tuple[Part, ...]:
 class JudgedScorer(Scorer):
     """A scorer whose scores are made of what a judge replies.
 
+    optional: it can score without a judge, too; one that is named adds numbers of its own.
     wording: what the judge is asked in; names: what is asked about each response, such as rounds or orders,
     each of which gets one readable reply; attempts: replies asked for until one can be read; reply: how long
     one may be.
     """
 
+    optional: ClassVar[bool] = False
     attempts: ClassVar[int] = 4
     reply: ClassVar[TextOutput] = TextOutput(max_new_tokens=16)
     wording: Wording

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import doctest
+import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
-from emu2eval import pictures
+from emu2eval import evaluate, pictures
 from emu2eval.data.easy_vqa import shape_pictures
 from emu2eval.scorers import drawing
 from emu2eval.scorers.base import ScoringError
@@ -70,3 +73,21 @@ def test_what_cannot_be_judged_is_refused() -> None:
     with pytest.raises(ScoringError):
         Drawing().score(Sample("1", references=("red circle",)), Response(text="red circle"))
     assert Drawing().score(Sample("1"), picture).value is None
+
+
+def test_a_judge_adds_a_number_of_its_own(tmp_path: Path) -> None:
+    """emu2-nano draws and is asked about its own drawings; geometry says the same with and without."""
+    options: dict[str, Any] = {"shots": [0], "limit": 4, "out": tmp_path / "runs"}
+    (judged,) = evaluate("easy-vqa-draw", "emu2-nano", judge="emu2-nano", **options)
+    whole = [row for row in judged.rows if row.group is None]
+    assert [row.metric for row in whole] == ["drawn_right", "answered_right by emu2-nano"]
+    assert all(row.value is not None and row.unscored == 0 for row in whole)
+    lines = (judged.folder / "scores.jsonl").read_text().splitlines()
+    for line in map(json.loads, lines):
+        answers = line["details"]["answers"]
+        right = [answers["colour"], answers["shape"]] == line["id"].split("-")[:2]
+        assert line["details"]["answered"] == right
+    (plain,) = evaluate("easy-vqa-draw", "emu2-nano", **options)
+    assert [row.metric for row in plain.rows if row.group is None] == ["drawn_right"]
+    assert plain.rows[0].value == whole[0].value
+    assert plain.tally.asked == 0
