@@ -375,6 +375,37 @@ def curves(
 @app.command(
     epilog="""\b
 Examples:
+  emu2eval report
+  emu2eval report easy-vqa --out easy-vqa.html
+  emu2eval report results/runs/before results/runs/after --out both.html --inline
+
+Pictures are small copies in a folder beside the page, which belongs to it; with --inline the page is one
+file. It needs no network. j and k go through the samples, ? shows every key."""
+)
+def report(
+    runs: Runs = None,
+    file: Annotated[Path, typer.Option("--out", help="The .html file.")] = Path("report.html"),
+    inline: Annotated[
+        bool, typer.Option("--inline", help="Pictures inside the page: one file, but a large one.")
+    ] = False,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--runs", help="Folder of runs [default: $EMU2EVAL_RUNS or results/runs]."),
+    ] = None,
+) -> None:
+    """Write an HTML page of stored runs [default: all]: curves, differences, every sample."""
+    from emu2eval.report import page
+    from emu2eval.report import runs as stored
+
+    written = page.write(stored.find(runs or [], folder), file, inline=inline)
+    for reason in written.promptless:
+        _say(f"shown without prompts: {reason}")
+    _say(f"wrote {file}: {written.runs:,} runs, {written.samples:,} answers")
+
+
+@app.command(
+    epilog="""\b
+Examples:
   emu2eval sheet easy-vqa-draw_0-shot_emu2-nano_1a2b3c4d
   emu2eval sheet easy-vqa-draw-names --file names.png --most 12"""
 )

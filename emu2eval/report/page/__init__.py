@@ -1,0 +1,54 @@
+"""The HTML report: one page of curves, bars, differences and every sample, which needs no network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from emu2eval.errors import ConfigError
+from emu2eval.report.page import html
+from emu2eval.report.page.gather import gather
+from emu2eval.report.page.matrix import matrices
+from emu2eval.report.page.tables import Tables, Thumbnails
+from emu2eval.stored import read_run
+
+
+@dataclass(frozen=True)
+class Written:
+    """What the page shows. promptless: why prompts are missing, once for each reason."""
+
+    runs: int
+    samples: int
+    pictures: int
+    promptless: tuple[str, ...] = ()
+
+
+def write(folders: Sequence[Path], file: Path, *, inline: bool = False) -> Written:
+    """Writes the page of these runs. inline: pictures go into the page, not into a folder beside it.
+
+    Raises ConfigError for another ending or no run, StoreError where a run was never scored or the page
+    cannot be written. Runs whose data is not there are shown without their prompts.
+    """
+    if file.suffix not in (".html", ".htm"):
+        raise ConfigError("a report is written as .html", where=file)
+    if not folders:
+        raise ConfigError("there is no run to report", hint="emu2eval ls runs")
+    runs = [read_run(folder) for folder in folders]
+    beside = None if inline else file.with_name(f"{file.stem}_pictures")
+    tables = Tables(Thumbnails(beside))
+    with Progress(console=Console(stderr=True), transient=True) as bars:
+        reading = bars.add_task("reading samples", total=sum(len(run.answers) for run in runs))
+        shown, sets = gather(runs, tables, lambda: bars.advance(reading))
+        comparing = bars.add_task("comparing runs", total=None)
+        differences = matrices(
+            runs, lambda done, total: bars.update(comparing, completed=done, total=total)
+        )
+    page = {"runs": shown, "sets": sets, "matrices": differences, **tables.content()}
+    html.save(page, file)
+    reasons = dict.fromkeys(run["promptless"] for run in shown if run["promptless"])
+    count = sum(len(run["answers"]) for run in shown)
+    return Written(len(runs), count, len(tables.thumbnails.entries), tuple(reasons))

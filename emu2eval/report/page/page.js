@@ -1,0 +1,110 @@
+// What is shown stands in the address: # is the overview, #run/sample one sample. Keys, theme, start.
+const FILTERS = ["against", "show", "group", "order", "q"];
+const decoded = (text) => { try { return decodeURIComponent(text); } catch { return text; } };
+
+function remember() {
+  const filters = Object.fromEntries(FILTERS.map((name) => [name, state[name]]));
+  const to = address(state.run, state.sample, state.trial, filters);
+  // Going through samples is no way back through all of them.
+  history.replaceState(null, "", to);
+  document.title = `${state.sample ?? labelOf(state.run)} · ${state.run.task} · emu2eval`;
+}
+
+function route() {
+  const [path, query] = location.hash.slice(1).split(/\?(.*)/s);
+  const [name, sample, trial] = path.split("/").map(decoded);
+  const run = name ? RUNS.find((r) => r.name === name) : null;
+  const samples = Boolean(run);
+  $("overview").hidden = samples;
+  $("samples").hidden = !samples;
+  $("to-overview").toggleAttribute("aria-current", !samples);
+  $("to-samples").toggleAttribute("aria-current", samples);
+  document.body.classList.toggle("browsing", samples);
+  document.title = "emu2eval report";
+  if (!samples) {
+    document.body.classList.remove("one");
+    return;
+  }
+  const asked = new URLSearchParams(query || "");
+  for (const key of FILTERS) state[key] = asked.get(key) || "";
+  Object.assign(state, { run, sample: sample || null, trial: Number(trial) || 0 });
+  selects();
+  filter();
+  if (current < 0) $("list").scrollTop = 0;
+  reveal();
+  detail();
+  $("to-samples").href = location.hash;
+}
+
+function changed() {
+  const run = RUNS.find((r) => r.name === $("run").value);
+  Object.assign(state, { run, against: $("against").value, show: $("verdict").value, group: $("group").value,
+    order: $("order").value, q: $("search").value });
+  selects();
+  remember();
+  filter();
+  $("list").scrollTop = current < 0 ? 0 : $("list").scrollTop;
+  reveal();
+  detail();
+}
+
+function beside(step) {
+  const place = RUNS.indexOf(state.run) + step;
+  if (!RUNS[place]) return;
+  $("run").value = RUNS[place].name;
+  changed();
+}
+
+const KEYS = [["j, ↓", "next sample", () => choose(current + 1)], ["k, ↑", "sample before", () => choose(current - 1)],
+  ["→", "next run", () => beside(1)], ["←", "run before", () => beside(-1)], ["/", "search", () => $("search").focus()],
+  ["Esc", "leave the search; back to the list", () => back()], ["t", "light or dark", () => theme()], ["?", "these keys", () => keys()]];
+const DOES = { j: 0, ArrowDown: 0, k: 1, ArrowUp: 1, ArrowRight: 2, ArrowLeft: 3, "/": 4, Escape: 5, t: 6, "?": 7 };
+
+function pressed(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey || $("keys").open) return;
+  const typing = event.target.closest?.("input, select, textarea");
+  if (typing) {
+    if (event.key === "Escape" || (event.key === "Enter" && typing.id === "search")) { $("list").focus(); event.preventDefault(); }
+    return;
+  }
+  const place = DOES[event.key];
+  if (place == null || (place < 6 && $("samples").hidden)) return;
+  event.preventDefault();
+  KEYS[place][2]();
+}
+
+function keys() {
+  $("keys").replaceChildren(el("h2", {}, "Keys"), el("table", {}, KEYS.map(([key, does]) => el("tr", {}, el("th", {}, key), el("td", { class: "word" }, does)))),
+    el("form", { method: "dialog" }, el("button", {}, "Close")));
+  $("keys").showModal();
+}
+
+function theme(wanted) {
+  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  const now = document.documentElement.dataset.theme || (dark ? "dark" : "light");
+  const to = wanted || (now === "dark" ? "light" : "dark");
+  document.documentElement.dataset.theme = to;
+  // A page opened from a file may have no storage.
+  try { localStorage.setItem("emu2eval-theme", to); } catch { /* forgotten when it is closed */ }
+}
+
+function start() {
+  try { const kept = localStorage.getItem("emu2eval-theme"); if (kept === "dark" || kept === "light") theme(kept); } catch { /* none */ }
+  overview();
+  $("to-samples").href = RUNS.length ? address(RUNS[0]) : "#";
+  let waiting = 0;
+  const soon = (call) => { cancelAnimationFrame(waiting); waiting = requestAnimationFrame(() => call()); };
+  $("list").addEventListener("scroll", () => soon(rows), { passive: true });
+  addEventListener("resize", () => { if (!$("samples").hidden) rows(); });
+  for (const name of ["run", "against", "verdict", "group", "order"]) $(name).addEventListener("change", changed);
+  let typed = 0;
+  $("search").addEventListener("input", () => { clearTimeout(typed); typed = setTimeout(changed, 120); });
+  $("filters").addEventListener("submit", (event) => event.preventDefault());
+  $("theme").addEventListener("click", () => theme());
+  $("help").addEventListener("click", keys);
+  addEventListener("keydown", pressed);
+  addEventListener("hashchange", route);
+  route();
+}
+
+start();

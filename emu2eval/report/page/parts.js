@@ -1,0 +1,114 @@
+// Elements and texts. Whatever a model or a data set wrote becomes a text node; nothing is read as HTML.
+const DATA = JSON.parse(document.getElementById("data").textContent);
+const RUNS = DATA.runs;
+const SVG = "http://www.w3.org/2000/svg";
+
+// The places in an answer, as `_answer` in gather.py lists them.
+const SAMPLE = 0, VALUE = 1, TEXT = 2, PREDICTION = 3, PICTURE = 4, WHY = 5, DROPPED = 6, OTHER = 7,
+  LOGS = 8, DETAILS = 9;
+
+const $ = (id) => document.getElementById(id);
+const textOf = (number) => number == null ? null : DATA.texts[number];
+
+function fill(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes || {})) {
+    if (value == null || value === false) continue;
+    if (name === "on") for (const [event, call] of Object.entries(value)) element.addEventListener(event, call);
+    else element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.flat(Infinity).filter((child) => child != null && child !== false)
+    .map((child) => child instanceof Node ? child : document.createTextNode(String(child))));
+  return element;
+}
+
+const el = (tag, attributes, ...children) => fill(document.createElement(tag), attributes, children);
+const svg = (tag, attributes, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
+
+const number = (value, digits = 1) => value == null ? "–"
+  : value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+const count = (value) => value.toLocaleString("en");
+const signed = (value) => (value > 0 ? "+" : value < 0 ? "−" : "") + number(Math.abs(value));
+const chance = (p) => p == null ? "–" : p < 0.0001 ? "< 0.0001" : p.toFixed(4);
+const within = (low, high, digits = 1) => low == null ? "" : `[${number(low, digits)}, ${number(high, digits)}]`;
+const shotsOf = (run) => /^\d+$/.test(run.shots) ? Number(run.shots) : null;
+const labelOf = (run) => `${run.model}, ${run.shots} shots`;
+const unique = (list) => [...new Set(list)];
+
+// Spaces and line breaks at the ends matter to a model and are easily missed.
+function exact(text) {
+  const [, before, middle, after] = /^(\s*)([\s\S]*?)(\s*)$/.exec(text);
+  return [blanks(before), middle, blanks(after)];
+}
+
+function blanks(text) {
+  if (!text) return null;
+  const shown = [...text].map((c) => c === " " ? "␣" : c === "\n" ? "↵\n" : c === "\t" ? "⇥" : "·").join("");
+  return el("span", { class: "blank", title: JSON.stringify(text) }, shown);
+}
+
+function picture(place, small = false) {
+  const [source, width, height, name] = DATA.pictures[-1 - place];
+  if (source == null) return el("span", { class: "broken" }, `no picture: ${name}`);
+  const title = `${name}, ${width} × ${height}`;
+  // Pictures of a few pixels are shown pixel by pixel.
+  const kind = Math.max(width, height) <= 64 ? "pixels" : null;
+  return el("img", { src: source, alt: small ? "" : title, title, class: kind, loading: "lazy", decoding: "async" });
+}
+
+function part(value) {
+  if (Array.isArray(value)) return el("span", { class: "video" }, value.map((frame) => picture(frame)));
+  return value < 0 ? picture(value) : exact(textOf(value));
+}
+
+// A prompt's part in one line, for lists and searches.
+const plain = (parts) => (parts || []).map((p) => typeof p === "number" && p >= 0 ? textOf(p) : "▣").join(" ");
+
+// Right, partly and wrong make sense for scores between 0 and 1 alone.
+function verdict(run, value) {
+  if (value == null) return "unscored";
+  if (!bounded(run)) return "scored";
+  return value >= 1 ? "right" : value <= 0 ? "wrong" : "partly";
+}
+
+function bounded(run) {
+  run.bounded ??= run.rows[0].better
+    && run.answers.every((a) => a[VALUE] == null || (a[VALUE] >= 0 && a[VALUE] <= 1));
+  return run.bounded;
+}
+
+const MARKS = { right: "✓", partly: "◐", wrong: "✗", unscored: "?", scored: "·" };
+const sampleOf = (run, answer) => DATA.sets[run.set][answer[SAMPLE]];
+
+function answerTo(run, id, trial) {
+  if (!run.index) {
+    run.index = new Map();
+    run.answers.forEach((answer, place) => {
+      const sample = sampleOf(run, answer);
+      run.index.set(`${sample.t}/${sample.i}`, place);
+    });
+    run.trials = Math.max(0, ...DATA.sets[run.set].map((sample) => sample.t)) + 1;
+  }
+  // A run of one trial stands beside every trial of another.
+  return run.index.get(`${run.trials === 1 ? 0 : trial}/${id}`);
+}
+
+function replyOf(run, answer) {
+  if (answer[PICTURE] != null) return picture(answer[PICTURE]);
+  const text = textOf(answer[TEXT]) ?? textOf(answer[PREDICTION]);
+  if (text == null) return el("em", {}, answer[WHY] == null ? "not stored" : `none: ${textOf(answer[WHY])}`);
+  return text === "" ? el("em", {}, "empty") : exact(text);
+}
+
+function score(run, answer) {
+  const kind = verdict(run, answer[VALUE]);
+  const value = answer[VALUE] == null ? "unscored" : number(answer[VALUE], Number.isInteger(answer[VALUE]) ? 0 : 3);
+  return el("span", { class: `score ${kind}` }, `${MARKS[kind]} ${value}`);
+}
+
+// Where a sample of a run is found: #run/sample, #run/sample/trial, with filters after a question mark.
+function address(run, sample, trial, filters) {
+  let text = "#" + encodeURIComponent(run.name) + "/";
+  if (sample != null) text += encodeURIComponent(sample) + (trial ? "/" + trial : "");
+  const query = new URLSearchParams(Object.entries(filters || {}).filter(([, value]) => value)).toString();
+  return text + (query ? "?" + query : "");
+}
