@@ -25,6 +25,10 @@ def test_the_wheel_stands_alone(tmp_path: Path) -> None:
         names = archive.namelist()
         archive.extractall(site)
     assert not [n for n in names if n.split("/")[0] in ("tests", "tasks", "models", "benchmarks")]
+    page = ROOT / "emu2eval" / "report" / "page"
+    shipped = [path for path in page.iterdir() if path.suffix in (".html", ".css", ".js")]
+    assert shipped
+    assert {f"emu2eval/report/page/{path.name}" for path in shipped} <= set(names)
     # First on the path, so that this copy runs and not the checkout.
     done = subprocess.run(
         [

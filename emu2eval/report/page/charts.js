@@ -76,8 +76,8 @@ function curve(panel) {
   return svg("svg", { viewBox: "0 0 360 228", role: "img", "aria-label": `${panel.task}: ${said}` }, drawn);
 }
 
-function legend(models) {
-  const lines = PANELS.flatMap((p) => p.runs).some((r) => r.rows[0].chance != null);
+function legend(models, bounds = true) {
+  const lines = bounds && PANELS.flatMap((p) => p.runs).some((r) => r.rows[0].chance != null);
   return el("p", { class: "legend" }, models.map((model) => el("span", {},
     svg("svg", { viewBox: "0 0 24 10", class: "key" }, svg("path", { class: `line ${colour(model)}`, d: "M0,5H24" }),
       svg("circle", { class: `dot ${colour(model)}`, cx: 12, cy: 5, r: 4 })), model)),
@@ -128,15 +128,16 @@ function groupsOf(panel) {
 
 // A radar's axes are shares in percent, all of them, and every model drawn has been on all of them.
 function radars() {
-  const drawn = [];
+  const drawn = [], shown = [];
   for (const shots of unique(RUNS.map((run) => run.shots))) {
     const axes = PANELS.filter((p) => p.runs.some((r) => r.shots === shots) && p.runs.every((r) => r.percent));
     if (axes.length < 3) continue;
     const on = (model) => axes.map((p) => p.runs.find((r) => r.model === model && r.shots === shots));
     const models = MODELS.filter((model) => on(model).every(Boolean));
+    shown.push(...models);
     if (models.length) drawn.push(el("figure", {}, el("figcaption", {}, el("strong", {}, `${shots} shots`)), radar(axes, models, on)));
   }
-  return drawn.length ? section("Profiles", "Tasks scored in percent, from 0 in the middle to 100.", legend(MODELS), el("div", { class: "panels" }, drawn)) : null;
+  return drawn.length ? section("Profiles", "Tasks scored in percent, from 0 in the middle to 100.", legend(unique(shown), false), el("div", { class: "panels" }, drawn)) : null;
 }
 
 function radar(axes, models, on) {

@@ -105,9 +105,7 @@ class _Set:
         return self._last[1]
 
 
-def _run(
-    run: StoredRun, found: _Set, tables: Tables, tick: Callable[[], None]
-) -> dict[str, Any]:
+def _run(run: StoredRun, found: _Set, tables: Tables, tick: Callable[[], None]) -> dict[str, Any]:
     store = RunStore(run.folder)
     replies = _replies(store)
     model = value_key(run.record["identity"]["model"])

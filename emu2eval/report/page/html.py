@@ -16,7 +16,13 @@ from emu2eval.errors import StoreError
 
 # Inside a JSON document these stand in strings only, where an escape means the same. Without them
 # nothing can end the element, begin a comment, or end a line of a script.
-_ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+_ESCAPES = {
+    "<": "\\u003c",
+    ">": "\\u003e",
+    "&": "\\u0026",
+    "\u2028": "\\u2028",
+    "\u2029": "\\u2029",
+}
 _SCRIPTS = ("parts.js", "charts.js", "samples.js", "page.js")
 
 

@@ -2,11 +2,11 @@
 const FILTERS = ["against", "show", "group", "order", "q"];
 const decoded = (text) => { try { return decodeURIComponent(text); } catch { return text; } };
 
-function remember() {
+function remember(anew = false) {
   const filters = Object.fromEntries(FILTERS.map((name) => [name, state[name]]));
   const to = address(state.run, state.sample, state.trial, filters);
-  // Going through samples is no way back through all of them.
-  history.replaceState(null, "", to);
+  // The way back leads to the list, not through every sample that was seen.
+  history[anew ? "pushState" : "replaceState"](null, "", to);
   document.title = `${state.sample ?? labelOf(state.run)} · ${state.run.task} · emu2eval`;
 }
 
@@ -101,6 +101,7 @@ function start() {
   $("search").addEventListener("input", () => { clearTimeout(typed); typed = setTimeout(changed, 120); });
   $("filters").addEventListener("submit", (event) => event.preventDefault());
   $("theme").addEventListener("click", () => theme());
+  $("more").addEventListener("click", () => $("more").setAttribute("aria-expanded", String($("filters").classList.toggle("open"))));
   $("help").addEventListener("click", keys);
   addEventListener("keydown", pressed);
   addEventListener("hashchange", route);

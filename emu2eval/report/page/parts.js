@@ -31,14 +31,23 @@ const signed = (value) => (value > 0 ? "+" : value < 0 ? "−" : "") + number(Ma
 const chance = (p) => p == null ? "–" : p < 0.0001 ? "< 0.0001" : p.toFixed(4);
 const within = (low, high, digits = 1) => low == null ? "" : `[${number(low, digits)}, ${number(high, digits)}]`;
 const shotsOf = (run) => /^\d+$/.test(run.shots) ? Number(run.shots) : null;
-const labelOf = (run) => `${run.model}, ${run.shots} shots`;
 const unique = (list) => [...new Set(list)];
+
+function labelOf(run) {
+  const same = (r) => r !== run && ["task", "split", "protocol", "model", "shots"].every((key) => r[key] === run[key]);
+  // Runs that differ in a seed or a setting are told apart by the end of their name.
+  run.label ??= `${run.model}, ${run.shots} shots` + (RUNS.some(same) ? ` (${run.name.slice(-8)})` : "");
+  return run.label;
+}
 
 // Spaces and line breaks at the ends matter to a model and are easily missed.
 function exact(text) {
   const [, before, middle, after] = /^(\s*)([\s\S]*?)(\s*)$/.exec(text);
   return [blanks(before), middle, blanks(after)];
 }
+
+// What joins an ask with its reply, and a reply with the next ask, where a model reads one plain text.
+const joint = (text) => text ? el("span", { class: "joint" }, exact(text)) : null;
 
 function blanks(text) {
   if (!text) return null;

@@ -96,16 +96,17 @@ function rowOf(place) {
   return row;
 }
 
-function choose(place, push = true) {
+function choose(place) {
   if (!listed.length) return;
   const to = Math.max(0, Math.min(listed.length - 1, place));
   const sample = sampleOf(state.run, state.run.answers[listed[to]]);
+  const first = state.sample == null;
   state.sample = sample.i;
   state.trial = sample.t;
   made.get(current)?.setAttribute("aria-selected", "false");
   current = to;
   made.get(current)?.setAttribute("aria-selected", "true");
-  if (push) remember();
+  remember(first);
   reveal();
   detail();
 }
@@ -138,10 +139,10 @@ function detail() {
         el("button", { type: "button", "aria-label": "Next", on: { click: () => choose(current + 1) } }, "↓"))),
     el("p", { class: "about" }, `${run.task} · ${run.split} · ${run.protocol} · ${labelOf(run)}`,
       sample.g.map((g) => el("span", { class: "tag" }, textOf(g)))),
-    ...promptOf(run, sample, answer),
-    block("reply", `Reply of ${labelOf(run)}`, replyOf(run, answer)),
-    scoredAs(answer), likelihoods(sample, answer), referencesOf(run, sample), others(run, sample),
-    answer[DETAILS] == null ? "" : el("details", {}, el("summary", {}, "What the scorer noted"), el("pre", {}, textOf(answer[DETAILS]))));
+    el("div", { class: "halves" }, el("div", {}, promptOf(run, sample, answer)), el("div", {},
+      block("reply", `Reply of ${labelOf(run)}`, replyOf(run, answer)),
+      scoredAs(answer), likelihoods(sample, answer), referencesOf(run, sample), others(run, sample),
+      answer[DETAILS] == null ? "" : el("details", {}, el("summary", {}, "What the scorer noted"), el("pre", {}, textOf(answer[DETAILS]))))));
 }
 
 const block = (kind, title, ...content) => el("section", { class: `block ${kind}` }, el("h3", {}, title), el("div", { class: "parts" }, content));
@@ -158,7 +159,7 @@ function promptOf(run, sample, answer) {
     const [ask, reply] = DATA.turns[turn];
     const gone = place < dropped;
     shown.push(block(gone ? "turn gone" : "turn", `Demonstration ${place + 1} of ${sample.d.length}: ${textOf(sample.e[place])}`
-      + (gone ? ", left out: the prompt was too long" : ""), ask.map(part), blanks(lead), el("span", { class: "shown" }, reply.map(part)), blanks(separator)));
+      + (gone ? ", left out: the prompt was too long" : ""), ask.map(part), joint(lead), el("span", { class: "shown" }, reply.map(part)), joint(separator)));
   });
   shown.push(block("query", "Query", sample.q.map(part)));
   return shown;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,11 @@ class Thumbnails:
         try:
             digest = pictures.digest(picture)
         except UserError as error:
-            return self._add(f"!{pictures.where(picture)}", lambda: _broken(error))
+            broken = _broken(error)
+            return self._add(f"!{pictures.where(picture)}", lambda: broken)
         return self._add(digest, lambda: self._entry(picture, digest))
 
-    def _add(self, key: str, make: Any) -> int:
+    def _add(self, key: str, make: Callable[[], list[Any]]) -> int:
         if key not in self._places:
             self._places[key] = len(self.entries)
             self.entries.append(make())

@@ -1,0 +1,169 @@
+"""The HTML report's data: every picture once, prompts as they were asked, and what holds without data."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from emu2eval import evaluate
+from emu2eval.compare import compare
+from emu2eval.evaluation import reopen
+from emu2eval.report import page
+from emu2eval.report.page.html import embedded
+from emu2eval.stored import read_run
+from emu2eval.types import Picture, Prompt
+
+Make = Callable[..., Path]
+
+
+def content(file: Path) -> dict[str, Any]:
+    """The data that a page holds."""
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', file.read_text())
+    assert found
+    data: dict[str, Any] = json.loads(found[1])
+    return data
+
+
+def flat(data: dict[str, Any], sample: dict[str, Any]) -> list[str]:
+    """A sample's prompt as a page tells it; a picture by its name."""
+
+    def said(part: int) -> str:
+        return data["texts"][part] if part >= 0 else data["pictures"][-1 - part][3]
+
+    lead, separator = (data["texts"][place] for place in sample["j"])
+    parts = []
+    for turn in sample["d"]:
+        ask, reply = data["turns"][turn]
+        parts += [*map(said, ask), lead, *map(said, reply), separator]
+    return [*parts, *map(said, sample["q"])]
+
+
+def asked(prompt: Prompt) -> str:
+    return "".join(p.name if isinstance(p, Picture) else str(p) for p in prompt.flat())
+
+
+@pytest.fixture
+def runs(make_task: Make, make_model: Make, tmp_path: Path) -> list[Path]:
+    task = str(make_task(12, 20, pictures=6))
+    red = str(make_model("red", default="red"))
+    mixed = str(make_model("mixed", replies={"square 1?": "green"}, default="blue", fail=["e 5?"]))
+    results = evaluate(task, [red, mixed], shots=[0, 2], out=tmp_path / "runs")
+    return [result.folder for result in results]
+
+
+def test_prompts_are_the_ones_that_were_asked(runs: list[Path], tmp_path: Path) -> None:
+    page.write(runs, tmp_path / "report.html")
+    data = content(tmp_path / "report.html")
+    for folder, run in zip(runs, data["runs"], strict=True):
+        plan, _ = reopen(folder, demonstrations=True)
+        samples = data["sets"][run["set"]]
+        assert len(run["answers"]) == 12
+        for answer in run["answers"]:
+            sample = samples[answer[0]]
+            position = plan.samples.position(sample["i"])
+            assert position is not None
+            request = plan.at(position, sample["t"]).request
+            assert "".join(flat(data, sample)) == asked(request.prompt)
+            # Nothing says that the reply was given to another prompt.
+            assert len(answer) < 8
+    # Models that were asked the same share what they were asked.
+    assert [run["set"] for run in data["runs"]] == [0, 1, 0, 1]
+
+
+def test_every_picture_is_there_once(runs: list[Path], tmp_path: Path) -> None:
+    page.write(runs, tmp_path / "report.html")
+    data = content(tmp_path / "report.html")
+    sources = [entry[0] for entry in data["pictures"]]
+    files = {f"report_pictures/{file.name}" for file in (tmp_path / "report_pictures").iterdir()}
+    assert len(sources) == len(set(sources)) and set(sources) == files
+    page.write(runs, tmp_path / "one.html", inline=True)
+    inside = content(tmp_path / "one.html")
+    assert not (tmp_path / "one_pictures").exists()
+    assert len(inside["pictures"]) == len(sources)
+    assert all(entry[0].startswith("data:image/webp;base64,") for entry in inside["pictures"])
+
+
+def test_the_matrix_is_the_comparison(runs: list[Path], tmp_path: Path) -> None:
+    page.write(runs, tmp_path / "report.html")
+    (matrix,) = content(tmp_path / "report.html")["matrices"]
+    assert len(matrix["cells"]) == 6
+    for cell in matrix["cells"]:
+        head = compare(read_run(runs[cell["a"]]), read_run(runs[cell["b"]])).differences[0]
+        assert (cell["difference"], cell["p"]) == (head.difference, head.p)
+        assert cell["holm"] >= cell["p"]
+
+
+def test_replies_to_another_prompt_and_shortened_prompts_are_marked(
+    runs: list[Path], tmp_path: Path
+) -> None:
+    path = runs[1] / "responses.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows[0]["key"] = "0" * 64
+    rows[1]["details"] = {"dropped": 1}
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page.write(runs[1:2], tmp_path / "report.html")
+    data = content(tmp_path / "report.html")
+    ids = [sample["i"] for sample in data["sets"][0]]
+    found = {ids[answer[0]]: answer for answer in data["runs"][0]["answers"]}
+    assert found[rows[0]["id"]][6:] == [None, 1]
+    assert found[rows[1]["id"]][6:] == [1]
+    assert all(len(found[row["id"]]) < 7 for row in rows[2:])
+
+
+def test_without_its_data_a_run_is_shown_without_prompts(
+    runs: list[Path], tmp_path: Path, program: Callable[..., tuple[int, str, str]]
+) -> None:
+    (tmp_path / "squares" / "test.jsonl").unlink()
+    code, _, said = program("report", *map(str, runs), "--out", "report.html")
+    assert code == 0
+    assert "shown without prompts" in said and "test.jsonl" in said
+    data = content(tmp_path / "report.html")
+    assert all(run["promptless"] for run in data["runs"])
+    assert not any("q" in sample for samples in data["sets"] for sample in samples)
+    texts = {data["texts"][answer[2]] for answer in data["runs"][0]["answers"]}
+    assert texts == {"red"}
+
+
+def test_a_picture_that_cannot_be_opened_costs_its_own_place(
+    runs: list[Path], tmp_path: Path
+) -> None:
+    (tmp_path / "squares" / "pictures" / "0003.png").write_bytes(b"no picture")
+    page.write(runs[:1], tmp_path / "report.html")
+    data = content(tmp_path / "report.html")
+    lost = [sample for sample in data["sets"][0] if "x" in sample]
+    assert [sample["i"] for sample in lost] == ["q0003", "q0009"]
+    assert all("not a picture" in data["texts"][sample["x"]] for sample in lost)
+
+
+def test_nothing_in_the_data_ends_its_element() -> None:
+    evil = "</script><script>alert(1)</script><!-- & \u2028\u2029"
+    text = embedded({evil: [evil]})
+    assert not set("<>&\u2028\u2029") & set(text)
+    assert msgspec.json.decode(text) == {evil: [evil]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--out", "report.pdf"], "written as .html"),
+        (["nothing-like-this"], "unknown run"),
+        (["--runs", "empty"], "no run to report"),
+    ],
+)
+def test_mistakes_are_explained(
+    arguments: list[str],
+    said: str,
+    runs: list[Path],
+    program: Callable[..., tuple[int, str, str]],
+) -> None:
+    code, _, printed = program(
+        "report", *([] if "--runs" in arguments else ["--runs", "runs"]), *arguments
+    )
+    assert code == 2
+    assert said in printed

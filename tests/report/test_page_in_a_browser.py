@@ -1,0 +1,369 @@
+"""The HTML report opened in headless Chromium: clicked through, typed at, and fed with scripts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from PIL import Image
+
+from emu2eval import evaluate
+from emu2eval.evaluation import read_record
+from emu2eval.report import page
+from emu2eval.stored import read_run
+
+EVIL = '<script>window.hacked=1</script><img src=x onerror="window.hacked=1">'
+PAINTER = '''
+from PIL import Image
+from emu2eval import Adapter, Limits, Response
+from emu2eval.pictures import from_image
+
+
+class Painter(Adapter):
+    """Paints everything red."""
+
+    limits = Limits(outputs=frozenset({"picture"}))
+
+    def answer(self, requests):
+        return [Response(picture=from_image(Image.new("RGB", (64, 64), "red"))) for _ in requests]
+'''
+COLOURS = ("red", "green", "blue")
+COUNT = 120
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
+    "--disable-background-networking --disable-component-update --disable-sync "
+    "--disable-dev-shm-usage"
+).split()
+
+
+@dataclass
+class Opened:
+    """A browser with a page of four runs. evil, good: names of runs of the task of squares."""
+
+    driver: Any
+    url: str
+    folders: dict[str, Path]
+
+    def go(self, address: str = "") -> None:
+        # Another document first: a changed fragment alone would not load the page anew.
+        self.driver.get("about:blank")
+        self.driver.get(self.url + address)
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self.driver.execute_script(script, *arguments)
+
+    def text(self, selector: str) -> str:
+        found: str = self.run(
+            "return document.querySelector(arguments[0])?.textContent ?? ''", selector
+        )
+        return found
+
+    def press(self, *keys: str) -> None:
+        from selenium.webdriver import ActionChains
+
+        ActionChains(self.driver).send_keys(*keys).perform()
+
+    def choose(self, select: str, value: str) -> None:
+        self.run(
+            "const s = document.getElementById(arguments[0]); s.value = arguments[1];"
+            "s.dispatchEvent(new Event('change', {bubbles: true}))",
+            select,
+            value,
+        )
+
+    def wide(self, width: int, height: int, scheme: str = "light") -> None:
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        wanted = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": wanted})
+
+    def shown(self) -> str:
+        return self.text("#count")
+
+
+def _task(folder: Path) -> Path:
+    """Squares whose questions, labels and ids hold scripts."""
+    (folder / "pictures").mkdir(parents=True)
+    rows = []
+    for number in range(COUNT + 10):
+        answer = COLOURS[number % 3]
+        image = Image.new("RGB", (16, 16), answer)
+        image.putpixel((0, 0), (number, 0, 7))
+        image.save(folder / "pictures" / f"{number}.png")
+        rows.append(
+            {
+                "id": f"a/{number:03d} <b>?#%",
+                "picture": f"{number}.png",
+                "question": f"</script>{EVIL} \u2028 square {number}",
+                "answer": answer,
+                "kind": f'"><svg onload=window.hacked=1>{number % 2}',
+            }
+        )
+    for name, part in (("test", rows[:COUNT]), ("train", rows[COUNT:])):
+        lines = "".join(json.dumps(row) + "\n" for row in part)
+        (folder / f"{name}.jsonl").write_text(lines)
+    spec = {
+        "name": "squares",
+        "title": "Squares",
+        "data": {
+            "reader": "table",
+            "root": ".",
+            "options": {"picture_folder": "pictures", "groups": ["kind"]},
+            "splits": {"test": {"file": "test.jsonl"}, "train": {"file": "train.jsonl"}},
+        },
+        "split": "test",
+        "demonstrations": {"split": "train"},
+        "score": {"scorer": "exact_match", "clean": ["strip"]},
+        "protocol": "plain",
+        "protocols": {"plain": {"ask": "{picture}{question} Answer:"}},
+    }
+    path = folder / "squares.yaml"
+    path.write_text(yaml.safe_dump(spec))
+    return path
+
+
+def _model(path: Path, adapter: str, **settings: Any) -> str:
+    spec = {"name": path.stem, "adapter": adapter, "settings": settings}
+    path.write_text(yaml.safe_dump(spec))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    driver_path = shutil.which("chromedriver")
+    if browser is None or driver_path is None:
+        pytest.skip("no browser: apt-get install chromium chromium-driver")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    root = tmp_path_factory.mktemp("page")
+    task = str(_task(root / "squares"))
+    evil = _model(root / "evil.yaml", "scripted", default=EVIL)
+    right = {f"square {n}": COLOURS[n % 3] for n in range(99, 9, -1) if n % 4}
+    good = _model(
+        root / "good.yaml", "scripted", replies=right, default="none", fail=["square 100"]
+    )
+    results = evaluate(task, [evil, good], shots=[2], out=root / "runs")
+    (root / "painter_of_reds.py").write_text(PAINTER)
+    sys.path.insert(0, str(root))
+    try:
+        painter = _model(root / "painter.yaml", "painter_of_reds:Painter")
+        results += evaluate("easy-vqa-draw", painter, shots=[2], limit=6, out=root / "runs")
+    finally:
+        sys.path.remove(str(root))
+    folders = [result.folder for result in results]
+    page.write(folders, root / "report.html")
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    for flag in (*FLAGS, f"--user-data-dir={root / 'profile'}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(driver_path))
+    try:
+        names = {str(read_record(folder)["model"]["name"]): folder for folder in folders}
+        yield Opened(driver, (root / "report.html").as_uri(), names)
+    finally:
+        driver.quit()
+
+
+@pytest.fixture(autouse=True)
+def _quiet(opened: Opened) -> Iterator[None]:
+    """Whatever was done, no script but the page's ran, nothing was fetched, the console is empty."""
+    opened.wide(1280, 900)
+    yield
+    assert opened.run("return window.hacked ?? null") is None
+    fetched = opened.run("return performance.getEntriesByType('resource').map(e => e.name)")
+    assert [name for name in fetched if not name.startswith("file:")] == []
+    assert opened.driver.get_log("browser") == []
+
+
+def test_the_overview_draws_every_run(opened: Opened) -> None:
+    opened.go()
+    assert opened.text("h1") == "3 runs of 3 models on 2 tasks"
+    assert opened.run("return document.querySelectorAll('#overview .barline').length") == 3
+    # Twice in a panel for a curve's line and dot: two panels, three models.
+    assert opened.run("return document.querySelectorAll('figure circle.dot').length") == 3
+    assert opened.run("return document.querySelectorAll('figure path.bar').length") == 3
+    assert opened.run("return document.querySelectorAll('.matrix tbody tr').length") == 2
+    opened.run("document.querySelector('figure details').open = true")
+    opened.run("return new Promise(requestAnimationFrame)")
+    assert "svg onload" in opened.text("figure details tbody")
+
+
+def test_a_cell_of_the_matrix_leads_to_what_flipped(opened: Opened) -> None:
+    opened.go()
+    opened.run("document.querySelector('.matrix td a').click()")
+    opened.run("return new Promise(requestAnimationFrame)")
+    first, second = (read_run(opened.folders[name]).answers for name in ("evil", "good"))
+    flipped = [
+        key
+        for key in first
+        if second[key].value is not None and first[key].value != second[key].value
+    ]
+    assert flipped
+    assert opened.shown() == f"{len(flipped)} of {COUNT}"
+
+
+def test_scripts_of_models_and_data_are_texts(opened: Opened) -> None:
+    run = opened.folders["evil"].name
+    opened.go(f"#{run}/")
+    for _ in range(3):
+        opened.press("j")
+        assert opened.text(".block.reply .parts") == EVIL
+        assert f"</script>{EVIL} \u2028 square" in opened.text(".block.query .parts")
+        assert opened.text("#detail h2").endswith(" <b>?#%")
+    assert "svg onload" in opened.text(".tag")
+    policy = opened.run("return document.querySelector('meta[http-equiv]').content")
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    # The policy stops what would slip through.
+    blocked = opened.run(
+        "const s = document.createElement('script'); s.textContent = 'window.slipped = 1';"
+        "document.body.append(s); return window.slipped ?? null"
+    )
+    assert blocked is None
+    assert "violates" in opened.driver.get_log("browser")[0]["message"]
+
+
+def test_a_sample_shows_what_the_model_saw(opened: Opened) -> None:
+    from emu2eval.evaluation import reopen
+
+    plan, _ = reopen(opened.folders["good"], demonstrations=True)
+    planned = plan.at(7)
+    name, query = opened.folders["good"].name, planned.sample.id
+    opened.go()
+    opened.run(
+        "location.hash = address(RUNS.find(r => r.name === arguments[0]), arguments[1])",
+        name,
+        query,
+    )
+    opened.run("return new Promise(requestAnimationFrame)")
+    assert opened.text("#detail h2") == query
+    shown = opened.run(
+        "return [...document.querySelectorAll('.turn')].map(t => t.querySelector('h3').textContent)"
+    )
+    assert len(shown) == 2
+    for heading, demonstration in zip(shown, planned.demonstrations, strict=True):
+        assert demonstration.sample.id in heading
+    replies = opened.run(
+        "return [...document.querySelectorAll('.turn .shown')].map(t => t.textContent)"
+    )
+    assert replies == [turn.reply[0] for turn in planned.request.prompt.turns]
+    titles = opened.run(
+        "return [...document.querySelectorAll('.turn img, .query img')].map(i => i.title)"
+    )
+    assert [t.split(",")[0] for t in titles] == [p.name for p in planned.request.prompt.pictures()]
+    loaded = "return Promise.all([...document.querySelectorAll('#detail img')].map(i => i.decode().then(() => i.naturalWidth)))"
+    assert opened.run(loaded) == [16, 16, 16]
+    assert opened.text(".references li") == planned.sample.references[0]
+    assert "evil, 2 shots" in opened.text(".others")
+
+
+def test_filters_and_search(opened: Opened) -> None:
+    answers = read_run(opened.folders["good"]).answers.values()
+    values = [answer.value for answer in answers]
+    opened.go(f"#{opened.folders['good'].name}/")
+    for show, count in (
+        ("right", values.count(1)),
+        ("wrong", values.count(0)),
+        ("unscored", values.count(None)),
+    ):
+        opened.choose("verdict", show)
+        assert count and opened.shown() == f"{count} of {COUNT}"
+    opened.choose("verdict", "")
+    opened.choose("against", opened.folders["evil"].name)
+    opened.choose("verdict", "lost")
+    assert opened.text("#spacer") == "no sample fits"
+    opened.choose("verdict", "")
+    opened.choose("group", 'kind: "><svg onload=window.hacked=1>1')
+    assert opened.shown() == f"{COUNT // 2} of {COUNT}"
+    opened.press("/", "SQUARE 11")
+    opened.driver.execute_async_script("setTimeout(arguments[0], 200)")
+    # 11, 111, 113, 115, 117 and 119 are odd.
+    assert opened.shown() == f"6 of {COUNT}"
+    # All of that stands in the address.
+    opened.driver.refresh()
+    assert opened.shown() == f"6 of {COUNT}"
+
+
+def test_keys(opened: Opened) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    opened.go(f"#{opened.folders['evil'].name}/")
+    seen = []
+    for key in ("j", "j", Keys.ARROW_DOWN, "k", Keys.ARROW_UP):
+        opened.press(key)
+        seen.append(opened.text("#detail h2").split()[0])
+    assert seen == ["a/000", "a/001", "a/002", "a/001", "a/000"]
+    opened.press(Keys.ARROW_RIGHT)
+    assert opened.run("return decodeURIComponent(location.hash)").startswith(
+        f"#{opened.folders['good'].name}/a/000"
+    )
+    opened.press("/")
+    assert opened.run("return document.activeElement.id") == "search"
+    opened.press(Keys.ESCAPE, "?")
+    assert opened.run("return document.getElementById('keys').open")
+    opened.press(Keys.ESCAPE, Keys.ESCAPE)
+    assert opened.text("#detail").startswith("Choose a sample")
+
+
+def test_only_rows_in_sight_exist(opened: Opened) -> None:
+    opened.go(f"#{opened.folders['evil'].name}/")
+    assert opened.run("return document.querySelectorAll('.row').length") < 40
+    opened.run("document.getElementById('list').scrollTop = 1e6")
+    opened.driver.execute_async_script("setTimeout(arguments[0], 100)")
+    rows = opened.run("return [...document.querySelectorAll('.row .id')].map(e => e.textContent)")
+    assert len(rows) < 40
+    assert f"a/{COUNT - 1:03d} <b>?#%" in rows
+
+
+def test_replies_that_are_pictures(opened: Opened) -> None:
+    opened.go(f"#{opened.folders['painter'].name}/")
+    opened.press("j")
+    script = "const i = document.querySelector('.reply img'); return i.decode().then(() => [i.naturalWidth, i.naturalHeight])"
+    assert opened.run(script) == [64, 64]
+    # Demonstrations reply with pictures too.
+    assert opened.run("return document.querySelectorAll('.turn .shown img').length") == 2
+
+
+def test_light_dark_and_the_switch(opened: Opened) -> None:
+    def paper() -> str:
+        found: str = opened.run("return getComputedStyle(document.body).backgroundColor")
+        return found
+
+    opened.go()
+    light = paper()
+    opened.wide(1280, 900, "dark")
+    dark = paper()
+    assert dark != light
+    opened.run("document.getElementById('theme').click()")
+    assert paper() == light
+    opened.driver.refresh()
+    assert paper() == light
+    opened.press("t")
+    assert paper() == dark
+    opened.run("localStorage.clear()")
+
+
+def test_on_a_phone(opened: Opened) -> None:
+    fits = "return document.documentElement.scrollWidth <= innerWidth"
+    opened.wide(390, 800)
+    opened.go()
+    assert opened.run(fits)
+    opened.go(f"#{opened.folders['good'].name}/")
+    assert opened.run(fits)
+    opened.run("document.querySelector('.row').click()")
+    assert opened.run(fits)
+    seen = (
+        "return ['list', 'detail'].map(id => getComputedStyle(document.getElementById(id)).display)"
+    )
+    assert opened.run(seen) == ["none", "block"]
+    opened.run("document.querySelector('.back').click()")
+    assert opened.run(seen) == ["block", "none"]
