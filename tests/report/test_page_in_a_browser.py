@@ -45,7 +45,7 @@ FLAGS = (
 
 @dataclass
 class Opened:
-    """A browser with a page of four runs. evil, good: names of runs of the task of squares."""
+    """A browser with a page of the runs in these folders, by the names of their models."""
 
     driver: Any
     url: str
@@ -83,6 +83,15 @@ class Opened:
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         wanted = [{"name": "prefers-color-scheme", "value": scheme}]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": wanted})
+
+    def sizes(self, selector: str) -> list[list[int]]:
+        """Width and height of pictures, once they are there."""
+        found: list[list[int]] = self.run(
+            "return Promise.all([...document.querySelectorAll(arguments[0])].map("
+            "i => i.decode().then(() => [i.naturalWidth, i.naturalHeight])))",
+            selector,
+        )
+        return found
 
     def shown(self) -> str:
         return self.text("#count")
@@ -189,7 +198,6 @@ def test_the_overview_draws_every_run(opened: Opened) -> None:
     opened.go()
     assert opened.text("h1") == "3 runs of 3 models on 2 tasks"
     assert opened.run("return document.querySelectorAll('#overview .barline').length") == 3
-    # Twice in a panel for a curve's line and dot: two panels, three models.
     assert opened.run("return document.querySelectorAll('figure circle.dot').length") == 3
     assert opened.run("return document.querySelectorAll('figure path.bar').length") == 3
     assert opened.run("return document.querySelectorAll('.matrix tbody tr').length") == 2
@@ -260,8 +268,7 @@ def test_a_sample_shows_what_the_model_saw(opened: Opened) -> None:
         "return [...document.querySelectorAll('.turn img, .query img')].map(i => i.title)"
     )
     assert [t.split(",")[0] for t in titles] == [p.name for p in planned.request.prompt.pictures()]
-    loaded = "return Promise.all([...document.querySelectorAll('#detail img')].map(i => i.decode().then(() => i.naturalWidth)))"
-    assert opened.run(loaded) == [16, 16, 16]
+    assert opened.sizes("#detail img") == [[16, 16]] * 3
     assert opened.text(".references li") == planned.sample.references[0]
     assert "evil, 2 shots" in opened.text(".others")
 
@@ -327,8 +334,7 @@ def test_only_rows_in_sight_exist(opened: Opened) -> None:
 def test_replies_that_are_pictures(opened: Opened) -> None:
     opened.go(f"#{opened.folders['painter'].name}/")
     opened.press("j")
-    script = "const i = document.querySelector('.reply img'); return i.decode().then(() => [i.naturalWidth, i.naturalHeight])"
-    assert opened.run(script) == [64, 64]
+    assert opened.sizes(".reply img") == [[64, 64]]
     # Demonstrations reply with pictures too.
     assert opened.run("return document.querySelectorAll('.turn .shown img').length") == 2
 
