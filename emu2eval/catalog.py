@@ -9,6 +9,7 @@ from pathlib import Path
 from emu2eval.errors import ConfigError, UnknownName
 
 _HERE = Path(__file__).parent
+_FOLDERS = {"task": "tasks", "model": "models", "paper": "results/published"}
 
 
 def data_root() -> Path:
@@ -27,11 +28,17 @@ def cache_root() -> Path:
     return Path(os.environ.get("EMU2EVAL_CACHE") or "~/.cache/emu2eval").expanduser()
 
 
+def references_root() -> Path:
+    """The folder of reference runs: ./results/reference."""
+    return Path("results/reference")
+
+
 def shipped(kind: str) -> Path:
-    """The folder of the tasks or models that come with the package; kind: "task" or "model"."""
-    installed = _HERE / f"{kind}s"
+    """The folder of what comes with the package; kind: "task", "model" or "paper"."""
+    folder = Path(_FOLDERS[kind])
+    installed = _HERE / folder.name
     # In a checkout the folders stand beside the package, where people look for them.
-    return installed if installed.is_dir() else _HERE.parent / f"{kind}s"
+    return installed if installed.is_dir() else _HERE.parent / folder
 
 
 def portable(kind: str, path: Path) -> str:
@@ -46,7 +53,7 @@ def located(kind: str, recorded: str) -> Path:
 
 
 def names(kind: str) -> dict[str, Path]:
-    """Every shipped task or model by name, with its file; a folder may hold its own `model.yaml`."""
+    """Every shipped task, model or paper by name, with its file; a folder may hold its own `model.yaml`."""
     folder = shipped(kind)
     found = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
     for path in sorted(folder.glob(f"*/{kind}.yaml")):

@@ -51,6 +51,28 @@ def ends(low: float | None, high: float | None, digits: int = 2) -> str:
     return "–" if low is None or high is None else f"[{low:.{digits}f}, {high:.{digits}f}]"
 
 
+def signed(value: float, digits: int) -> str:
+    """
+    >>> signed(-0.94, 1), signed(2.0, 1)
+    ('−0.9', '+2.0')
+    """
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
+_SUPERSCRIPTS = "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ"
+_LETTERS = "abcdefghijklmnoprstuvwxyz"
+
+
+def superscript(place: int) -> str:
+    """The mark of a note by its place; q, which Unicode has none of, is left out.
+
+    >>> superscript(0), superscript(25)
+    ('ᵃ', 'ᵃᵃ')
+    """
+    rounds, letter = divmod(place, len(_SUPERSCRIPTS))
+    return _SUPERSCRIPTS[letter] * (rounds + 1)
+
+
 def needed(columns: Iterable[Column[Item]], items: Sequence[Item]) -> list[Column[Item]]:
     """The columns in which something is said."""
     return [
@@ -116,9 +138,9 @@ def latex(columns: Sequence[Column[Item]], items: Sequence[Item]) -> str:
     lines = [
         r"\begin{tabular}{" + "".join("r" if c.number else "l" for c in columns) + "}",
         r"\toprule",
-        " & ".join(_latex(column.name) for column in columns) + r" \\",
+        " & ".join(latex_text(column.name) for column in columns) + r" \\",
         r"\midrule",
-        *(" & ".join(_latex(column.cell(item)) for column in columns) + r" \\" for item in items),
+        *(" & ".join(latex_text(column.cell(item)) for column in columns) + r" \\" for item in items),
         r"\bottomrule",
         r"\end{tabular}",
     ]
@@ -127,22 +149,48 @@ def latex(columns: Sequence[Column[Item]], items: Sequence[Item]) -> str:
 
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 _LATEX |= {character: "\\" + character for character in "&%$#_{}"}
-_LATEX |= {"±": r"$\pm$", "–": "--", "→": r"$\to$", "−": "$-$"}
+_LATEX |= {"±": r"$\pm$", "–": "--", "→": r"$\to$", "−": "$-$", "†": r"\dag{}", "·": r"$\cdot$", "①": r"\textbf{1}", "②": r"\textbf{2}"}
+_LATEX |= {
+    sign: rf"\textsuperscript{{{letter}}}"
+    for sign, letter in zip(_SUPERSCRIPTS, _LETTERS, strict=True)
+}
 
 
-def _latex(text: str) -> str:
+def latex_text(text: str) -> str:
+    """The text with everything that LaTeX takes for a command escaped."""
     return "".join(_LATEX.get(character, character) for character in text)
+
+
+def latex_notes(lines: Iterable[str]) -> str:
+    """Lines below a table."""
+    return (
+        "{\\footnotesize\n" + "".join(f"{latex_text(line)}\\par\n" for line in lines) + "}\n"
+    )
+
+
+def listed(lines: Iterable[str]) -> str:
+    """Lines as a Markdown list."""
+    return "".join(f"- {line}\n" for line in lines)
 
 
 def csv_text(kind: type[Any], items: Sequence[Any]) -> str:
     """Every field of every item of a dataclass, numbers unrounded."""
-    out = io.StringIO()
     names = [field.name for field in fields(kind)]
+    return _csv(names, ([getattr(item, name) for name in names] for item in items))
+
+
+def csv_rows(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Mappings that all have the keys of the first."""
+    names = list(rows[0]) if rows else []
+    return _csv(names, ([row[name] for name in names] for row in rows))
+
+
+def _csv(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(names)
-    for item in items:
-        values = [getattr(item, name) for name in names]
-        writer.writerow(["; ".join(v) if isinstance(v, tuple) else v for v in values])
+    for row in rows:
+        writer.writerow(["; ".join(v) if isinstance(v, tuple) else v for v in row])
     return out.getvalue()
 
 

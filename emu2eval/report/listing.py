@@ -1,4 +1,4 @@
-"""What there is: tasks, models, scorers, adapters, runs. Plain text, since it should come at once."""
+"""What there is: tasks, models, papers, scorers, adapters, runs. Plain text, since it should come at once."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 from emu2eval import catalog
 from emu2eval.errors import UnknownName
 
-KINDS = ("adapters", "models", "runs", "scorers", "tasks")
+KINDS = ("adapters", "models", "papers", "runs", "scorers", "tasks")
 
 
 def listing(what: str, out: Path | None = None) -> str:
     """Two columns, name and title, one a line. Raises UnknownName for a kind that does not exist."""
     if what not in KINDS:
         raise UnknownName("kind of thing to list", what, KINDS)
-    if what in ("tasks", "models"):
+    if what in ("tasks", "models", "papers"):
         lines = list(catalog.titles(what.removesuffix("s")))
     elif what == "runs":
         lines = _runs(out)

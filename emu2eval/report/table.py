@@ -36,7 +36,7 @@ COLUMNS: tuple[Column[Row], ...] = (
     Column("n", lambda row: f"{row.n:,}", number=True),
     Column("trials", lambda row: str(row.trials), number=True, empty="1"),
     Column("unscored", lambda row: f"{row.unscored:,}", number=True, warns=True),
-    Column("seconds", lambda row: number(row.seconds, 1), number=True),
+    Column("seconds", lambda row: number(row.seconds, 1), number=True, empty="0.0"),
     Column("notes", _notes, empty="", shared=True),
 )
 
