@@ -3,6 +3,7 @@
 # make check  style and types
 # make bench  speed and memory, printed
 # make reference   the reference runs of emu2-nano, from nothing
+# make tables  results/tables from the published numbers and the reference runs
 # make train-nano  models/emu2-nano from nothing but the easy-vqa package; can be stopped and resumed
 
 VENV   ?= .venv
@@ -12,7 +13,7 @@ BIN    := $(VENV)/bin
 DEMO   := --task easy-vqa easy-vqa-binding --model most-common nearest emu2-nano --shots 0 1 2 4 8
 comma  := ,
 
-.PHONY: help demo test check bench train-nano reference pictures wheel clean
+.PHONY: help demo test check bench train-nano reference tables pictures wheel clean
 help:
 	@sed -n 's/^# //p' Makefile
 
@@ -54,6 +55,10 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+tables: $(VENV)/.dev
+	@$(BIN)/python -c "from pathlib import Path; from emu2eval.report.committed import write; \
+	write(Path('results/reference'), Path('results/tables'))"
 
 train-nano: $(VENV)/.dev
 	@$(BIN)/python models/emu2-nano/train

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from emu2eval.errors import UserError
     from emu2eval.evaluation import Result, Watcher, evaluate, score_again
     from emu2eval.scorers.base import Scorer
+    from emu2eval.tidy import load_runs
     from emu2eval.types import (
         ChoiceOutput,
         Picture,
@@ -51,6 +52,7 @@ _WHERE = {
     "Video": "types",
     "Watcher": "evaluation",
     "evaluate": "evaluation",
+    "load_runs": "tidy",
     "score_again": "evaluation",
 }
 
@@ -75,6 +77,7 @@ __all__ = [
     "Watcher",
     "__version__",
     "evaluate",
+    "load_runs",
     "score_again",
 ]
 

@@ -13,6 +13,8 @@ import typer
 from emu2eval.cli_compare import app as compare_app
 from emu2eval.cli_data import Source
 from emu2eval.cli_data import app as data_app
+from emu2eval.cli_papers import app as papers_app
+from emu2eval.cli_papers import show_paper
 from emu2eval.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ app = typer.Typer(
 
 app.add_typer(data_app, name="data")
 app.add_typer(compare_app)
+app.add_typer(papers_app)
 
 MANY = frozenset({"--task", "--model", "--shots", "--ablate", "--set"})
 """Options that take several values in one go, as in `--shots 0 4 8`."""
@@ -334,22 +337,59 @@ def submit(
 Examples:
   emu2eval table
   emu2eval table easy-vqa --format markdown
-  emu2eval table results/runs --groups --format csv"""
+  emu2eval table results/runs --groups --format csv
+  emu2eval table --pivot --sort easy-vqa
+  emu2eval table --by model --sort value
+  emu2eval table --paper emu2 --table 1 --format latex"""
 )
 def table(
     runs: Runs = None,
+    pivot: Annotated[
+        bool,
+        typer.Option("--pivot", help="A leaderboard: a line a model, a column a task and shots."),
+    ] = False,
+    by: Annotated[
+        str | None, typer.Option(help="Group by task, model, shots, protocol or split.")
+    ] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            help="A column (value: best first; -NAME: falling); with --pivot model, rank or a task."
+        ),
+    ] = None,
+    paper: Annotated[
+        str | None, typer.Option(help="Beside the numbers of a paper: emu2eval ls papers.")
+    ] = None,
+    number: Annotated[
+        str | None, typer.Option("--table", help="With --paper: this table alone.")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="With --paper: the published model all runs stand against.")
+    ] = None,
     out: Out = None,
     groups: Annotated[bool, typer.Option("--groups", help="Show sub-scores too.")] = False,
     form: Form = "rich",
 ) -> None:
-    """Print the table of stored runs [default: all]."""
+    """Print the table of stored runs [default: all], as a leaderboard, or beside a paper's numbers."""
+    if paper is not None:
+        show_paper(paper, number, against, runs or [], out, form)
+        return
+    if number is not None or against is not None:
+        raise UserError("--table and --against are for --paper", hint="emu2eval table --paper emu2")
+    from emu2eval.report import leaderboard
     from emu2eval.report import runs as stored
 
     rows = [row for folder in stored.find(runs or [], out) for row in stored.rows(folder)]
     if not rows:
         _say("there are no runs yet; for example: emu2eval run --task easy-vqa --shots 4")
         return
-    _print_rows(rows, form, groups)
+    if pivot and form == "rich":
+        _console().print(leaderboard.rich_board(rows, sort))
+    elif pivot:
+        typer.echo(leaderboard.render_board(rows, form, sort), nl=False)
+    else:
+        shown = [row for row in rows if groups or row.group is None]
+        _print(leaderboard.arranged(shown, by, sort), form, by)
 
 
 @app.command(
@@ -539,13 +579,13 @@ def main() -> None:
 
 
 def spread(arguments: list[str]) -> list[str]:
-    """`--shots 0 4 8` -> `--shots 0 --shots 4 --shots 8`, for `run` and its options of many values.
+    """`--shots 0 4 8` -> `--shots 0 --shots 4 --shots 8`, for options of many values.
 
     >>> spread(["run", "--shots", "0", "4", "--limit", "5"])
     ['run', '--shots', '0', '--shots', '4', '--limit', '5']
     """
     short = {"-t": "--task", "-m": "--model", "-k": "--shots"}
-    if arguments[:1] != ["run"]:
+    if arguments[:1] not in (["run"], ["reproduce"]):
         return arguments
     out: list[str] = []
     option = None
@@ -579,13 +619,18 @@ def _dry_run(tasks: list[str], models: list[str], settings: Settings) -> None:
 
 
 def _print_rows(rows: list[Any], form: str, groups: bool) -> None:
-    from emu2eval.report.table import order, render, rich_table
+    from emu2eval.report.table import order
 
-    rows = [row for row in rows if groups or row.group is None]
+    _print(order([row for row in rows if groups or row.group is None]), form)
+
+
+def _print(rows: list[Any], form: str, by: str | None = None) -> None:
+    from emu2eval.report.table import render, rich_table
+
     if form == "rich":
-        _console().print(rich_table(order(rows)))
+        _console().print(rich_table(rows, by=by))
     else:
-        typer.echo(render(order(rows), form), nl=False)
+        typer.echo(render(rows, form), nl=False)
 
 
 @contextmanager

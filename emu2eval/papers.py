@@ -60,7 +60,7 @@ class PaperRow(Spec):
     values: tuple[float | None, ...]
     trained_on: tuple[str, ...] = ()
     note: str | None = None
-    notes: dict[str, str] = {}
+    notes: dict[str, str] = Field(default_factory=dict)
 
     @field_validator("shots", mode="before")
     @classmethod
@@ -77,7 +77,7 @@ class PaperTable(Spec):
     digits: int = Field(default=1, ge=0, le=6)
     shots: str = "0"
     higher_is_better: bool = True
-    marks: dict[str, Mark] = {}
+    marks: dict[str, Mark] = Field(default_factory=dict)
     columns: tuple[PaperColumn, ...]
     rows: tuple[PaperRow, ...]
 

@@ -20,18 +20,19 @@ LAYERS = (
     ("bootstrap", "paired"),
     ("keys", "registry"),
     ("config",),
-    ("data",),
+    ("data", "papers"),
     ("fewshot", "prompts", "scorers"),
     ("adapters",),
     ("plan",),
     ("engine",),
     ("judges",),
     ("evaluation", "submit"),
-    ("reference", "precompute", "stored"),
-    ("compare",),
+    ("measured", "reference", "precompute", "stored"),
+    ("compare", "reproduce"),
     ("diagnose", "lineup"),
     ("report",),
-    ("cli", "cli_compare", "cli_data"),
+    ("exports", "tidy"),
+    ("cli", "cli_compare", "cli_data", "cli_papers"),
 )
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 

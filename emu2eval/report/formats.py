@@ -140,7 +140,10 @@ def latex(columns: Sequence[Column[Item]], items: Sequence[Item]) -> str:
         r"\toprule",
         " & ".join(latex_text(column.name) for column in columns) + r" \\",
         r"\midrule",
-        *(" & ".join(latex_text(column.cell(item)) for column in columns) + r" \\" for item in items),
+        *(
+            " & ".join(latex_text(column.cell(item)) for column in columns) + r" \\"
+            for item in items
+        ),
         r"\bottomrule",
         r"\end{tabular}",
     ]
@@ -149,7 +152,16 @@ def latex(columns: Sequence[Column[Item]], items: Sequence[Item]) -> str:
 
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 _LATEX |= {character: "\\" + character for character in "&%$#_{}"}
-_LATEX |= {"±": r"$\pm$", "–": "--", "→": r"$\to$", "−": "$-$", "†": r"\dag{}", "·": r"$\cdot$", "①": r"\textbf{1}", "②": r"\textbf{2}"}
+_LATEX |= {
+    "±": r"$\pm$",
+    "–": "--",
+    "→": r"$\to$",
+    "−": "$-$",
+    "†": r"\dag{}",
+    "·": r"$\cdot$",
+    "①": r"\textbf{1}",
+    "②": r"\textbf{2}",
+}
 _LATEX |= {
     sign: rf"\textsuperscript{{{letter}}}"
     for sign, letter in zip(_SUPERSCRIPTS, _LETTERS, strict=True)
@@ -163,9 +175,7 @@ def latex_text(text: str) -> str:
 
 def latex_notes(lines: Iterable[str]) -> str:
     """Lines below a table."""
-    return (
-        "{\\footnotesize\n" + "".join(f"{latex_text(line)}\\par\n" for line in lines) + "}\n"
-    )
+    return "{\\footnotesize\n" + "".join(f"{latex_text(line)}\\par\n" for line in lines) + "}\n"
 
 
 def listed(lines: Iterable[str]) -> str:

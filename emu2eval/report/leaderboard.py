@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from emu2eval.errors import UnknownName
@@ -189,12 +190,12 @@ def columns(places: Sequence[Place], lines: Sequence[Board]) -> list[Column[Boar
     for place in places:
         more = [getattr(place, part) for part in differing]
         name = " ".join([place.task, *more, f"@{place.shots}"])
-        made.append(Column(name, lambda line, at=place: _cell(line, at), number=True))
+        made.append(Column(name, partial(_cell, place), number=True))
     made.append(Column("mean rank", lambda line: number(line.rank, 1), number=True, empty="–"))
     return formats.needed(made, lines)
 
 
-def _cell(line: Board, place: Place) -> str:
+def _cell(place: Place, line: Board) -> str:
     row = line.rows.get(place)
     if row is None:
         return "–"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from emu2eval.measured import Cell, Line, Rebuilt
@@ -120,15 +121,21 @@ def _laid(rebuilt: Rebuilt) -> _Laid:
         Column("shots", lambda line: line.shots, number=True, empty=table.shots),
     ]
     for place, column in enumerate(table.columns):
-        columns.append(Column(column.title, lambda line, at=place: shown[id(line)][at], number=True))
+        columns.append(Column(column.title, partial(_at, shown, place), number=True))
     below = [*marks.lines()]
     if any(line.measured for line in rebuilt.lines):
         below.append(_NO_INTERVAL)
     if rebuilt.passed_over:
         below.append(f"not shown, since less comparable: {', '.join(rebuilt.passed_over)}")
     below += _settings(rebuilt)
-    title = f"{rebuilt.paper.spec.title}. {table.caption} ({table.scale}). {rebuilt.paper.spec.source}"
+    title = (
+        f"{rebuilt.paper.spec.title}. {table.caption} ({table.scale}). {rebuilt.paper.spec.source}"
+    )
     return _Laid(title, formats.needed(columns, rebuilt.lines), rebuilt.lines, below)
+
+
+def _at(shown: Mapping[int, Sequence[str]], place: int, line: Line) -> str:
+    return shown[id(line)][place]
 
 
 def _cell(cell: Cell, line: Line, digits: int, marks: _Marks) -> str:

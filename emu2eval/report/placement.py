@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from emu2eval.config import ModelSpec, load_model
+from emu2eval.adapters.emu2.memory import TEXT, parse_memory, prompt_positions
+from emu2eval.config import load_model
 from emu2eval.errors import ConfigError, MissingExtra
 
 if TYPE_CHECKING:
-    from emu2eval.adapters.emu2.config import Emu2Config
     from emu2eval.adapters.emu2.placement import Placement
-
-TEXT = 32
-"""Text tokens taken for one demonstration or question, unless told otherwise."""
 
 
 def show_plan(
@@ -44,8 +40,8 @@ def show_plan(
             hint="emu2eval ls models",
         )
     try:
+        from emu2eval.adapters.emu2.checkpoint import sizes
         from emu2eval.adapters.emu2.hardware import named_dtype
-        from emu2eval.adapters.emu2.memory import parse_memory
         from emu2eval.adapters.emu2.placement import plan
         from emu2eval.adapters.emu2.quantize import check_bits
     except ModuleNotFoundError as error:
@@ -55,10 +51,8 @@ def show_plan(
     beams = beams or int(settings.get("beams", 5))
     bits = quantize or settings.get("quantize")
     dtype = str(settings.get("dtype") or "bfloat16")
-    config = _config(spec)
-    # [IMG] and [/IMG] around each picture; one <s>.
-    each = pictures * (config.n_query + 2) + text_tokens
-    positions = 1 + (shots + 1) * each + new_tokens
+    config = sizes(str(settings.get("checkpoint", "")), settings.get("variant"), spec.name)
+    positions = prompt_positions(config.n_query, shots, new_tokens, pictures, text_tokens)
     placement = plan(
         config,
         parse_memory(memory),
@@ -91,20 +85,6 @@ def show_plan(
         )
     parts.append(Text(note, style="dim"))
     return Group(*parts)
-
-
-def _config(spec: ModelSpec) -> Emu2Config:
-    """Of a local checkpoint its own; of a published one, which need not be there, the official sizes."""
-    from emu2eval.adapters.emu2.checkpoint import open_checkpoint
-    from emu2eval.adapters.emu2.config import VARIANTS, Emu2Config
-
-    checkpoint = str(spec.settings.get("checkpoint", ""))
-    variant = spec.settings.get("variant")
-    if checkpoint and Path(checkpoint).exists():
-        return open_checkpoint(checkpoint, variant).config
-    name = f"{checkpoint} {spec.name}".lower()
-    guessed = next((known for known in VARIANTS if f"-{known}" in name), VARIANTS[0])
-    return Emu2Config.official(guessed if variant is None else variant)
 
 
 def _table(placement: Placement) -> Table:

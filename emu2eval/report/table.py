@@ -57,10 +57,18 @@ def columns(rows: Sequence[Row]) -> list[Column[Row]]:
     return formats.needed(COLUMNS, rows)
 
 
-def rich_table(rows: Sequence[Row], *, title: str | None = None) -> RenderableType:
-    """For a terminal. Texts from files are shown as they are, never taken for markup."""
+def rich_table(
+    rows: Sequence[Row], *, title: str | None = None, by: str | None = None
+) -> RenderableType:
+    """For a terminal. Texts from files are shown as they are, never taken for markup.
+
+    by: the field whose groups a line stands between; else task and model.
+    """
     return formats.rich_table(
-        columns(rows), rows, title=title, section=lambda row: (row.task, row.model)
+        columns(rows),
+        rows,
+        title=title,
+        section=lambda row: (row.task, row.model) if by is None else getattr(row, by),
     )
 
 

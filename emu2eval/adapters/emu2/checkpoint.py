@@ -92,6 +92,34 @@ def open_checkpoint(
     return Checkpoint(path, config, parts, _part_configs(path), _tokenizer(path))
 
 
+def at_hand(path_or_id: str | Path) -> bool:
+    """Whether a checkpoint lies on this machine, as files or in the hub's cache; fetches nothing."""
+    if Path(path_or_id).expanduser().exists():
+        return True
+    if not _HUB_ID.fullmatch(str(path_or_id)):
+        return False
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        found = Path(snapshot_download(str(path_or_id), local_files_only=True))
+    except (LocalEntryNotFoundError, OSError):
+        return False
+    return any(next(found.rglob(name), None) for name in ("*.safetensors", "*.bin"))
+
+
+def sizes(checkpoint: str, variant: str | None, name: str) -> Emu2Config:
+    """Of a checkpoint that is there its own; of a published one, which need not be, the official ones.
+
+    name: what else may tell the variant, such as the model's.
+    """
+    if checkpoint and Path(checkpoint).exists():
+        return open_checkpoint(checkpoint, variant).config
+    told = f"{checkpoint} {name}".lower()
+    guessed = next((known for known in VARIANTS if f"-{known}" in told), VARIANTS[0])
+    return Emu2Config.official(guessed if variant is None else variant)
+
+
 def load_model(
     checkpoint: Checkpoint,
     *,

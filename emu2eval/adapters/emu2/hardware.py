@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +12,7 @@ import torch
 from emu2eval.adapters.emu2.config import Emu2Config
 from emu2eval.adapters.emu2.memory import Device, parse_memory
 from emu2eval.adapters.emu2.placement import Placement, plan
-from emu2eval.adapters.emu2.quantize import Bits
+from emu2eval.adapters.emu2.quantize import Bits, check_bits
 from emu2eval.errors import ConfigError, UnknownName
 
 _DTYPES = {
@@ -68,6 +70,41 @@ def placed(
         quantize=quantize,
         painter=painter,
     )
+
+
+def fits(
+    config: Emu2Config, settings: Mapping[str, Any], positions: int, new_tokens: int
+) -> Placement | None:
+    """Plans a model by the settings of its YAML; None where they place it themselves.
+
+    Where neither memory nor GPUs are there, all of it must fit into what is free of the CPU's memory.
+    Raises ModelError, with what would fit, where it does not.
+    """
+    if settings.get("device_map") is not None:
+        return None
+    memory = settings.get("memory")
+    budgets = parse_memory(memory) if memory is not None else _free() or {"cpu": _free_of_cpu()}
+    on_gpu = any(isinstance(device, int) for device in budgets)
+    return plan(
+        config,
+        budgets,
+        positions=positions,
+        batch=int(settings.get("batch", 4)),
+        beams=int(settings.get("beams", 5)),
+        new_tokens=new_tokens,
+        dtype=named_dtype(str(settings.get("dtype") or ("bfloat16" if on_gpu else "float32"))),
+        quantize=check_bits(settings["quantize"]) if settings.get("quantize") else None,
+    )
+
+
+def _free_of_cpu() -> int:
+    """Bytes; where the system does not say, what it has in all."""
+    try:
+        text = Path("/proc/meminfo").read_text(encoding="ascii")
+        lines = dict(line.split(":", 1) for line in text.splitlines())
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def named_dtype(name: str) -> torch.dtype:

@@ -24,6 +24,18 @@ _UNITS = {
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]+)")
 _HINT = "one size for each GPU, such as 24GiB,24GiB or 4x24GiB; then, if wanted, cpu:64GiB and disk"
 
+TEXT = 32
+"""Text tokens taken for one demonstration or question, unless told otherwise."""
+
+
+def prompt_positions(
+    n_query: int, shots: int, new_tokens: int, pictures: int = 1, text_tokens: int = TEXT
+) -> int:
+    """Of a prompt with so many demonstrations and its answer; n_query: positions of a picture."""
+    # [IMG] and [/IMG] around each picture; one <s>.
+    each = pictures * (n_query + 2) + text_tokens
+    return 1 + (shots + 1) * each + new_tokens
+
 
 def parse_memory(text: str) -> dict[Device, int]:
     """GPUs by number, in order, then "cpu" and "disk"; bytes. Raises ConfigError.

@@ -1,0 +1,171 @@
+"""`emu2eval table --paper`, `reproduce` and `export`: what is compared with papers and handed on."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+def show_paper(
+    paper: str,
+    table: str | None,
+    against: str | None,
+    runs: list[str],
+    out: Path | None,
+    form: str,
+) -> None:
+    """Prints a paper's tables with stored runs, by default all of them and the references."""
+    from emu2eval import catalog, measured
+    from emu2eval.papers import load_paper
+    from emu2eval.report import paper as report
+    from emu2eval.report import runs as stored
+    from emu2eval.report.console import console
+
+    source = load_paper(paper)
+    tables = [source.table(table)] if table is not None else list(source.spec.tables)
+    folders = stored.find(runs, out)
+    if not runs:
+        folders += stored.folders(catalog.references_root())
+    read = [measured.read(folder, rows) for folder in folders if (rows := stored.rows(folder))]
+    made = [measured.rebuild(source, each, read, against) for each in tables]
+    if form == "rich":
+        for each in made:
+            console().print(report.rich_table(each))
+    else:
+        typer.echo(report.render(made, form), nl=False)
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  emu2eval reproduce emu2 --table 1 --model emu2 --dry-run
+  emu2eval reproduce emu2 --table 1 --model emu2 --set model.settings.checkpoint=Emu2
+  emu2eval reproduce emu2 --table 1 --model ./mine.yaml --against emu2 --task okvqa textvqa --partial
+
+Lists at once all that is missing: data, encoders, weights, memory. Eight requests of every run are timed
+first, and kept. The same command continues; exit code 3: some requests failed."""
+)
+def reproduce(
+    paper: Annotated[str, typer.Argument(help="A paper: emu2eval ls papers, or a .yaml file.")],
+    table: Annotated[str, typer.Option(help="Which of its tables.")],
+    model: Annotated[str, typer.Option("--model", "-m", help="Model name, .yaml file or folder.")],
+    against: Annotated[
+        str | None,
+        typer.Option(help="The published model to stand against [default: the one of its name]."),
+    ] = None,
+    task: Annotated[
+        list[str], typer.Option("--task", "-t", help="Only these tasks of the table.")
+    ] = [],  # noqa: B006
+    limit: Annotated[
+        int | None, typer.Option(help="Only so many queries of each; marked as not comparable.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Draws the demonstrations.")] = 0,
+    hidden: Annotated[
+        bool,
+        typer.Option("--hidden", help="The paper's own splits, whose answers only a server knows, not the stand-ins."),
+    ] = False,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Measure what can be, though some of it is missing.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check and estimate by what is stored, ask nothing.")
+    ] = False,
+    set_: Annotated[
+        list[str], typer.Option("--set", help="task.KEY=VALUE or model.KEY=VALUE.")
+    ] = [],  # noqa: B006
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of runs [default: $EMU2EVAL_RUNS or results/runs].")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(help="Requests at a time.")] = None,
+    form: Annotated[
+        str, typer.Option("--format", "-f", help="rich, markdown, csv, json or latex.")
+    ] = "rich",
+) -> None:
+    """Measure a published table again: check, estimate, run what is not yet run, compare."""
+    from emu2eval import reproduce as made
+    from emu2eval.evaluation import Settings
+    from emu2eval.papers import load_paper
+    from emu2eval.report import paper as report
+    from emu2eval.report import reproduced
+    from emu2eval.report.console import console
+    from emu2eval.report.progress import Bars
+
+    source = load_paper(paper)
+    chosen = source.table(table)
+    name = made.against_of(source, chosen, model, against)
+    settings = Settings(limit=limit, seed=seed, changes=set_, out=out, batch=batch)
+    listed = made.wanted(source, chosen, name, task, hidden=hidden)
+    able, lacks = made.ready(listed, model, settings, partial=partial)
+    for text in lacks:
+        _say(f"left out: {text}")
+    if dry_run:
+        console().print(reproduced.cost_table(made.costs(able, model, settings)))
+        return
+    aside = _aside()
+    try:
+        with Bars() as bars:
+            costs = made.estimate(able, model, settings, bars)
+        aside.print(reproduced.cost_table(costs))
+        with Bars() as bars:
+            results = made.measure(able, model, settings, bars)
+    except KeyboardInterrupt:
+        _say("\nstopped; every answer so far is kept, the same command continues")
+        raise typer.Exit(130) from None
+    rebuilt = made.beside(source, chosen, results, name)
+    if form == "rich":
+        console().print(report.rich_table(rebuilt))
+    else:
+        typer.echo(report.render([rebuilt], form), nl=False)
+    # Beside a table for programs, the summary for people goes where progress goes.
+    (console() if form == "rich" else aside).print(
+        reproduced.outcome_table(reproduced.outcome(rebuilt, name))
+    )
+    failed = sum(result.tally.failed for result in results)
+    if failed:
+        _say(f"{failed:,} requests failed and are unscored; the same command asks them again")
+        raise typer.Exit(3)
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  emu2eval export easy-vqa_4-shot_nearest --format model-index --out README-part.md
+  emu2eval export --format wandb --out runs.jsonl"""
+)
+def export(
+    runs: Annotated[
+        list[str] | None, typer.Argument(help="Paths, names or beginnings of names.")
+    ] = None,
+    form: Annotated[str, typer.Option("--format", "-f", help="wandb or model-index.")] = "wandb",
+    file: Annotated[
+        Path | None, typer.Option("--out", help="File to write [default: standard output].")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--runs", help="Folder of runs [default: results/runs].")
+    ] = None,
+) -> None:
+    """Write the results of stored runs [default: all] as other tools read them; no account is needed."""
+    from emu2eval import exports
+    from emu2eval.report import runs as stored
+
+    text = exports.render(stored.find(runs or [], folder), form)
+    if file is None:
+        typer.echo(text, nl=False)
+    else:
+        exports.write(text, file)
+        _say(f"wrote {file}")
+
+
+def _aside() -> Any:
+    from rich.console import Console
+
+    return Console(stderr=True, width=None if sys.stderr.isatty() else 160, highlight=False)
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)

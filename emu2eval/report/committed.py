@@ -1,0 +1,41 @@
+"""The tables that are kept in git: made of reference runs and published numbers alone, the same anywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from emu2eval import catalog, measured
+from emu2eval.papers import load_paper
+from emu2eval.report import leaderboard, paper, runs
+from emu2eval.report.table import order, render
+
+HEAD = "<!-- Made by `make tables`; changes by hand are lost. -->\n\n"
+
+
+def texts(references: Path) -> dict[str, str]:
+    """File name -> Markdown: one file a paper; of the references a table and a leaderboard."""
+    folders = runs.folders(references)
+    rows = [row for folder in folders for row in runs.rows(folder)]
+    read = [measured.read(folder, found) for folder in folders if (found := runs.rows(folder))]
+    made = {}
+    for name in catalog.names("paper"):
+        source = load_paper(name)
+        rebuilt = [measured.rebuild(source, table, read) for table in source.spec.tables]
+        made[f"{name}.md"] = f"{HEAD}{paper.render(rebuilt, 'markdown')}"
+    if rows:
+        whole = order([row for row in rows if row.group is None])
+        made["reference.md"] = f"{HEAD}{render(whole, 'markdown')}"
+        made["leaderboard.md"] = f"{HEAD}{leaderboard.render_board(rows, 'markdown')}"
+    return made
+
+
+def write(references: Path, folder: Path) -> list[Path]:
+    """Writes the files; removes those of an earlier time that nothing stands for any more."""
+    made = texts(references)
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.md"):
+        if old.name not in made:
+            old.unlink()
+    for name, text in made.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return [folder / name for name in made]

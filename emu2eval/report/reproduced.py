@@ -1,0 +1,113 @@
+"""What a reproduction takes, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from emu2eval.measured import Rebuilt
+from emu2eval.report import formats
+from emu2eval.report.formats import Column, ends, number, signed
+from emu2eval.report.paper import Number, numbers
+from emu2eval.reproduce import Cost
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+def duration(seconds: float | None) -> str:
+    """
+    >>> duration(42), duration(5000), duration(200000), duration(None)
+    ('42 s', '1 h 23 min', '2 d 8 h', '?')
+    """
+    if seconds is None:
+        return "?"
+    minutes, hours = round(seconds / 60), round(seconds / 3600)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if minutes < 100:
+        return f"{minutes} min"
+    if hours < 48:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+_COSTS: tuple[Column[Cost], ...] = (
+    Column("task", lambda cost: cost.task),
+    Column("split", lambda cost: cost.split),
+    Column("shots", lambda cost: cost.shots, number=True),
+    Column("requests", lambda cost: f"{cost.requests:,}", number=True),
+    Column("answered", lambda cost: f"{cost.answered:,}", number=True),
+    Column("s/request", lambda cost: number(cost.seconds, 3), number=True),
+    Column("timed", lambda cost: f"{cost.timed:,}", number=True),
+    Column("left", lambda cost: duration(cost.left), number=True),
+)
+
+
+def cost_table(costs: Sequence[Cost]) -> RenderableType:
+    """One line a run, and the sum."""
+    from rich.console import Group
+    from rich.text import Text
+
+    known = [cost.left for cost in costs if cost.left is not None]
+    told = f"about {duration(sum(known))} left"
+    unknown = len(costs) - len(known)
+    if unknown:
+        told += f", and {unknown} runs of which no request is timed yet"
+    how = "s/request: the mean of the stored answers of the run, the model's loading left out"
+    return Group(formats.rich_table(_COSTS, costs), Text(told), Text(how, style="dim"))
+
+
+_VERDICTS: tuple[Column[Number], ...] = (
+    Column("column", lambda n: n.column),
+    Column("shots", lambda n: n.shots, number=True),
+    Column("published", lambda n: number(n.published, 2), number=True),
+    Column("measured", lambda n: number(n.value, 2), number=True),
+    Column("95 %", lambda n: ends(n.low, n.high), number=True),
+    Column(
+        "difference",
+        lambda n: "–" if n.difference is None else signed(n.difference, 2),
+        number=True,
+    ),
+    Column("verdict", lambda n: n.verdict or ""),
+    Column(
+        "because", lambda n: "; ".join(n.why) if n.verdict == "not comparable" else "", empty=""
+    ),
+)
+
+
+def outcome(rebuilt: Rebuilt, model: str) -> list[Number]:
+    """Every published number of the model, with what was measured, and without where nothing was."""
+    listed = numbers(rebuilt)
+    measured = {
+        (n.column, n.shots): n for n in listed if n.source == "measured" and n.published is not None
+    }
+    own = {row.model for row in rebuilt.table.rows if model in (row.model, row.checkpoint)}
+    found = []
+    for n in listed:
+        if n.source == "published" and n.model in own and n.value is not None:
+            missing = Number(
+                **{name: getattr(n, name) for name in ("table", "column", "task", "model", "group")},
+                shots=n.shots, source="measured", value=None, low=None, high=None, n=None,
+                split=n.split, protocol=n.protocol, metric=n.metric, published=n.value,
+                difference=None, verdict="not measured", comparable=None, why=(), notes=(), run=None,
+            )  # fmt: skip
+            found.append(measured.get((n.column, n.shots), missing))
+    return found
+
+
+def outcome_table(found: Sequence[Number]) -> RenderableType:
+    """One line a published number, and how many came out how."""
+    from rich.console import Group
+    from rich.text import Text
+
+    counts: dict[str, int] = {}
+    for number_ in found:
+        counts[number_.verdict or ""] = counts.get(number_.verdict or "", 0) + 1
+    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    how = (
+        "reproduced: the published number, as it was rounded, lies in the 95 % interval of the "
+        "measured one, and both are of one setting"
+    )
+    table = formats.rich_table(formats.needed(_VERDICTS, found), found)
+    return Group(table, Text(told), Text(how, style="dim"))
