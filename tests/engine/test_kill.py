@@ -29,7 +29,13 @@ def start(task: Path, model: Path, out: Path) -> subprocess.Popen[bytes]:
         str(model),
     ]
     options = ["--shots", "3", "--trials", "2", "--out", str(out)]
-    return subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        [*command, *options],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        # Started in the background, the tests themselves may be deaf to it, and so would this be.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def stored_keys(folder: Path) -> set[str]:

@@ -84,8 +84,10 @@ def test_check_names_every_picture_that_is_missing(vqav2: Path, said: Callable[.
         (vqav2 / f"coco/val2014/COCO_val2014_{n:012d}.jpg").unlink()
     text = said("data", "check", "vqav2", "--split", "val", code=2)
     assert "no val: picture files 2 do not exist:" in text
-    assert "COCO_val2014_000000000001.jpg" in text
-    assert "COCO_val2014_000000000004.jpg" in text
+    # A long path is broken where the line ends.
+    whole = text.replace(" ", "")
+    assert "COCO_val2014_000000000001.jpg" in whole
+    assert "COCO_val2014_000000000004.jpg" in whole
 
 
 def test_check_names_the_first_wrong_row(

@@ -312,6 +312,8 @@ def test_stopped_by_the_keyboard_in_the_middle_of_a_request(
         [*command, "--model", served(concurrency=2, timeout=600), "--out", "runs"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
+        # Started in the background, the tests themselves may be deaf to it, and so would this be.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     limit = time.monotonic() + 60
     while len(chat_server.asked) < 7 and time.monotonic() < limit:
