@@ -24,15 +24,19 @@ def gather(
 
     Runs that asked the same prompts, such as those of several models, share one set.
     """
-    sets: dict[str, _Set] = {}
-    shown = []
-    for run in runs:
+    together: dict[str, list[int]] = {}
+    for number, run in enumerate(runs):
         identity = {k: v for k, v in run.record["identity"].items() if k != "model"}
-        key = value_key(identity)
-        if key not in sets:
-            sets[key] = _Set(len(sets), run, tables)
-        shown.append(_run(run, sets[key], tables, tick))
-    return shown, [found.samples for found in sets.values()]
+        together.setdefault(value_key(identity), []).append(number)
+    shown: dict[int, dict[str, Any]] = {}
+    sets: list[list[dict[str, Any]]] = []
+    for numbers in together.values():
+        # One benchmark's data in memory at a time.
+        found = _Set(len(sets), runs[numbers[0]], tables)
+        for number in numbers:
+            shown[number] = _run(runs[number], found, tables, tick)
+        sets.append(found.samples)
+    return [shown[number] for number in range(len(runs))], sets
 
 
 class _Set:
