@@ -67,7 +67,10 @@ def reproduce(
     seed: Annotated[int, typer.Option(help="Draws the demonstrations.")] = 0,
     hidden: Annotated[
         bool,
-        typer.Option("--hidden", help="The paper's own splits, whose answers only a server knows, not the stand-ins."),
+        typer.Option(
+            "--hidden",
+            help="The paper's own splits, whose answers only a server knows, not the stand-ins.",
+        ),
     ] = False,
     partial: Annotated[
         bool, typer.Option("--partial", help="Measure what can be, though some of it is missing.")
@@ -75,8 +78,11 @@ def reproduce(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check and estimate by what is stored, ask nothing.")
     ] = False,
+    judge: Annotated[
+        str | None, typer.Option(help="Who judges where a table's numbers are a judge's.")
+    ] = None,
     set_: Annotated[
-        list[str], typer.Option("--set", help="task.KEY=VALUE or model.KEY=VALUE.")
+        list[str], typer.Option("--set", help="task., model. or judge.KEY=VALUE.")
     ] = [],  # noqa: B006
     out: Annotated[
         Path | None, typer.Option(help="Folder of runs [default: $EMU2EVAL_RUNS or results/runs].")
@@ -98,7 +104,7 @@ def reproduce(
     source = load_paper(paper)
     chosen = source.table(table)
     name = made.against_of(source, chosen, model, against)
-    settings = Settings(limit=limit, seed=seed, changes=set_, out=out, batch=batch)
+    settings = Settings(limit=limit, seed=seed, judge=judge, changes=set_, out=out, batch=batch)
     listed = made.wanted(source, chosen, name, task, hidden=hidden)
     able, lacks = made.ready(listed, model, settings, partial=partial)
     for text in lacks:
@@ -125,7 +131,7 @@ def reproduce(
     (console() if form == "rich" else aside).print(
         reproduced.outcome_table(reproduced.outcome(rebuilt, name))
     )
-    failed = sum(result.tally.failed for result in results)
+    failed = sum(result.failed for result in results)
     if failed:
         _say(f"{failed:,} requests failed and are unscored; the same command asks them again")
         raise typer.Exit(3)

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
+from emu2eval import judges
 from emu2eval.config import ModelSpec, load_model, load_task, parse_settings
+from emu2eval.engine.judging import is_judged
 from emu2eval.engine.scoring import build_cleaner, build_scorer
 from emu2eval.engine.store import RunStore
 from emu2eval.errors import ConfigError, MissingExtra, UserError
@@ -16,7 +18,6 @@ from emu2eval.evaluation import (
     Watcher,
     build_adapter,
     evaluate,
-    folder_name,
     open_task,
     plans,
 )
@@ -24,7 +25,7 @@ from emu2eval.fewshot.encoders import OWN, build_encoder
 from emu2eval.measured import Rebuilt, counterparts, rebuild
 from emu2eval.measured import read as read_measured
 from emu2eval.papers import Paper, PaperColumn, PaperTable
-from emu2eval.plan import Plan, Shots
+from emu2eval.plan import Plan, Shots, folder_name
 
 PILOT = 8
 """Requests that are timed of every run that nothing is stored of; their answers are kept."""
@@ -116,9 +117,9 @@ def _lacks(each: Wanted, settings: Settings) -> Iterator[str]:
     own = replace(settings, shots=each.shots, protocol=column.protocol, split=each.split or None)
     try:
         # Without its data a task is still known, so that all that is wrong is told at once.
-        changes = parse_settings(settings.changes)["task"]
+        changes = parse_settings(settings.changes)
         task = load_task(
-            column.task, protocol=column.protocol, split=each.split or None, overrides=changes
+            column.task, protocol=column.protocol, split=own.split, overrides=changes["task"]
         )
     except UserError as error:
         yield str(error)
@@ -127,6 +128,9 @@ def _lacks(each: Wanted, settings: Settings) -> Iterator[str]:
         lambda: open_task(column.task, own, each.shots, Watcher()),
         lambda: build_scorer(task).require(),
         lambda: build_cleaner(task),
+        lambda: (
+            judges.choose([task], settings.judge, changes["judge"]) if is_judged(task) else None
+        ),
     ):
         try:
             attempt()
@@ -223,19 +227,20 @@ def ready(
 
 def together(listed: Iterable[Wanted], settings: Settings) -> list[tuple[list[str], Settings]]:
     """Tasks that one evaluation can take, with its settings, so that the model is loaded few times."""
-    groups: dict[tuple[str | None, str | None, tuple[str, ...]], list[str]] = {}
+    groups: dict[Settings, list[str]] = {}
     for each in listed:
-        default = load_task(each.column.task).split
-        split = each.split if each.split and each.split != default else None
-        key = (each.column.protocol, split, each.shots)
-        groups.setdefault(key, []).append(each.column.task)
-    return [
-        (
-            list(dict.fromkeys(tasks)),
-            replace(settings, protocol=protocol, split=split, shots=shots),
+        task = load_task(each.column.task)
+        own = replace(
+            settings,
+            protocol=each.column.protocol,
+            split=each.split if each.split and each.split != task.split else None,
+            shots=each.shots,
+            # A judge is not named where nobody needs one.
+            judge=settings.judge if is_judged(task) else None,
+            changes=tuple(settings.changes),
         )
-        for (protocol, split, shots), tasks in groups.items()
-    ]
+        groups.setdefault(own, []).append(task.name)
+    return [(list(dict.fromkeys(tasks)), own) for own, tasks in groups.items()]
 
 
 def costs(listed: Iterable[Wanted], model: str, settings: Settings) -> list[Cost]:

@@ -45,5 +45,6 @@ def test_the_wheel_stands_alone(tmp_path: Path) -> None:
         check=True,
     )
     assert done.stdout.startswith(str(site))
+    assert "emu2eval/published/emu2.yaml" in names
     for name in (ROOT / "tasks").glob("*.yaml"):
         assert f"\n{name.stem} " in done.stdout

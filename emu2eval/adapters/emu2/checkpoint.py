@@ -116,8 +116,11 @@ def sizes(checkpoint: str, variant: str | None, name: str) -> Emu2Config:
     if checkpoint and Path(checkpoint).exists():
         return open_checkpoint(checkpoint, variant).config
     told = f"{checkpoint} {name}".lower()
-    guessed = next((known for known in VARIANTS if f"-{known}" in told), VARIANTS[0])
-    return Emu2Config.official(guessed if variant is None else variant)
+    if variant is not None and variant not in VARIANTS:
+        raise UnknownName("variant of Emu2", variant, VARIANTS)
+    return Emu2Config.official(
+        next((k for k in VARIANTS if k == variant or (variant is None and f"-{k}" in told)), "base")
+    )
 
 
 def load_model(
