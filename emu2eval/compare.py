@@ -32,7 +32,8 @@ class Difference:
     error, low, high: clustered standard error and 95 % interval of the difference. p: of no difference, by
     sign flips of whole clusters; holm: corrected for all comparisons shown; mcnemar: by McNemar's exact
     test, which takes samples for independent. wins, losses, ties: samples at which the second one is
-    better, worse, alike. detectable: the smallest true difference found with 80 % power at this size.
+    better, worse, alike; None for a metric that gives samples no values. detectable: the smallest true
+    difference found with 80 % power at this size.
     unmatched: samples that only one of them has; unscored: those unscored in either.
     """
 
@@ -51,9 +52,9 @@ class Difference:
     p: float | None
     holm: float | None
     mcnemar: float | None
-    wins: int
-    losses: int
-    ties: int
+    wins: int | None
+    losses: int | None
+    ties: int | None
     n: int
     clusters: int
     detectable: float | None
@@ -126,9 +127,9 @@ def compare(first: StoredRun, second: StoredRun, *, force: bool = False) -> Comp
         p=None,
         holm=None,
         mcnemar=None,
-        wins=0,
-        losses=0,
-        ties=0,
+        wins=None,
+        losses=None,
+        ties=None,
         n=0,
         clusters=0,
         detectable=None,
@@ -147,7 +148,7 @@ def compare(first: StoredRun, second: StoredRun, *, force: bool = False) -> Comp
     for label, inside in sorted(groups.items()):
         about = replace(blank, group=label, unmatched=0, unscored=0)
         differences += _of_summaries(first, second, inside, about)
-    flips = tuple(_flips(first, second, known, differences[0].higher_is_better))
+    flips = tuple(_flips(first, second, known))
     return Comparison(tuple(differences), flips)
 
 
@@ -258,7 +259,7 @@ def _of_summaries(
             mcnemar=made.mcnemar,
             wins=wins,
             losses=losses,
-            ties=made.n - wins - losses,
+            ties=made.n - wins - losses if wins is not None and losses is not None else None,
             n=made.n,
             clusters=made.clusters,
             detectable=made.detectable,
@@ -295,9 +296,16 @@ def _paired(
     return _by_accumulators(first, second, pairs, samples, place, better)
 
 
-def _as_mean(
-    run: StoredRun, accumulator: Accumulator, place: int
-) -> tuple[Callable[[Answer], float | None], float] | None:
+Reader = Callable[[Answer], float | None]
+
+
+def headline(run: StoredRun) -> Reader | None:
+    """What an answer counts in the headline; None where that is no mean over samples."""
+    mean = _as_mean(run, run.scorer.summaries()[0].accumulator, 0)
+    return mean[0] if mean is not None else None
+
+
+def _as_mean(run: StoredRun, accumulator: Accumulator, place: int) -> tuple[Reader, float] | None:
     """How to read a metric that is a mean over samples off an answer, and its scale."""
     if isinstance(accumulator, ClusteredMean):
         of = accumulator.of
@@ -358,12 +366,18 @@ def _by_accumulators(
     return (made, values, better) if made is not None else None
 
 
-def _flips(
-    first: StoredRun, second: StoredRun, pairs: Pairs, higher_is_better: bool
-) -> Iterator[Flip]:
-    apart = [(a, b, float(b.value or 0.0) - float(a.value or 0.0)) for a, b in pairs]
-    apart = [each for each in apart if abs(each[2]) > 1e-9]
-    for a, b, change in sorted(apart, key=lambda e: (-abs(e[2]), e[0].id, e[1].trial)):
+def _flips(first: StoredRun, second: StoredRun, pairs: Pairs) -> Iterator[Flip]:
+    read = headline(first)
+    if read is None:
+        return
+    higher = first.scorer.summaries()[0].higher_is_better
+    values = ((a, b, read(a), read(b)) for a, b in pairs)
+    apart = [
+        (a, b, one, other)
+        for a, b, one, other in values
+        if one is not None and other is not None and abs(other - one) > 1e-9
+    ]
+    for a, b, one, other in sorted(apart, key=lambda e: (-abs(e[3] - e[2]), e[0].id, e[1].trial)):
         yield Flip(
             task=first.task,
             first=first.label,
@@ -371,9 +385,9 @@ def _flips(
             id=a.id,
             trial=max(a.trial, b.trial),
             cluster=a.cluster,
-            first_value=float(a.value or 0.0),
-            second_value=float(b.value or 0.0),
+            first_value=float(one),
+            second_value=float(other),
             first_prediction=a.prediction,
             second_prediction=b.prediction,
-            better=(change > 0) == higher_is_better,
+            better=(other > one) == higher,
         )

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from emu2eval.compare import Difference, compare, matched
+from emu2eval.compare import Difference, compare, headline, matched
 from emu2eval.engine.scoring import build_cleaner
 from emu2eval.errors import CompareError
 from emu2eval.evaluation import reopen
@@ -30,7 +30,7 @@ class Part:
     """A part of what demonstrations bring: a difference of two runs, on the metric's scale.
 
     of: what it is the part of, such as "the right labels". share: of the whole gain, with a 95 % interval
-    by the delta method; None where the gain itself may be nothing.
+    by the delta method; None where the gain itself may be nothing, or the metric is no mean.
     """
 
     task: str
@@ -159,16 +159,17 @@ def _share(
     """A part over the gain, in percent; left: what the ablation leaves of it instead of what it takes."""
     if zero is None or gain is None or gain.low is None or gain.high is None:
         return None
-    if gain.low <= 0 <= gain.high:
+    read = headline(whole)
+    if gain.low <= 0 <= gain.high or read is None:
         return None
-    before = {(b.id, b.trial): a.value for a, b in matched(zero, whole)[0]}
+    before = {(b.id, b.trial): read(a) for a, b in matched(zero, whole)[0]}
     offs = []
     for a, b in matched(ablated, whole)[0]:
-        base = before.get((b.id, b.trial))
-        if base is None or a.value is None or b.value is None:
+        base, without, with_all = before.get((b.id, b.trial)), read(a), read(b)
+        if base is None or without is None or with_all is None:
             continue
-        part = a.value - base if left else b.value - a.value
-        offs.append((b.cluster, part, b.value - base))
+        part = without - base if left else with_all - without
+        offs.append((b.cluster, part, with_all - base))
     total = math.fsum(g for *_, g in offs)
     if not offs or not total:
         return None

@@ -32,8 +32,8 @@ class Paired:
 
     error, low, high: clustered, with the 95 % interval. p: two-sided, of no difference. mcnemar: the same
     by McNemar's exact test, for right/wrong alone. up, down: samples at which the second one's value is
-    higher, or lower. detectable: the smallest true difference that would be found in four of five such
-    comparisons (80 % power at 5 %).
+    higher, or lower; None where samples have no value of their own. detectable: the smallest
+    true difference that would be found in four of five such comparisons (80 % power at 5 %).
     """
 
     difference: float
@@ -42,8 +42,8 @@ class Paired:
     high: float | None = None
     p: float | None = None
     mcnemar: float | None = None
-    up: int = 0
-    down: int = 0
+    up: int | None = None
+    down: int | None = None
     n: int = 0
     clusters: int = 0
     detectable: float | None = None

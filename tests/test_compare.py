@@ -271,11 +271,33 @@ def test_numbers_without_a_formula_are_compared_too(run: Run) -> None:
     red, none = (read_run(run(name, name, task=scorer)) for name in ("red", "nothing"))
     mean, sums, known = (d for d in compare(red, none).differences if d.group is None)
     assert (mean.metric, sums.metric, known.metric) == ("right", "sums", "known")
+    assert (mean.wins, mean.losses, mean.ties) == (0, 8, 32)
     for made in (sums, known):
+        assert (made.wins, made.losses, made.ties) == (None, None, None)
         assert made.difference == pytest.approx(mean.difference)
         assert made.error == pytest.approx(mean.error, rel=0.2)
         assert made.p is not None and made.p < 0.1
     assert sums.first_value == known.first_value == 20
+
+
+class Counts(SecondNumbers):
+    """Its headline is no mean of values: no sample can be said to have flipped."""
+
+    def summaries(self) -> tuple[Summary, ...]:
+        return (Summary("distance", _Distance()),)
+
+
+class _Distance(_Known):
+    def result(self) -> tuple[float | None, float | None]:
+        return (float(sum(self.seen) ** 2) if self.seen else None), None
+
+
+def test_a_headline_that_is_no_mean_has_no_flips(run: Run) -> None:
+    task = {"score": {"scorer": f"{__name__}:Counts"}}
+    red, none = (read_run(run(name, name, task=task)) for name in ("red", "nothing"))
+    made = compare(red, none)
+    assert made.differences[0].difference == -64
+    assert made.differences[0].wins is None and made.flips == ()
 
 
 def test_answers_that_failed_are_left_out(run: Run) -> None:

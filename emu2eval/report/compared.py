@@ -24,6 +24,10 @@ def chance(p: float | None) -> str:
     return "<0.0001" if p < 0.0001 else f"{p:.4f}"
 
 
+def _count(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"
+
+
 def _signed(value: float | None) -> str:
     return "–" if value is None else f"{value:+.2f}"
 
@@ -44,9 +48,9 @@ DIFFERENCES: tuple[Column[Difference], ...] = (
     Column("p", lambda d: chance(d.p), number=True),
     Column("p (Holm)", lambda d: chance(d.holm), number=True, empty="–"),
     Column("McNemar", lambda d: chance(d.mcnemar), number=True, empty="–"),
-    Column("wins", lambda d: f"{d.wins:,}", number=True),
-    Column("losses", lambda d: f"{d.losses:,}", number=True),
-    Column("ties", lambda d: f"{d.ties:,}", number=True),
+    Column("wins", lambda d: _count(d.wins), number=True),
+    Column("losses", lambda d: _count(d.losses), number=True),
+    Column("ties", lambda d: _count(d.ties), number=True),
     Column("n", lambda d: f"{d.n:,}", number=True),
     Column("clusters", lambda d: f"{d.clusters:,}", number=True),
     Column("detectable", lambda d: number(d.detectable, 2), number=True),
