@@ -40,6 +40,8 @@ EXTRAS = {
 def findings(listed: Iterable[Finding]) -> tuple[RenderableType, bool]:
     """A table of findings, and whether all hold."""
     table = Table(show_header=False, box=None, pad_edge=False)
+    for _ in range(3):
+        table.add_column(overflow="fold")  # a path that is cut short helps nobody
     good = True
     for finding in listed:
         good &= finding.holds
