@@ -23,8 +23,8 @@ from emu2eval.adapters.emu2.decoding import Search
 from emu2eval.adapters.emu2.inference import Inference
 from emu2eval.adapters.emu2.model import Emu2
 from emu2eval.adapters.emu2.prefix import prefill
-from emu2eval.adapters.emu2.prompt import Encoded, Shown
 from emu2eval.adapters.emu2.regress import regress
+from emu2eval.adapters.encoded import Encoded, Shown
 from emu2eval.pictures import from_image
 from emu2eval.types import Picture
 

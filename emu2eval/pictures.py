@@ -28,12 +28,21 @@ _infos: OrderedDict[tuple[str, str | None, int, int], PictureInfo] = OrderedDict
 
 @dataclass(frozen=True, slots=True)
 class PictureInfo:
-    """digest: hex sha256 of the encoded bytes; width, height: pixels as stored."""
+    """digest: hex sha256 of the encoded bytes; width, height: pixels as stored.
+
+    orientation: EXIF's, 1 = upright as stored.
+    """
 
     digest: str
     width: int
     height: int
     format: str
+    orientation: int = 1
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """Width and height as `load` gives the picture."""
+        return (self.width, self.height) if self.orientation < 5 else (self.height, self.width)
 
 
 def info(picture: Picture) -> PictureInfo:
@@ -138,6 +147,7 @@ def _examine(data: bytes, where: str) -> PictureInfo:
     name = image.format or "?"
     width, height = image.size
     try:
+        orientation = _orientation(image, name)
         if name == "PNG":
             image.verify()  # checksums of every chunk, without decoding
             whole = data.rstrip(b"\0")[-8:-4] == b"IEND"
@@ -149,7 +159,15 @@ def _examine(data: bytes, where: str) -> PictureInfo:
                 again.load()
     except (OSError, SyntaxError, ValueError) as error:
         raise _damaged(where, error) from None
-    return PictureInfo(hashlib.sha256(data).hexdigest(), width, height, name)
+    return PictureInfo(hashlib.sha256(data).hexdigest(), width, height, name, orientation)
+
+
+def _orientation(image: Image, name: str) -> int:
+    # A PNG without EXIF in front of its pixels would be decoded whole only to look for one behind them.
+    if name == "PNG" and "exif" not in image.info:
+        return 1
+    found = image.getexif().get(0x0112, 1)
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 
 def _open(data: bytes, where: str) -> Image:

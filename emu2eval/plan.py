@@ -291,7 +291,8 @@ def check_request(adapter: Adapter, model: str, request: Request, asks: str, whe
         raise PlanError(
             f"the prompt holds {shown} pictures, {model} takes {limits.pictures}",
             where=where,
-            hint="fewer shots, or text-only demonstrations: --shots '0*'",
+            hint="fewer shots, or text-only demonstrations: --shots '0*'"
+            + (f"; or {limits.instead}" if limits.instead else ""),
         )
     if not limits.picture_replies and any(
         not isinstance(part, str) for turn in request.prompt.turns for part in turn.reply

@@ -19,6 +19,7 @@ from emu2eval.errors import ConfigError, MissingExtra, UnknownName
 BUILT_IN: Mapping[str, Mapping[str, str]] = {
     "adapter": {
         "emu2": "emu2eval.adapters.emu2.adapter:Emu2Adapter",
+        "huggingface": "emu2eval.adapters.huggingface.adapter:HuggingFaceAdapter",
         "most-common": "emu2eval.adapters.baselines:MostCommon",
         "nearest": "emu2eval.adapters.baselines:Nearest",
         "openai": "emu2eval.adapters.openai.adapter:OpenAIAdapter",

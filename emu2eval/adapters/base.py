@@ -26,6 +26,7 @@ class Limits:
     positions: context length in tokens, prompt and answer together (None = not known).
     picture_replies: a demonstration's reply may be a picture.
     batch: how many requests `answer` takes at a time; the engine halves it when memory runs out.
+    instead: what else may be done where a prompt holds too many pictures.
     """
 
     outputs: frozenset[str]
@@ -33,6 +34,7 @@ class Limits:
     positions: int | None = None
     picture_replies: bool = True
     batch: int = 1
+    instead: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,12 @@ class Adapter(ABC):
         exception costs only those that have not come. A UserError stops the run; what came is kept.
         """
         yield from enumerate(self.answer(requests))
+
+    def prepare(self, request: Request) -> None:
+        """Work for a request that is soon asked for, such as decoding its pictures; on any thread.
+
+        It must not change an answer, and what it raises is raised again by `answer` or does not matter.
+        """
 
     def load(self) -> None:
         """Reads weights, opens connections. Called once, before the first `answer`."""

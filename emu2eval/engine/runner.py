@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from emu2eval import pictures
 from emu2eval.adapters.base import Adapter
 from emu2eval.config import ModelSpec
+from emu2eval.engine.ahead import BATCHES, Ahead, reading_ahead
 from emu2eval.engine.store import RunStore
 from emu2eval.errors import ModelError, PictureError, UserError
 from emu2eval.plan import Planned
@@ -84,6 +85,19 @@ def execute(
     load: called before the first request is made, and not if there is none.
     progress: called with the number of requests settled since the last call. Raises UserError.
     """
+    with reading_ahead(plan.adapter) as ahead:
+        return _execute(plan, store, ahead, load=load, batch=batch, progress=progress)
+
+
+def _execute(
+    plan: Work,
+    store: RunStore,
+    ahead: Ahead,
+    *,
+    load: Callable[[], None] | None,
+    batch: int | None,
+    progress: Callable[[int], None] | None,
+) -> Tally:
     tally = Tally()
     tell = progress or (lambda count: None)
     ready = load or plan.adapter.load
@@ -98,6 +112,7 @@ def execute(
         left = _by_length(plan.adapter, [same[0] for same in twins.values()])
         while left:
             group, left = left[: asker.batch], left[asker.batch :]
+            ahead.prepare([planned.request for planned in left[: asker.batch * BATCHES]])
             with closing(asker.ask(group)) as answers:
                 for answered in answers:
                     rows = []

@@ -24,7 +24,7 @@ from emu2eval.evaluation import build_adapter
 from emu2eval.prompts import PromptBuilder
 
 EXTRAS = {
-    "hf": ("torch", "transformers", "accelerate", "safetensors"),
+    "hf": ("torch", "transformers", "accelerate", "safetensors", "num2words"),
     "emu2": ("torch", "transformers", "sentencepiece", "diffusers"),
     "quantize": ("bitsandbytes",),
     "captions": ("pycocoevalcap", "nltk"),

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 from emu2eval.adapters.base import Adapter, Limits
+from emu2eval.adapters.choices import Question
 from emu2eval.adapters.emu2 import tokenizer as tokens
-from emu2eval.adapters.emu2.choices import Question
 from emu2eval.adapters.emu2.config import Variant
-from emu2eval.adapters.emu2.prompt import Encoded, Form, Item, shorten
+from emu2eval.adapters.emu2.prompt import Form, Item, shorten
 from emu2eval.adapters.emu2.tokenizer import Manner, Tokenizer
+from emu2eval.adapters.encoded import Encoded
+from emu2eval.adapters.threads import set_threads
 from emu2eval.errors import ConfigError, ModelError, PlanError, UnknownName, UserError
 from emu2eval.pictures import digest
 from emu2eval.types import (
@@ -177,7 +179,7 @@ class Emu2Adapter(Adapter):
         from emu2eval.adapters.emu2.quantize import check_bits
 
         if self._threads is not None:
-            self._threads_before = _set_threads(self._threads)
+            self._threads_before = set_threads(self._threads)
         bits = check_bits(self._quantize) if self._quantize is not None else None
         dtype, placement = self._torch_dtype(), self._placement(bits)
         folder = Path(self._offload_folder) if self._offload_folder is not None else None
@@ -199,7 +201,7 @@ class Emu2Adapter(Adapter):
     def close(self) -> None:
         self._inference = None
         if self._threads_before is not None:
-            _set_threads(self._threads_before)
+            set_threads(self._threads_before)
             self._threads_before = None
 
     def encode_pictures(self, pictures: Sequence[Picture]) -> npt.NDArray[np.float32]:
@@ -352,15 +354,6 @@ class Emu2Adapter(Adapter):
     @property
     def _begin_picture(self) -> int:
         return self._tokenizer.ids[tokens.BOI]
-
-
-def _set_threads(count: int) -> int:
-    """Sets torch's threads for the whole process; returns how many there were."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    return before
 
 
 def _only_a_picture(prompt: Prompt) -> Picture | None:

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from emu2eval.adapters.beginnings import CACHE_BYTES
 from emu2eval.adapters.emu2 import sdxl
 from emu2eval.adapters.emu2.config import Emu2Config
 from emu2eval.adapters.emu2.model import Emu2
 from emu2eval.adapters.emu2.painter import vae_factor
-from emu2eval.adapters.emu2.prefix import CACHE_BYTES
 from emu2eval.adapters.emu2.quantize import Bits, is_quantizable, quantized_bytes
 from emu2eval.errors import ModelError
 

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emu2eval.adapters.emu2.config import VARIANTS, Emu2Config, Variant
 from emu2eval.adapters.emu2.layouts import Part, Tensors, find_parts, read_json
-from emu2eval.adapters.emu2.memory import MIB
-from emu2eval.adapters.emu2.tensorfile import is_safetensors
-from emu2eval.errors import ConfigError, ModelError, UnknownName
+from emu2eval.adapters.weights import file_digest, located
+from emu2eval.errors import ConfigError, UnknownName
 
 if TYPE_CHECKING:
     import torch
@@ -27,11 +25,6 @@ if TYPE_CHECKING:
     from emu2eval.adapters.emu2.painter import Painter
     from emu2eval.adapters.emu2.placement import Placement
     from emu2eval.adapters.emu2.quantize import Bits
-
-WHOLE = 64 * MIB
-"""Files up to this size are digested whole; of larger ones a sample is."""
-_BLOCKS = 64
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -86,7 +79,14 @@ def open_checkpoint(
     """
     if variant is not None and variant not in VARIANTS:
         raise UnknownName("variant of Emu2", variant, VARIANTS)
-    path = _located(path_or_id, revision)
+    # No code; pickles, which are opened as weights only, where there is nothing else.
+    path = located(
+        path_or_id,
+        revision,
+        ["*.json", "*.safetensors", "*tokenizer.model"],
+        else_weights="*.bin",
+        example="BAAI/Emu2-Chat",
+    )
     parts = find_parts(path)
     config = _config(path, parts, variant)
     return Checkpoint(path, config, parts, _part_configs(path), _tokenizer(path))
@@ -166,60 +166,6 @@ def load_painter(
         safety=safety,
         where=checkpoint.path,
     )
-
-
-def file_digest(path: Path, whole: int = WHOLE) -> str:
-    """Hex sha256 of a file; above `whole` bytes of a sample of it, see `Checkpoint.digest`."""
-    with path.open("rb") as file:
-        if path.stat().st_size <= whole:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-        digest = hashlib.sha256()
-        for start, length in _sampled(path):
-            file.seek(start)
-            digest.update(file.read(length))
-        digest.update(str(path.stat().st_size).encode())
-        return digest.hexdigest()
-
-
-def _sampled(path: Path) -> Iterator[tuple[int, int]]:
-    if is_safetensors(path):
-        with path.open("rb") as file:
-            yield 0, 8 + int.from_bytes(file.read(8), "little")
-    last = path.stat().st_size - MIB
-    for block in range(_BLOCKS):
-        yield last * block // (_BLOCKS - 1), MIB
-
-
-def _located(path_or_id: str | Path, revision: str | None) -> Path:
-    path = Path(path_or_id).expanduser()
-    if path.exists():
-        return path
-    name = str(path_or_id)
-    if not _HUB_ID.fullmatch(name):
-        raise ModelError(
-            "there is no checkpoint here",
-            where=path,
-            hint="give a folder, a weight file, or a repository of the hub such as BAAI/Emu2-Chat",
-        )
-    from huggingface_hub import snapshot_download
-
-    try:
-        # No code; pickles, which are opened as weights only, where there is nothing else.
-        patterns = ["*.json", "*.safetensors", "*tokenizer.model"]
-        found = Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
-        if next(found.rglob("*.safetensors"), None) is None:
-            patterns.append("*.bin")
-            found = Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
-        return found
-    except Exception as error:
-        # The hub's client raises its own, httpx's and the system's errors; all mean the same here.
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        folder = name.rpartition("/")[2]
-        raise ModelError(
-            f"{name} is no local path, and the hub does not give it ({reason})",
-            hint=f"hf download {name} --local-dir {folder}, where there is a connection; "
-            f"then set `checkpoint` to that folder",
-        ) from None
 
 
 def _config(path: Path, parts: Mapping[Part, Tensors], variant: str | None) -> Emu2Config:

@@ -9,16 +9,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from emu2eval.adapters.emu2.choices import Question
+from emu2eval.adapters.choices import Question
 from emu2eval.adapters.emu2.decoding import Search, generate
 from emu2eval.adapters.emu2.features import FeatureCache
 from emu2eval.adapters.emu2.model import Emu2
 from emu2eval.adapters.emu2.painter import GUIDANCE, STEPS, Painter, autoencoding
 from emu2eval.adapters.emu2.prefix import Prefilled, PrefixCache, prefill
-from emu2eval.adapters.emu2.prompt import Encoded
 from emu2eval.adapters.emu2.ranking import log_probs
 from emu2eval.adapters.emu2.regress import regress
 from emu2eval.adapters.emu2.vision import pixels
+from emu2eval.adapters.encoded import Encoded
 from emu2eval.pictures import from_image, load
 from emu2eval.types import Picture, PictureOutput
 

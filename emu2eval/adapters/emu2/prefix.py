@@ -1,8 +1,4 @@
-"""Prompts into keys and values; a beginning that prompts share is computed once and kept.
-
-Fixed demonstrations, the system message and a picture with many questions all make prompts begin
-alike. What counts as alike is the token ids together with the digests of the pictures.
-"""
+"""Prompts into keys and values; a beginning that prompts share is computed once and kept."""
 
 from __future__ import annotations
 
@@ -12,14 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from emu2eval.adapters.beginnings import CACHE_BYTES, Beginnings
 from emu2eval.adapters.emu2.cache import Segment, SegmentedCache
 from emu2eval.adapters.emu2.model import Emu2, left_pad
-from emu2eval.adapters.emu2.prompt import Encoded, common
-
-CACHE_BYTES = 4 << 30
-"""4 GiB holds a full context of the 33B decoder in bf16 (1.6 MB a position)."""
-WORTHWHILE = 16
-"""Positions below which a pass of its own costs more than it saves."""
+from emu2eval.adapters.encoded import Encoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,32 +46,20 @@ class PrefixCache:
 
     def __init__(self, max_bytes: int = CACHE_BYTES):
         self.max_bytes = max_bytes
-        self._known: tuple[int | str, ...] = ()
+        self._beginnings = Beginnings()
         self._segment: Segment | None = None
-        self._previous: tuple[int | str, ...] | None = None
 
     def shared(
         self, model: Emu2, prompts: Sequence[Encoded], features: Sequence[Tensor]
     ) -> Segment | None:
-        """The segment that all prompts begin with; None where they share too little.
-
-        A prompt alone is compared with the one before it.
-        """
-        signatures = [prompt.signature for prompt in prompts]
-        # Each prompt keeps a last position to be read on its own: the one that is continued.
-        room = min(len(s) for s in signatures) - 1
-        others = [self._previous] if len(prompts) == 1 and self._previous is not None else []
-        alone = len(prompts) == 1 and not others
-        alike = 0 if alone else min(room, common([*signatures, *others]))
-        alike = min(alike, self.max_bytes // _bytes_a_position(model))
-        usable = min(room, common([*signatures, self._known]))
-        self._previous = signatures[0]
-        if alike >= usable + WORTHWHILE:
-            self._extend(model, prompts[0], features[0], usable, alike)
-            usable = alike
-        if self._segment is None or usable < WORTHWHILE:
+        """The segment that all prompts begin with; None where they share too little."""
+        most = self.max_bytes // _bytes_a_position(model)
+        usable, wanted = self._beginnings.shared(prompts, most)
+        if wanted > usable:
+            self._extend(model, prompts[0], features[0], usable, wanted)
+        if self._segment is None or not wanted:
             return None
-        return self._segment.head(usable)
+        return self._segment.head(wanted)
 
     def _extend(
         self, model: Emu2, prompt: Encoded, features: Tensor, start: int, stop: int
@@ -91,7 +71,7 @@ class PrefixCache:
         model.read(embeds, valid, cache)
         grown = cache.close()
         self._segment = grown[0].then(grown[1]) if kept else grown[0]
-        self._known = prompt.signature[:stop]
+        self._beginnings.known = prompt.signature[:stop]
 
 
 def _embed(model: Emu2, prompt: Encoded, features: Tensor, start: int, stop: int) -> Tensor:

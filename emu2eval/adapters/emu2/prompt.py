@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from itertools import takewhile
 
-from emu2eval import pictures
 from emu2eval.adapters.emu2 import tokenizer as tokens
 from emu2eval.adapters.emu2.config import Emu2Config
 from emu2eval.adapters.emu2.tokenizer import Tokenizer
+from emu2eval.adapters.encoded import Encoded, Shown
 from emu2eval.errors import PlanError
 from emu2eval.types import Part, Picture, Prompt, Video
 
@@ -23,45 +21,8 @@ GROUNDING_SYSTEM = (
 PLACEHOLDERS = ("[<IMG_PLH>]", "[<VID_PLH>]")
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """A picture in its place, as `tokens` visual tokens; frame: it belongs to a video."""
-
-    picture: Picture
-    tokens: int
-    frame: bool = False
-
-
 Item = str | int | Shown
 """A prompt laid out: text, ids of special tokens, pictures."""
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """ids: <s> first; slots: True where a visual token stands; shown: the pictures in reading order."""
-
-    ids: tuple[int, ...]
-    slots: tuple[bool, ...]
-    shown: tuple[Shown, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def head(self, length: int) -> Encoded:
-        """The first `length` positions."""
-        return Encoded(self.ids[:length], self.slots[:length], self.shown)
-
-    @cached_property
-    def signature(self) -> tuple[int | str, ...]:
-        """The ids, with a picture's digest at each of its slots: equal beginnings have equal caches."""
-        places = (
-            f"{pictures.digest(shown.picture)}/{shown.tokens}"
-            for shown in self.shown
-            for _ in range(shown.tokens)
-        )
-        return tuple(
-            next(places) if slot else i for i, slot in zip(self.ids, self.slots, strict=True)
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +55,7 @@ class Form:
         shown: list[Shown] = []
         for item in items:
             if isinstance(item, Shown):
-                slot = ids[tokens.FRAME if item.frame else tokens.IMAGE]
+                slot = ids[tokens.FRAME if item.variety else tokens.IMAGE]
                 parts += [ids[tokens.BOI], *[slot] * item.tokens, ids[tokens.EOI]]
                 shown.append(item)
             else:
@@ -141,19 +102,13 @@ class Form:
                 items.append(Shown(part, self.config.n_query))
             elif isinstance(part, Video):
                 items.append(self.tokenizer.ids[tokens.VIDEO])
-                items += [Shown(frame, self.config.v_query, frame=True) for frame in part.frames]
+                items += [Shown(frame, self.config.v_query, "frame") for frame in part.frames]
             else:
                 _refuse_placeholders(part)
                 # Only markup counts as tokens. "[IMG]", "<image>" or "</s>" in a question are the
                 # characters that it shows: data can neither open a slot nor end a turn.
                 items += self.tokenizer.split(part, tokens.MARKUP)
         return items
-
-
-def common(signatures: Sequence[Sequence[int | str]]) -> int:
-    """How many places all the sequences begin with alike."""
-    places = zip(*signatures, strict=False)
-    return sum(1 for _ in takewhile(lambda place: len(set(place)) == 1, places))
 
 
 def shorten(prompt: Prompt, farthest: int) -> Prompt:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
+from emu2eval.adapters.choices import Question
 from emu2eval.adapters.emu2.cache import Segment, SegmentedCache
-from emu2eval.adapters.emu2.choices import Question
 from emu2eval.adapters.emu2.model import Emu2, left_pad
 from emu2eval.adapters.emu2.prefix import Prefilled
 

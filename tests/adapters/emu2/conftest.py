@@ -19,9 +19,9 @@ from emu2eval.adapters.emu2.config import DecoderConfig, Emu2Config, VisionConfi
 from emu2eval.adapters.emu2.features import FeatureCache
 from emu2eval.adapters.emu2.model import Emu2
 from emu2eval.adapters.emu2.prefix import Prefilled, PrefixCache, prefill
-from emu2eval.adapters.emu2.prompt import Encoded, Shown
 from emu2eval.adapters.emu2.saving import save_folder
 from emu2eval.adapters.emu2.tokenizer import Tokenizer
+from emu2eval.adapters.encoded import Encoded, Shown
 from emu2eval.pictures import from_image
 
 from .golden_weights import fill
@@ -128,7 +128,7 @@ def golden_prompt(golden: Golden, ids: list[int], shown: list[int], frames: int 
         Shown(
             from_image(Image.fromarray(golden.arrays[f"pil{number}_uint8"])),
             sizes.v_query if i < frames else sizes.n_query,
-            frame=i < frames,
+            variety="frame" if i < frames else "",
         )
         for i, number in enumerate(shown)
     )

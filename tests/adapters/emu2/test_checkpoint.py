@@ -13,12 +13,13 @@ import torch
 from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
 from safetensors.torch import save_file
 
-from emu2eval.adapters.emu2 import checkpoint as checkpoints
-from emu2eval.adapters.emu2.checkpoint import file_digest, load_model, load_painter, open_checkpoint
+from emu2eval.adapters import weights
+from emu2eval.adapters.emu2.checkpoint import load_model, load_painter, open_checkpoint
 from emu2eval.adapters.emu2.config import Emu2Config
 from emu2eval.adapters.emu2.layouts import encoder_key, safety_key
 from emu2eval.adapters.emu2.model import Emu2
 from emu2eval.adapters.emu2.saving import save_folder
+from emu2eval.adapters.weights import file_digest
 from emu2eval.errors import ConfigError, ModelError, UnknownName, UserError
 
 from .golden_weights import fill
@@ -472,7 +473,11 @@ def test_the_hub(monkeypatch: pytest.MonkeyPatch, saved: Path) -> None:
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
     with pytest.raises(ModelError) as caught:
         open_checkpoint("BAAI/Emu2-Chat", revision="abc")
-    says(caught.value, "no network", "hf download BAAI/Emu2-Chat --local-dir Emu2-Chat")
+    says(
+        caught.value,
+        "no network",
+        "hf download BAAI/Emu2-Chat --revision abc --local-dir Emu2-Chat",
+    )
     assert asked["revision"] == "abc"
     assert not [p for p in asked["allow_patterns"] if p.endswith((".py", ".bin", "*"))]
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(saved))
@@ -499,4 +504,4 @@ def test_saving_never_writes_over_a_folder(saved: Path, base: Any) -> None:
 
 
 def test_constants_are_those_of_the_documentation() -> None:
-    assert checkpoints.WHOLE == 64 << 20
+    assert weights.WHOLE == 64 << 20

@@ -26,8 +26,8 @@ from emu2eval.adapters.emu2.config import Emu2Config
 from emu2eval.adapters.emu2.model import Emu2
 from emu2eval.adapters.emu2.placement import Placement, plan
 from emu2eval.adapters.emu2.prefix import PrefixCache, prefill
-from emu2eval.adapters.emu2.prompt import Encoded
 from emu2eval.adapters.emu2.tensorfile import StoredTensor
+from emu2eval.adapters.encoded import Encoded
 
 BF16 = torch.bfloat16
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from emu2eval.adapters.choices import Question
 from emu2eval.adapters.emu2.cache import SegmentedCache
-from emu2eval.adapters.emu2.choices import Question
 from emu2eval.adapters.emu2.prefix import PrefixCache
-from emu2eval.adapters.emu2.prompt import Encoded
 from emu2eval.adapters.emu2.ranking import log_probs
+from emu2eval.adapters.encoded import Encoded
 from emu2eval.errors import PlanError
 
 from .conftest import FeatureCache, Golden, golden_batch, read

@@ -1,0 +1,82 @@
+"""A checkpoint in Hugging Face's layout: where its files are, what it is, and the digest that names it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from emu2eval.adapters.weights import file_digest, located
+from emu2eval.errors import ModelError
+
+PATTERNS = ("*.json", "*.jinja", "*.txt", "*.model", "*.safetensors")
+CODE = "*.py"
+_WEIGHTS = (".safetensors", ".bin")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """path: a folder with config.json. code: its own Python files may run, asked for by name."""
+
+    path: Path
+    revision: str | None = None
+    code: bool = False
+
+    @cached_property
+    def config(self) -> Any:
+        """transformers' configuration. Raises ModelError where it is none that transformers knows."""
+        from transformers import AutoConfig
+
+        try:
+            return AutoConfig.from_pretrained(self.path, trust_remote_code=self.code)
+        except Exception as error:
+            # Whatever is wrong in a file of somebody else's: the first line says enough.
+            reason = str(error).strip().partition("\n")[0]
+            hint = None if self.code else _CODE_HINT if "trust_remote_code" in str(error) else None
+            raise ModelError(
+                f"transformers cannot read this model's configuration ({reason})",
+                where=self.path,
+                hint=hint,
+            ) from None
+
+    def digest(self) -> str:
+        """Hex sha256 over every file that decides an answer; large ones by a sample of their blocks."""
+        digest = hashlib.sha256()
+        suffixes = (*_WEIGHTS, ".json", ".jinja", ".txt", ".model", *([".py"] if self.code else []))
+        for file in sorted(self.path.rglob("*")):
+            inner = file.relative_to(self.path)
+            hidden = any(part.startswith(".") for part in inner.parts)
+            if file.suffix in suffixes and not hidden and file.is_file():
+                digest.update(f"{inner.as_posix()}\n{file_digest(file)}\n".encode())
+        return digest.hexdigest()
+
+    def shape(self) -> Mapping[str, Any]:
+        """What of the identity is the checkpoint's own."""
+        return {"weights": self.digest(), "revision": self.revision}
+
+
+_CODE_HINT = (
+    "the model brings Python code of its own; read it, then set `trust_remote_code: true` to run it"
+)
+
+
+def open_checkpoint(path_or_id: str, revision: str | None, code: bool) -> Checkpoint:
+    """A local folder, or a repository of the hub at a revision. Raises ModelError."""
+    patterns = [*PATTERNS, CODE] if code else PATTERNS
+    path = located(
+        path_or_id,
+        revision,
+        patterns,
+        else_weights="*.bin",
+        example="HuggingFaceTB/SmolVLM-Instruct",
+    )
+    if not (path / "config.json").is_file():
+        raise ModelError(
+            "this folder holds no config.json, so it is no model of transformers",
+            where=path,
+            hint="give the folder that `hf download` or `save_pretrained` wrote",
+        )
+    return Checkpoint(path, revision, code)

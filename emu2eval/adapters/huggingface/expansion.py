@@ -1,0 +1,96 @@
+"""What a processor makes of one picture: the text that stands for it, and the arrays its encoder takes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from PIL import Image
+
+ALONE = "alone"
+"""The variety of a picture whose prompt holds no other, where the processor treats it differently."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrays:
+    """Inputs of `get_image_features` for one picture, on the CPU."""
+
+    values: Mapping[str, Any]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(getattr(value, "nbytes", 64) for value in self.values.values())
+
+
+class Expansion:
+    """options: passed on to the image processor, such as max_pixels or do_image_splitting."""
+
+    def __init__(self, processor: Any, options: Mapping[str, Any]):
+        self.processor = processor
+        self.options = dict(options)
+        token = getattr(processor, "image_token", None) or "<image>"
+        self.placeholder = str(getattr(token, "content", token))
+        self._kwargs = _image_options(processor, self.options)
+        self.text = lru_cache(maxsize=1 << 14)(self._text)
+
+    def _text(self, width: int, height: int, variety: str) -> str:
+        """What the placeholder of a picture of that size becomes. Exact: the processor says it itself."""
+        return self._processed(Image.new("RGB", (width, height)), variety)[1]
+
+    def arrays(self, image: Image.Image, variety: str) -> Arrays:
+        """What the picture's encoder takes."""
+        return Arrays(self._processed(image, variety)[0])
+
+    @property
+    def minds_company(self) -> bool:
+        """Whether a picture alone in its prompt is treated differently from one of several."""
+        return "batch_num_images" in getattr(
+            self.processor.image_processor, "model_input_names", ()
+        )
+
+    def _processed(self, image: Image.Image, variety: str) -> tuple[dict[str, Any], str]:
+        # Twice the same where a picture in company is meant; the first of the two is used.
+        count = 2 if self.minds_company and variety != ALONE else 1
+        images = self.processor.prepare_inputs_layout(
+            images=[image] * count, text=[self.placeholder * count]
+        )[0]
+        if not self._is_idefics2:
+            found, texts = self.processor._process_images(images, **self._kwargs)
+            return dict(found), str(texts[0])
+        found = self.processor.image_processor([images], **self._kwargs)
+        return dict(found), self._idefics2()
+
+    def finish(self, text: str) -> str:
+        """A prompt in which every placeholder was replaced, as the tokenizer gets it."""
+        if not self._is_idefics2:
+            return text
+        text = text.replace(self._fake * 2, self._fake)
+        return re.sub(rf"{re.escape(self._fake)}(?=[^\s<])", f"{self._fake} ", text)
+
+    # Idefics2's processor writes its text inside one long call, which cannot be asked for one picture;
+    # what it does there is done here.
+
+    @property
+    def _is_idefics2(self) -> bool:
+        return any(kind.__name__ == "Idefics2Processor" for kind in type(self.processor).__mro__)
+
+    @property
+    def _fake(self) -> str:
+        return str(self.processor.fake_image_token)
+
+    def _idefics2(self) -> str:
+        slots = self.placeholder * int(self.processor.image_seq_len)
+        split = self._kwargs.get("do_image_splitting")
+        if split is None:
+            split = self.processor.image_processor.do_image_splitting
+        return self._fake + (slots + self._fake) * (5 if split else 1)
+
+
+def _image_options(processor: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    merged = processor._merge_kwargs(
+        tokenizer_init_kwargs=processor.tokenizer.init_kwargs, images_kwargs=dict(options)
+    )
+    return {**merged["images_kwargs"], "return_tensors": "pt"}

@@ -1,0 +1,128 @@
+"""What the model's vision encoder makes of a picture, computed once per digest within a run."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from emu2eval import pictures
+from emu2eval.adapters.bounded import Bounded
+from emu2eval.adapters.encoded import Shown
+from emu2eval.adapters.huggingface.expansion import Arrays, Expansion
+from emu2eval.adapters.huggingface.grid import Tiles, paint
+from emu2eval.errors import PictureError
+
+CACHE_BYTES = 1 << 30
+"""1 GiB holds about 3,000 pictures of 64 tokens for a model 2,560 wide in bf16."""
+GRIDS = ("image_grid_thw",)
+"""Sizes in patches, of which models with positions in three dimensions make them."""
+AHEAD_BYTES = 256 << 20
+"""Decoded and resized pictures that wait for their encoder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """pooled: (tokens, width), what fills the slots; deep: the same for some of the decoder's layers.
+
+    grids: the arrays that decide the positions of the picture and of what stands behind it.
+    """
+
+    pooled: Tensor
+    deep: tuple[Tensor, ...] = ()
+    in_list: bool = True
+    grids: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(part.nbytes for part in (self.pooled, *self.deep))
+
+
+class Encoder:
+    """Features by picture, on the model's device. reuse: False computes each anew.
+
+    One picture at a time: in a batch, its features would depend on the others by rounding.
+    """
+
+    def __init__(self, model: Any, expansion: Expansion, reuse: bool = True):
+        self.model = model
+        self.expansion = expansion
+        self.kept: Bounded[Features] = Bounded(CACHE_BYTES if reuse else 0)
+        self.ahead: Bounded[Arrays] = Bounded(AHEAD_BYTES)
+        base = model.base_model
+        self._encode = base.get_image_features
+        self._takes = set(inspect.signature(self._encode).parameters)
+
+    def prepare(self, shown: Shown) -> None:
+        """Decodes, resizes and normalises a picture that is not known yet. Any thread may call it."""
+        if shown.key not in self.kept and shown.key not in self.ahead:
+            self.ahead.put(shown.key, self._arrays(shown))
+
+    def arrays(self, shown: Shown) -> Arrays:
+        """What the encoder takes, as prepared ahead if it was."""
+        return self.ahead.take(shown.key) or self._arrays(shown)
+
+    def features(self, shown: Shown) -> Features:
+        """Features of a picture. Raises PictureError where they do not fill the slots planned for it."""
+        kept = self.kept.get(shown.key)
+        if kept is not None:
+            self.ahead.take(shown.key)
+            return kept
+        found = self._features(self.arrays(shown), shown)
+        self.kept.put(shown.key, found)
+        return found
+
+    def _arrays(self, shown: Shown) -> Arrays:
+        image = paint(Tiles(shown.tiles)) if shown.tiles else pictures.load(shown.picture)
+        return self.expansion.arrays(image, shown.variety)
+
+    def _features(self, arrays: Arrays, shown: Shown) -> Features:
+        given = {name: self._moved(v) for name, v in arrays.values.items() if name in self._takes}
+        out = self._encode(**given, return_dict=True)
+        pooled, deep = out.pooler_output, getattr(out, "deepstack_features", None) or ()
+        found = Features(
+            _rows(pooled, shown.tokens),
+            tuple(_rows(layer, shown.tokens) for layer in deep),
+            not isinstance(pooled, Tensor),
+            {name: value for name, value in arrays.values.items() if name in GRIDS},
+        )
+        if found.pooled.shape[0] != shown.tokens:
+            raise PictureError(
+                f"the encoder gives {found.pooled.shape[0]} embeddings for {shown.tokens} places",
+                where=shown.picture.path or pictures.BYTES,
+                hint="save the picture anew, without EXIF data",
+            )
+        return found
+
+    def _moved(self, value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        dtype = self.model.dtype if value.is_floating_point() else value.dtype
+        return value.to(self.model.device, dtype)
+
+
+def injected(features: Sequence[Features]) -> dict[str, Any] | None:
+    """What transformers takes as `mm_encoder_outputs`: embeddings in reading order."""
+    if not features:
+        return None
+    pooled: Any = [part.pooled for part in features]
+    if not features[0].in_list:
+        # (1, tokens, width): some models count the first two sizes, the others only the elements.
+        pooled = torch.cat(pooled)[None]
+    out = BaseModelOutputWithPooling(pooler_output=pooled)
+    if features[0].deep:
+        layers = zip(*(part.deep for part in features), strict=True)
+        # A field that this output class does not declare, but the models that have it read.
+        object.__setattr__(out, "deepstack_features", [list(layer) for layer in layers])
+    return {"image": out}
+
+
+def _rows(found: Any, tokens: int) -> Tensor:
+    """One (tokens, width) of whatever shape or list a model gives; the first picture's, were there two."""
+    parts = [found] if isinstance(found, Tensor) else list(found)
+    return torch.cat([part.reshape(-1, part.shape[-1]) for part in parts])[:tokens]

@@ -1,0 +1,196 @@
+"""A Prompt as a model of transformers reads it: turns of its chat template, or one plain sequence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+from emu2eval import pictures
+from emu2eval.adapters.encoded import Encoded, Shown
+from emu2eval.adapters.huggingface.expansion import ALONE, Expansion
+from emu2eval.adapters.huggingface.grid import Tiles, gather
+from emu2eval.errors import ModelError, PlanError
+from emu2eval.types import Part, Picture, Prompt, Video
+
+Layout = Literal["chat", "plain"]
+_OPEN, _CLOSE = "\ue000", "\ue001"
+"""Around the number of a control token that stands in a text as mere characters."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """slot: the id that a picture's embedding replaces. system: instead of a prompt's own system text.
+
+    mark: what stands for a picture in the plain layout; None = the processor's placeholder.
+    grid: "demonstrations" or "everything" puts their pictures into one.
+    """
+
+    processor: Any
+    expansion: Expansion
+    layout: Layout
+    slot: int
+    system: str | None = None
+    mark: str | None = None
+    grid: Literal["demonstrations", "everything"] | None = None
+    _tokens: dict[tuple[int, int, str], int] = field(default_factory=dict)
+
+    def encode(self, prompt: Prompt, reply: str | None = None) -> Encoded:
+        """Ids of the prompt, or of the prompt and a reply as one text, as it stands in running text.
+
+        Raises PlanError where the model's template loses a picture.
+        """
+        tiles = None
+        if self.grid is not None:
+            prompt, tiles = gather(prompt, self.grid == "everything")
+        shown = ([tiles] if tiles is not None else []) + list(prompt.pictures())
+        text = self._chat(prompt, tiles) if self.layout == "chat" else self._plain(prompt, tiles)
+        if reply is not None:
+            text += (self._lead if self.layout == "chat" else prompt.lead) + self._literal(reply)
+        return self._encode(text, shown)
+
+    def _encode(self, text: str, shown: Sequence[Picture | Tiles]) -> Encoded:
+        pieces = text.split(self.expansion.placeholder)
+        if len(pieces) - 1 != len(shown):
+            raise PlanError(
+                f"the model's chat template shows {len(pieces) - 1} of the prompt's {len(shown)} "
+                "pictures",
+                hint="another protocol, or `layout: plain` in the model's file",
+            )
+        alone = ALONE if len(shown) == 1 and self.expansion.minds_company else ""
+        placed = [self._placed(picture, alone) for picture in shown]
+        whole = pieces[0]
+        for (expanded, _), piece in zip(placed, pieces[1:], strict=True):
+            whole += expanded + piece
+        ids = self._ids(self.expansion.finish(whole))
+        slots = tuple(i == self.slot for i in ids)
+        found = tuple(one for _, one in placed)
+        if sum(slots) != sum(one.tokens for one in found):
+            raise ModelError(
+                f"the tokenizer gives {sum(slots)} places for pictures that fill "
+                f"{sum(one.tokens for one in found)}",
+                hint="the processor's files do not belong to this model",
+            )
+        return Encoded(ids, slots, found)
+
+    def _placed(self, shown: Picture | Tiles, variety: str) -> tuple[str, Shown]:
+        if isinstance(shown, Tiles):
+            size, first, tiles = shown.size, shown.pictures[0], shown.pictures
+        else:
+            size, first, tiles = pictures.info(shown).upright, shown, ()
+        text = self.expansion.text(*size, variety)
+        key = (*size, variety)
+        if key not in self._tokens:
+            self._tokens[key] = text.count(self._slot_text)
+        return text, Shown(first, self._tokens[key], variety, tiles)
+
+    def _ids(self, text: str) -> tuple[int, ...]:
+        tokenizer = self.processor.tokenizer
+        bos = tokenizer.bos_token
+        # As the processor's own apply_chat_template does it: never a second <bos>.
+        special = self.layout == "plain" or bos is None or not text.startswith(bos)
+        if _OPEN not in text:
+            return tuple(tokenizer(text, add_special_tokens=special)["input_ids"])
+        found: list[int] = []
+        for place, piece in enumerate(re.split(f"{_OPEN}([0-9]+){_CLOSE}", text)):
+            if place % 2:
+                plain = self._controls[int(piece)]
+                found += tokenizer.encode(
+                    plain, add_special_tokens=False, split_special_tokens=True
+                )
+            else:
+                found += tokenizer(piece, add_special_tokens=special and not place)["input_ids"]
+        return tuple(found)
+
+    def _plain(self, prompt: Prompt, tiles: Tiles | None) -> str:
+        system = self.system if prompt.system is None else prompt.system
+        if system is not None and prompt.system is None:
+            prompt = _with_system(prompt, system)
+        mark = self.mark or self.expansion.placeholder
+        text = mark if tiles is not None else ""
+        for part in prompt.flat():
+            text += self._literal(part) if isinstance(part, str) else mark * _count(part)
+        return text
+
+    def _chat(self, prompt: Prompt, tiles: Tiles | None) -> str:
+        messages = []
+        system = self.system if prompt.system is None else prompt.system
+        if system is not None:
+            messages.append(_message("system", [self._content(system)]))
+        for turn in prompt.turns:
+            messages.append(_message("user", self._contents(turn.ask)))
+            messages.append(_message("assistant", self._contents(turn.reply)))
+        messages.append(_message("user", self._contents(prompt.query)))
+        if tiles is not None:
+            first = next(message for message in messages if message["role"] == "user")
+            first["content"].insert(0, {"type": "image"})
+        return self._rendered(messages)
+
+    def _rendered(self, messages: list[dict[str, Any]], asks: bool = True) -> str:
+        try:
+            return str(self.processor.apply_chat_template(messages, add_generation_prompt=asks))
+        except Exception as error:
+            # A template is code of the model's authors and may refuse whatever it does not expect.
+            raise PlanError(
+                f"the model's chat template does not take this prompt ({error})",
+                hint="`layout: plain` for a base model without a template",
+            ) from None
+
+    @cached_property
+    def _lead(self) -> str:
+        """The white space that the template puts before a reply."""
+        ask = [_message("user", [{"type": "text", "text": "a"}])]
+        asked = self._rendered(ask)
+        told = self._rendered(
+            [*ask, _message("assistant", [{"type": "text", "text": "\ue002"}])], asks=False
+        )
+        lead = told[len(asked) :].partition("\ue002")[0] if told.startswith(asked) else ""
+        return lead if lead.isspace() else ""
+
+    def _contents(self, parts: Iterable[Part]) -> list[dict[str, str]]:
+        found: list[dict[str, str]] = []
+        for part in parts:
+            if isinstance(part, str):
+                found.append(self._content(part))
+            else:
+                found += [{"type": "image"}] * _count(part)
+        return found
+
+    def _content(self, text: str) -> dict[str, str]:
+        return {"type": "text", "text": self._literal(text)}
+
+    def _literal(self, text: str) -> str:
+        """The text with its control tokens marked: data can neither open a slot nor end a turn."""
+        return self._control.sub(lambda match: f"{_OPEN}{self._numbers[match[0]]}{_CLOSE}", text)
+
+    @cached_property
+    def _controls(self) -> list[str]:
+        added = self.processor.tokenizer.added_tokens_decoder.values()
+        named = {str(token) for token in added if not str(token).isspace()}
+        return [*sorted(named | {self.expansion.placeholder}, key=len, reverse=True), _OPEN]
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {token: number for number, token in enumerate(self._controls)}
+
+    @cached_property
+    def _control(self) -> re.Pattern[str]:
+        return re.compile("|".join(map(re.escape, self._controls)))
+
+    @cached_property
+    def _slot_text(self) -> str:
+        return str(self.processor.tokenizer.convert_ids_to_tokens(self.slot))
+
+
+def _message(role: str, content: list[dict[str, str]]) -> dict[str, Any]:
+    return {"role": role, "content": content}
+
+
+def _count(part: Picture | Video) -> int:
+    return len(part.frames) if isinstance(part, Video) else 1
+
+
+def _with_system(prompt: Prompt, system: str) -> Prompt:
+    return Prompt(prompt.query, prompt.turns, system, prompt.lead, prompt.separator)

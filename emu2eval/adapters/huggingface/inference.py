@@ -1,0 +1,179 @@
+"""Batches of encoded prompts through a loaded model: texts and log-probabilities of choices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from transformers import DynamicCache, GenerationConfig
+
+from emu2eval.adapters.choices import Question
+from emu2eval.adapters.encoded import Encoded, Shown
+from emu2eval.adapters.huggingface.features import Encoder, Features
+from emu2eval.adapters.huggingface.prefix import Prefix
+from emu2eval.adapters.huggingface.reading import Reader
+from emu2eval.errors import PlanError
+
+ROWS = 32
+"""Choices that are read at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """How an answer is sought; 1 beam = greedily."""
+
+    max_new_tokens: int
+    min_new_tokens: int = 0
+    beams: int = 1
+    length_penalty: float = 1.0
+    repetition_penalty: float = 1.0
+
+
+class Inference:
+    """A model with its caches. ends: ids that end an answer. reuse: see `prefix` and `features`."""
+
+    def __init__(
+        self, model: Any, encoder: Encoder, pad: int, ends: Sequence[int], reuse: bool = True
+    ):
+        self.model = model
+        self.encoder = encoder
+        self.pad = pad
+        self.ends = list(ends)
+        self._now: dict[str, Features] = {}
+        self.reader = Reader(model, lambda shown: self._now[shown.key], pad)
+        self._prefix = Prefix(self.reader) if reuse else None
+
+    @torch.inference_mode()
+    def texts(self, prompts: Sequence[Encoded], search: Search) -> list[list[int]]:
+        """The ids of each answer, without what ends it."""
+        self._encode(prompts)
+        found: dict[int, list[int]] = {}
+        for rows, shared in self._groups(prompts):
+            answers = self._generate([prompts[row] for row in rows], shared, search)
+            found |= dict(zip(rows, answers, strict=True))
+        return [found[row] for row in range(len(prompts))]
+
+    @torch.inference_mode()
+    def choices(self, questions: Sequence[Question]) -> list[tuple[float, ...]]:
+        """The log-probability (nats) of each choice of each question, summed over its tokens.
+
+        One question at a time, so that no padding stands before its choices.
+        """
+        return [self._ranked(question) for question in questions]
+
+    @torch.inference_mode()
+    def averages(self, pictures: Sequence[Shown]) -> npt.NDArray[np.float32]:
+        """(n, width): each picture's embeddings, averaged."""
+        found = [self.encoder.features(shown).pooled.float().mean(0) for shown in pictures]
+        averaged: npt.NDArray[np.float32] = torch.stack(found).cpu().numpy()
+        return averaged
+
+    def _groups(self, prompts: Sequence[Encoded]) -> Iterator[tuple[list[int], int]]:
+        """Rows that are read together, and how many positions of a known beginning they share."""
+        everybody = list(range(len(prompts)))
+        shared = self._prefix.shared(prompts) if self._prefix is not None else 0
+        if not shared or not self.reader.slides:
+            yield everybody, shared
+            return
+        # Padding behind the beginning would push it out of a window of latest positions.
+        by_length = sorted(everybody, key=lambda row: len(prompts[row]))
+        for _, alike in groupby(by_length, key=lambda row: len(prompts[row])):
+            yield list(alike), shared
+
+    def _cache(self, rows: int, shared: int) -> DynamicCache:
+        if self._prefix is None or not shared:
+            return self.reader.cache()
+        return self._prefix.cache(rows, shared)
+
+    def _generate(self, prompts: Sequence[Encoded], shared: int, search: Search) -> list[list[int]]:
+        rows, cache = self.reader.rows(prompts, shared), self._cache(len(prompts), shared)
+        last = rows.length - 1
+        given: dict[str, Any] = {}
+        if bool(rows.types[:, last].any()):
+            raise PlanError(
+                "a prompt that ends in a picture cannot be continued by this model",
+                hint="put a text after the last picture in the protocol's `ask`",
+            )
+        if last > shared:
+            self.reader.read(rows, prompts, cache, shared, last)
+        if search.beams > 1:
+            cache.batch_repeat_interleave(search.beams)
+        if rows.positions is not None:
+            given["position_ids"] = rows.positions
+        out = self.model.generate(
+            input_ids=rows.ids,
+            attention_mask=rows.mask,
+            past_key_values=cache,
+            generation_config=self._config(search),
+            **given,
+        )
+        return [self._cut(row) for row in out[:, rows.length :].tolist()]
+
+    def _config(self, search: Search) -> Any:
+        config: Any = GenerationConfig
+        return config(
+            do_sample=False,
+            num_beams=search.beams,
+            max_new_tokens=search.max_new_tokens,
+            min_new_tokens=search.min_new_tokens or None,
+            length_penalty=search.length_penalty,
+            repetition_penalty=search.repetition_penalty,
+            pad_token_id=self.pad,
+            eos_token_id=self.ends,
+        )
+
+    def _cut(self, ids: list[int]) -> list[int]:
+        end = next((place for place, i in enumerate(ids) if i in self.ends), len(ids))
+        return ids[:end]
+
+    def _ranked(self, question: Question) -> tuple[float, ...]:
+        prompt = question.prompt
+        self._encode([prompt])
+        shared = self._prefix.shared([prompt]) if self._prefix is not None else 0
+        rows, cache = self.reader.rows([prompt]), self._cache(1, shared)
+        first = self.reader.read(rows, [prompt], cache, shared, rows.length)[0, -1]
+        first = first.float().log_softmax(-1)
+        # A reply of one token is answered by the prompt's own last position.
+        sums = [first[reply[0]].item() for reply in question.replies]
+        longer = [i for i, reply in enumerate(question.replies) if len(reply) > 1]
+        for at in range(0, len(longer), ROWS):
+            some = longer[at : at + ROWS]
+            rest = self._continued(prompt, cache, [question.replies[i] for i in some])
+            for i, value in zip(some, rest, strict=True):
+                sums[i] += value
+        return tuple(sums)
+
+    def _continued(
+        self, prompt: Encoded, cache: DynamicCache, replies: Sequence[tuple[int, ...]]
+    ) -> list[float]:
+        """Sum of the log-probabilities of each reply's tokens after its first."""
+        given = [
+            replace(
+                prompt,
+                ids=(*prompt.ids, *reply[:-1]),
+                slots=(*prompt.slots, *[False] * (len(reply) - 1)),
+            )
+            for reply in replies
+        ]
+        own = deepcopy(cache)
+        own.batch_repeat_interleave(len(replies))
+        rows = self.reader.rows(given, right=True)
+        width = rows.length - len(prompt)
+        logits = self.reader.read(rows, given, own, len(prompt), rows.length, keep=width)
+        sums = []
+        for row, reply in enumerate(replies):
+            scores = logits[row, : len(reply) - 1].float().log_softmax(-1)
+            wanted = torch.tensor(reply[1:], device=scores.device)
+            sums.append(scores.gather(1, wanted[:, None]).sum().item())
+        return sums
+
+    def _encode(self, prompts: Sequence[Encoded]) -> None:
+        """The features of this batch, held until the next so that a small cache loses none of them."""
+        wanted = {shown.key: shown for prompt in prompts for shown in prompt.shown}
+        self._now = {key: self.encoder.features(shown) for key, shown in wanted.items()}

@@ -1,0 +1,104 @@
+"""A checkpoint's weights as a model, on the devices and in the precision that were asked for."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from emu2eval.adapters.huggingface.checkpoint import Checkpoint
+from emu2eval.errors import ConfigError, MissingExtra, ModelError
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def torch_dtype(name: str | None) -> torch.dtype:
+    """By name; None = bfloat16 on a GPU and float32 on the CPU, where bfloat16 is very slow."""
+    if name is None:
+        return torch.bfloat16 if torch.cuda.is_available() else torch.float32
+    found: torch.dtype = getattr(torch, name)
+    return found
+
+
+def load_model(
+    checkpoint: Checkpoint,
+    dtype: torch.dtype,
+    device_map: Mapping[str, int | str] | str | None,
+    memory: Mapping[int | str, str] | None,
+    quantize: int | None,
+    attention: str | None,
+) -> Any:
+    """Ready to answer. Raises ModelError, ConfigError or MissingExtra."""
+    import transformers
+
+    options: dict[str, Any] = {"dtype": dtype, "device_map": device_map or _all_gpus()}
+    if memory is not None:
+        options["max_memory"] = dict(memory)
+    if quantize is not None:
+        options["quantization_config"] = _bits(quantize, dtype)
+    if attention is not None:
+        options["attn_implementation"] = attention
+    model: Any
+    try:
+        model = transformers.AutoModelForImageTextToText.from_pretrained(
+            checkpoint.path, trust_remote_code=checkpoint.code, **options
+        )
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ModelError(
+            f"the weights cannot be loaded ({reason})", where=checkpoint.path
+        ) from error
+    check_kind(type(model), checkpoint)
+    # What a search leaves open is filled in from here: sampling, and penalties for words of the
+    # demonstrations, are meant for conversations.
+    config: Any = transformers.GenerationConfig
+    model.generation_config = config()
+    return model.eval().requires_grad_(False)
+
+
+def _all_gpus() -> str:
+    if torch.cuda.device_count() > 1:
+        return "auto"
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def check_kind(kind: Any, checkpoint: Checkpoint) -> None:
+    """Raises ModelError for an architecture that takes pictures otherwise than in place of tokens."""
+    if "mm_encoder_outputs" not in inspect.signature(kind.forward).parameters:
+        raise ModelError(
+            f"{kind.__name__} does not take pictures in place of tokens, which this adapter needs to "
+            "show several of them in order",
+            where=checkpoint.path,
+            hint="a model of another family; or its server, through the adapter for OpenAI's interface",
+        )
+
+
+def ends(checkpoint: Checkpoint, tokenizer: Any) -> list[int]:
+    """The ids that end an answer, by the checkpoint's own generation settings and its tokenizer."""
+    import transformers
+
+    try:
+        named = transformers.GenerationConfig.from_pretrained(checkpoint.path).eos_token_id
+    except OSError:
+        named = None
+    found = named if isinstance(named, list) else [named]
+    return sorted({i for i in (*found, tokenizer.eos_token_id) if i is not None})
+
+
+def _bits(bits: int, dtype: torch.dtype) -> Any:
+    if bits not in (8, 4) or isinstance(bits, bool):
+        raise ConfigError(f"quantize is {bits!r}; it is 8, 4 or left out")
+    try:
+        import bitsandbytes  # noqa: F401
+    except ImportError:
+        raise MissingExtra(
+            "bitsandbytes", "quantize", why="`quantize: 8` or `quantize: 4`"
+        ) from None
+    import transformers
+
+    config: Any = transformers.BitsAndBytesConfig
+    if bits == 8:
+        return config(load_in_8bit=True)
+    return config(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)

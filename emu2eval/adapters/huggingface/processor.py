@@ -1,0 +1,90 @@
+"""The checkpoint's own processor, also where its video part cannot be built."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from emu2eval.adapters.huggingface.checkpoint import Checkpoint
+from emu2eval.errors import ModelError
+
+
+def load_processor(checkpoint: Checkpoint) -> Any:
+    """transformers' processor with a template, a tokenizer and an image processor. Raises ModelError.
+
+    Video processors, and image processors that work on tensors, want torchvision. Without it the image
+    processor that works through Pillow is taken, and a processor without its video part.
+    """
+    import transformers
+
+    kind: Any = transformers.AutoProcessor
+    try:
+        try:
+            processor = kind.from_pretrained(checkpoint.path, trust_remote_code=checkpoint.code)
+        except (ImportError, ValueError) as error:
+            if "torchvision" not in str(error).lower():
+                raise
+            processor = _without_videos(checkpoint)
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ModelError(
+            f"transformers cannot build this model's processor ({reason})",
+            where=checkpoint.path,
+            hint="the folder needs the model's processor and tokenizer files beside its weights",
+        ) from None
+    if getattr(processor, "image_processor", None) is None:
+        raise ModelError("this model's processor takes no pictures", where=checkpoint.path)
+    return processor
+
+
+def _without_videos(checkpoint: Checkpoint) -> Any:
+    import transformers
+
+    kind = _processor_class(checkpoint)
+    images: Any = transformers.AutoImageProcessor
+    words: Any = transformers.AutoTokenizer
+
+    class WithoutVideos(kind):  # type: ignore[misc, valid-type]
+        """The same processor; its video processor is None."""
+
+        @classmethod
+        def _get_arguments_from_pretrained(cls, where: Any, *_: Any, **__: Any) -> list[Any]:
+            parts = {
+                "tokenizer": words.from_pretrained(where),
+                "image_processor": images.from_pretrained(where),
+            }
+            return [parts.get(name) for name in kind.get_attributes()]
+
+        def check_argument_for_proper_class(self, name: str, value: Any) -> Any:
+            if value is None:
+                return type(None)
+            return super().check_argument_for_proper_class(name, value)
+
+    return WithoutVideos.from_pretrained(checkpoint.path)
+
+
+def _processor_class(checkpoint: Checkpoint) -> Any:
+    import transformers
+    from transformers.models.auto import processing_auto
+
+    known: Any = processing_auto
+    kind = checkpoint.config.model_type
+    name = _named(checkpoint.path) or known.PROCESSOR_MAPPING_NAMES.get(kind)
+    if name == "PixtralProcessor":
+        # Its class asks for torchvision by name, though it never uses it.
+        from transformers.models.pixtral import processing_pixtral
+
+        return processing_pixtral.PixtralProcessor
+    return getattr(transformers, str(name))
+
+
+def _named(folder: Path) -> str | None:
+    """The class that the files name, as transformers looks for it."""
+    for file in ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json"):
+        path = folder / file
+        if path.is_file():
+            found = json.loads(path.read_text(encoding="utf-8")).get("processor_class")
+            if found:
+                return str(found)
+    return None

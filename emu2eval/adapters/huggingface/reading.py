@@ -1,0 +1,151 @@
+"""Prompts into keys and values: left-padded batches on top of a beginning that they share."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from emu2eval.adapters.encoded import Encoded, Shown
+from emu2eval.adapters.huggingface.features import Features, injected
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A batch of sequences. ids, mask, types: (rows, length); types is 1 where a picture stands.
+
+    positions: what the model makes of them, (rows, length) or with a dimension in front.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    types: Tensor
+    positions: Tensor | None
+    padded: bool
+
+    @property
+    def length(self) -> int:
+        return self.ids.shape[1]
+
+
+class Reader:
+    """Runs a model over some positions of a batch. features: of a picture, already computed."""
+
+    def __init__(
+        self,
+        model: Any,
+        features: Callable[[Shown], Features],
+        pad: int,
+    ):
+        self.model = model
+        self.features = features
+        self.pad = pad
+        self._takes = set(inspect.signature(model.forward).parameters)
+
+    @cached_property
+    def croppable(self) -> bool:
+        """Whether keys and values of a beginning can be cut from those of a longer one."""
+        layers = DynamicCache(config=self._text_config).layers
+        names = {type(layer).__name__ for layer in layers}
+        return names <= {"DynamicLayer", "DynamicSlidingWindowLayer"}
+
+    @cached_property
+    def slides(self) -> bool:
+        """Whether a layer sees a window of the latest positions, padding among them counted."""
+        layers = DynamicCache(config=self._text_config).layers
+        return any(type(layer).__name__ != "DynamicLayer" for layer in layers)
+
+    def cache(self) -> DynamicCache:
+        """Empty. One that keeps every position where that is possible: the masks see to windows."""
+        return DynamicCache() if self.croppable else DynamicCache(config=self._text_config)
+
+    def rows(self, sequences: Sequence[Encoded], shared: int = 0, right: int = 0) -> Rows:
+        """The sequences as a batch: their first `shared` places, padding, the rest.
+
+        right: pad there instead, for sequences whose ends alone differ.
+        """
+        length = max(map(len, sequences))
+        ids, mask, types = [], [], []
+        for one in sequences:
+            gap = length - len(one)
+            at = len(one) if right else shared
+            ids.append([*one.ids[:at], *[self.pad] * gap, *one.ids[at:]])
+            mask.append([*[1] * at, *[0] * gap, *[1] * (len(one) - at)])
+            slots = [int(slot) for slot in one.slots]
+            types.append([*slots[:at], *[0] * gap, *slots[at:]])
+        device = self.model.device
+        i, m, t = (torch.tensor(part, device=device) for part in (ids, mask, types))
+        padded = any(len(one) < length for one in sequences)
+        return Rows(i, m, t, self._positions((i, m, t), sequences), padded)
+
+    def read(
+        self,
+        rows: Rows,
+        sequences: Sequence[Encoded],
+        cache: DynamicCache,
+        start: int,
+        stop: int,
+        keep: int = 1,
+    ) -> Tensor:
+        """Adds the keys and values of those positions; the logits of the last `keep`, (rows, keep, words)."""
+        shown = self._between(rows, sequences, start, stop)
+        given: dict[str, Any] = {
+            "past_key_values": cache,
+            "use_cache": True,
+            "is_first_iteration": True,
+            "next_sequence_length": stop - start,
+            "logits_to_keep": keep,
+            "mm_encoder_outputs": injected([self.features(one) for one in shown]),
+        }
+        if rows.padded:
+            given["attention_mask"] = rows.mask[:, :stop]
+        if rows.positions is not None:
+            given["position_ids"] = rows.positions[..., :stop]
+        given |= self._types(rows.types[:, :stop])
+        inputs = self.model.prepare_inputs_for_generation(rows.ids[:, :stop], **given)
+        logits: Tensor = self.model(**inputs, return_dict=True).logits
+        return logits[:, -keep:]
+
+    def _between(
+        self, rows: Rows, sequences: Sequence[Encoded], start: int, stop: int
+    ) -> list[Shown]:
+        """The pictures whose slots lie there, row by row. Nobody cuts through a picture."""
+        found = []
+        for row, one in enumerate(sequences):
+            # Slots are counted, for padding moves them: the pictures before, then those within.
+            before = int(rows.types[row, :start].sum())
+            within = int(rows.types[row, start:stop].sum())
+            seen = 0
+            for shown in one.shown:
+                if before <= seen < before + within:
+                    found.append(shown)
+                seen += shown.tokens
+        return found
+
+    def _types(self, types: Tensor) -> dict[str, Tensor]:
+        names = ("token_type_ids", "mm_token_type_ids")
+        return {name: types for name in names if name in self._takes}
+
+    def _positions(self, given: Sequence[Tensor], sequences: Sequence[Encoded]) -> Tensor | None:
+        if "position_ids" not in self._takes:
+            return None
+        ids, mask, types = given
+        grids: dict[str, list[Tensor]] = {}
+        for one in sequences:
+            for shown in one.shown:
+                for name, value in self.features(shown).grids.items():
+                    grids.setdefault(name, []).append(value)
+        known = {name: torch.cat(found).to(ids.device) for name, found in grids.items()}
+        kwargs = {"input_ids": ids, "attention_mask": mask, **self._types(types), **known}
+        found: Tensor = self.model._prepare_position_ids_for_generation(ids, kwargs)
+        return found
+
+    @property
+    def _text_config(self) -> Any:
+        return self.model.config.get_text_config(decoder=True)

@@ -1,0 +1,81 @@
+"""Files of a checkpoint: where they are, and a digest that names them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from emu2eval.errors import ModelError
+
+MIB = 1 << 20
+WHOLE = 64 * MIB
+"""Files up to this size are digested whole; of larger ones a sample is."""
+_BLOCKS = 64
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+def located(
+    path_or_id: str | Path,
+    revision: str | None,
+    patterns: Sequence[str],
+    *,
+    else_weights: str | None = None,
+    example: str,
+) -> Path:
+    """A local file or folder as it is, or the files of a repository of the hub that fit the patterns.
+
+    else_weights: one more pattern where there are no safetensors. Raises ModelError, which says how the
+    files are fetched.
+    """
+    path = Path(path_or_id).expanduser()
+    if path.exists():
+        return path
+    name = str(path_or_id)
+    if not _HUB_ID.fullmatch(name):
+        raise ModelError(
+            "there is no checkpoint here",
+            where=path,
+            hint=f"give a folder, a weight file, or a repository of the hub such as {example}",
+        )
+    from huggingface_hub import snapshot_download
+
+    try:
+        found = Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
+        if else_weights is not None and next(found.rglob("*.safetensors"), None) is None:
+            more = [*patterns, else_weights]
+            found = Path(snapshot_download(name, revision=revision, allow_patterns=more))
+        return found
+    except Exception as error:
+        # The hub's client raises its own, httpx's and the system's errors; all mean the same here.
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        folder = name.rpartition("/")[2]
+        at = f" --revision {revision}" if revision is not None else ""
+        raise ModelError(
+            f"{name} is no local path, and the hub does not give it ({reason})",
+            hint=f"hf download {name}{at} --local-dir {folder}, where there is a connection; "
+            f"then set `checkpoint` to that folder",
+        ) from None
+
+
+def file_digest(path: Path, whole: int = WHOLE) -> str:
+    """Hex sha256 of a file; above `whole` bytes of a sample of it, evenly spaced."""
+    with path.open("rb") as file:
+        if path.stat().st_size <= whole:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.sha256()
+        for start, length in _sampled(path):
+            file.seek(start)
+            digest.update(file.read(length))
+        digest.update(str(path.stat().st_size).encode())
+        return digest.hexdigest()
+
+
+def _sampled(path: Path) -> Iterator[tuple[int, int]]:
+    if path.name.endswith(".safetensors"):
+        with path.open("rb") as file:
+            yield 0, 8 + int.from_bytes(file.read(8), "little")
+    last = path.stat().st_size - MIB
+    for block in range(_BLOCKS):
+        yield last * block // (_BLOCKS - 1), MIB
