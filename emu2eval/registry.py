@@ -18,6 +18,7 @@ from emu2eval.errors import ConfigError, MissingExtra, UnknownName
 
 BUILT_IN: Mapping[str, Mapping[str, str]] = {
     "adapter": {
+        "diffusers": "emu2eval.adapters.diffusion.adapter:DiffusionAdapter",
         "emu2": "emu2eval.adapters.emu2.adapter:Emu2Adapter",
         "huggingface": "emu2eval.adapters.huggingface.adapter:HuggingFaceAdapter",
         "most-common": "emu2eval.adapters.baselines:MostCommon",

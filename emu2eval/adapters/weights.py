@@ -72,6 +72,26 @@ def file_digest(path: Path, whole: int = WHOLE) -> str:
         return digest.hexdigest()
 
 
+def folder_digest(folder: Path, code: bool = False) -> str:
+    """Hex sha256 over every file of a checkpoint that decides an answer. code: its Python files too."""
+    digest = hashlib.sha256()
+    suffixes = (
+        ".safetensors",
+        ".bin",
+        ".json",
+        ".jinja",
+        ".txt",
+        ".model",
+        *([".py"] if code else []),
+    )
+    for file in sorted(folder.rglob("*")):
+        inner = file.relative_to(folder)
+        hidden = any(part.startswith(".") for part in inner.parts)
+        if file.suffix in suffixes and not hidden and file.is_file():
+            digest.update(f"{inner.as_posix()}\n{file_digest(file)}\n".encode())
+    return digest.hexdigest()
+
+
 def _sampled(path: Path) -> Iterator[tuple[int, int]]:
     if path.name.endswith(".safetensors"):
         with path.open("rb") as file:

@@ -89,6 +89,7 @@ class _Totals:
     shortened: int = 0
     marks: Counter[str] = field(default_factory=Counter)
     servers: set[str] = field(default_factory=set)
+    tiled: int = 0
 
     def __post_init__(self) -> None:
         self.whole = _Total(self.scorer, self.draws)
@@ -176,6 +177,7 @@ def _scores(
                 totals.shortened += bool(details.get("dropped"))
                 totals.marks.update(details.get("marks", ()))
                 totals.servers.update(filter(None, [details.get("served_by")]))
+                totals.tiled += bool(details.get("tiles"))
             row: dict[str, Any] = {
                 "id": sample.id,
                 "trial": trial,
@@ -243,6 +245,8 @@ def _rows(
     notes += [f"{count:,} {mark}" for mark, count in sorted(totals.marks.items())]
     if len(totals.servers) > 1:
         notes.append(f"the server changed its model: {', '.join(sorted(totals.servers))}")
+    if totals.tiled:
+        notes.append("demonstrations' pictures as tiles of one")
     rows: list[Row] = []
     scorer = totals.scorer
     for summary, found in total.estimates():

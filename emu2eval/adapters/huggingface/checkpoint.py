@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from emu2eval.adapters.weights import file_digest, located
+from emu2eval.adapters.weights import folder_digest, located
 from emu2eval.errors import ModelError
 
 PATTERNS = ("*.json", "*.jinja", "*.txt", "*.model", "*.safetensors")
 CODE = "*.py"
-_WEIGHTS = (".safetensors", ".bin")
 
 
 @dataclass(frozen=True)
@@ -42,20 +40,9 @@ class Checkpoint:
                 hint=hint,
             ) from None
 
-    def digest(self) -> str:
-        """Hex sha256 over every file that decides an answer; large ones by a sample of their blocks."""
-        digest = hashlib.sha256()
-        suffixes = (*_WEIGHTS, ".json", ".jinja", ".txt", ".model", *([".py"] if self.code else []))
-        for file in sorted(self.path.rglob("*")):
-            inner = file.relative_to(self.path)
-            hidden = any(part.startswith(".") for part in inner.parts)
-            if file.suffix in suffixes and not hidden and file.is_file():
-                digest.update(f"{inner.as_posix()}\n{file_digest(file)}\n".encode())
-        return digest.hexdigest()
-
     def shape(self) -> Mapping[str, Any]:
         """What of the identity is the checkpoint's own."""
-        return {"weights": self.digest(), "revision": self.revision}
+        return {"weights": folder_digest(self.path, self.code), "revision": self.revision}
 
 
 _CODE_HINT = (

@@ -1,0 +1,1 @@
+"""Pipelines of diffusers: pictures from text, or from text and a picture."""

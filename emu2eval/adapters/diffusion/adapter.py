@@ -1,0 +1,213 @@
+"""The adapter for diffusers' pipelines: one picture a request, from noise of its own."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, ClassVar, Literal, get_args
+
+from emu2eval.adapters.base import Adapter, Limits
+from emu2eval.adapters.weights import folder_digest, located
+from emu2eval.errors import ConfigError, ModelError, UnknownName, UserError
+from emu2eval.pictures import from_image, load
+from emu2eval.types import Picture, PictureOutput, Request, Response
+
+Mode = Literal["text", "picture"]
+_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
+_DTYPES = ("float32", "bfloat16", "float16")
+
+
+class DiffusionAdapter(Adapter):
+    """A pipeline of diffusers, from a local folder or the hub; no code of the repository's own.
+
+    mode: "text" = pictures from text, "picture" = from text and the prompt's picture (image to image).
+    The prompt's texts become one; a picture that the pipeline cannot take is refused, never dropped.
+    steps, guidance, width, height: None = the pipeline's own; a request's own come first.
+    strength: how far a picture may change, 0 to 1. negative: a text to keep away from.
+    max_positions: the longest text, which a pipeline would cut in silence; None = its tokenizer's limit.
+    dtype: float32, bfloat16 or float16; device: such as cuda:1; None = the first GPU or the CPU.
+    """
+
+    extra: ClassVar[str | None] = "emu2"
+    neutral: ClassVar[frozenset[str]] = frozenset({"batch", "checkpoint", "device"})
+
+    def __init__(
+        self,
+        checkpoint: str,
+        revision: str | None = None,
+        mode: Mode = "text",
+        steps: int | None = None,
+        guidance: float | None = None,
+        width: int | None = None,
+        height: int | None = None,
+        strength: float | None = None,
+        negative: str | None = None,
+        max_positions: int | None = None,
+        dtype: str | None = None,
+        device: str | None = None,
+        batch: int = 1,
+    ):
+        if mode not in get_args(Mode):
+            raise UnknownName("mode", mode, get_args(Mode))
+        if dtype is not None and dtype not in _DTYPES:
+            raise UnknownName("dtype", dtype, _DTYPES)
+        if strength is not None and (mode == "text" or not 0 < strength <= 1):
+            raise ConfigError("strength is between 0 and 1, for `mode: picture`")
+        self._path = located(
+            checkpoint, revision, _FILES, example="stable-diffusion-v1-5/stable-diffusion-v1-5"
+        )
+        index = self._path / "model_index.json"
+        if not index.is_file():
+            raise ModelError(
+                "this folder holds no model_index.json, so it is no pipeline of diffusers",
+                where=self._path,
+                hint="give the folder that `hf download` or `save_pretrained` wrote",
+            )
+        self._class = str(json.loads(index.read_text(encoding="utf-8")).get("_class_name"))
+        self._revision, self._mode = revision, mode
+        self._steps, self._guidance = steps, guidance
+        self._size = (width, height)
+        self._strength, self._negative = strength, negative
+        self._dtype, self._device = dtype, device
+        self._pipeline: Any = None
+        self.limits = Limits(
+            frozenset({"picture"}),
+            pictures=1 if mode == "picture" else 0,
+            positions=max_positions or self._longest,
+            picture_replies=False,
+            batch=batch,
+        )
+
+    def identity(self) -> Mapping[str, Any]:
+        return {
+            "weights": folder_digest(self._path),
+            "revision": self._revision,
+            "pipeline": self._class,
+            "dtype": self._dtype_name,
+        }
+
+    def positions(self, request: Request) -> int | None:
+        """Tokens of the text, by the tokenizer that counts fewest: some pipelines have several."""
+        text = _text(request)
+        counts = [len(tokenizer(text)["input_ids"]) for tokenizer in self._tokenizers]
+        return min(counts, default=None)
+
+    def refusal(self, request: Request) -> str | None:
+        """Why the pipeline cannot take the request."""
+        shown = sum(1 for _ in request.prompt.pictures())
+        if self._mode == "picture" and shown != 1:
+            return f"the pipeline changes one picture, the prompt holds {shown}"
+        if self._mode == "text" and shown:
+            return f"the pipeline takes text alone, the prompt holds {shown} pictures"
+        return None
+
+    def load(self) -> None:
+        import diffusers
+        import torch
+
+        kind: Any = diffusers.DiffusionPipeline
+        try:
+            pipeline = kind.from_pretrained(
+                self._path, torch_dtype=getattr(torch, self._dtype_name)
+            )
+            if self._mode == "picture" and not _takes_picture(pipeline):
+                # Each family has its image-to-image pipeline under such a name, of the same parts.
+                name = type(pipeline).__name__.replace("Pipeline", "Img2ImgPipeline")
+                pipeline = getattr(diffusers, name).from_pipe(pipeline)
+        except Exception as error:
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise ModelError(
+                f"diffusers cannot load this pipeline for `mode: {self._mode}` ({reason})",
+                where=self._path,
+            ) from error
+        if self._mode == "text" and _takes_picture(pipeline, always=True):
+            raise ModelError(
+                f"{type(pipeline).__name__} wants a picture",
+                where=self._path,
+                hint="set `mode: picture`",
+            )
+        pipeline.set_progress_bar_config(disable=True)
+        self._pipeline = pipeline.to(self._place)
+
+    def close(self) -> None:
+        self._pipeline = None
+
+    def answer(self, requests: Sequence[Request]) -> list[Response]:
+        """One at a time: in a batch, rounding alone would change the pixels."""
+        if self._pipeline is None:
+            raise ModelError("the model is not loaded", hint="call load() before answer()")
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: Request) -> Response:
+        import torch
+
+        out = request.output
+        reason = self.refusal(request)
+        if reason is not None or not isinstance(out, PictureOutput):
+            return Response(error=reason or f"this model gives no {out.kind}")
+        try:
+            shown = [load(picture) for picture in request.prompt.pictures()]
+        except UserError as error:
+            return Response(error=str(error))
+        wanted: dict[str, Any] = {
+            "prompt": _text(request),
+            "negative_prompt": self._negative,
+            "num_inference_steps": self._steps if out.steps is None else out.steps,
+            "guidance_scale": self._guidance if out.guidance is None else out.guidance,
+            "width": self._size[0] if out.width is None else out.width,
+            "height": self._size[1] if out.height is None else out.height,
+            "image": shown[0] if shown else None,
+            "strength": self._strength,
+        }
+        takes = inspect.signature(self._pipeline.__call__).parameters
+        given = {name: value for name, value in wanted.items() if value is not None}
+        unknown = [name for name in given if name not in takes and name not in ("width", "height")]
+        if unknown:
+            return Response(error=f"the pipeline takes no {', '.join(unknown)}")
+        if shown and "width" not in takes and ("width" in given or "height" in given):
+            # The picture's own size decides, so it is given the size that was asked for.
+            width, height = (wanted["width"] or shown[0].width, wanted["height"] or shown[0].height)
+            given["image"] = shown[0].resize((width, height))
+        noise = torch.Generator("cpu").manual_seed(out.seed)
+        result = self._pipeline(
+            **{name: value for name, value in given.items() if name in takes}, generator=noise
+        )
+        flagged = any(getattr(result, "nsfw_content_detected", None) or ())
+        picture: Picture = from_image(result.images[0])
+        return Response(picture=picture, details={"flagged": True} if flagged else {})
+
+    @cached_property
+    def _tokenizers(self) -> list[Any]:
+        import transformers
+
+        kind: Any = transformers.AutoTokenizer
+        folders = sorted(path for path in self._path.glob("tokenizer*") if path.is_dir())
+        return [kind.from_pretrained(folder) for folder in folders]
+
+    @cached_property
+    def _longest(self) -> int | None:
+        lengths = [int(tokenizer.model_max_length) for tokenizer in self._tokenizers]
+        # transformers writes a number of thirty digits where there is no limit.
+        return max((length for length in lengths if length < 1 << 30), default=None)
+
+    @cached_property
+    def _place(self) -> str:
+        import torch
+
+        return self._device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+    @property
+    def _dtype_name(self) -> str:
+        return self._dtype or ("float16" if self._place.startswith("cuda") else "float32")
+
+
+def _text(request: Request) -> str:
+    return "".join(part for part in request.prompt.flat() if isinstance(part, str)).strip()
+
+
+def _takes_picture(pipeline: Any, always: bool = False) -> bool:
+    """Whether a picture can be given, or has to be."""
+    image = inspect.signature(pipeline.__call__).parameters.get("image")
+    return image is not None and not (always and image.default is None)

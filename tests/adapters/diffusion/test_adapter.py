@@ -1,0 +1,171 @@
+"""A Stable-Diffusion-like pipeline, tiny and built from configurations, as a model that draws."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from PIL import Image
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
+
+from emu2eval import evaluate, pictures
+from emu2eval.adapters.conformance import check
+from emu2eval.adapters.diffusion.adapter import DiffusionAdapter
+from emu2eval.errors import ConfigError, ModelError, PlanError, UnknownName
+from emu2eval.keys import request_key
+from emu2eval.types import Picture, PictureOutput, Prompt, Request, Turn
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation:DeprecationWarning",  # diffusers' own
+    "ignore::FutureWarning",
+)
+SMALL: dict[str, Any] = {"steps": 2, "guidance": 3.0, "width": 32, "height": 32}
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    words = "<pad> <end> a red green blue square circle draw of what colour is the".split()
+    core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<pad>"))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token="<pad>", eos_token="<end>", model_max_length=16
+    )
+    text = CLIPTextConfig(
+        vocab_size=len(words), hidden_size=32, intermediate_size=37, num_hidden_layers=2,
+        num_attention_heads=4, max_position_embeddings=16, pad_token_id=0, eos_token_id=1,
+        bos_token_id=1,
+    )  # fmt: skip
+    unet = UNet2DConditionModel(
+        block_out_channels=(4, 8), layers_per_block=1, sample_size=16, in_channels=4,
+        out_channels=4, cross_attention_dim=32, norm_num_groups=2, attention_head_dim=2,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+    )  # fmt: skip
+    vae = AutoencoderKL(
+        block_out_channels=(4, 8), norm_num_groups=2, in_channels=3, out_channels=3,
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=4,
+    )  # fmt: skip
+    pipeline = StableDiffusionPipeline(
+        vae=vae, text_encoder=CLIPTextModel(text), tokenizer=tokenizer, unet=unet,
+        scheduler=DDIMScheduler(), safety_checker=None, feature_extractor=None,
+        requires_safety_checker=False,
+    )  # fmt: skip
+    path = tmp_path_factory.mktemp("pipeline")
+    pipeline.save_pretrained(path)
+    return path
+
+
+def square(colour: str) -> Picture:
+    return pictures.from_image(Image.new("RGB", (32, 32), colour))
+
+
+def request(*query: str | Picture, seed: int = 1, turns: tuple[Turn, ...] = ()) -> Request:
+    asked, out = Prompt(query=query, turns=turns), PictureOutput(seed=seed)
+    return Request(request_key(asked, out, "test"), asked, out)
+
+
+def drawn(adapter: DiffusionAdapter, *asked: Request) -> list[bytes]:
+    found = []
+    for response in adapter.answer(asked):
+        assert response.picture is not None, response.error
+        found.append(pictures.load(response.picture).tobytes())
+    return found
+
+
+def test_noise_is_the_requests_own(folder: Path) -> None:
+    """The seed alone decides it: the same in any batch, and as diffusers draws it when called plainly."""
+    adapter = DiffusionAdapter(str(folder), **SMALL)
+    adapter.load()
+    asked = [request("a red square", seed=seed) for seed in (1, 2, 3)]
+    together = drawn(adapter, *asked)
+    assert len(set(together)) == 3
+    assert [drawn(adapter, one)[0] for one in reversed(asked)] == together[::-1]
+    pipeline = StableDiffusionPipeline.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    plain = pipeline(
+        "a red square", num_inference_steps=2, guidance_scale=3.0, width=32, height=32,
+        generator=torch.Generator("cpu").manual_seed(2),
+    ).images[0]  # fmt: skip
+    assert plain.tobytes() == together[1]
+    other = request("a blue circle", seed=1)
+    assert drawn(adapter, other)[0] != together[0]
+
+
+def test_the_picture_of_the_prompt_is_changed(folder: Path) -> None:
+    adapter = DiffusionAdapter(str(folder), mode="picture", strength=0.9, **SMALL)
+    adapter.load()
+    red, blue = (request(square(c), "a circle") for c in ("red", "blue"))
+    first, second = drawn(adapter, red, blue)
+    assert first != second
+    (without,) = adapter.answer([request("a circle")])
+    assert without.error is not None and "the prompt holds 0" in without.error
+
+
+def test_pictures_are_never_dropped(
+    folder: Path, make_task: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A pipeline without a place for pictures refuses demonstrations that hold some, while planning."""
+    model = tmp_path / "sd.yaml"
+    settings = {"checkpoint": str(folder), **SMALL}
+    model.write_text(json.dumps({"name": "sd", "adapter": "diffusers", "settings": settings}))
+    drawing = {"output": {"kind": "picture"}, "score": {"scorer": "drawing"}}
+    task = str(make_task(queries=2, pool=4, **drawing))
+    with pytest.raises(PlanError, match="sd takes 0"):
+        evaluate(task, str(model), shots=[2], out=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+    adapter = DiffusionAdapter(str(folder))
+    turn = Turn((square("red"), "draw"), ("a square",))
+    assert "takes text alone" in str(adapter.refusal(request("draw", turns=(turn,))))
+
+
+def test_through_the_engine_in_any_batch(folder: Path, tmp_path: Path) -> None:
+    found = []
+    for batch in (1, 3):
+        model = tmp_path / f"sd{batch}.yaml"
+        settings = {"checkpoint": str(folder), **SMALL, "batch": batch, "max_positions": 60}
+        model.write_text(json.dumps({"name": "sd", "adapter": "diffusers", "settings": settings}))
+        (result,) = evaluate("easy-vqa-draw", str(model), limit=3, out=tmp_path / f"{batch}")
+        assert (result.rows[0].n, result.rows[0].unscored) == (3, 0)
+        rows = map(json.loads, (result.folder / "responses.jsonl").read_text().splitlines())
+        found.append({row["id"]: row["picture"] for row in rows})
+    assert found[0] == found[1] and len(set(found[0].values())) == 3
+
+
+def test_texts_that_would_be_cut_are_counted(folder: Path) -> None:
+    adapter = DiffusionAdapter(str(folder))
+    assert adapter.limits.positions == 16
+    assert adapter.positions(request("a red square")) == 3
+    assert adapter.positions(request("a " * 40)) == 40
+
+
+def test_the_rules_of_adapters(folder: Path) -> None:
+    findings = list(check(DiffusionAdapter(str(folder), max_positions=60, **SMALL)))
+    assert [finding for finding in findings if not finding.holds] == []
+
+
+def test_mistakes_are_one_paragraph(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match="mode"):
+        DiffusionAdapter(str(folder), mode="sound")  # type: ignore[arg-type]
+    with pytest.raises(UnknownName, match="dtype"):
+        DiffusionAdapter(str(folder), dtype="float8")
+    with pytest.raises(ConfigError, match="between 0 and 1"):
+        DiffusionAdapter(str(folder), mode="picture", strength=2.0)
+    with pytest.raises(ModelError, match=r"model_index\.json"):
+        DiffusionAdapter(str(tmp_path))
+    with pytest.raises(ModelError, match="not loaded"):
+        DiffusionAdapter(str(folder)).answer([request("a")])
+    first = DiffusionAdapter(str(folder)).identity()
+    assert first["pipeline"] == "StableDiffusionPipeline" and len(first["weights"]) == 64

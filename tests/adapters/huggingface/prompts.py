@@ -1,0 +1,98 @@
+"""Prompts of drawn pictures, and the plain way of asking: the family's own processor, then the model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from PIL import Image
+
+from emu2eval import pictures
+from emu2eval.adapters.huggingface.adapter import HuggingFaceAdapter
+from emu2eval.keys import request_key
+from emu2eval.types import ChoiceOutput, Output, Picture, Prompt, Request, TextOutput, Turn
+
+QUESTION = "what colour is square? Answer:"
+TEXT = TextOutput(max_new_tokens=5)
+CHOICES = ChoiceOutput(("red", "blue green", "yellow"))
+
+
+def picture(number: int, size: tuple[int, int] = (64, 48)) -> Picture:
+    """No two alike, in colours and in a corner."""
+    image = Image.new("RGB", size, (number * 37 % 256, number * 91 % 256, number * 13 % 256))
+    image.paste((255, 255, number % 256), (0, 0, 8 + number % 24, 16))
+    return pictures.from_image(image)
+
+
+def prompt(shots: int, query: int, first: int = 0) -> Prompt:
+    """Fixed demonstrations from the `first` picture on; a query whose length depends on its number."""
+    turns = tuple(
+        Turn((picture(i), QUESTION), ("red" if i % 2 else "blue",))
+        for i in range(first, first + shots)
+    )
+    return Prompt(
+        query=(picture(100 + query, (40 + query, 64)), "a " * query + QUESTION), turns=turns
+    )
+
+
+def request(asked: Prompt, output: Output = TEXT) -> Request:
+    return Request(request_key(asked, output, "test"), asked, output)
+
+
+def built(model: str, **settings: Any) -> HuggingFaceAdapter:
+    from emu2eval.config import load_model
+    from emu2eval.evaluation import build_adapter
+
+    spec = load_model(model)
+    adapter = build_adapter(spec.model_copy(update={"settings": {**spec.settings, **settings}}))
+    assert isinstance(adapter, HuggingFaceAdapter)
+    return adapter
+
+
+def plain_inputs(adapter: HuggingFaceAdapter, asked: Prompt) -> dict[str, Any]:
+    """What transformers' own documentation does: template, processor, all pictures at once."""
+    processor = adapter._processor
+    mark = adapter._expansion.placeholder
+    if adapter._form.layout == "plain":
+        text = "".join(part if isinstance(part, str) else mark for part in asked.flat())
+    else:
+        messages = []
+        for turn in (*asked.turns, Turn(asked.query, ())):
+            for role, parts in (("user", turn.ask), ("assistant", turn.reply)):
+                content = [
+                    {"type": "text", "text": part} if isinstance(part, str) else {"type": "image"}
+                    for part in parts
+                ]
+                if content:
+                    messages.append({"role": role, "content": content})
+        text = processor.apply_chat_template(messages, add_generation_prompt=True)
+    bos = processor.tokenizer.bos_token
+    given = processor(
+        text=[text],
+        images=[pictures.load(one) for one in asked.pictures()],
+        return_tensors="pt",
+        add_special_tokens=not text.startswith(bos),
+    )
+    known = adapter._inference.reader._takes
+    return {name: value for name, value in given.items() if name in known}
+
+
+@torch.inference_mode()
+def plain_logits(model: Any, inputs: dict[str, Any], reply: tuple[int, ...]) -> torch.Tensor:
+    """One pass over the prompt and a reply; the logits that foretell the reply, (len(reply), words)."""
+    ids = inputs["input_ids"]
+    longer = {**inputs, "input_ids": torch.cat([ids, torch.tensor([reply])], 1)}
+    for name in ("attention_mask", "token_type_ids", "mm_token_type_ids"):
+        if name in inputs:
+            fill = torch.full((1, len(reply)), int(name == "attention_mask"))
+            longer[name] = torch.cat([inputs[name], fill], 1)
+    logits: torch.Tensor = model(**longer).logits[0]
+    return logits[ids.shape[1] - 1 : -1]
+
+
+def without_picture(asked: Prompt, number: int, other: Picture) -> Prompt:
+    """The prompt with another picture in that demonstration."""
+    turns = list(asked.turns)
+    turns[number] = replace(turns[number], ask=(other, *turns[number].ask[1:]))
+    return replace(asked, turns=tuple(turns))

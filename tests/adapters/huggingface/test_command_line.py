@@ -1,0 +1,215 @@
+"""Tiny models through the ordinary command line: files of a checkpoint in, a table out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from emu2eval import evaluate
+from emu2eval.cli import app
+from emu2eval.errors import ConfigError, MissingExtra, ModelError, PlanError, UnknownName
+
+from .prompts import built, prompt, request
+
+MakeTask = Callable[..., Path]
+
+
+def responses(folder: Path) -> list[dict[str, Any]]:
+    rows = map(json.loads, (folder / "responses.jsonl").read_text().splitlines())
+    return sorted(rows, key=lambda row: str(row["id"]))
+
+
+def run(*arguments: str) -> list[dict[str, Any]]:
+    done = CliRunner().invoke(app, ["run", "-f", "json", *arguments])
+    assert done.exit_code == 0, done.output
+    return list(json.loads(done.stdout[done.stdout.index("[") :]))
+
+
+def test_each_family_at_0_4_and_16_shots(
+    model_file: Callable[..., str], make_task: MakeTask, family: str
+) -> None:
+    task = str(make_task(queries=6, pool=20))
+    rows = run(
+        "--task",
+        task,
+        "--model",
+        model_file(family),
+        "--shots",
+        "0",
+        "--shots",
+        "4",
+        "--shots",
+        "16",
+    )
+    assert [(row["shots"], row["n"], row["unscored"]) for row in rows] == [
+        ("0", 6, 0), ("4", 6, 0), ("16", 6, 0)
+    ]  # fmt: skip
+    for row, shots in zip(rows, (0, 4, 16), strict=True):
+        for answer in responses(Path("results/runs") / row["run"]):
+            assert len(answer["pictures"]) == shots + 1
+            assert answer["details"]["prompt_tokens"] > 4 * (shots + 1)
+            assert "tiles" not in answer["details"]
+
+
+@pytest.mark.parametrize("chooser", ["fixed", "random"])
+def test_batch_and_reuse_change_no_stored_answer(
+    model_file: Callable[..., str], make_task: MakeTask, tmp_path: Path, chooser: str
+) -> None:
+    task = str(make_task(queries=10, pool=20))
+    found = []
+    for number, settings in enumerate(({"batch": 1, "reuse": False}, {"batch": 8})):
+        (result,) = evaluate(
+            task, model_file("idefics3", **settings), shots=[4], out=tmp_path / f"{number}",
+            changes=[f"task.demonstrations.chooser={chooser}"],
+        )  # fmt: skip
+        found.append([(row["id"], row["text"]) for row in responses(result.folder)])
+    assert found[0] == found[1]
+    assert len({text for _, text in found[0]}) > 2
+
+
+def test_one_picture_only_is_refused_with_the_choices(
+    model_file: Callable[..., str], make_task: MakeTask, tmp_path: Path
+) -> None:
+    """Refused while planning; text-only demonstrations and one grid of all pictures are taken."""
+    task, model = str(make_task(queries=4, pool=20)), model_file("llava", pictures=1)
+    with pytest.raises(PlanError, match="holds 5 pictures, llava takes 1") as caught:
+        evaluate(task, model, shots=[4], out=tmp_path / "runs")
+    assert "--shots '0*'" in str(caught.value) and "model.settings.grid=true" in str(caught.value)
+    assert not (tmp_path / "runs").exists()
+    (only,) = evaluate(task, model, shots=["0*"], out=tmp_path / "runs")
+    assert [len(row["pictures"]) for row in responses(only.folder)] == [1] * 4
+    (grid,) = evaluate(
+        task, model, shots=[4], out=tmp_path / "runs", changes=["model.settings.grid=true"]
+    )
+    assert grid.rows[0].n == 4
+    assert "demonstrations' pictures as tiles of one" in grid.rows[0].notes
+    assert {row["details"]["tiles"] for row in responses(grid.folder)} == {5}
+    assert only.rows[0].notes == ()
+
+
+def test_a_grid_beside_the_query(model_file: Callable[..., str]) -> None:
+    adapter = built(model_file("idefics3"), grid=True)
+    encoded = adapter._form.encode(prompt(5, 0))
+    assert [len(shown.tiles) for shown in encoded.shown] == [5, 0]
+    text = adapter._tokenizer.decode(encoded.ids)
+    places = [text.index(f"(picture {number})") for number in range(1, 6)]
+    assert places == sorted(places) and encoded.spans[0][1] < encoded.spans[1][0]
+    adapter.load()
+    (response,) = adapter.answer([request(prompt(5, 0))])
+    assert response.error is None and response.details["tiles"] == 5
+
+
+def test_what_is_too_long_is_refused_or_shortened(
+    model_file: Callable[..., str], make_task: MakeTask, tmp_path: Path
+) -> None:
+    task, model = str(make_task(queries=4, pool=20)), model_file("idefics3", max_positions=300)
+    with pytest.raises(PlanError, match="positions, idefics3 has 300") as caught:
+        evaluate(task, model, shots=[8], out=tmp_path / "runs")
+    assert "--fit" in str(caught.value.hint)
+    assert not (tmp_path / "runs").exists()
+    fit = ["model.settings.fit=true"]
+    (result,) = evaluate(task, model, shots=[8], changes=fit, out=tmp_path / "runs")
+    assert "4 prompts shortened to fit" in result.rows[0].notes
+    assert all(1 <= row["details"]["dropped"] <= 7 for row in responses(result.folder))
+
+
+def test_pictures_may_cost_less(model_file: Callable[..., str]) -> None:
+    whole = built(model_file("idefics3"))
+    small = built(model_file("idefics3", picture_options={"do_image_splitting": False}))
+    asked = request(prompt(1, 0))
+    assert small.positions(asked) < whole.positions(asked)
+
+
+def test_a_broken_picture_costs_its_own_request(
+    model_file: Callable[..., str], tmp_path: Path
+) -> None:
+    from emu2eval.types import Picture, Prompt
+
+    adapter = built(model_file("llava"))
+    adapter.load()
+    good = request(prompt(1, 0))
+    path = tmp_path / "gone.png"
+    asked = prompt(1, 1)
+    from emu2eval import pictures
+
+    path.write_bytes(pictures.read(asked.turns[0].ask[0]))  # type: ignore[arg-type]
+    broken = request(Prompt(query=(Picture(path=str(path)), "what? Answer:")))
+    path.unlink()
+    first, second = adapter.answer([broken, good])
+    assert first.error is not None and "does not exist" in first.error
+    assert second.text is not None
+
+
+def test_mistakes_are_one_paragraph(model_file: Callable[..., str], tmp_path: Path) -> None:
+    model = model_file("llava")
+    for settings, kind, says in (
+        ({"layout": "talk"}, UnknownName, "layout"),
+        ({"dtype": "float8"}, UnknownName, "dtype"),
+        ({"batch": 0}, ConfigError, "at least 1"),
+        ({"layout": "chat"}, ModelError, "no chat template"),
+        ({"checkpoint": str(tmp_path / "nothing")}, ModelError, "no checkpoint here"),
+        ({"checkpoint": str(tmp_path)}, ModelError, "no config.json"),
+    ):
+        with pytest.raises(kind, match=says):
+            built(model, **settings)
+    adapter = built(model, quantize=3)
+    with pytest.raises(ConfigError, match="8, 4 or left out"):
+        adapter.load()
+    with pytest.raises(MissingExtra, match="bitsandbytes"):
+        built(model, quantize=4).load()
+
+
+def test_remote_code_never_runs_unasked(saved: Callable[[str], Path], tmp_path: Path) -> None:
+    import shutil
+
+    folder = tmp_path / "own"
+    shutil.copytree(saved("llava"), folder)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "own-kind", "auto_map": {"AutoConfig": "own.Own"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "own.py").write_text("raise SystemExit('this ran')")
+    from emu2eval.adapters.huggingface.adapter import HuggingFaceAdapter
+
+    with pytest.raises(ModelError) as caught:
+        HuggingFaceAdapter(str(folder))
+    assert "trust_remote_code: true" in str(caught.value.hint)
+
+
+def test_offline_says_how_to_get_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    from emu2eval.adapters.huggingface.adapter import HuggingFaceAdapter
+
+    asked: dict[str, Any] = {}
+
+    def offline(name: str, **options: Any) -> str:
+        asked.update(options)
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
+    with pytest.raises(ModelError) as caught:
+        HuggingFaceAdapter("HuggingFaceM4/Idefics3-8B-Llama3", revision="abc")
+    assert "hf download HuggingFaceM4/Idefics3-8B-Llama3 --revision abc" in str(caught.value.hint)
+    assert asked["revision"] == "abc"
+    assert not [pattern for pattern in asked["allow_patterns"] if pattern.endswith((".py", ".bin"))]
+
+
+def test_the_identity_names_what_decides_answers(
+    saved: Callable[[str], Path], model_file: Callable[..., str], tmp_path: Path
+) -> None:
+    import shutil
+
+    first = built(model_file("llava")).identity()
+    assert first["dtype"] == "float32" and first["remote_code"] is False
+    folder = tmp_path / "other"
+    shutil.copytree(saved("llava"), folder)
+    same = built(model_file("llava", checkpoint=str(folder))).identity()
+    assert same == first
+    template = folder / "chat_template.jinja"
+    template.write_text("{{ messages }}")
+    assert built(model_file("llava", checkpoint=str(folder))).identity() != first

@@ -1,0 +1,100 @@
+"""The same answers for any batch, with and without what is reused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from emu2eval.adapters.conformance import check
+from emu2eval.adapters.huggingface.adapter import HuggingFaceAdapter
+from emu2eval.types import Request, TextOutput
+
+from .prompts import CHOICES, TEXT, built, prompt, request
+
+
+def answers(adapter: HuggingFaceAdapter, asked: list[Request], batch: int) -> list[Any]:
+    found = []
+    for start in range(0, len(asked), batch):
+        found += adapter.answer(asked[start : start + batch])
+    assert not [response.error for response in found if response.error]
+    return [response.text for response in found]
+
+
+def test_batches_and_reuse_change_nothing(model_file: Callable[..., str], family: str) -> None:
+    """Fixed demonstrations, other ones, none: one by one without reuse, and eight at a time with it."""
+    asked = [request(prompt(4, query)) for query in range(8)]
+    asked += [
+        request(prompt(shots, query, first=query)) for query, shots in enumerate((0, 2, 4, 3))
+    ]
+    plain, quick = built(model_file(family), reuse=False), built(model_file(family))
+    plain.load()
+    quick.load()
+    wanted = answers(plain, asked, 1)
+    assert len(set(wanted)) > 3
+    assert answers(quick, asked, 8) == wanted
+    assert answers(quick, asked, 1) == wanted
+    assert answers(quick, asked[::-1], 5)[::-1] == wanted
+    assert answers(plain, asked, 8) == wanted
+    beams = [request(one.prompt, TextOutput(5, beams=3)) for one in asked[4:]]
+    assert answers(quick, beams, 8) == answers(plain, beams, 1)
+    ranked = [request(one.prompt, CHOICES) for one in asked[4:]]
+    for left, right in zip(quick.answer(ranked), plain.answer(ranked), strict=True):
+        assert left.log_probs == pytest.approx(right.log_probs, abs=2e-3)
+
+
+def test_pictures_and_beginnings_are_computed_once(
+    model_file: Callable[..., str], family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = built(model_file(family))
+    adapter.load()
+    inference = adapter._inference
+    assert inference is not None
+    encoded, read = [], []
+    encode, cells = inference.encoder._encode, inference.reader.read
+    monkeypatch.setattr(
+        inference.encoder, "_encode", lambda **given: encoded.append(1) or encode(**given)
+    )
+    monkeypatch.setattr(
+        inference.reader,
+        "read",
+        lambda *args, **kwargs: read.append((args[3], args[4])) or cells(*args, **kwargs),
+    )
+    adapter.answer([request(prompt(4, query)) for query in range(4)])
+    assert len(encoded) == 4 + 4
+    start, known = read[0]
+    assert start == 0 and known > 60
+    assert all(begin == known for begin, _ in read[1:])
+    read.clear()
+    adapter.answer([request(prompt(4, query)) for query in range(2, 8)])
+    assert len(encoded) == 4 + 8
+    assert {begin for begin, _ in read} == {known}
+
+
+def test_the_rules_of_adapters(model_file: Callable[..., str], family: str) -> None:
+    findings = list(check(built(model_file(family))))
+    assert [finding for finding in findings if not finding.holds] == []
+    assert len(findings) > 10
+
+
+def test_pictures_are_prepared_ahead(
+    model_file: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = built(model_file("idefics3"))
+    adapter.load()
+    assert adapter._inference is not None
+    encoder = adapter._inference.encoder
+    asked = request(prompt(2, 0))
+    adapter.positions(asked)
+    adapter.prepare(asked)
+    assert encoder.ahead.nbytes > 0
+    loaded: list[int] = []
+    own = encoder.expansion.arrays
+    monkeypatch.setattr(encoder.expansion, "arrays", lambda *a: loaded.append(1) or own(*a))
+    (response,) = adapter.answer([asked])
+    assert loaded == [] and response.text is not None
+    assert encoder.ahead.nbytes == 0
+    adapter.close()
+    assert built(model_file("idefics3")).positions(asked) == adapter.positions(asked)
+    assert TEXT.max_new_tokens == 5
