@@ -17,6 +17,7 @@ import pstats
 import tempfile
 import time
 from contextlib import nullcontext
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,7 @@ class Clock:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=32, help="queries timed at each setting")
+    parser.add_argument("--shots", type=int, nargs="*", default=[0, 4, 8, 16])
     parser.add_argument("--profile", action="store_true", help="where the harness's time goes")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -178,10 +180,7 @@ def main() -> None:
         print(
             f"{'shots':>6} {'chosen':>8} {'plain/s':>9} {'here/s':>9} {'gain':>7} {'around, ms':>11}"
         )
-        for shots, chooser in [
-            (0, "fixed"),
-            *((k, c) for k in (4, 8, 16) for c in ("fixed", "random")),
-        ]:
+        for shots, chooser in product(options.shots, ("fixed", "random")):
             change = f"task.demonstrations.chooser={chooser}"
             setting = Settings(shots=[shots], changes=[change], out=folder / f"{shots}{chooser}")
             ((plan,),) = plans([str(task)], [str(model_file)], setting)

@@ -10,6 +10,7 @@ from transformers import DynamicCache
 from emu2eval.adapters.beginnings import CACHE_BYTES, Beginnings
 from emu2eval.adapters.encoded import Encoded
 from emu2eval.adapters.huggingface.reading import Reader
+from emu2eval.adapters.huggingface.roomy import roomy_cache
 
 
 class Prefix:
@@ -31,7 +32,7 @@ class Prefix:
 
     def cache(self, rows: int, length: int) -> DynamicCache:
         """So many of those positions for so many rows. The memory is shared until the cache grows."""
-        fresh = DynamicCache()
+        fresh = roomy_cache()
         layers: Any = self._cache.layers
         for number, layer in enumerate(layers):
             keys, values = (

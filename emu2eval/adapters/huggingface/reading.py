@@ -14,6 +14,7 @@ from transformers import DynamicCache
 
 from emu2eval.adapters.encoded import Encoded, Shown
 from emu2eval.adapters.huggingface.features import Features, injected
+from emu2eval.adapters.huggingface.roomy import roomy_cache
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Reader:
 
     def cache(self) -> DynamicCache:
         """Empty. One that keeps every position where that is possible: the masks see to windows."""
-        return DynamicCache() if self.croppable else DynamicCache(config=self._text_config)
+        return roomy_cache() if self.croppable else DynamicCache(config=self._text_config)
 
     def rows(self, sequences: Sequence[Encoded], shared: int = 0, right: int = 0) -> Rows:
         """The sequences as a batch: their first `shared` places, padding, the rest.
