@@ -61,3 +61,20 @@ def roomy_cache() -> DynamicCache:
     cache: Any = DynamicCache()
     cache.layer_class_to_replicate = RoomyLayer
     return cache  # type: ignore[no-any-return]
+
+
+def fresh_again(cache: DynamicCache, used: RoomyLayer, rows: int, length: int) -> bool:
+    """Gives the memory of a layer that is done with to the next layer of a cache, up to `length`.
+
+    False where that memory does not hold those positions of so many rows any more.
+    """
+    store = used._store
+    if store is None or store[0].shape[0] != rows:
+        return False
+    kind: Any = RoomyLayer
+    layer = kind()
+    layer.lazy_initialization(store[0], store[1])
+    layer._store = store
+    layer.keys, layer.values = (part[:, :, :length] for part in store)
+    cache.layers.append(layer)
+    return True
