@@ -1,0 +1,66 @@
+"""Reading ahead: in order, on threads of its own, and without any say in the answers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from emu2eval.adapters.base import Adapter, Limits
+from emu2eval.engine.ahead import reading_ahead
+from emu2eval.engine.runner import execute
+from emu2eval.engine.store import RunStore
+from emu2eval.evaluation import Settings, plans, slots
+from emu2eval.types import Prompt, Request, Response, TextOutput
+
+SEEN: list[tuple[str, str]] = []
+
+
+class Looking(Adapter):
+    """Notes what is prepared and what is answered; what it prepares fails half of the time."""
+
+    def __init__(self) -> None:
+        self.limits = Limits(frozenset({"text"}), batch=2)
+
+    def prepare(self, request: Request) -> None:
+        SEEN.append(("prepared", request.key))
+        assert threading.current_thread() is not threading.main_thread()
+        if int(request.key, 16) % 2:
+            raise OSError("not now")
+
+    def answer(self, requests: Sequence[Request]) -> list[Response]:
+        SEEN.extend(("answered", request.key) for request in requests)
+        return [Response(text="red") for _ in requests]
+
+
+def test_each_request_is_prepared_once(make_task: Callable[..., Path], tmp_path: Path) -> None:
+    task = make_task(queries=12)
+    ((plan,),) = plans([str(task)], ["most-common"], Settings())
+    object.__setattr__(plan, "adapter", Looking())
+    SEEN.clear()
+    with RunStore(tmp_path / "run").open_for_writing() as store:
+        store.index(slots(plan), len(plan.samples) * plan.draws)
+        tally = execute(plan, store)
+    assert (tally.asked, tally.failed) == (12, 0)
+    prepared = [key for what, key in SEEN if what == "prepared"]
+    answered = [key for what, key in SEEN if what == "answered"]
+    assert len(answered) == 12
+    # The first batch has nothing before it; what was not begun in time is dropped.
+    assert len(prepared) == len(set(prepared)) <= 10
+    assert set(prepared) <= set(answered[2:])
+
+
+def test_no_thread_for_an_adapter_without_preparations() -> None:
+    class Plain(Looking):
+        prepare = Adapter.prepare
+
+    before = threading.active_count()
+    asked = Request("00", Prompt(query=("a",)), TextOutput())
+    with reading_ahead(Plain()) as ahead:
+        ahead.prepare([asked])
+        assert threading.active_count() == before
+    with reading_ahead(Looking()) as ahead:
+        SEEN.clear()
+        ahead.prepare([asked])
+        ahead.prepare([asked])
+    assert [what for what, _ in SEEN] in (["prepared"], [])
