@@ -130,3 +130,14 @@ def test_a_picture_is_a_path_or_bytes() -> None:
         Picture()
     with pytest.raises(ValueError, match="exactly one"):
         Picture("a", b"b")
+
+
+def test_a_turned_picture_has_the_size_it_is_loaded_with(tmp_path: Path) -> None:
+    for orientation in (1, 3, 6, 8):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        path = tmp_path / f"{orientation}.jpg"
+        Image.new("RGB", (40, 20), "red").save(path, exif=exif)
+        picture = Picture(path=str(path))
+        assert pictures.info(picture).upright == pictures.load(picture).size
+        assert pictures.info(picture).upright == ((40, 20) if orientation < 5 else (20, 40))
