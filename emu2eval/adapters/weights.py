@@ -13,7 +13,7 @@ MIB = 1 << 20
 WHOLE = 64 * MIB
 """Files up to this size are digested whole; of larger ones a sample is."""
 _BLOCKS = 64
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 def located(
@@ -33,7 +33,7 @@ def located(
     if path.exists():
         return path
     name = str(path_or_id)
-    if not _HUB_ID.fullmatch(name):
+    if not HUB_ID.fullmatch(name):
         raise ModelError(
             "there is no checkpoint here",
             where=path,

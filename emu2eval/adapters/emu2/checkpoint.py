@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from emu2eval.adapters.emu2.config import VARIANTS, Emu2Config, Variant
 from emu2eval.adapters.emu2.layouts import Part, Tensors, find_parts, read_json
-from emu2eval.adapters.weights import file_digest, located
+from emu2eval.adapters.weights import HUB_ID, file_digest, located
 from emu2eval.errors import ConfigError, UnknownName
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def at_hand(path_or_id: str | Path) -> bool:
     """Whether a checkpoint lies on this machine, as files or in the hub's cache; fetches nothing."""
     if Path(path_or_id).expanduser().exists():
         return True
-    if not _HUB_ID.fullmatch(str(path_or_id)):
+    if not HUB_ID.fullmatch(str(path_or_id)):
         return False
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
