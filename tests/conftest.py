@@ -9,11 +9,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import yaml
 from PIL import Image
 
 from .chat_server import ChatServer
+
+# On a busy machine a test is slow, not wrong.
+hypothesis.settings.register_profile("emu2eval", deadline=None)
+hypothesis.settings.load_profile("emu2eval")
 
 COLOURS = ("red", "green", "blue", "yellow", "black")
 
