@@ -212,10 +212,10 @@ def test_an_encoder_that_reads_no_texts_says_so() -> None:
 
 
 def test_an_encoder_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "mine.py").write_text(
+    (tmp_path / "my_own_encoder.py").write_text(
         "from emu2eval.fewshot.encoders import Thumbnail\n"
         "class Mine(Thumbnail):\n    name = 'mine'\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    assert build_encoder("mine:Mine").name == "mine"
+    assert build_encoder("my_own_encoder:Mine").name == "mine"
     assert isinstance(build_encoder("thumbnail"), Thumbnail)
