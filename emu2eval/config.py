@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from emu2eval.catalog import data_root, find_file
 from emu2eval.errors import ConfigError, UnknownName
@@ -111,6 +111,8 @@ class DemonstrationSpec(Spec):
 
 
 class OutputSpec(Spec):
+    """pictures: so many a prompt, each from noise of its own."""
+
     kind: Literal["text", "choice", "picture"] = "text"
     max_new_tokens: int = Field(default=10, ge=1)
     min_new_tokens: int = Field(default=0, ge=0)
@@ -124,6 +126,13 @@ class OutputSpec(Spec):
     height: int | None = None
     steps: int | None = None
     guidance: float | None = None
+    pictures: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _one_text(self) -> Self:
+        if self.kind != "picture" and self.pictures != 1:
+            raise ValueError(f"{self.pictures} pictures a prompt, but the output is {self.kind}")
+        return self
 
     def build(self, choices: Sequence[str], noise: int = 0) -> Output:
         """The request's output; `choices` are the sample's own, used where the task names none.
@@ -286,6 +295,9 @@ class Task:
         template = spec["protocols"][self.protocol_name]
         always = ("ask", "reply", "system", "lead", "separator", "zero_shot", "text_only")
         where_given = tuple(key for key in ("cases", "marks") if template[key] is not None)
+        output = spec["output"]
+        if output["pictures"] == 1:
+            del output["pictures"]
         return {
             "task": spec["name"],
             "version": spec["version"],
@@ -293,7 +305,7 @@ class Task:
             "protocol": self.protocol_name,
             "template": {key: template[key] for key in always + where_given},
             "demonstrations": {k: v for k, v in spec["demonstrations"].items() if k != "refused"},
-            "output": spec["output"],
+            "output": output,
         }
 
 

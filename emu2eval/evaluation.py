@@ -401,7 +401,8 @@ def score_again(
         elif is_judged(plan.task) and (said := judges.stored_judge(plan.task, folder, _Absent())):
             hearing = Hearing(plan, store, said)
             opened.enter_context(hearing.open(writing=False))
-            return Result(score_run(plan, store, hearing), folder, kept)
+            told = watcher or Watcher()
+            return Result(score_run(plan, store, hearing, told.working), folder, kept)
         hear = judges.hearer(chosen, watcher or Watcher(), opened)
         rows, judged = hear(plan, store)
         return Result(rows, folder, kept, judged)

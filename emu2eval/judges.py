@@ -89,6 +89,7 @@ class Told(Protocol):
 
     def loading(self, model: str) -> None: ...
     def judging(self, judge: str, requests: int) -> None: ...
+    def working(self, what: str, done: int, total: int) -> None: ...
     def settled(self, count: int) -> None: ...
     def note(self, text: str) -> None: ...
 
@@ -100,14 +101,14 @@ Hear = Callable[[Plan, RunStore], tuple[list[Row], Tally]]
 def hearer(judge: Judge | None, told: Told, opened: ExitStack) -> Hear:
     """What judges and scores runs; `opened` closes the judge. Raises PlanError beyond its budget."""
     if judge is None:
-        return lambda plan, store: (score_run(plan, store), Tally())
+        return lambda plan, store: (score_run(plan, store, progress=told.working), Tally())
     name = judge.model.name
     opened.enter_context(closing(judge.adapter))
     load = Once(judge.adapter, lambda: told.loading(name))
 
     def hear(plan: Plan, store: RunStore) -> tuple[list[Row], Tally]:
         if not is_judged(plan.task):
-            return score_run(plan, store), Tally()
+            return score_run(plan, store, progress=told.working), Tally()
         hearing = Hearing(plan, store, judge)
         with hearing.open(writing=True):
             cost = estimate(hearing, hearing.replies)
@@ -116,6 +117,6 @@ def hearer(judge: Judge | None, told: Told, opened: ExitStack) -> Hear:
                 judge.adapter.afford(cost)
             told.judging(name, len(hearing))
             tally = hearing.hear(load, told.settled)
-            return score_run(plan, store, hearing), tally
+            return score_run(plan, store, hearing, told.working), tally
 
     return hear

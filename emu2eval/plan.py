@@ -14,14 +14,14 @@ from emu2eval import registry
 from emu2eval.adapters.base import Adapter
 from emu2eval.config import ModelSpec, Task
 from emu2eval.data.samples import Samples
+from emu2eval.encoders.base import OWN, Encoder, Vectors
 from emu2eval.errors import ConfigError, PlanError
 from emu2eval.fewshot.ablate import ablate, dealt
-from emu2eval.fewshot.choosers import Chooser, Demonstration, Progress
+from emu2eval.fewshot.choosers import Chooser, Demonstration
 from emu2eval.fewshot.draw import keyed, permutation
-from emu2eval.fewshot.encoders import OWN, Encoder, Vectors
 from emu2eval.keys import request_key, value_key
 from emu2eval.prompts import PromptBuilder
-from emu2eval.types import Picture, Request, Sample
+from emu2eval.types import Picture, Progress, Request, Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +142,21 @@ class Plan:
         # Not the first ones of the file: those often share a few pictures or a few question types.
         return sorted(islice(permutation(total, "limit"), self.limit))
 
+    @property
+    def pictures(self) -> int:
+        """Pictures a prompt; 1 where the answer is no picture."""
+        return self.task.spec.output.pictures
+
     @cached_property
-    def draws(self) -> int:
-        """The trials that differ: without demonstrations nothing is drawn, but for a picture's noise."""
+    def trials_that_differ(self) -> int:
+        """Without demonstrations nothing is drawn, but for a picture's noise."""
         differ = self.shots.count or self.task.spec.output.kind == "picture"
         return self.trials if differ else 1
+
+    @cached_property
+    def draws(self) -> int:
+        """Answers to each query: the pictures of the first trial, then those of the next."""
+        return self.trials_that_differ * self.pictures
 
     def __len__(self) -> int:
         return len(self.positions) * self.draws
@@ -157,12 +167,12 @@ class Plan:
                 yield self.at(position, trial)
 
     def at(self, position: int, trial: int = 0) -> Planned:
-        """The request for the query at a position of the split."""
+        """The request for the query at a position of the split; trial: of `draws`."""
         sample = self.query(position)
         chosen: list[Demonstration] = []
         if self.chooser is not None:
-            chosen = self.chooser.choose(sample, self.shots.count, trial)
-        key = (self.seed, trial)
+            chosen = self.chooser.choose(sample, self.shots.count, trial // self.pictures)
+        key = (self.seed, trial // self.pictures)
         if self.ablation == "order":
             chosen = dealt(chosen, [d.sample.id for d in chosen], "order", *key)
         prompt = self._builder.build(

@@ -45,7 +45,7 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "strip": "emu2eval.scorers.clean:strip",
     },
     "encoder": {
-        "thumbnail": "emu2eval.fewshot.encoders:Thumbnail",
+        "thumbnail": "emu2eval.encoders.base:Thumbnail",
     },
     "reader": {
         "captions": "emu2eval.data.captions:read",
@@ -85,6 +85,7 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "letter": "emu2eval.scorers.letters:LetterAccuracy",
         "mmmu": "emu2eval.scorers.mmmu:MMMUAccuracy",
         "mm_vet": "emu2eval.scorers.mm_vet:MMVet",
+        "pictures": "emu2eval.scorers.pictures:Pictures",
         "touchstone": "emu2eval.scorers.touchstone:TouchStone",
         "vqa_accuracy": "emu2eval.scorers.vqa:VQAAccuracy",
         "yes_no": "emu2eval.scorers.yes_no:YesNo",

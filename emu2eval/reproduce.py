@@ -8,6 +8,7 @@ from itertools import chain
 
 from emu2eval import judges
 from emu2eval.config import ModelSpec, load_model, load_task, parse_settings
+from emu2eval.encoders.base import OWN, build_encoder
 from emu2eval.engine.judging import is_judged
 from emu2eval.engine.scoring import build_cleaner, build_scorer
 from emu2eval.engine.store import RunStore
@@ -21,7 +22,6 @@ from emu2eval.evaluation import (
     open_task,
     plans,
 )
-from emu2eval.fewshot.encoders import OWN, build_encoder
 from emu2eval.measured import Rebuilt, counterparts, rebuild
 from emu2eval.measured import read as read_measured
 from emu2eval.papers import Paper, PaperColumn, PaperTable

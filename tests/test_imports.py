@@ -19,7 +19,7 @@ LAYERS = (
     ("boxes", "catalog", "frames", "parquetfile", "pictures", "stats", "tsvfile", "yamlfile"),
     ("bootstrap", "paired"),
     ("keys", "registry"),
-    ("config",),
+    ("config", "encoders"),
     ("data", "papers"),
     ("fewshot", "prompts", "scorers"),
     ("adapters",),

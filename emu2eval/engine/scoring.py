@@ -15,7 +15,7 @@ from emu2eval.plan import Plan
 from emu2eval.scorers.base import Scorer, Summary
 from emu2eval.scorers.judged import JudgedScorer
 from emu2eval.stats import Estimate, estimate
-from emu2eval.types import Response, Row, Sample, Score
+from emu2eval.types import Progress, Response, Row, Sample, Score
 
 
 def build_scorer(task: Task) -> Scorer:
@@ -115,15 +115,21 @@ class Verdicts(Protocol):
     def score(self, slot: int, sample: Sample, response: Response) -> Score: ...
 
 
-def score_run(plan: Plan, store: RunStore, verdicts: Verdicts | None = None) -> list[Row]:
+def score_run(
+    plan: Plan,
+    store: RunStore,
+    verdicts: Verdicts | None = None,
+    progress: Progress | None = None,
+) -> list[Row]:
     """Scores every sample of the plan and writes the result: the rows of the whole, its headline first,
     then those of the sub-scores. verdicts: of the judge, where the scorer needs one.
+    progress: told of long work, such as features of pictures.
 
     A response that failed, or is not there yet, is unscored: counted, never taken as zero.
     """
     scorer = build_scorer(plan.task)
-    totals = _Totals(scorer, plan.draws)
-    store.write_lines("scores.jsonl", _scores(plan, store, scorer, totals, verdicts))
+    totals = _Totals(scorer, plan.trials_that_differ)
+    store.write_lines("scores.jsonl", _scores(plan, store, scorer, totals, verdicts, progress))
     by = verdicts.name if verdicts is not None else None
     rows = _rows(plan, store, totals, None, totals.whole, by)
     for name, total in sorted(totals.groups.items()):
@@ -152,11 +158,16 @@ def answers_of(plan: Plan, store: RunStore, kind: Literal["clean", "prediction"]
 
 
 def _scores(
-    plan: Plan, store: RunStore, scorer: Scorer, totals: _Totals, verdicts: Verdicts | None
+    plan: Plan,
+    store: RunStore,
+    scorer: Scorer,
+    totals: _Totals,
+    verdicts: Verdicts | None,
+    progress: Progress | None,
 ) -> Iterator[dict[str, Any]]:
     samples = plan.samples
     clean = build_cleaner(plan.task)
-    scorer.prepare(_answered(plan, store, clean))
+    scorer.prepare(_answered(plan, store, clean), progress)
     for trial in range(plan.draws):
         for position in plan.positions:
             sample = plan.query(position)
@@ -170,7 +181,7 @@ def _scores(
                 score = verdicts.score(slot, sample, response)
             else:
                 score = scorer.score(sample, response)
-            totals.add(sample, score, trial)
+            totals.add(sample, score, trial // plan.pictures)
             if stored is not None:
                 totals.seconds += stored["seconds"]
                 details = stored.get("details", {})
@@ -276,7 +287,7 @@ def _rows(
                 n=total.n,
                 unscored=total.unscored,
                 seconds=round(totals.seconds, 3),
-                trials=plan.draws,
+                trials=plan.trials_that_differ,
                 complete=covered == len(plan.samples),
                 higher_is_better=summary.higher_is_better,
                 set_scaled=summary.set_scaled,

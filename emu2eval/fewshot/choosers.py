@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from emu2eval.data.samples import Samples
 from emu2eval.errors import ConfigError, PlanError
 from emu2eval.fewshot.draw import Exclusion, permutation
-from emu2eval.types import Sample
+from emu2eval.types import Progress, Sample
 
 if TYPE_CHECKING:
-    from emu2eval.fewshot.encoders import Encoder
-
-Progress = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, and how much there is."""
+    from emu2eval.encoders.base import Encoder
 
 
 @dataclass(frozen=True, slots=True)

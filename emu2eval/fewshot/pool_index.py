@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from emu2eval.fewshot.features import Features, Half, Kind
+from emu2eval.encoders.features import Features, Half, Kind
 from emu2eval.fewshot.search import Ints, Side, Table
 
 Digests = tuple[str, ...]
@@ -140,7 +140,7 @@ class PoolIndex:
 
 def _means(sets: Sequence[Digests], store: Features) -> Half:
     """(n, width): the vector of a set of one; of more the mean of their vectors, at unit length."""
-    flat = store.vectors([digest for shown in sets for digest in shown])
+    flat: Half = store.vectors([digest for shown in sets for digest in shown])
     if len(flat) == len(sets):
         return flat
     out = np.empty((len(sets), flat.shape[1]), dtype=np.float16)

@@ -17,13 +17,13 @@ import numpy as np
 
 from emu2eval import pictures
 from emu2eval.data.samples import Samples
+from emu2eval.encoders.base import OWN, Encoder, build_encoder
+from emu2eval.encoders.features import Features, Kind
 from emu2eval.errors import ConfigError, UnknownName
-from emu2eval.fewshot.choosers import Chooser, Demonstration, Progress
-from emu2eval.fewshot.encoders import OWN, Encoder, build_encoder
-from emu2eval.fewshot.features import Features, Kind
+from emu2eval.fewshot.choosers import Chooser, Demonstration
 from emu2eval.fewshot.pool_index import Digests, Found, PoolIndex, Rows, Stored
 from emu2eval.fewshot.search import everything, nearest
-from emu2eval.types import Picture, Sample, Video
+from emu2eval.types import Picture, Progress, Sample, Video
 
 ENCODER = "openai/clip-vit-large-patch14"
 KEPT = 32

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from emu2eval.errors import UserError
 from emu2eval.stats import Accumulator, ClusteredMean
-from emu2eval.types import Response, Sample, Score
+from emu2eval.types import Picture, Progress, Response, Sample, Score
 
 
 class ScoringError(UserError):
@@ -58,8 +58,11 @@ class Scorer(ABC):
         Called before anything is asked of a model.
         """
 
-    def prepare(self, answered: Iterable[tuple[Sample, Response]]) -> None:
-        """Told all that `score` will be given, once and beforehand, for scores that depend on the set."""
+    def prepare(
+        self, answered: Iterable[tuple[Sample, Response]], progress: Progress | None = None
+    ) -> None:
+        """Told all that `score` will be given, once and beforehand: for scores that depend on the set,
+        and for long work, of which it tells `progress`."""
 
     def notes(self) -> tuple[str, ...]:
         """What a reader of the table has to know, such as a number that cannot be given here."""
@@ -81,6 +84,16 @@ def text_of(response: Response) -> str:
             hint="give the task `output: {kind: text}`, or a scorer for its kind of output",
         )
     return response.text
+
+
+def drawn(response: Response) -> Picture:
+    """The response's picture; raises ScoringError where it is of another kind."""
+    if response.picture is None:
+        raise ScoringError(
+            "the scorer looks at pictures, but the responses hold none",
+            hint="give the task `output: {kind: picture}`",
+        )
+    return response.picture
 
 
 def texts(references: tuple[Any, ...], sample_id: str) -> tuple[str, ...]:

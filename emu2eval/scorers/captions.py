@@ -11,7 +11,7 @@ from emu2eval.scorers import caption_java as programs
 from emu2eval.scorers import caption_stats as stats
 from emu2eval.scorers.base import Scorer, Summary, text_of, texts, unreferenced
 from emu2eval.stats import Accumulator, ClusteredMean
-from emu2eval.types import Response, Sample, Score
+from emu2eval.types import Progress, Response, Sample, Score
 
 Caption = tuple[str, str]
 """The id of a sample and a caption of its picture, in tokens."""
@@ -72,7 +72,9 @@ class Captions(Scorer):
         missing = programs.no_spice() if "spice" in self.wanted else None
         return (missing,) if missing else ()
 
-    def prepare(self, answered: Iterable[tuple[Sample, Response]]) -> None:
+    def prepare(
+        self, answered: Iterable[tuple[Sample, Response]], progress: Progress | None = None
+    ) -> None:
         self.require()
         given = [
             (sample.id, text_of(response), texts(sample.references, sample.id))

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emu2eval import pictures
-from emu2eval.scorers.base import ScoringError, Summary, texts, unreferenced
+from emu2eval.scorers.base import ScoringError, Summary, drawn, texts, unreferenced
 from emu2eval.scorers.judged import JudgedScorer, Shown, Wording
 from emu2eval.stats import ClusteredMean
-from emu2eval.types import Picture, Response, Sample, Score
+from emu2eval.types import Response, Sample, Score
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -155,7 +155,7 @@ class Drawing(JudgedScorer):
         return self.metric
 
     def question(self, sample: Sample, response: Response, name: str) -> Mapping[str, Shown]:
-        return {"picture": _drawn(response), "question": QUESTIONS[name]}
+        return {"picture": drawn(response), "question": QUESTIONS[name]}
 
     def read(self, reply: str) -> str:
         """The first word of an answer. No word at all is an answer too, and a wrong one.
@@ -167,7 +167,7 @@ class Drawing(JudgedScorer):
 
     def score(self, sample: Sample, response: Response) -> Score:
         references = texts(sample.references, sample.id)
-        picture = _drawn(response)
+        picture = drawn(response)
         if not references:
             return unreferenced()
         words = _wanted(references[0], sample.id)
@@ -189,15 +189,6 @@ class Drawing(JudgedScorer):
     def summaries(self) -> tuple[Summary, ...]:
         drawn = Summary(self.label, ClusteredMean(self.scale), judged=False)
         return drawn, Summary("answered_right", ClusteredMean(self.scale, of="answered"))
-
-
-def _drawn(response: Response) -> Picture:
-    if response.picture is None:
-        raise ScoringError(
-            "the scorer looks at pictures, but the responses hold none",
-            hint="give the task `output: {kind: picture}`",
-        )
-    return response.picture
 
 
 def _wanted(reference: str, sample_id: str) -> tuple[str, str]:

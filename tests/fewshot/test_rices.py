@@ -18,10 +18,10 @@ from rich.console import Console
 
 from emu2eval import evaluate, pictures
 from emu2eval.data.samples import Samples
+from emu2eval.encoders.base import Thumbnail
 from emu2eval.errors import ConfigError, PlanError, UnknownName
 from emu2eval.evaluation import Result, Settings
 from emu2eval.fewshot import rices
-from emu2eval.fewshot.encoders import Thumbnail
 from emu2eval.fewshot.rices import Rices
 from emu2eval.precompute import compute_features
 from emu2eval.report.preview import preview

@@ -13,32 +13,44 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emu2eval import pictures
-from emu2eval.errors import MissingExtra, ModelError
-from emu2eval.fewshot.encoders import Encoder, Vectors
+from emu2eval.encoders.base import Encoder, Vectors
+from emu2eval.errors import MissingExtra, ModelError, UnknownName
 from emu2eval.types import Picture
 
 if TYPE_CHECKING:
     import torch
 
 _FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
-_WAY_OUT = "without weights: --set task.demonstrations.options.encoder=thumbnail"
+SETTING = "task.demonstrations.options.encoder"
 
 
 class CheckpointEncoder(Encoder):
     """CLIP's and SigLIP's projected picture and text features; of others the class token (DINO).
 
     float32, on a GPU where there is one. Pictures are prepared as the checkpoint's own
-    preprocessor says, by Pillow. Raises MissingExtra, and ModelError where the files are not there.
+    preprocessor says, by Pillow; preprocessing: keys of a preprocessor_config.json in place of those.
+    setting: the key that names the encoder; instead: what can be done without it; both for errors.
+    Raises MissingExtra, and ModelError where the files are not there.
     """
 
-    def __init__(self, name: str):
+    def __init__(
+        self,
+        name: str,
+        preprocessing: Mapping[str, Any] | None = None,
+        setting: str = SETTING,
+        instead: str | None = None,
+    ):
         try:
             import torch
             import transformers  # noqa: F401 (said now rather than after an hour of digests)
         except ModuleNotFoundError as error:
             raise MissingExtra(error.name or "torch", "hf", why=f"the encoder {name!r}") from None
         self.name = name
-        self.folder = _located(name)
+        self.preprocessing = dict(preprocessing or {})
+        # What an error tells people to do.
+        self._setting = setting
+        self._way_out = instead or f"without weights: --set {setting}=thumbnail"
+        self.folder = self._located()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def identity(self) -> Mapping[str, Any]:
@@ -121,14 +133,21 @@ class CheckpointEncoder(Encoder):
 
         # Pillow's resizing is that of the original CLIP, and needs no torchvision.
         read: Any = AutoImageProcessor.from_pretrained
-        with _explained(self.folder):
-            return read(self.folder, backend="pil", local_files_only=True, trust_remote_code=False)
+        local = {"local_files_only": True, "trust_remote_code": False}
+        with self._explained():
+            processor = read(self.folder, backend="pil", **local, **self.preprocessing)
+        known = processor.valid_kwargs.__annotations__
+        for key in self.preprocessing:
+            if key not in known:
+                # It would be passed over in silence.
+                raise UnknownName(f"key of preprocessing of {self.name}", key, known)
+        return processor
 
     @cached_property
     def _tokenizer(self) -> Any:
         from transformers import AutoTokenizer
 
-        with _explained(self.folder):
+        with self._explained():
             return AutoTokenizer.from_pretrained(
                 self.folder, local_files_only=True, trust_remote_code=False
             )
@@ -143,7 +162,7 @@ class CheckpointEncoder(Encoder):
         shown = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
         try:
-            with _explained(self.folder):
+            with self._explained():
                 model = AutoModel.from_pretrained(
                     self.folder,
                     dtype=torch.float32,
@@ -156,6 +175,60 @@ class CheckpointEncoder(Encoder):
                 logging.enable_progress_bar()
         return model.to(self.device).eval()
 
+    def _located(self) -> Path:
+        path = Path(self.name).expanduser()
+        if not path.exists():
+            path = self._from_hub()
+        for needed in ("config.json", "*.safetensors"):
+            if next(path.glob(needed), None) is None:
+                raise ModelError(
+                    f"the encoder's folder holds no {needed}",
+                    where=path,
+                    hint="a folder as `hf download` or `save_pretrained` makes it; or "
+                    + self._way_out,
+                )
+        return path
+
+    def _from_hub(self) -> Path:
+        from huggingface_hub import snapshot_download
+
+        name = self.name
+        try:
+            try:
+                # What was fetched before needs no connection, and stays what it was.
+                found = Path(
+                    snapshot_download(name, allow_patterns=[*_FILES], local_files_only=True)
+                )
+                if next(found.glob("*.safetensors"), None) is not None:
+                    return found
+            except FileNotFoundError:
+                pass
+            return Path(snapshot_download(name, allow_patterns=[*_FILES]))
+        except Exception as error:
+            # The hub's client raises its own, its HTTP library's and the system's errors; all mean the same.
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            folder = name.rpartition("/")[2]
+            raise ModelError(
+                f"the encoder {name} is no local folder, and the hub does not give it ({reason})",
+                hint=f"hf download {name} --local-dir {folder}, where there is a connection, then "
+                f"--set {self._setting}=./{folder}; or, {self._way_out}",
+            ) from None
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turns what transformers raises about a checkpoint into a ModelError."""
+        try:
+            yield
+        except Exception as error:
+            # transformers hands on what safetensors, tokenizers and the system raise about a broken file.
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise ModelError(
+                f"the encoder cannot be loaded: {reason}",
+                where=self.folder,
+                hint="a CLIP, SigLIP or DINO checkpoint as `save_pretrained` makes it; or "
+                + self._way_out,
+            ) from error
+
 
 def _pooled(found: Any) -> torch.Tensor:
     # A tensor up to transformers 4; since 5 an output that holds it.
@@ -165,55 +238,3 @@ def _pooled(found: Any) -> torch.Tensor:
 
 def _array(found: torch.Tensor) -> Vectors:
     return np.asarray(found.float().cpu().numpy(), dtype=np.float32)
-
-
-def _located(name: str) -> Path:
-    path = Path(name).expanduser()
-    if not path.exists():
-        path = _from_hub(name)
-    for needed in ("config.json", "*.safetensors"):
-        if next(path.glob(needed), None) is None:
-            raise ModelError(
-                f"the encoder's folder holds no {needed}",
-                where=path,
-                hint=f"a folder as `hf download` or `save_pretrained` makes it; or {_WAY_OUT}",
-            )
-    return path
-
-
-def _from_hub(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        try:
-            # What was fetched before needs no connection, and stays what it was.
-            found = Path(snapshot_download(name, allow_patterns=[*_FILES], local_files_only=True))
-            if next(found.glob("*.safetensors"), None) is not None:
-                return found
-        except FileNotFoundError:
-            pass
-        return Path(snapshot_download(name, allow_patterns=[*_FILES]))
-    except Exception as error:
-        # The hub's client raises its own, its HTTP library's and the system's errors; all mean the same.
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        folder = name.rpartition("/")[2]
-        raise ModelError(
-            f"the encoder {name} is no local folder, and the hub does not give it ({reason})",
-            hint=f"hf download {name} --local-dir {folder}, where there is a connection, then "
-            f"--set task.demonstrations.options.encoder=./{folder}; or, {_WAY_OUT}",
-        ) from None
-
-
-@contextmanager
-def _explained(folder: Path) -> Iterator[None]:
-    """Turns what transformers raises about a checkpoint into a ModelError."""
-    try:
-        yield
-    except Exception as error:
-        # transformers hands on what safetensors, tokenizers and the system raise about a broken file.
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ModelError(
-            f"the encoder cannot be loaded: {reason}",
-            where=folder,
-            hint=f"a CLIP, SigLIP or DINO checkpoint as `save_pretrained` makes it; or {_WAY_OUT}",
-        ) from error

@@ -15,10 +15,10 @@ from PIL import Image
 from safetensors import safe_open
 
 from emu2eval import pictures
+from emu2eval.encoders import features
+from emu2eval.encoders.base import Encoder, Thumbnail, Vectors, build_encoder
+from emu2eval.encoders.features import Features
 from emu2eval.errors import ConfigError, DataError, ModelError, PictureError
-from emu2eval.fewshot import features
-from emu2eval.fewshot.encoders import Encoder, Thumbnail, Vectors, build_encoder
-from emu2eval.fewshot.features import Features
 from emu2eval.types import Picture
 
 
@@ -90,7 +90,7 @@ def test_their_digest_depends_on_nothing_but_them() -> None:
 
 SLOW = """
 import sys, time
-from emu2eval.fewshot import features
+from emu2eval.encoders import features
 from tests_of_features import Counting, squares
 
 class Slow(Counting):
@@ -213,8 +213,7 @@ def test_an_encoder_that_reads_no_texts_says_so() -> None:
 
 def test_an_encoder_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_own_encoder.py").write_text(
-        "from emu2eval.fewshot.encoders import Thumbnail\n"
-        "class Mine(Thumbnail):\n    name = 'mine'\n"
+        "from emu2eval.encoders.base import Thumbnail\nclass Mine(Thumbnail):\n    name = 'mine'\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     assert build_encoder("my_own_encoder:Mine").name == "mine"

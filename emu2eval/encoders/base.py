@@ -23,8 +23,8 @@ OWN = "model"
 class Encoder(ABC):
     """Subclass, set `name`, write `identity` and `encode`; `texts` where words can be encoded too.
 
-    A vector depends on its picture alone, never on the others of the batch: which demonstrations are
-    shown must not depend on how the features were computed.
+    A vector depends on its picture alone, never on the others of the batch: neither which demonstrations
+    are shown nor a score may depend on how the features were computed.
     """
 
     name: str
@@ -51,9 +51,11 @@ class Encoder(ABC):
         )
 
 
-def build_encoder(name: str, own: Encoder | None = None, *, where: str | None = None) -> Encoder:
+def build_encoder(
+    name: str, own: Encoder | None = None, *, where: str | None = None, **checkpoint: Any
+) -> Encoder:
     """thumbnail; `model`, which is `own`; `module:attr`; else a CLIP, SigLIP or DINO checkpoint by path
-    or hub id. Reads no weights."""
+    or hub id, with the options of `CheckpointEncoder`. Reads no weights."""
     if name == OWN:
         if own is None:
             raise ConfigError(
@@ -66,9 +68,9 @@ def build_encoder(name: str, own: Encoder | None = None, *, where: str | None = 
     if ":" in name or name in registry.known("encoder"):
         built: Encoder = registry.build("encoder", name, {}, where=where)
         return built
-    from emu2eval.fewshot.checkpoint import CheckpointEncoder
+    from emu2eval.encoders.checkpoint import CheckpointEncoder
 
-    return CheckpointEncoder(name)
+    return CheckpointEncoder(name, **checkpoint)
 
 
 class Thumbnail(Encoder):

@@ -15,10 +15,10 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from emu2eval import evaluate, pictures  # noqa: E402
+from emu2eval.encoders.checkpoint import CheckpointEncoder  # noqa: E402
+from emu2eval.encoders.features import Features  # noqa: E402
 from emu2eval.errors import ConfigError, MissingExtra, ModelError  # noqa: E402
 from emu2eval.evaluation import Result  # noqa: E402
-from emu2eval.fewshot.checkpoint import CheckpointEncoder  # noqa: E402
-from emu2eval.fewshot.features import Features  # noqa: E402
 from emu2eval.types import Picture  # noqa: E402
 
 MakeTask = Callable[..., Path]

@@ -3,10 +3,12 @@
 CACHE/features/NAME-KEY/encoder.json            who made them; KEY is the digest of its identity
 CACHE/features/NAME-KEY/pictures-*.safetensors  digests (n, 32) uint8 beside features (n, width) float16
 CACHE/features/NAME-KEY/texts-*.safetensors     the same of texts
+CACHE/features/NAME-KEY/exact-*.safetensors     float32 of any length, just as the encoder gave them
 
 A file is written whole or not at all, about once a second while an encoder works, so that a kill costs a
-second or a batch; small files become one when the work is done. Vectors have unit length. float16 moves
-a cosine by some 0.00001 and halves what is read; sums of its products are exact, see `search`.
+second or a batch; small files become one when the work is done. For a search, vectors have unit length:
+float16 moves a cosine by some 0.00001 and halves what is read; sums of its products are exact, see
+`fewshot.search`. A score needs the exact ones.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,15 +28,14 @@ import numpy as np
 import numpy.typing as npt
 
 from emu2eval import catalog
+from emu2eval.encoders.base import Encoder, Vectors
 from emu2eval.errors import DataError, ModelError
-from emu2eval.fewshot.encoders import Encoder, Vectors
 from emu2eval.keys import value_key
+from emu2eval.types import Progress
 
 Half = npt.NDArray[np.float16]
+Stored = npt.NDArray[np.float16 | np.float32]
 Kind = Literal["pictures", "texts"]
-Progress = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, and how much there is."""
-
 WRITE_EVERY = 1.0
 """Seconds of work that a kill may cost."""
 SMALL = 1 << 16
@@ -43,11 +44,16 @@ _THREADS = 4
 
 
 class Features:
-    """The vectors of one encoder and kind. Raises DataError for a file that is not as it was written."""
+    """The vectors of one encoder and kind. Raises DataError for a file that is not as it was written.
 
-    def __init__(self, encoder: Encoder, kind: Kind = "pictures"):
+    exact: float32 as the encoder gave them, in place of float16 of unit length.
+    """
+
+    def __init__(self, encoder: Encoder, kind: Kind = "pictures", *, exact: bool = False):
         self.encoder = encoder
         self.kind = kind
+        self.exact = exact
+        self._files_start = f"exact-{kind}" if exact else kind
         self.identity = dict(encoder.identity())
         root, key = catalog.cache_root() / "features", value_key(self.identity)[:16]
         name = re.sub(r"[^A-Za-z0-9.]+", "-", Path(encoder.name).name)
@@ -66,10 +72,11 @@ class Features:
         """How long a vector is; only known once there is one."""
         return int(next(iter(self._files.values())).features.shape[1])
 
-    def vectors(self, digests: Sequence[str]) -> Half:
-        """(n, width), in the order of the digests, each of which must be there."""
+    def vectors(self, digests: Sequence[str]) -> Any:
+        """(n, width), in the order of the digests, each of which must be there: float16, exact float32."""
         places = np.array([self._place[bytes.fromhex(d)] for d in digests], dtype=np.int64)
-        out = np.empty((len(places), self.width), dtype=np.float16)
+        dtype = np.float32 if self.exact else np.float16
+        out = np.empty((len(places), self.width), dtype=dtype)
         start = 0
         for file in self._files.values():
             mine = np.flatnonzero((places >= start) & (places < start + len(file.features)))
@@ -150,7 +157,13 @@ class Features:
         digests = np.frombuffer(
             b"".join(bytes.fromhex(d) for some, _ in pending for d in some), dtype=np.uint8
         ).reshape(-1, 32)
-        features = _unit(np.concatenate([vectors for _, vectors in pending]), self.encoder.name)
+        given = np.concatenate([vectors for _, vectors in pending])
+        if not np.isfinite(given).all():
+            raise ModelError(
+                f"the encoder {self.encoder.name!r} gave numbers that are not finite",
+                hint="check its weights",
+            )
+        features = given.astype(np.float32) if self.exact else _unit(given)
         if len(features) != len(digests):
             raise ModelError(
                 f"the encoder {self.encoder.name!r} gave {len(features)} vectors for {len(digests)} "
@@ -159,7 +172,7 @@ class Features:
         self._write(digests, features)
         pending.clear()
 
-    def _write(self, digests: npt.NDArray[np.uint8], features: Half) -> None:
+    def _write(self, digests: npt.NDArray[np.uint8], features: Stored) -> None:
         from safetensors.numpy import save
 
         record = self.folder / "encoder.json"
@@ -172,8 +185,8 @@ class Features:
         }
         check = _checksum(digests, features)
         # Numbered, so that vectors stay in the order in which they were made.
-        number = 1 + max((int(p.stem.split("-")[1]) for p in self._paths()), default=-1)
-        path = self.folder / f"{self.kind}-{number:06d}-{check[:8]}.safetensors"
+        number = 1 + max((int(p.stem.split("-")[-2]) for p in self._paths()), default=-1)
+        path = self.folder / f"{self._files_start}-{number:06d}-{check[:8]}.safetensors"
         _replace(path, save(tensors, {"sha256": check}))
 
     def _join(self) -> None:
@@ -200,7 +213,7 @@ class Features:
             start += len(file.digests)
 
     def _paths(self) -> list[Path]:
-        return sorted(self.folder.glob(f"{self.kind}-*.safetensors"))
+        return sorted(self.folder.glob(f"{self._files_start}-*.safetensors"))
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -227,7 +240,8 @@ class _File:
                 length = int.from_bytes(content.read(8), "little")
                 head = msgspec.json.decode(content.read(length), type=dict[str, Any])
             self.digests = _mapped(path, head["digests"], 8 + length, np.uint8)
-            self.features = _mapped(path, head["features"], 8 + length, np.float16)
+            dtype = np.float32 if path.name.startswith("exact-") else np.float16
+            self.features = _mapped(path, head["features"], 8 + length, dtype)
             stated = head["__metadata__"]["sha256"]
         except (OSError, ValueError, KeyError, TypeError, msgspec.DecodeError) as error:
             raise _damaged(path, f"{error}") from None
@@ -238,7 +252,7 @@ class _File:
 
 
 def _mapped(path: Path, tensor: Mapping[str, Any], base: int, dtype: Any) -> npt.NDArray[Any]:
-    kind = {"U8": np.uint8, "F16": np.float16}[tensor["dtype"]]
+    kind = {"U8": np.uint8, "F16": np.float16, "F32": np.float32}[tensor["dtype"]]
     if kind is not dtype or len(tensor["shape"]) != 2:
         raise ValueError("not a file of features")
     return np.memmap(path, dtype, "r", base + tensor["data_offsets"][0], tuple(tensor["shape"]))
@@ -258,13 +272,8 @@ def _checksum(digests: npt.NDArray[Any], features: npt.NDArray[Any]) -> str:
     return total.hexdigest()
 
 
-def _unit(vectors: Vectors, name: str) -> Half:
+def _unit(vectors: Vectors) -> Half:
     """Unit length, rounded to float16; a zero vector stays zero."""
-    if not np.isfinite(vectors).all():
-        raise ModelError(
-            f"the encoder {name!r} gave numbers that are not finite",
-            hint="check its weights",
-        )
     wide = vectors.astype(np.float64)
     length = np.sqrt((wide * wide).sum(axis=1, keepdims=True))
     unit: Half = (wide / np.where(length == 0, 1, length)).astype(np.float16)

@@ -1,0 +1,1 @@
+"""Pictures and texts to vectors, and the cache that keeps them."""

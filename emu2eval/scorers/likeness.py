@@ -1,0 +1,102 @@
+"""How alike two pictures, or a picture and a text, are to an encoder such as CLIP or DINO."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from emu2eval import pictures
+from emu2eval.encoders.base import Encoder, build_encoder
+from emu2eval.encoders.features import Features, Kind
+from emu2eval.errors import ConfigError
+from emu2eval.keys import value_key
+from emu2eval.types import Picture, Progress
+
+Vector = npt.NDArray[np.float64]
+
+
+class Likeness:
+    """Cosines of the features of one encoder, each computed once per digest and kept in the cache.
+
+    encoder: as for `build_encoder`, such as the path or hub id of a transformers CLIP or DINO checkpoint.
+    preprocessing: keys of a preprocessor_config.json in place of the checkpoint's own.
+    setting: the key that names the encoder, for errors; instead: what can be done without it.
+    """
+
+    def __init__(
+        self,
+        encoder: str,
+        preprocessing: Mapping[str, Any] | None = None,
+        *,
+        setting: str = "task.score.options.encoder",
+        instead: str = "a scorer that needs no encoder",
+    ):
+        self.name = Path(encoder).name
+        self._named = encoder
+        self._told: dict[str, Any] = {
+            "preprocessing": preprocessing,
+            "setting": setting,
+            "instead": instead,
+        }
+        self._features: dict[Kind, Features] = {}
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """Raises MissingExtra, and ModelError where it is not there."""
+        return build_encoder(self._named, **self._told)
+
+    def require(self) -> None:
+        """Raises UserError where the encoder is not there or cannot be used."""
+        self.encoder.identity()
+
+    @property
+    def note(self) -> str:
+        """Name and what decides the vectors, in short."""
+        identity = value_key(self.encoder.identity())
+        return f"{self.name} ({identity[:8]})"
+
+    def learn(
+        self,
+        shown: Iterable[Picture] = (),
+        texts: Iterable[str] = (),
+        progress: Progress | None = None,
+    ) -> None:
+        """Encodes what is not in the cache yet. Raises UserError; what was made before is kept."""
+        self._kept("pictures").fill({pictures.digest(p): p for p in shown}, progress)
+        self._kept("texts").fill({_digest(text): text for text in texts}, progress)
+
+    def vector(self, of: Picture | str) -> Vector:
+        """(width,) float64, just as the encoder gave it. Encodes it if need be."""
+        kind: Kind = "texts" if isinstance(of, str) else "pictures"
+        digest = _digest(of) if isinstance(of, str) else pictures.digest(of)
+        kept = self._kept(kind)
+        if digest not in kept:
+            kept.fill({digest: of})
+        found: Vector = kept.vectors([digest])[0].astype(np.float64)
+        return found
+
+    def cosine(self, left: Picture | str, right: Picture | str) -> float:
+        """From -1 to 1; 0 where either is the zero vector."""
+        a, b = self.vector(left), self.vector(right)
+        if a.shape != b.shape:
+            raise ConfigError(
+                f"the encoder {self._named!r} cannot compare pictures with texts",
+                hint="choose a CLIP checkpoint",
+            )
+        lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
+        return float(a @ b) / lengths if lengths else 0.0
+
+    def _kept(self, kind: Kind) -> Features:
+        if kind not in self._features:
+            self._features[kind] = Features(self.encoder, kind, exact=True)
+        return self._features[kind]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

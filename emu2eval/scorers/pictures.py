@@ -1,0 +1,123 @@
+"""Pictures scored by features: CLIP-I, CLIP-T and DINO.
+
+CLIP-I and DINO (Ruiz et al., DreamBooth, arXiv 2208.12242) are cosines with real pictures, CLIP-T with a
+text. The encoders and the pairs decide the value, so the label names the encoder, and the task the pairs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from itertools import chain
+from typing import Any, Literal
+
+from emu2eval.errors import ConfigError
+from emu2eval.scorers.base import Scorer, Summary, drawn, unreferenced
+from emu2eval.scorers.likeness import Likeness
+from emu2eval.stats import ClusteredMean
+from emu2eval.types import Picture, Progress, Response, Sample, Score
+
+Wanted = Mapping[str, Any] | None
+
+
+class Pictures(Scorer):
+    """Each number is a cosine, averaged over the pictures; details hold each picture's own.
+
+    dino, clip_i: with the sample's picture references; clip_t: with its text reference. Each is the
+    {encoder, preprocessing} of `Likeness`, or absent; the headline is the first of them in this order.
+    references: with which of a sample's real pictures: its first, or all, over which a picture's mean is
+    taken, so that each picture counts alike.
+    """
+
+    metric = "pictures"
+    scale = 1.0
+    outputs = frozenset({"picture"})
+
+    def __init__(
+        self,
+        dino: Wanted = None,
+        clip_i: Wanted = None,
+        clip_t: Wanted = None,
+        references: Literal["first", "all"] = "first",
+    ):
+        if references not in ("first", "all"):
+            raise ConfigError(
+                f"the scorer's option references is {references!r}", hint="it is first or all"
+            )
+        named = {"dino": dino, "clip_i": clip_i, "clip_t": clip_t}
+        self.cosines = {n: likeness(n, options) for n, options in named.items() if options}
+        if not self.cosines:
+            raise ConfigError(
+                "the scorer of pictures is told of no encoder",
+                hint="at least one of the options " + ", ".join(named),
+            )
+        self.all = references == "all"
+
+    @property
+    def label(self) -> str:
+        return _label(*next(iter(self.cosines.items())))
+
+    def require(self) -> None:
+        for likeness in self.cosines.values():
+            likeness.require()
+
+    def prepare(
+        self, answered: Iterable[tuple[Sample, Response]], progress: Progress | None = None
+    ) -> None:
+        given = [(sample, drawn(response)) for sample, response in answered]
+        for name, likeness in self.cosines.items():
+            wanted = list(chain.from_iterable(self._against(name, sample) for sample, _ in given))
+            shown = [part for part in wanted if isinstance(part, Picture)]
+            texts = [part for part in wanted if isinstance(part, str)]
+            likeness.learn([*shown, *(picture for _, picture in given)], texts, progress)
+
+    def score(self, sample: Sample, response: Response) -> Score:
+        picture = drawn(response)
+        details: dict[str, float] = {}
+        for name, likeness in self.cosines.items():
+            found = [likeness.cosine(picture, other) for other in self._against(name, sample)]
+            if found:
+                details[name] = math.fsum(found) / len(found)
+        headline = details.get(next(iter(self.cosines)))
+        if headline is None:
+            return unreferenced(details)
+        return Score(headline, details=details)
+
+    def notes(self) -> tuple[str, ...]:
+        return tuple(f"{name}: {likeness.note}" for name, likeness in self.cosines.items())
+
+    def summaries(self) -> tuple[Summary, ...]:
+        return tuple(
+            Summary(_label(name, likeness), ClusteredMean(self.scale, of=name))
+            for name, likeness in self.cosines.items()
+        )
+
+    def _against(self, name: str, sample: Sample) -> list[Picture | str]:
+        """What a picture is compared with."""
+        kind = str if name == "clip_t" else Picture
+        found = [reference for reference in sample.references if isinstance(reference, kind)]
+        return found if self.all and kind is Picture else found[:1]
+
+
+def likeness(name: str, options: Mapping[str, Any]) -> Likeness:
+    """The encoder of one number, from its part of a task's YAML: {encoder, preprocessing}.
+
+    Raises ConfigError for other keys.
+    """
+    key = f"task.score.options.{name}"
+    unknown = [option for option in options if option not in ("encoder", "preprocessing")]
+    if unknown or not isinstance(options.get("encoder"), str):
+        raise ConfigError(
+            f"{key} has to name an encoder" if not unknown else f"{key} has no key {unknown[0]!r}",
+            hint="it is {encoder: PATH_OR_HUB_ID}, and maybe preprocessing: {…}",
+        )
+    return Likeness(
+        options["encoder"],
+        options.get("preprocessing"),
+        setting=f"{key}.encoder",
+        instead=f"without this number: --set {key}=null",
+    )
+
+
+def _label(name: str, likeness: Likeness) -> str:
+    return f"{name}/{likeness.name}"
