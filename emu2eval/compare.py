@@ -14,11 +14,12 @@ from emu2eval.paired import (
     Paired,
     holm,
     paired_bootstrap,
+    paired_influences,
     paired_jackknife,
     paired_means,
 )
 from emu2eval.scorers.base import Summary
-from emu2eval.stats import Accumulator, ClusteredMean
+from emu2eval.stats import Accumulator, ClusteredMean, Linearized
 from emu2eval.stored import Answer, StoredRun
 from emu2eval.types import Sample, Score
 
@@ -357,6 +358,8 @@ def _by_accumulators(
         feed(one, other, range(len(pairs)))
         if isinstance(one, Bootstrap) and isinstance(other, Bootstrap):
             made = paired_bootstrap(one, other)
+        elif isinstance(one, Linearized) and isinstance(other, Linearized):
+            made = paired_influences(one, other, len(pairs))
         else:
             made = paired_jackknife(make, feed, [answer.cluster for answer, _ in pairs])
         values = one.value(), other.value()

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emu2eval.bootstrap import Bootstrap, resample
-from emu2eval.stats import Accumulator
+from emu2eval.stats import Accumulator, Linearized
 from emu2eval.student import quantile, two_sided
 
 Array = NDArray[np.float64]
@@ -184,6 +184,19 @@ def paired_bootstrap(first: Bootstrap, second: Bootstrap) -> Paired | None:
     off = off[~np.isnan(off)]
     error = float(off.std(ddof=1)) * math.sqrt(count / (count - 1)) if len(off) > 1 else 0.0
     return _by_t(other - one, error, n, count)
+
+
+def paired_influences(first: Linearized, second: Linearized, n: int) -> Paired | None:
+    """As `paired_bootstrap`, for numbers whose linear part is known: that of their difference."""
+    one, other = first.value(), second.value()
+    if one is None or other is None:
+        return None
+    before, after = first.influences(), second.influences()
+    if before is None or after is None:
+        return Paired(other - one, n=n, clusters=1)
+    count = len(before)
+    squares = math.fsum((after[cluster] - moved) ** 2 for cluster, moved in before.items())
+    return _by_t(other - one, math.sqrt(squares * count / (count - 1)), n, count)
 
 
 def paired_jackknife(

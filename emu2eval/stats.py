@@ -6,7 +6,7 @@ import math
 import statistics
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -53,6 +53,22 @@ class Accumulator(ABC):
     def interval(self) -> tuple[float, float] | None:
         """A 95 % interval of its own; None = the one that is made of value, error and bounds."""
         return None
+
+
+class Linearized(Accumulator):
+    """Subclass and write `value` and `influences`: a smooth number errs as its linear part does."""
+
+    @abstractmethod
+    def influences(self) -> Mapping[str, float] | None:
+        """What each cluster moves the number by, to first order; they add up to about 0."""
+
+    def result(self) -> tuple[float | None, float | None]:
+        value, moved = self.value(), self.influences()
+        if value is None or moved is None:
+            return value, None
+        count = len(moved)
+        squares = math.fsum(part * part for part in moved.values())
+        return value, math.sqrt(squares * count / (count - 1))
 
 
 class ClusteredMean(Accumulator):

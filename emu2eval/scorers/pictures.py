@@ -1,4 +1,4 @@
-"""Pictures scored by features: CLIP-I, CLIP-T and DINO.
+"""Pictures scored by features: CLIP-I, CLIP-T, DINO and FID.
 
 CLIP-I and DINO (Ruiz et al., DreamBooth, arXiv 2208.12242) are cosines with real pictures, CLIP-T with a
 text. The encoders and the pairs decide the value, so the label names the encoder, and the task the pairs.
@@ -11,8 +11,10 @@ from collections.abc import Iterable, Mapping
 from itertools import chain
 from typing import Any, Literal
 
+from emu2eval import pictures
 from emu2eval.errors import ConfigError
 from emu2eval.scorers.base import Scorer, Summary, drawn, unreferenced
+from emu2eval.scorers.frechet import FrechetDistance, frechet
 from emu2eval.scorers.likeness import Likeness
 from emu2eval.stats import ClusteredMean
 from emu2eval.types import Picture, Progress, Response, Sample, Score
@@ -25,6 +27,7 @@ class Pictures(Scorer):
 
     dino, clip_i: with the sample's picture references; clip_t: with its text reference. Each is the
     {encoder, preprocessing} of `Likeness`, or absent; the headline is the first of them in this order.
+    fid: the options of `Frechet`, or absent; of all pictures together.
     references: with which of a sample's real pictures: its first, or all, over which a picture's mean is
     taken, so that each picture counts alike.
     """
@@ -38,6 +41,7 @@ class Pictures(Scorer):
         dino: Wanted = None,
         clip_i: Wanted = None,
         clip_t: Wanted = None,
+        fid: Wanted = None,
         references: Literal["first", "all"] = "first",
     ):
         if references not in ("first", "all"):
@@ -46,7 +50,9 @@ class Pictures(Scorer):
             )
         named = {"dino": dino, "clip_i": clip_i, "clip_t": clip_t}
         self.cosines = {n: likeness(n, options) for n, options in named.items() if options}
+        self.frechet = frechet(fid) if fid else None
         if not self.cosines:
+            # Each picture has a value of its own, which FID alone does not give.
             raise ConfigError(
                 "the scorer of pictures is told of no encoder",
                 hint="at least one of the options " + ", ".join(named),
@@ -60,6 +66,8 @@ class Pictures(Scorer):
     def require(self) -> None:
         for likeness in self.cosines.values():
             likeness.require()
+        if self.frechet is not None:
+            self.frechet.require()
 
     def prepare(
         self, answered: Iterable[tuple[Sample, Response]], progress: Progress | None = None
@@ -70,26 +78,40 @@ class Pictures(Scorer):
             shown = [part for part in wanted if isinstance(part, Picture)]
             texts = [part for part in wanted if isinstance(part, str)]
             likeness.learn([*shown, *(picture for _, picture in given)], texts, progress)
+        if self.frechet is not None:
+            real = [p for sample, _ in given for p in self._against("fid", sample)]
+            shown = [picture for picture in real if isinstance(picture, Picture)]
+            self.frechet.learn((picture for _, picture in given), shown, progress)
 
     def score(self, sample: Sample, response: Response) -> Score:
         picture = drawn(response)
-        details: dict[str, float] = {}
+        details: dict[str, float | str] = {}
+        if self.frechet is not None:
+            details["picture"] = pictures.digest(picture)
         for name, likeness in self.cosines.items():
             found = [likeness.cosine(picture, other) for other in self._against(name, sample)]
             if found:
                 details[name] = math.fsum(found) / len(found)
         headline = details.get(next(iter(self.cosines)))
-        if headline is None:
+        if not isinstance(headline, float):
             return unreferenced(details)
         return Score(headline, details=details)
 
     def notes(self) -> tuple[str, ...]:
-        return tuple(f"{name}: {likeness.note}" for name, likeness in self.cosines.items())
+        notes = [f"{name}: {likeness.note}" for name, likeness in self.cosines.items()]
+        return (*notes, self.frechet.note) if self.frechet is not None else tuple(notes)
 
     def summaries(self) -> tuple[Summary, ...]:
-        return tuple(
+        cosines = [
             Summary(_label(name, likeness), ClusteredMean(self.scale, of=name))
             for name, likeness in self.cosines.items()
+        ]
+        if self.frechet is None:
+            return tuple(cosines)
+        distance = FrechetDistance(self.frechet)
+        return (
+            *cosines,
+            Summary(self.frechet.label, distance, higher_is_better=False, set_scaled=True),
         )
 
     def _against(self, name: str, sample: Sample) -> list[Picture | str]:

@@ -1,0 +1,228 @@
+"""FID: how far the features of all pictures, taken together, are from those of real ones.
+
+Heusel et al., 2017 (arXiv 1706.08500): |m - r|² + Tr(S + R - 2 (S R)^½) of means m, r and covariances S, R.
+torchmetrics adds up the features and computes the distance, in float64; pictures go through the network one
+at a time and their features are kept, so that neither all pictures nor all features are ever in memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emu2eval import pictures
+from emu2eval.encoders.base import Encoder, build_encoder
+from emu2eval.encoders.features import Features
+from emu2eval.encoders.inception import ENDINGS, InceptionEncoder
+from emu2eval.errors import ConfigError, MissingExtra
+from emu2eval.keys import value_key
+from emu2eval.stats import Linearized
+from emu2eval.types import Picture, Progress, Sample, Score
+
+Array = NDArray[np.float64]
+
+MATCHED = "matched"
+_AT_ONCE = 1024
+_KEPT = ("png", "jpg", "jpeg", "webp", "bmp")
+
+
+class Frechet:
+    """What FID is measured by.
+
+    network: the file of Inception-v3's weights (`encoders.inception`), or an encoder of `build_encoder`,
+    such as the folder of a DINOv2 checkpoint. crop, antialias: how Inception is shown pictures.
+    references: `matched` = the real pictures that the samples name, each once; or a folder of pictures.
+    """
+
+    def __init__(
+        self,
+        network: str,
+        references: str = MATCHED,
+        crop: int | None = 256,
+        antialias: bool = True,
+    ):
+        self.network = network
+        self.references = references
+        self.crop = crop
+        self.antialias = antialias
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """Raises MissingExtra, and ModelError where it is not there."""
+        if Path(self.network).suffix in ENDINGS:
+            return InceptionEncoder(self.network, self.crop, self.antialias)
+        return build_encoder(
+            self.network,
+            setting="task.score.options.fid.network",
+            instead="without this number: --set task.score.options.fid=null",
+        )
+
+    @property
+    def label(self) -> str:
+        return f"fid/{Path(self.network).name.removesuffix(Path(self.network).suffix)}"
+
+    def require(self) -> None:
+        try:
+            import torchmetrics.image.fid  # noqa: F401
+        except ModuleNotFoundError as error:
+            raise MissingExtra(error.name or "torchmetrics", "pictures", why="FID") from None
+        self.encoder.identity()
+        if self.references != MATCHED:
+            self._shown  # noqa: B018 (raises where there is none)
+
+    @property
+    def note(self) -> str:
+        """Everything that moves the number."""
+        from importlib.metadata import version
+
+        said = [f"{self.encoder.name} ({value_key(self.encoder.identity())[:8]})"]
+        if isinstance(self.encoder, InceptionEncoder):
+            said.append(f"cut to {self.crop}" if self.crop else "not cut")
+            said.append("antialiased" if self.antialias else "resized as TensorFlow 1")
+        of = "" if self.references == MATCHED else f" of {Path(self.references).name}"
+        said.append(f"against {self._against:,} pictures{of}")
+        return f"fid: {', '.join(said)}, torchmetrics {version('torchmetrics')}"
+
+    def learn(
+        self, made: Iterable[Picture], real: Iterable[Picture], progress: Progress | None = None
+    ) -> None:
+        """Features of all pictures; `real` counts where the references are the matched ones."""
+        shown = real if self.references == MATCHED else self._shown
+        wanted = {pictures.digest(picture): picture for picture in shown}
+        self._against = len(wanted)
+        self.kept.fill({**wanted, **{pictures.digest(p): p for p in made}}, progress)
+
+    _against = 0
+
+    def real(self, sample: Sample) -> list[str]:
+        """Digests of the reference pictures that come with one sample."""
+        if self.references != MATCHED:
+            return self._digests
+        found = [part for part in sample.references if isinstance(part, Picture)]
+        return [pictures.digest(picture) for picture in found[:1]]
+
+    @cached_property
+    def kept(self) -> Features:
+        return Features(self.encoder, exact=True)
+
+    def vectors(self, digests: Sequence[str]) -> Iterator[Array]:
+        """(at most 1,024, width) at a time."""
+        for start in range(0, len(digests), _AT_ONCE):
+            yield self.kept.vectors(digests[start : start + _AT_ONCE]).astype(np.float64)
+
+    @cached_property
+    def _digests(self) -> list[str]:
+        return [pictures.digest(picture) for picture in self._shown]
+
+    @cached_property
+    def _shown(self) -> list[Picture]:
+        """The pictures of the folder."""
+        folder = Path(self.references).expanduser()
+        endings = tuple(f".{ending}" for ending in _KEPT)
+        found = sorted(p for p in folder.glob("*") if p.suffix.lower() in endings)
+        if len(found) < 2:
+            raise ConfigError(
+                "the folder of FID's reference pictures "
+                + ("holds less than two" if folder.is_dir() else "is not there"),
+                where=folder,
+                hint=f"a folder of {', '.join(_KEPT)} files, or references: {MATCHED}",
+            )
+        return [Picture(str(path)) for path in found]
+
+
+def frechet(options: Mapping[str, Any]) -> Frechet:
+    """From a task's YAML: {network, references, crop, antialias}. Raises ConfigError for other keys."""
+    try:
+        return Frechet(**options)
+    except TypeError:
+        raise ConfigError(
+            f"task.score.options.fid is {dict(options)}",
+            hint="{network: PATH, references: matched or a folder, crop: 256, antialias: true}",
+        ) from None
+
+
+class FrechetDistance(Linearized):
+    """FID of the pictures whose digests stand in the scores' details, the reference pictures being given.
+
+    Its error is that of its linear part: what each picture, or cluster, moves it by (the infinitesimal
+    jackknife; Efron, 1982). Of fewer pictures than the features are wide, it is far too large, and so
+    comparable only among equal numbers of pictures.
+    """
+
+    def __init__(self, frechet: Frechet):
+        self.frechet = frechet
+        self.digests: list[str] = []
+        self.clusters: list[str] = []
+        self.real: dict[str, None] = {}
+
+    def add(self, sample: Sample, score: Score) -> None:
+        digest = score.details.get("picture")
+        if digest is not None and digest in self.frechet.kept:
+            self.digests.append(digest)
+            self.clusters.append(sample.cluster or sample.id)
+            self.real.update(dict.fromkeys(self.frechet.real(sample)))
+
+    def value(self) -> float | None:
+        if len(self.digests) < 2 or len(self.real) < 2:
+            return None
+        import torch
+        from torchmetrics.image.fid import FrechetInceptionDistance
+
+        class Ready(torch.nn.Module):
+            """Features in, the same features out."""
+
+            num_features = self.frechet.kept.width
+
+            def forward(self, given: Any) -> Any:
+                return given
+
+        measure = FrechetInceptionDistance(feature=Ready())
+        for digests, real in ((sorted(self.real), True), (self.digests, False)):
+            for vectors in self.frechet.vectors(digests):
+                measure.update(torch.from_numpy(vectors), real=real)
+        return float(measure.compute())
+
+    def influences(self) -> Mapping[str, float] | None:
+        """d FID(m, S) of a picture x: 2 (m - r)(x - m) + (x - m)ᵀ(1 - T)(x - m) - Tr((1 - T) S), where
+        T = R^½ (R^½ S R^½)^-½ R^½ carries the one normal distribution over to the other."""
+        if len(set(self.clusters)) < 2 or len(self.real) < 2:
+            return None
+        mean, covariance = self._moments(self.digests)
+        real_mean, real = self._moments(sorted(self.real))
+        root = _power(real, 0.5)
+        curve = np.eye(len(mean)) - root @ _power(root @ covariance @ root, -0.5) @ root
+        towards, level = 2 * (mean - real_mean), float(np.trace(curve @ covariance))
+        found: dict[str, float] = dict.fromkeys(self.clusters, 0.0)
+        at = 0
+        for vectors in self.frechet.vectors(self.digests):
+            off = vectors - mean
+            moved = off @ towards + np.einsum("ij,ij->i", off @ curve, off) - level
+            for cluster, value in zip(self.clusters[at:], moved, strict=False):
+                found[cluster] += float(value) / len(self.digests)
+            at += len(vectors)
+        return found
+
+    def _moments(self, digests: Sequence[str]) -> tuple[Array, Array]:
+        """Mean (width,) and covariance (width, width), over n - 1."""
+        width, n = self.frechet.kept.width, len(digests)
+        total, products = np.zeros(width), np.zeros((width, width))
+        for vectors in self.frechet.vectors(digests):
+            total += vectors.sum(axis=0)
+            products += vectors.T @ vectors
+        mean = total / n
+        return mean, (products - n * np.outer(mean, mean)) / (n - 1)
+
+
+def _power(matrix: Array, exponent: float) -> Array:
+    """Of a symmetric matrix without negative eigenvalues; what is zero but for rounding stays zero."""
+    values, vectors = np.linalg.eigh(matrix)
+    least = max(float(values.max()), 0.0) * len(values) * np.finfo(np.float64).eps
+    powers = np.where(values > least, np.maximum(values, math.ulp(0.0)) ** exponent, 0.0)
+    raised: Array = (vectors * powers) @ vectors.T
+    return raised
