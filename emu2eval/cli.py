@@ -13,6 +13,7 @@ import typer
 from emu2eval.cli_compare import app as compare_app
 from emu2eval.cli_data import Source
 from emu2eval.cli_data import app as data_app
+from emu2eval.cli_import import app as import_app
 from emu2eval.cli_papers import app as papers_app
 from emu2eval.cli_papers import show_paper
 from emu2eval.errors import UserError
@@ -33,6 +34,7 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.add_typer(compare_app)
 app.add_typer(papers_app)
+app.add_typer(import_app)
 
 MANY = frozenset({"--task", "--model", "--shots", "--ablate", "--set"})
 """Options that take several values in one go, as in `--shots 0 4 8`."""

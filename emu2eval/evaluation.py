@@ -35,7 +35,7 @@ from emu2eval.errors import ConfigError, StoreError, UnknownName
 from emu2eval.fewshot.ablate import ABLATIONS, changes_nothing
 from emu2eval.fewshot.choosers import Chooser
 from emu2eval.fewshot.draw import permutation
-from emu2eval.plan import Plan, Shots, build_chooser, folder_name
+from emu2eval.plan import Imported, Plan, Shots, build_chooser, folder_name
 from emu2eval.plan import slots as slots
 from emu2eval.types import Row
 from emu2eval.yamlfile import Document, validate
@@ -296,7 +296,7 @@ def run_plan(
     with RunStore(folder).open_for_writing() as store:
         plan = _grown(plan, store, watcher)
         plan.prepare(load, watcher.working)
-        store.write_json("run.json", _record(plan, settings.changes))
+        store.write_json("run.json", record_of(plan, settings.changes))
         store.index(slots(plan), len(plan.samples) * plan.draws)
         if store.damaged:
             watcher.note(
@@ -322,7 +322,8 @@ def reopen(
     shots = Shots.parse(record["shots"], task)
     data = SplitCache(Watcher())
     samples = data.split(task, task.split)
-    shown = demonstrations and shots.count
+    imported = record.get("imported")
+    shown = demonstrations and shots.count and imported is None
     pool, chooser = data.chooser(task, record["seed"]) if shown else (None, None)
     for part, known in (("queries", samples), ("demonstrations", pool)):
         if known is not None and known.digest != record["identity"]["data"][part]:
@@ -343,6 +344,7 @@ def reopen(
         limit=record["extent"]["limit"],
         trials=record["extent"]["trials"],
         ablation=record.get("ablation", "none"),
+        imported=Imported(store.ids(), imported["note"]) if imported is not None else None,
     )
     return plan, store
 
@@ -430,7 +432,7 @@ def _grown(plan: Plan, store: RunStore, watcher: Watcher) -> Plan:
     return replace(plan, limit=limit, trials=trials)
 
 
-def _record(plan: Plan, changes: Sequence[str]) -> dict[str, Any]:
+def record_of(plan: Plan, changes: Sequence[str]) -> dict[str, Any]:
     """run.json: enough to score again, to repeat, to compare, and to know what a number stands for."""
     return {
         "format": FORMAT,

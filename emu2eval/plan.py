@@ -74,12 +74,21 @@ class Planned:
 
 
 @dataclass(frozen=True)
+class Imported:
+    """Of a run whose answers were given elsewhere. ids: of the queries that have one; note: for tables."""
+
+    ids: frozenset[str]
+    note: str
+
+
+@dataclass(frozen=True)
 class Plan:
     """Every request of one run, made one at a time: the same whatever the order they are asked for.
 
     limit: only so many queries, a fixed random subset in which smaller ones are contained in larger.
     trials: repeated draws of demonstrations. pool, chooser: None where no demonstrations are shown.
     ablation: what is taken away from them, of `fewshot.ablate.ABLATIONS`.
+    imported: its answers were given elsewhere; such a plan has queries, but no prompts.
     """
 
     task: Task
@@ -93,6 +102,7 @@ class Plan:
     limit: int | None = None
     trials: int = 1
     ablation: str = "none"
+    imported: Imported | None = None
 
     @property
     def label(self) -> str:
@@ -123,7 +133,7 @@ class Plan:
     def sources(self) -> dict[str, str]:
         """Where queries and demonstrations come from; nothing is said of the official files."""
         used = {"queries": self.task.sources.get(self.task.split)}
-        if self.shots.count:
+        if self.shots.count and self.imported is None:
             shown = self.task.spec.demonstrations.split or self.task.split
             used["demonstrations"] = self.task.sources.get(shown)
         return {role: source for role, source in used.items() if source is not None}
@@ -137,6 +147,8 @@ class Plan:
     def positions(self) -> list[int]:
         """Positions of the queries within the split, in the order of their ids."""
         total = len(self.samples)
+        if self.imported is not None:
+            return [i for i, name in enumerate(self.samples.ids) if name in self.imported.ids]
         if self.limit is None or self.limit >= total:
             return list(range(total))
         # Not the first ones of the file: those often share a few pictures or a few question types.
@@ -167,7 +179,17 @@ class Plan:
                 yield self.at(position, trial)
 
     def at(self, position: int, trial: int = 0) -> Planned:
-        """The request for the query at a position of the split; trial: of `draws`."""
+        """The request for the query at a position of the split; trial: of `draws`.
+
+        Raises PlanError for an imported run, whose prompts nobody knows.
+        """
+        if self.imported is not None:
+            raise PlanError(
+                f"the prompts of this run are unknown: it was {self.imported.note}",
+                where=folder_name(self),
+                hint="score, table, compare, report and submit work on it; what needs prompts, or asks the "
+                "model again, does not",
+            )
         sample = self.query(position)
         chosen: list[Demonstration] = []
         if self.chooser is not None:

@@ -27,12 +27,12 @@ LAYERS = (
     ("engine",),
     ("judges",),
     ("evaluation", "submit"),
-    ("measured", "reference", "precompute", "stored"),
+    ("measured", "reference", "precompute", "stored", "imported"),
     ("compare", "reproduce"),
     ("diagnose", "lineup"),
     ("report",),
     ("exports", "tidy"),
-    ("cli", "cli_compare", "cli_data", "cli_papers"),
+    ("cli", "cli_compare", "cli_data", "cli_import", "cli_papers"),
 )
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 

@@ -33,6 +33,12 @@ def load_split(task: Task, split: str) -> Samples:
         raise DataError(f"the data cannot be read: {error}", where=str(name)) from None
 
 
+def ids_in_order(task: Task, split: str) -> list[str]:
+    """The ids of a split, which `load_split` could read, in the order of its files."""
+    reader, root, options, _ = _reading(task, split)
+    return [sample.id for sample in registry.find("reader", reader)(root, **options)]
+
+
 def _reading(task: Task, split: str) -> tuple[str, Path, dict[str, Any], Keys]:
     """(reader, its folder, its options, where in the YAML file they stand) for the split's source."""
     data, name = task.spec.data, task.sources.get(split)

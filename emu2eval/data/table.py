@@ -41,7 +41,7 @@ def read(
     path = inside(root, file, where="data.splits")
     picture_columns = [pictures] if isinstance(pictures, str) else list(pictures)
     folder = inside(root, picture_folder, where="picture_folder") if picture_folder else root
-    for where, row in _rows(path):
+    for where, row in rows(path):
         for column in [id, *picture_columns, *filter(None, (references, choices, cluster))]:
             if column not in row:
                 raise UnknownName("column", column, row, where=where)
@@ -66,7 +66,8 @@ def read(
         )
 
 
-def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(`file:line`, row) of a .jsonl, .csv or .tsv file. Raises DataError."""
     if path.suffix in (".csv", ".tsv"):
         with path.open(newline="", encoding="utf-8-sig") as lines:
             reader = csv.DictReader(lines, delimiter="\t" if path.suffix == ".tsv" else ",")

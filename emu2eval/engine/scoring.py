@@ -241,7 +241,7 @@ def _rows(
     judge: str | None,
 ) -> list[Row]:
     covered = len(plan.positions)
-    notes = []
+    notes = [plan.imported.note] if plan.imported is not None else []
     if covered < len(plan.samples):
         notes.append(f"{covered:,} of {len(plan.samples):,} queries")
     official = plan.task.spec.data.expected.get(plan.task.split)

@@ -161,6 +161,10 @@ class RunStore:
                 except (msgspec.DecodeError, UnicodeDecodeError):
                     continue
 
+    def ids(self) -> frozenset[str]:
+        """Of every sample with a response, one with an error included."""
+        return frozenset(row["id"] for row in self.rows())
+
     # -- writing ----------------------------------------------------------------------------------
 
     def append(self, rows: Iterable[tuple[int, Mapping[str, Any]]]) -> None:

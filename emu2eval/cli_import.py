@@ -1,0 +1,98 @@
+"""`emu2eval import`: answers given elsewhere become a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from emu2eval.cli_data import Source
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command(
+    "import",
+    epilog="""\b
+Examples:
+  emu2eval import samples_vqav2_val_2025-01-31T10-00-00.000000.jsonl --task vqav2
+  emu2eval import 20250131_100000_samples_gqa.jsonl --task gqa --id submission.questionId
+  emu2eval import vqa_answers.json --task vqav2 --model my-model --shots 4
+  emu2eval import answers.tsv --task ./birds.yaml --id key --answer said --shots 0
+  emu2eval import PICTURES/ --task easy-vqa-draw --model my-painter --shots 0
+
+Read are sample logs of lm-evaluation-harness and lmms-eval (with the file of results beside them), .jsonl,
+.json, .csv and .tsv files with an id and an answer in each row, and folders of pictures named by sample.
+The task's clean-up and scorer are applied, so the number is ours; scores that the log holds are kept, and
+how often the two agree is said. The same file again does nothing.""",
+)
+def import_(
+    path: Annotated[Path, typer.Argument(help="A file of answers, or a folder of pictures.")],
+    task: Annotated[str, typer.Option("--task", "-t", help="Task name or path of a .yaml file.")],
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Who answered [default: as the log says].")
+    ] = None,
+    shots: Annotated[
+        str | None,
+        typer.Option("--shots", "-k", help="Demonstrations shown [default: as the log says]."),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Which queries [default: the task's own].")
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="Whose clean-up and scorer [default: the task's own].")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="The protocol in tables [default: imported].")
+    ] = None,
+    id: Annotated[
+        str | None,
+        typer.Option(
+            "--id",
+            help="Column of the ids [default: the one that fits the data]; doc_id is the number of a row, "
+            "checked by the questions' text.",
+        ),
+    ] = None,
+    answer: Annotated[
+        str | None, typer.Option(help="Column of the answers [default: one of the usual names].")
+    ] = None,
+    filtered: Annotated[
+        bool, typer.Option("--filtered", help="A log's filtered answers instead of its raw ones.")
+    ] = False,
+    filter: Annotated[
+        str | None, typer.Option("--filter", help="Those of this filter, where there are several.")
+    ] = None,
+    source: Source = None,
+    set_: Annotated[
+        list[str], typer.Option("--set", help="task.KEY=VALUE, as in the YAML files.")
+    ] = [],  # noqa: B006
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of runs [default: $EMU2EVAL_RUNS or results/runs].")
+    ] = None,
+    groups: Annotated[bool, typer.Option("--groups", help="Show sub-scores too.")] = False,
+    form: Annotated[
+        str, typer.Option("--format", "-f", help="rich, markdown, csv, json or latex.")
+    ] = "rich",
+) -> None:
+    """Make a run of answers given elsewhere: logs of other harnesses, predictions, pictures."""
+    from emu2eval.evaluation import Settings
+    from emu2eval.imported.importing import Options, import_run
+    from emu2eval.report.console import console
+    from emu2eval.report.progress import Bars
+    from emu2eval.report.table import order, render, rich_table
+
+    options = Options(label, model, shots, id, answer, filtered, filter)
+    settings = Settings(split=split, protocol=protocol, source=source, changes=set_, out=out)
+    with Bars() as bars:
+        made = import_run(path, task, options, settings=settings, watcher=bars)
+    rows = order([row for row in made.rows if groups or row.group is None])
+    if rows and form == "rich":
+        console().print(rich_table(rows))
+    elif rows:
+        typer.echo(render(rows, form), nl=False)
+    for agreement in made.agreements:
+        typer.echo(str(agreement), err=True)
+    if made.left:
+        typer.echo(f"not compared with ours: their {', '.join(made.left)}", err=True)
+    typer.echo(f"{made.written:,} answers stored in {made.folder}", err=True)

@@ -1,0 +1,83 @@
+"""What is stored of a foreign answer: of the kind that the task asks for, or not at all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from emu2eval.config import Task
+from emu2eval.engine.runner import IMPOSSIBLE
+from emu2eval.errors import ConfigError, DataError
+from emu2eval.imported.entries import Entry
+from emu2eval.keys import value_key
+from emu2eval.types import Sample
+
+
+def require(task: Task, entries: Sequence[Entry]) -> None:
+    """Raises ConfigError where sums of log-probabilities were given and means over tokens are wanted."""
+    if task.spec.output.per_token and any(entry.choices for entry in entries):
+        raise ConfigError(
+            f"{task.name} ranks by the mean log-probability of a token, and the log holds sums over texts "
+            "whose numbers of tokens it does not say",
+            where=task.document.where(("output",)),
+            hint="another protocol, or --set task.output.per_token=false, which is another measure",
+        )
+
+
+def row(entry: Entry, sample: Sample, digest: str) -> dict[str, Any]:
+    """The line of responses.jsonl, but for a picture, which the store keeps.
+
+    digest: of the imported run, so that its keys are its own. Raises DataError where log-probabilities are
+    not those of the sample's choices.
+    """
+    response = entry.response
+    made: dict[str, Any] = {
+        "id": sample.id,
+        "trial": 0,
+        "key": value_key([digest, sample.id]),
+        "demonstrations": [],
+        "pictures": [],
+    }
+    if response.error is not None:
+        made["error"] = response.error
+    elif response.log_probs is not None:
+        made["log_probs"] = _in_order(entry, response.log_probs, sample)
+    elif response.text is not None:
+        made["text"] = response.text
+    if entry.theirs:
+        made["details"] = {"theirs": dict(entry.theirs)}
+    return made | {"seconds": 0.0}
+
+
+def _in_order(entry: Entry, log_probs: Sequence[float], sample: Sample) -> list[float]:
+    """The log-probabilities in the order of the sample's choices."""
+    if not sample.choices:
+        raise DataError(f"the sample {sample.id!r} has no choices to rank", where=entry.where)
+    if len(log_probs) != len(sample.choices):
+        raise DataError(
+            f"the row ranks {len(log_probs)} texts, the sample {sample.id!r} has "
+            f"{len(sample.choices)} choices",
+            where=entry.where,
+        )
+    if any(math.isnan(value) or value == math.inf for value in log_probs):
+        raise DataError("a log-probability is not a number", where=entry.where)
+    # JSON has no infinity, see the runner.
+    finite = [max(value, IMPOSSIBLE) for value in log_probs]
+    if not entry.choices:
+        return finite
+    texts = [_plain(text) for text in entry.choices]
+    wanted = [_plain(choice) for choice in sample.choices]
+    if len(set(texts)) < len(texts) or set(texts) != set(wanted):
+        raise DataError(
+            f"the texts that the row ranks ({', '.join(map(repr, entry.choices))}) are not the choices of "
+            f"the sample {sample.id!r} ({', '.join(map(repr, sample.choices))}), so which is which cannot "
+            "be told",
+            where=entry.where,
+            hint="a protocol of the task that ranks the same texts: --protocol NAME",
+        )
+    return [finite[texts.index(choice)] for choice in wanted]
+
+
+def _plain(text: str) -> str:
+    return text.strip().casefold()

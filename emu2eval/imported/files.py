@@ -1,0 +1,103 @@
+"""JSON lines, JSON, CSV and TSV as rows that say where they stand."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from emu2eval.data import table
+from emu2eval.data.damaged import hint
+from emu2eval.errors import ConfigError, DataError
+
+Rows = list[tuple[str, Mapping[str, Any]]]
+ENDINGS = (".jsonl", ".json", ".csv", ".tsv")
+
+
+def digest(path: Path) -> str:
+    """Hex sha256 of the file. Raises DataError where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"the file cannot be read ({error.strerror})", where=path) from None
+
+
+def read(path: Path) -> tuple[Rows, Mapping[str, Any]]:
+    """(rows, what stands around them) of a file.
+
+    A JSON file is a list of objects, an object whose `logs` are one, or one that gives an answer to
+    each id. Raises DataError with file and line, ConfigError for another kind of file.
+    """
+    if path.suffix == ".json":
+        return _json(path)
+    if path.suffix not in ENDINGS:
+        raise ConfigError(
+            f"answers are read from {', '.join(ENDINGS)} files, or a folder of pictures", where=path
+        )
+    try:
+        rows = list(table.rows(path))
+    except csv.Error as error:
+        raise DataError(f"this is no table of text: {error}", where=path) from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"this is not UTF-8 text: {error}", where=path) from None
+    except OSError as error:
+        raise DataError(f"the file cannot be read ({error.strerror})", where=path) from None
+    return _some(rows, path), {}
+
+
+def parse(path: Path) -> Any:
+    """A JSON file. Raises DataError with its line where it is damaged."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"the file cannot be read ({error.strerror})", where=path) from None
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"the file is not JSON: {error}", where=f"{path}:{_line(data)}", hint=hint(data)
+        ) from None
+
+
+def _json(path: Path) -> tuple[Rows, Mapping[str, Any]]:
+    content = parse(path)
+    if isinstance(content, dict) and isinstance(content.get("logs"), list):
+        around = {name: value for name, value in content.items() if name != "logs"}
+        return _listed(content["logs"], path, "$.logs"), around
+    if isinstance(content, dict):
+        # As MMMU's: the answer by id.
+        rows: Rows = [(f"{path}:$.{n}", {"id": n, "answer": v}) for n, v in content.items()]
+        return _some(rows, path), {}
+    if isinstance(content, list):
+        return _listed(content, path, "$"), {}
+    raise DataError("the file holds neither a list nor an object", where=path)
+
+
+def _listed(items: list[Any], path: Path, at: str) -> Rows:
+    for number, item in enumerate(items):
+        if not isinstance(item, dict):
+            raise DataError("this is not a JSON object", where=f"{path}:{at}[{number}]")
+    return _some([(f"{path}:{at}[{number}]", item) for number, item in enumerate(items)], path)
+
+
+def _some(rows: Rows, path: Path) -> Rows:
+    if not rows:
+        raise DataError("the file holds no answers", where=path)
+    return rows
+
+
+def _line(data: bytes) -> int:
+    """The line at which a damaged JSON text stops being JSON."""
+    try:
+        json.loads(data)
+    except json.JSONDecodeError as error:
+        return error.lineno
+    except (UnicodeDecodeError, RecursionError):
+        pass
+    return 1

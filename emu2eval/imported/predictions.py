@@ -1,0 +1,102 @@
+"""Plain files of predictions, such as the official result formats, and folders of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from emu2eval import pictures
+from emu2eval.errors import ConfigError, DataError, UnknownName
+from emu2eval.imported.entries import Entry, Log, Wanted, flat
+from emu2eval.imported.files import Rows, digest
+from emu2eval.types import Picture, Response
+
+# What is meant for nothing else stands first: in a file with both, `answer` is often the reference.
+TEXTS = (
+    *("prediction", "pred", "predicted_answer", "response", "model_answer", "model_output"),
+    *("generated_text", "completion", "generation", "output", "caption", "text", "answer"),
+)
+RANKED = ("log_probs", "logprobs", "log_likelihoods")
+MODELS = ("model", "model_id", "model_name")
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+def read(path: Path, rows: Rows, wanted: Wanted) -> Log:
+    """A file with an answer in each row. Raises DataError, or UnknownName for the column of answers."""
+    if wanted.kind == "picture":
+        raise ConfigError(
+            "this task asks for pictures, and the file holds none",
+            where=path,
+            hint="give a folder of pictures named by the ids of the samples",
+        )
+    if wanted.filtered:
+        raise ConfigError("--filtered and --filter are for logs of other harnesses", where=path)
+    columns = list(dict.fromkeys(name for _, row in rows for name in row))
+    guesses = RANKED if wanted.kind == "choice" else TEXTS
+    name = wanted.answer or next((guess for guess in guesses if guess in columns), None)
+    if name is None or name not in columns:
+        raise UnknownName(
+            "column of answers",
+            name or guesses[0],
+            columns,
+            where=path,
+            hint="name it: --answer COLUMN"
+            + ("; it lists the log-probability of each choice" if wanted.kind == "choice" else ""),
+        )
+    entries = [
+        Entry(where, dict(flat(_without(row, name))), _response(row.get(name), wanted.kind, where))
+        for where, row in rows
+    ]
+    others = [guess for guess in guesses if guess in columns and guess != name]
+    said = f"answers from the column {name}" + (f", not {', '.join(others)}" if others else "")
+    models = {
+        str(row[column]) for _, row in rows for column in MODELS if isinstance(row.get(column), str)
+    }
+    return Log(
+        origin=path.name,
+        files={path.name: digest(path)},
+        entries=entries,
+        answer=name,
+        model=models.pop() if len(models) == 1 else None,
+        notes=(said,) if wanted.answer is None else (),
+    )
+
+
+def read_pictures(folder: Path, wanted: Wanted) -> Log:
+    """A folder of pictures, each named by the id of its sample. Raises DataError where there is none."""
+    if wanted.kind != "picture":
+        raise ConfigError(
+            f"this is a folder, and the task asks for {wanted.kind}",
+            where=folder,
+            hint="give the file of the answers",
+        )
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
+    if not found:
+        raise DataError(f"the folder holds no {', '.join(PICTURES)} files", where=folder)
+    entries, files = [], {}
+    for path in found:
+        picture = Picture(str(path))
+        pictures.load(picture)  # a broken one is told now
+        files[path.name] = pictures.digest(picture)
+        entries.append(Entry(str(path), {"file": path.stem}, Response(picture=picture)))
+    return Log(origin=f"the folder {folder.name}", files=files, entries=entries, answer="pictures")
+
+
+def _without(row: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    return {column: value for column, value in row.items() if column != name}
+
+
+def _response(value: Any, kind: str, where: str) -> Response:
+    if value is None:
+        return Response(error="the file holds no answer")
+    if kind == "choice":
+        numbers = isinstance(value, list) and all(
+            isinstance(each, (int, float)) and not isinstance(each, bool) for each in value
+        )
+        if not numbers:
+            raise DataError("this is no list of log-probabilities", where=where)
+        return Response(log_probs=tuple(float(each) for each in value))
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise DataError(f"the answer is no text but {value!r:.60}", where=where)
+    return Response(text=str(value))
