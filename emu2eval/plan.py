@@ -185,7 +185,7 @@ class Plan:
         """
         if self.imported is not None:
             raise PlanError(
-                f"the prompts of this run are unknown: it was {self.imported.note}",
+                f"the prompts of this run are unknown: its answers were {self.imported.note}",
                 where=folder_name(self),
                 hint="score, table, compare, report and submit work on it; what needs prompts, or asks the "
                 "model again, does not",

@@ -46,9 +46,15 @@ class Repeated:
 def keep(run: Path, into: Path) -> Path:
     """Copies what a reference needs of a finished run; returns its folder.
 
-    Raises StoreError for a run that is not whole.
+    Raises StoreError for a run that is not whole, or whose answers were given elsewhere.
     """
     record, report = read_record(run), RunStore(run).read_json("report.json")
+    if "imported" in record:
+        raise StoreError(
+            f"this run cannot be repeated, so it is no reference: it was {record['imported']['note']}, and "
+            "its prompts are unknown",
+            where=run,
+        )
     if report is None or not report["rows"] or report["rows"][0]["unscored"]:
         raise StoreError(
             "only a run whose answers are all scored can be a reference",

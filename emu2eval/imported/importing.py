@@ -92,7 +92,7 @@ def import_run(
     answers.require(opened, log.entries)
     shots, said = _shots(path, log, wanted)
     labelled = _labelled(opened, chosen, wanted.label)
-    note = f"imported from {log.origin}, shots {said}; prompts unknown"
+    note = f"imported from {log.origin}, shots {said}"
     plan = Plan(
         task=labelled,
         model=_model(path, log, matched, wanted),

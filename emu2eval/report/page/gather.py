@@ -27,6 +27,8 @@ def gather(
     together: dict[str, list[int]] = {}
     for number, run in enumerate(runs):
         identity = {k: v for k, v in run.record["identity"].items() if k != "model"}
+        # Why there is no prompt is said beside each sample, and each import has a reason of its own.
+        identity |= {"imported": run.record.get("imported")}
         together.setdefault(value_key(identity), []).append(number)
     shown: dict[int, dict[str, Any]] = {}
     sets: list[list[dict[str, Any]]] = []
@@ -66,7 +68,8 @@ class _Set:
 
     def _sample(self, answer: Answer) -> dict[str, Any]:
         """i: id, t: trial, g: groups; s: system, d: demonstrations with e: why, q: query, j: what joins
-        them, r: references, c: choices; or x: why there is no prompt.
+        them, r: references, c: choices; or x: why there is no prompt, with p: pictures and fields of the
+        sample where they are there.
         """
         tables = self.tables
         shown: dict[str, Any] = {"i": answer.id, "t": answer.trial}
@@ -85,7 +88,12 @@ class _Set:
         except StoreError:
             raise
         except UserError as error:
-            return shown | {"x": tables.text(str(error))}
+            fields = [f"{name}: {text}\n" for name, text in sample.fields.items()]
+            why = str(error) if self.plan.imported is None else error.what
+            return shown | {
+                "x": tables.text(why),
+                "p": tables.parts((*sample.pictures, *fields)),
+            }
         prompt = planned.request.prompt
         shown["s"] = tables.maybe(prompt.system)
         shown["d"] = [tables.turn(turn) for turn in prompt.turns]

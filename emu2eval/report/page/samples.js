@@ -14,7 +14,7 @@ function haystack(run, answer) {
   run.texts ??= new Map();
   if (!run.texts.has(answer)) {
     const sample = sampleOf(run, answer);
-    run.texts.set(answer, [sample.i, plain(sample.q), textOf(answer[TEXT]), textOf(answer[PREDICTION]),
+    run.texts.set(answer, [sample.i, plain(sample.q || sample.p), textOf(answer[TEXT]), textOf(answer[PREDICTION]),
       plain(sample.r), textOf(answer[WHY])].filter((t) => t != null).join("\n").toLowerCase());
   }
   return run.texts.get(answer);
@@ -82,10 +82,10 @@ function rows(anew = false) {
 
 function rowOf(place) {
   const run = state.run, answer = run.answers[listed[place]], sample = sampleOf(run, answer);
-  const shown = (sample.q || []).flat().find((p) => p < 0);
+  const shown = (sample.q || sample.p || []).flat().find((p) => p < 0);
   const kind = verdict(run, answer[VALUE]);
   const reply = answer[PICTURE] != null ? "▣" : textOf(answer[TEXT]) ?? textOf(answer[PREDICTION]) ?? textOf(answer[WHY]) ?? "";
-  const asked = (sample.q || []).flat().filter((p) => p >= 0).map(textOf).join(" ").trim();
+  const asked = (sample.q || sample.p || []).flat().filter((p) => p >= 0).map(textOf).join(" ").trim();
   const row = el("div", { class: "row", role: "option", id: `row-${place}`, "aria-selected": String(place === current),
     on: { click: () => choose(place) } },
   el("span", { class: `mark ${kind}`, title: kind }, MARKS[kind]),
@@ -149,7 +149,8 @@ const block = (kind, title, ...content) => el("section", { class: `block ${kind}
 
 function promptOf(run, sample, answer) {
   const why = run.promptless || textOf(sample.x);
-  if (why || !sample.q) return [el("p", { class: "note" }, `The prompt cannot be shown: ${why || "it was not stored"}`)];
+  if (why || !sample.q) return [el("p", { class: "note" }, `The prompt cannot be shown: ${why || "it was not stored"}`),
+    sample.p ? block("query", "The sample", sample.p.map(part)) : ""];
   const shown = [];
   if (answer[OTHER]) shown.push(el("p", { class: "note" }, "This reply was given to another prompt than the one that is made today."));
   if (sample.s != null) shown.push(block("system", "System", exact(textOf(sample.s))));

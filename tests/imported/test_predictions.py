@@ -1,0 +1,369 @@
+"""Plain files of answers and folders of pictures as runs, through the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emu2eval import pictures
+from emu2eval.config import load_task
+from emu2eval.data.load import load_split
+from emu2eval.report import page
+from emu2eval.types import Picture
+
+Make = Callable[..., Path]
+Call = Callable[..., Any]
+RUNS = Path("results/runs")
+RIGHT = ("red", "green", "blue", "yellow", "black")
+
+
+def answers(count: int, wrong: int = 0) -> list[dict[str, Any]]:
+    """Of the task of squares; the first `wrong` ones are not right."""
+    return [
+        {"id": f"q{i:04d}", "prediction": "purple" if i < wrong else RIGHT[i % 5]}
+        for i in range(count)
+    ]
+
+
+def responses(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "responses.jsonl").read_text().splitlines()]
+
+
+def own_run(program: Call, task: object, model: object, *more: str) -> Path:
+    before = set(RUNS.glob("*"))
+    code, _, said = program("run", "--task", str(task), "--model", str(model), *more)
+    assert code in (0, 3), said
+    (folder,) = set(RUNS.glob("*")) - before
+    return folder
+
+
+def test_a_runs_own_answers_give_its_own_scores(
+    make_task: Make, make_model: Make, program: Call, imported: Call, scores: Call, row_of: Call
+) -> None:
+    task = make_task(pictures=6)
+    model = make_model(replies={"square 1?": " green "}, default="red", fail=["square 5?"])
+    own = own_run(program, task, model, "--shots", "2")
+    folder, _ = imported(own / "responses.jsonl", "--task", task, "--shots", "2")
+    assert folder != own
+    assert scores(folder) == scores(own)
+    one, other = row_of(own), row_of(folder)
+    assert other["unscored"] == one["unscored"] == 1
+    for name in ("value", "stderr", "low", "high", "n", "metric", "shots", "complete"):
+        assert other[name] == one[name], name
+    assert (one["protocol"], other["protocol"]) == ("plain", "imported")
+    assert other["notes"] == ["imported from responses.jsonl, shots as told"]
+
+
+@pytest.mark.parametrize("form", ["official", "by id", "tsv"])
+def test_official_answers_of_vqav2(
+    form: str,
+    vqav2: Path,
+    make_model: Make,
+    program: Call,
+    imported: Call,
+    scores: Call,
+    write: Call,
+) -> None:
+    model = make_model(replies={"Is it": "Yes."}, default="the red\nand more")
+    own = own_run(program, "vqav2", model, "--protocol", "openflamingo", "--shots", "0")
+    given = {row["id"]: row["text"] for row in responses(own)}
+    assert len(given) == 4
+    if form == "official":
+        entries = [{"question_id": int(name), "answer": text} for name, text in given.items()]
+        file = write("vqa_results.json", entries)
+    elif form == "by id":
+        file = write("answers.json", given)
+    else:
+        rows = [f'{name}\t"{text}"' for name, text in given.items()]
+        file = write("answers.tsv", "\n".join(["question_id\tanswer", *rows]) + "\n")
+    folder, said = imported(
+        file, "--task", "vqav2", "--protocol", "openflamingo", "--shots", "0", "--model", "x/y-7b"
+    )
+    assert scores(folder) == scores(own)
+    assert "answers from the column answer" in said
+    record = json.loads((folder / "run.json").read_text())
+    # Another protocol's scorer is another column.
+    assert record["protocol"] == "imported-openflamingo"
+    assert record["model"]["name"] == "y-7b"
+    assert record["imported"]["files"].keys() == {file.name}
+
+
+def test_ranked_answers_of_hateful_memes(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    program: Call,
+    imported: Call,
+    refused: Call,
+    scores: Call,
+    write: Call,
+) -> None:
+    from ..tasks.layouts import hateful_memes
+
+    hateful_memes.write(tmp_path / "data")
+    monkeypatch.setenv("EMU2EVAL_DATA", str(tmp_path / "data"))
+    own = own_run(program, "hateful_memes", "nearest", "--shots", "2")
+    options = ("--task", "hateful_memes", "--shots", "2")
+    folder, _ = imported(own / "responses.jsonl", *options)
+    assert scores(folder) == scores(own)
+    name = responses(own)[0]["id"]
+    for values, says in (
+        ([-1.0], "ranks 1 texts, the sample"),
+        ([-1.0, "x"], "no list of log-probabilities"),
+        ("yes", "no list of log-probabilities"),
+    ):
+        file = write("ranked.jsonl", [{"id": name, "log_probs": values}])
+        said = refused(file, *options)
+        assert says in said
+        assert "ranked.jsonl:1" in said
+    assert "unknown column of answers 'log_probs'" in refused(
+        write("texts.jsonl", [{"id": name, "answer": "yes"}]), *options
+    )
+
+
+def test_the_same_file_does_nothing_and_a_changed_one_is_told(
+    make_task: Make, imported: Call, write: Call
+) -> None:
+    task = make_task()
+    file = write("answers.jsonl", answers(12, wrong=3))
+    folder, said = imported(file, "--task", task, "--shots", "0")
+    assert "12 answers stored" in said
+    before = {path: path.stat().st_mtime_ns for path in RUNS.rglob("*")}
+    again, said = imported(file, "--task", task, "--shots", "0")
+    assert again == folder
+    assert "imported before, nothing to do" in said
+    assert {path: path.stat().st_mtime_ns for path in RUNS.rglob("*")} == before
+    write("answers.jsonl", answers(12))
+    other, said = imported(file, "--task", task, "--shots", "0")
+    assert other != folder
+    assert f"the file has changed since it was imported as {folder.name}" in said
+
+
+def test_a_torn_import_is_completed(
+    make_task: Make, imported: Call, write: Call, scores: Call
+) -> None:
+    task = make_task()
+    file = write("answers.jsonl", answers(12, wrong=3))
+    folder, _ = imported(file, "--task", task, "--shots", "0")
+    whole = scores(folder)
+    responses = folder / "responses.jsonl"
+    responses.write_bytes(responses.read_bytes()[:700])
+    _, said = imported(file, "--task", task, "--shots", "0")
+    assert 0 < int(said.rpartition(" answers stored")[0].split()[-1]) < 12
+    assert scores(folder) == whole
+
+
+def test_missing_unknown_and_repeated_ids_are_counted(
+    make_task: Make, imported: Call, write: Call, row_of: Call
+) -> None:
+    rows = [*answers(4, wrong=1), answers(2)[1], {"id": "q9999", "prediction": "red"}]
+    rows += [{"id": "q0004", "prediction": None}]
+    folder, said = imported(write("some.jsonl", rows), "--task", make_task(), "--shots", "0")
+    assert (
+        "7 rows, answers to 5 of 12 queries; 1 ids are not in the split, the first is 'q9999'; 1 rows "
+        "say again what another said; 1 hold no answer and are unscored"
+    ) in said
+    row = row_of(folder)
+    # Three of the four that were answered are right; nobody answered the others wrongly.
+    assert (row["value"], row["n"], row["unscored"]) == (75.0, 4, 1)
+    assert not row["complete"]
+    assert "5 of 12 queries" in row["notes"]
+
+
+def test_two_answers_to_one_question_that_differ(
+    make_task: Make, refused: Call, write: Call
+) -> None:
+    file = write("twice.jsonl", [*answers(3), {"id": "q0001", "prediction": "pink"}])
+    said = refused(file, "--task", make_task(), "--shots", "0")
+    assert "the sample 'q0001' has two answers that differ" in said
+    assert "twice.jsonl:2" in said
+    assert "twice.jsonl:4" in said
+
+
+def test_columns_are_guessed_and_can_be_named(
+    make_task: Make, imported: Call, refused: Call, write: Call, row_of: Call
+) -> None:
+    task = make_task()
+    table = "key,n,answer,prediction,note\n" + "".join(
+        f"q{i:04d},{i},{RIGHT[i % 5]},purple,q{(i + 1) % 12:04d}\n" for i in range(12)
+    )
+    file = write("table.csv", table)
+    # Two columns of ids that disagree are not chosen between.
+    assert "the columns key and note may all hold ids" in refused(file, "-t", task, "-k", "0")
+    folder, said = imported(file, "-t", task, "-k", "0", "--id", "key")
+    # A column called `answer` beside a prediction is the reference more often than not.
+    assert "answers from the column prediction, not answer" in said
+    assert "the model is called table, after the file" in said
+    assert row_of(folder)["value"] == 0
+    folder, said = imported(file, "-t", task, "-k", "0", "--id", "key", "--answer", "answer")
+    assert row_of(folder)["value"] == 100
+    assert "answers from" not in said
+    assert "did you mean 'answer'" in refused(file, "-t", task, "-k", "0", "--answer", "anwer")
+    assert "did you mean 'key'" in refused(file, "-t", task, "-k", "0", "--id", "keys")
+
+
+def test_ids_that_are_others(make_task: Make, refused: Call, write: Call) -> None:
+    task = make_task()
+    other = [{"id": f"z{i}", "answer": "red"} for i in range(5)]
+    said = refused(write("other.jsonl", other), "--task", task, "--shots", "0")
+    assert "no column holds ids that are in squares, split test" in said
+    assert "such as 'q0000'" in said
+    assert "id 'z0'" in said
+    said = refused(write("other.jsonl", other), "--task", task, "--shots", "0", "--id", "id")
+    assert "none of the ids in its column id is in squares" in said
+    # The ids fit, but the questions are others: this is another version of the data, or another split.
+    moved = [{**row, "question": f"is it {row['id']}?"} for row in answers(12)]
+    said = refused(write("moved.jsonl", moved), "--task", task, "--shots", "0")
+    assert "the questions of 12 of 12 rows are not in them" in said
+    chance = [{"tag": "q0001" if i == 0 else f"x{i}", "answer": "red"} for i in range(5)]
+    said = refused(write("chance.jsonl", chance), "--task", task, "--shots", "0")
+    assert "no column is sure to hold ids: tag has 1 that are" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.jsonl", '{"id": "q0000", "answer": "red"}\n{"id": \n', "a.jsonl:2"),
+        ("a.jsonl", "[1]\n", "a.jsonl:1"),
+        ("a.jsonl", "", "the file holds no answers"),
+        ("a.jsonl", '{"id": "q0000", "answer": ["red"]}\n', "the answer is no text but ['red']"),
+        ("a.jsonl", '{"id": "q0000", "answer": true}\n', "a.jsonl:1"),
+        ("a.jsonl", '{"id": "q0000", "answer": "a"}\n{"answer": "b"}\n', "the row has no id"),
+        ("a.json", '[\n {"id": "q0000"},\n {"id" "q0001"}]', "a.json:3"),
+        ("a.json", '[{"id": "q0000", "answer": "red"}, 3]', "a.json:$[1]"),
+        ("a.json", "3", "neither a list nor an object"),
+        ("a.csv", "id,answer\nq0000,red,blue\n", "a.csv:2"),
+        ("a.csv", 'id,answer\nq0000,"' + "x" * 200_000 + '"\n', "this is no table of text"),
+        ("a.jsonl", '{"id": "q0000", "said": "red"}\n', "name it: --answer COLUMN"),
+        ("a.txt", "red\n", "answers are read from .jsonl, .json, .csv, .tsv files"),
+    ],
+)
+def test_files_that_cannot_be_used(
+    name: str, content: str, says: str, make_task: Make, refused: Call, write: Call
+) -> None:
+    assert says in refused(write(name, content), "--task", make_task(), "--shots", "0")
+
+
+def test_options_that_cannot_be_used(
+    make_task: Make, refused: Call, write: Call, tmp_path: Path
+) -> None:
+    task = make_task()
+    file = write("answers.jsonl", answers(3))
+    assert "say it: --shots 0" in refused(file, "--task", task)
+    assert "--shots takes whole numbers" in refused(file, "--task", task, "--shots", "many")
+    said = refused(file, "--task", task, "--shots", "0", "--label", "plain")
+    assert "cannot stand under squares's protocol 'plain'" in said
+    said = refused(file, "--task", task, "--shots", "0", "--filtered")
+    assert "are for logs of other harnesses" in said
+    said = refused(file, "--task", task, "--shots", "0", "--set", "model.settings.batch=2")
+    assert "sets nothing here" in said
+    assert "cannot be read" in refused(tmp_path / "no.jsonl", "--task", task, "--shots", "0")
+    assert "this is a folder" in refused(tmp_path, "--task", task, "--shots", "0")
+    assert "unknown task" in refused(file, "--task", "squuares", "--shots", "0")
+
+
+def test_no_name_leaves_the_folder_of_runs(
+    make_task: Make, imported: Call, write: Call, tmp_path: Path
+) -> None:
+    file = write("answers.jsonl", [{**row, "model_id": "../../../etc/x"} for row in answers(3)])
+    folder, said = imported(file, "--task", make_task(), "--shots", "0")
+    assert "the model is called x, as its log says" in said
+    assert folder.resolve().parent == (tmp_path / RUNS).resolve()
+    folder, _ = imported(file, "--task", make_task(), "--shots", "0", "--model", "..\\..")
+    assert folder.resolve().parent == (tmp_path / RUNS).resolve()
+
+
+def test_compared_tabled_and_scored_like_any_run(
+    make_task: Make, make_model: Make, program: Call, imported: Call, write: Call, row_of: Call
+) -> None:
+    task = make_task()
+    own = own_run(program, task, make_model(default="red"), "--shots", "0")
+    options = ("--task", task, "--shots", "0")
+    better, _ = imported(write("better.jsonl", answers(12, wrong=2)), *options)
+    worse, _ = imported(write("worse.jsonl", answers(12, wrong=8)), *options, "--label", "imported")
+    code, out, _ = program("compare", str(worse), str(better), "--format", "csv")
+    assert code == 0
+    assert "50.0" in out  # six of twelve
+    code, _, said = program("compare", str(own), str(better))
+    assert code == 2
+    assert "their protocols differ (plain, imported)" in said
+    code, out, _ = program("compare", str(own), str(better), "--force", "--format", "csv")
+    assert code == 0
+    assert "forced: their protocols differ" in out
+    code, out, _ = program("table", "--format", "markdown")
+    assert out.count("imported from better.jsonl, shots as told") == 1
+    code, out, _ = program("table", "--pivot", "--format", "markdown")
+    assert "squares imported @0" in out
+    assert "squares plain @0" in out
+    code, out, _ = program("score", str(better), "--set", "task.score.clean=[upper]")
+    assert code == 2
+    code, out, _ = program("score", str(better), "--set", "task.score.options.normalise=true")
+    assert code == 0
+    assert row_of(better)["value"] == pytest.approx(100 * 10 / 12)
+
+
+def test_what_needs_prompts_or_the_model_is_refused(
+    make_task: Make, program: Call, imported: Call, write: Call
+) -> None:
+    folder, _ = imported(
+        write("answers.jsonl", answers(12)), "--task", make_task(), "--shots", "4"
+    )
+    code, _, said = program("keep", str(folder))
+    assert code == 2
+    assert "this run cannot be repeated, so it is no reference" in said
+    assert not Path("results/reference").exists()
+    _, _, said = program("diagnose", str(folder))
+    assert "the prompts of this run are unknown: its answers were imported from" in said
+
+
+def test_the_page_shows_the_sample_in_place_of_the_prompt(
+    make_task: Make, imported: Call, write: Call, tmp_path: Path
+) -> None:
+    folder, _ = imported(write("answers.jsonl", answers(2)), "--task", make_task(), "--shots", "0")
+    written = page.write([folder], tmp_path / "report.html")
+    assert written.samples == 2
+    text = (tmp_path / "report.html").read_text()
+    assert "the prompts of this run are unknown" in text
+    assert "question: what colour is square 1?" in text
+
+
+@pytest.fixture
+def drawings(tmp_path: Path) -> Path:
+    """Pictures of the right shape, named by the samples of easy-vqa-draw; the first is of another."""
+    task = load_task("easy-vqa-draw")
+    train = {s.fields["concept"]: s.answer for s in load_split(task, "train")}
+    folder = tmp_path / "drawings"
+    folder.mkdir()
+    for place, sample in enumerate(list(load_split(task, "words"))[:5]):
+        shown = train[sample.fields["concept"]]
+        if place == 0:
+            shown = next(p for c, p in train.items() if c != sample.fields["concept"])
+        assert isinstance(shown, Picture)
+        (folder / f"{sample.id}.png").write_bytes(pictures.read(shown))
+    return folder
+
+
+def test_a_folder_of_pictures(
+    drawings: Path, imported: Call, refused: Call, program: Call, row_of: Call, write: Call
+) -> None:
+    options = ("--task", "easy-vqa-draw", "--shots", "0")
+    folder, said = imported(drawings, *options, "--model", "a painter")
+    row = row_of(folder)
+    assert (row["value"], row["n"], row["model"]) == (80.0, 5, "a-painter")
+    for given in responses(folder):
+        stored = folder / "pictures" / f"{given['picture']}.png"
+        assert stored.read_bytes() == (drawings / f"{given['id']}.png").read_bytes()
+    assert "answers to 5 of" in said
+    code, _, said = program("sheet", str(folder))
+    assert code == 2
+    assert "the prompts of this run are unknown" in said
+    assert "the file holds none" in refused(write("a.jsonl", answers(2)), *options)
+    first = next(drawings.iterdir())
+    first.write_bytes(first.read_bytes()[:100])
+    assert str(first) in refused(drawings, *options)
+    empty = drawings.parent / "empty"
+    empty.mkdir()
+    assert "the folder holds no .png" in refused(empty, *options)
