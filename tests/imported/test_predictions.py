@@ -308,9 +308,7 @@ def test_compared_tabled_and_scored_like_any_run(
 def test_what_needs_prompts_or_the_model_is_refused(
     make_task: Make, program: Call, imported: Call, write: Call
 ) -> None:
-    folder, _ = imported(
-        write("answers.jsonl", answers(12)), "--task", make_task(), "--shots", "4"
-    )
+    folder, _ = imported(write("answers.jsonl", answers(12)), "--task", make_task(), "--shots", "4")
     code, _, said = program("keep", str(folder))
     assert code == 2
     assert "this run cannot be repeated, so it is no reference" in said
