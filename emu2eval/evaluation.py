@@ -335,7 +335,7 @@ def reopen(
     plan = Plan(
         task=task,
         model=model,
-        adapter=_Absent(),
+        adapter=Absent(),
         shots=shots,
         samples=samples,
         pool=pool,
@@ -400,7 +400,7 @@ def score_again(
         chosen = None
         if judge is not None:
             chosen = judges.choose([plan.task], judge, parse_settings(changes)["judge"])
-        elif is_judged(plan.task) and (said := judges.stored_judge(plan.task, folder, _Absent())):
+        elif is_judged(plan.task) and (said := judges.stored_judge(plan.task, folder, Absent())):
             hearing = Hearing(plan, store, said)
             opened.enter_context(hearing.open(writing=False))
             told = watcher or Watcher()
@@ -410,7 +410,7 @@ def score_again(
         return Result(rows, folder, kept, judged)
 
 
-class _Absent(Adapter):
+class Absent(Adapter):
     """Stands in for the model where none is needed."""
 
     def answer(self, requests: Sequence[Any]) -> Sequence[Any]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def digest(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise DataError(f"the file cannot be read ({error.strerror})", where=path) from None
+        raise _unreadable(path, error) from None
 
 
 def read(path: Path) -> tuple[Rows, Mapping[str, Any]]:
@@ -34,20 +35,20 @@ def read(path: Path) -> tuple[Rows, Mapping[str, Any]]:
     A JSON file is a list of objects, an object whose `logs` are one, or one that gives an answer to
     each id. Raises DataError with file and line, ConfigError for another kind of file.
     """
-    if path.suffix == ".json":
-        return _json(path)
     if path.suffix not in ENDINGS:
         raise ConfigError(
             f"answers are read from {', '.join(ENDINGS)} files, or a folder of pictures", where=path
         )
+    if path.suffix == ".json":
+        return _json(path)
     try:
-        rows = list(table.rows(path))
+        rows = list(_lines(path) if path.suffix == ".jsonl" else table.rows(path))
     except csv.Error as error:
         raise DataError(f"this is no table of text: {error}", where=path) from None
     except UnicodeDecodeError as error:
         raise DataError(f"this is not UTF-8 text: {error}", where=path) from None
     except OSError as error:
-        raise DataError(f"the file cannot be read ({error.strerror})", where=path) from None
+        raise _unreadable(path, error) from None
     return _some(rows, path), {}
 
 
@@ -56,13 +57,41 @@ def parse(path: Path) -> Any:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise DataError(f"the file cannot be read ({error.strerror})", where=path) from None
+        raise _unreadable(path, error) from None
+    return _decoded(data, path, 1)
+
+
+def _lines(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            row = _decoded(line.strip(), path, number)
+            if not isinstance(row, dict):
+                raise DataError("the line is not a JSON object", where=f"{path}:{number}")
+            yield f"{path}:{number}", row
+
+
+def _decoded(data: bytes, path: Path, line: int) -> Any:
+    """A JSON text that begins at that line of the file."""
+    data = data.removeprefix(codecs.BOM_UTF8)
     try:
         return msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"the file is not JSON: {error}", where=f"{path}:{_line(data)}", hint=hint(data)
-        ) from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pass
+    try:
+        # Python writes NaN and Infinity, which are not JSON, and so do logs for what has no error bar.
+        return json.loads(data)
+    except json.JSONDecodeError as error:
+        line += error.lineno - 1
+        why = f"{error.msg} (column {error.colno})"
+    except (UnicodeDecodeError, RecursionError) as error:
+        why = str(error)
+    raise DataError(f"this is not JSON: {why}", where=f"{path}:{line}", hint=hint(data))
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    return DataError(f"the file cannot be read ({error.strerror})", where=path)
 
 
 def _json(path: Path) -> tuple[Rows, Mapping[str, Any]]:
@@ -90,14 +119,3 @@ def _some(rows: Rows, path: Path) -> Rows:
     if not rows:
         raise DataError("the file holds no answers", where=path)
     return rows
-
-
-def _line(data: bytes) -> int:
-    """The line at which a damaged JSON text stops being JSON."""
-    try:
-        json.loads(data)
-    except json.JSONDecodeError as error:
-        return error.lineno
-    except (UnicodeDecodeError, RecursionError):
-        pass
-    return 1

@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from emu2eval.adapters.base import Adapter
 from emu2eval.config import DemonstrationSpec, ModelSpec, ProtocolSpec, Task
 from emu2eval.data.load import ids_in_order, load_split
 from emu2eval.engine.judging import needs_judge
 from emu2eval.engine.scoring import build_cleaner, build_scorer, score_run
 from emu2eval.engine.store import RunStore
 from emu2eval.errors import ConfigError
-from emu2eval.evaluation import Settings, Watcher, open_task, record_of, slots
+from emu2eval.evaluation import Absent, Settings, Watcher, open_task, record_of, slots
 from emu2eval.imported import answers, files, harness, predictions
 from emu2eval.imported.agreement import Agreement, agreements
 from emu2eval.imported.entries import Entry, Log, Wanted
@@ -57,13 +56,6 @@ class Result:
     left: list[str] = field(default_factory=list)
 
 
-class Elsewhere(Adapter):
-    """Stands in for the model that gave the answers: its identity is that of the files."""
-
-    def answer(self, requests: Any) -> Any:
-        raise ConfigError("the answers of this run were given elsewhere; nothing can be asked")
-
-
 def import_run(
     path: Path,
     task: str,
@@ -87,6 +79,7 @@ def import_run(
     build_scorer(opened).require()
     build_cleaner(opened)
     log = _read(path, opened, wanted)
+    told.reading(f"{opened.name}, split {opened.split}")
     samples = load_split(opened, opened.split)
     matched = match(log, samples, wanted.id, lambda: ids_in_order(opened, opened.split))
     answers.require(opened, log.entries)
@@ -96,7 +89,7 @@ def import_run(
     plan = Plan(
         task=labelled,
         model=_model(path, log, matched, wanted),
-        adapter=Elsewhere(),
+        adapter=Absent(),
         shots=Shots.parse(shots, labelled),
         samples=samples,
         pool=None,

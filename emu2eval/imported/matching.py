@@ -125,6 +125,11 @@ def _add(found: Matched, name: str, entry: Entry) -> None:
     known = found.entries.setdefault(name, entry)
     if known is entry:
         return
+    if known.response.error is not None or entry.response.error is not None:
+        # No answer contradicts none: a later attempt may have brought one.
+        found.entries[name] = entry if entry.response.error is None else known
+        found.repeated += 1
+        return
     if (known.response, known.choices) != (entry.response, entry.choices):
         raise DataError(
             f"the sample {name!r} has two answers that differ; the other one: {known.where}",

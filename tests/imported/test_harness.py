@@ -17,7 +17,8 @@ Call = Callable[..., Any]
 RIGHT = ("red", "green", "blue", "yellow", "black")
 DATE = "2025-01-31T10-00-00.123456"
 RESULTS = {
-    "results": {"squares": {"alias": "squares", "exact_match,none": 0.75}},
+    # Written by Python, whose JSON has NaN.
+    "results": {"squares": {"exact_match,none": 0.75, "exact_match_stderr,none": float("nan")}},
     "configs": {"squares": {"task": "squares"}},
     "n-shot": {"squares": 4, "other": 0},
     "config": {"model": "hf", "model_args": "pretrained=org/model-7b,api_key=SECRET", "limit": 4.0},

@@ -160,10 +160,10 @@ def test_missing_unknown_and_repeated_ids_are_counted(
     make_task: Make, imported: Call, write: Call, row_of: Call
 ) -> None:
     rows = [*answers(4, wrong=1), answers(2)[1], {"id": "q9999", "prediction": "red"}]
-    rows += [{"id": "q0004", "prediction": None}]
+    rows += [{"id": "q0004", "prediction": None}, {"id": "q0000", "prediction": None}]
     folder, said = imported(write("some.jsonl", rows), "--task", make_task(), "--shots", "0")
     assert (
-        "7 rows, answers to 5 of 12 queries; 1 ids are not in the split, the first is 'q9999'; 1 rows "
+        "8 rows, answers to 5 of 12 queries; 1 ids are not in the split, the first is 'q9999'; 2 rows "
         "say again what another said; 1 hold no answer and are unscored"
     ) in said
     row = row_of(folder)
