@@ -365,3 +365,28 @@ def test_a_folder_of_pictures(
     empty = drawings.parent / "empty"
     empty.mkdir()
     assert "the folder holds no .png" in refused(empty, *options)
+
+
+def test_what_a_judge_scores_is_stored_first(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    make_model: Make,
+    program: Call,
+    imported: Call,
+    row_of: Call,
+    write: Call,
+) -> None:
+    from ..tasks.layouts import mm_vet
+
+    mm_vet.write(tmp_path / "data")
+    monkeypatch.setenv("EMU2EVAL_DATA", str(tmp_path / "data"))
+    file = write("answers.json", {"v1_0": "a cat", "v1_1": "two"})
+    folder, said = imported(file, "--task", "mm_vet", "--shots", "0")
+    assert f"stored, and scored by a judge: emu2eval score {folder} --judge NAME" in said
+    assert not (folder / "report.json").exists()
+    judge = make_model("judge", default="0.5")
+    code, _, said = program("score", str(folder), "--judge", str(judge))
+    assert code == 0, said
+    row = row_of(folder)
+    assert (row["value"], row["n"]) == (50.0, 2)
+    assert row["notes"][:2] == ["imported from answers.json, shots as told", "2 of 8 queries"]
