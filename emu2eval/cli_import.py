@@ -44,7 +44,8 @@ def import_(
         str | None, typer.Option(help="Whose clean-up and scorer [default: the task's own].")
     ] = None,
     label: Annotated[
-        str | None, typer.Option(help="The protocol in tables [default: imported].")
+        str | None,
+        typer.Option(help="Who asked, as tables show it: imported-LABEL [default: the harness]."),
     ] = None,
     id: Annotated[
         str | None,

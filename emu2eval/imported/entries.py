@@ -29,6 +29,7 @@ class Entry:
 class Log:
     """A foreign file. origin: what wrote it, for people; files: name -> hex sha256 of its bytes.
 
+    asker: a short name of the harness whose prompts were asked; None = not known.
     model, shots: what it says of them; None = nothing. answer: where the answers stood. row_number: the
     column that is the number of a row, from 0, and never an id. notes: what a user should know.
     """
@@ -37,6 +38,7 @@ class Log:
     files: Mapping[str, str]
     entries: Sequence[Entry]
     answer: str
+    asker: str | None = None
     model: str | None = None
     shots: int | None = None
     row_number: str | None = None

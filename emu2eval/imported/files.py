@@ -39,9 +39,9 @@ def read(path: Path) -> tuple[Rows, Mapping[str, Any]]:
         raise ConfigError(
             f"answers are read from {', '.join(ENDINGS)} files, or a folder of pictures", where=path
         )
-    if path.suffix == ".json":
-        return _json(path)
     try:
+        if path.suffix == ".json" or (path.suffix == ".jsonl" and _is_list(path)):
+            return _json(path)
         rows = list(_lines(path) if path.suffix == ".jsonl" else table.rows(path))
     except csv.Error as error:
         raise DataError(f"this is no table of text: {error}", where=path) from None
@@ -59,6 +59,12 @@ def parse(path: Path) -> Any:
     except OSError as error:
         raise _unreadable(path, error) from None
     return _decoded(data, path, 1)
+
+
+def _is_list(path: Path) -> bool:
+    """One JSON list under the name of JSON lines, as some programs write it."""
+    with path.open("rb") as file:
+        return file.read(512).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
 
 
 def _lines(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:

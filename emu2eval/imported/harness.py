@@ -1,9 +1,10 @@
 """Sample logs of lm-evaluation-harness and lmms-eval.
 
-lm-evaluation-harness (EleutherAI), `--log_samples`: `samples_TASK_DATE.jsonl` with `results_DATE.json`
-beside it since 0.4.3, a JSON list before. A row has doc_id, doc, target, arguments, resps, filtered_resps,
-the scores by name, and since 0.4.5 filter: a document has a row for each filter.
-lmms-eval (EvolvingLMMs-Lab): one JSON file with args and logs up to 0.2; then `DATE_samples_TASK.jsonl` with
+lm-evaluation-harness (EleutherAI), `--log_samples`: `samples_TASK_DATE.jsonl` with `results_DATE.json` beside
+it; up to 0.4.2 one JSON list, by the name of .jsonl, with `results.json`. A row has doc_id, doc, target,
+arguments, resps, filtered_resps and the scores by name. Newer rows name their filter: a document then has one
+for each filter.
+lmms-eval (EvolvingLMMs-Lab): at first one JSON file with args and logs; then `DATE_samples_TASK.jsonl` with
 `DATE_results.json`, whose rows have neither doc nor arguments, and no resps where the filter changed nothing.
 """
 
@@ -21,7 +22,6 @@ from emu2eval.imported.entries import Entry, Log, Wanted, flat
 from emu2eval.imported.files import Rows, digest, parse
 from emu2eval.types import Response
 
-LM_EVAL, LMMS_EVAL = "lm-evaluation-harness", "lmms-eval"
 ROW = "doc_id"
 
 _NEW = re.compile(r"samples_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT[\d.:-]+)\.jsonl")
@@ -64,13 +64,14 @@ def read(path: Path, rows: Rows, around: Mapping[str, Any], wanted: Wanted) -> L
         f"{several:,} samples have several responses; the first is taken" if several else None,
         about.missing,
     ]
-    name = LMMS_EVAL if lmms else LM_EVAL
+    name, asker = ("lmms-eval", "lmms-eval") if lmms else ("lm-evaluation-harness", "lm-eval")
     taken = "filtered_resps" if wanted.filtered else "resps"
     return Log(
         origin=f"{name} {about.version}" if about.version else name,
         files={path.name: digest(path), **about.files},
         entries=entries,
         answer=f"{taken} of the filter {chosen}" if chosen else taken,
+        asker=asker,
         model=about.model,
         shots=about.shots,
         row_number=ROW,
@@ -172,7 +173,7 @@ def _other(holds: str, kind: str, where: str) -> ConfigError:
 
 
 def _is_ranked(value: list[Any]) -> bool:
-    """A log-likelihood and whether the text was the greedy one; since 0.4.3 both written as texts."""
+    """A log-likelihood and whether the text was the greedy one; newer logs write both as texts."""
     if len(value) != 2 or str(value[1]) not in ("True", "False"):
         return False
     try:

@@ -28,7 +28,7 @@ BATCH = 1024
 
 @dataclass(frozen=True)
 class Options:
-    """label: the protocol that tables show, since the file's own prompts are unknown.
+    """label: who asked, which the protocol in tables is named by, since the prompts are unknown.
 
     model, shots: absent = what the file says. id, answer: columns; absent = guessed. filtered, filter: of
     logs with filters, see `entries.Wanted`.
@@ -84,7 +84,7 @@ def import_run(
     matched = match(log, samples, wanted.id, lambda: ids_in_order(opened, opened.split))
     answers.require(opened, log.entries)
     shots, said = _shots(path, log, wanted)
-    labelled = _labelled(opened, chosen, wanted.label)
+    labelled = _labelled(opened, chosen, log, wanted.label)
     note = f"imported from {log.origin}, shots {said}"
     plan = Plan(
         task=labelled,
@@ -126,23 +126,29 @@ def _shots(path: Path, log: Log, options: Options) -> tuple[str, str]:
     return str(log.shots), "as its log says"
 
 
-def _labelled(task: Task, settings: Settings, label: str | None) -> Task:
-    """The task under a protocol without prompts, scored as the one that was asked for."""
+def _labelled(task: Task, settings: Settings, log: Log, label: str | None) -> Task:
+    """The task under a protocol without prompts, scored as the one that was asked for.
+
+    Its name says that it is imported, who asked, and whose scoring it is where that is not the task's usual.
+    """
     own = task.protocol_name
-    usual = "imported" if settings.protocol in (None, task.spec.protocol) else f"imported-{own}"
-    name = label or usual
-    if name in task.spec.protocols:
+    if label in task.spec.protocols:
         raise ConfigError(
             f"how these answers were asked for is unknown, so they cannot stand under {task.name}'s protocol "
-            f"{name!r}",
+            f"{label!r}",
             where="--label",
-            hint=f"another name, such as {usual!r}; --protocol {name} scores them as that one does",
+            hint=f"another name; --protocol {label} scores them as that one does",
         )
+    usual = settings.protocol in (None, task.spec.protocol)
+    parts = ("imported", label or log.asker, None if usual else own)
+    name = "-".join(part for part in parts if part)
     protocol = ProtocolSpec(ask="", about=f"Asked elsewhere; scored as {own}.")
     changes = {
         "protocols": {name: protocol},
         "protocol": name,
         "demonstrations": DemonstrationSpec(),
+        # A file has one answer to each sample, also where the task wants several pictures.
+        "output": task.spec.output.model_copy(update={"pictures": 1}),
     }
     spec = task.spec.model_copy(update=changes)
     return Task(spec, name, task.split, task.root, task.document, task.sources)

@@ -1,6 +1,7 @@
 """Sample logs in the shapes that other harnesses write, as runs, through the command line.
 
-Shapes: lm-evaluation-harness 0.4.8 (and 0.4.1, a JSON list), lmms-eval 0.3 (and 0.1, one file with `logs`).
+Shapes: lm-evaluation-harness 0.4.8 (loggers/evaluation_tracker.py at 034ab03) and 0.4.2, one list; lmms-eval
+0.3 (loggers/evaluation_tracker.py at 0716c69) and 0.1, one file with `logs`.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ def test_generated_answers_of_lm_eval(
     folder, said = imported(log, "--task", make_task())
     row = row_of(folder)
     assert (row["value"], row["n"], row["model"], row["shots"]) == (50.0, 4, "model-7b", "4")
+    assert row["protocol"] == "imported-lm-eval"
     assert row["notes"] == [
         "imported from lm-evaluation-harness 0.4.8, shots as its log says",
         "4 of 12 queries",
@@ -148,7 +150,7 @@ def test_rows_of_several_filters(
     assert "first-word" not in said
 
 
-def test_lm_eval_before_043_wrote_a_list(
+def test_lm_eval_042_wrote_a_list(
     make_task: Make, imported: Call, row_of: Call, write: Call
 ) -> None:
     rows = []
@@ -157,9 +159,13 @@ def test_lm_eval_before_043_wrote_a_list(
         for name in ("filter", "metrics", "doc_hash", "prompt_hash", "target_hash"):
             del row[name]
         rows.append(row | {"resps": [[said, "black"]]})
-    log = write("pretrained__org__model_squares.json", rows)
-    folder, said = imported(log, "--task", make_task(), "--shots", "0")
-    assert row_of(folder)["value"] == 50
+    # Indented, and called JSON lines all the same; the only file of results beside it.
+    log = write("pretrained__org__model_squares.jsonl", json.dumps(rows, indent=2))
+    config = {"model": "hf", "model_args": "dtype=float16,pretrained=org/model"}
+    write("results.json", {"n-shot": {"squares": 0}, "config": config})
+    folder, said = imported(log, "--task", make_task())
+    row = row_of(folder)
+    assert (row["value"], row["model"], row["shots"]) == (50.0, "model", "0")
     assert "2 samples have several responses; the first is taken" in said
     assert "equal at 2" in said
 
@@ -197,6 +203,7 @@ def test_lmms_eval_without_documents(
     assert (row["model"], row["shots"], row["n"]) == ("llava-ov", "0", 3)
     assert row["value"] == pytest.approx(200 / 3)
     assert row["notes"][0] == "imported from lmms-eval 0.3.0, shots as its log says"
+    assert row["protocol"] == "imported-lmms-eval"
     assert "ids from the column submission.question_id" in said
     assert "equal at 3" in said
     # Without an id, the number of the row is an id only for who asks for it.

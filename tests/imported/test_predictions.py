@@ -227,7 +227,8 @@ def test_ids_that_are_others(make_task: Make, refused: Call, write: Call) -> Non
     ("name", "content", "says"),
     [
         ("a.jsonl", '{"id": "q0000", "answer": "red"}\n{"id": \n', "a.jsonl:2"),
-        ("a.jsonl", "[1]\n", "a.jsonl:1"),
+        ("a.jsonl", "[1]\n", "a.jsonl:$[0]"),
+        ("a.jsonl", "3\n", "a.jsonl:1"),
         ("a.jsonl", "", "the file holds no answers"),
         ("a.jsonl", '{"id": "q0000", "answer": ["red"]}\n', "the answer is no text but ['red']"),
         ("a.jsonl", '{"id": "q0000", "answer": true}\n', "a.jsonl:1"),
@@ -283,10 +284,16 @@ def test_compared_tabled_and_scored_like_any_run(
     own = own_run(program, task, make_model(default="red"), "--shots", "0")
     options = ("--task", task, "--shots", "0")
     better, _ = imported(write("better.jsonl", answers(12, wrong=2)), *options)
-    worse, _ = imported(write("worse.jsonl", answers(12, wrong=8)), *options, "--label", "imported")
+    worse, _ = imported(write("worse.jsonl", answers(12, wrong=8)), *options)
     code, out, _ = program("compare", str(worse), str(better), "--format", "csv")
     assert code == 0
     assert "50.0" in out  # six of twelve
+    # Prompts of somebody else are another protocol.
+    other, _ = imported(write("worse.jsonl", answers(12, wrong=8)), *options, "--label", "theirs")
+    assert row_of(other)["protocol"] == "imported-theirs"
+    code, _, said = program("compare", str(other), str(better))
+    assert code == 2
+    assert "their protocols differ (imported-theirs, imported)" in said
     code, _, said = program("compare", str(own), str(better))
     assert code == 2
     assert "their protocols differ (plain, imported)" in said
@@ -294,6 +301,7 @@ def test_compared_tabled_and_scored_like_any_run(
     assert code == 0
     assert "forced: their protocols differ" in out
     code, out, _ = program("table", "--format", "markdown")
+    assert "squares | imported-theirs |" in out
     assert out.count("imported from better.jsonl, shots as told") == 1
     code, out, _ = program("table", "--pivot", "--format", "markdown")
     assert "squares imported @0" in out
