@@ -32,7 +32,7 @@ LAYERS = (
     ("diagnose", "lineup"),
     ("report",),
     ("exports", "tidy"),
-    ("cli", "cli_compare", "cli_data", "cli_import", "cli_papers"),
+    ("cli",),
 )
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 

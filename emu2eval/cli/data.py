@@ -6,19 +6,14 @@ from typing import Annotated
 
 import typer
 
+from emu2eval.cli.options import Source
+from emu2eval.cli.say import console
+
 app = typer.Typer(
     help="What is there of each task's data, where it comes from, and whether it is whole.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-
-Source = Annotated[
-    str | None,
-    typer.Option(
-        "--source",
-        help="official or hub [default: the official files, or the hub's where only those are there].",
-    ),
-]
 
 
 @app.command(
@@ -31,7 +26,6 @@ def status(
     tasks: Annotated[list[str] | None, typer.Argument(help="Task names or .yaml files.")] = None,
 ) -> None:
     """Show what is there of each task's data, what is missing, how large it is and where it comes from."""
-    from emu2eval.report.console import console
     from emu2eval.report.data import status as table
 
     console().print(table(tasks or []))
@@ -56,7 +50,6 @@ def check(
 ) -> None:
     """Compare a task's data with the official counts, and look for every picture that it names."""
     from emu2eval.report.checks import findings
-    from emu2eval.report.console import console
     from emu2eval.report.data import check as examine
 
     table, good = findings(examine(task, split, source, decode=pictures))

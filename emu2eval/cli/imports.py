@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from emu2eval.cli_data import Source
+from emu2eval.cli.options import Out, Source
+from emu2eval.cli.say import console, say
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -68,9 +69,7 @@ def import_(
     set_: Annotated[
         list[str], typer.Option("--set", help="task.KEY=VALUE, as in the YAML files.")
     ] = [],  # noqa: B006
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of runs [default: $EMU2EVAL_RUNS or results/runs].")
-    ] = None,
+    out: Out = None,
     groups: Annotated[bool, typer.Option("--groups", help="Show sub-scores too.")] = False,
     form: Annotated[
         str, typer.Option("--format", "-f", help="rich, markdown, csv, json or latex.")
@@ -79,7 +78,6 @@ def import_(
     """Make a run of answers given elsewhere: logs of other harnesses, predictions, pictures."""
     from emu2eval.evaluation import Settings
     from emu2eval.imported.importing import Options, import_run
-    from emu2eval.report.console import console
     from emu2eval.report.progress import Bars
     from emu2eval.report.table import order, render, rich_table
 
@@ -93,7 +91,7 @@ def import_(
     elif rows:
         typer.echo(render(rows, form), nl=False)
     for agreement in made.agreements:
-        typer.echo(str(agreement), err=True)
+        say(str(agreement))
     if made.left:
-        typer.echo(f"not compared with ours: their {', '.join(made.left)}", err=True)
-    typer.echo(f"{made.written:,} answers stored in {made.folder}", err=True)
+        say(f"not compared with ours: their {', '.join(made.left)}")
+    say(f"{made.written:,} answers stored in {made.folder}")

@@ -8,6 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from emu2eval.cli.options import Out
+from emu2eval.cli.say import console, say
+
 app = typer.Typer(rich_markup_mode=None)
 
 
@@ -24,7 +27,6 @@ def show_paper(
     from emu2eval.papers import load_paper
     from emu2eval.report import paper as report
     from emu2eval.report import runs as stored
-    from emu2eval.report.console import console
 
     source = load_paper(paper)
     tables = [source.table(table)] if table is not None else list(source.spec.tables)
@@ -84,9 +86,7 @@ def reproduce(
     set_: Annotated[
         list[str], typer.Option("--set", help="task., model. or judge.KEY=VALUE.")
     ] = [],  # noqa: B006
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of runs [default: $EMU2EVAL_RUNS or results/runs].")
-    ] = None,
+    out: Out = None,
     batch: Annotated[int | None, typer.Option(help="Requests at a time.")] = None,
     form: Annotated[
         str, typer.Option("--format", "-f", help="rich, markdown, csv, json or latex.")
@@ -98,7 +98,6 @@ def reproduce(
     from emu2eval.papers import load_paper
     from emu2eval.report import paper as report
     from emu2eval.report import reproduced
-    from emu2eval.report.console import console
     from emu2eval.report.progress import Bars
 
     source = load_paper(paper)
@@ -108,7 +107,7 @@ def reproduce(
     listed = made.wanted(source, chosen, name, task, hidden=hidden)
     able, lacks = made.ready(listed, model, settings, partial=partial)
     for text in lacks:
-        _say(f"left out: {text}")
+        say(f"left out: {text}")
     if dry_run:
         console().print(reproduced.cost_table(made.costs(able, model, settings)))
         return
@@ -120,7 +119,7 @@ def reproduce(
         with Bars() as bars:
             results = made.measure(able, model, settings, bars)
     except KeyboardInterrupt:
-        _say("\nstopped; every answer so far is kept, the same command continues")
+        say("\nstopped; every answer so far is kept, the same command continues")
         raise typer.Exit(130) from None
     rebuilt = made.beside(source, chosen, results, name)
     if form == "rich":
@@ -133,7 +132,7 @@ def reproduce(
     )
     failed = sum(result.failed for result in results)
     if failed:
-        _say(f"{failed:,} requests failed and are unscored; the same command asks them again")
+        say(f"{failed:,} requests failed and are unscored; the same command asks them again")
         raise typer.Exit(3)
 
 
@@ -164,14 +163,10 @@ def export(
         typer.echo(text, nl=False)
     else:
         exports.write(text, file)
-        _say(f"wrote {file}")
+        say(f"wrote {file}")
 
 
 def _aside() -> Any:
     from rich.console import Console
 
     return Console(stderr=True, width=None if sys.stderr.isatty() else 160, highlight=False)
-
-
-def _say(text: str) -> None:
-    typer.echo(text, err=True)

@@ -7,15 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+from emu2eval.cli.options import Form, Out, Runs
+from emu2eval.cli.say import console, say
 from emu2eval.errors import CompareError, UserError
 
 app = typer.Typer(rich_markup_mode=None)
-
-Out = Annotated[
-    Path | None, typer.Option(help="Folder of runs [default: $EMU2EVAL_RUNS or results/runs].")
-]
-Form = Annotated[str, typer.Option("--format", "-f", help="rich, markdown, csv, json or latex.")]
-Runs = Annotated[list[str] | None, typer.Argument(help="Paths, names or beginnings of names.")]
 
 
 @app.command(
@@ -64,11 +60,11 @@ def compare(
     shown = [d for d in made.differences if groups or d.group is None]
     listed = made.flips[:flips]
     if form == "rich":
-        _print(compared.comparison_tables(made, listed, shown))
+        console().print(compared.comparison_tables(made, listed, shown))
     else:
         typer.echo(compared.render(shown, listed, form), nl=False)
     for name in alone:
-        _say(f"no partner for {name}")
+        say(f"no partner for {name}")
 
 
 @app.command(
@@ -95,7 +91,7 @@ def diagnose(
         try:
             made = diagnosing.copying(run)
         except UserError as error:
-            _say(f"no copy rate of {run.folder.name}: {error.what}")
+            say(f"no copy rate of {run.folder.name}: {error.what}")
         else:
             copies += [made] if made is not None else []
     if not parts and not copies:
@@ -104,7 +100,7 @@ def diagnose(
             hint="emu2eval run … --shots 0 8 --ablate none labels pictures blank",
         )
     if form == "rich":
-        _print(diagnosed.tables(parts, copies))
+        console().print(diagnosed.tables(parts, copies))
     else:
         typer.echo(diagnosed.render(parts, copies, form), nl=False)
 
@@ -118,19 +114,9 @@ def _print_steps(tracks: Any, file: Path | None, form: str) -> None:
         for number, (run, change) in enumerate(track, 1)
     ]
     if form == "rich":
-        _print(report.steps_table(steps))
+        console().print(report.steps_table(steps))
     else:
         typer.echo(report.render(steps, form), nl=False)
     if file is not None:
         report.draw(steps, file)
-        _say(f"wrote {file}")
-
-
-def _print(renderable: Any) -> None:
-    from emu2eval.report.console import console
-
-    console().print(renderable)
-
-
-def _say(text: str) -> None:
-    typer.echo(text, err=True)
+        say(f"wrote {file}")

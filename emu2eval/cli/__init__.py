@@ -1,0 +1,72 @@
+"""The command line: thin verbs, each of which calls what a notebook would call."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from emu2eval.cli import compare, data, imports, look, papers, run, stored
+from emu2eval.cli.say import say
+from emu2eval.errors import UserError
+
+app = typer.Typer(
+    help="Few-shot multimodal evaluation: how well does a model learn from demonstrations with pictures?",
+    no_args_is_help=True,
+    add_completion=False,
+    # Plain help: rich's help costs a quarter of a second, and `--help` should answer at once.
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+# In the order in which `emu2eval --help` shows them.
+app.add_typer(run.app)
+app.add_typer(look.app)
+app.add_typer(data.app, name="data")
+app.add_typer(stored.app)
+app.add_typer(compare.app)
+app.add_typer(imports.app)
+app.add_typer(papers.app)
+
+MANY = frozenset({"--task", "--model", "--shots", "--ablate", "--set"})
+"""Options that take several values in one go, as in `--shots 0 4 8`."""
+
+
+def main() -> None:
+    """The `emu2eval` program. Exit codes: 2 for what the user can mend, 3 for failed requests."""
+    sys.argv[1:] = spread(sys.argv[1:])
+    try:
+        app()
+    except UserError as error:
+        say(f"error: {error}")
+        raise SystemExit(2) from None
+    except BrokenPipeError:
+        # The reader of a pipe, such as `head`, has seen enough.
+        sys.stderr.close()
+        raise SystemExit(0) from None
+
+
+def spread(arguments: list[str]) -> list[str]:
+    """`--shots 0 4 8` -> `--shots 0 --shots 4 --shots 8`, for options of many values.
+
+    >>> spread(["run", "--shots", "0", "4", "--limit", "5"])
+    ['run', '--shots', '0', '--shots', '4', '--limit', '5']
+    """
+    short = {"-t": "--task", "-m": "--model", "-k": "--shots"}
+    if arguments[:1] not in (["run"], ["reproduce"]):
+        return arguments
+    out: list[str] = []
+    option = None
+    taken = 0
+    for argument in arguments:
+        if argument.startswith("-") and argument != "-":
+            option = short.get(argument, argument)
+            option = option if option in MANY else None
+            taken = 0
+        elif option is not None:
+            if taken:
+                out.append(option)
+            taken += 1
+        out.append(argument)
+    return out

@@ -1,0 +1,67 @@
+"""What there is, and whether it works: check, ls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from emu2eval.cli.options import Out, Source
+from emu2eval.cli.say import console
+
+if TYPE_CHECKING:
+    pass
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  emu2eval check
+  emu2eval check --task vqav2
+  emu2eval check --model nearest
+  emu2eval check --adapter my_package.my_module:MyAdapter"""
+)
+def check(
+    task: Annotated[
+        str | None, typer.Option("--task", "-t", help="Read this task's data too.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Test this model's adapter.")
+    ] = None,
+    adapter: Annotated[str | None, typer.Option(help="Test an adapter, by module:attr.")] = None,
+    source: Source = None,
+    out: Out = None,
+) -> None:
+    """Check the installation, every task and model file, one task's data, or an adapter's conduct."""
+    from emu2eval.report.checks import check_adapter, check_all, check_model, check_task, findings
+
+    if adapter is not None:
+        listed = check_adapter(adapter)
+    elif model is not None:
+        listed = check_model(model)
+    elif task is not None:
+        listed = check_task(task, source)
+    else:
+        listed = check_all(out)
+    table, good = findings(listed)
+    console().print(table)
+    if not good:
+        raise typer.Exit(2)
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  emu2eval ls tasks
+  emu2eval ls runs"""
+)
+def ls(
+    what: Annotated[str, typer.Argument(help="tasks, models, scorers, adapters or runs.")],
+    out: Out = None,
+) -> None:
+    """List what there is."""
+    from emu2eval.report.listing import listing
+
+    typer.echo(listing(what, out), nl=False)

@@ -1,0 +1,48 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Tasks = Annotated[
+    list[str], typer.Option("--task", "-t", help="Task names or paths of .yaml files.")
+]
+Models = Annotated[
+    list[str], typer.Option("--model", "-m", help="Model names, .yaml files or folders.")
+]
+ShotCounts = Annotated[
+    list[str],
+    typer.Option("--shots", "-k", help="Numbers of demonstrations; '0*' = text-only ones."),
+]
+Sets = Annotated[
+    list[str],
+    typer.Option("--set", help="task., model. or judge.KEY=VALUE, as in the YAML files."),
+]
+JudgeName = Annotated[
+    str | None,
+    typer.Option("--judge", help="Who judges: a model, a .yaml file, or a model of OpenAI."),
+]
+Ablate = Annotated[
+    list[str],
+    typer.Option(
+        help="Demonstrations without their: labels, pictures, order (dealt anew), or blank."
+    ),
+]
+Out = Annotated[
+    Path | None, typer.Option(help="Folder of runs [default: $EMU2EVAL_RUNS or results/runs].")
+]
+Seed = Annotated[int, typer.Option(help="Draws the demonstrations.")]
+Protocol = Annotated[str | None, typer.Option(help="How the task asks [default: the task's own].")]
+Split = Annotated[str | None, typer.Option(help="Which queries [default: the task's own].")]
+Form = Annotated[str, typer.Option("--format", "-f", help="rich, markdown, csv, json or latex.")]
+Runs = Annotated[list[str] | None, typer.Argument(help="Paths, names or beginnings of names.")]
+Source = Annotated[
+    str | None,
+    typer.Option(
+        "--source",
+        help="official or hub [default: the official files, or the hub's where only those are there].",
+    ),
+]

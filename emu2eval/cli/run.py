@@ -1,0 +1,241 @@
+"""What asks a model, or shows what it would be asked: run, show, features, plan."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from emu2eval.cli.options import (
+    Ablate,
+    Form,
+    JudgeName,
+    Models,
+    Out,
+    Protocol,
+    Seed,
+    Sets,
+    ShotCounts,
+    Source,
+    Split,
+    Tasks,
+)
+from emu2eval.cli.say import console, print_rows, report_failures, say, stoppable
+
+if TYPE_CHECKING:
+    from emu2eval.evaluation import Settings
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  emu2eval run --task easy-vqa --shots 0 4 8
+  emu2eval run --task easy-vqa --model most-common nearest --shots 4 --limit 500
+  emu2eval run --task ./my_task.yaml --model ./my_model.yaml --shots 4 --trials 3
+  emu2eval run --task vqav2 --shots 4 --protocol openflamingo --set task.output.beams=3
+  emu2eval run --task mm_vet --model emu2-chat --protocol emu2-chat --judge gpt-4-0613
+  emu2eval run --task easy-vqa-binding --shots 0 8 --ablate none labels pictures blank order
+
+Running the same command again continues it, or does nothing. Exit code 3: some requests failed."""
+)
+def run(
+    task: Tasks,
+    shots: ShotCounts = ["0"],  # noqa: B006
+    model: Models = ["emu2-nano"],  # noqa: B006
+    limit: Annotated[
+        int | None, typer.Option(help="Only so many queries, a fixed random subset.")
+    ] = None,
+    ablate: Ablate = ["none"],  # noqa: B006
+    seed: Seed = 0,
+    trials: Annotated[int, typer.Option(help="Repeated draws of demonstrations.")] = 1,
+    split: Split = None,
+    protocol: Protocol = None,
+    source: Source = None,
+    set_: Sets = [],  # noqa: B006
+    out: Out = None,
+    batch: Annotated[
+        int | None, typer.Option(help="Requests at a time [default: the model's].")
+    ] = None,
+    fit: Annotated[
+        bool, typer.Option("--fit", help="Drop the farthest demonstrations of prompts too long.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Plan and check, ask nothing.")
+    ] = False,
+    judge: JudgeName = None,
+    groups: Annotated[bool, typer.Option("--groups", help="Show sub-scores too.")] = False,
+    form: Form = "rich",
+) -> None:
+    """Ask a model every question of a task, score the answers, print the table."""
+    settings = _settings(
+        shots=shots,
+        ablate=ablate,
+        seed=seed,
+        limit=limit,
+        trials=trials,
+        split=split,
+        protocol=protocol,
+        source=source,
+        changes=[*set_, "model.settings.fit=true"] if fit else set_,
+        out=out,
+        batch=batch,
+        judge=judge,
+    )
+    if dry_run:
+        _dry_run(task, model, settings)
+        return
+    from emu2eval.evaluation import evaluate
+    from emu2eval.report.progress import Bars
+
+    with stoppable(), Bars() as bars:
+        results = evaluate(task, model, settings=settings, watcher=bars)
+    print_rows([row for result in results for row in result.rows], form, groups)
+    report_failures(results)
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  emu2eval show --task easy-vqa --shots 4 --index 0
+  emu2eval show --task easy-vqa --shots 2 --protocol emu2 --id test-0007-what-shape-is-in-the-image"""
+)
+def show(
+    task: Annotated[str, typer.Option("--task", "-t", help="Task name or path of a .yaml file.")],
+    shots: Annotated[str, typer.Option("--shots", "-k", help="Demonstrations, or '0*'.")] = "0",
+    index: Annotated[int, typer.Option("--index", "-i", help="Place in the order of ids.")] = 0,
+    id: Annotated[
+        str | None, typer.Option("--id", help="The query's id, instead of its place.")
+    ] = None,
+    seed: Seed = 0,
+    trial: Annotated[int, typer.Option(help="Which draw of demonstrations.")] = 0,
+    ablate: Annotated[str, typer.Option(help="none, labels, pictures, blank or order.")] = "none",
+    split: Split = None,
+    protocol: Protocol = None,
+    source: Source = None,
+    set_: Sets = [],  # noqa: B006
+) -> None:
+    """Print the exact prompt of one query: parts, pictures, demonstrations and why they were chosen."""
+    from emu2eval.report.prompt import show_prompt
+
+    settings = _settings(
+        seed=seed,
+        ablate=[ablate],
+        split=split,
+        protocol=protocol,
+        source=source,
+        changes=set_,
+        trials=trial + 1,
+    )
+    console().print(show_prompt(task, shots, index, id, trial, settings), soft_wrap=True)
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  emu2eval features --task vqav2
+  emu2eval features --task vqav2 --split train --encoder ./clip-vit-large-patch14
+  emu2eval features --task easy-vqa --encoder thumbnail
+  emu2eval features --task vqav2 --encoder model --model emu2 --set model.settings.checkpoint=Emu2
+
+`run` computes what is missing by itself. Kept in $EMU2EVAL_CACHE [default: ~/.cache/emu2eval];
+stopped at any time, the same command continues."""
+)
+def features(
+    task: Annotated[str, typer.Option("--task", "-t", help="Task name or path of a .yaml file.")],
+    split: Annotated[
+        list[str] | None,
+        typer.Option(help="Of which pictures [default: the queries' and the demonstrations']."),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="A CLIP, SigLIP or DINO checkpoint by path or hub id, thumbnail (no weights), or "
+            "model [default: the chooser's].",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="Whose eyes `--encoder model` looks through."),
+    ] = None,
+    protocol: Protocol = None,
+    set_: Sets = [],  # noqa: B006
+) -> None:
+    """Compute the features by which the chooser `rices` finds similar examples."""
+    from emu2eval.precompute import compute_features
+    from emu2eval.report.progress import Bars
+
+    try:
+        with Bars() as bars:
+            found = compute_features(
+                task, split, encoder, model=model, protocol=protocol, changes=set_, watcher=bars
+            )
+            lines = [
+                f"{name}: {made.total:,} {made.kind}, {made.computed:,} of them computed now\n"
+                f"  digest {made.digest}\n  in {made.folder}"
+                for name, made in found
+            ]
+    except KeyboardInterrupt:
+        say("\nstopped; the features so far are kept, the same command continues")
+        raise typer.Exit(130) from None
+    typer.echo("\n".join(lines))
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  emu2eval plan --model emu2-chat --memory 24GiB,24GiB,24GiB,24GiB --shots 4 --batch 2
+  emu2eval plan --model emu2-gen --memory 5x24GiB
+  emu2eval plan --model emu2 --memory 24GiB,cpu:64GiB --quantize 8"""
+)
+def plan(
+    model: Annotated[str, typer.Option("--model", "-m", help="An Emu2 model or .yaml file.")],
+    memory: Annotated[
+        str, typer.Option(help="One size for each GPU; then, if wanted, cpu:SIZE and disk.")
+    ],
+    shots: Annotated[int, typer.Option("--shots", "-k", min=0, help="Demonstrations.")] = 0,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Requests at a time [default: the model's].")
+    ] = None,
+    beams: Annotated[
+        int | None, typer.Option(min=1, help="Beams of the search [default: the model's].")
+    ] = None,
+    quantize: Annotated[
+        int | None, typer.Option(help="8 or 4 bits [default: the model's].")
+    ] = None,
+    pictures: Annotated[int, typer.Option(min=0, help="Pictures of one demonstration.")] = 1,
+    text: Annotated[int, typer.Option(min=0, help="Text tokens of one demonstration.")] = 32,
+    new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of the answer.")] = 10,
+) -> None:
+    """Show which part of a model goes to which device, without weights and without a GPU."""
+    from emu2eval.report.placement import show_plan
+
+    console().print(
+        show_plan(
+            model,
+            memory,
+            shots,
+            batch,
+            beams=beams,
+            quantize=quantize,
+            pictures=pictures,
+            text_tokens=text,
+            new_tokens=new_tokens,
+        )
+    )
+
+
+def _settings(**values: Any) -> Settings:
+    from emu2eval.evaluation import Settings
+
+    return Settings(**values)
+
+
+def _dry_run(tasks: list[str], models: list[str], settings: Settings) -> None:
+    from emu2eval.report.preview import preview
+    from emu2eval.report.progress import Bars
+
+    with Bars() as bars:
+        table = preview(tasks, models, settings, bars)
+    console().print(table)

@@ -1,0 +1,53 @@
+"""What verbs print: tables on standard output, all else on standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+
+def say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def console() -> Any:
+    from emu2eval.report.console import console
+
+    return console()
+
+
+def print_rows(rows: list[Any], form: str, groups: bool) -> None:
+    from emu2eval.report.table import order
+
+    print_table(order([row for row in rows if groups or row.group is None]), form)
+
+
+def print_table(rows: list[Any], form: str, by: str | None = None) -> None:
+    from emu2eval.report.table import render, rich_table
+
+    if form == "rich":
+        console().print(rich_table(rows, by=by))
+    else:
+        typer.echo(render(rows, form), nl=False)
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        say("\nstopped; every answer so far is kept, the same command continues")
+        raise typer.Exit(130) from None
+
+
+def report_failures(results: list[Any]) -> None:
+    unscored = sum(result.failed for result in results)
+    if unscored:
+        say(
+            f"{unscored:,} requests failed and are unscored; the same command asks them again. "
+            "Why: the `error` in responses.jsonl of the run's folder"
+        )
+        raise typer.Exit(3)

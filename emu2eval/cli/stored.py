@@ -1,0 +1,264 @@
+"""Stored runs: score, submit, table, curves, report, sheet, keep, repeat."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from emu2eval.cli.options import Form, JudgeName, Out, Runs, Sets
+from emu2eval.cli.papers import show_paper
+from emu2eval.cli.say import console, print_rows, print_table, report_failures, say, stoppable
+from emu2eval.errors import ConfigError, UserError
+
+if TYPE_CHECKING:
+    pass
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  emu2eval score easy-vqa_4-shot_nearest_1a2b3c4d
+  emu2eval score results/runs/vqav2_4-shot_emu2_5e6f7a8b --set task.score.options.variant=always
+  emu2eval score mm_vet_0-shot_emu2-chat --judge gpt-4-0613"""
+)
+def score(
+    run: Annotated[list[str], typer.Argument(help="Runs: paths, names or beginnings of names.")],
+    judge: JudgeName = None,
+    set_: Sets = [],  # noqa: B006
+    out: Out = None,
+    groups: Annotated[bool, typer.Option("--groups", help="Show sub-scores too.")] = False,
+    form: Form = "rich",
+) -> None:
+    """Score stored runs anew, without their model; with a judge, ask for what it has not said yet."""
+    from emu2eval.evaluation import score_again
+    from emu2eval.report import runs
+    from emu2eval.report.progress import Bars
+
+    with stoppable(), Bars() as bars:
+        results = [
+            score_again(folder, set_, judge=judge, watcher=bars) for folder in runs.find(run, out)
+        ]
+    print_rows([row for result in results for row in result.rows], form, groups)
+    report_failures(results)
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  emu2eval submit vqav2_4-shot_emu2_5e6f7a8b
+  emu2eval submit results/runs/vqav2_4-shot_emu2_5e6f7a8b --out test-dev.json
+
+Exit code 3: questions of the run's own split have no answer and were left empty."""
+)
+def submit(
+    run: Annotated[str, typer.Argument(help="A run: its path, name or beginning of its name.")],
+    file: Annotated[
+        Path | None, typer.Option("--out", help="[default: submission.json in the run's folder]")
+    ] = None,
+    runs: Annotated[
+        Path | None, typer.Option(help="Folder of runs [default: $EMU2EVAL_RUNS or results/runs].")
+    ] = None,
+) -> None:
+    """Write the file that a hidden test split's server wants, complete, and check it."""
+    from emu2eval.report import runs as stored
+    from emu2eval.submit import submit as write
+
+    written = write(stored.one(run, runs), file)
+    say(written.summary())
+    if written.unanswered:
+        raise typer.Exit(3)
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  emu2eval table
+  emu2eval table easy-vqa --format markdown
+  emu2eval table results/runs --groups --format csv
+  emu2eval table --pivot --sort easy-vqa
+  emu2eval table --by model --sort value
+  emu2eval table --paper emu2 --table 1 --format latex"""
+)
+def table(
+    runs: Runs = None,
+    pivot: Annotated[
+        bool,
+        typer.Option("--pivot", help="A leaderboard: a line a model, a column a task and shots."),
+    ] = False,
+    by: Annotated[
+        str | None, typer.Option(help="Group by task, model, shots, protocol or split.")
+    ] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            help="A column (value: best first; -NAME: falling); with --pivot model, rank or a task."
+        ),
+    ] = None,
+    paper: Annotated[
+        str | None, typer.Option(help="Beside the numbers of a paper: emu2eval ls papers.")
+    ] = None,
+    number: Annotated[
+        str | None, typer.Option("--table", help="With --paper: this table alone.")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="With --paper: the published model all runs stand against.")
+    ] = None,
+    out: Out = None,
+    groups: Annotated[bool, typer.Option("--groups", help="Show sub-scores too.")] = False,
+    form: Form = "rich",
+) -> None:
+    """Print the table of stored runs [default: all], as a leaderboard, or beside a paper's numbers."""
+    if paper is not None:
+        show_paper(paper, number, against, runs or [], out, form)
+        return
+    if number is not None or against is not None:
+        raise UserError("--table and --against are for --paper", hint="emu2eval table --paper emu2")
+    from emu2eval.report import leaderboard
+    from emu2eval.report import runs as stored
+
+    rows = [row for folder in stored.find(runs or [], out) for row in stored.rows(folder)]
+    if not rows:
+        say("there are no runs yet; for example: emu2eval run --task easy-vqa --shots 4")
+        return
+    if pivot and form == "rich":
+        console().print(leaderboard.rich_board(rows, sort))
+    elif pivot:
+        typer.echo(leaderboard.render_board(rows, form, sort), nl=False)
+    else:
+        shown = [row for row in rows if groups or row.group is None]
+        print_table(leaderboard.arranged(shown, by, sort), form, by)
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  emu2eval curves
+  emu2eval curves easy-vqa --file easy-vqa.png"""
+)
+def curves(
+    runs: Runs = None,
+    file: Annotated[Path, typer.Option(help="A .png, .svg or .pdf file.")] = Path("curves.svg"),
+    out: Out = None,
+) -> None:
+    """Draw the few-shot curves of stored runs [default: all] to a file."""
+    from emu2eval.report import curves as drawing
+    from emu2eval.report import runs as stored
+
+    rows = [row for folder in stored.find(runs or [], out) for row in stored.rows(folder)[:1]]
+    drawing.draw(rows, file)
+    say(f"wrote {file}")
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  emu2eval report
+  emu2eval report easy-vqa --out easy-vqa.html
+  emu2eval report results/runs/before results/runs/after --out both.html --inline
+
+Pictures are small copies in a folder beside the page, which belongs to it; with --inline the page is one
+file. It needs no network. j and k go through the samples, ? shows every key."""
+)
+def report(
+    runs: Runs = None,
+    file: Annotated[Path, typer.Option("--out", help="The .html file.")] = Path("report.html"),
+    inline: Annotated[
+        bool, typer.Option("--inline", help="Pictures inside the page: one file, but a large one.")
+    ] = False,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--runs", help="Folder of runs [default: $EMU2EVAL_RUNS or results/runs]."),
+    ] = None,
+) -> None:
+    """Write an HTML page of stored runs [default: all]: curves, differences, every sample."""
+    from emu2eval.report import page
+    from emu2eval.report import runs as stored
+
+    written = page.write(stored.find(runs or [], folder), file, inline=inline)
+    for reason in written.promptless:
+        say(f"shown without prompts: {reason}")
+    say(f"wrote {file}: {written.runs:,} runs, {written.samples:,} answers")
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  emu2eval sheet easy-vqa-draw_0-shot_emu2-nano_1a2b3c4d
+  emu2eval sheet easy-vqa-draw-names --file names.png --most 12"""
+)
+def sheet(
+    run: Annotated[str, typer.Argument(help="A run with pictures: path, name or its beginning.")],
+    file: Annotated[Path, typer.Option(help="A .png, .jpg, .webp or .pdf file.")] = Path(
+        "sheet.png"
+    ),
+    most: Annotated[int, typer.Option(min=1, help="Queries, spread evenly over the run.")] = 48,
+    out: Out = None,
+) -> None:
+    """Draw a contact sheet of a run: prompts, references and the pictures that were made."""
+    from emu2eval.report import runs
+    from emu2eval.report import sheet as drawing
+
+    found = runs.find([run], out)
+    if len(found) > 1:
+        names = ", ".join(folder.name for folder in found[:3])
+        raise ConfigError(
+            f"{run!r} is the beginning of {len(found)} runs ({names}, …); a sheet shows one"
+        )
+    shown = drawing.draw(found[0], file, most)
+    say(f"wrote {file}: {shown} queries")
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  emu2eval keep easy-vqa_4-shot_emu2-nano
+  emu2eval keep easy-vqa-binding --into my-references"""
+)
+def keep(
+    run: Annotated[list[str], typer.Argument(help="Runs: paths, names or beginnings of names.")],
+    into: Annotated[Path, typer.Option(help="Folder of references.")] = Path("results/reference"),
+    out: Out = None,
+) -> None:
+    """Keep small records of finished runs, to be repeated later with `emu2eval repeat`."""
+    from emu2eval import reference
+    from emu2eval.report import runs
+
+    for folder in runs.find(run, out):
+        say(f"kept {reference.keep(folder, into)}")
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  emu2eval repeat
+  emu2eval repeat results/reference/easy-vqa-binding* --limit 100
+
+Exit code 1: more answers differ than another processor explains."""
+)
+def repeat(
+    references: Annotated[
+        list[str] | None, typer.Argument(help="Folders of references [default: results/reference].")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only so many queries of each, a fixed subset.")
+    ] = None,
+    out: Out = None,
+) -> None:
+    """Repeat reference runs with today's code and weights, and say which answers differ."""
+    import tempfile
+
+    from emu2eval import reference
+    from emu2eval.report import runs
+    from emu2eval.report.progress import Bars
+    from emu2eval.report.repeated import repeated_table
+
+    folders = runs.find(references or ["results/reference"], out)
+    with tempfile.TemporaryDirectory() as scratch, Bars() as bars:
+        results = [reference.repeat(f, out or Path(scratch), limit, bars) for f in folders]
+    console().print(repeated_table(results))
+    if not all(result.agrees for result in results):
+        raise typer.Exit(1)
