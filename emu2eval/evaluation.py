@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from emu2eval import catalog, judges, registry
-from emu2eval.adapters.base import Adapter
+from emu2eval.adapters.base import Absent, Adapter
 from emu2eval.config import (
     ModelSpec,
     Task,
@@ -27,9 +27,8 @@ from emu2eval.data.load import load_split
 from emu2eval.data.samples import Samples
 from emu2eval.data.sources import choose, require
 from emu2eval.engine.cost import costs
-from emu2eval.engine.judging import Hearing, is_judged
 from emu2eval.engine.runner import Once, Tally, execute
-from emu2eval.engine.scoring import build_cleaner, build_scorer, score_run
+from emu2eval.engine.scoring import build_cleaner, build_scorer
 from emu2eval.engine.store import RunStore
 from emu2eval.errors import ConfigError, StoreError, UnknownName
 from emu2eval.fewshot.ablate import ABLATIONS, changes_nothing
@@ -400,21 +399,9 @@ def score_again(
         chosen = None
         if judge is not None:
             chosen = judges.choose([plan.task], judge, parse_settings(changes)["judge"])
-        elif is_judged(plan.task) and (said := judges.stored_judge(plan.task, folder, Absent())):
-            hearing = Hearing(plan, store, said)
-            opened.enter_context(hearing.open(writing=False))
-            told = watcher or Watcher()
-            return Result(score_run(plan, store, hearing, told.working), folder, kept)
         hear = judges.hearer(chosen, watcher or Watcher(), opened)
         rows, judged = hear(plan, store)
         return Result(rows, folder, kept, judged)
-
-
-class Absent(Adapter):
-    """Stands in for the model where none is needed."""
-
-    def answer(self, requests: Sequence[Any]) -> Sequence[Any]:
-        raise ConfigError("a stored run is scored without its model; nothing can be asked")
 
 
 def _grown(plan: Plan, store: RunStore, watcher: Watcher) -> Plan:

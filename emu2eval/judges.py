@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from emu2eval import catalog, registry
-from emu2eval.adapters.base import Adapter
+from emu2eval.adapters.base import Absent, Adapter
 from emu2eval.config import Task, load_model
 from emu2eval.engine.cost import estimate, shown
 from emu2eval.engine.judging import Hearing, Judge, is_judged, needs_judge, stored
@@ -66,12 +66,12 @@ def choose(tasks: Sequence[Task], name: str | None, overrides: Mapping[str, Any]
     return load_judge(name, overrides)
 
 
-def stored_judge(task: Task, folder: Path, absent: Adapter) -> Judge | None:
+def stored_judge(task: Task, folder: Path) -> Judge | None:
     """The judge whose replies a run's folder holds; None where there is none and none is needed.
 
     Raises ConfigError where there is not exactly one.
     """
-    found = stored(folder, absent)
+    found = stored(folder, Absent())
     if len(found) == 1:
         return found[0]
     if not found:
@@ -99,9 +99,12 @@ Hear = Callable[[Plan, RunStore], tuple[list[Row], Tally]]
 
 
 def hearer(judge: Judge | None, told: Told, opened: ExitStack) -> Hear:
-    """What judges and scores runs; `opened` closes the judge. Raises PlanError beyond its budget."""
+    """What judges and scores runs; `opened` closes the judge. Raises PlanError beyond its budget.
+
+    Without a judge nobody is asked; what one said of a run before is scored all the same.
+    """
     if judge is None:
-        return lambda plan, store: (score_run(plan, store, progress=told.working), Tally())
+        return lambda plan, store: (_scored(plan, store, told), Tally())
     name = judge.model.name
     opened.enter_context(closing(judge.adapter))
     load = Once(judge.adapter, lambda: told.loading(name))
@@ -120,3 +123,12 @@ def hearer(judge: Judge | None, told: Told, opened: ExitStack) -> Hear:
             return score_run(plan, store, hearing, told.working), tally
 
     return hear
+
+
+def _scored(plan: Plan, store: RunStore, told: Told) -> list[Row]:
+    judge = stored_judge(plan.task, store.folder) if is_judged(plan.task) else None
+    if judge is None:
+        return score_run(plan, store, progress=told.working)
+    hearing = Hearing(plan, store, judge)
+    with hearing.open(writing=False):
+        return score_run(plan, store, hearing, told.working)

@@ -10,6 +10,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from emu2eval.errors import ConfigError
 from emu2eval.types import Picture, Request, Response
 
 if TYPE_CHECKING:
@@ -126,3 +127,10 @@ class Adapter(ABC):
         Optional. Each vector depends on its picture alone. Called after `load`.
         """
         raise NotImplementedError
+
+
+class Absent(Adapter):
+    """Stands in for the model of a stored run, where nothing is asked."""
+
+    def answer(self, requests: Sequence[Request]) -> Sequence[Response]:
+        raise ConfigError("a stored run is scored without its model; nothing can be asked")

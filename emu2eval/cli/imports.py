@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from emu2eval.cli.options import Out, Source
-from emu2eval.cli.say import console, say
+from emu2eval.cli.say import print_rows, say
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -79,17 +79,13 @@ def import_(
     from emu2eval.evaluation import Settings
     from emu2eval.imported.importing import Options, import_run
     from emu2eval.report.progress import Bars
-    from emu2eval.report.table import order, render, rich_table
 
     options = Options(label, model, shots, id, answer, filtered, filter)
     settings = Settings(split=split, protocol=protocol, source=source, changes=set_, out=out)
     with Bars() as bars:
         made = import_run(path, task, options, settings=settings, watcher=bars)
-    rows = order([row for row in made.rows if groups or row.group is None])
-    if rows and form == "rich":
-        console().print(rich_table(rows))
-    elif rows:
-        typer.echo(render(rows, form), nl=False)
+    if made.rows:
+        print_rows(made.rows, form, groups)
     for agreement in made.agreements:
         say(str(agreement))
     if made.left:

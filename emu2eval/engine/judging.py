@@ -7,7 +7,7 @@ judge/NAME_DIGEST/responses.jsonl   every reply, one a line, those that cannot b
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from emu2eval.adapters.base import Adapter
 from emu2eval.config import ModelSpec, Task
 from emu2eval.engine.runner import Tally, execute
-from emu2eval.engine.scoring import build_cleaner, build_scorer, response_of
+from emu2eval.engine.scoring import UNJUDGED, build_cleaner, build_scorer, response_of
 from emu2eval.engine.store import RunStore
 from emu2eval.errors import ConfigError
 from emu2eval.keys import request_key, value_key
@@ -150,14 +150,19 @@ class Hearing:
         return self.judge.model.name
 
     def score(self, slot: int, sample: Sample, response: Response) -> Score:
-        """The scorer's score; unscored where a reply is still missing."""
+        """The scorer's score; where a reply is still missing unscored, or, of a scorer that needs no judge,
+        what it says without one, marked as unjudged."""
         said: dict[str, Any] = {}
         for place, name in enumerate(self.scorer.names):
             for attempt in range(self.scorer.attempts):
                 case = self._case(slot, sample, response, place, attempt)
                 text, error = self._said(case)
                 if text is None:
-                    return Score(None, details={"why": error or "not judged yet"})
+                    why = error or "not judged yet"
+                    if not self.scorer.optional:
+                        return Score(None, details={"why": why})
+                    alone = self.scorer.score(sample, response)
+                    return replace(alone, details={**alone.details, UNJUDGED: why})
                 said[name] = self.scorer.read(text)
                 if said[name] is not None:
                     break

@@ -17,6 +17,9 @@ from emu2eval.scorers.judged import JudgedScorer
 from emu2eval.stats import Estimate, estimate
 from emu2eval.types import Progress, Response, Row, Sample, Score
 
+UNJUDGED = "unjudged"
+"""The detail of a score that says why what a judge would add to it is missing."""
+
 
 def build_scorer(task: Task) -> Scorer:
     """The task's scorer. Raises ConfigError where it cannot score the task's kind of output."""
@@ -54,6 +57,7 @@ class _Total:
     draws: int
     n: int = 0
     unscored: int = 0
+    unjudged: int = 0
     clusters: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -67,6 +71,7 @@ class _Total:
             self.unscored += 1
             return
         self.n += 1
+        self.unjudged += UNJUDGED in (score.details or ())
         self.clusters[sample.cluster or sample.id] += 1
         for summary in (*self.summaries, *(self.trials[trial] if self.trials else ())):
             summary.accumulator.add(sample, score)
@@ -263,6 +268,7 @@ def _rows(
     for summary, found in total.estimates():
         if judge is None and summary.judged and isinstance(scorer, JudgedScorer):
             continue  # nobody was asked
+        unjudged = total.unjudged if summary.judged else 0
         # Once is enough for these: with the headline of the whole.
         headline = group is None and not rows
         chance, ceiling = _bounds(plan) if headline else (None, None)
@@ -284,8 +290,8 @@ def _rows(
                 low=found.low,
                 high=found.high,
                 spread=found.spread,
-                n=total.n,
-                unscored=total.unscored,
+                n=total.n - unjudged,
+                unscored=total.unscored + unjudged,
                 seconds=round(totals.seconds, 3),
                 trials=plan.trials_that_differ,
                 complete=covered == len(plan.samples),

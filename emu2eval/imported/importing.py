@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from emu2eval.adapters.base import Absent
 from emu2eval.config import DemonstrationSpec, ModelSpec, ProtocolSpec, Task
 from emu2eval.data.load import ids_in_order, load_split
 from emu2eval.engine.judging import needs_judge
 from emu2eval.engine.scoring import build_cleaner, build_scorer, score_run
 from emu2eval.engine.store import RunStore
 from emu2eval.errors import ConfigError
-from emu2eval.evaluation import Absent, Settings, Watcher, open_task, record_of, slots
+from emu2eval.evaluation import Settings, Watcher, open_task, record_of, slots
 from emu2eval.imported import answers, files, harness, predictions
 from emu2eval.imported.agreement import Agreement, agreements
 from emu2eval.imported.entries import Entry, Log, Wanted

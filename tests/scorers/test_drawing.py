@@ -87,7 +87,16 @@ def test_a_judge_adds_a_number_of_its_own(tmp_path: Path) -> None:
         answers = line["details"]["answers"]
         right = [answers["colour"], answers["shape"]] == line["id"].split("-")[:2]
         assert line["details"]["answered"] == right
+    # Without the judge nobody is asked, and what it said still counts.
     (plain,) = evaluate("easy-vqa-draw", "emu2-nano", **options)
-    assert [row.metric for row in plain.rows if row.group is None] == ["drawn_right"]
-    assert plain.rows[0].value == whole[0].value
-    assert plain.tally.asked == 0
+    assert plain.rows == judged.rows
+    assert (plain.tally.asked, plain.judged.asked) == (0, 0)
+    # More drawings, which the judge has not seen: its number says how many it lacks.
+    (more,) = evaluate("easy-vqa-draw", "emu2-nano", **{**options, "limit": 6})
+    drawn, answered = (row for row in more.rows if row.group is None)
+    assert (drawn.n, drawn.unscored) == (6, 0)
+    assert (answered.n, answered.unscored) == (4, 2)
+    # Nothing of it is in a run that was never judged.
+    (never,) = evaluate("easy-vqa-draw", "emu2-nano", **{**options, "out": tmp_path / "others"})
+    assert [row.metric for row in never.rows if row.group is None] == ["drawn_right"]
+    assert never.rows[0].value == whole[0].value
