@@ -11,9 +11,8 @@ from emu2eval.adapters.base import Adapter, Limits
 from emu2eval.adapters.choices import Question
 from emu2eval.adapters.encoded import Encoded
 from emu2eval.adapters.huggingface.checkpoint import open_checkpoint
-from emu2eval.adapters.huggingface.expansion import Expansion
 from emu2eval.adapters.huggingface.form import Form, Layout
-from emu2eval.adapters.huggingface.processor import load_processor
+from emu2eval.adapters.huggingface.processor import load_processor, marks_of
 from emu2eval.errors import ConfigError, ModelError, PlanError, UnknownName, UserError
 from emu2eval.types import ChoiceOutput, Picture, Prompt, Request, Response, TextOutput
 
@@ -45,7 +44,7 @@ class HuggingFaceAdapter(Adapter):
     pictures: the most that the model takes in a prompt; None = as many as fit.
     grid: True shows the demonstrations' pictures as numbered tiles of one picture, and the query's with
     them where the model takes one; `details["tiles"]` says how many.
-    picture_options: for the image processor, such as {do_image_splitting: false} or {max_pixels: 200704}.
+    picture_options: for the image processor: {do_image_splitting: false}, {size: {longest_edge: 512}}.
     picture_mark: what stands for a picture in the plain layout; None = the processor's placeholder.
     max_positions: the context; the configuration's own where it is left out. system: a system text.
     dtype: float32, bfloat16 or float16; bfloat16 on a GPU and float32 on the CPU where it is left out.
@@ -89,6 +88,7 @@ class HuggingFaceAdapter(Adapter):
         trust_remote_code: bool = False,
         threads: int | None = None,
     ):
+        from emu2eval.adapters.huggingface.kinds import kind_of
         from emu2eval.adapters.huggingface.loading import DTYPES, ends, torch_dtype
 
         if layout not in get_args(Layout):
@@ -104,8 +104,8 @@ class HuggingFaceAdapter(Adapter):
         self._checkpoint = open_checkpoint(checkpoint, revision, trust_remote_code)
         self._code = trust_remote_code
         config = self._checkpoint.config
-        slot = getattr(config, "image_token_id", None)
-        if slot is None:
+        self._kind = kind_of(config.model_type)
+        if not self._kind.places(config):
             raise ModelError(
                 f"models of the kind {config.model_type} have no token that pictures replace, which "
                 "this adapter needs to show several of them in order",
@@ -119,12 +119,12 @@ class HuggingFaceAdapter(Adapter):
                 where=checkpoint,
                 hint="a base model is asked with `layout: plain`",
             )
-        self._expansion = Expansion(self._processor, picture_options or {})
+        self._expansion = self._kind.expansion(self._processor, picture_options or {})
         self._form = Form(
             self._processor,
             self._expansion,
             layout,
-            slot,
+            self._kind.slot_of(config, self._tokenizer),
             system,
             picture_mark,
             ("everything" if pictures == 1 else "demonstrations") if grid else None,
@@ -159,7 +159,6 @@ class HuggingFaceAdapter(Adapter):
         return self._lay_out(request).needed
 
     def load(self) -> None:
-        from emu2eval.adapters.huggingface.features import Encoder
         from emu2eval.adapters.huggingface.inference import Inference
         from emu2eval.adapters.huggingface.loading import load_model
         from emu2eval.adapters.threads import set_threads
@@ -170,10 +169,12 @@ class HuggingFaceAdapter(Adapter):
         pad = self._tokenizer.pad_token_id
         self._inference = Inference(
             model,
-            Encoder(model, self._expansion, self._reuse),
+            self._kind.encoder(model, self._expansion, self._reuse),
             self._ends[0] if pad is None else pad,
             self._ends,
+            marks_of(self._processor, self._form.slot),
             self._reuse,
+            self._kind.reader,
         )
 
     def close(self) -> None:

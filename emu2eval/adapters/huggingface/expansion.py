@@ -57,6 +57,9 @@ class Expansion:
         images = self.processor.prepare_inputs_layout(
             images=[image] * count, text=[self.placeholder * count]
         )[0]
+        if self.minds_company:
+            # As the pictures of one prompt: in a bare list each would count as alone.
+            images = [images]
         if not self._is_idefics2:
             found, texts = self.processor._process_images(images, **self._kwargs)
             return dict(found), str(texts[0])
@@ -91,6 +94,21 @@ class Expansion:
 
 def _image_options(processor: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     merged = processor._merge_kwargs(
-        tokenizer_init_kwargs=processor.tokenizer.init_kwargs, images_kwargs=dict(options)
+        tokenizer_init_kwargs=processor.tokenizer.init_kwargs,
+        images_kwargs=_sized(processor.image_processor, options),
     )
     return {**merged["images_kwargs"], "return_tensors": "pt"}
+
+
+def _sized(image_processor: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Qwen's older names, min_pixels and max_pixels, as the two ends of `size` that they became."""
+    size, named = getattr(image_processor, "size", None), dict(options)
+    pixels = {
+        edge: named.pop(old)
+        for old, edge in (("min_pixels", "shortest_edge"), ("max_pixels", "longest_edge"))
+        if named.get(old) is not None
+    }
+    edges = {edge: getattr(size, edge, None) for edge in ("shortest_edge", "longest_edge")}
+    if not pixels or None in edges.values():
+        return dict(options)
+    return {"size": {**edges, **pixels}, **named}

@@ -54,8 +54,7 @@ class Encoder:
         self.expansion = expansion
         self.kept: Bounded[Features] = Bounded(CACHE_BYTES if reuse else 0)
         self.ahead: Bounded[Arrays] = Bounded(AHEAD_BYTES)
-        base = model.base_model
-        self._encode = base.get_image_features
+        self._encode = self._encoding()
         self._takes = set(inspect.signature(self._encode).parameters)
 
     def prepare(self, shown: Shown) -> None:
@@ -85,19 +84,28 @@ class Encoder:
         given = {name: self._moved(v) for name, v in arrays.values.items() if name in self._takes}
         out = self._encode(**given, return_dict=True)
         pooled, deep = out.pooler_output, getattr(out, "deepstack_features", None) or ()
+        most = self._rows_of(shown)
         found = Features(
-            _rows(pooled, shown.tokens),
-            tuple(_rows(layer, shown.tokens) for layer in deep),
+            _rows(pooled, most),
+            tuple(_rows(layer, most) for layer in deep),
             not isinstance(pooled, Tensor),
             {name: value for name, value in arrays.values.items() if name in GRIDS},
         )
-        if found.pooled.shape[0] != shown.tokens:
+        if most is not None and found.pooled.shape[0] != most:
             raise PictureError(
-                f"the encoder gives {found.pooled.shape[0]} embeddings for {shown.tokens} places",
+                f"the encoder gives {found.pooled.shape[0]} embeddings for {most} places",
                 where=shown.picture.path or pictures.BYTES,
                 hint="save the picture anew, without EXIF data",
             )
         return found
+
+    def _encoding(self) -> Any:
+        """What takes the arrays by name and gives their features as `pooler_output`."""
+        return self.model.base_model.get_image_features
+
+    def _rows_of(self, shown: Shown) -> int | None:
+        """How many embeddings there must be; None = as many as the model has for a picture."""
+        return shown.tokens
 
     def _moved(self, value: Any) -> Any:
         if not isinstance(value, Tensor):
@@ -122,7 +130,7 @@ def injected(features: Sequence[Features]) -> dict[str, Any] | None:
     return {"image": out}
 
 
-def _rows(found: Any, tokens: int) -> Tensor:
+def _rows(found: Any, tokens: int | None) -> Tensor:
     """One (tokens, width) of whatever shape or list a model gives; the first picture's, were there two."""
     parts = [found] if isinstance(found, Tensor) else list(found)
     return torch.cat([part.reshape(-1, part.shape[-1]) for part in parts])[:tokens]

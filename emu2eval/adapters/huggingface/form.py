@@ -90,7 +90,7 @@ class Form:
         tokenizer = self.processor.tokenizer
         bos = tokenizer.bos_token
         # As the processor's own apply_chat_template does it: never a second <bos>.
-        special = self.layout == "plain" or bos is None or not text.startswith(bos)
+        special = bos is None or not text.startswith(bos)
         if _OPEN not in text:
             return tuple(tokenizer(text, add_special_tokens=special)["input_ids"])
         found: list[int] = []

@@ -36,17 +36,27 @@ class Search:
 
 
 class Inference:
-    """A model with its caches. ends: ids that end an answer. reuse: see `prefix` and `features`."""
+    """A model with its caches. ends: ids that end an answer. marks, reader: see `reading`.
+
+    reuse: see `prefix` and `features`.
+    """
 
     def __init__(
-        self, model: Any, encoder: Encoder, pad: int, ends: Sequence[int], reuse: bool = True
+        self,
+        model: Any,
+        encoder: Encoder,
+        pad: int,
+        ends: Sequence[int],
+        marks: Sequence[int],
+        reuse: bool = True,
+        reader: type[Reader] = Reader,
     ):
         self.model = model
         self.encoder = encoder
         self.pad = pad
         self.ends = list(ends)
         self._now: dict[str, Features] = {}
-        self.reader = Reader(model, lambda shown: self._now[shown.key], pad)
+        self.reader = reader(model, lambda shown: self._now[shown.key], pad, marks)
         self._prefix = Prefix(self.reader) if reuse else None
 
     @torch.inference_mode()
@@ -78,10 +88,10 @@ class Inference:
         """Rows that are read together, and how many positions of a known beginning they share."""
         everybody = list(range(len(prompts)))
         shared = self._prefix.shared(prompts) if self._prefix is not None else 0
-        if not shared or not self.reader.slides:
+        # Padding behind the beginning would push it out of a window of latest positions.
+        if self.reader.pads and not (shared and self.reader.slides):
             yield everybody, shared
             return
-        # Padding behind the beginning would push it out of a window of latest positions.
         by_length = sorted(everybody, key=lambda row: len(prompts[row]))
         for _, alike in groupby(by_length, key=lambda row: len(prompts[row])):
             yield list(alike), shared
@@ -94,7 +104,6 @@ class Inference:
     def _generate(self, prompts: Sequence[Encoded], shared: int, search: Search) -> list[list[int]]:
         rows, cache = self.reader.rows(prompts, shared), self._cache(len(prompts), shared)
         last = rows.length - 1
-        given: dict[str, Any] = {}
         if bool(rows.types[:, last].any()):
             raise PlanError(
                 "a prompt that ends in a picture cannot be continued by this model",
@@ -104,16 +113,8 @@ class Inference:
             self.reader.read(rows, prompts, cache, shared, last)
         if search.beams > 1:
             cache.batch_repeat_interleave(search.beams)
-        if rows.positions is not None:
-            given["position_ids"] = rows.positions
-        out = self.model.generate(
-            input_ids=rows.ids,
-            attention_mask=rows.mask,
-            past_key_values=cache,
-            generation_config=self._config(search),
-            **given,
-        )
-        return [self._cut(row) for row in out[:, rows.length :].tolist()]
+        out = self.reader.generate(rows, prompts, cache, self._config(search))
+        return [self._cut(row) for row in out.tolist()]
 
     def _config(self, search: Search) -> Any:
         config: Any = GenerationConfig

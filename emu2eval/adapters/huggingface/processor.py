@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +40,19 @@ def load_processor(checkpoint: Checkpoint) -> Any:
     return processor
 
 
+def marks_of(processor: Any, slot: int) -> list[int]:
+    """The ids that its models take for a picture's: the slot and, in some families, what frames it."""
+    named = getattr(processor, "image_token_ids", None) or ()
+    return sorted({slot, *(i for i in named if i is not None)})
+
+
 def _without_videos(checkpoint: Checkpoint) -> Any:
     import transformers
 
     kind = _processor_class(checkpoint)
     images: Any = transformers.AutoImageProcessor
     words: Any = transformers.AutoTokenizer
+    mixin: Any = transformers.ProcessorMixin
 
     class WithoutVideos(kind):  # type: ignore[misc, valid-type]
         """The same processor; its video processor is None."""
@@ -61,6 +70,11 @@ def _without_videos(checkpoint: Checkpoint) -> Any:
                 return type(None)
             return super().check_argument_for_proper_class(name, value)
 
+        def apply_chat_template(self, conversation: Any, *given: Any, **named: Any) -> Any:
+            # SmolVLM's own asks its video processor for frames, whatever the conversation holds.
+            own = mixin if kind.__name__ == "SmolVLMProcessor" else kind
+            return own.apply_chat_template(self, conversation, *given, **named)
+
     return WithoutVideos.from_pretrained(checkpoint.path)
 
 
@@ -72,11 +86,21 @@ def _processor_class(checkpoint: Checkpoint) -> Any:
     kind = checkpoint.config.model_type
     name = _named(checkpoint.path) or known.PROCESSOR_MAPPING_NAMES.get(kind)
     if name == "PixtralProcessor":
-        # Its class asks for torchvision by name, though it never uses it.
-        from transformers.models.pixtral import processing_pixtral
-
-        return processing_pixtral.PixtralProcessor
+        return _pixtral()
     return getattr(transformers, str(name))
+
+
+def _pixtral() -> Any:
+    """Its module takes one function of sizes from a module that wants torchvision; Pillow's has it too."""
+    name = "transformers.models.pixtral"
+    with_tensors = f"{name}.image_processing_pixtral"
+    if f"{name}.processing_pixtral" not in sys.modules and with_tensors not in sys.modules:
+        sys.modules[with_tensors] = importlib.import_module(f"{name}.image_processing_pil_pixtral")
+        try:
+            importlib.import_module(f"{name}.processing_pixtral")
+        finally:
+            del sys.modules[with_tensors]
+    return importlib.import_module(f"{name}.processing_pixtral").PixtralProcessor
 
 
 def _named(folder: Path) -> str | None:

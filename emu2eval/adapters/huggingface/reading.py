@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -36,18 +36,26 @@ class Rows:
 
 
 class Reader:
-    """Runs a model over some positions of a batch. features: of a picture, already computed."""
+    """Runs a model over some positions of a batch. features: of a picture, already computed.
+
+    marks: ids that are a picture's for the model: its places and, in some families, what frames them.
+    """
 
     def __init__(
         self,
         model: Any,
         features: Callable[[Shown], Features],
         pad: int,
+        marks: Sequence[int],
     ):
         self.model = model
         self.features = features
         self.pad = pad
+        self.marks = torch.tensor(marks)
         self._takes = set(inspect.signature(model.forward).parameters)
+
+    pads: ClassVar[bool] = True
+    """Whether rows of a batch may be padded; if not, prompts of one length are asked together."""
 
     @cached_property
     def croppable(self) -> bool:
@@ -83,7 +91,7 @@ class Reader:
         device = self.model.device
         i, m, t = (torch.tensor(part, device=device) for part in (ids, mask, types))
         padded = any(len(one) < length for one in sequences)
-        return Rows(i, m, t, self._positions((i, m, t), sequences), padded)
+        return Rows(i, m, t, self._positions((i, m), sequences), padded)
 
     def read(
         self,
@@ -95,23 +103,49 @@ class Reader:
         keep: int = 1,
     ) -> Tensor:
         """Adds the keys and values of those positions; the logits of the last `keep`, (rows, keep, words)."""
-        shown = self._between(rows, sequences, start, stop)
         given: dict[str, Any] = {
             "past_key_values": cache,
             "use_cache": True,
             "is_first_iteration": True,
             "next_sequence_length": stop - start,
             "logits_to_keep": keep,
-            "mm_encoder_outputs": injected([self.features(one) for one in shown]),
+            **self._pictures(rows, sequences, start, stop),
+            **self._types(rows.ids[:, :stop]),
         }
         if rows.padded:
             given["attention_mask"] = rows.mask[:, :stop]
         if rows.positions is not None:
             given["position_ids"] = rows.positions[..., :stop]
-        given |= self._types(rows.types[:, :stop])
         inputs = self.model.prepare_inputs_for_generation(rows.ids[:, :stop], **given)
         logits: Tensor = self.model(**inputs, return_dict=True).logits
         return logits[:, -keep:]
+
+    def generate(
+        self, rows: Rows, sequences: Sequence[Encoded], cache: DynamicCache, config: Any
+    ) -> Tensor:
+        """Answers to prompts of which all positions but the last are in the cache: their ids behind the
+        prompts', (rows, length). A search with beams finds its rows repeated in the cache already."""
+        positions = {} if rows.positions is None else {"position_ids": rows.positions}
+        found: Tensor = self.model.generate(
+            input_ids=rows.ids,
+            attention_mask=rows.mask,
+            past_key_values=cache,
+            generation_config=config,
+            **positions,
+            **self._beside(rows, sequences),
+        )
+        return found[:, rows.length :]
+
+    def _pictures(
+        self, rows: Rows, sequences: Sequence[Encoded], start: int, stop: int
+    ) -> dict[str, Any]:
+        """How a pass over those positions is given the pictures in them."""
+        shown = self._between(rows, sequences, start, stop)
+        return {"mm_encoder_outputs": injected([self.features(one) for one in shown])}
+
+    def _beside(self, rows: Rows, sequences: Sequence[Encoded]) -> dict[str, Any]:
+        """What a model must see of the prompts besides its cache while it answers."""
+        return {}
 
     def _between(
         self, rows: Rows, sequences: Sequence[Encoded], start: int, stop: int
@@ -129,21 +163,22 @@ class Reader:
                 seen += shown.tokens
         return found
 
-    def _types(self, types: Tensor) -> dict[str, Tensor]:
+    def _types(self, ids: Tensor) -> dict[str, Tensor]:
         names = ("token_type_ids", "mm_token_type_ids")
+        types = torch.isin(ids, self.marks.to(ids.device)).long()
         return {name: types for name in names if name in self._takes}
 
     def _positions(self, given: Sequence[Tensor], sequences: Sequence[Encoded]) -> Tensor | None:
         if "position_ids" not in self._takes:
             return None
-        ids, mask, types = given
+        ids, mask = given
         grids: dict[str, list[Tensor]] = {}
         for one in sequences:
             for shown in one.shown:
                 for name, value in self.features(shown).grids.items():
                     grids.setdefault(name, []).append(value)
         known = {name: torch.cat(found).to(ids.device) for name, found in grids.items()}
-        kwargs = {"input_ids": ids, "attention_mask": mask, **self._types(types), **known}
+        kwargs = {"input_ids": ids, "attention_mask": mask, **self._types(ids), **known}
         found: Tensor = self.model._prepare_position_ids_for_generation(ids, kwargs)
         return found
 

@@ -10,7 +10,10 @@ import pytest
 import torch
 import yaml
 
-from . import families
+from . import families, more_families
+
+families.FAMILIES.update(more_families.FAMILIES)
+families.LAYOUT.update(dict.fromkeys(more_families.PLAIN, "plain"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -50,8 +51,13 @@ def built(model: str, **settings: Any) -> HuggingFaceAdapter:
     return adapter
 
 
-def plain_inputs(adapter: HuggingFaceAdapter, asked: Prompt) -> dict[str, Any]:
-    """What transformers' own documentation does: template, processor, all pictures at once."""
+def plain_inputs(
+    adapter: HuggingFaceAdapter, asked: Prompt, options: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What transformers' own documentation does: template, processor, all pictures at once.
+
+    options: for the image processor.
+    """
     processor = adapter._processor
     mark = adapter._expansion.placeholder
     if adapter._form.layout == "plain":
@@ -70,9 +76,10 @@ def plain_inputs(adapter: HuggingFaceAdapter, asked: Prompt) -> dict[str, Any]:
     bos = processor.tokenizer.bos_token
     given = processor(
         text=[text],
-        images=[pictures.load(one) for one in asked.pictures()],
+        images=[[pictures.load(one) for one in asked.pictures()]],
         return_tensors="pt",
         add_special_tokens=not text.startswith(bos),
+        images_kwargs=dict(options or {}),
     )
     known = adapter._inference.reader._takes
     return {name: value for name, value in given.items() if name in known}

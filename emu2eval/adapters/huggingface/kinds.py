@@ -1,0 +1,52 @@
+"""Families that take pictures in a way of their own; every other one takes them in place of tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from emu2eval.adapters.huggingface import idefics, kosmos2, molmo2
+from emu2eval.adapters.huggingface.expansion import Expansion
+from emu2eval.adapters.huggingface.features import Encoder
+from emu2eval.adapters.huggingface.reading import Reader
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """expansion: what the processor makes of a picture. encoder, reader: of the weights.
+
+    slot: the token that marks a picture's places, where the configuration names none.
+    """
+
+    expansion: type[Expansion] = Expansion
+    encoder: type[Encoder] = Encoder
+    reader: type[Reader] = Reader
+    slot: str | None = None
+
+    def places(self, config: Any) -> bool:
+        """Whether a picture has places among the tokens."""
+        return self.slot is not None or getattr(config, "image_token_id", None) is not None
+
+    def slot_of(self, config: Any, tokenizer: Any) -> int:
+        """The id that marks a picture's places."""
+        return int(
+            config.image_token_id
+            if self.slot is None
+            else tokenizer.convert_tokens_to_ids(self.slot)
+        )
+
+
+OWN = {
+    "idefics": Kind(
+        idefics.IdeficsExpansion, idefics.IdeficsEncoder, idefics.IdeficsReader, idefics.SLOT
+    ),
+    "kosmos-2": Kind(
+        kosmos2.Kosmos2Expansion, kosmos2.Kosmos2Encoder, kosmos2.Kosmos2Reader, kosmos2.SLOT
+    ),
+    "molmo2": Kind(reader=molmo2.Molmo2Reader),
+}
+
+
+def kind_of(model_type: str) -> Kind:
+    """By the `model_type` of a configuration."""
+    return OWN.get(model_type) or Kind()

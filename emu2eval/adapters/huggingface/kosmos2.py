@@ -1,0 +1,99 @@
+"""KOSMOS-2 (arXiv 2306.14824): pictures in place of tokens, any number of them.
+
+transformers' processor and `generate` take one picture, at the start of a text. The model itself was
+trained on, and in the paper prompted with, sequences of several; they are laid out and embedded here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+from transformers import DynamicCache
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from emu2eval.adapters.encoded import Encoded
+from emu2eval.adapters.huggingface.expansion import Expansion
+from emu2eval.adapters.huggingface.features import Encoder
+from emu2eval.adapters.huggingface.reading import Reader, Rows
+
+SLOT = "</doc>"
+"""Stands at a picture's places. No prompt holds it otherwise, and it is never embedded."""
+OPEN, CLOSE = "<image>", "</image>"
+
+
+class Kosmos2Expansion(Expansion):
+    """What transformers' `Kosmos2Processor` writes for its one picture, for each."""
+
+    def _processed(self, image: Image.Image, variety: str) -> tuple[dict[str, Any], str]:
+        found = self.processor.image_processor([image], **self._kwargs)
+        places = int(self.processor.num_image_tokens)
+        return dict(found), OPEN + SLOT * places + CLOSE
+
+    def finish(self, text: str) -> str:
+        spaced = re.sub(f"{CLOSE}(?=[^ ])", f"{CLOSE} ", text.strip())
+        return f"{self.processor.tokenizer.bos_token}{spaced}"
+
+
+class Kosmos2Encoder(Encoder):
+    """Features as `Kosmos2Model.get_image_features` computes them."""
+
+    def _encoding(self) -> Any:
+        model = self.model
+
+        def encode(pixel_values: Tensor, return_dict: bool = True) -> BaseModelOutputWithPooling:
+            seen = model.vision_model(pixel_values=pixel_values).last_hidden_state
+            seen = functional.normalize(model.vision_model.model.post_layernorm(seen), dim=-1)
+            return BaseModelOutputWithPooling(pooler_output=model.image_to_text_projection(seen)[0])
+
+        return encode
+
+
+class Kosmos2Reader(Reader):
+    """Embeds a prompt itself: the model forgets pictures that stand behind what is in its cache."""
+
+    # While it answers, the model counts padding as positions.
+    pads: ClassVar[bool] = False
+
+    def read(
+        self,
+        rows: Rows,
+        sequences: Sequence[Encoded],
+        cache: DynamicCache,
+        start: int,
+        stop: int,
+        keep: int = 1,
+    ) -> Tensor:
+        embedded = self.model.get_input_embeddings()(rows.ids[:, start:stop])
+        shown = self._between(rows, sequences, start, stop)
+        if shown:
+            embedded[rows.types[:, start:stop].bool()] = torch.cat(
+                [self.features(one).pooled for one in shown]
+            )
+        # They begin behind the id of padding, as in fairseq.
+        positions = rows.mask[:, :stop].cumsum(1) + self.model.config.text_config.pad_token_id
+        logits: Tensor = self.model.text_model(
+            inputs_embeds=embedded,
+            attention_mask=rows.mask[:, :stop],
+            position_ids=positions[:, start:],
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=keep,
+        ).logits
+        return logits[:, -keep:]
+
+    def generate(
+        self, rows: Rows, sequences: Sequence[Encoded], cache: DynamicCache, config: Any
+    ) -> Tensor:
+        found: Tensor = self.model.text_model.generate(
+            input_ids=rows.ids,
+            attention_mask=rows.mask,
+            past_key_values=cache,
+            generation_config=config,
+        )
+        return found[:, rows.length :]

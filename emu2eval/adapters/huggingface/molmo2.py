@@ -1,0 +1,15 @@
+"""Molmo2: every position of every picture sees all the others, those of later pictures among them."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from emu2eval.adapters.huggingface.reading import Reader
+
+
+class Molmo2Reader(Reader):
+    """Reads a prompt whole: the keys and values of its beginning depend on the pictures behind it."""
+
+    @cached_property
+    def croppable(self) -> bool:
+        return False
