@@ -33,7 +33,9 @@ def load_processor(checkpoint: Checkpoint) -> Any:
         raise ModelError(
             f"transformers cannot build this model's processor ({reason})",
             where=checkpoint.path,
-            hint="the folder needs the model's processor and tokenizer files beside its weights",
+            hint="pip install torchvision: this model's pictures are prepared by it alone"
+            if "torchvision" in reason.lower()
+            else "the folder needs the model's processor and tokenizer files beside its weights",
         ) from None
     if getattr(processor, "image_processor", None) is None:
         raise ModelError("this model's processor takes no pictures", where=checkpoint.path)
