@@ -43,7 +43,7 @@ OWN = {
     "kosmos-2": Kind(
         kosmos2.Kosmos2Expansion, kosmos2.Kosmos2Encoder, kosmos2.Kosmos2Reader, kosmos2.SLOT
     ),
-    "molmo2": Kind(reader=molmo2.Molmo2Reader),
+    "molmo2": Kind(expansion=molmo2.Molmo2Expansion, reader=molmo2.Molmo2Reader),
 }
 
 

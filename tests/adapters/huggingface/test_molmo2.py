@@ -42,7 +42,8 @@ def processor() -> Any:
     pictures = Pictures(
         size={"height": 32, "width": 32}, patch_size=8, overlap_margins=[1, 1], max_crops=2
     )
-    template = "{{ bos_token }}" + CHATML.replace("PICTURE", "<|image|>")
+    # As that of the family: it begins without <bos>, which the processor adds.
+    template = CHATML.replace("PICTURE", "<|image|>")
     return Processor(pictures, None, words, chat_template=template)
 
 
@@ -103,6 +104,12 @@ def test_pictures_see_one_another_as_the_model_was_trained(
             scores = plain_logits(adapter._inference.model, plain, reply).log_softmax(-1)
             total = sum(scores[i, token].item() for i, token in enumerate(reply))
             assert value == pytest.approx(total, abs=2e-3)
+
+
+def test_pictures_may_cost_less(asked_with: HuggingFaceAdapter, folder: Path) -> None:
+    asked = request(prompt(1, 0))
+    small = HuggingFaceAdapter(str(folder), picture_options={"max_crops": 1})
+    assert small.positions(asked) < asked_with.positions(asked)
 
 
 def test_batches_change_nothing_and_every_picture_counts(asked_with: HuggingFaceAdapter) -> None:
