@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from pathlib import Path
 
 import msgspec
 
@@ -30,6 +33,7 @@ OUTPUTS: dict[str, Output] = {
     "choice": ChoiceOutput(("yes", "no")),
     "picture": PictureOutput(seed=1),
 }
+_HERE, _LIBRARY = Path(__file__).parent.parent, "site-packages"
 TOLERANCE = 1e-4
 """Nats by which a log-probability may differ between one batch and another: rounding, no more."""
 
@@ -45,51 +49,97 @@ class Finding:
 
 def check(adapter: Adapter) -> Iterator[Finding]:
     """Every rule in turn. Loads and closes the adapter; rules that need an answer end at the first error."""
-    limits = getattr(adapter, "limits", None)
-    if not isinstance(limits, Limits):
-        yield Finding("declares its limits", False, f"`limits` is {limits!r}, not a Limits")
+    if not isinstance(adapter, Adapter):
+        kind = type(adapter).__name__
+        yield Finding("is an adapter", False, f"{kind} is no subclass of emu2eval.Adapter")
         return
-    unknown = limits.outputs - OUTPUTS.keys()
-    yield Finding(
-        "declares outputs that exist",
-        bool(limits.outputs) and not unknown,
-        ", ".join(sorted(limits.outputs)) or "none",
-    )
-    yield Finding("takes at least one request at a time", limits.batch >= 1, f"{limits.batch}")
+    declared = list(_limits(adapter))
+    yield from declared
+    if not all(finding.holds for finding in declared):
+        return
     yield _identity(adapter)
     try:
-        adapter.load()
-        for kind in sorted(limits.outputs & OUTPUTS.keys()):
-            yield from _answers(adapter, kind)
-        yield _positions(adapter)
-    except UserError as error:
-        yield Finding("answers", False, str(error))
-    except Exception as error:
-        # Whatever the adapter under test raises is a finding about it.
-        yield Finding("answers without raising", False, f"{type(error).__name__}: {error}")
+        yield from _tried("loads", adapter.load)
+        for kind in sorted(adapter.limits.outputs):
+            yield from _tried(f"{kind}: answers", partial(_answers, adapter, kind))
+        yield from _tried("counts positions", partial(_positions, adapter))
+    except _Broken:
+        pass
     finally:
-        adapter.close()
+        # Whatever was found before matters more than what a broken close says.
+        with suppress(_Broken):
+            yield from _tried("closes", adapter.close)
+
+
+class _Broken(Exception):
+    """The adapter raised something; it has been told."""
+
+
+def _tried(rule: str, attempt: Callable[[], Iterator[Finding] | None]) -> Iterator[Finding]:
+    """What the attempt finds, then what it raises: whatever an adapter under test raises is a finding.
+
+    Raises _Broken behind that.
+    """
+    try:
+        yield from attempt() or ()
+    except UserError as error:
+        yield Finding(rule, False, str(error))
+    except Exception as error:
+        yield Finding(f"{rule} without raising", False, raised(error))
+    else:
+        return
+    raise _Broken
+
+
+def raised(error: Exception) -> str:
+    """Kind and text of an error in somebody's code, and the last place there that it came through."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [
+        f
+        for f in frames
+        if not Path(f.filename).is_relative_to(_HERE) and _LIBRARY not in f.filename
+    ]
+    place = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
+    return f"{type(error).__name__}: {error}{place}"
+
+
+def _limits(adapter: Adapter) -> Iterator[Finding]:
+    limits = getattr(adapter, "limits", None)
+    if not isinstance(limits, Limits):
+        seen = "there are none" if limits is None else f"`limits` is {limits!r}"
+        yield Finding("declares its limits", False, f"{seen}; set self.limits = Limits(…)")
+        return
+    rule, known = "declares outputs that exist", ", ".join(OUTPUTS)
+    if not isinstance(limits.outputs, (frozenset, set)):
+        yield Finding(rule, False, f"{limits.outputs!r} is no frozenset of some of {known}")
+        return
+    unknown = sorted(map(str, limits.outputs - OUTPUTS.keys()))
+    seen = ", ".join(sorted(map(str, limits.outputs))) or "none"
+    wrong = bool(unknown) or not limits.outputs
+    yield Finding(rule, not wrong, f"{seen}; there are {known}" if wrong else seen)
+    yield Finding("takes at least one request at a time", limits.batch >= 1, f"{limits.batch}")
 
 
 def _identity(adapter: Adapter) -> Finding:
     rule = "its identity is JSON and the same each time"
     try:
-        first, second = (
-            msgspec.json.encode(adapter.identity()),
-            msgspec.json.encode(adapter.identity()),
-        )
-    except (TypeError, ValueError) as error:
-        return Finding(rule, False, str(error))
-    return Finding(rule, first == second, first.decode()[:60])
+        first, second = (msgspec.json.encode(adapter.identity()).decode() for _ in range(2))
+    except Exception as error:
+        return Finding(rule, False, raised(error))
+    return Finding(rule, first == second, first[:60] + ("" if first == second else f", {second}"))
 
 
 def _answers(adapter: Adapter, kind: str) -> Iterator[Finding]:
     requests = _requests(adapter, kind)
-    together = list(adapter.answer(requests))
-    yield Finding(
-        f"{kind}: one response a request", len(together) == len(requests), f"{len(together)}"
-    )
-    if len(together) != len(requests):
+    rule = f"{kind}: one response a request"
+    given = adapter.answer(requests)
+    if not isinstance(given, Sequence) or any(not isinstance(one, Response) for one in given):
+        yield Finding(rule, False, f"answer() gave {given!r}, not a list of Response"[:120])
+        return
+    together = list(given)
+    many = len(together) == len(requests)
+    yield Finding(rule, many, f"{len(together)}" + ("" if many else f" for {len(requests)}"))
+    if not many:
         return
     errors = [response.error for response in together if response.error is not None]
     yield Finding(f"{kind}: no response is an error", not errors, errors[0] if errors else "")
@@ -102,27 +152,34 @@ def _answers(adapter: Adapter, kind: str) -> Iterator[Finding]:
     if wrong:
         return
     alone = [next(iter(adapter.answer([request]))) for request in requests]
-    yield Finding(f"{kind}: alone as in a batch", _same(together, alone), _shown(together[0]))
+    yield _alike(f"{kind}: alone as in a batch", together, alone, always=True)
     turned = list(adapter.answer(requests[::-1]))[::-1]
-    yield Finding(f"{kind}: in any order", _same(together, turned))
-    yield Finding(f"{kind}: again the same", _same(together, list(adapter.answer(requests))))
+    yield _alike(f"{kind}: in any order", together, turned)
+    yield _alike(f"{kind}: again the same", together, list(adapter.answer(requests)))
     if type(adapter).stream is not Adapter.stream:
-        places, came = zip(*sorted(adapter.stream(requests), key=lambda pair: pair[0]), strict=True)
-        once = places == tuple(range(len(requests)))
-        yield Finding(f"{kind}: each once as they come", once and _same(together, came))
+        came = list(adapter.stream(requests))
+        rule, places = f"{kind}: each once as they come", sorted(place for place, _ in came)
+        if places != list(range(len(requests))):
+            yield Finding(rule, False, f"the places {places} came, of {len(requests)}")
+        else:
+            ordered = [response for _, response in sorted(came, key=lambda pair: pair[0])]
+            yield _alike(rule, together, ordered)
 
 
-def _positions(adapter: Adapter) -> Finding:
+def _positions(adapter: Adapter) -> Iterator[Finding]:
     rule = "counts more positions for more demonstrations, or does not count"
     kind = min(adapter.limits.outputs)
     counts = [adapter.positions(request) for request in _requests(adapter, kind)]
     if all(count is None for count in counts):
-        return Finding(rule, adapter.limits.positions is None, "does not count")
+        limit = adapter.limits.positions
+        seen = "" if limit is None else f", though its limits say {limit:,} positions"
+        yield Finding(rule, limit is None, f"does not count{seen}")
+        return
     known = [count for count in counts if count is not None]
     grows = len(known) == len(counts) and known == sorted(known) and known[0] > 0
     # A model that takes no picture is asked a single prompt, which nothing can be longer than.
     longer = len(known) == 1 or known[-1] > known[0]
-    return Finding(rule, grows and longer, ", ".join(map(str, counts)))
+    yield Finding(rule, grows and longer, ", ".join(map(str, counts)))
 
 
 def _requests(adapter: Adapter, kind: str) -> list[Request]:
@@ -163,6 +220,18 @@ def _wrong(response: Response, output: Output) -> str | None:
         return "picture is None"
     pictures.load(response.picture)
     return None
+
+
+def _alike(
+    rule: str, first: Sequence[Response], second: Sequence[Response], *, always: bool = False
+) -> Finding:
+    """Whether two rounds of answers are the same; where not, the first that differs."""
+    if _same(first, second):
+        return Finding(rule, True, _shown(first[0]) if always else "")
+    pairs = zip(first, second, strict=False)
+    differ = next(((a, b) for a, b in pairs if not _equal(a, b)), None)
+    seen = f"{len(second)} responses" if differ is None else " and then ".join(map(_shown, differ))
+    return Finding(rule, False, seen)
 
 
 def _same(left: Sequence[Response], right: Sequence[Response]) -> bool:

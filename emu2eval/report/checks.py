@@ -13,13 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from emu2eval import catalog, registry
-from emu2eval.adapters.conformance import Finding
+from emu2eval.adapters.conformance import Finding, raised
 from emu2eval.adapters.conformance import check as conform
 from emu2eval.config import load_model, load_task
 from emu2eval.data.load import load_split
 from emu2eval.data.sources import choose
 from emu2eval.engine.scoring import build_cleaner, build_scorer
-from emu2eval.errors import UserError
+from emu2eval.errors import ConfigError, UserError
 from emu2eval.evaluation import build_adapter
 from emu2eval.prompts import PromptBuilder
 
@@ -96,8 +96,23 @@ def check_model(name: str) -> Iterator[Finding]:
 
 
 def check_adapter(name: str) -> Iterator[Finding]:
-    """The conduct of an adapter by name or module:attr, with its default settings."""
-    yield from conform(registry.build("adapter", name, {}))
+    """The conduct of an adapter by name or module:attr, with its default settings.
+
+    Raises ConfigError where it does not exist or has no defaults.
+    """
+    try:
+        adapter = registry.build("adapter", name, {})
+    except ConfigError as error:
+        if "needs the option" in error.what:
+            error.hint = "write a model file with its settings: emu2eval check --model ./FILE.yaml"
+        raise
+    except UserError:
+        raise
+    except Exception as error:
+        # Somebody's own code: whatever it raises is a finding about it.
+        yield Finding("can be made", False, raised(error))
+        return
+    yield from conform(adapter)
 
 
 def _task_file(name: str) -> str:
