@@ -92,6 +92,35 @@ def test_one_picture_only_is_refused_with_the_choices(
     assert only.rows[0].notes == ()
 
 
+def test_the_refusal_on_the_command_line(
+    model_file: Callable[..., str], make_task: MakeTask, program: Any
+) -> None:
+    task, model = str(make_task(queries=4, pool=20)), model_file("llava", pictures=1)
+    code, _, errors = program("run", "--task", task, "--model", model, "--shots", "4")
+    told = " ".join(errors.split())
+    assert code == 2
+    assert "the prompt holds 5 pictures, llava takes 1" in told
+    assert "--shots '0*'" in told and "--set model.settings.grid=true" in told
+    assert not Path("results").exists()
+
+
+@pytest.mark.parametrize("name", ["idefics3", "kosmos2"])
+def test_demonstrations_like_the_query_to_the_model_itself(
+    model_file: Callable[..., str], make_task: MakeTask, name: str
+) -> None:
+    """RICES through the evaluated model's own encoder: squares of the query's colour come first."""
+    changes = ["chooser=rices", "options.encoder=model"]
+    (row,) = run(
+        *("--task", str(make_task(queries=6, pool=20)), "--model", model_file(name)),
+        *("--shots", "2"),
+        *(part for change in changes for part in ("--set", f"task.demonstrations.{change}")),
+    )
+    assert (row["n"], row["unscored"]) == (6, 0)
+    for answer in responses(Path("results/runs") / row["run"]):
+        alike = {int(shown[1:]) % 5 for shown in answer["demonstrations"]}
+        assert alike == {int(answer["id"][1:]) % 5}
+
+
 def test_a_grid_beside_the_query(model_file: Callable[..., str]) -> None:
     adapter = built(model_file("idefics3"), grid=True)
     encoded = adapter._form.encode(prompt(5, 0))
