@@ -37,7 +37,7 @@ class _Laid:
 
 
 class HuggingFaceAdapter(Adapter):
-    """Any model of `AutoModelForImageTextToText` that takes pictures in place of tokens.
+    """Any model of `AutoModelForImageTextToText` that takes pictures in place of tokens, or is in `kinds`.
 
     checkpoint: a folder or a hub id; revision: a branch, tag or commit of the hub.
     layout: "chat" = turns of the model's own template, "plain" = one sequence, for base models.
@@ -160,12 +160,14 @@ class HuggingFaceAdapter(Adapter):
 
     def load(self) -> None:
         from emu2eval.adapters.huggingface.inference import Inference
-        from emu2eval.adapters.huggingface.loading import load_model
+        from emu2eval.adapters.huggingface.loading import check_kind, load_model
         from emu2eval.adapters.threads import set_threads
 
         if self._threads is not None:
             self._threads_before = set_threads(self._threads)
         model = load_model(self._checkpoint, self._dtype, *self._placing)
+        if self._kind.slot is None:
+            check_kind(type(model), self._checkpoint)
         pad = self._tokenizer.pad_token_id
         self._inference = Inference(
             model,

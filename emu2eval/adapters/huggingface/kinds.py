@@ -15,7 +15,8 @@ from emu2eval.adapters.huggingface.reading import Reader
 class Kind:
     """expansion: what the processor makes of a picture. encoder, reader: of the weights.
 
-    slot: the token that marks a picture's places, where the configuration names none.
+    slot: the token that marks a picture's places, where the configuration names none; such a family's
+    model takes its pictures as its own reader gives them.
     """
 
     expansion: type[Expansion] = Expansion

@@ -11,8 +11,6 @@ import torch
 from emu2eval.adapters.huggingface.checkpoint import Checkpoint
 from emu2eval.errors import ConfigError, MissingExtra, ModelError
 
-OWN_WAYS = ("idefics", "kosmos-2")
-"""Kinds of models that take pictures otherwise, and are known to `kinds`."""
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -52,7 +50,6 @@ def load_model(
         raise ModelError(
             f"the weights cannot be loaded ({reason})", where=checkpoint.path
         ) from error
-    check_kind(type(model), checkpoint)
     # What a search leaves open is filled in from here: sampling, and penalties for words of the
     # demonstrations, are meant for conversations.
     config: Any = transformers.GenerationConfig
@@ -67,9 +64,7 @@ def _all_gpus() -> str:
 
 
 def check_kind(kind: Any, checkpoint: Checkpoint) -> None:
-    """Raises ModelError for an architecture that takes pictures in a way that nobody here knows."""
-    if checkpoint.config.model_type in OWN_WAYS:
-        return
+    """Raises ModelError for an architecture that takes pictures otherwise than in place of tokens."""
     if "mm_encoder_outputs" not in inspect.signature(kind.forward).parameters:
         raise ModelError(
             f"{kind.__name__} does not take pictures in place of tokens, which this adapter needs to "

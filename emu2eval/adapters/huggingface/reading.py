@@ -41,6 +41,9 @@ class Reader:
     marks: ids that are a picture's for the model: its places and, in some families, what frames them.
     """
 
+    pads: ClassVar[bool] = True
+    """Whether rows of a batch may be padded; if not, prompts of one length are asked together."""
+
     def __init__(
         self,
         model: Any,
@@ -53,9 +56,6 @@ class Reader:
         self.pad = pad
         self.marks = torch.tensor(marks)
         self._takes = set(inspect.signature(model.forward).parameters)
-
-    pads: ClassVar[bool] = True
-    """Whether rows of a batch may be padded; if not, prompts of one length are asked together."""
 
     @cached_property
     def croppable(self) -> bool:
