@@ -1,7 +1,7 @@
 """KOSMOS-2 (arXiv 2306.14824): pictures in place of tokens, any number of them.
 
-transformers' processor and `generate` take one picture, at the start of a text. The model itself was
-trained on, and in the paper prompted with, sequences of several; they are laid out and embedded here.
+transformers' processor and `generate` take one picture, at the start of a text, and its model any number.
+They are laid out and embedded here, each as the processor writes its one.
 """
 
 from __future__ import annotations
