@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
@@ -15,13 +14,17 @@ from transformers import DynamicCache, GenerationConfig
 
 from emu2eval.adapters.choices import Question
 from emu2eval.adapters.encoded import Encoded, Shown
+from emu2eval.adapters.huggingface.attention import install
 from emu2eval.adapters.huggingface.features import Encoder, Features
 from emu2eval.adapters.huggingface.prefix import Prefix
-from emu2eval.adapters.huggingface.reading import Reader
+from emu2eval.adapters.huggingface.reading import Reader, Rows
+from emu2eval.adapters.huggingface.roomy import place
 from emu2eval.errors import PlanError
 
 ROWS = 32
 """Choices that are read at a time."""
+ALONE = 256
+"""Positions from which on a row is read on its own: it keeps the device busy, and needs no padding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,8 @@ class Inference:
         self.pad = pad
         self.ends = list(ends)
         self._now: dict[str, Features] = {}
-        self.reader = reader(model, lambda shown: self._now[shown.key], pad, marks)
+        segments = reuse and install(model)
+        self.reader = reader(model, lambda shown: self._now[shown.key], pad, marks, segments)
         self._prefix = Prefix(self.reader) if reuse else None
 
     @torch.inference_mode()
@@ -102,19 +106,31 @@ class Inference:
         return self._prefix.cache(rows, shared)
 
     def _generate(self, prompts: Sequence[Encoded], shared: int, search: Search) -> list[list[int]]:
-        rows, cache = self.reader.rows(prompts, shared), self._cache(len(prompts), shared)
-        last = rows.length - 1
-        if bool(rows.types[:, last].any()):
+        rows = self.reader.rows(prompts, shared)
+        if bool(rows.types[:, -1].any()):
             raise PlanError(
                 "a prompt that ends in a picture cannot be continued by this model",
                 hint="put a text after the last picture in the protocol's `ask`",
             )
-        if last > shared:
-            self.reader.read(rows, prompts, cache, shared, last)
+        cache = self._read(rows, prompts, shared)
         if search.beams > 1:
             cache.batch_repeat_interleave(search.beams)
         out = self.reader.generate(rows, prompts, cache, self._config(search))
         return [self._cut(row) for row in out.tolist()]
+
+    def _read(self, rows: Rows, prompts: Sequence[Encoded], shared: int) -> DynamicCache:
+        """Keys and values of all positions but the last."""
+        cache, last = self._cache(len(prompts), shared), rows.length - 1
+        apart = self.reader.segments or (self.reader.croppable and not shared)
+        apart = apart and min(map(len, prompts)) - 1 > shared
+        if len(prompts) > 1 and last - shared >= ALONE and apart:
+            for row, prompt in enumerate(prompts):
+                own, alone = self._cache(1, shared), self.reader.rows([prompt])
+                self.reader.read(alone, [prompt], own, shared, len(prompt) - 1)
+                place(cache, row, len(prompts), last - shared, own)
+        elif last > shared:
+            self.reader.read(rows, prompts, cache, shared, last)
+        return cache
 
     def _config(self, search: Search) -> Any:
         config: Any = GenerationConfig
@@ -162,8 +178,7 @@ class Inference:
             )
             for reply in replies
         ]
-        own = deepcopy(cache)
-        own.batch_repeat_interleave(len(replies))
+        own = self.reader.above(cache, len(replies), len(prompt))
         rows = self.reader.rows(given, right=True)
         width = rows.length - len(prompt)
         logits = self.reader.read(rows, given, own, len(prompt), rows.length, keep=width)
@@ -177,4 +192,4 @@ class Inference:
     def _encode(self, prompts: Sequence[Encoded]) -> None:
         """The features of this batch, held until the next so that a small cache loses none of them."""
         wanted = {shown.key: shown for prompt in prompts for shown in prompt.shown}
-        self._now = {key: self.encoder.features(shown) for key, shown in wanted.items()}
+        self._now = self.encoder.several(wanted.values())

@@ -10,7 +10,6 @@ from transformers import DynamicCache
 from emu2eval.adapters.beginnings import CACHE_BYTES, Beginnings
 from emu2eval.adapters.encoded import Encoded
 from emu2eval.adapters.huggingface.reading import Reader
-from emu2eval.adapters.huggingface.roomy import fresh_again, roomy_cache
 
 
 class Prefix:
@@ -20,7 +19,6 @@ class Prefix:
         self.reader = reader
         self._beginnings = Beginnings()
         self._cache = reader.cache()
-        self._spare: dict[tuple[int, int], DynamicCache] = {}
 
     def shared(self, prompts: Sequence[Encoded]) -> int:
         """How many positions all prompts begin with alike and are known."""
@@ -32,20 +30,8 @@ class Prefix:
         return wanted
 
     def cache(self, rows: int, length: int) -> DynamicCache:
-        """So many of those positions for so many rows; it grows over what the last such cache grew by."""
-        spare: Any = self._spare.pop((rows, length), None)
-        fresh: Any = roomy_cache()
-        layers: Any = self._cache.layers
-        for number, layer in enumerate(layers):
-            if spare is not None and fresh_again(fresh, spare.layers[number], rows, length):
-                continue
-            keys, values = (
-                part[:, :, :length].expand(rows, -1, -1, -1) for part in (layer.keys, layer.values)
-            )
-            fresh.update(keys, values, number)
-        self._spare = {(rows, length): fresh}
-        known: DynamicCache = fresh
-        return known
+        """A cache for so many rows that holds so many of those positions."""
+        return self.reader.above(self._cache, rows, length)
 
     @property
     def most(self) -> int:
@@ -60,7 +46,6 @@ class Prefix:
         cache, head = self.reader.cache(), _head(prompt, stop)
         self.reader.read(self.reader.rows([head]), [head], cache, 0, stop)
         self._cache = cache
-        self._spare.clear()
         self._beginnings.known = prompt.signature[:stop]
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import DynamicCache
@@ -39,6 +41,7 @@ class Reader:
     """Runs a model over some positions of a batch. features: of a picture, already computed.
 
     marks: ids that are a picture's for the model: its places and, in some families, what frames them.
+    segments: its attention takes what rows share apart from what they do not.
     """
 
     pads: ClassVar[bool] = True
@@ -50,10 +53,12 @@ class Reader:
         features: Callable[[Shown], Features],
         pad: int,
         marks: Sequence[int],
+        segments: bool = False,
     ):
         self.model = model
         self.features = features
         self.pad = pad
+        self.segments = segments and self.croppable
         self.marks = torch.tensor(marks)
         self._takes = set(inspect.signature(model.forward).parameters)
 
@@ -74,22 +79,33 @@ class Reader:
         """Empty. One that keeps every position where that is possible: the masks see to windows."""
         return roomy_cache() if self.croppable else DynamicCache(config=self._text_config)
 
-    def rows(self, sequences: Sequence[Encoded], shared: int = 0, right: int = 0) -> Rows:
+    def above(self, cache: DynamicCache, rows: int, length: int) -> DynamicCache:
+        """A cache for so many rows on top of the first `length` positions of a cache of one row."""
+        if self.segments:
+            layers: Any = cache.layers
+            return roomy_cache((layer.pairs(length) for layer in layers), self.slides)
+        own = deepcopy(cache)
+        beyond = own.get_seq_length() - length
+        if beyond:
+            own.crop(-beyond)
+        own.batch_repeat_interleave(rows)
+        return own
+
+    def rows(self, sequences: Sequence[Encoded], shared: int = 0, right: bool = False) -> Rows:
         """The sequences as a batch: their first `shared` places, padding, the rest.
 
         right: pad there instead, for sequences whose ends alone differ.
         """
         length = max(map(len, sequences))
-        ids, mask, types = [], [], []
-        for one in sequences:
-            gap = length - len(one)
+        ids = np.full((len(sequences), length), self.pad)
+        mask, types = np.zeros_like(ids), np.zeros_like(ids)
+        for row, one in enumerate(sequences):
             at = len(one) if right else shared
-            ids.append([*one.ids[:at], *[self.pad] * gap, *one.ids[at:]])
-            mask.append([*[1] * at, *[0] * gap, *[1] * (len(one) - at)])
-            slots = [int(slot) for slot in one.slots]
-            types.append([*slots[:at], *[0] * gap, *slots[at:]])
+            end = at + length - len(one)
+            for table, values in ((ids, one.ids), (types, one.slots), (mask, (1,) * len(one))):
+                table[row, :at], table[row, end:] = values[:at], values[at:]
         device = self.model.device
-        i, m, t = (torch.tensor(part, device=device) for part in (ids, mask, types))
+        i, m, t = (torch.from_numpy(part).to(device) for part in (ids, mask, types))
         padded = any(len(one) < length for one in sequences)
         return Rows(i, m, t, self._positions((i, m), sequences), padded)
 

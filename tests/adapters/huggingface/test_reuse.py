@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 
 from emu2eval.adapters.conformance import check
 from emu2eval.adapters.huggingface.adapter import HuggingFaceAdapter
-from emu2eval.types import Request, TextOutput
+from emu2eval.types import Prompt, Request, TextOutput
 
-from .prompts import CHOICES, TEXT, built, prompt, request
+from .prompts import CHOICES, TEXT, built, picture, prompt, request
 
 
 def answers(adapter: HuggingFaceAdapter, asked: list[Request], batch: int) -> list[Any]:
@@ -51,10 +52,13 @@ def test_pictures_and_beginnings_are_computed_once(
     adapter.load()
     inference = adapter._inference
     assert inference is not None
-    encoded, read = [], []
-    encode, cells = inference.encoder._encode, inference.reader.read
+    encoded: list[str] = []
+    read: list[tuple[int, int]] = []
+    together, cells = inference.encoder._together, inference.reader.read
     monkeypatch.setattr(
-        inference.encoder, "_encode", lambda **given: encoded.append(1) or encode(**given)
+        inference.encoder,
+        "_together",
+        lambda some: encoded.extend(shown.key for shown, _ in some) or together(some),
     )
     monkeypatch.setattr(
         inference.reader,
@@ -68,8 +72,39 @@ def test_pictures_and_beginnings_are_computed_once(
     assert all(begin == known for begin, _ in read[1:])
     read.clear()
     adapter.answer([request(prompt(4, query)) for query in range(2, 8)])
-    assert len(encoded) == 4 + 8
+    assert len(encoded) == 4 + 8 == len(set(encoded))
     assert {begin for begin, _ in read} == {known}
+
+
+def test_pictures_encoded_together_are_those_alone(
+    model_file: Callable[..., str], family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one size and of several, more than are encoded at a time; each keeps its own memory alone."""
+    adapter = built(model_file(family))
+    adapter.load()
+    assert adapter._inference is not None
+    encoder = adapter._inference.encoder
+    sizes = [(64, 48)] * 6 + [(40, 64), (64, 48), (80, 40), (80, 40), (64, 48)]
+    shown = [
+        adapter._form.encode(Prompt((picture(i, size), ""))).shown[0]
+        for i, size in enumerate(sizes)
+    ]
+    calls = []
+    encode = encoder._encode
+    monkeypatch.setattr(encoder, "_encode", lambda **given: calls.append(1) or encode(**given))
+    found = encoder.several(shown)
+    assert len(calls) < len(shown) / 2
+    assert list(found) == [one.key for one in shown]
+    for one in shown:
+        alone = encoder._features(encoder.arrays(one), one)
+        together = found[one.key]
+        assert torch.allclose(together.pooled, alone.pooled, atol=1e-5)
+        assert together.grids.keys() == alone.grids.keys()
+        assert together.in_list == alone.in_list
+        assert together.pooled.untyped_storage().nbytes() == together.pooled.nbytes
+    calls.clear()
+    encoder.several(shown)
+    assert calls == []
 
 
 def test_the_rules_of_adapters(model_file: Callable[..., str], family: str) -> None:
