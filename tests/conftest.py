@@ -14,6 +14,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from . import tiny_models
 from .chat_server import ChatServer
 
 # On a busy machine a test is slow, not wrong.
@@ -189,3 +190,21 @@ def chat_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatServer]:
     server = ChatServer()
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def tiny_emu2_gen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The YAML file of a tiny Emu2-Gen, for pictures of 64 x 64 in a few steps."""
+    return tiny_models.emu2_gen(tmp_path_factory.mktemp("emu2-gen"))
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny CLIP, with preprocessor and tokenizer."""
+    return tiny_models.clip(tmp_path_factory.mktemp("clip"))
+
+
+@pytest.fixture(scope="session")
+def tiny_dino(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny DINO, with preprocessor."""
+    return tiny_models.dino(tmp_path_factory.mktemp("dino"))
