@@ -18,6 +18,7 @@ from emu2eval.errors import ConfigError, MissingExtra, UnknownName
 
 BUILT_IN: Mapping[str, Mapping[str, str]] = {
     "adapter": {
+        "copy": "emu2eval.adapters.baselines:Copy",
         "diffusers": "emu2eval.adapters.diffusion.adapter:DiffusionAdapter",
         "emu2": "emu2eval.adapters.emu2.adapter:Emu2Adapter",
         "huggingface": "emu2eval.adapters.huggingface.adapter:HuggingFaceAdapter",
@@ -49,6 +50,9 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
     },
     "reader": {
         "captions": "emu2eval.data.captions:read",
+        "coco-autoencode": "emu2eval.data.coco_pictures:read_pictures",
+        "coco-captions": "emu2eval.data.coco_pictures:read",
+        "dreambench": "emu2eval.data.dreambench:read",
         "easy-vqa": "emu2eval.data.easy_vqa:read",
         "gqa": "emu2eval.data.gqa:read",
         "gqa-hub": "emu2eval.data.gqa_hub:read",

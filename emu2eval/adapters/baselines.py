@@ -1,4 +1,4 @@
-"""Two honest baselines that need no training: what a model must beat to have learnt from its prompt."""
+"""Honest baselines that need no training: what a model must beat to have learnt from its prompt."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from emu2eval import pictures
 from emu2eval.adapters.base import Adapter, Limits
+from emu2eval.errors import UserError
 from emu2eval.types import ChoiceOutput, Part, Picture, Prompt, Request, Response, Turn
 
 Vector = npt.NDArray[np.float32]
@@ -66,6 +68,24 @@ class Nearest(_Baseline):
         best = max(likeness)
         # Only the nearest counts. With ranked choices the others still lean the odds.
         return [1.0 if value == best else max(value, 0.0) * 1e-3 for value in likeness]
+
+
+class Copy(Adapter):
+    """The last picture of the prompt, as it is; a grey one where none was shown. Draws nothing."""
+
+    def __init__(self, batch: int = 64):
+        self.limits = Limits(frozenset({"picture"}), batch=batch)
+
+    def answer(self, requests: Sequence[Request]) -> list[Response]:
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: Request) -> Response:
+        shown = list(request.prompt.pictures())
+        try:
+            image = pictures.load(shown[-1]) if shown else Image.new("RGB", (64, 64), "grey")
+        except UserError as error:
+            return Response(error=str(error))
+        return Response(picture=pictures.from_image(image))
 
 
 def _likeness(turn: Turn, query: Sequence[Part]) -> float:

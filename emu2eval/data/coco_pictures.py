@@ -1,0 +1,97 @@
+"""COCO's captions and pictures for models that draw: words in, or a picture in (Lin et al., 2014)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from emu2eval.data.jsonfile import parse
+from emu2eval.data.paths import folder, inside
+from emu2eval.errors import ConfigError, DataError
+from emu2eval.types import Picture, Sample
+
+
+class _Image(msgspec.Struct, gc=False):
+    id: int
+    file_name: str
+
+
+class _Annotation(msgspec.Struct, gc=False):
+    id: int
+    image_id: int
+    caption: str
+
+
+class _File(msgspec.Struct):
+    images: list[_Image]
+    annotations: list[_Annotation]
+
+
+def read(
+    root: Path,
+    captions: str,
+    pictures: str,
+    sample: int | None = None,
+    seed: int = 0,
+    once: bool = False,
+) -> Iterator[Sample]:
+    """One sample a caption: the picture is its answer, picture and caption are its references.
+
+    captions: captions_*.json; pictures: folder of its pictures. sample: only so many captions, drawn by
+    `random.Random(seed).sample` from the file's order, as Kosmos-G draws them; all, where there are no more.
+    once: of a picture's captions the first alone. id: the caption's; cluster: the picture's.
+    """
+    for annotation, picture in _drawn(root, captions, pictures, sample, seed, once):
+        words = annotation.caption.strip()
+        yield Sample(
+            id=str(annotation.id),
+            fields={"caption": words},
+            answer=picture,
+            references=(picture, words),
+            cluster=str(annotation.image_id),
+        )
+
+
+def read_pictures(
+    root: Path, captions: str, pictures: str, sample: int | None = None, seed: int = 0
+) -> Iterator[Sample]:
+    """The pictures of the same draw, each once: it is shown, and it is the answer. id: the picture's."""
+    seen: set[int] = set()
+    for annotation, picture in _drawn(root, captions, pictures, sample, seed, False):
+        if annotation.image_id not in seen:
+            seen.add(annotation.image_id)
+            yield Sample(
+                id=str(annotation.image_id),
+                pictures=(picture,),
+                answer=picture,
+                references=(picture,),
+            )
+
+
+def _drawn(
+    root: Path, captions: str, pictures: str, sample: int | None, seed: int, once: bool
+) -> Iterator[tuple[_Annotation, Picture]]:
+    if sample is not None and sample < 1:
+        raise ConfigError(f"sample is {sample}; it is how many captions are drawn, at least 1")
+    path = inside(root, captions, where="captions")
+    found = folder(root, pictures, where="pictures")
+    file = parse(path, _File)
+    names = {image.id: image.file_name for image in file.images}
+    annotations = file.annotations
+    if once:
+        annotations = list({a.image_id: a for a in reversed(annotations)}.values())
+    if sample is not None and sample < len(annotations):
+        annotations = random.Random(seed).sample(annotations, sample)
+    for annotation in annotations:
+        name = names.get(annotation.image_id)
+        if name is None:
+            raise DataError(
+                f"caption {annotation.id} is of picture {annotation.image_id}, which is not listed",
+                where=path,
+            )
+        if not annotation.caption.strip():
+            raise DataError(f"caption {annotation.id} is empty", where=path)
+        yield annotation, Picture(str(inside(found, name, where=str(path))))

@@ -1,0 +1,227 @@
+"""DreamBench (Ruiz et al., 2023; google/dreambooth): some photographs of a subject, and 25 scenes for it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from emu2eval.data.paths import folder, inside
+from emu2eval.errors import DataError
+from emu2eval.types import Picture, Sample
+
+KINDS = ("object", "live")
+"""The two lists of prompts: of things, and of animals."""
+
+_ENDINGS = (".jpg", ".jpeg", ".png")
+_PROMPT = re.compile(
+    r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")\.format\(unique_token, ?class_token\),?"""
+)
+_SCENE = re.compile(r"a (?:(?P<quality>[^{}]+) )?\{0\} \{1\}(?P<rest>[^{}]*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One prompt of the file: "a red {0} {1} on the beach" has the quality "red" and rest " on the beach".
+
+    {0} stands for the token of a fine-tuned model, {1} for the subject's class.
+    """
+
+    quality: str
+    rest: str
+
+    def plain(self, subject: str) -> str:
+        """In words alone, without a token: what the picture is scored by.
+
+        >>> Scene("red", "").plain("backpack")
+        'a red backpack'
+        """
+        return (
+            f"a {self.quality} {subject}{self.rest}" if self.quality else f"a {subject}{self.rest}"
+        )
+
+    @property
+    def emu2(self) -> str:
+        """What follows the subject's picture in Emu2's wording: the article and the class are gone, and a
+        property is asked for after the picture (arXiv 2312.13286, "a red {}" as "{} Make it red").
+
+        >>> Scene("", " in the jungle").emu2, Scene("cube shaped", "").emu2
+        (' in the jungle', ' Make it cube shaped')
+        """
+        return self.rest + (f" Make it {self.quality}" if self.quality else "")
+
+    @property
+    def kosmos_g(self) -> str:
+        """The same in Kosmos-G's wording: a property is put behind.
+
+        >>> Scene("red", "").kosmos_g
+        ', red'
+        """
+        return self.rest + (f", {self.quality}" if self.quality else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Official:
+    """What prompts_and_classes.txt says. classes: subject -> class; scenes: the prompts of each kind."""
+
+    classes: Mapping[str, str]
+    scenes: Mapping[str, tuple[Scene, ...]]
+
+
+def read(
+    root: Path,
+    files: str,
+    inputs: Mapping[str, str],
+    live: Sequence[str],
+    prompts: str = "prompts_and_classes.txt",
+    real: bool = False,
+) -> Iterator[Sample]:
+    """One sample a subject and prompt: the input picture is shown, the plain prompt and all its pictures are
+    references, the input first.
+
+    files: the folder of prompts and subjects; inputs: subject -> the stem of the picture that is shown;
+    live: classes whose subjects have the live prompts.
+    real: instead one sample a photograph, which is shown, with the subject's others as references: the
+    benchmark's own measure of what real pictures reach.
+    ids: subject and number of the prompt or stem of the photograph. Cluster: the subject.
+    """
+    base = folder(root, files, where="files")
+    path = inside(base, prompts, where="prompts")
+    official = parse(path)
+    for subject, its_class in sorted(official.classes.items()):
+        shown = _pictures(base, subject, path)
+        kind = "live" if its_class in live else "object"
+        groups = {"subject": subject, "kind": kind}
+        if real:
+            yield from _real(subject, its_class, shown, groups)
+            continue
+        own = inputs.get(subject)
+        if own not in shown:
+            wanted = f"{own}.jpg" if own else "none that is named"
+            raise DataError(
+                f"the picture of {subject} that is shown to the model is {wanted}; "
+                f"there are {', '.join(shown)}",
+                where=base / subject,
+                hint="name one for each subject: options.inputs of the task's data",
+            )
+        first = shown[own]
+        others = [picture for stem, picture in shown.items() if stem != own]
+        for number, scene in enumerate(official.scenes[kind]):
+            plain = scene.plain(its_class)
+            yield Sample(
+                id=f"{subject}-{number:02d}",
+                fields=_fields(its_class, scene, plain),
+                pictures=(first,),
+                references=(plain, first, *others),
+                cluster=subject,
+                groups={**groups, "prompt": _prompt_kind(kind, number)},
+            )
+
+
+def _real(
+    subject: str, its_class: str, shown: Mapping[str, Picture], groups: Mapping[str, str]
+) -> Iterator[Sample]:
+    if len(shown) < 2:
+        raise DataError(f"{subject} has one picture; real pictures are compared with one another")
+    for stem, picture in shown.items():
+        yield Sample(
+            id=f"{subject}-{stem}",
+            fields=_fields(its_class, Scene("", ""), ""),
+            pictures=(picture,),
+            references=tuple(p for other, p in shown.items() if other != stem),
+            cluster=subject,
+            groups=groups,
+        )
+
+
+def _fields(its_class: str, scene: Scene, plain: str) -> dict[str, str]:
+    return {
+        "class": its_class,
+        "prompt": plain,
+        "emu2": scene.emu2,
+        "kosmos_g": scene.kosmos_g,
+    }
+
+
+def _prompt_kind(kind: str, number: int) -> str:
+    """By the place in the list, counted from 0: the file does not say it."""
+    if number >= 20:
+        return "property"
+    return "accessorisation" if kind == "live" and number >= 10 else "recontextualisation"
+
+
+def _pictures(base: Path, subject: str, path: Path) -> dict[str, Picture]:
+    """Stem -> picture, in the order of the names."""
+    place = folder(base, subject, where=str(path))
+    found = {
+        file.stem: Picture(str(file))
+        for file in sorted(place.iterdir())
+        if file.suffix.lower() in _ENDINGS
+    }
+    if not found:
+        raise DataError(f"there are no pictures of {subject}", where=place)
+    return found
+
+
+def parse(path: Path) -> Official:
+    """Reads prompts_and_classes.txt, whose lists look like Python; nothing of it is run.
+
+    Raises DataError with the line that cannot be read.
+    """
+    classes: dict[str, str] = {}
+    scenes: dict[str, tuple[Scene, ...]] = {}
+    lines = path.read_text(encoding="utf-8").splitlines()
+    numbered = iter(enumerate((line.strip() for line in lines), 1))
+    title = ""
+    for _, line in numbered:
+        if re.fullmatch(r"subject_name, ?class", line):
+            classes = dict(_classes(numbered, path))
+        elif line.startswith("prompt_list"):
+            kind = "live" if "live" in title.lower() else "object"
+            if kind in scenes:
+                raise DataError(f"the {kind} prompts stand twice", where=path)
+            scenes[kind] = tuple(_scenes(numbered, path))
+        title = line or title
+    if not classes or set(scenes) != set(KINDS):
+        raise DataError(
+            "classes, object prompts and live subject prompts are expected; found "
+            f"{len(classes)} classes and prompts of {', '.join(scenes) or 'no kind'}",
+            where=path,
+            hint="fetch the file again: github.com/google/dreambooth, dataset/prompts_and_classes.txt",
+        )
+    for kind, listed in scenes.items():
+        if len(listed) != 25:
+            raise DataError(f"there are {len(listed)} {kind} prompts, officially 25", where=path)
+    return Official(classes, scenes)
+
+
+def _classes(numbered: Iterator[tuple[int, str]], path: Path) -> Iterator[tuple[str, str]]:
+    """Lines such as `backpack_dog,backpack`, up to an empty one."""
+    for number, line in numbered:
+        if not line:
+            return
+        subject, comma, its_class = (part.strip() for part in line.partition(","))
+        if not (subject and comma and its_class):
+            raise DataError(f"{line!r} is no subject with its class", where=f"{path}:{number}")
+        yield subject, its_class
+
+
+def _scenes(numbered: Iterator[tuple[int, str]], path: Path) -> Iterator[Scene]:
+    """Lines such as `'a {0} {1} in the snow'.format(unique_token, class_token),`, up to a bracket."""
+    for number, line in numbered:
+        if line == "]":
+            return
+        if not line:
+            continue
+        found = _PROMPT.fullmatch(line)
+        scene = _SCENE.fullmatch(ast.literal_eval(found[1])) if found else None
+        if scene is None:
+            raise DataError(
+                f"{line!r} is no prompt such as 'a {{0}} {{1}} in the snow'.format(unique_token, "
+                "class_token)",
+                where=f"{path}:{number}",
+            )
+        yield Scene(scene["quality"] or "", scene["rest"])
+    raise DataError("the last list of prompts does not end", where=path)
