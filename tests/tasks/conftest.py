@@ -112,6 +112,23 @@ def quickly(task: str) -> list[str]:
     return ["--set", "task.score.options.metrics=[cider,bleu,rouge_l]"]
 
 
+def baseline(task: str) -> str:
+    """The name of a model that answers the task without weights."""
+    return "copy" if load_task(task).spec.output.kind == "picture" else "most-common"
+
+
+def seen_by(encoder: Path, task: str) -> list[str]:
+    """What to add to a command so that pictures are scored through this encoder, where they are scored."""
+    score = load_task(task).spec.score
+    if score.scorer != "pictures":
+        return []
+    added = []
+    for name in score.options.keys() & {"dino", "clip_i", "clip_t"}:
+        place = f"task.score.options.{name}"
+        added += ["--set", f"{place}.encoder={encoder}", "--set", f"{place}.preprocessing=null"]
+    return added
+
+
 def judged(task: str) -> list[str]:
     """What to add to a command that runs the task, where a judge scores it: one that answers by a script."""
     if not is_judged(load_task(task)):

@@ -12,7 +12,7 @@ from emu2eval import catalog
 from emu2eval.config import load_task
 from emu2eval.data.load import load_split
 
-from .conftest import drawn, judged, protocols, quickly, shots
+from .conftest import baseline, drawn, judged, protocols, quickly, seen_by, shots
 
 Command = Callable[..., str]
 
@@ -20,6 +20,7 @@ Command = Callable[..., str]
 def complete(printed: str, task: str, split: str, wanted: list[str]) -> None:
     """Every query counts in every row: scored, or unscored for a reason that is stored with it."""
     queries = len(load_split(load_task(task, split=split), split))
+    queries *= load_task(task).spec.output.pictures
     rows = [row for row in json.loads(printed) if row["group"] is None]
     assert [s for s in wanted if any(row["shots"] == s for row in rows)] == wanted
     # One of a scorer's numbers may be missing, such as a precision without a yes, but not all of them.
@@ -33,17 +34,22 @@ def complete(printed: str, task: str, split: str, wanted: list[str]) -> None:
             assert score["value"] is not None or reason not in (None, "not asked yet"), score
 
 
-def test_a_baseline_gives_a_table(task: str, protocol: str, root: Path, command: Command) -> None:
+def test_a_baseline_gives_a_table(
+    task: str, protocol: str, root: Path, command: Command, tiny_clip: Path
+) -> None:
     asked = ["run", "--task", task, "--protocol", protocol, "-f", "json"]
-    asked += [*drawn(task, protocol), *quickly(task)]
+    asked += [*drawn(task, protocol), *quickly(task), *seen_by(tiny_clip, task)]
     wanted = shots(task, "0", "4")
-    printed = command(*asked, *judged(task), "--model", "most-common", "--shots", *wanted)
+    printed = command(*asked, *judged(task), "--model", baseline(task), "--shots", *wanted)
     complete(printed, task, load_task(task).spec.split, wanted)
 
 
-def test_every_split_is_read(task: str, split: str, root: Path, command: Command) -> None:
-    asked = ["run", "--task", task, "--split", split, "--model", "most-common", "-f", "json"]
-    complete(command(*asked, *quickly(task), *judged(task)), task, split, ["0"])
+def test_every_split_is_read(
+    task: str, split: str, root: Path, command: Command, tiny_clip: Path
+) -> None:
+    asked = ["run", "--task", task, "--split", split, "--model", baseline(task), "-f", "json"]
+    added = [*quickly(task), *judged(task), *seen_by(tiny_clip, task)]
+    complete(command(*asked, *added), task, split, ["0"])
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' own

@@ -40,6 +40,8 @@ class Inference:
         self._load_painter = painter
         self._painter: Painter | None = None
         self._uncond: Tensor | None = None
+        self._uncond_of_pictures: Tensor | None = None
+        self._latest: tuple[tuple[int | str, ...], Tensor] | None = None
 
     @torch.inference_mode()
     def texts(self, prompts: Sequence[Encoded], search: Search) -> list[list[int]]:
@@ -60,15 +62,20 @@ class Inference:
         """
         if self._uncond is None:
             self._uncond = self._regress(self.empty)
-        return self._paint(self._regress(prompt), self._uncond, output)
+        # Several pictures of one prompt follow one another.
+        if self._latest is None or self._latest[0] != prompt.signature:
+            self._latest = prompt.signature, self._regress(prompt)
+        return self._paint(self._latest[1], self._uncond, output)
 
     @torch.inference_mode()
     def autoencoded(self, picture: Picture, output: PictureOutput) -> tuple[Picture, bool]:
         """A picture encoded and painted again; the language model takes no part."""
         size = self.model.config.vision.image_size
         given = pixels(load(picture), size)[None]
-        cond, uncond = autoencoding(self.model.encode_pictures, given)
-        return self._paint(cond, uncond, output)
+        cond, self._uncond_of_pictures = autoencoding(
+            self.model.encode_pictures, given, self._uncond_of_pictures
+        )
+        return self._paint(cond, self._uncond_of_pictures, output)
 
     @torch.inference_mode()
     def averages(self, pictures: Sequence[Picture]) -> npt.NDArray[np.float32]:

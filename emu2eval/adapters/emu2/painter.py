@@ -192,14 +192,17 @@ class Painter:
 
 
 def autoencoding(
-    encode: Callable[[torch.Tensor], torch.Tensor], pixels: torch.Tensor
+    encode: Callable[[torch.Tensor], torch.Tensor],
+    pixels: torch.Tensor,
+    uncond: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(cond, uncond) that paint given pictures again, without the language model.
 
     encode: normalised pixels (B, 3, S, S) -> pooled visual features (B, N, C).
-    uncond is what it sees in a picture of the mean colour, which is all zeros once normalised.
+    uncond is what it sees in a picture of the mean colour, which is all zeros once normalised; one that
+    was found before is taken as it is.
     """
-    return encode(pixels), encode(torch.zeros_like(pixels[:1]))
+    return encode(pixels), encode(torch.zeros_like(pixels[:1])) if uncond is None else uncond
 
 
 def check_size(width: int, height: int, factor: int) -> None:
