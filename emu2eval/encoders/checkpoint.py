@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
 SETTING = "task.demonstrations.options.encoder"
+# DINO's checkpoints hold no pooler, and it is not used: without this, transformers warns of random weights.
+_LEFT_OUT: Mapping[str, Mapping[str, Any]] = {"vit": {"add_pooling_layer": False}}
 
 
 class CheckpointEncoder(Encoder):
@@ -169,6 +171,7 @@ class CheckpointEncoder(Encoder):
                     use_safetensors=True,
                     local_files_only=True,
                     trust_remote_code=False,
+                    **_LEFT_OUT.get(self._config.get("model_type", ""), {}),
                 )
         finally:
             if shown:

@@ -19,14 +19,18 @@ from emu2eval.types import Part, Picture, Video
 
 FORMATS = (".png", ".jpg", ".webp", ".pdf")
 MOST = 48
-_SMALL, _LARGE = 40, 96  # pixels of a side: of pictures in prompts, of results
+_SMALL, _MIDDLE, _LARGE = (
+    40,
+    62,
+    96,
+)  # pixels of a side: of pictures in prompts, references, results
 _GAP, _LINE, _WIDTH, _CARD = 6, 16, 1200, 220
 _INK, _FAINT, _RIGHT, _WRONG = "#202124", "#80868b", "#188038", "#c5221f"
 
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """A text, or a picture in a frame of a colour with a word below it. space: width and height taken."""
+    """A text, or a picture in a frame of a colour with lines below it. space: width and height taken."""
 
     content: str | Image.Image
     space: tuple[int, int]
@@ -37,8 +41,9 @@ class _Item:
 def draw(folder: Path, file: Path, most: int = MOST) -> int:
     """Writes the sheet of a run that gave pictures; returns how many queries it shows.
 
-    most: queries, evenly spread over the run. A frame is green where the score is full, red where it is
-    less, grey where there is none. Raises ConfigError for a run without pictures or another ending.
+    most: queries, evenly spread over the run; of each, all its pictures. Where answers are right or wrong, a
+    frame is green at a full score and red at less; else the numbers stand below the picture. Raises
+    ConfigError for a run without pictures or another ending.
     """
     if file.suffix not in FORMATS:
         raise ConfigError(f"a sheet is written as {', '.join(FORMATS)}", where=file)
@@ -75,19 +80,31 @@ def _entries(plan: Plan, store: RunStore, most: int) -> Iterator[list[_Item]]:
         items = [item for part in prompt.flat() for item in _shown(part)]
         items.append(_text(""))
         sample = plan.query(position)
-        for reference in sample.references:
-            if isinstance(reference, Picture):
-                items.append(_picture(reference, _LARGE, _FAINT, "reference"))
+        real = [reference for reference in sample.references if isinstance(reference, Picture)]
+        # A subject has several; the results are what is looked at.
+        side = _LARGE if len(real) == 1 else _MIDDLE
+        items += [_picture(reference, side, _FAINT, "reference") for reference in real]
+        if real:
+            items.append(_text(""))
         for trial in range(plan.draws):
             row = given.get((sample.id, trial))
             if row is None:
                 items.append(_text("no picture"))
                 continue
-            score = scores.get((sample.id, trial), {})
-            value, said = score.get("value"), score.get("prediction") or ""
-            colour = _FAINT if value is None else (_RIGHT if value == 1 else _WRONG)
+            colour, said = _judgement(scores.get((sample.id, trial), {}))
             items.append(_picture(store.picture(row["picture"]), _LARGE, colour, said))
         yield items
+
+
+def _judgement(score: dict[str, Any]) -> tuple[str, str]:
+    """The colour of a result's frame, and what stands below it."""
+    value, said = score.get("value"), score.get("prediction")
+    if value is None:
+        return _FAINT, said or ""
+    if said is not None:
+        return (_RIGHT if value == 1 else _WRONG), said
+    numbers = score.get("details", {})
+    return _INK, "\n".join(f"{n} {v:.2f}" for n, v in numbers.items() if isinstance(v, float))
 
 
 def _scores(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
@@ -125,7 +142,7 @@ def _picture(picture: Picture, side: int, colour: str, caption: str = "") -> _It
         # Small pictures are shown pixel by pixel.
         times = min(side // image.width, side // image.height) or 1
         image = image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
-    below = _LINE if caption else 0
+    below = _LINE * len(caption.splitlines())
     return _Item(image, (side + 4, side + 4 + below), colour, caption)
 
 
@@ -150,7 +167,9 @@ def _card(items: Sequence[_Item]) -> Image.Image:
         edge = (left, top, left + image.width + 3, top + image.height + 3)
         pen.rectangle(edge, outline=item.colour, width=2)
         card.paste(image, (left + 2, top + 2))
-        pen.text((left, edge[3] + 1), item.caption[:24], fill=item.colour, font=_font())
+        for number, line in enumerate(item.caption.splitlines()):
+            at = (left, edge[3] + 1 + number * _LINE)
+            pen.text(at, line[:24], fill=item.colour, font=_font())
     return card
 
 

@@ -1,0 +1,250 @@
+"""Tasks answered with pictures, by a tiny Emu2-Gen: values against features computed here, what a seed does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from emu2eval import catalog  # noqa: E402
+from emu2eval.config import load_task  # noqa: E402
+from emu2eval.data.load import load_split  # noqa: E402
+from emu2eval.types import Picture  # noqa: E402
+
+from ..tiny_models import SIDE  # noqa: E402
+
+Command = Callable[..., str]
+Vectors = Callable[[Any], Any]
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+SMALL = [
+    *("--set", "task.output.width=64", "--set", "task.output.height=64"),
+    *("--set", "task.output.steps=1"),
+]
+CROPPED = SIDE + 6
+"""Pixels of the shorter side before DINO's crop; officially 256, of which 224 are kept."""
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def at(
+    roots: Callable[[str], Path], _alone: None, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], None]:
+    return lambda task: monkeypatch.setenv("EMU2EVAL_DATA", str(roots(task)))
+
+
+@pytest.fixture
+def encoders(tiny_clip: Path, tiny_dino: Path) -> list[str]:
+    """The tiny encoders in the place of the official ones, with DINO's own preprocessing at their size."""
+    options = "task.score.options"
+    crop = f"{options}.dino.preprocessing.crop_size"
+    return [
+        *("--set", f"{options}.clip_i.encoder={tiny_clip}"),
+        *("--set", f"{options}.clip_t.encoder={tiny_clip}"),
+        *("--set", f"{options}.dino.encoder={tiny_dino}"),
+        *("--set", f"{options}.dino.preprocessing.size.shortest_edge={CROPPED}"),
+        *("--set", f"{crop}.height={SIDE}", "--set", f"{crop}.width={SIDE}"),
+    ]
+
+
+class Encoders:
+    """Features by transformers called directly: unit vectors of pictures and texts."""
+
+    def __init__(self, clip: Path, dino: Path):
+        self.clip = transformers.CLIPModel.from_pretrained(clip).eval()
+        self.processor = transformers.CLIPImageProcessorPil.from_pretrained(clip)
+        self.tokenizer = transformers.AutoTokenizer.from_pretrained(clip)
+        self.vit = transformers.ViTModel.from_pretrained(dino, add_pooling_layer=False).eval()
+
+    @torch.inference_mode()
+    def clip_i(self, path: str) -> Any:
+        with Image.open(path) as image:
+            pixels = self.processor(images=image.convert("RGB"), return_tensors="pt")
+        seen = self.clip.vision_model(pixel_values=pixels["pixel_values"]).pooler_output
+        return unit(self.clip.visual_projection(seen))
+
+    @torch.inference_mode()
+    def words(self, text: str) -> Any:
+        ids = torch.tensor([self.tokenizer(text)["input_ids"]])
+        read = self.clip.text_model(input_ids=ids).pooler_output
+        return unit(self.clip.text_projection(read))
+
+    @torch.inference_mode()
+    def dino(self, path: str) -> Any:
+        """Resize the shorter side (bicubic), centre crop, ImageNet's mean and deviation; class token."""
+        with Image.open(path) as image:
+            shown = image.convert("RGB")
+        short = min(shown.size)
+        size = tuple(int(CROPPED * side / short) for side in shown.size)
+        shown = shown.resize(size, Image.Resampling.BICUBIC)
+        left, top = ((side - SIDE) // 2 for side in shown.size)
+        shown = shown.crop((left, top, left + SIDE, top + SIDE))
+        scaled = np.asarray(shown, dtype=np.float32) / 255
+        scaled = (scaled - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+        pixels = torch.tensor(scaled, dtype=torch.float32).permute(2, 0, 1)[None]
+        return unit(self.vit(pixel_values=pixels).last_hidden_state[:, 0])
+
+
+def unit(vector: Any) -> Any:
+    found = vector[0].numpy().astype(np.float64)
+    return found / np.linalg.norm(found)
+
+
+@pytest.fixture(scope="module")
+def direct(tiny_clip: Path, tiny_dino: Path) -> Encoders:
+    return Encoders(tiny_clip, tiny_dino)
+
+
+def answers(run: str) -> list[tuple[str, int, str]]:
+    """(query, which picture of it, path) of every stored picture."""
+    folder = catalog.results_root() / run
+    rows = map(json.loads, (folder / "responses.jsonl").read_text().splitlines())
+    return [(r["id"], r["trial"], str(folder / f"pictures/{r['picture']}.png")) for r in rows]
+
+
+def table(printed: str) -> dict[str, Any]:
+    """Number -> its row, of the whole."""
+    rows = [row for row in json.loads(printed) if row["group"] is None]
+    return {row["metric"].partition("/")[0]: row for row in rows}
+
+
+def real(task: str, split: str) -> dict[str, tuple[list[str], list[str]]]:
+    """Query -> paths of its real pictures, and its texts."""
+    return {
+        sample.id: (
+            [p.path for p in sample.references if isinstance(p, Picture)],
+            [text for text in sample.references if isinstance(text, str)],
+        )
+        for sample in load_split(load_task(task), split)
+    }
+
+
+@pytest.mark.parametrize("shots", ["0", "2"])
+def test_coco_text_to_picture(
+    at: Callable[[str], None], command: Command, tiny_emu2_gen: Path, direct: Encoders,
+    encoders: list[str], shots: str,
+) -> None:  # fmt: skip
+    at("coco_t2i")
+    asked = ["run", "--task", "coco_t2i", "--protocol", "emu2", "--model", str(tiny_emu2_gen)]
+    printed = command(*asked, *SMALL, *encoders[:4], "--shots", shots, "-f", "json")
+    rows = table(printed)
+    drawn, known = answers(rows["clip_i"]["run"]), real("coco_t2i", "val")
+    assert rows.keys() == {"clip_i", "clip_t"}
+    assert len(drawn) == len({path for *_, path in drawn}) == 8
+    likeness, fit = [], []
+    for query, _, path in drawn:
+        (picture,), (caption,) = known[query]
+        likeness.append(direct.clip_i(path) @ direct.clip_i(picture))
+        fit.append(direct.clip_i(path) @ direct.words(caption))
+    assert rows["clip_i"]["value"] == pytest.approx(np.mean(likeness), abs=2e-6)
+    assert rows["clip_t"]["value"] == pytest.approx(np.mean(fit), abs=2e-6)
+    assert np.std(likeness) > 1e-3 and np.std(fit) > 1e-3
+
+
+def test_coco_autoencoding(
+    at: Callable[[str], None], command: Command, tiny_emu2_gen: Path, direct: Encoders,
+    encoders: list[str],
+) -> None:  # fmt: skip
+    at("coco_autoencode")
+    asked = ["run", "--task", "coco_autoencode", "--protocol", "emu2", "-f", "json"]
+    printed = command(*asked, "--model", str(tiny_emu2_gen), *SMALL, *encoders[:2])
+    rows = table(printed)
+    known = real("coco_autoencode", "val")
+    likeness = [
+        direct.clip_i(path) @ direct.clip_i(known[query][0][0])
+        for query, _, path in answers(rows["clip_i"]["run"])
+    ]
+    assert len(likeness) == 5
+    assert rows["clip_i"]["value"] == pytest.approx(np.mean(likeness), abs=2e-6)
+    # One that gives the picture back is as like it as can be.
+    same = table(command(*asked, "--model", "copy", *encoders[:2]))
+    assert same["clip_i"]["value"] == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("protocol", ["emu2", "dreambooth"])
+def test_dreambench(
+    at: Callable[[str], None], command: Command, tiny_emu2_gen: Path, direct: Encoders,
+    encoders: list[str], protocol: str,
+) -> None:  # fmt: skip
+    """Against the input picture alone, or every picture against all photographs of its subject."""
+    at("dreambench")
+    asked = ["run", "--task", "dreambench", "--protocol", protocol, "--model", str(tiny_emu2_gen)]
+    printed = command(*asked, *SMALL, *encoders, "--limit", "7", "--groups", "-f", "json")
+    rows = table(printed)
+    drawn, known = answers(rows["dino"]["run"]), real("dreambench", "all")
+    assert len(drawn) == len({path for *_, path in drawn}) == 7 * 4
+    pairs: dict[str, list[float]] = {"dino": [], "clip_i": [], "clip_t": []}
+    for query, _, path in drawn:
+        photographs, (text,) = known[query]
+        assert Path(photographs[0]).name == "02.jpg" and len(photographs) == 4
+        for photograph in photographs[:1] if protocol == "emu2" else photographs:
+            pairs["dino"].append(direct.dino(path) @ direct.dino(photograph))
+            pairs["clip_i"].append(direct.clip_i(path) @ direct.clip_i(photograph))
+        pairs["clip_t"].append(direct.clip_i(path) @ direct.words(text))
+    for name, found in pairs.items():
+        assert rows[name]["value"] == pytest.approx(np.mean(found), abs=2e-6), name
+        assert rows[name]["n"] == 28
+    groups = {row["group"]: row["n"] for row in json.loads(printed) if row["group"]}
+    assert groups["subject: cat2"] == groups["kind: live"] == 28 - groups["kind: object"]
+    assert groups["prompt: recontextualisation"] > 0
+
+
+def test_real_pictures_against_one_another(
+    at: Callable[[str], None], command: Command, direct: Encoders, encoders: list[str]
+) -> None:
+    """The oracle of subject-driven generation, without any model."""
+    at("dreambench")
+    asked = ["run", "--task", "dreambench", "--split", "real", "--protocol", "dreambooth"]
+    one = ["--set", "task.output.pictures=1"]
+    rows = table(command(*asked, "--model", "copy", *encoders, *one, "-f", "json"))
+    pairs = []
+    for subject in ("backpack", "cat2"):
+        first = next(v for k, v in real("dreambench", "all").items() if k.startswith(subject))
+        seen = [direct.dino(path) for path in first[0]]
+        pairs += [a @ b for i, a in enumerate(seen) for j, b in enumerate(seen) if i != j]
+    assert rows["dino"]["value"] == pytest.approx(np.mean(pairs), abs=2e-6)
+    assert rows["clip_t"]["value"] is None
+
+
+def pictures_of(printed: str) -> dict[tuple[str, int], str]:
+    rows = table(printed)
+    return {(i, n): Path(p).stem for i, n, p in answers(next(iter(rows.values()))["run"])}
+
+
+def test_pictures_of_a_prompt_are_the_same_however_many_are_asked_for(
+    at: Callable[[str], None], command: Command, tiny_emu2_gen: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    at("dreambench")
+    asked = ["run", "--task", "dreambench", "--model", str(tiny_emu2_gen), *SMALL, "-f", "json"]
+    asked += ["--set", "task.score.options.dino=null", "--set", "task.score.options.clip_t=null"]
+    asked += ["--set", "task.score.options.clip_i.encoder=thumbnail"]
+    found = []
+    for name, ways in (
+        ("four", [["--limit", "3"]]),
+        ("in steps", [["--limit", "1", "--batch", "1"], ["--limit", "3", "--batch", "3"]]),
+        ("one", [["--limit", "3", "--set", "task.output.pictures=1"]]),
+    ):
+        monkeypatch.setenv("EMU2EVAL_RUNS", str(tmp_path / name))
+        for way in ways:
+            printed = command(*asked, *way)
+        found.append(pictures_of(printed))
+    four, steps, one = found
+    assert four == steps
+    assert one == {place: digest for place, digest in four.items() if place[1] == 0}
+    assert len(set(four.values())) == len(four) == 12
