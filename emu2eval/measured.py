@@ -160,8 +160,8 @@ def _is(row: PaperRow, name: str) -> bool:
 
 
 def _fitting(run: Run, column: PaperColumn, columns: Sequence[PaperColumn]) -> Row | None:
-    """The run's number for the column: of its metric, else its headline; None where another column of the
-    task is nearer to it. Ablations measure other things.
+    """The run's number for the column: of its metric, else of a variant of it, else its headline; None where
+    another column of the task is nearer to it. Ablations measure other things.
     """
     rows = [
         row
@@ -170,13 +170,19 @@ def _fitting(run: Run, column: PaperColumn, columns: Sequence[PaperColumn]) -> R
     ]
     if not rows or rows[0].value is None:
         return None
-    chosen = next((row for row in rows if _same_metric(row, column)), rows[0])
+    chosen = max(rows, key=lambda row: _metric_nearness(row, column))  # of equals, the first
     rivals = [_nearness(chosen, other) for other in columns if other.task == column.task]
     return chosen if _nearness(chosen, column) == max(rivals) else None
 
 
 def _nearness(row: Row, column: PaperColumn) -> int:
-    return (row.split == column.split) + _same_metric(row, column)
+    return (row.split == column.split) + _metric_nearness(row, column)
+
+
+def _metric_nearness(row: Row, column: PaperColumn) -> int:
+    """2: the same metric; 1: a variant of it, such as CLIP-I by another CLIP; 0: another one."""
+    alike = row.metric.partition("/")[0] == column.metric.partition("/")[0]
+    return 2 if _same_metric(row, column) else int(alike)
 
 
 def _same_metric(row: Row, column: PaperColumn) -> bool:

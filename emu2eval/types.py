@@ -252,6 +252,7 @@ class Row:
     n: samples scored, over all trials; unscored: those whose request failed or had nothing to score by.
     ablation: what was taken away from the demonstrations, which `shots` says too.
     set_scaled: the metric's scale depends on the set, so numbers of different sets cannot be compared.
+    digits: how many to show behind the point.
     chance, ceiling: what guessing and what perfect use of the demonstrations give, where the task says.
     seconds: time spent in the model, added up over every start of the run.
     """
@@ -280,3 +281,4 @@ class Row:
     spread: float | None = None
     ablation: str | None = None
     set_scaled: bool = False
+    digits: int = 2

@@ -297,6 +297,7 @@ def _rows(
                 complete=covered == len(plan.samples),
                 higher_is_better=summary.higher_is_better,
                 set_scaled=summary.set_scaled,
+                digits=summary.digits,
                 group=group,
                 notes=(*notes, *own),
                 run=store.folder.name,

@@ -168,8 +168,8 @@ def _fields(task: Task, split: str, seen: Seen, samples: Sequence[Sample]) -> Fi
         each = load_task(str(task.document.path), protocol=name)
         where = task.document.where(("protocols", name))
         builder = PromptBuilder(each.protocol, where)
-        few = each.spec.demonstrations
-        shown = split == (few.split or each.split) and not (few.refused and few.split is None)
+        drawn = each.spec.demonstrations
+        shown = split == (drawn.split or each.split) and not (drawn.refused and drawn.split is None)
         for sample in samples:
             try:
                 builder.build(sample, [sample] if shown else [])

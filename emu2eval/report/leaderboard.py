@@ -199,10 +199,11 @@ def _cell(place: Place, line: Board) -> str:
     row = line.rows.get(place)
     if row is None:
         return "–"
-    error = f" ±{row.stderr:.1f}" if row.stderr is not None else ""
+    digits = row.digits - 1  # many columns stand side by side
+    error = f" ±{row.stderr:.{digits}f}" if row.stderr is not None else ""
     part = "" if row.complete else "†"
     failed = f" ({row.unscored:,} unscored)" if row.unscored else ""
-    return f"{number(row.value, 1)}{error}{part}{failed} {line.marks.get(place, '')}".rstrip()
+    return f"{number(row.value, digits)}{error}{part}{failed} {line.marks.get(place, '')}".rstrip()
 
 
 def below(places: Sequence[Place], lines: Sequence[Board]) -> list[str]:

@@ -37,10 +37,11 @@ def _runs(out: Path | None) -> list[tuple[str, str]]:
             lines.append((folder.name, "not scored yet"))
             continue
         whole = rows[0]
-        error = f" ± {whole.stderr:.2f}" if whole.stderr is not None else ""
-        error += f" {ends(whole.low, whole.high)}" if whole.low is not None else ""
+        digits = whole.digits
+        error = f" ± {whole.stderr:.{digits}f}" if whole.stderr is not None else ""
+        error += f" {ends(whole.low, whole.high, digits)}" if whole.low is not None else ""
         unscored = f", {whole.unscored:,} unscored" if whole.unscored else ""
-        text = f"{whole.value:.2f}{error} {whole.metric}, n {whole.n:,}{unscored}"
+        text = f"{whole.value:.{digits}f}{error} {whole.metric}, n {whole.n:,}{unscored}"
         lines.append((folder.name, text))
     return lines
 

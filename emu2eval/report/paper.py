@@ -22,7 +22,10 @@ _NO_INTERVAL = (
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """One cell of a rebuilt table, as CSV and JSON hold it. comparable: with the others of its column."""
+    """One cell of a rebuilt table, as CSV and JSON hold it. comparable: with the others of its column.
+
+    digits: how many to show behind the point.
+    """
 
     table: str
     column: str
@@ -45,6 +48,7 @@ class Number:
     why: tuple[str, ...]
     notes: tuple[str, ...]
     run: str | None
+    digits: int
 
 
 def numbers(rebuilt: Rebuilt) -> list[Number]:
@@ -80,6 +84,7 @@ def _number(rebuilt: Rebuilt, line: Line, place: int, cell: Cell) -> Number:
         why=tuple(reason.text for reason in cell.why),
         notes=cell.notes,
         run=row.run if row else None,
+        digits=max(rebuilt.table.digits, 2),
     )
 
 

@@ -61,12 +61,12 @@ def cost_table(costs: Sequence[Cost]) -> RenderableType:
 _VERDICTS: tuple[Column[Number], ...] = (
     Column("column", lambda n: n.column),
     Column("shots", lambda n: n.shots, number=True),
-    Column("published", lambda n: number(n.published, 2), number=True),
-    Column("measured", lambda n: number(n.value, 2), number=True),
-    Column("95 %", lambda n: ends(n.low, n.high), number=True),
+    Column("published", lambda n: number(n.published, n.digits), number=True),
+    Column("measured", lambda n: number(n.value, n.digits), number=True),
+    Column("95 %", lambda n: ends(n.low, n.high, n.digits), number=True),
     Column(
         "difference",
-        lambda n: "–" if n.difference is None else signed(n.difference, 2),
+        lambda n: "–" if n.difference is None else signed(n.difference, n.digits),
         number=True,
     ),
     Column("verdict", lambda n: n.verdict or ""),
@@ -91,6 +91,7 @@ def outcome(rebuilt: Rebuilt, model: str) -> list[Number]:
                 shots=n.shots, source="measured", value=None, low=None, high=None, n=None,
                 split=n.split, protocol=n.protocol, metric=n.metric, published=n.value,
                 difference=None, verdict="not measured", comparable=None, why=(), notes=(), run=None,
+                digits=n.digits,
             )  # fmt: skip
             found.append(measured.get((n.column, n.shots), missing))
     return found

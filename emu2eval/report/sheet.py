@@ -19,11 +19,8 @@ from emu2eval.types import Part, Picture, Video
 
 FORMATS = (".png", ".jpg", ".webp", ".pdf")
 MOST = 48
-_SMALL, _MIDDLE, _LARGE = (
-    40,
-    62,
-    96,
-)  # pixels of a side: of pictures in prompts, references, results
+_SMALL, _LARGE = 40, 96  # pixels of a side: of pictures in prompts, of results
+_MIDDLE = 47  # of references, where there are several
 _GAP, _LINE, _WIDTH, _CARD = 6, 16, 1200, 220
 _INK, _FAINT, _RIGHT, _WRONG = "#202124", "#80868b", "#188038", "#c5221f"
 
@@ -81,9 +78,12 @@ def _entries(plan: Plan, store: RunStore, most: int) -> Iterator[list[_Item]]:
         items.append(_text(""))
         sample = plan.query(position)
         real = [reference for reference in sample.references if isinstance(reference, Picture)]
-        # A subject has several; the results are what is looked at.
+        # Where there are several, they stand small in one line: the results are what is looked at.
         side = _LARGE if len(real) == 1 else _MIDDLE
-        items += [_picture(reference, side, _FAINT, "reference") for reference in real]
+        items += [
+            _picture(reference, side, _FAINT, "" if number else "reference")
+            for number, reference in enumerate(real)
+        ]
         if real:
             items.append(_text(""))
         for trial in range(plan.draws):
@@ -143,7 +143,7 @@ def _picture(picture: Picture, side: int, colour: str, caption: str = "") -> _It
         times = min(side // image.width, side // image.height) or 1
         image = image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
     below = _LINE * len(caption.splitlines())
-    return _Item(image, (side + 4, side + 4 + below), colour, caption)
+    return _Item(image, (side + 4, image.height + 4 + below), colour, caption)
 
 
 def _card(items: Sequence[_Item]) -> Image.Image:

@@ -28,11 +28,11 @@ class Step:
 
 def _change(step: Step) -> str:
     found = step.change.difference if step.change else None
-    return "–" if found is None else f"{found:+.2f}"
+    return "–" if found is None else f"{found:+.{step.row.digits}f}"
 
 
 def _reach(step: Step) -> str:
-    return ends(step.change.low, step.change.high) if step.change else "–"
+    return ends(step.change.low, step.change.high, step.row.digits) if step.change else "–"
 
 
 COLUMNS: tuple[Column[Step], ...] = (
@@ -43,9 +43,9 @@ COLUMNS: tuple[Column[Step], ...] = (
     Column("metric", lambda s: s.row.metric, shared=True),
     Column("step", lambda s: str(s.number), number=True),
     Column("checkpoint", lambda s: s.row.model),
-    Column("value", lambda s: number(s.row.value, 2), number=True),
-    Column("± s.e.", lambda s: number(s.row.stderr, 2), number=True),
-    Column("95 %", lambda s: ends(s.row.low, s.row.high), number=True),
+    Column("value", lambda s: number(s.row.value, s.row.digits), number=True),
+    Column("± s.e.", lambda s: number(s.row.stderr, s.row.digits), number=True),
+    Column("95 %", lambda s: ends(s.row.low, s.row.high, s.row.digits), number=True),
     Column("change", _change, number=True),
     Column("95 % of change", _reach, number=True),
     Column("p", lambda s: chance(s.change.p if s.change else None), number=True),

@@ -21,6 +21,7 @@ class Summary:
     """One number of a table: its metric's label, and what makes it of the scores.
 
     set_scaled: its scale depends on the set of samples, as CIDEr's does, and the table says so.
+    digits: how many a table shows behind the point.
     judged: of a scorer that asks a judge, whether this number is made of what the judge said.
     """
 
@@ -29,6 +30,7 @@ class Summary:
     higher_is_better: bool = True
     set_scaled: bool = False
     judged: bool = True
+    digits: int = 2
 
 
 class Scorer(ABC):

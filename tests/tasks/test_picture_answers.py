@@ -1,4 +1,4 @@
-"""Tasks answered with pictures, by a tiny Emu2-Gen: values against features computed here, what a seed does."""
+"""Tasks answered with pictures, by a tiny Emu2-Gen: values against features computed here, and the seed."""
 
 from __future__ import annotations
 
