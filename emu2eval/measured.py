@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -274,8 +275,14 @@ def _order(item: tuple[tuple[str, str], object]) -> tuple[str, int, str]:
     return model, int(shots.rstrip("*")), shots
 
 
+_ENCODER = re.compile(r"task\.score\.options\.\w+\.encoder=")
+
+
 def read(folder: Path, rows: Sequence[Row]) -> Run:
-    """A run for `rebuild`: its rows with what was set by hand and can change an answer."""
+    """A run for `rebuild`: its rows with what was set by hand and can change a number.
+
+    Where an encoder lies can not: its name is part of the metric's.
+    """
     record = read_record(folder)
     harmless = neutral(record["model"]["adapter"])
     changes = [
@@ -285,5 +292,6 @@ def read(folder: Path, rows: Sequence[Row]) -> Run:
             change.startswith("model.settings.")
             and change.removeprefix("model.settings.").partition("=")[0] in harmless
         )
+        and not _ENCODER.match(change)
     ]
     return Run(folder.name, tuple(rows), tuple(changes))

@@ -153,6 +153,17 @@ def test_what_was_set_by_hand_is_told() -> None:
     assert found.why == ("set by hand: task.demonstrations.chooser=random",)
 
 
+def test_numbers_of_another_encoder_stand_in_their_own_columns() -> None:
+    tiny = {"clip_t/tiny": 0.2, "dino/tiny": 0.4, "clip_i/tiny": 0.3}
+    rows = tuple(
+        replace(ROW, task="dreambench", split="all", shots="0", metric=metric, value=value)
+        for metric, value in tiny.items()
+    )
+    found = [n for n in numbers(rebuilt("emu2", "5", Run("a", rows))) if n.source == "measured"]
+    assert [(n.column, n.value) for n in found] == [("dino", 0.4), ("clip_i", 0.3), ("clip_t", 0.2)]
+    assert found[0].why == ("DINO: dino/tiny; the paper's is dino/dino-vits16",)
+
+
 def test_a_stand_in_is_marked() -> None:
     row = replace(ROW, task="vqav2", metric="vqa_accuracy/official", value=67.0, low=66, high=68)
     (found,) = table1(row)

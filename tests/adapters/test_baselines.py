@@ -11,13 +11,14 @@ from PIL import Image
 from emu2eval import pictures
 from emu2eval.adapters import conformance
 from emu2eval.adapters.base import Adapter, Limits
-from emu2eval.adapters.baselines import MostCommon, Nearest
+from emu2eval.adapters.baselines import Copy, MostCommon, Nearest
 from emu2eval.adapters.scripted import Scripted
 from emu2eval.types import (
     ChoiceOutput,
     Output,
     Part,
     Picture,
+    PictureOutput,
     Prompt,
     Request,
     Response,
@@ -70,6 +71,25 @@ def test_without_demonstrations_nothing_is_known(adapter: Adapter) -> None:
     assert even[0] == even[1]
 
 
+def test_copy_gives_back_the_last_picture_it_was_shown() -> None:
+    def copied(*query: Part, turns: tuple[Turn, ...] = ()) -> bytes:
+        asked = Request("k", Prompt(query=query, turns=turns), PictureOutput())
+        (response,) = Copy().answer([asked])
+        assert response.picture is not None
+        return pictures.load(response.picture).tobytes()
+
+    def pixels(colour: str) -> bytes:
+        return pictures.load(square(colour)).tobytes()
+
+    shown = (Turn(("draw a square",), (square("red"),)),)
+    assert copied(square("blue"), "Make it red", turns=shown) == pixels("blue")
+    assert copied("draw another", turns=shown) == pixels("red")
+    assert len(set(copied("draw a square"))) == 1  # nothing was shown: one grey
+    asked = Request("k", Prompt(query=(Picture("nowhere.png"),)), PictureOutput())
+    (lost,) = Copy().answer([asked])
+    assert lost.error is not None and "nowhere.png" in lost.error
+
+
 def test_choices_lean_to_what_was_shown() -> None:
     for adapter in (MostCommon(), Nearest()):
         found = ask(
@@ -79,7 +99,7 @@ def test_choices_lean_to_what_was_shown() -> None:
         assert found[1] > found[0]
 
 
-@pytest.mark.parametrize("adapter", [MostCommon(), Nearest(), Scripted()])
+@pytest.mark.parametrize("adapter", [Copy(), MostCommon(), Nearest(), Scripted()])
 def test_those_that_come_with_the_package_conform(adapter: Adapter) -> None:
     findings = list(conformance.check(adapter))
     assert len(findings) > 8

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Literal, get_args
 
 from emu2eval.adapters.base import Adapter, Limits
+from emu2eval.adapters.diffusion.texts import remember
 from emu2eval.adapters.weights import folder_digest, located
 from emu2eval.errors import ConfigError, ModelError, UnknownName, UserError
 from emu2eval.pictures import from_image, load
@@ -130,6 +131,7 @@ class DiffusionAdapter(Adapter):
             )
         pipeline.set_progress_bar_config(disable=True)
         self._pipeline = pipeline.to(self._place)
+        remember(self._pipeline)
 
     def close(self) -> None:
         self._pipeline = None

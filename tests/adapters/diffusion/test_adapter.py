@@ -144,6 +144,23 @@ def test_through_the_engine_in_any_batch(folder: Path, tmp_path: Path) -> None:
     assert found[0] == found[1] and len(set(found[0].values())) == 3
 
 
+def test_the_empty_text_of_guidance_is_encoded_once(folder: Path) -> None:
+    adapter = DiffusionAdapter(str(folder), **SMALL)
+    adapter.load()
+    passes = []
+    layers = adapter._pipeline.text_encoder.encoder
+    layers.register_forward_hook(lambda *_: passes.append(1))
+    words = ["red", "green", "blue", "square", "circle", "draw", "of", "what", "colour", "is"]
+    asked = [request(f"a {word}", seed=seed) for word in words for seed in (1, 2)]
+    once = drawn(adapter, *asked)
+    assert len(passes) == len(words) + 1  # each text, and the empty one
+    assert len(set(once)) == len(asked)
+    for one, before in zip(asked[:3], once, strict=False):
+        fresh = DiffusionAdapter(str(folder), **SMALL)
+        fresh.load()
+        assert drawn(fresh, one) == [before]
+
+
 def test_texts_that_would_be_cut_are_counted(folder: Path) -> None:
     adapter = DiffusionAdapter(str(folder))
     assert adapter.limits.positions == 16

@@ -48,6 +48,33 @@ def loaded(folder: Path, **settings: Any) -> Emu2Adapter:
     return adapter
 
 
+def test_what_guidance_contrasts_with_is_computed_once(folders: dict[str, Path]) -> None:
+    """Passes of the language model and of the vision tower over several pictures, counted."""
+    adapter = loaded(folders["gen"])
+    inference = adapter._inference
+    assert inference is not None
+    read: list[int] = []
+    seen: list[int] = []
+    inference.model.decoder.lm.model.register_forward_hook(lambda *_: read.append(1))
+    inference.model.visual.register_forward_hook(lambda *_: seen.append(1))
+    small = PictureOutput(steps=1, width=64, height=64)
+    asked = [Prompt(query=("a cat",)), Prompt(query=("a dog",))]
+    drawn = [request(p, replace(small, seed=seed)) for p in asked for seed in (1, 2, 3)]
+    responses = adapter.answer(drawn)
+    assert len({r.picture.data for r in responses if r.picture}) == 6
+    # Each regression takes a pass an embedding: of two prompts, and of nothing once for all.
+    assert len(read) == 3 * embeddings(adapter)
+    again = [
+        request(Prompt(query=(p,)), replace(small, seed=s)) for p in (RED, BLUE) for s in (1, 2)
+    ]
+    assert all(r.picture for r in adapter.answer(again))
+    assert (len(read), len(seen)) == (3 * embeddings(adapter), len(again) + 1)
+
+
+def embeddings(adapter: Emu2Adapter) -> int:
+    return adapter._config.n_query
+
+
 TEXTS = [
     request(prompt(), TextOutput(6)),
     request(prompt(RED, BLUE), TextOutput(6, length_penalty=0.0)),
