@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from PIL import Image
 from emu2eval import evaluate
 from emu2eval.errors import ConfigError
 from emu2eval.report import sheet
+
+from ..tasks.layouts import dreambench
 
 PAINTER = '''
 from PIL import Image, ImageDraw
@@ -63,6 +66,57 @@ def test_prompts_and_results_are_on_it(model: Path, tmp_path: Path) -> None:
     assert sheet.draw(result.folder, tmp_path / "few.png", most=5) == 5
     with Image.open(tmp_path / "few.png") as few, Image.open(tmp_path / "sub/sheet.png") as all_:
         assert few.height < all_.height / 3
+
+
+SOLID = '''
+from PIL import Image
+from emu2eval import Adapter, Limits, Response
+from emu2eval.pictures import from_image
+
+
+class Solid(Adapter):
+    """Draws one colour, another for each seed."""
+
+    limits = Limits(outputs=frozenset({"picture"}), batch=8)
+
+    def answer(self, requests):
+        colours = [(r.output.seed % 251, r.output.seed // 251 % 251, 77) for r in requests]
+        return [Response(picture=from_image(Image.new("RGB", (32, 32), c))) for c in colours]
+'''
+
+
+def test_every_picture_of_a_prompt_stands_with_its_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dreambench.write(tmp_path / "data")
+    monkeypatch.setenv("EMU2EVAL_DATA", str(tmp_path / "data"))
+    (tmp_path / "solid.py").write_text(SOLID)
+    (tmp_path / "solid.yaml").write_text('name: solid\nadapter: "solid:Solid"\n')
+    options = "task.score.options"
+    changes = [f"{options}.dino=null", f"{options}.clip_t=null"]
+    changes.append(f"{options}.clip_i.encoder=thumbnail")
+    heights = []
+    for count in (1, 4):
+        (result,) = evaluate(
+            "dreambench", "./solid.yaml", limit=2, out=tmp_path / "runs",
+            changes=[*changes, f"task.output.pictures={count}"],
+        )  # fmt: skip
+        assert sheet.draw(result.folder, tmp_path / "sheet.png") == 2
+        shown = colours(tmp_path / "sheet.png")
+        made = set()
+        for path in (result.folder / "pictures").iterdir():
+            with Image.open(path) as image:
+                made.add(image.getpixel((0, 0)))
+        assert made <= shown and len(made) == 2 * count
+        # A cosine is neither right nor wrong.
+        assert not {(24, 128, 56), (197, 34, 31)} & shown
+        with Image.open(tmp_path / "sheet.png") as image:
+            heights.append(image.height)
+    assert heights[1] > heights[0] + 96
+    scores = [
+        json.loads(line) for line in (result.folder / "scores.jsonl").read_text().splitlines()
+    ]
+    assert sheet._judgement(scores[0])[1] == f"clip_i {scores[0]['value']:.2f}"
 
 
 def test_demonstrations_are_shown_as_pictures(model: Path, tmp_path: Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -248,3 +251,62 @@ def test_pictures_of_a_prompt_are_the_same_however_many_are_asked_for(
     assert four == steps
     assert one == {place: digest for place, digest in four.items() if place[1] == 0}
     assert len(set(four.values())) == len(four) == 12
+
+
+PAINTER = """
+import os, random, signal
+from pathlib import Path
+from PIL import Image
+from emu2eval import Adapter, Limits, Response
+from emu2eval.pictures import from_image
+
+
+class Noise(Adapter):
+    limits = Limits(outputs=frozenset({"picture"}), batch=1)
+
+    def answer(self, requests):
+        return [self.paint(request) for request in requests]
+
+    def paint(self, request):
+        log, fuse = Path("log"), Path("fuse")
+        if fuse.exists() and sum(1 for _ in log.open()) >= int(fuse.read_text()):
+            os.kill(os.getpid(), signal.SIGKILL)
+        with log.open("a") as out:
+            out.write(f"{request.output.seed}\\n")
+        pixels = random.Random(request.output.seed).randbytes(16 * 16 * 3)
+        return Response(picture=from_image(Image.frombytes("RGB", (16, 16), pixels)))
+"""
+
+
+def test_a_run_that_is_killed_between_pictures_draws_none_of_them_again(
+    at: Callable[[str], None], tmp_path: Path
+) -> None:
+    at("dreambench")
+    (tmp_path / "noise.py").write_text(PAINTER)
+    (tmp_path / "noise.yaml").write_text('name: noise\nadapter: "noise:Noise"\n')
+    log = tmp_path / "log"
+    asked = ["run", "--task", "dreambench", "--model", "./noise.yaml", "--limit", "3"]
+    asked += ["--set", "task.score.options.dino=null", "--set", "task.score.options.clip_t=null"]
+    asked += ["--set", "task.score.options.clip_i.encoder=thumbnail", "-f", "json"]
+
+    def run(out: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "emu2eval.cli", *asked, "--out", out]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    log.touch()
+    whole = run("whole")
+    assert whole.returncode == 0, whole.stderr
+    undisturbed = log.read_text()
+    assert len(set(undisturbed.split())) == 12
+    log.write_text("")
+    for drawn in (5, 10):  # in the middle of the pictures of a prompt
+        (tmp_path / "fuse").write_text(str(drawn))
+        assert run("killed").returncode == -signal.SIGKILL
+        assert len(log.read_text().split()) == drawn
+    (tmp_path / "fuse").unlink()
+    assert run("killed").returncode == 0
+    assert sorted(log.read_text().split()) == sorted(undisturbed.split())
+    (one,), (other,) = ((tmp_path / out).iterdir() for out in ("whole", "killed"))
+    assert (one / "scores.jsonl").read_bytes() == (other / "scores.jsonl").read_bytes()
+    kept = [{path.name for path in (folder / "pictures").iterdir()} for folder in (one, other)]
+    assert kept[0] == kept[1] and len(kept[0]) == 12
