@@ -174,9 +174,11 @@ class Plan:
         return len(self.positions) * self.draws
 
     def __iter__(self) -> Iterator[Planned]:
-        for trial in range(self.draws):
+        for first in range(0, self.draws, self.pictures):
             for position in self.positions:
-                yield self.at(position, trial)
+                # One after the other, for models that keep what they have just read.
+                for trial in range(first, first + self.pictures):
+                    yield self.at(position, trial)
 
     def at(self, position: int, trial: int = 0) -> Planned:
         """The request for the query at a position of the split; trial: of `draws`.

@@ -138,8 +138,18 @@ def program(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 @pytest.fixture
 def vqav2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data root with a small VQAv2 in the official layout, set as everybody's."""
-    layout = importlib.import_module(f"{__package__}.tasks.layouts.vqav2")
-    root = tmp_path / "data"
+    return _official("vqav2", tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def coco_t2i(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same with COCO's captions and pictures."""
+    return _official("coco_t2i", tmp_path, monkeypatch)
+
+
+def _official(task: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    layout = importlib.import_module(f"{__package__}.tasks.layouts.{task}")
+    root = folder / "data"
     layout.write(root)
     monkeypatch.setenv("EMU2EVAL_DATA", str(root))
     return root

@@ -18,6 +18,8 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from emu2eval import catalog  # noqa: E402
+from emu2eval.adapters.emu2 import inference  # noqa: E402
+from emu2eval.adapters.emu2.regress import regress  # noqa: E402
 from emu2eval.config import load_task  # noqa: E402
 from emu2eval.data.load import load_split  # noqa: E402
 from emu2eval.types import Picture  # noqa: E402
@@ -237,7 +239,13 @@ def test_pictures_of_a_prompt_are_the_same_however_many_are_asked_for(
     asked = ["run", "--task", "dreambench", "--model", str(tiny_emu2_gen), *SMALL, "-f", "json"]
     asked += ["--set", "task.score.options.dino=null", "--set", "task.score.options.clip_t=null"]
     asked += ["--set", "task.score.options.clip_i.encoder=thumbnail"]
-    found = []
+    found, conditions = [], []
+
+    def counted(*given: Any) -> Any:
+        conditions[-1] += 1
+        return regress(*given)
+
+    monkeypatch.setattr(inference, "regress", counted)
     for name, ways in (
         ("four", [["--limit", "3"]]),
         ("in steps", [["--limit", "1", "--batch", "1"], ["--limit", "3", "--batch", "3"]]),
@@ -245,9 +253,12 @@ def test_pictures_of_a_prompt_are_the_same_however_many_are_asked_for(
     ):
         monkeypatch.setenv("EMU2EVAL_RUNS", str(tmp_path / name))
         for way in ways:
+            conditions.append(0)
             printed = command(*asked, *way)
         found.append(pictures_of(printed))
     four, steps, one = found
+    # What a prompt says is worked out once for its pictures, and what guidance contrasts with once a run.
+    assert conditions == [3 + 1, 1 + 1, 2 + 1, 3 + 1]
     assert four == steps
     assert one == {place: digest for place, digest in four.items() if place[1] == 0}
     assert len(set(four.values())) == len(four) == 12

@@ -144,6 +144,17 @@ def test_through_the_engine_in_any_batch(folder: Path, tmp_path: Path) -> None:
     assert found[0] == found[1] and len(set(found[0].values())) == 3
 
 
+def test_captions_of_coco_are_drawn(folder: Path, tmp_path: Path, coco_t2i: Path) -> None:
+    model = tmp_path / "sd.yaml"
+    settings = {"checkpoint": str(folder), **SMALL, "max_positions": 60}
+    model.write_text(json.dumps({"name": "sd", "adapter": "diffusers", "settings": settings}))
+    options = "task.score.options"
+    changes = [f"{options}.clip_t=null", f"{options}.clip_i.encoder=thumbnail"]
+    (result,) = evaluate("coco_t2i", str(model), changes=changes, out=tmp_path / "runs")
+    assert (result.rows[0].metric, result.rows[0].n) == ("clip_i/thumbnail", 8)
+    assert len(list((result.folder / "pictures").iterdir())) == 8
+
+
 def test_the_empty_text_of_guidance_is_encoded_once(folder: Path) -> None:
     adapter = DiffusionAdapter(str(folder), **SMALL)
     adapter.load()
