@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ KINDS = ("object", "live")
 
 _ENDINGS = (".jpg", ".jpeg", ".png")
 _PROMPT = re.compile(
-    r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")\.format\(unique_token, ?class_token\),?"""
+    r"""(?P<quote>['"])(?P<text>[^'"\\]*)(?P=quote)\.format\(unique_token, ?class_token\),?"""
 )
 _SCENE = re.compile(r"a (?:(?P<quality>[^{}]+) )?\{0\} \{1\}(?P<rest>[^{}]*)")
 
@@ -83,8 +82,8 @@ def read(
 
     files: the folder of prompts and subjects; inputs: subject -> the stem of the picture that is shown;
     live: classes whose subjects have the live prompts.
-    real: instead one sample a photograph, which is shown, with the subject's others as references: the
-    benchmark's own measure of what real pictures reach.
+    real: instead one sample a photograph, which is shown, with the subject's others as references: what
+    real pictures reach.
     ids: subject and number of the prompt or stem of the photograph. Cluster: the subject.
     """
     base = folder(root, files, where="files")
@@ -216,7 +215,7 @@ def _scenes(numbered: Iterator[tuple[int, str]], path: Path) -> Iterator[Scene]:
         if not line:
             continue
         found = _PROMPT.fullmatch(line)
-        scene = _SCENE.fullmatch(ast.literal_eval(found[1])) if found else None
+        scene = _SCENE.fullmatch(found["text"]) if found else None
         if scene is None:
             raise DataError(
                 f"{line!r} is no prompt such as 'a {{0}} {{1}} in the snow'.format(unique_token, "

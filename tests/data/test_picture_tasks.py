@@ -118,6 +118,7 @@ CALL = ".format(unique_token, class_token)"
         (f"snow'{CALL},", f"snow'{CALL} + open('seen', 'w').name,", "is no prompt such as"),
         ("'a {0} {1} in the snow'", "'a {0.__class__} {1} in the snow'", "is no prompt such as"),
         ("{1} in the snow'", "in the snow'", "is no prompt such as"),
+        ("{1} in the snow'", r"{1} in the \xsnow'", "is no prompt such as"),
         (f"'a {{0}} {{1}} in the snow'{CALL},\n", "", "24 object prompts, officially 25"),
         ("Live Subject Prompts", "Object Prompts", "object prompts stand twice"),
         ("subject_name,class", "subject,class", "found 0 classes"),
