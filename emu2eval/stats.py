@@ -76,7 +76,7 @@ class ClusteredMean(Accumulator):
 
     Cluster-robust variance of a mean with the G/(G-1) correction (Liang and Zeger, 1986; Miller,
     "Adding Error Bars to Evals", arXiv 2411.00640). With clusters of one it is the ordinary s/sqrt(n).
-    Values that all lie between 0 and 1 are taken to be bounded by them.
+    bounded: values that all lie between 0 and 1 are rates, bounded by them; a cosine, say, is not.
 
     of: the detail of the score that is averaged, in place of its value; scores without it are passed over.
 
@@ -88,11 +88,11 @@ class ClusteredMean(Accumulator):
     (75.0, 28.64)
     """
 
-    def __init__(self, scale: float = 1.0, of: str | None = None):
+    def __init__(self, scale: float = 1.0, of: str | None = None, bounded: bool = True):
         self.scale = scale
         self.of = of
         self.sums: dict[str, list[float]] = {}
-        self.bounded = True
+        self.bounded = bounded
 
     def add(self, sample: Sample, score: Score) -> None:
         value = score.value if self.of is None else score.details.get(self.of)

@@ -103,7 +103,9 @@ class Pictures(Scorer):
 
     def summaries(self) -> tuple[Summary, ...]:
         cosines = [
-            Summary(_label(name, likeness), ClusteredMean(self.scale, of=name), digits=3)
+            Summary(
+                _label(name, likeness), ClusteredMean(self.scale, of=name, bounded=False), digits=3
+            )
             for name, likeness in self.cosines.items()
         ]
         if self.frechet is None:
