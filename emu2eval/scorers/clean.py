@@ -85,3 +85,36 @@ def first_sentence(text: str) -> str:
     ('A dog runs', 'no')
     """
     return text.partition("\n")[0].partition(". ")[0]
+
+
+def vl_icl(text: str) -> str:
+    """VL-ICL's clean-up (github.com/ys-zong/VL-ICL, evals/eval.py): what stands before the first newline,
+    or without one before the first period, unless that stands first.
+
+    >>> vl_icl(" daku\\nThis is a perpo."), vl_icl("daku. Or 3.5"), vl_icl(".5")
+    ('daku', 'daku', '.5')
+    """
+    text = text.strip()
+    cut = text.find("\n")
+    if cut <= 0:
+        cut = text.find(".")
+    return text[:cut] if cut > 0 else text
+
+
+def first_number(text: str) -> str:
+    """The first run of digits, or nothing: what VL-ICL reads of a calculation.
+
+    >>> first_number("it is 12, not 13"), first_number("-3"), first_number("twelve")
+    ('12', '3', '')
+    """
+    found = re.search(r"\d+", text)
+    return found.group() if found else ""
+
+
+def yes_or_no(text: str) -> str:
+    """Yes where the text holds it, in whatever case and place; else no.
+
+    >>> yes_or_no("Yes, they are"), yes_or_no("eyes"), yes_or_no("maybe")
+    ('yes', 'yes', 'no')
+    """
+    return "yes" if "yes" in text.lower() else "no"

@@ -1,0 +1,163 @@
+"""The chooser `vl-icl` shows what a plain run over the files with Python's `random` shows."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from emu2eval import evaluate
+from emu2eval.config import load_task
+from emu2eval.data.load import load_split
+from emu2eval.data.samples import Samples
+from emu2eval.errors import DataError, PlanError
+from emu2eval.fewshot.vl_icl import VLICL
+from emu2eval.plan import build_chooser
+
+from ..tasks.layouts import (
+    vl_icl_clevr,
+    vl_icl_matching_mi,
+    vl_icl_open_mi,
+    vl_icl_operator_induction,
+)
+
+LAYOUTS = {
+    "open_mi": vl_icl_open_mi,
+    "operator_induction": vl_icl_operator_induction,
+    "clevr": vl_icl_clevr,
+    "matching_mi": vl_icl_matching_mi,
+}
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for layout in LAYOUTS.values():
+        layout.write(tmp_path / "data")
+    monkeypatch.setenv("EMU2EVAL_DATA", str(tmp_path / "data"))
+    return tmp_path / "data/vl_icl"
+
+
+def chosen(dataset: str, shots: int, trial: int = 0) -> dict[str, list[tuple[list[str], Any]]]:
+    """Query id -> the pictures and the answer of each demonstration, in order."""
+    task = load_task(f"vl_icl_{dataset}")
+    queries, pool = (load_split(task, split) for split in ("query", "support"))
+    chooser = build_chooser(task, pool, 0)
+    return {
+        query.id: [
+            (["/".join(str(p.path).split("/")[-3:]) for p in d.sample.pictures], d.sample.answer)  # type: ignore[union-attr]
+            for d in chooser.choose(query, shots, trial)
+        ]
+        for query in queries
+    }
+
+
+def shown(item: dict[str, Any], answer: Any = None) -> tuple[list[str], str]:
+    return item["image"], str(item["answer"] if answer is None else answer)
+
+
+def in_one_go(root: Path, dataset: str, runs: list[int]) -> dict[int, dict[str, list[Any]]]:
+    """Every query's demonstrations at every number of shots, the generator seeded once."""
+    query, support = (
+        json.loads((root / dataset / f"{part}.json").read_text()) for part in ("query", "support")
+    )
+    rng = random.Random(0)
+    found: dict[int, dict[str, list[Any]]] = {}
+    for shots in runs:
+        for row in query:
+            demonstrations: list[Any] = []
+            if dataset == "open_mi":
+                own = row["answer"]
+                other = rng.choice([name for name in row["classes"] if name != own])
+                order = [own, other] if rng.choice([True, False]) else [other, own]
+                for turn in range(shots):
+                    for name in order:
+                        demonstrations.append(([row["support"][name]["images"][turn]], name))
+            else:
+                for item in rng.sample(support, shots):
+                    if dataset == "matching_mi":
+                        demonstrations += [shown(item["same"]), shown(item["diff"])]
+                    elif dataset == "operator_induction":
+                        which = {"+": 0, "-": 1, "x": 2}[row["operator"]]
+                        demonstrations.append(shown(item, item["answer"][which]))
+                    else:
+                        demonstrations.append(shown(item))
+            found.setdefault(shots, {})[str(row["id"])] = demonstrations
+    return found
+
+
+@pytest.mark.parametrize("dataset", LAYOUTS)
+def test_draws_are_those_of_one_run_over_the_files(root: Path, dataset: str) -> None:
+    last = 5 if dataset == "open_mi" else 6
+    for shots, wanted in in_one_go(root, dataset, [0, 1, 2, 4]).items():
+        assert chosen(dataset, shots) == wanted
+    # A number that the authors' script does not run by itself is drawn as if asked for alone.
+    assert chosen(dataset, 3) == in_one_go(root, dataset, [3])[3]
+    if dataset == "open_mi":
+        assert chosen(dataset, last) == in_one_go(root, dataset, [0, 1, 2, 4, 5])[5]
+    else:
+        assert chosen(dataset, last) == in_one_go(root, dataset, [6])[6]
+
+
+def test_further_trials_are_draws_of_their_own_and_the_same_again() -> None:
+    assert chosen("clevr", 4, trial=1) == chosen("clevr", 4, trial=1)
+    assert len({str(chosen("clevr", 4, trial=trial)) for trial in range(3)}) == 3
+
+
+def test_draws_do_not_depend_on_the_limit(make_model: Any, tmp_path: Path) -> None:
+    asked = {}
+    for limit in (None, 2):
+        model = str(make_model(f"robot{limit}", default="1"))
+        options = {"shots": [2], "limit": limit, "out": tmp_path / f"runs{limit}"}
+        (result,) = evaluate("vl_icl_clevr", model, **options)
+        lines = (result.folder / "responses.jsonl").read_text().splitlines()
+        asked[limit] = {row["id"]: row["demonstrations"] for row in map(json.loads, lines)}
+    assert len(asked[2]) == 2
+    assert asked[2].items() <= asked[None].items()
+
+
+def test_a_picture_of_the_query_is_never_shown(root: Path) -> None:
+    wanted = chosen("clevr", 2)["0"]
+    drawn = root / wanted[0][0][0]
+    with Image.open(drawn) as image:
+        image.save(root / "clevr/query/00000.png")
+    drawn.write_bytes((root / "clevr/query/00000.png").read_bytes())
+    instead = chosen("clevr", 2)["0"]
+    assert wanted[0] not in instead and wanted[1] in instead and len(instead) == 2
+
+
+def test_too_few_is_said() -> None:
+    with pytest.raises(PlanError, match="may be shown only 5"):
+        chosen("open_mi", 6)
+    with pytest.raises(PlanError, match="may be shown only 9"):
+        chosen("clevr", 10)
+
+
+def test_files_that_do_not_belong_together_are_refused(root: Path) -> None:
+    task = load_task("vl_icl_operator_induction")
+    pool = load_split(task, "support")
+    query = json.loads((root / "operator_induction/query.json").read_text())
+    query[0]["operator"] = "/"
+    (root / "operator_induction/query.json").write_text(json.dumps(query))
+    queries: Samples = load_split(task, "query")
+    with pytest.raises(DataError, match="no sample of the support"):
+        VLICL(pool, 0).choose(queries[0], 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "reply", "value"),
+    [
+        ("open_mi", "Daku\nThis is a perpo", 50.0),  # two of the four queries
+        ("operator_induction", "it is 2. No, 3", 25.0),  # 1 + 1, 2 - 2, 3 x 3, 4 + 4
+        ("clevr", "2.", 25.0),
+        ("matching_mi", "I think YES", 50.0),
+    ],
+)
+def test_replies_are_read_as_the_authors_read_them(
+    make_model: Any, dataset: str, reply: str, value: float
+) -> None:
+    (result,) = evaluate(f"vl_icl_{dataset}", str(make_model(default=reply)), shots=[1])
+    assert result.rows[0].value == value

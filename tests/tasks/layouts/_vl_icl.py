@@ -1,0 +1,72 @@
+"""VL-ICL's folders: query.json, support.json and the pictures that both name from the root of all sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..drawing import colour, save, write_json
+
+ROOT = "vl_icl"
+NAMES = ("daku", "perpo", "blicket")
+
+
+def picture(root: Path, dataset: str, part: str, number: int) -> str:
+    """Draws picture `number` and returns the path by which the files name it."""
+    path = f"{dataset}/{part}/{number:05d}.png"
+    save(root / ROOT / path, number)
+    return path
+
+
+def write_files(root: Path, dataset: str, query: list[Any], support: list[Any]) -> None:
+    write_json(root / ROOT / dataset / "query.json", query)
+    write_json(root / ROOT / dataset / "support.json", support)
+    (root / ROOT / dataset / "support").mkdir(parents=True, exist_ok=True)
+    (root / ROOT / dataset / "query").mkdir(parents=True, exist_ok=True)
+
+
+def shown(root: Path, dataset: str, first: int, caption: str) -> dict[str, Any]:
+    """Five pictures of one class as a query holds them."""
+    numbers = range(first, first + 5)
+    return {
+        "images": [picture(root, dataset, "support", number) for number in numbers],
+        "caption": caption,
+        "captions": [f"{caption} thing in {colour(number)}" for number in numbers],
+    }
+
+
+def digits(number: int) -> tuple[int, int]:
+    return number % 7 + 1, number % 4 + 1
+
+
+def results(number: int) -> list[int]:
+    """What the operators +, - and x make of the two digits."""
+    left, right = digits(number)
+    return [left + right, left - right, left * right]
+
+
+def operators(root: Path, dataset: str, pictures: int) -> None:
+    """Operator induction, its digits in so many pictures each."""
+
+    def images(part: str, number: int) -> list[str]:
+        return [
+            picture(root, dataset, part, number * 2 + place + (5000 if part == "query" else 0))
+            for place in range(pictures)
+        ]
+
+    question = "What is the result of the following mathematical expression?"
+    support = [
+        {"id": f"s{n}", "image": images("support", n), "question": question, "answer": results(n)}
+        for n in range(8)
+    ]
+    query = [
+        {
+            "id": f"q{n}",
+            "image": images("query", n),
+            "question": question,
+            "operator": "+-x"[n % 3],
+            "answer": results(n)[n % 3],
+        }
+        for n in range(4)
+    ]
+    write_files(root, dataset, query, support)
