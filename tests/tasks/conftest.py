@@ -112,18 +112,17 @@ def quickly(task: str) -> list[str]:
     return ["--set", "task.score.options.metrics=[cider,bleu,rouge_l]"]
 
 
-def baseline(task: str) -> str:
+def baseline(task: str, protocol: str | None = None) -> str:
     """The name of a model that answers the task without weights."""
-    return "copy" if load_task(task).spec.output.kind == "picture" else "most-common"
+    output = load_task(task, protocol=protocol).spec.output
+    return "copy" if output.kind == "picture" else "most-common"
 
 
 def seen_by(encoder: Path, task: str) -> list[str]:
     """What to add to a command so that pictures are scored through this encoder, where they are scored."""
-    score = load_task(task).spec.score
-    if score.scorer != "pictures":
-        return []
+    options = load_task(task).spec.score.options
     added = []
-    for name in score.options.keys() & {"dino", "clip_i", "clip_t"}:
+    for name in options.keys() & {"dino", "clip_i", "clip_t", "clip"}:
         place = f"task.score.options.{name}"
         added += ["--set", f"{place}.encoder={encoder}", "--set", f"{place}.preprocessing=null"]
     return added

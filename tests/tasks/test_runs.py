@@ -40,7 +40,8 @@ def test_a_baseline_gives_a_table(
     asked = ["run", "--task", task, "--protocol", protocol, "-f", "json"]
     asked += [*drawn(task, protocol), *quickly(task), *seen_by(tiny_clip, task)]
     wanted = shots(task, "0", "4")
-    printed = command(*asked, *judged(task), "--model", baseline(task), "--shots", *wanted)
+    model = baseline(task, protocol)
+    printed = command(*asked, *judged(task), "--model", model, "--shots", *wanted)
     complete(printed, task, load_task(task).spec.split, wanted)
 
 
