@@ -23,7 +23,7 @@ from emu2eval.config import (
     override,
     parse_settings,
 )
-from emu2eval.data.load import load_split
+from emu2eval.data.load import load_split, takes_shots
 from emu2eval.data.samples import Samples
 from emu2eval.data.sources import choose, require
 from emu2eval.engine.cost import costs
@@ -115,7 +115,7 @@ class SplitCache:
     """Splits and choosers, each made once, so that several shots and models share them."""
 
     watcher: Watcher
-    read: dict[tuple[str, str, int | None, int], Samples] = field(default_factory=dict)
+    read: dict[tuple[str, str, int | None, int, int], Samples] = field(default_factory=dict)
     choosers: dict[tuple[Any, ...], Chooser] = field(default_factory=dict)
 
     def chooser(self, task: Task, seed: int) -> tuple[Samples, Chooser]:
@@ -130,14 +130,17 @@ class SplitCache:
         return pool, found
 
     def _key(
-        self, task: Task, name: str, pool: int | None, seed: int
-    ) -> tuple[str, str, int | None, int]:
+        self, task: Task, name: str, pool: int | None, seed: int, shots: int = 0
+    ) -> tuple[str, str, int | None, int, int]:
         place = f"{task.root}|{task.sources.get(name)}"
         source = f"{task.document.path}|{place}|{task.spec.data.model_dump_json()}"
-        return source, name, pool, seed if pool else 0
+        return source, name, pool, seed if pool else 0, shots if takes_shots(task, name) else 0
 
-    def split(self, task: Task, name: str, pool: int | None = None, seed: int = 0) -> Samples:
-        key = self._key(task, name, pool, seed)
+    def split(
+        self, task: Task, name: str, pool: int | None = None, seed: int = 0, shots: int = 0
+    ) -> Samples:
+        """shots: how many demonstrations its samples are shown, as queries; few readers ask for it."""
+        key = self._key(task, name, pool, seed, shots)
         if key not in self.read:
             if pool is not None:
                 whole = self.split(task, name)
@@ -146,7 +149,7 @@ class SplitCache:
                 self.read[key] = whole.subset(chosen)
             else:
                 self.watcher.reading(f"{task.name}, split {name}")
-                self.read[key] = load_split(task, name)
+                self.read[key] = load_split(task, name, shots)
         return self.read[key]
 
 
@@ -167,7 +170,7 @@ def make_plan(
 ) -> Plan:
     """The plan of one run; reads the splits it needs."""
     parsed = Shots.parse(shots, task)
-    samples = data.split(task, task.split)
+    samples = data.split(task, task.split, shots=parsed.count)
     pool, chooser = data.chooser(task, settings.seed) if parsed.count else (None, None)
     return Plan(
         task=task,
@@ -320,7 +323,7 @@ def reopen(
     model = ModelSpec.model_validate(record["model"])
     shots = Shots.parse(record["shots"], task)
     data = SplitCache(Watcher())
-    samples = data.split(task, task.split)
+    samples = data.split(task, task.split, shots=shots.count)
     imported = record.get("imported")
     shown = demonstrations and shots.count and imported is None
     pool, chooser = data.chooser(task, record["seed"]) if shown else (None, None)

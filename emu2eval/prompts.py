@@ -129,6 +129,14 @@ class Template:
         return sample.pictures[number - 1]
 
 
+def _system(template: Template | None, query: Sample) -> str | None:
+    """The system text, its {fields} those of the query; pictures belong to the ask."""
+    if template is None:
+        return None
+    bare = Sample(query.id, query.fields)
+    return "".join(part for part in template.fill(bare) if isinstance(part, str))
+
+
 def _marks(text: str | None, where: str) -> re.Pattern[str] | None:
     if text is None:
         return None
@@ -165,7 +173,11 @@ class PromptBuilder:
         self.zero_ask = None
         if zero.ask is not None:
             self.zero_ask = Template.compile(zero.ask, where, protocol.marks)
-        self.zero_system = zero.system if zero.system is not None else protocol.system
+        zero_system = zero.system if zero.system is not None else protocol.system
+        self.system, self.zero_system = (
+            Template.compile(text, where) if text is not None else None
+            for text in (protocol.system, zero_system)
+        )
 
     def build(
         self, query: Sample, demonstrations: Sequence[Sample], *, text_only: bool = False
@@ -177,7 +189,7 @@ class PromptBuilder:
         if not demonstrations:
             return Prompt(
                 query=(self.zero_ask or self._ask(query)).fill(query),
-                system=self.zero_system,
+                system=_system(self.zero_system, query),
                 lead=self.protocol.lead,
                 separator=self.protocol.separator,
             )
@@ -188,7 +200,7 @@ class PromptBuilder:
         return Prompt(
             query=self._ask(query).fill(query),
             turns=turns,
-            system=self.protocol.system,
+            system=_system(self.system, query),
             lead=self.protocol.lead,
             separator=self.protocol.separator,
         )

@@ -31,6 +31,7 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "balanced": "emu2eval.fewshot.choosers:Balanced",
         "episode": "emu2eval.fewshot.episode:Episode",
         "fixed": "emu2eval.fewshot.choosers:Fixed",
+        "listed": "emu2eval.fewshot.listed:Listed",
         "random": "emu2eval.fewshot.choosers:Random",
         "rices": "emu2eval.fewshot.rices:Rices",
         "vl-icl": "emu2eval.fewshot.vl_icl:VLICL",
@@ -57,6 +58,7 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "coco-autoencode": "emu2eval.data.coco_pictures:read_pictures",
         "coco-captions": "emu2eval.data.coco_pictures:read",
         "dreambench": "emu2eval.data.dreambench:read",
+        "cobsat": "emu2eval.data.cobsat:read",
         "easy-vqa": "emu2eval.data.easy_vqa:read",
         "gqa": "emu2eval.data.gqa:read",
         "gqa-hub": "emu2eval.data.gqa_hub:read",
@@ -85,6 +87,7 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
     "scorer": {
         "captions": "emu2eval.scorers.captions:Captions",
         "choice": "emu2eval.scorers.choice:ChoiceAccuracy",
+        "cobsat": "emu2eval.scorers.cobsat:CoBSAT",
         "drawing": "emu2eval.scorers.drawing:Drawing",
         "exact_match": "emu2eval.scorers.exact:ExactMatch",
         "gqa": "emu2eval.scorers.gqa:GQA",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,18 @@ from emu2eval.errors import DataError, MissingData
 from emu2eval.yamlfile import Keys
 
 
-def load_split(task: Task, split: str) -> Samples:
-    """Every sample of the split, sorted by id. Raises MissingData with what to fetch, or DataError."""
+def load_split(task: Task, split: str, shots: int = 0) -> Samples:
+    """Every sample of the split, sorted by id. Raises MissingData with what to fetch, or DataError.
+
+    shots: told to a reader with a parameter of this name, where a benchmark's queries depend on it.
+    """
     require(task, [split])
     reader, root, options, at = _reading(task, split)
     where = task.document.where((*at, "splits", split))
     read = registry.find("reader", reader, where=task.document.where((*at, "reader")))
     registry.check_options(f"reader {reader}", read, options, where=where, given=1)
+    if takes_shots(task, split):
+        options = {"shots": shots, **options}
     try:
         return Samples(read(root, **options), where=f"{task.name}, split {split}")
     except FileNotFoundError as error:
@@ -37,6 +43,13 @@ def ids_in_order(task: Task, split: str) -> list[str]:
     """The ids of a split, which `load_split` could read, in the order of its files."""
     reader, root, options, _ = _reading(task, split)
     return [sample.id for sample in registry.find("reader", reader)(root, **options)]
+
+
+def takes_shots(task: Task, split: str) -> bool:
+    """Whether the split's reader wants to know how many demonstrations its samples will be shown."""
+    reader, *_, at = _reading(task, split)
+    read = registry.find("reader", reader, where=task.document.where((*at, "reader")))
+    return "shots" in inspect.signature(read).parameters
 
 
 def _reading(task: Task, split: str) -> tuple[str, Path, dict[str, Any], Keys]:

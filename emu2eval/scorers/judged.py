@@ -92,7 +92,7 @@ class JudgedScorer(Scorer):
     one may be.
     """
 
-    optional: ClassVar[bool] = False
+    optional: bool = False
     attempts: ClassVar[int] = 4
     reply: ClassVar[TextOutput] = TextOutput(max_new_tokens=16)
     wording: Wording

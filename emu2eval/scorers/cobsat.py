@@ -1,0 +1,166 @@
+"""CoBSAT (Zeng et al., 2024, arXiv 2402.01293; github.com/UW-Madison-Lee-Lab/CoBSAT, evaluation_icl.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from emu2eval.scorers.base import ScoringError, Summary, drawn, texts, unreferenced
+from emu2eval.scorers.judged import JudgedScorer, Shown, Wording
+from emu2eval.scorers.pictures import likeness
+from emu2eval.stats import ClusteredMean
+from emu2eval.types import Picture, Progress, Response, Sample, Score
+
+OBJECT, ATTRIBUTE = "object", "attribute"
+FIGURES = ("right", "latent", "non_latent")
+_READ = 200
+"""Characters of a description that CLIP is shown, as officially."""
+
+
+class CoBSAT(JudgedScorer):
+    """Right where both the object and the attribute are, of ten of each; latent, non_latent: each alone.
+
+    clip: {encoder, preprocessing} of a CLIP: the item whose name is most like the picture (officially
+    clip-vit-base-patch32). A judge, if one is named, chooses among the same items, and adds numbers of its
+    own; without clip it is needed. Where the response is a text, it is taken for a picture's description.
+    wording: a YAML file in place of our own words, see `Wording`.
+    """
+
+    metric = "cobsat"
+    outputs = frozenset({"picture", "text"})
+    names = (OBJECT, ATTRIBUTE)
+
+    def __init__(self, clip: Mapping[str, Any] | None = None, wording: str | None = None):
+        self.clip = likeness("clip", clip) if clip else None
+        self.optional = self.clip is not None
+        self.wording = Wording.read("cobsat", wording, ("picture", "question", "options"))
+
+    @property
+    def label(self) -> str:
+        return f"clip_right/{self.clip.name}" if self.clip else f"judged_right/{self.wording.name}"
+
+    def require(self) -> None:
+        if self.clip is not None:
+            self.clip.require()
+
+    def prepare(
+        self, answered: Iterable[tuple[Sample, Response]], progress: Progress | None = None
+    ) -> None:
+        if self.clip is None:
+            return
+        shown: list[Picture] = []
+        read: set[str] = set()
+        for sample, response in answered:
+            given = _given(response)
+            (shown.append if isinstance(given, Picture) else read.add)(given)  # type: ignore[arg-type]
+            read.update(item for name in self.names for item in _items(sample, name))
+        self.clip.learn(shown, sorted(read), progress)
+
+    def score(self, sample: Sample, response: Response) -> Score:
+        if self.clip is None:
+            return super().score(sample, response)
+        references = texts(sample.references, sample.id)
+        given = _given(response)
+        if not references:
+            return unreferenced()
+        found = {}
+        for name in self.names:
+            # Officially a negative cosine counts as 0, and the first of the best is taken.
+            cosines = {
+                item: max(self.clip.cosine(given, item), 0.0) for item in _items(sample, name)
+            }
+            found[name] = max(cosines, key=lambda item: cosines[item])
+        figures = _figures(sample, found)
+        said = f"{found[ATTRIBUTE]} {found[OBJECT]}"
+        return Score(figures["right"], said, {f"clip_{k}": v for k, v in figures.items()})
+
+    def question(self, sample: Sample, response: Response, name: str) -> Mapping[str, Shown]:
+        given = _given(response)
+        described = isinstance(given, str)
+        options = sample.fields["options"].split("|") if name == ATTRIBUTE else _items(sample, name)
+        what = (
+            "main object" if name == OBJECT else f"{sample.fields['attribute']} of the main object"
+        )
+        return {
+            "picture": f"A picture is described so: {given}\n" if described else given,
+            "question": f"What is the {what} in this picture?",
+            "options": " ".join(f"({n}) {option}" for n, option in enumerate(options, 1)),
+        }
+
+    def read(self, reply: str) -> int | None:
+        """All digits of the reply as one number, as officially.
+
+        >>> scorer = CoBSAT()
+        >>> scorer.read("(10) apple"), scorer.read("1 or 2"), scorer.read("a leaf")
+        (10, 12, None)
+        """
+        digits = "".join(c for c in reply if c in "0123456789")
+        return int(digits) if digits else None
+
+    def judged(self, sample: Sample, response: Response, said: Mapping[str, Any]) -> Score:
+        if not sample.references:
+            return unreferenced()
+        unread = [name for name in self.names if said[name] is None]
+        if unread:
+            # Officially wrong. The other numbers stand.
+            why = f"the judge named no option for the {' and the '.join(unread)}"
+            if self.clip is None:
+                return Score(None, details={"why": why})
+            score = self.score(sample, response)
+            return replace(score, details={**score.details, "unjudged": why})
+        found = {name: _option(sample, name, said[name]) for name in self.names}
+        figures = _figures(sample, found)
+        told = f"{found[ATTRIBUTE]} {found[OBJECT]}"
+        details = {f"judged_{name}": value for name, value in figures.items()}
+        if self.clip is None:
+            return Score(figures["right"], told, details)
+        score = self.score(sample, response)
+        return replace(score, details={**score.details, **details, "judged": told})
+
+    def notes(self) -> tuple[str, ...]:
+        return (f"clip: {self.clip.note}",) if self.clip is not None else ()
+
+    def summaries(self) -> tuple[Summary, ...]:
+        by_clip = self.clip.name if self.clip is not None else None
+        parts = [("clip", by_clip, False)] if by_clip else []
+        parts.append(("judged", self.wording.name, True))
+        return tuple(
+            Summary(
+                f"{by}_{figure}/{label}",
+                ClusteredMean(self.scale, of=f"{by}_{figure}"),
+                judged=judged,
+            )
+            for by, label, judged in parts
+            for figure in FIGURES
+        )
+
+
+def _given(response: Response) -> Picture | str:
+    if response.text is not None:
+        return response.text[:_READ]
+    return drawn(response)
+
+
+def _items(sample: Sample, name: str) -> list[str]:
+    return sample.fields[f"{name}s"].split()
+
+
+def _option(sample: Sample, name: str, number: int) -> str:
+    items = _items(sample, name)
+    return items[number - 1] if 1 <= number <= len(items) else "nothing"
+
+
+def _figures(sample: Sample, found: Mapping[str, str]) -> dict[str, float]:
+    """1 or 0 for each figure. found: the object and the attribute that were seen."""
+    references = texts(sample.references, sample.id)
+    if len(references) != 2:
+        raise ScoringError(f"the references of sample {sample.id!r} are no object and attribute")
+    hit = {name: found[name] == references[place] for place, name in enumerate((OBJECT, ATTRIBUTE))}
+    latent = sample.fields["latent_is"]
+    other = ATTRIBUTE if latent == OBJECT else OBJECT
+    return {
+        "right": float(all(hit.values())),
+        "latent": float(hit[latent]),
+        "non_latent": float(hit[other]),
+    }
