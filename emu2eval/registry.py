@@ -98,6 +98,7 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "mmmu": "emu2eval.scorers.mmmu:MMMUAccuracy",
         "mm_vet": "emu2eval.scorers.mm_vet:MMVet",
         "pictures": "emu2eval.scorers.pictures:Pictures",
+        "shown": "emu2eval.scorers.shown:ShownConcepts",
         "touchstone": "emu2eval.scorers.touchstone:TouchStone",
         "vqa_accuracy": "emu2eval.scorers.vqa:VQAAccuracy",
         "yes_no": "emu2eval.scorers.yes_no:YesNo",

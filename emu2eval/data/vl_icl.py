@@ -162,7 +162,8 @@ def _support(base: Path, row: _Row, place: str, where: str, draws: bool) -> Iter
         answers = dict(zip(OPERATORS, row.answer, strict=True))
     for operator, answer in answers.items():
         yield Sample(
-            id=f"{row.name} {operator}".rstrip(),
+            # Numbers count from 0 in both files, and a query is never shown what has its own id.
+            id=f"support {row.name} {operator}".rstrip(),
             fields={"question": row.question, "place": place, "within": _set(row, operator)},
             pictures=() if draws else pictures,
             answer=pictures[0] if draws else str(answer),
@@ -176,7 +177,7 @@ def _pairs(base: Path, path: Path) -> Iterator[Sample]:
         for kind, row in (("1 same", pair.same), ("2 diff", pair.diff)):
             name = str(pair.id) if pair.id is not None else row.name
             yield Sample(
-                id=f"{name} {kind}",
+                id=f"support {name} {kind}",
                 fields={
                     "question": row.question,
                     "place": f"{place} of {len(pairs)}",

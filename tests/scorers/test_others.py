@@ -17,7 +17,17 @@ from emu2eval.types import Response, Sample
 
 
 @pytest.mark.parametrize(
-    "module", ["scorers.clean", "scorers.vqa", "stats", "cli", "scorers.exact", "scorers.choice"]
+    "module",
+    [
+        "scorers.clean",
+        "scorers.vqa",
+        "stats",
+        "cli",
+        "scorers.exact",
+        "scorers.choice",
+        "scorers.shown",
+        "scorers.cobsat",
+    ],
 )
 def test_examples_in_docstrings(module: str) -> None:
     result = doctest.testmod(importlib.import_module(f"emu2eval.{module}"))

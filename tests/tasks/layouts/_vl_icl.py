@@ -70,3 +70,25 @@ def operators(root: Path, dataset: str, pictures: int) -> None:
         for n in range(4)
     ]
     write_files(root, dataset, query, support)
+
+
+def drawings(root: Path, dataset: str, asked: str) -> None:
+    """A set whose queries are to be drawn; asked: with the made-up {name} of their class."""
+    query = []
+    for number in range(4):
+        names = [NAMES[(number + step) % 3] for step in (2, 0, 1)]
+        first = 2000 + 100 * number
+        query.append(
+            {
+                "id": f"draw_{number}",
+                "question": asked.format(name=NAMES[number % 3]),
+                "task_label": NAMES[number % 3],
+                "answer": f"a thing in {colour(number)}",
+                "classes": names,
+                "support": {
+                    name: shown(root, dataset, first + 10 * place, name)
+                    for place, name in enumerate(names)
+                },
+            }
+        )
+    write_files(root, dataset, query, [])

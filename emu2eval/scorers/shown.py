@@ -1,0 +1,65 @@
+"""VL-ICL's drawings (Zong et al., 2025; github.com/ys-zong/VL-ICL, evals/eval.py): does a picture show it?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from emu2eval.errors import ConfigError
+from emu2eval.scorers.base import ScoringError, Summary, drawn, texts, unreferenced
+from emu2eval.scorers.judged import JudgedScorer, Shown, Wording
+from emu2eval.stats import ClusteredMean
+from emu2eval.types import Response, Sample, Score, TextOutput
+
+
+class ShownConcepts(JudgedScorer):
+    """1 where a judge says that the picture shows what the references name, each asked about by itself.
+
+    concepts: what the references are, in their order, such as latent and non_latent; of several each is a
+    number of its own beside the one of all. The official judge is LLaVA v1.6 7B, five tokens.
+    wording: a YAML file in place of our own words, see `Wording`.
+    """
+
+    metric = "shown"
+    outputs = frozenset({"picture"})
+    reply: ClassVar[TextOutput] = TextOutput(max_new_tokens=5)
+
+    def __init__(self, concepts: Sequence[str] = ("concept",), wording: str | None = None):
+        if not concepts:
+            raise ConfigError("the scorer is told of no concept to ask about")
+        self.names = tuple(concepts)
+        self.wording = Wording.read("vl_icl", wording, ("picture", "concept"))
+
+    def question(self, sample: Sample, response: Response, name: str) -> Mapping[str, Shown]:
+        references = texts(sample.references, sample.id)
+        if references and len(references) != len(self.names):
+            raise ScoringError(
+                f"sample {sample.id!r} names {len(references)} concepts, not {len(self.names)}"
+            )
+        concept = references[self.names.index(name)] if references else "nothing"
+        return {"picture": drawn(response), "concept": concept}
+
+    def read(self, reply: str) -> bool:
+        """Whether it holds a yes; officially anything else is a no.
+
+        >>> scorer = ShownConcepts()
+        >>> scorer.read(" Yes."), scorer.read("It does not")
+        (True, False)
+        """
+        return "yes" in reply.lower()
+
+    def judged(self, sample: Sample, response: Response, said: Mapping[str, Any]) -> Score:
+        if not sample.references:
+            return unreferenced()
+        found = {name: float(said[name]) for name in self.names}
+        seen = [name for name, value in found.items() if value]
+        return Score(min(found.values()), " and ".join(seen) or "none", found)
+
+    def summaries(self) -> tuple[Summary, ...]:
+        whole = Summary(self.label, ClusteredMean(self.scale))
+        if len(self.names) == 1:
+            return (whole,)
+        _, _, wording = self.label.partition("/")
+        return whole, *(
+            Summary(f"{name}/{wording}", ClusteredMean(self.scale, of=name)) for name in self.names
+        )

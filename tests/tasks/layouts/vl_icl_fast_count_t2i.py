@@ -1,0 +1,11 @@
+"""VL-ICL's fast_count_t2i: as open_t2i_mi, each picture with a caption of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ._vl_icl import drawings
+
+
+def write(root: Path) -> None:
+    drawings(root, "fast_count_t2i", "Generate {name} apples")
