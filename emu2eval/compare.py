@@ -21,7 +21,7 @@ from emu2eval.paired import (
 from emu2eval.scorers.base import Summary
 from emu2eval.stats import Accumulator, ClusteredMean, Linearized
 from emu2eval.stored import Answer, StoredRun
-from emu2eval.types import Sample, Score
+from emu2eval.types import Row, Sample, Score
 
 Pairs = list[tuple[Answer, Answer]]
 
@@ -238,7 +238,9 @@ def _of_summaries(
     for place in places:
         summary = first.scorer.summaries()[place]
         # The label that the run was scored with, such as one with its judge's name.
-        metric = first.rows[place].metric if place < len(first.rows) else summary.metric
+        metric = next((row.metric for row in first.rows if _is_of(row, summary)), None)
+        if metric is None:
+            continue  # a number of a judge's, and nobody was asked
         found = _paired(first, second, pairs, place, summary, about.group)
         if found is None:
             if place == 0:
@@ -266,6 +268,10 @@ def _of_summaries(
             detectable=made.detectable,
             higher_is_better=better,
         )
+
+
+def _is_of(row: Row, summary: Summary) -> bool:
+    return row.metric == summary.metric or row.metric.startswith(f"{summary.metric} by ")
 
 
 _Found = tuple[Paired, tuple[float | None, float | None], bool]

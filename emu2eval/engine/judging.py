@@ -209,7 +209,8 @@ class Hearing:
         trial, position = divmod(slot, count)
         case = (trial * len(scorer.names) + place) * scorer.attempts + attempt
         fields = scorer.question(sample, response, name)
-        prompt = scorer.wording.prompt(fields, again=attempt > 0)
+        wording = scorer.words(sample, name)
+        prompt = wording.prompt(fields, again=attempt > 0)
         key = request_key(prompt, scorer.reply, value_key([self._digest, name, attempt]))
         return Planned(
             case * count + position,
@@ -221,7 +222,7 @@ class Hearing:
                 "answer_trial": trial,
                 "asked": name,
                 "attempt": attempt,
-                "wording": scorer.wording.name,
+                "wording": wording.name,
             },
         )
 
@@ -234,8 +235,12 @@ class Hearing:
     def _record(self) -> dict[str, Any]:
         """judge.json; it keeps the words of earlier hearings, whose replies are kept too."""
         known = self.replies.read_json(RECORD) or {}
-        wording = self.scorer.wording
-        words = {key: getattr(wording, key) for key in ("system", "user", "again", "digest")}
+        used = self.scorer.every_wording()
+        names = [f"{w.name} {w.digest[:8]}" if len(used) > 1 else w.name for w in used]
+        words = {
+            name: {key: getattr(wording, key) for key in ("system", "user", "again", "digest")}
+            for name, wording in zip(names, used, strict=True)
+        }
         return {
             "format": 1,
             "model": self.judge.model.model_dump(mode="json"),
@@ -243,7 +248,7 @@ class Hearing:
             "scorer": self.scorer.metric,
             "asked": list(self.scorer.names),
             "attempts": self.scorer.attempts,
-            "wordings": {**known.get("wordings", {}), wording.name: words},
+            "wordings": {**known.get("wordings", {}), **words},
         }
 
 

@@ -102,6 +102,14 @@ class JudgedScorer(Scorer):
     def label(self) -> str:
         return f"{self.metric}/{self.wording.name}"
 
+    def words(self, sample: Sample, name: str) -> Wording:
+        """The wording of one question, for scorers that have several."""
+        return self.wording
+
+    def every_wording(self) -> tuple[Wording, ...]:
+        """All that `words` can give, for the record."""
+        return (self.wording,)
+
     @abstractmethod
     def question(self, sample: Sample, response: Response, name: str) -> Mapping[str, Shown]:
         """What fills the wording's fields."""

@@ -27,6 +27,7 @@ from emu2eval.types import Response, Sample
         "scorers.choice",
         "scorers.shown",
         "scorers.cobsat",
+        "scorers.dreambench_plus",
     ],
 )
 def test_examples_in_docstrings(module: str) -> None:

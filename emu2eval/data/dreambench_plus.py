@@ -1,0 +1,68 @@
+"""DreamBench++ (Peng et al., 2025, arXiv 2406.16855): 150 pictures, nine prompts for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from emu2eval.data.paths import folder, inside
+from emu2eval.errors import DataError
+from emu2eval.types import Picture, Sample
+
+LIVE = ("animal", "human")
+CATEGORIES = (*LIVE, "object", "style")
+KINDS = ("photorealistic",) * 4 + ("style transfer",) * 3 + ("imaginative",) * 2
+"""What kind of prompt each of the nine is, by its place."""
+
+
+def read(root: Path, files: str) -> Iterator[Sample]:
+    """files: the folder that holds `images` and `captions`, whose files have the same names below it.
+
+    Fields: prompt; subject; before and after, the prompt around its subject, where it names it once, else
+    nothing and the whole; kind, subject or style. References: the prompt, the picture. Groups: category,
+    prompts.
+    """
+    base = inside(root, files, where="files")
+    pictures, captions = (folder(base, name, where="files") for name in ("images", "captions"))
+    for path in sorted(captions.rglob("*.txt")):
+        inner = path.relative_to(captions)
+        shown = pictures / inner.with_suffix(".jpg")
+        if not shown.is_file():
+            raise DataError(
+                f"there is no picture {shown.relative_to(base)} for these prompts",
+                where=path,
+                hint="unpack the data set again",
+            )
+        yield from _samples(path, Picture(str(shown)), inner.parent.name, inner.stem)
+
+
+def _samples(path: Path, picture: Picture, category: str, index: str) -> Iterator[Sample]:
+    if category not in CATEGORIES:
+        raise DataError(
+            f"the folder {category!r} is none of {', '.join(CATEGORIES)}", where=path.parent
+        )
+    subject, *prompts = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    if len(prompts) != len(KINDS) or not all(prompts):
+        raise DataError(
+            f"a subject and {len(KINDS)} prompts stand in such a file, not {len(prompts)}",
+            where=path,
+        )
+    name = f"live_subject_{category}" if category in LIVE else category
+    collection = f"{name}_{index}_{subject.lower().replace(' ', '_')}"
+    for number, (prompt, kind) in enumerate(zip(prompts, KINDS, strict=True)):
+        around = prompt.split(subject)
+        before, after = around if len(around) == 2 else ("", prompt)
+        yield Sample(
+            id=f"{collection}-{number}",
+            fields={
+                "prompt": prompt,
+                "subject": subject,
+                "before": before,
+                "after": after,
+                "kind": "style" if category == "style" else "subject",
+            },
+            pictures=(picture,),
+            references=(prompt, picture),
+            cluster=collection,
+            groups={"category": category, "prompts": kind},
+        )

@@ -1,0 +1,165 @@
+"""DreamBench++ (Peng et al., 2025; github.com/yuangpeng/dreambench_plus, eval_*.py and benchmarking.py)."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
+
+from emu2eval.bootstrap import BootstrapOfSums
+from emu2eval.errors import ConfigError, UnknownName
+from emu2eval.scorers.base import Summary, drawn, unreferenced
+from emu2eval.scorers.judged import JudgedScorer, Shown, Wording
+from emu2eval.scorers.pictures import Pictures, Wanted
+from emu2eval.stats import ClusteredMean
+from emu2eval.types import Picture, Progress, Response, Sample, Score, TextOutput
+
+Kind = Literal["subject", "style", "prompt"]
+_FIELDS: Mapping[Kind, tuple[str, ...]] = {
+    "subject": ("reference", "picture"),
+    "style": ("reference", "picture"),
+    "prompt": ("prompt", "picture"),
+}
+_SCORE = re.compile(r"[Ss]core:\s*[a-zA-Z]*\s*(\d+)")
+_BEST = 4
+
+
+class DreamBenchPlus(JudgedScorer):
+    """A judge's grades from 0 to 4, over 4: `concept` = the reference is kept, asked about subjects and
+    styles in words of their own; `prompt` = it is followed. The headline is the product of both means.
+
+    rounds: how often each is graded (officially thrice; its mean is the mean of three means). dino, clip_i,
+    clip_t: as of the scorer `pictures`, numbers that need no judge. wordings: YAML files in place of our own
+    words for subject, style and prompt, see `Wording`. A sample without a readable grade in every round has
+    none; officially it is left out, too.
+    """
+
+    metric = "dreambench_plus"
+    scale = 1.0
+    outputs = frozenset({"picture"})
+    reply: ClassVar[TextOutput] = TextOutput(max_new_tokens=128)
+
+    def __init__(
+        self,
+        rounds: int = 1,
+        dino: Wanted = None,
+        clip_i: Wanted = None,
+        clip_t: Wanted = None,
+        wordings: Mapping[str, str] | None = None,
+    ):
+        if rounds < 1:
+            raise ConfigError(f"rounds is {rounds}; it is at least 1")
+        given = dict(wordings or {})
+        for name in given:
+            if name not in _FIELDS:
+                raise UnknownName("wording of dreambench_plus", name, _FIELDS)
+        self.wordings = {
+            kind: Wording.read(f"dreambench_plus_{kind}", given.get(kind), fields)
+            for kind, fields in _FIELDS.items()
+        }
+        self.wording = self.wordings["subject"]
+        self.rounds = {
+            figure: tuple(f"{figure} {number}" for number in range(1, rounds + 1))
+            for figure in ("concept", "prompt")
+        }
+        self.names = (*self.rounds["concept"], *self.rounds["prompt"])
+        self.pictures = Pictures(dino, clip_i, clip_t) if dino or clip_i or clip_t else None
+        self.optional = self.pictures is not None
+
+    @property
+    def label(self) -> str:
+        return (
+            self.pictures.label if self.pictures is not None else self._judged("concept_x_prompt")
+        )
+
+    def require(self) -> None:
+        if self.pictures is not None:
+            self.pictures.require()
+
+    def prepare(
+        self, answered: Iterable[tuple[Sample, Response]], progress: Progress | None = None
+    ) -> None:
+        if self.pictures is not None:
+            self.pictures.prepare(answered, progress)
+
+    def score(self, sample: Sample, response: Response) -> Score:
+        if self.pictures is None:
+            return super().score(sample, response)
+        return self.pictures.score(sample, response)
+
+    def words(self, sample: Sample, name: str) -> Wording:
+        return self.wordings[_asked(sample, name)]
+
+    def every_wording(self) -> tuple[Wording, ...]:
+        return tuple(self.wordings.values())
+
+    def question(self, sample: Sample, response: Response, name: str) -> Mapping[str, Shown]:
+        shown: dict[str, Shown] = {"picture": drawn(response)}
+        if _asked(sample, name) == "prompt":
+            return shown | {"prompt": sample.fields["prompt"]}
+        return shown | {"reference": _reference(sample)}
+
+    def read(self, reply: str) -> int | None:
+        """The one grade that the reply states.
+
+        >>> scorer = DreamBenchPlus()
+        >>> [scorer.read(r) for r in ("Too red. Score: 3", "score: very good 4", "3", "Score: 9")]
+        [3, None, None, None]
+        """
+        found = [int(number) for number in _SCORE.findall(reply)]
+        return found[0] if len(found) == 1 and found[0] <= _BEST else None
+
+    def judged(self, sample: Sample, response: Response, said: Mapping[str, Any]) -> Score:
+        if not sample.references:
+            return unreferenced()
+        figures: dict[str, float] = {}
+        unread: list[str] = []
+        for figure, names in self.rounds.items():
+            grades = [said[name] for name in names]
+            unread += [name for name in names if said[name] is None]
+            if None not in grades:
+                figures[figure] = math.fsum(grades) / len(grades) / _BEST
+        details: dict[str, Any] = {**figures, "grades": dict(said)}
+        if unread:
+            details["unjudged"] = f"no grade could be read: {', '.join(unread)}"
+        if self.pictures is not None:
+            score = self.score(sample, response)
+            return replace(score, details={**score.details, **details})
+        if unread:
+            return Score(None, details={**details, "why": details["unjudged"]})
+        return Score(figures["concept"] * figures["prompt"], details=details)
+
+    def notes(self) -> tuple[str, ...]:
+        return self.pictures.notes() if self.pictures is not None else ()
+
+    def summaries(self) -> tuple[Summary, ...]:
+        product = BootstrapOfSums(_parts, lambda s: s[:, 0] * s[:, 1] / s[:, 2] ** 2, self.scale)
+        own = (
+            Summary(self._judged("concept_x_prompt"), product),
+            *(Summary(self._judged(name), ClusteredMean(of=name)) for name in self.rounds),
+        )
+        if self.pictures is None:
+            return own
+        automatic = (replace(summary, judged=False) for summary in self.pictures.summaries())
+        return *own, *automatic
+
+    def _judged(self, figure: str) -> str:
+        names = dict.fromkeys(wording.name for wording in self.wordings.values())
+        return f"{figure}/{'+'.join(names)}"
+
+
+def _asked(sample: Sample, name: str) -> Kind:
+    if name.startswith("prompt"):
+        return "prompt"
+    return "style" if sample.fields["kind"] == "style" else "subject"
+
+
+def _reference(sample: Sample) -> Picture:
+    return next(part for part in sample.references if isinstance(part, Picture))
+
+
+def _parts(sample: Sample, score: Score) -> tuple[float, float, float] | None:
+    found = [score.details.get(figure) for figure in ("concept", "prompt")]
+    return (found[0], found[1], 1.0) if None not in found else None  # type: ignore[return-value]
