@@ -39,9 +39,11 @@ def load_split(task: Task, split: str, shots: int = 0) -> Samples:
         raise DataError(f"the data cannot be read: {error}", where=str(name)) from None
 
 
-def ids_in_order(task: Task, split: str) -> list[str]:
+def ids_in_order(task: Task, split: str, shots: int = 0) -> list[str]:
     """The ids of a split, which `load_split` could read, in the order of its files."""
     reader, root, options, _ = _reading(task, split)
+    if takes_shots(task, split):
+        options = {"shots": shots, **options}
     return [sample.id for sample in registry.find("reader", reader)(root, **options)]
 
 

@@ -81,10 +81,11 @@ def import_run(
     build_cleaner(opened)
     log = _read(path, opened, wanted)
     told.reading(f"{opened.name}, split {opened.split}")
-    samples = load_split(opened, opened.split)
-    matched = match(log, samples, wanted.id, lambda: ids_in_order(opened, opened.split))
-    answers.require(opened, log.entries)
     shots, said = _shots(path, log, wanted)
+    shown = Shots.parse(shots, opened).count
+    samples = load_split(opened, opened.split, shown)
+    matched = match(log, samples, wanted.id, lambda: ids_in_order(opened, opened.split, shown))
+    answers.require(opened, log.entries)
     labelled = _labelled(opened, chosen, log, wanted.label)
     note = f"imported from {log.origin}, shots {said}"
     plan = Plan(
