@@ -166,7 +166,8 @@ class CaseSpec(Spec):
 class TemplateSpec(Spec):
     """What is asked and how. {picture} places the next picture, {name} a field of the sample.
 
-    marks: how the texts of fields say where a picture stands, such as `<image {number}>`, from 1 on.
+    system: may hold {fields} of the query. marks: how the texts of fields say where a picture stands, such
+    as `<image {number}>`, from 1 on.
     """
 
     ask: str

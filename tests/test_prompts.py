@@ -84,6 +84,17 @@ def test_zero_shot_may_ask_otherwise() -> None:
     assert prompt.turns == ()
 
 
+def test_the_system_text_names_fields_of_the_query() -> None:
+    protocol = ProtocolSpec(ask="{q}", system="All are {kind}; {{as it is}}.")
+    builder = PromptBuilder(protocol, "here")
+    query = Sample("1", {"q": "who?", "kind": "red"}, answer="me")
+    shown = Sample("2", {"q": "what?", "kind": "blue"}, answer="it")
+    for demonstrations in ([], [shown]):
+        assert builder.build(query, demonstrations).system == "All are red; {as it is}."
+    with pytest.raises(UnknownName, match="unknown template field 'kind'"):
+        builder.build(Sample("3", {"q": "who?"}), [])
+
+
 def test_text_only_drops_the_demonstrations_pictures_and_no_other() -> None:
     query = sample("query")
     prompt = PromptBuilder(PROTOCOL, "here").build(query, [sample("one")], text_only=True)

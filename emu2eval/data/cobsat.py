@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -39,9 +39,14 @@ TASKS = tuple(f"{attribute}-{number}" for attribute in THINGS for number in (1, 
 _WORDS = {"3d": "wireframe", "park": "amusement park"}
 
 
+_Place = Annotated[int, msgspec.Meta(ge=0, lt=10)]
+
+
 class _Prompt(msgspec.Struct):
-    x_list: list[int]
-    theta_list: list[int]
+    """Places of items in their spaces, no item twice."""
+
+    x_list: list[_Place]
+    theta_list: list[_Place]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +136,13 @@ def _query(task: _Task, number: int, prompt: _Prompt, shots: int, where: str) ->
             where=where,
             hint="at most 8 shots",
         )
+    if len(set(prompt.x_list)) < len(prompt.x_list):
+        raise DataError(
+            "an item stands twice in the list, so that a query might be shown", where=where
+        )
     saids, latents = task.spaces
-    try:
-        said = [saids[i] for i in prompt.x_list[: shots + 1]]
-        others = [latents[i] for i in prompt.theta_list[: shots + 2]]
-    except IndexError:
-        raise DataError("the list refers to an item that is not there", where=where) from None
+    said = [saids[i] for i in prompt.x_list[: shots + 1]]
+    others = [latents[i] for i in prompt.theta_list[: shots + 2]]
     latent = others[-1]
     thing, attribute = task.pair(said[-1], latent)
     fields = [

@@ -41,12 +41,14 @@ def _samples(path: Path, picture: Picture, category: str, index: str) -> Iterato
         raise DataError(
             f"the folder {category!r} is none of {', '.join(CATEGORIES)}", where=path.parent
         )
-    subject, *prompts = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    if len(prompts) != len(KINDS) or not all(prompts):
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    if len(lines) != 1 + len(KINDS) or not all(lines):
         raise DataError(
-            f"a subject and {len(KINDS)} prompts stand in such a file, not {len(prompts)}",
+            f"a subject and {len(KINDS)} prompts stand in such a file, a line each; this has "
+            f"{len(lines)} lines, {sum(not line for line in lines)} of them empty",
             where=path,
         )
+    subject, *prompts = lines
     name = f"live_subject_{category}" if category in LIVE else category
     collection = f"{name}_{index}_{subject.lower().replace(' ', '_')}"
     for number, (prompt, kind) in enumerate(zip(prompts, KINDS, strict=True)):

@@ -183,6 +183,7 @@ def test_files_that_are_not_whole_are_named(root: Path) -> None:
     with pytest.raises(DataError, match=r"no picture images/object/00\.jpg"):
         load_split(task, "all")
     (root / "images/object/07.jpg").rename(root / "images/object/00.jpg")
-    (root / "captions/object/00.txt").write_text("tin toy\none prompt\n")
-    with pytest.raises(DataError, match="9 prompts stand in such a file, not 1"):
-        load_split(task, "all")
+    for text, said in (("tin toy\none prompt\n", "2 lines"), ("\n" * 10, "10 of them empty")):
+        (root / "captions/object/00.txt").write_text(text)
+        with pytest.raises(DataError, match=f"9 prompts stand in such a file.* {said}"):
+            load_split(task, "all")

@@ -78,6 +78,26 @@ def test_nine_shots_are_one_too_many() -> None:
         evaluate("cobsat", "copy", shots=[9], split="color-1")
 
 
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        ({"x_list": [0] * 10, "theta_list": [*range(10)]}, "stands twice"),
+        ({"x_list": [*range(9), 10], "theta_list": [*range(10)]}, "<= 9"),
+        ({"x_list": [*range(10)]}, "theta_list"),
+    ],
+)
+def test_a_list_that_is_not_the_published_one_is_refused(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prompt: Any, said: str
+) -> None:
+    changed = tmp_path / "changed/cobsat"
+    (changed / "load_datasets").mkdir(parents=True)
+    (changed / "datasets").symlink_to(root / "datasets")
+    (changed / "load_datasets/prompts_list_default.json").write_text(json.dumps([prompt]))
+    monkeypatch.setenv("EMU2EVAL_DATA", str(tmp_path / "changed"))
+    with pytest.raises(DataError, match=said):
+        load_split(load_task("cobsat"), "color-1")
+
+
 def test_clip_takes_the_likest_of_ten_objects_and_of_ten_attributes(tiny_clip: Path) -> None:
     (result,) = evaluate(
         "cobsat", "copy", shots=[2], changes=[f"task.score.options.clip.encoder={tiny_clip}"]
@@ -165,6 +185,7 @@ def test_a_judge_chooses_among_the_same_items(make_model: Any) -> None:
 def test_clip_stays_the_headline_beside_a_judge(make_model: Any, tiny_clip: Path) -> None:
     options: dict[str, Any] = {
         "split": "style-2",
+        "shots": [2],
         "changes": [f"task.score.options.clip.encoder={tiny_clip}"],
     }
     (plain,) = evaluate("cobsat", "copy", **options)
