@@ -34,8 +34,8 @@ def rows(path: Path, columns: Sequence[str]) -> Iterator[TableRow]:
 
     One row is held at a time. Raises DataError for a row that does not fit the header.
     """
-    # Python's own limit, 128 KB a cell, is below the size of most pictures.
-    csv.field_size_limit(max(csv.field_size_limit(), _LARGEST))
+    # Python's own limit, 128 KB a cell, is below the size of most pictures. It is one for the whole process.
+    before = csv.field_size_limit(_LARGEST)
     with path.open("rb") as file:
         lines = _Lines(file)
         reader = csv.reader(lines, delimiter="\t")
@@ -66,6 +66,8 @@ def rows(path: Path, columns: Sequence[str]) -> Iterator[TableRow]:
                 where=f"{path}:{reader.line_num}",
                 hint="fetch the file again",
             ) from None
+        finally:
+            csv.field_size_limit(before)
 
 
 class _Lines:
