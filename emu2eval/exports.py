@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from emu2eval.errors import StoreError, UnknownName
-from emu2eval.evaluation import read_record
+from emu2eval.record import read_record
 from emu2eval.report import runs
 from emu2eval.types import Row
 

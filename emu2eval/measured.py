@@ -9,8 +9,8 @@ from pathlib import Path
 
 from emu2eval import registry
 from emu2eval.errors import UnknownName, UserError
-from emu2eval.evaluation import read_record
 from emu2eval.papers import Kind, Paper, PaperColumn, PaperRow, PaperTable
+from emu2eval.record import read_record
 from emu2eval.types import Row
 
 SHARED: frozenset[Kind] = frozenset({"text_only", "training"})

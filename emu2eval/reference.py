@@ -17,7 +17,8 @@ import msgspec
 from emu2eval.data.presence import OFFICIAL
 from emu2eval.engine.store import RunStore
 from emu2eval.errors import StoreError
-from emu2eval.evaluation import Settings, Watcher, evaluate, read_record
+from emu2eval.evaluation import Settings, Watcher, evaluate
+from emu2eval.record import read_record
 
 TOLERANCE = 0.002
 """Share of answers that may differ: another processor rounds otherwise, and near ties fall the other way."""

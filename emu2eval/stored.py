@@ -13,7 +13,8 @@ import msgspec
 
 from emu2eval.engine.scoring import build_scorer
 from emu2eval.errors import StoreError, UserError
-from emu2eval.evaluation import read_record, recorded_task, reopen
+from emu2eval.evaluation import reopen
+from emu2eval.record import read_record, recorded_task
 from emu2eval.scorers.base import Scorer
 from emu2eval.types import Row
 

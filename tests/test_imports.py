@@ -25,7 +25,7 @@ LAYERS = (
     ("adapters",),
     ("plan",),
     ("engine",),
-    ("judges",),
+    ("judges", "record"),
     ("evaluation", "submit"),
     ("measured", "reference", "precompute", "stored", "imported"),
     ("compare", "reproduce"),

@@ -15,12 +15,13 @@ from emu2eval.engine.judging import needs_judge
 from emu2eval.engine.scoring import build_cleaner, build_scorer, score_run
 from emu2eval.engine.store import RunStore
 from emu2eval.errors import ConfigError
-from emu2eval.evaluation import Settings, Watcher, open_task, record_of, slots
+from emu2eval.evaluation import Settings, Watcher, open_task, slots
 from emu2eval.imported import answers, files, harness, predictions
 from emu2eval.imported.agreement import Agreement, agreements
 from emu2eval.imported.entries import Entry, Log, Wanted
 from emu2eval.imported.matching import Matched, match
 from emu2eval.plan import Imported, Plan, Shots, folder_name
+from emu2eval.record import record_of
 from emu2eval.stored import read_run
 from emu2eval.types import Row
 

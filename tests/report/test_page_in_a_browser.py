@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 
 from emu2eval import evaluate
-from emu2eval.evaluation import read_record
+from emu2eval.record import read_record
 from emu2eval.report import page
 from emu2eval.stored import read_run
 
