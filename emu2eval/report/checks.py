@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
@@ -51,7 +52,7 @@ def findings(listed: Iterable[Finding]) -> tuple[RenderableType, bool]:
 
 
 def check_all(out: Path | None = None) -> Iterator[Finding]:
-    """Every task and model file that is shipped, the extras, the results folder, the data root."""
+    """Every task and model file that is shipped, the extras, Java, the results folder, the data root."""
     for name in catalog.names("task"):
         yield _tried(f"task {name}", lambda name=name: _task_file(name))
     for name in catalog.names("model"):
@@ -63,6 +64,7 @@ def check_all(out: Path | None = None) -> Iterator[Finding]:
             f"pip install 'emu2eval[{extra}]' for {', '.join(missing)}" if missing else "installed"
         )
         yield Finding(f"extra {extra}", True, seen)
+    yield Finding("java", True, shutil.which("java") or "not there; caption metrics need it")
     yield _writable(out or catalog.results_root())
     root = catalog.data_root()
     yield Finding(
