@@ -327,6 +327,15 @@ def reopen(
                 where=task.root,
                 hint="bring the old data back, or run the evaluation again on the new one",
             )
+    # One that looks through the model cannot be asked without it.
+    known = chooser.identity() if chooser and not chooser.looks_through_model else None
+    if known is not None and known != record["identity"]["data"].get("chooser", {}):
+        raise StoreError(
+            f"what the demonstrations of {task.name} were chosen by is not what it was when this run was "
+            "made, so others would be shown",
+            where=folder,
+            hint="bring the old pictures and encoder back, or run the evaluation again",
+        )
     plan = Plan(
         task=task,
         model=model,

@@ -19,8 +19,8 @@ from rich.console import Console
 from emu2eval import evaluate, pictures
 from emu2eval.data.samples import Samples
 from emu2eval.encoders.base import Thumbnail
-from emu2eval.errors import ConfigError, PlanError, UnknownName
-from emu2eval.evaluation import Result, Settings
+from emu2eval.errors import ConfigError, PlanError, StoreError, UnknownName
+from emu2eval.evaluation import Result, Settings, reopen
 from emu2eval.fewshot import rices
 from emu2eval.fewshot.rices import Rices
 from emu2eval.precompute import compute_features
@@ -264,8 +264,11 @@ def test_the_record_names_encoder_and_features(make_task: MakeTask, tmp_path: Pa
 
     # Another picture under the same name: other features, so another run.
     Image.new("RGB", (16, 16), "white").save(tmp_path / "squares" / "pictures" / "1003.png")
+    with pytest.raises(StoreError, match="others would be shown"):
+        reopen(first.folder, demonstrations=True)
     second = run(task)
     assert second.folder != first.folder
+    reopen(second.folder, demonstrations=True)
     again = json.loads((second.folder / "run.json").read_text())["identity"]["data"]["chooser"]
     assert again["features"] != stored["features"]
 
