@@ -10,13 +10,14 @@ UserError
 ├── StoreError         the results folder
 │   └── CompareError   runs that cannot be set side by side
 ├── ModelError         weights or a server
-└── MissingExtra       an optional dependency that is not installed
+├── MissingExtra       an optional dependency that is not installed
+└── Several            more than one of these, told at once
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 
@@ -36,6 +37,11 @@ class UserError(Exception):
         if self.hint:
             text += f"\n  try:   {self.hint}"
         return text
+
+    @property
+    def parts(self) -> tuple[UserError, ...]:
+        """Itself, or each of what it puts together."""
+        return (self,)
 
     def __reduce__(self) -> tuple[object, ...]:
         # Keeps what, where and hint when a worker process hands the error over.
@@ -118,3 +124,33 @@ class MissingExtra(UserError):
             f"{why} needs the package {package!r}, which is not installed",
             hint=f"pip install 'emu2eval[{extra}]'",
         )
+
+
+class Several(UserError):
+    """More than one thing is wrong; each is told with its own way out."""
+
+    def __init__(self, parts: Iterable[UserError]):
+        self._parts = tuple(parts)
+        shown = [str(part).replace("\n", "\n  ") for part in self._parts]
+        super().__init__("\n- ".join([f"{len(shown)} things are in the way", *shown]))
+
+    @property
+    def parts(self) -> tuple[UserError, ...]:
+        return self._parts
+
+
+def together(checks: Iterable[Callable[[], object]]) -> None:
+    """Makes every check; raises the error of the one that fails, or `Several` with those of all that do.
+
+    What two checks say in the same words is told once.
+    """
+    found: dict[str, UserError] = {}
+    for check in checks:
+        try:
+            check()
+        except UserError as error:
+            found.update((str(part), part) for part in error.parts)
+    if len(found) > 1:
+        raise Several(found.values())
+    for only in found.values():
+        raise only

@@ -26,7 +26,7 @@ from emu2eval.engine.cost import costs
 from emu2eval.engine.runner import Once, Tally, execute
 from emu2eval.engine.scoring import build_cleaner, build_scorer
 from emu2eval.engine.store import RunStore
-from emu2eval.errors import ConfigError, StoreError, UnknownName
+from emu2eval.errors import ConfigError, StoreError, UnknownName, together
 from emu2eval.fewshot.ablate import ABLATIONS, changes_nothing
 from emu2eval.fewshot.choosers import Chooser
 from emu2eval.fewshot.draw import permutation
@@ -258,8 +258,7 @@ def evaluate(
     results = []
     groups = list(plans(tasks, models, chosen, told))
     every = [plan for group in groups for plan in group]
-    for plan in every:
-        build_scorer(plan.task).require()
+    together(build_scorer(task).require for task in {id(p.task): p.task for p in every}.values())
     overrides = parse_settings(chosen.changes)["judge"]
     judge = judges.choose([plan.task for plan in every], chosen.judge, overrides)
     loaders = [Once(g[0].adapter, partial(told.loading, g[0].model.name)) for g in groups]
@@ -366,6 +365,7 @@ def score_again(
     nothing more.
     """
     plan, store = reopen(folder, changes)
+    build_scorer(plan.task).require()
     kept = Tally(kept=len(plan))
     with ExitStack() as opened:
         opened.enter_context(store.open_for_writing())

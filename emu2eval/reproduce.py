@@ -135,7 +135,7 @@ def _lacks(each: Wanted, settings: Settings) -> Iterator[str]:
         try:
             attempt()
         except UserError as error:
-            yield str(error)
+            yield from map(str, error.parts)
     spec = task.spec.demonstrations
     shown = any(Shots.parse(shots, task).count for shots in each.shots)
     if shown and spec.chooser == "rices":

@@ -47,8 +47,11 @@ class Encoder(ABC):
         """n texts -> (n, width) float32. Raises ConfigError where the encoder reads no texts."""
         raise ConfigError(
             f"the encoder {self.name!r} encodes no texts, only pictures",
-            hint="leave out the chooser's option `text`, or choose a CLIP checkpoint or 'thumbnail'",
+            hint="choose a CLIP checkpoint; or, of a chooser, leave out the option `text`",
         )
+
+    def close(self) -> None:
+        """Lets go of the weights; they are loaded anew when something is to be encoded."""
 
 
 def build_encoder(

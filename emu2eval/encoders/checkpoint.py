@@ -114,6 +114,9 @@ class CheckpointEncoder(Encoder):
                 found.append(_pooled(self._model.get_text_features(**known)))
             return _array(torch.cat(found))
 
+    def close(self) -> None:
+        self.__dict__.pop("_model", None)
+
     @cached_property
     def _config(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((self.folder / "config.json").read_bytes())

@@ -27,11 +27,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from emu2eval import catalog
+from emu2eval import catalog, pictures
 from emu2eval.encoders.base import Encoder, Vectors
-from emu2eval.errors import DataError, ModelError
+from emu2eval.errors import DataError, ModelError, UserError
 from emu2eval.keys import value_key
-from emu2eval.types import Progress
+from emu2eval.types import Picture, Progress
 
 Half = npt.NDArray[np.float16]
 Stored = npt.NDArray[np.float16 | np.float32]
@@ -41,6 +41,7 @@ WRITE_EVERY = 1.0
 SMALL = 1 << 16
 """Files with fewer vectors are made one when the work is done."""
 _THREADS = 4
+_WORDS = "a picture"
 
 
 class Features:
@@ -114,6 +115,20 @@ class Features:
             self._scan()
             return done
 
+    def try_out(self) -> None:
+        """Encodes something small, if it never did, and lets go of the weights again.
+
+        Raises UserError where the encoder cannot do it, before anything hangs on it.
+        """
+        try:
+            if self.kind == "texts":
+                self.fill({hashlib.sha256(_WORDS.encode()).hexdigest(): _WORDS})
+            else:
+                shown = _small_picture()
+                self.fill({pictures.digest(shown): shown})
+        finally:
+            self.encoder.close()
+
     def digest(self, digests: Iterable[str]) -> str:
         """Hex sha256 over these vectors in the order of their digests: their identity in a run."""
         total = hashlib.sha256()
@@ -133,7 +148,9 @@ class Features:
         batches = [items[start : start + size] for start in range(0, len(items), size)]
         if self.kind == "texts":
             for batch in batches:
-                yield [d for d, _ in batch], self.encoder.texts([text for _, text in batch])
+                with self._explained():
+                    vectors = self.encoder.texts([text for _, text in batch])
+                yield [d for d, _ in batch], vectors
             return
         with ThreadPoolExecutor(_THREADS) as threads:
 
@@ -146,7 +163,8 @@ class Features:
                     ready, ahead = ahead, []
                     if number + 1 < len(batches):
                         ahead = start(batches[number + 1])
-                    vectors = self.encoder.encode([future.result() for future in ready])
+                    with self._explained():
+                        vectors = self.encoder.encode([future.result() for future in ready])
                     yield [d for d, _ in batch], vectors
             finally:
                 threads.shutdown(wait=False, cancel_futures=True)
@@ -216,6 +234,20 @@ class Features:
         return sorted(self.folder.glob(f"{self._files_start}-*.safetensors"))
 
     @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:
+            # Whatever a model or a plug-in raises, such as of a picture of a size that it does not take.
+            reason = str(error).strip().partition("\n")[0]
+            raise ModelError(
+                f"the encoder {self.encoder.name!r} fails: {reason or type(error).__name__}",
+                hint="check its preprocessing and its weights, or choose another",
+            ) from error
+
+    @contextmanager
     def _alone(self) -> Iterator[None]:
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -249,6 +281,12 @@ class _File:
             self.features
         ):
             raise _damaged(path, "its content does not match its checksum")
+
+
+def _small_picture() -> Picture:
+    from PIL import Image
+
+    return pictures.from_image(Image.linear_gradient("L").resize((64, 48)).convert("RGB"))
 
 
 def _mapped(path: Path, tensor: Mapping[str, Any], base: int, dtype: Any) -> npt.NDArray[Any]:

@@ -87,6 +87,9 @@ class InceptionEncoder(Encoder):
             ]
             return np.asarray(torch.cat(found).float().cpu().numpy(), dtype=np.float32)
 
+    def close(self) -> None:
+        self.__dict__.pop("_network", None)
+
     def _sized(self, pixels: torch.Tensor) -> torch.Tensor:
         """(1, 3, height, width) uint8 -> (1, 3, 299, 299) from -1 to 1."""
         given = pixels.to(self.device).float()

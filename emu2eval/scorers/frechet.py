@@ -72,7 +72,7 @@ class Frechet:
             import torchmetrics.image.fid  # noqa: F401
         except ModuleNotFoundError as error:
             raise MissingExtra(error.name or "torchmetrics", "pictures", why="FID") from None
-        self.encoder.identity()
+        self.kept.try_out()
         if self.references != MATCHED:
             self._shown  # noqa: B018 (raises where there is none)
 

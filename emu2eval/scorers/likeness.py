@@ -51,9 +51,12 @@ class Likeness:
         """Raises MissingExtra, and ModelError where it is not there."""
         return build_encoder(self._named, **self._told)
 
-    def require(self) -> None:
-        """Raises UserError where the encoder is not there or cannot be used."""
-        self.encoder.identity()
+    def require(self, words: bool = False) -> None:
+        """Raises UserError where the encoder is not there, or cannot encode pictures, and words if wanted."""
+        self._kept("pictures").try_out()
+        if words:
+            self._kept("texts").try_out()
+            self._comparable(self._kept("pictures").width, self._kept("texts").width)
 
     @property
     def note(self) -> str:
@@ -84,13 +87,17 @@ class Likeness:
     def cosine(self, left: Picture | str, right: Picture | str) -> float:
         """From -1 to 1; 0 where either is the zero vector."""
         a, b = self.vector(left), self.vector(right)
-        if a.shape != b.shape:
-            raise ConfigError(
-                f"the encoder {self._named!r} cannot compare pictures with texts",
-                hint="choose a CLIP checkpoint",
-            )
+        self._comparable(len(a), len(b))
         lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
         return float(a @ b) / lengths if lengths else 0.0
+
+    def _comparable(self, width: int, other: int) -> None:
+        if width != other:
+            raise ConfigError(
+                f"the encoder {self._named!r} cannot compare pictures with texts",
+                where=self._told["setting"],
+                hint=f"choose a CLIP checkpoint; or, {self._told['instead']}",
+            )
 
     def _kept(self, kind: Kind) -> Features:
         if kind not in self._features:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from functools import partial
 from itertools import chain
 from typing import Any, Literal
 
 from emu2eval import pictures
-from emu2eval.errors import ConfigError
+from emu2eval.errors import ConfigError, together
 from emu2eval.scorers.base import Scorer, Summary, drawn, unreferenced
 from emu2eval.scorers.frechet import FrechetDistance, frechet
 from emu2eval.scorers.likeness import Likeness
@@ -64,10 +65,8 @@ class Pictures(Scorer):
         return _label(*next(iter(self.cosines.items())))
 
     def require(self) -> None:
-        for likeness in self.cosines.values():
-            likeness.require()
-        if self.frechet is not None:
-            self.frechet.require()
+        checks = [partial(each.require, n == "clip_t") for n, each in self.cosines.items()]
+        together([*checks, self.frechet.require] if self.frechet is not None else checks)
 
     def prepare(
         self, answered: Iterable[tuple[Sample, Response]], progress: Progress | None = None

@@ -299,3 +299,19 @@ class TestInception:
         encoder = InceptionEncoder(str(tmp_path / "other.pth"))
         with pytest.raises(ModelError, match="does not hold the Inception-v3"):
             encoder.encode([encoder.prepare(picture(1))])
+
+
+def test_an_encoder_is_tried_once_and_keeps_no_weights_meanwhile(tiny_clip: Path) -> None:
+    tried = Pictures(clip_t={"encoder": str(tiny_clip)})
+    tried.require()
+    encoder = tried.cosines["clip_t"].encoder
+    assert "_model" not in vars(encoder)
+    given = answered(2)
+    tried.prepare(iter(given))
+    assert "_model" in vars(encoder)
+    assert tried.score(*given[0]).value is not None
+    again = Pictures(clip_t={"encoder": str(tiny_clip)})
+    kept = again.cosines["clip_t"]._kept("pictures")
+    assert len(kept) == 1 + 2
+    again.require()
+    assert len(kept) == 1 + 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -321,3 +322,56 @@ def test_a_run_that_is_killed_between_pictures_draws_none_of_them_again(
     assert (one / "scores.jsonl").read_bytes() == (other / "scores.jsonl").read_bytes()
     kept = [{path.name for path in (folder / "pictures").iterdir()} for folder in (one, other)]
     assert kept[0] == kept[1] and len(kept[0]) == 12
+
+
+def refused(at: Callable[[str], None], folder: Path, *changes: str) -> str:
+    """What a run says that ends before anything is drawn."""
+    at("dreambench")
+    (folder / "noise.py").write_text(PAINTER)
+    (folder / "noise.yaml").write_text('name: noise\nadapter: "noise:Noise"\n')
+    asked = ["run", "--task", "dreambench", "--model", "./noise.yaml", "--limit", "1"]
+    asked += [part for change in changes for part in ("--set", f"task.score.options.{change}")]
+    command = [sys.executable, "-m", "emu2eval.cli", *asked, "--out", "runs"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2 and "Traceback" not in ended.stderr, ended.stderr
+    assert not (folder / "log").exists() and not (folder / "runs").exists()
+    return ended.stderr
+
+
+def test_all_encoders_that_are_missing_are_told_at_once_before_anything_is_drawn(
+    at: Callable[[str], None], tmp_path: Path, tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    said = refused(at, tmp_path, f"clip_i.encoder={tiny_clip}", "fid.network=none.pth")
+    assert "3 things are in the way" in said
+    for needed in (
+        "hf download facebook/dino-vits16 --local-dir dino-vits16",
+        "--set task.score.options.dino.encoder=./dino-vits16",
+        "hf download openai/clip-vit-base-patch32 --local-dir clip-vit-base-patch32",
+        "--set task.score.options.clip_t.encoder=./clip-vit-base-patch32",
+        "--set task.score.options.fid=null",
+    ):
+        assert needed in said
+    assert "clip_i.encoder" not in said
+
+
+def test_encoders_that_cannot_do_their_work_are_told_before_anything_is_drawn(
+    at: Callable[[str], None], tmp_path: Path, tiny_clip: Path, tiny_dino: Path
+) -> None:
+    cut = tmp_path / "cut"
+    shutil.copytree(tiny_clip, cut)
+    weights = (cut / "model.safetensors").read_bytes()
+    (cut / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    said = refused(
+        at, tmp_path, f"dino.encoder={tiny_dino}",  # with pictures of the official size
+        f"clip_i.encoder={cut}", f"clip_t.encoder={tiny_dino}",
+        f"fid.network={tiny_clip / 'model.safetensors'}",
+    )  # fmt: skip
+    assert "4 things are in the way" in said
+    for wrong in (
+        "doesn't match model",
+        "cannot be loaded",
+        "encodes no texts",
+        "of another shape",
+    ):
+        assert wrong in said
