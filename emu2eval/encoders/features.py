@@ -96,6 +96,8 @@ class Features:
         with self._alone():
             self._scan()  # another process may have made some of it meanwhile
             missing = {d: given for d, given in wanted.items() if d not in self}
+            if not missing:
+                return 0
             tell = progress or (lambda what, done, total: None)
             what = f"{self.kind} through {self.encoder.name}"
             pending: list[tuple[list[str], Vectors]] = []

@@ -124,6 +124,27 @@ def test_a_kill_loses_nothing_that_was_told(tmp_path: Path) -> None:
     assert (again.vectors(kept) == before).all()
 
 
+def test_what_another_process_made_meanwhile_is_not_made_again() -> None:
+    late, wanted = Features(Counting()), squares(0, 6)
+    assert Features(Counting()).fill(wanted) == 6
+    assert late.fill(wanted) == 0 and len(late) == 6
+    more = Features(Counting())
+    assert late.fill(squares(0, 8)) == 2
+    assert more.fill(squares(0, 9)) == 1
+
+
+class Fussy(Thumbnail):
+    """Takes no picture."""
+
+    def encode(self, prepared: Sequence[Any]) -> Vectors:
+        raise ValueError("7 x 7 (sic) does not match\nmore of it")
+
+
+def test_what_an_encoder_raises_is_told_in_a_sentence() -> None:
+    with pytest.raises(ModelError, match=r"'thumbnail' fails: 7 x 7 \(sic\) does not match\n"):
+        Features(Fussy()).fill(squares(0, 2))
+
+
 def test_what_came_before_a_broken_picture_is_kept() -> None:
     wanted = squares(0, 10)
     broken = Picture(data=b"not a picture")
