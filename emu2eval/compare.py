@@ -35,6 +35,7 @@ class Difference:
     test, which takes samples for independent. wins, losses, ties: samples at which the second one is
     better, worse, alike; None for a metric that gives samples no values. detectable: the smallest true
     difference found with 80 % power at this size.
+    digits: how many to show behind the point.
     unmatched: samples that only one of them has; unscored: those unscored in either.
     """
 
@@ -62,6 +63,7 @@ class Difference:
     unmatched: int
     unscored: int
     higher_is_better: bool = True
+    digits: int = 2
     group: str | None = None
     forced: bool = False
     notes: tuple[str, ...] = ()
@@ -175,6 +177,13 @@ def incomparable(first: StoredRun, second: StoredRun) -> list[str]:
         ("splits", one["split"], other["split"]),
         ("metrics", first.rows[0].metric, second.rows[0].metric),
     ]
+    whole = [{r.metric: r.encoder for r in run.rows if r.group is None} for run in (first, second)]
+    places += [
+        (f"encoders of {metric}", encoder, whole[1][metric])
+        for metric, encoder in whole[0].items()
+        # Runs that were scored by an older version do not say.
+        if encoder is not None and whole[1].get(metric) is not None
+    ]
     reasons = [f"their {what} differ ({a}, {b})" for what, a, b in places if a != b]
     if not reasons:
         for what, a, b in (
@@ -267,6 +276,7 @@ def _of_summaries(
             clusters=made.clusters,
             detectable=made.detectable,
             higher_is_better=better,
+            digits=summary.digits,
         )
 
 

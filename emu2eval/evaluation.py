@@ -375,6 +375,13 @@ def score_again(
             chosen = judges.choose([plan.task], judge, parse_settings(changes)["judge"])
         hear = judges.hearer(chosen, watcher or Watcher(), opened)
         rows, judged = hear(plan, store)
+        if changes:
+            # What is compared or shown later is what was scored last.
+            record = read_record(folder)
+            kept_changes = {c.partition("=")[0]: c for c in [*record["changes"], *changes]}
+            task = plan.task.spec.model_dump(mode="json")
+            record |= {"task": task, "changes": sorted(kept_changes.values())}
+            store.write_json("run.json", record)
         return Result(rows, folder, kept, judged)
 
 

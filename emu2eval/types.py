@@ -253,6 +253,7 @@ class Row:
     ablation: what was taken away from the demonstrations, which `shots` says too.
     set_scaled: the metric's scale depends on the set, so numbers of different sets cannot be compared.
     digits: how many to show behind the point.
+    encoder: the identity of what measured it, in short, where that is files which a name may outlive.
     chance, ceiling: what guessing and what perfect use of the demonstrations give, where the task says.
     seconds: time spent in the model, added up over every start of the run.
     """
@@ -282,3 +283,4 @@ class Row:
     ablation: str | None = None
     set_scaled: bool = False
     digits: int = 2
+    encoder: str | None = None

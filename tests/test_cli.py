@@ -306,6 +306,12 @@ def test_scoring_again_with_another_scorer(make_task: Any, make_model: Any) -> N
     assert json.loads(strict)[0]["value"] == 0
     assert json.loads(mild.stdout)[0]["value"] > 0
     assert "only task.score" in refused("score", "squares", "--set", "task.output.beams=2")
+    # The record says how the scores were made last, by which runs are compared and shown.
+    emu2eval("run", "-t", task, "-m", model, "--out", "other")
+    again, other = (next(Path(root).iterdir()) for root in ("results/runs", "other"))
+    record = json.loads((again / "run.json").read_text())
+    assert record["changes"] == ["task.score.options.normalise=true"]
+    assert "metrics differ" in refused("compare", str(again), str(other))
 
 
 def test_scoring_notices_changed_data(make_task: Any, make_model: Any) -> None:

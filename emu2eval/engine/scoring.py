@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -95,6 +95,7 @@ class _Totals:
     marks: Counter[str] = field(default_factory=Counter)
     servers: set[str] = field(default_factory=set)
     tiled: int = 0
+    encoders: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.whole = _Total(self.scorer, self.draws)
@@ -135,6 +136,7 @@ def score_run(
     scorer = build_scorer(plan.task)
     totals = _Totals(scorer, plan.trials_that_differ)
     store.write_lines("scores.jsonl", _scores(plan, store, scorer, totals, verdicts, progress))
+    totals.encoders = scorer.encoders()
     by = verdicts.name if verdicts is not None else None
     rows = _rows(plan, store, totals, None, totals.whole, by)
     for name, total in sorted(totals.groups.items()):
@@ -298,6 +300,7 @@ def _rows(
                 higher_is_better=summary.higher_is_better,
                 set_scaled=summary.set_scaled,
                 digits=summary.digits,
+                encoder=totals.encoders.get(summary.metric),
                 group=group,
                 notes=(*notes, *own),
                 run=store.folder.name,

@@ -28,8 +28,8 @@ def _count(value: int | None) -> str:
     return "–" if value is None else f"{value:,}"
 
 
-def _signed(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.2f}"
+def _signed(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:+.{digits}f}"
 
 
 DIFFERENCES: tuple[Column[Difference], ...] = (
@@ -40,11 +40,11 @@ DIFFERENCES: tuple[Column[Difference], ...] = (
     Column("A", lambda d: d.first, shared=True),
     Column("B", lambda d: d.second, shared=True),
     Column("group", lambda d: d.group or "", empty=""),
-    Column("A is", lambda d: number(d.first_value, 2), number=True),
-    Column("B is", lambda d: number(d.second_value, 2), number=True),
-    Column("B − A", lambda d: _signed(d.difference), number=True),
-    Column("± s.e.", lambda d: number(d.error, 2), number=True),
-    Column("95 %", lambda d: ends(d.low, d.high), number=True),
+    Column("A is", lambda d: number(d.first_value, d.digits), number=True),
+    Column("B is", lambda d: number(d.second_value, d.digits), number=True),
+    Column("B − A", lambda d: _signed(d.difference, d.digits), number=True),
+    Column("± s.e.", lambda d: number(d.error, d.digits), number=True),
+    Column("95 %", lambda d: ends(d.low, d.high, d.digits), number=True),
     Column("p", lambda d: chance(d.p), number=True),
     Column("p (Holm)", lambda d: chance(d.holm), number=True, empty="–"),
     Column("McNemar", lambda d: chance(d.mcnemar), number=True, empty="–"),
@@ -53,7 +53,7 @@ DIFFERENCES: tuple[Column[Difference], ...] = (
     Column("ties", lambda d: _count(d.ties), number=True),
     Column("n", lambda d: f"{d.n:,}", number=True),
     Column("clusters", lambda d: f"{d.clusters:,}", number=True),
-    Column("detectable", lambda d: number(d.detectable, 2), number=True),
+    Column("detectable", lambda d: number(d.detectable, d.digits), number=True),
     Column("unmatched", lambda d: f"{d.unmatched:,}", number=True, empty="0", warns=True),
     Column("unscored", lambda d: f"{d.unscored:,}", number=True, empty="0", warns=True),
     Column("notes", lambda d: "; ".join(d.notes), empty="", shared=True, warns=True),

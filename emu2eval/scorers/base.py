@@ -70,6 +70,10 @@ class Scorer(ABC):
         """What a reader of the table has to know, such as a number that cannot be given here."""
         return ()
 
+    def encoders(self) -> Mapping[str, str]:
+        """Metric -> `Row.encoder`, of the numbers that have one. Only called once all is scored."""
+        return {}
+
     def summaries(self) -> tuple[Summary, ...]:
         """The numbers of the table, the headline first; new ones each time, for the whole and each group.
 

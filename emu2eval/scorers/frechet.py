@@ -77,11 +77,16 @@ class Frechet:
             self._shown  # noqa: B018 (raises where there is none)
 
     @property
+    def short(self) -> str:
+        """What decides the features, in short."""
+        return value_key(self.encoder.identity())[:8]
+
+    @property
     def note(self) -> str:
         """Everything that moves the number."""
         from importlib.metadata import version
 
-        said = [f"{self.encoder.name} ({value_key(self.encoder.identity())[:8]})"]
+        said = [f"{self.encoder.name} ({self.short})"]
         if isinstance(self.encoder, InceptionEncoder):
             said.append(f"cut to {self.crop}" if self.crop else "not cut")
             said.append("antialiased" if self.antialias else "resized as TensorFlow 1")

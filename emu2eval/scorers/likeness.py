@@ -59,10 +59,9 @@ class Likeness:
             self._comparable(self._kept("pictures").width, self._kept("texts").width)
 
     @property
-    def note(self) -> str:
-        """Name and what decides the vectors, in short."""
-        identity = value_key(self.encoder.identity())
-        return f"{self.name} ({identity[:8]})"
+    def short(self) -> str:
+        """What decides the vectors, in short."""
+        return value_key(self.encoder.identity())[:8]
 
     def learn(
         self,

@@ -97,8 +97,12 @@ class Pictures(Scorer):
         return Score(headline, details=details)
 
     def notes(self) -> tuple[str, ...]:
-        notes = [f"{name}: {likeness.note}" for name, likeness in self.cosines.items()]
+        notes = [f"{n}: {likeness.name} ({likeness.short})" for n, likeness in self.cosines.items()]
         return (*notes, self.frechet.note) if self.frechet is not None else tuple(notes)
+
+    def encoders(self) -> Mapping[str, str]:
+        found = {_label(name, likeness): likeness.short for name, likeness in self.cosines.items()}
+        return found | ({self.frechet.label: self.frechet.short} if self.frechet else {})
 
     def summaries(self) -> tuple[Summary, ...]:
         cosines = [

@@ -25,6 +25,7 @@ from emu2eval.config import load_task  # noqa: E402
 from emu2eval.data.load import load_split  # noqa: E402
 from emu2eval.types import Picture  # noqa: E402
 
+from .. import tiny_models  # noqa: E402
 from ..tiny_models import SIDE  # noqa: E402
 
 Command = Callable[..., str]
@@ -375,3 +376,35 @@ def test_encoders_that_cannot_do_their_work_are_told_before_anything_is_drawn(
         "of another shape",
     ):
         assert wrong in said
+
+
+def test_numbers_of_different_encoders_are_not_compared(
+    at: Callable[[str], None], command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither under two names, nor where the files behind one name were exchanged."""
+    at("coco_autoencode")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EMU2EVAL_RUNS", str(tmp_path / "runs"))
+    for seed, name in enumerate(("one", "other")):
+        tiny_models.clip(tmp_path / name, seed)
+    encoder = "task.score.options.clip_i.encoder"
+    asked = ["run", "--task", "coco_autoencode", "--model", "copy", "--set", f"{encoder}=./one"]
+    first = table(command(*asked, "-f", "json"))["clip_i"]
+    shutil.copytree(tmp_path / "runs" / first["run"], tmp_path / "again")
+    compared = ["compare", f"runs/{first['run']}", "again", "-f", "json"]
+    same = json.loads(command(*compared))["differences"][0]
+    assert (same["difference"], same["digits"]) == (0, 3)
+    (tmp_path / "one").rename(tmp_path / "kept")
+    (tmp_path / "other").rename(tmp_path / "one")
+    command("score", "again")
+    refusal(compared, "encoders of clip_i/one differ")
+    command("score", "again", "--set", f"{encoder}=./kept")
+    refusal(compared, "metrics differ (clip_i/one, clip_i/kept)")
+
+
+def refusal(command: list[str], said: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "emu2eval.cli", *command],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 2 and said in ended.stderr, ended.stderr
