@@ -105,12 +105,11 @@ class Pictures(Scorer):
         return found | ({self.frechet.label: self.frechet.short} if self.frechet else {})
 
     def summaries(self) -> tuple[Summary, ...]:
-        cosines = [
-            Summary(
-                _label(name, likeness), ClusteredMean(self.scale, of=name, bounded=False), digits=3
-            )
-            for name, likeness in self.cosines.items()
-        ]
+        cosines = []
+        for name, likeness in self.cosines.items():
+            # The headline is the value itself, which is all that a reference run keeps.
+            mean = ClusteredMean(self.scale, of=name if cosines else None, bounded=False)
+            cosines.append(Summary(_label(name, likeness), mean, digits=3))
         if self.frechet is None:
             return tuple(cosines)
         distance = FrechetDistance(self.frechet)

@@ -394,6 +394,11 @@ def test_numbers_of_different_encoders_are_not_compared(
     compared = ["compare", f"runs/{first['run']}", "again", "-f", "json"]
     same = json.loads(command(*compared))["differences"][0]
     assert (same["difference"], same["digits"]) == (0, 3)
+    # A reference keeps each picture's headline and nothing else of it.
+    command("keep", "again", "--into", "kept-runs")
+    (reference,) = (tmp_path / "kept-runs").iterdir()
+    kept = json.loads(command("compare", str(reference), "again", "-f", "json"))
+    assert (kept["differences"][0]["difference"], kept["differences"][0]["n"]) == (0, 5)
     (tmp_path / "one").rename(tmp_path / "kept")
     (tmp_path / "other").rename(tmp_path / "one")
     command("score", "again")
