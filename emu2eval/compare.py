@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from emu2eval.bootstrap import Bootstrap
+from emu2eval.comparable import incomparable, settings_apart
 from emu2eval.errors import CompareError, UserError
 from emu2eval.evaluation import reopen
 from emu2eval.paired import (
@@ -112,7 +112,7 @@ def compare(first: StoredRun, second: StoredRun, *, force: bool = False) -> Comp
             "these runs have no scored sample in common",
             where=f"{first.folder.name} and {second.folder.name}",
         )
-    notes = [f"forced: {reason}" for reason in reasons] + _settings_apart(first, second)
+    notes = [f"forced: {reason}" for reason in reasons] + settings_apart(first, second)
     notes += [run.unclustered for run in (first, second) if run.unclustered][:1]
     blank = Difference(
         task=first.task,
@@ -164,60 +164,6 @@ def compare_all(pairs: Sequence[tuple[StoredRun, StoredRun]], *, force: bool = F
         head, *rest = each.differences
         differences += [replace(head, holm=next(corrected) if len(made) > 1 else None), *rest]
     return Comparison(tuple(differences), tuple(f for c in made for f in c.flips))
-
-
-def incomparable(first: StoredRun, second: StoredRun) -> list[str]:
-    """Why a difference of the two would not be one of the models; empty where they can be compared."""
-    one, other = first.record, second.record
-    asked, also = (r["identity"]["task"] for r in (one, other))
-    places: list[tuple[str, Any, Any]] = [
-        ("tasks", first.task, second.task),
-        ("versions of the task", asked["version"], also["version"]),
-        ("protocols", one["protocol"], other["protocol"]),
-        ("splits", one["split"], other["split"]),
-        ("metrics", first.rows[0].metric, second.rows[0].metric),
-    ]
-    whole = [{r.metric: r.encoder for r in run.rows if r.group is None} for run in (first, second)]
-    places += [
-        (f"encoders of {metric}", encoder, whole[1][metric])
-        for metric, encoder in whole[0].items()
-        # Runs that were scored by an older version do not say.
-        if encoder is not None and whole[1].get(metric) is not None
-    ]
-    reasons = [f"their {what} differ ({a}, {b})" for what, a, b in places if a != b]
-    if not reasons:
-        for what, a, b in (
-            ("prompt templates", asked["template"], also["template"]),
-            ("settings of the output", asked["output"], also["output"]),
-            ("ways to score", one["task"]["score"], other["task"]["score"]),
-        ):
-            if a != b:
-                reasons.append(f"their {what} differ ({_apart(a, b)})")
-    for role, a, b in (
-        (role, one["identity"]["data"][role], other["identity"]["data"][role])
-        for role in ("queries", "demonstrations")
-    ):
-        if a is not None and b is not None and a != b and first.task == second.task:
-            reasons.append(f"the data of their {role} differs ({a[:8]}…, {b[:8]}…)")
-    return reasons
-
-
-def _apart(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    keys = [key for key in {**one, **other} if one.get(key) != other.get(key)]
-    return ", ".join(f"{key} {one.get(key)!r} and {other.get(key)!r}" for key in keys)
-
-
-def _settings_apart(first: StoredRun, second: StoredRun) -> list[str]:
-    """What differs beside the model and may well be what is compared."""
-    notes = []
-    one, other = (run.record["identity"]["task"]["demonstrations"] for run in (first, second))
-    shown = all(run.record["identity"]["data"]["demonstrations"] for run in (first, second))
-    if shown and one != other:
-        notes.append(f"demonstrations differ: {_apart(one, other)}")
-    if shown and first.record["seed"] != second.record["seed"]:
-        seeds = f"{first.record['seed']} and {second.record['seed']}"
-        notes.append(f"demonstrations are drawn by seeds {seeds}")
-    return notes
 
 
 def matched(first: StoredRun, second: StoredRun) -> tuple[Pairs, int]:
