@@ -2,8 +2,8 @@
 
     python benchmarks/picture_scores.py [--pictures 30000] [--features 5000]
 
-Each part runs in a process of its own, so that each peak is its own. A real CLIP takes far longer per picture;
-what is measured is all that stands around it.
+Each part runs in a process of its own, so that each peak is its own. A real CLIP takes far longer a
+picture; what is measured is all that stands around it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ def timed(what: str, work: Callable[[], Any], count: int | None = None) -> Any:
     seconds = time.perf_counter() - started
     rate = f", {count / seconds:,.0f} pictures/s" if count else ""
     grown = peak() - before
-    print(f"{what:<34}{seconds:8.2f} s{rate}; peak {peak():,.0f} MiB, {grown:,.0f} more than before")
+    print(
+        f"{what:<34}{seconds:8.2f} s{rate}; peak {peak():,.0f} MiB, {grown:,.0f} more than before"
+    )
     return found
 
 

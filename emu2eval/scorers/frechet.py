@@ -92,6 +92,10 @@ class Frechet:
             said.append("antialiased" if self.antialias else "resized as TensorFlow 1")
         of = "" if self.references == MATCHED else f" of {Path(self.references).name}"
         said.append(f"against {self._against:,} pictures{of}")
+        if self._fewest <= self.kept.width:
+            said.append(
+                f"far too large: {self._fewest:,} pictures cannot fill {self.kept.width:,} features"
+            )
         return f"fid: {', '.join(said)}, torchmetrics {version('torchmetrics')}"
 
     def learn(
@@ -100,10 +104,12 @@ class Frechet:
         """Features of all pictures; `real` counts where the references are the matched ones."""
         shown = real if self.references == MATCHED else self._shown
         wanted = {pictures.digest(picture): picture for picture in shown}
+        drawn = {pictures.digest(picture): picture for picture in made}
         self._against = len(wanted)
-        self.kept.fill({**wanted, **{pictures.digest(p): p for p in made}}, progress)
+        self._fewest = min(len(wanted), len(drawn))
+        self.kept.fill({**wanted, **drawn}, progress)
 
-    _against = 0
+    _against = _fewest = 0
 
     def real(self, sample: Sample) -> list[str]:
         """Digests of the reference pictures that come with one sample."""

@@ -27,6 +27,7 @@ class Likeness:
     encoder: as for `build_encoder`, such as the path or hub id of a transformers CLIP or DINO checkpoint.
     preprocessing: keys of a preprocessor_config.json in place of the checkpoint's own.
     setting: the key that names the encoder, for errors; instead: what can be done without it.
+    loaded: where those who are given the same mapping share their encoders, so that none is there twice.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Likeness:
         *,
         setting: str = "task.score.options.encoder",
         instead: str = "a scorer that needs no encoder",
+        loaded: dict[str, Encoder] | None = None,
     ):
         self.name = Path(encoder).name
         self._named = encoder
@@ -44,12 +46,16 @@ class Likeness:
             "setting": setting,
             "instead": instead,
         }
+        self._loaded = loaded if loaded is not None else {}
         self._features: dict[Kind, Features] = {}
 
     @cached_property
     def encoder(self) -> Encoder:
         """Raises MissingExtra, and ModelError where it is not there."""
-        return build_encoder(self._named, **self._told)
+        key = value_key([self._named, self._told["preprocessing"]])
+        if key not in self._loaded:
+            self._loaded[key] = build_encoder(self._named, **self._told)
+        return self._loaded[key]
 
     def require(self, words: bool = False) -> None:
         """Raises UserError where the encoder is not there, or cannot encode pictures, and words if wanted."""

@@ -13,6 +13,7 @@ from itertools import chain
 from typing import Any, Literal
 
 from emu2eval import pictures
+from emu2eval.encoders.base import Encoder
 from emu2eval.errors import ConfigError, together
 from emu2eval.scorers.base import Scorer, Summary, drawn, unreferenced
 from emu2eval.scorers.frechet import FrechetDistance, frechet
@@ -50,7 +51,8 @@ class Pictures(Scorer):
                 f"the scorer's option references is {references!r}", hint="it is first or all"
             )
         named = {"dino": dino, "clip_i": clip_i, "clip_t": clip_t}
-        self.cosines = {n: likeness(n, options) for n, options in named.items() if options}
+        loaded: dict[str, Encoder] = {}
+        self.cosines = {n: likeness(n, options, loaded) for n, options in named.items() if options}
         self.frechet = frechet(fid) if fid else None
         if not self.cosines:
             # Each picture has a value of its own, which FID alone does not give.
@@ -105,7 +107,7 @@ class Pictures(Scorer):
         return found | ({self.frechet.label: self.frechet.short} if self.frechet else {})
 
     def summaries(self) -> tuple[Summary, ...]:
-        cosines = []
+        cosines: list[Summary] = []
         for name, likeness in self.cosines.items():
             # The headline is the value itself, which is all that a reference run keeps.
             mean = ClusteredMean(self.scale, of=name if cosines else None, bounded=False)
@@ -125,10 +127,12 @@ class Pictures(Scorer):
         return found if self.all and kind is Picture else found[:1]
 
 
-def likeness(name: str, options: Mapping[str, Any]) -> Likeness:
+def likeness(
+    name: str, options: Mapping[str, Any], loaded: dict[str, Encoder] | None = None
+) -> Likeness:
     """The encoder of one number, from its part of a task's YAML: {encoder, preprocessing}.
 
-    Raises ConfigError for other keys.
+    loaded: as of `Likeness`. Raises ConfigError for other keys.
     """
     key = f"task.score.options.{name}"
     unknown = [option for option in options if option not in ("encoder", "preprocessing")]
@@ -142,6 +146,7 @@ def likeness(name: str, options: Mapping[str, Any]) -> Likeness:
         options.get("preprocessing"),
         setting=f"{key}.encoder",
         instead=f"without this number: --set {key}=null",
+        loaded=loaded,
     )
 
 

@@ -156,6 +156,15 @@ def test_fid_against_the_pictures_of_a_folder(tmp_path: Path) -> None:
         Frechet(FEW, references=str(tmp_path / "none")).require()
 
 
+def test_fid_of_fewer_pictures_than_features_says_that_it_is_too_large() -> None:
+    found = []
+    for count in (6, 7):
+        frechet = Frechet(FEW)
+        fed(frechet, answered(count))
+        found.append("far too large: 6 pictures cannot fill 6 features" in frechet.note)
+    assert found == [True, False]
+
+
 def test_the_error_of_fid_is_that_of_resampling_whole_clusters() -> None:
     given = answered(240, shift=15)
     distance = fed(Frechet(FEW), given)
@@ -315,3 +324,13 @@ def test_an_encoder_is_tried_once_and_keeps_no_weights_meanwhile(tiny_clip: Path
     assert len(kept) == 1 + 2
     again.require()
     assert len(kept) == 1 + 2
+
+
+def test_two_numbers_by_one_checkpoint_load_it_once(tiny_clip: Path, tiny_dino: Path) -> None:
+    clip, dino = {"encoder": str(tiny_clip)}, {"encoder": str(tiny_dino)}
+    cosines = Pictures(dino=dino, clip_i=clip, clip_t=clip).cosines
+    assert cosines["clip_i"].encoder is cosines["clip_t"].encoder
+    assert cosines["clip_i"].encoder is not cosines["dino"].encoder
+    squashed = {**clip, "preprocessing": {"do_center_crop": False}}
+    cosines = Pictures(clip_i=squashed, clip_t=clip).cosines
+    assert cosines["clip_i"].encoder is not cosines["clip_t"].encoder
