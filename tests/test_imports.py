@@ -28,6 +28,7 @@ LAYERS = (
     ("judges", "record"),
     ("evaluation", "submit"),
     ("measured", "reference", "precompute", "stored", "imported"),
+    ("comparable",),
     ("compare", "reproduce"),
     ("diagnose", "lineup"),
     ("report",),

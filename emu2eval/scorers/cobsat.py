@@ -42,7 +42,7 @@ class CoBSAT(JudgedScorer):
 
     def require(self) -> None:
         if self.clip is not None:
-            self.clip.require()
+            self.clip.require(words=True)
 
     def prepare(
         self, answered: Iterable[tuple[Sample, Response]], progress: Progress | None = None
@@ -120,6 +120,11 @@ class CoBSAT(JudgedScorer):
 
     def notes(self) -> tuple[str, ...]:
         return (f"clip: {self.clip.note}",) if self.clip is not None else ()
+
+    def encoders(self) -> Mapping[str, str]:
+        if self.clip is None:
+            return {}
+        return {f"clip_{figure}/{self.clip.name}": self.clip.short for figure in FIGURES}
 
     def summaries(self) -> tuple[Summary, ...]:
         by_clip = self.clip.name if self.clip is not None else None

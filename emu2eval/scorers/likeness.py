@@ -69,6 +69,10 @@ class Likeness:
         """What decides the vectors, in short."""
         return value_key(self.encoder.identity())[:8]
 
+    @property
+    def note(self) -> str:
+        return f"{self.name} ({self.short})"
+
     def learn(
         self,
         shown: Iterable[Picture] = (),

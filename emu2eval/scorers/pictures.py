@@ -99,7 +99,7 @@ class Pictures(Scorer):
         return Score(headline, details=details)
 
     def notes(self) -> tuple[str, ...]:
-        notes = [f"{n}: {likeness.name} ({likeness.short})" for n, likeness in self.cosines.items()]
+        notes = [f"{n}: {likeness.note}" for n, likeness in self.cosines.items()]
         return (*notes, self.frechet.note) if self.frechet is not None else tuple(notes)
 
     def encoders(self) -> Mapping[str, str]:
