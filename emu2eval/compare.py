@@ -194,8 +194,8 @@ def _of_summaries(
         summary = first.scorer.summaries()[place]
         # The label that the run was scored with, such as one with its judge's name.
         metric = next((row.metric for row in first.rows if _is_of(row, summary)), None)
-        if metric is None:
-            continue  # a number of a judge's, and nobody was asked
+        if metric is None or (summary.whole and about.group is not None):
+            continue  # a number of a judge's, and nobody was asked; or one of the whole alone
         found = _paired(first, second, pairs, place, summary, about.group)
         if found is None:
             if place == 0:

@@ -83,7 +83,7 @@ def digest(picture: Picture) -> str:
     """
     if picture.frame is not None and picture.path is not None:
         return frames.digest(picture.path, picture.frame, picture.segment)
-    return info(picture).digest
+    return picture._digest or info(picture).digest
 
 
 def read(picture: Picture) -> bytes:

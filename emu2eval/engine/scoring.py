@@ -55,16 +55,20 @@ class _Total:
 
     scorer: Scorer
     draws: int
+    group: bool = False
     n: int = 0
     unscored: int = 0
     unjudged: int = 0
     clusters: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self.summaries = self.scorer.summaries()
+        self.summaries = self._made()
         # Of a single trial there is nothing to tell apart.
         trials = self.draws if self.draws > 1 else 0
-        self.trials = [self.scorer.summaries() for _ in range(trials)]
+        self.trials = [self._made() for _ in range(trials)]
+
+    def _made(self) -> tuple[Summary, ...]:
+        return tuple(s for s in self.scorer.summaries() if not (self.group and s.whole))
 
     def add(self, sample: Sample, score: Score, trial: int) -> None:
         if score.value is None:
@@ -109,7 +113,7 @@ class _Totals:
             for each in (label,) if isinstance(label, str) else label:
                 key = f"{name}: {each}"
                 if key not in self.groups:
-                    self.groups[key] = _Total(self.scorer, self.draws)
+                    self.groups[key] = _Total(self.scorer, self.draws, group=True)
                 yield self.groups[key]
 
 

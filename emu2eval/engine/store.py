@@ -202,7 +202,7 @@ class RunStore:
 
     def picture(self, digest: str) -> Picture:
         """A generated picture by its digest."""
-        return Picture(str(self.folder / "pictures" / f"{digest}.png"))
+        return Picture.known(str(self.folder / "pictures" / f"{digest}.png"), digest)
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes `name` whole or not at all."""

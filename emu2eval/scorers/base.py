@@ -23,6 +23,7 @@ class Summary:
     set_scaled: its scale depends on the set of samples, as CIDEr's does, and the table says so.
     digits: how many a table shows behind the point.
     judged: of a scorer that asks a judge, whether this number is made of what the judge said.
+    whole: a number of all samples together, which sub-scores have no use for.
     """
 
     metric: str
@@ -31,6 +32,7 @@ class Summary:
     set_scaled: bool = False
     judged: bool = True
     digits: int = 2
+    whole: bool = False
 
 
 class Scorer(ABC):

@@ -117,7 +117,9 @@ class Pictures(Scorer):
         distance = FrechetDistance(self.frechet)
         return (
             *cosines,
-            Summary(self.frechet.label, distance, higher_is_better=False, set_scaled=True),
+            Summary(
+                self.frechet.label, distance, higher_is_better=False, set_scaled=True, whole=True
+            ),
         )
 
     def _against(self, name: str, sample: Sample) -> list[Picture | str]:

@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+from emu2eval import pictures
 from emu2eval.engine.store import RunStore
-from emu2eval.errors import StoreError
+from emu2eval.errors import PictureError, StoreError
+from emu2eval.types import Picture
 
 
 def key(number: int) -> str:
@@ -170,3 +173,16 @@ def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file")
     with pytest.raises(StoreError, match="cannot be written"):
         RunStore(tmp_path / "runs" / "run").open_for_writing()
+
+
+def test_a_stored_picture_is_known_without_being_read(tmp_path: Path) -> None:
+    store = RunStore(tmp_path / "run")
+    made = pictures.from_image(Image.new("RGB", (8, 8), "red"))
+    with store.open_for_writing():
+        digest = store.save_picture(made)
+    shown = store.picture(digest)
+    assert pictures.digest(Picture(str(shown.path))) == digest
+    Path(str(shown.path)).unlink()
+    assert pictures.digest(shown) == digest
+    with pytest.raises(PictureError):
+        pictures.load(shown)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
-from emu2eval import pictures
+from emu2eval import evaluate, pictures
 from emu2eval.encoders.base import Encoder, Thumbnail, Vectors
 from emu2eval.errors import ConfigError, ModelError
 from emu2eval.paired import paired_influences, paired_jackknife
@@ -334,3 +336,57 @@ def test_two_numbers_by_one_checkpoint_load_it_once(tiny_clip: Path, tiny_dino: 
     squashed = {**clip, "preprocessing": {"do_center_crop": False}}
     cosines = Pictures(clip_i=squashed, clip_t=clip).cosines
     assert cosines["clip_i"].encoder is not cosines["clip_t"].encoder
+
+
+def test_fid_is_one_number_of_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told once in the table, with its label and what it was measured by; sub-scores have the cosines."""
+    sets = [
+        "task.score.scorer=pictures",
+        "task.score.options.clip_i.encoder=thumbnail",
+        "task.score.options.fid.network=thumbnail",
+    ]
+    reference = tmp_path / "real"
+    reference.mkdir()
+    for number in range(4):
+        pictures.load(picture(number)).save(reference / f"{number}.png")
+    sets.append(f"task.score.options.fid.references={reference}")
+    (tmp_path / "data").mkdir()
+    rows = [{"id": str(n), "file": f"{n}.png", "kind": "ab"[n % 2]} for n in range(6)]
+    for n, row in enumerate(rows):
+        pictures.load(picture(100 + n)).save(tmp_path / "data" / row["file"])
+    (tmp_path / "data" / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    task = {
+        "name": "same",
+        "title": "The same picture",
+        "data": {
+            "reader": f"{__name__}:read",
+            "root": "data",
+            "splits": {"test": {}},
+        },
+        "split": "test",
+        "output": {"kind": "picture"},
+        "score": {"scorer": "pictures"},
+        "protocol": "plain",
+        "protocols": {"plain": {"ask": "{picture}"}},
+    }
+    (tmp_path / "same.yaml").write_text(yaml.safe_dump(task))
+    (result,) = evaluate(str(tmp_path / "same.yaml"), "copy", changes=sets, out=tmp_path / "runs")
+    told = [(row.metric, row.group) for row in result.rows]
+    assert told == [
+        ("clip_i/thumbnail", None),
+        ("fid/thumbnail", None),
+        ("clip_i/thumbnail", "kind: a"),
+        ("clip_i/thumbnail", "kind: b"),
+    ]
+    fid = result.rows[1]
+    assert fid.value is not None and fid.value > 0 and not fid.higher_is_better
+    assert any("against 4 pictures of real" in note for note in result.rows[0].notes)
+
+
+def read(root: Path) -> Iterator[Sample]:
+    for line in (root / "test.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        shown = Picture(str(root / row["file"]))
+        yield Sample(
+            row["id"], pictures=(shown,), references=(shown,), groups={"kind": row["kind"]}
+        )
