@@ -17,8 +17,20 @@ UserError
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """The text with control characters written out: somebody else's could take hold of the terminal.
+
+    >>> printable("a \\x1b[31mred\\nline")
+    'a \\\\x1b[31mred\\nline'
+    """
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 class UserError(Exception):

@@ -16,7 +16,17 @@ PACKAGE = Path(emu2eval.__file__).parent
 # What each part may import of the others: only what stands above it.
 LAYERS = (
     ("types", "errors", "student"),
-    ("boxes", "catalog", "frames", "parquetfile", "pictures", "stats", "tsvfile", "yamlfile"),
+    (
+        "boxes",
+        "catalog",
+        "frames",
+        "jsontext",
+        "parquetfile",
+        "pictures",
+        "stats",
+        "tsvfile",
+        "yamlfile",
+    ),
     ("bootstrap", "paired"),
     ("keys", "registry"),
     ("config", "encoders"),

@@ -8,9 +8,11 @@ from typing import Any
 
 import typer
 
+from emu2eval.errors import printable
+
 
 def say(text: str) -> None:
-    typer.echo(text, err=True)
+    typer.echo(printable(text), err=True)
 
 
 def console() -> Any:

@@ -22,12 +22,12 @@ import msgspec
 
 from emu2eval import pictures
 from emu2eval.errors import StoreError
+from emu2eval.jsontext import encode
 from emu2eval.types import Picture
 
 SYNC_EVERY = 0.5
 """Seconds between forced writes to the disk. A kill loses nothing; a power cut at most this much."""
 
-_encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
 
@@ -174,7 +174,7 @@ class RunStore:
         """
         if self._writer is None:
             raise StoreError("the run is not open for writing", where=self.folder)
-        lines = [(slot, row, _encode(row) + b"\n") for slot, row in rows]
+        lines = [(slot, row, encode(row) + b"\n") for slot, row in rows]
         data = b"".join(line for _, _, line in lines)
         try:
             with _explained(self.folder):
@@ -206,7 +206,7 @@ class RunStore:
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes `name` whole or not at all."""
-        self._replace(self.folder / name, msgspec.json.format(_encode(value), indent=2) + b"\n")
+        self._replace(self.folder / name, msgspec.json.format(encode(value), indent=2) + b"\n")
 
     def read_json(self, name: str) -> Any:
         """What `write_json` wrote; None where it is not there. Raises StoreError where damaged."""
@@ -226,7 +226,7 @@ class RunStore:
             try:
                 with temporary.open("wb") as lines:
                     for row in rows:
-                        lines.write(_encode(row) + b"\n")
+                        lines.write(encode(row) + b"\n")
                     lines.flush()
                     os.fsync(lines.fileno())
                 temporary.replace(path)

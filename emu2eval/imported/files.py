@@ -15,6 +15,7 @@ import msgspec
 from emu2eval.data import table
 from emu2eval.data.damaged import hint
 from emu2eval.errors import ConfigError, DataError
+from emu2eval.jsontext import whole
 
 Rows = list[tuple[str, Mapping[str, Any]]]
 ENDINGS = (".jsonl", ".json", ".csv", ".tsv")
@@ -83,16 +84,18 @@ def _decoded(data: bytes, path: Path, line: int) -> Any:
     data = data.removeprefix(codecs.BOM_UTF8)
     try:
         return msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     try:
-        # Python writes NaN and Infinity, which are not JSON, and so do logs for what has no error bar.
-        return json.loads(data)
+        # Python writes what is not JSON: NaN and Infinity for what has no error bar, halves of characters.
+        found = json.loads(data)
+        return whole(found) if b"\\ud" in data.lower() else found
     except json.JSONDecodeError as error:
         line += error.lineno - 1
         why = f"{error.msg} (column {error.colno})"
-    except (UnicodeDecodeError, RecursionError) as error:
-        why = str(error)
+    except (ValueError, RecursionError) as error:
+        # Bytes that are no text, a number of thousands of digits, lists in lists without end.
+        why = str(error).partition(";")[0]
     raise DataError(f"this is not JSON: {why}", where=f"{path}:{line}", hint=hint(data))
 
 

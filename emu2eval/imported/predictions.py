@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,8 @@ def _response(value: Any, kind: str, where: str) -> Response:
         return Response(error="the file holds no answer")
     if kind == "choice":
         numbers = isinstance(value, list) and all(
-            isinstance(each, (int, float)) and not isinstance(each, bool) for each in value
+            isinstance(each, (int, float)) and not isinstance(each, bool) and _fits(each)
+            for each in value
         )
         if not numbers:
             raise DataError("this is no list of log-probabilities", where=where)
@@ -100,3 +102,8 @@ def _response(value: Any, kind: str, where: str) -> Response:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise DataError(f"the answer is no text but {value!r:.60}", where=where)
     return Response(text=str(value))
+
+
+def _fits(value: float) -> bool:
+    """A float holds it: a JSON integer may have any number of digits."""
+    return isinstance(value, float) or abs(value) <= sys.float_info.max

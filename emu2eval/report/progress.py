@@ -19,6 +19,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from emu2eval.errors import printable
 from emu2eval.evaluation import Result, Watcher
 from emu2eval.plan import Plan
 
@@ -108,4 +109,4 @@ class Bars(Watcher):
             self.note(f"{result.folder.name}: {tally.asked:,} asked{kept}{judged}{failed}")
 
     def note(self, text: str) -> None:
-        self.console.print(Text(text, style="dim"), soft_wrap=True)
+        self.console.print(Text(printable(text), style="dim"), soft_wrap=True)
