@@ -11,7 +11,7 @@ from typing import Any, ClassVar, get_args
 from emu2eval.adapters.base import Adapter, Cost, Limits
 from emu2eval.adapters.openai import ranking as ranks
 from emu2eval.adapters.openai.background import Background
-from emu2eval.adapters.openai.client import Client, Refused, check_url, key_from, usage
+from emu2eval.adapters.openai.client import Client, Refused, check_extra, check_url, key_from, usage
 from emu2eval.adapters.openai.messages import Layout, Message, PictureUrls, beginning, messages
 from emu2eval.adapters.openai.pace import Budget, Pace, Prices
 from emu2eval.adapters.openai.ranking import Ranking
@@ -105,9 +105,15 @@ class OpenAIAdapter(Adapter):
             ("concurrency", concurrency, 1),
             ("retries", retries, 0),
             ("max_side", max_side, 1),
+            ("longest_wait", longest_wait, 0),
         ):
             if value is not None and value < least:
                 raise ConfigError(f"{name} is {value}; it is at least {least}")
+        rates = {"requests_per_minute": requests_per_minute, "tokens_per_minute": tokens_per_minute}
+        for name, value in {"timeout": timeout, **rates}.items():
+            if value is not None and not value > 0:
+                raise ConfigError(f"{name} is {value}; it is more than 0")
+        check_extra(extra or {})
         _numbers("budget", budget, Budget.NAMES)
         _numbers("prices", prices, ("input", "output"))
         if picture_base is not None and not picture_base.startswith("file:"):
@@ -358,7 +364,9 @@ def _text(reply: Mapping[str, Any]) -> tuple[str, str | None]:
         raise Refused("the reply holds no message") from None
     finish = choice.get("finish_reason")
     if isinstance(content, list):  # some servers give a list of parts
-        content = "".join(part.get("text") or "" for part in content if isinstance(part, dict))
+        said = [part.get("text") for part in content if isinstance(part, dict)]
+        texts = [text for text in said if isinstance(text, str)]
+        content = "".join(texts) if texts else None
     if content is None:
         content = message.get("refusal")
     if not isinstance(content, str):

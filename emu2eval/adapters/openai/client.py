@@ -8,10 +8,10 @@ import logging
 import os
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 from urllib.parse import urlsplit
 
 import httpx
@@ -25,6 +25,9 @@ AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 
 FIRST_WAIT = 0.5
 """Seconds before the second attempt where the server names none; doubled each time, up to a minute."""
+
+MOST_TOKENS = 1 << 32
+"""A server that counts more in one reply cannot count."""
 
 _SHORTEST_SECRET = 12
 """A shorter key (`EMPTY`, `none`) is no secret, and may well stand in an answer."""
@@ -139,12 +142,12 @@ class Client:
             await asyncio.sleep(wait)
 
     def _read(self, reply: httpx.Response) -> dict[str, Any]:
-        data = reply.content
+        found = _parsed(reply)
+        if not found:
+            raise ValueError("the reply was cut off or is no JSON object")
         if self._key and len(self._key) >= _SHORTEST_SECRET:
-            data = data.replace(self._key.encode(), b"[key]")
-        found = json.loads(data)  # raises ValueError where it was cut off
-        if not isinstance(found, dict):
-            raise ValueError("the reply is no JSON object")
+            # In what the JSON says: its letters can be written in several ways.
+            found = _each_text(found, self.scrub)
         return found
 
     def _refusal(self, reply: httpx.Response) -> str:
@@ -256,6 +259,19 @@ def check_url(name: str, url: str) -> str:
     return url
 
 
+def check_extra(fields: Mapping[str, Any]) -> None:
+    """Raises ConfigError for a field of the request that is meant for a key: settings are stored."""
+    for name in fields:
+        if name.casefold().replace("-", "_") in _SECRET:
+            raise ConfigError(
+                f"extra.{name} would be stored with every run",
+                hint="keys come from the environment: --set model.settings.key_env=NAME",
+            )
+
+
+_SECRET = frozenset({"api_key", "apikey", "authorization", "password", "access_token"})
+
+
 def _retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds that the server wants to be left alone: Retry-After in seconds or as an HTTP date.
 
@@ -286,11 +302,23 @@ def _date(text: str | None) -> datetime | None:
 
 
 def _parsed(reply: httpx.Response) -> dict[str, Any]:
+    """The reply's JSON object; empty where it is none."""
     try:
         found = json.loads(reply.content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _each_text(value: Any, change: Callable[[str], str]) -> Any:
+    """The value with each of its texts changed, names included."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        return {change(name): _each_text(inner, change) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_each_text(inner, change) for inner in value]
+    return value
 
 
 def usage(reply: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -298,9 +326,13 @@ def usage(reply: Mapping[str, Any]) -> tuple[int, int] | None:
     found = reply.get("usage")
     if not isinstance(found, Mapping):
         return None
-    counts = (found.get("prompt_tokens"), found.get("completion_tokens"))
-    read, written = (count if isinstance(count, int) else 0 for count in counts)
-    return read, written
+    read, written = (found.get(name) or 0 for name in ("prompt_tokens", "completion_tokens"))
+    return (read, written) if _count(read) and _count(written) else None
+
+
+def _count(value: Any) -> TypeGuard[int]:
+    """A number of tokens: one below 0 would give a budget back, one beyond all measure ends a run."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS
 
 
 def _tokens(cost: Cost) -> int:
