@@ -12,7 +12,9 @@ import inspect
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
 
 from emu2eval.errors import ConfigError, MissingExtra, UnknownName
 
@@ -217,3 +219,28 @@ def check_options(
         named = p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
         if named and p.default is p.empty and p.name not in options:
             raise ConfigError(f"{what} needs the option {p.name!r}", where=where)
+    hints = _hints(factory)
+    for option, value in options.items():
+        if option not in hints:
+            continue
+        try:
+            msgspec.convert(value, hints[option])
+        except msgspec.ValidationError as error:
+            # It names the kinds and not the value, which may be a secret in the wrong place.
+            raise ConfigError(f"the option {option!r} of {what}: {error}", where=where) from None
+        except TypeError:
+            pass  # of a kind that a file cannot hold
+
+
+def _hints(factory: Any) -> dict[str, Any]:
+    """The kind of each parameter, as far as it is known. Choices of names are left to their owner."""
+    function = factory.__init__ if inspect.isclass(factory) else factory
+    try:
+        found = get_type_hints(function)
+    except (NameError, TypeError, AttributeError):
+        return {}
+    return {
+        name: kind
+        for name, kind in found.items()
+        if not any(get_origin(part) is Literal for part in (kind, *get_args(kind)))
+    }

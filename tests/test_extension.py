@@ -12,6 +12,7 @@ import pytest
 
 from emu2eval import evaluate
 from emu2eval.errors import ConfigError, MissingExtra, UnknownName
+from emu2eval.registry import build
 from emu2eval.scorers import vqa
 
 MODULE = '''
@@ -178,3 +179,21 @@ def test_what_cannot_be_found_is_named(parts: Path, adapter: str, says: str) -> 
     (parts / "model.yaml").write_text(f"name: x\nadapter: {adapter}\n")
     with pytest.raises((ConfigError, UnknownName), match=says):
         evaluate("./sums.yaml", "./model.yaml")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"batch": "many"}, r"the option 'batch' .* `int`, got `str`"),
+        ({"concurrency": True}, r"the option 'concurrency' .* `int`, got `bool`"),
+        ({"base_url": 8000}, r"the option 'base_url' .* `str`, got `int`"),
+        ({"budget": 10}, r"the option 'budget' .* got `int`"),
+        ({"key_env": ["sk-secret"]}, r"the option 'key_env' .* got `array`"),
+        ({"layout": 3}, "unknown layout '3'"),
+    ],
+)
+def test_an_option_of_the_wrong_kind_is_told_without_its_value(options: Any, says: str) -> None:
+    with pytest.raises(ConfigError, match=says) as caught:
+        build("adapter", "openai", {"model": "m", **options})
+    assert "sk-secret" not in str(caught.value)
+    assert build("adapter", "openai", {"model": "m", "timeout": 5}) is not None
