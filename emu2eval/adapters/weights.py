@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from emu2eval.errors import ModelError
@@ -29,10 +30,12 @@ def located(
     else_weights: one more pattern where there are no safetensors. Raises ModelError, which says how the
     files are fetched.
     """
-    path = Path(path_or_id).expanduser()
-    if path.exists():
-        return path
-    name = str(path_or_id)
+    path, name = Path(path_or_id), str(path_or_id)
+    # Nobody's home and a name too long for a file are no folders either.
+    with suppress(RuntimeError, OSError):
+        path = path.expanduser()
+        if path.exists():
+            return path
     if not HUB_ID.fullmatch(name):
         raise ModelError(
             "there is no checkpoint here",

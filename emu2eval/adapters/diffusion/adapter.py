@@ -54,6 +54,14 @@ class DiffusionAdapter(Adapter):
             raise UnknownName("mode", mode, get_args(Mode))
         if dtype is not None and dtype not in _DTYPES:
             raise UnknownName("dtype", dtype, _DTYPES)
+        for name, size in (
+            ("steps", steps),
+            ("width", width),
+            ("height", height),
+            ("batch", batch),
+        ):
+            if size is not None and size < 1:
+                raise ConfigError(f"{name} is {size}; it is at least 1")
         if strength is not None and (mode == "text" or not 0 < strength <= 1):
             raise ConfigError("strength is between 0 and 1, for `mode: picture`")
         self._path = located(
@@ -66,7 +74,10 @@ class DiffusionAdapter(Adapter):
                 where=self._path,
                 hint="give the folder that `hf download` or `save_pretrained` wrote",
             )
-        self._class = str(json.loads(index.read_text(encoding="utf-8")).get("_class_name"))
+        try:
+            self._class = str(json.loads(index.read_text(encoding="utf-8"))["_class_name"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelError(f"the file names no pipeline ({error!r})", where=index) from None
         self._revision, self._mode = revision, mode
         self._steps, self._guidance = steps, guidance
         self._size = (width, height)
@@ -118,9 +129,8 @@ class DiffusionAdapter(Adapter):
                 name = type(pipeline).__name__.replace("Pipeline", "Img2ImgPipeline")
                 pipeline = getattr(diffusers, name).from_pipe(pipeline)
         except Exception as error:
-            reason = str(error).strip().partition("\n")[0] or type(error).__name__
             raise ModelError(
-                f"diffusers cannot load this pipeline for `mode: {self._mode}` ({reason})",
+                f"diffusers cannot load this pipeline for `mode: {self._mode}` ({_first_line(error)})",
                 where=self._path,
             ) from error
         if self._mode == "text" and _takes_picture(pipeline, always=True):
@@ -130,7 +140,13 @@ class DiffusionAdapter(Adapter):
                 hint="set `mode: picture`",
             )
         pipeline.set_progress_bar_config(disable=True)
-        self._pipeline = pipeline.to(self._place)
+        try:
+            self._pipeline = pipeline.to(self._place)
+        except (RuntimeError, AssertionError) as error:
+            raise ModelError(
+                f"the pipeline cannot go to the device {self._place} ({_first_line(error)})",
+                hint="model.settings.device: cpu, cuda or cuda:1; a smaller pipeline where memory ends",
+            ) from None
         remember(self._pipeline)
 
     def close(self) -> None:
@@ -186,7 +202,14 @@ class DiffusionAdapter(Adapter):
 
         kind: Any = transformers.AutoTokenizer
         folders = sorted(path for path in self._path.glob("tokenizer*") if path.is_dir())
-        return [kind.from_pretrained(folder) for folder in folders]
+        try:
+            # Left out, transformers asks at the terminal whether code of the folder's own may run.
+            return [kind.from_pretrained(folder, trust_remote_code=False) for folder in folders]
+        except Exception as error:
+            raise ModelError(
+                f"transformers cannot read the pipeline's tokenizer ({_first_line(error)})",
+                where=self._path,
+            ) from None
 
     @cached_property
     def _longest(self) -> int | None:
@@ -203,6 +226,10 @@ class DiffusionAdapter(Adapter):
     @property
     def _dtype_name(self) -> str:
         return self._dtype or ("float16" if self._place.startswith("cuda") else "float32")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _text(request: Request) -> str:

@@ -62,8 +62,8 @@ def _without_videos(checkpoint: Checkpoint) -> Any:
         @classmethod
         def _get_arguments_from_pretrained(cls, where: Any, *_: Any, **__: Any) -> list[Any]:
             parts = {
-                "tokenizer": words.from_pretrained(where),
-                "image_processor": images.from_pretrained(where),
+                "tokenizer": words.from_pretrained(where, trust_remote_code=False),
+                "image_processor": images.from_pretrained(where, trust_remote_code=False),
             }
             return [parts.get(name) for name in kind.get_attributes()]
 

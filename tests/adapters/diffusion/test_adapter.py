@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -195,5 +196,46 @@ def test_mistakes_are_one_paragraph(folder: Path, tmp_path: Path) -> None:
         DiffusionAdapter(str(tmp_path))
     with pytest.raises(ModelError, match="not loaded"):
         DiffusionAdapter(str(folder)).answer([request("a")])
+    for name, value in (("steps", 0), ("width", -8), ("batch", 0)):
+        with pytest.raises(ConfigError, match=f"{name} is {value}"):
+            DiffusionAdapter(str(folder), **{name: value})
+    nowhere = DiffusionAdapter(str(folder), device="nonsense")
+    with pytest.raises(ModelError, match="cannot go to the device nonsense"):
+        nowhere.load()
+    for missing in ("~nobody-of-this-name/pipeline", "a" * 5000):
+        with pytest.raises(ModelError, match="no checkpoint here"):
+            DiffusionAdapter(missing)
     first = DiffusionAdapter(str(folder)).identity()
     assert first["pipeline"] == "StableDiffusionPipeline" and len(first["weights"]) == 64
+
+
+@pytest.mark.parametrize("index", ["{", "[]", "{}"])
+def test_a_damaged_index_is_told(folder: Path, tmp_path: Path, index: str) -> None:
+    broken = shutil.copytree(folder, tmp_path / "broken")
+    (broken / "model_index.json").write_text(index)
+    with pytest.raises(ModelError, match="names no pipeline"):
+        DiffusionAdapter(str(broken))
+
+
+def test_a_damaged_tokenizer_is_told_and_its_code_does_not_run(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = shutil.copytree(folder, tmp_path / "broken")
+    settings = broken / "tokenizer" / "tokenizer_config.json"
+    own = {"auto_map": {"AutoTokenizer": ["own.Words", None]}, "tokenizer_class": "Words"}
+    settings.write_text(json.dumps(own))
+    (broken / "tokenizer" / "own.py").write_text(
+        f"open({str(tmp_path / 'ran')!r}, 'w')\nWords = 1\n"
+    )
+
+    def asked(_: str = "") -> str:
+        pytest.fail("nobody is asked whether code may run")
+
+    monkeypatch.setattr("builtins.input", asked)
+    with pytest.raises(ModelError, match="cannot read the pipeline's tokenizer"):
+        DiffusionAdapter(str(broken))
+    assert not (tmp_path / "ran").exists()
+    (broken / "tokenizer" / "tokenizer.json").write_text("{")
+    settings.write_text("{}")
+    with pytest.raises(ModelError, match="cannot read the pipeline's tokenizer"):
+        DiffusionAdapter(str(broken))
