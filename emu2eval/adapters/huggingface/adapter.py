@@ -101,6 +101,8 @@ class HuggingFaceAdapter(Adapter):
         ):
             if value is not None and value < 1:
                 raise ConfigError(f"{name} is {value}; it is at least 1")
+        if not repetition_penalty > 0:
+            raise ConfigError(f"repetition_penalty is {repetition_penalty}; it is more than 0")
         self._checkpoint = open_checkpoint(checkpoint, revision, trust_remote_code)
         self._code = trust_remote_code
         config = self._checkpoint.config

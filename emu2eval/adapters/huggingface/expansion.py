@@ -10,6 +10,8 @@ from typing import Any
 
 from PIL import Image
 
+from emu2eval.errors import ConfigError
+
 ALONE = "alone"
 """The variety of a picture whose prompt holds no other, where the processor treats it differently."""
 
@@ -93,10 +95,17 @@ class Expansion:
 
 
 def _image_options(processor: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-    merged = processor._merge_kwargs(
-        tokenizer_init_kwargs=processor.tokenizer.init_kwargs,
-        images_kwargs=_sized(processor.image_processor, options),
-    )
+    try:
+        merged = processor._merge_kwargs(
+            tokenizer_init_kwargs=processor.tokenizer.init_kwargs,
+            images_kwargs=_sized(processor.image_processor, options),
+        )
+    except Exception as error:
+        # A name that it does not know is a TypeError, a value a kind of its own.
+        if not options:
+            raise
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"the image processor does not take picture_options ({reason})") from None
     return {**merged["images_kwargs"], "return_tensors": "pt"}
 
 
