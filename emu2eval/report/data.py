@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, RenderableType
@@ -28,9 +28,14 @@ _SHOWN = 10
 
 
 def status(names: Sequence[str]) -> RenderableType:
-    """One row for each task, split and source: what is there, what to fetch. Reads no file of data."""
+    """One row for each task and source: what is there, what to fetch. Reads no file of data.
+
+    Splits of which the same is said stand together.
+    """
     table = Table(title="data", title_justify="left", caption_justify="left", box=SIMPLE_HEAD)
-    for name in ("task", "split", "source", "data"):
+    table.add_column("task", no_wrap=True)
+    table.add_column("split", max_width=24)
+    for name in ("source", "data"):
         table.add_column(name, no_wrap=True)
     table.add_column("still to fetch", ratio=5)
     table.add_column("size", ratio=2)
@@ -41,7 +46,7 @@ def status(names: Sequence[str]) -> RenderableType:
     for name in names or catalog.names("task"):
         task = load_task(name)
         said: set[str] = set()
-        for line in _lines(task):
+        for line in _together(_lines(task)):
             # Whose it is, where it comes from and under what terms stands once a task.
             owner = "" if said else task.name
             terms = [line.place] if line.place not in said else []
@@ -65,6 +70,14 @@ class _Line:
     wanted: str
     size: str
     place: str
+
+
+def _together(lines: Iterable[_Line]) -> list[_Line]:
+    """Lines that differ in their split alone as one."""
+    found: dict[_Line, list[str]] = {}
+    for line in lines:
+        found.setdefault(replace(line, split=""), []).append(line.split)
+    return [replace(line, split=", ".join(splits)) for line, splits in found.items()]
 
 
 def _lines(task: Task) -> Iterator[_Line]:
