@@ -115,8 +115,7 @@ class Frechet:
         """Digests of the reference pictures that come with one sample."""
         if self.references != MATCHED:
             return self._digests
-        found = [part for part in sample.references if isinstance(part, Picture)]
-        return [pictures.digest(picture) for picture in found[:1]]
+        return [pictures.digest(picture) for picture in matched(sample)]
 
     @cached_property
     def kept(self) -> Features:
@@ -145,6 +144,11 @@ class Frechet:
                 hint=f"a folder of {', '.join(_KEPT)} files, or references: {MATCHED}",
             )
         return [Picture(str(path)) for path in found]
+
+
+def matched(sample: Sample) -> list[Picture]:
+    """The first real picture that the sample names, if it names one."""
+    return [part for part in sample.references if isinstance(part, Picture)][:1]
 
 
 def frechet(options: Mapping[str, Any]) -> Frechet:

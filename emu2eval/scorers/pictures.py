@@ -16,7 +16,7 @@ from emu2eval import pictures
 from emu2eval.encoders.base import Encoder
 from emu2eval.errors import ConfigError, together
 from emu2eval.scorers.base import Scorer, Summary, drawn, unreferenced
-from emu2eval.scorers.frechet import FrechetDistance, frechet
+from emu2eval.scorers.frechet import FrechetDistance, frechet, matched
 from emu2eval.scorers.likeness import Likeness
 from emu2eval.stats import ClusteredMean
 from emu2eval.types import Picture, Progress, Response, Sample, Score
@@ -80,9 +80,8 @@ class Pictures(Scorer):
             texts = [part for part in wanted if isinstance(part, str)]
             likeness.learn([*shown, *(picture for _, picture in given)], texts, progress)
         if self.frechet is not None:
-            real = [p for sample, _ in given for p in self._against("fid", sample)]
-            shown = [picture for picture in real if isinstance(picture, Picture)]
-            self.frechet.learn((picture for _, picture in given), shown, progress)
+            real = chain.from_iterable(matched(sample) for sample, _ in given)
+            self.frechet.learn((picture for _, picture in given), real, progress)
 
     def score(self, sample: Sample, response: Response) -> Score:
         picture = drawn(response)
