@@ -13,7 +13,7 @@ BIN    := $(VENV)/bin
 DEMO   := --task easy-vqa easy-vqa-binding --model most-common nearest emu2-nano --shots 0 1 2 4 8
 comma  := ,
 
-.PHONY: help demo test check bench train-nano reference tables pictures wheel clean
+.PHONY: help demo test check bench train-nano reference tables images wheel clean
 help:
 	@sed -n 's/^# //p' Makefile
 
@@ -88,8 +88,8 @@ reference: $(VENV)/.demo
 	$(BIN)/emu2eval run --model most-common nearest --out .cache/reference --task easy-vqa-binding --shots 8
 	$(BIN)/emu2eval keep .cache/reference
 
-# The pictures in the README: what `make demo` prints and draws, and drawings of emu2-nano.
-pictures: $(VENV)/.dev demo
+# The images in the README: what `make demo` prints and draws, and drawings of emu2-nano.
+images: $(VENV)/.dev demo
 	@$(BIN)/python -c "from emu2eval.report import runs, table; from rich.console import Console; \
 	rows = [runs.rows(f)[0] for f in runs.find(['easy-vqa_', 'easy-vqa-binding_'])]; \
 	c = Console(record=True, width=140, file=open('/dev/null', 'w')); \

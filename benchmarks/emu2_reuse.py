@@ -1,4 +1,4 @@
-"""What reuse saves: time of a query after fixed demonstrations, and of regressing a picture.
+"""What reuse saves: time of a query after fixed demonstrations, and of regressing an image.
 
 A small Emu2 with random weights in which computing dominates; no file is read, results are ratios.
 
@@ -14,7 +14,7 @@ from statistics import median
 from typing import NoReturn
 
 import torch
-from PIL import Image
+from PIL import Image as PILImage
 from torch import Tensor
 
 from emu2eval.adapters.emu2.cache import SegmentedCache
@@ -25,8 +25,8 @@ from emu2eval.adapters.emu2.model import Emu2
 from emu2eval.adapters.emu2.prefix import prefill
 from emu2eval.adapters.emu2.regress import regress
 from emu2eval.adapters.encoded import Encoded, Shown
-from emu2eval.pictures import from_image
-from emu2eval.types import Picture
+from emu2eval.images import from_pil
+from emu2eval.types import Image
 
 BOI, EOI, IMAGE = 1001, 1002, 1003
 TOKENS = 16
@@ -45,19 +45,19 @@ CONFIG = Emu2Config(
 )
 
 
-def picture(number: int) -> Picture:
-    image = Image.new("RGB", (112, 112), (number % 256, 90, 160))
+def image(number: int) -> Image:
+    image = PILImage.new("RGB", (112, 112), (number % 256, 90, 160))
     image.putpixel((0, 0), (number // 256, number % 256, 1))
-    return from_image(image)
+    return from_pil(image)
 
 
 def prompt(shots: int, query: int) -> Encoded:
-    """Fixed demonstrations, then a picture and words of its own."""
+    """Fixed demonstrations, then an image and words of its own."""
     ids, shown = [1], []
     for i in [*range(shots), 1000 + query]:
         words = [4 + (7 * i + j) % 900 for j in range(WORDS)]
         ids += [BOI, *[IMAGE] * TOKENS, EOI, *words]
-        shown.append(Shown(picture(i), TOKENS))
+        shown.append(Shown(image(i), TOKENS))
     return Encoded(tuple(ids), tuple(i == IMAGE for i in ids), tuple(shown))
 
 
@@ -115,7 +115,7 @@ def main() -> None:
         print(f"{shots:>6} {length:>10} {without / unit:>8.2f}x {reused / unit:>8.2f}x")
     print(f"one unit is {unit * 1000:.0f} ms here")
 
-    print("\nregressing 64 visual embeddings after five pictures and their words")
+    print("\nregressing 64 visual embeddings after five images and their words")
     asked = prompt(4, 0)
     features = torch.randn(5 * TOKENS, CONFIG.vision.width)
     cached = median(

@@ -1,6 +1,6 @@
 """What the harness itself costs: samples a second and memory, with a baseline that answers at once.
 
-Each size runs in a process of its own on one core; the data is easy-VQA, 4 shots, every picture digested
+Each size runs in a process of its own on one core; the data is easy-VQA, 4 shots, every image digested
 and every answer logged. The 50,000 samples are the 9,673 questions over several trials.
 """
 
@@ -26,7 +26,7 @@ def one(limit: int, trials: int) -> None:
     from emu2eval import evaluate
 
     with tempfile.TemporaryDirectory() as folder:
-        # Reads the data and digests the pictures of a first sample, so that the rest is the loop.
+        # Reads the data and digests the images of a first sample, so that the rest is the loop.
         evaluate("easy-vqa", "most-common", shots=[4], limit=1, out=Path(folder) / "first")
         started = time.perf_counter()
         (result,) = evaluate(

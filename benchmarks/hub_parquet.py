@@ -1,7 +1,7 @@
-"""The hub's parquet files: memory and time of a large pool whose pictures stay in the files.
+"""The hub's parquet files: memory and time of a large pool whose images stay in the files.
 
-400,000 rows in 8 shards with 2 KB of picture bytes each (0.8 GB), 100 rows a row group, as the hub
-stores sets of pictures. Reading and asking for pictures run in a process of their own on one core;
+400,000 rows in 8 shards with 2 KB of image bytes each (0.8 GB), 100 rows a row group, as the hub
+stores sets of images. Reading and asking for images run in a process of their own on one core;
 times are of its CPU.
 """
 
@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-ROWS, SHARDS, PICTURE_BYTES, GROUP = 400_000, 8, 2_048, 100
+ROWS, SHARDS, IMAGE_BYTES, GROUP = 400_000, 8, 2_048, 100
 DRAWN = 5_000
 
 
@@ -28,11 +28,11 @@ def write(folder: Path) -> None:
     noise = random.Random(0)
     for shard in range(SHARDS):
         numbers = range(shard * each, (shard + 1) * each)
-        images = [{"bytes": noise.randbytes(PICTURE_BYTES), "path": f"{n}.jpg"} for n in numbers]
+        images = [{"bytes": noise.randbytes(IMAGE_BYTES), "path": f"{n}.jpg"} for n in numbers]
         table = pa.table(
             {
                 "question_id": [f"{n:09d}" for n in numbers],
-                "question": [f"What is number {n} doing in the picture?" for n in numbers],
+                "question": [f"What is number {n} doing in the image?" for n in numbers],
                 "answer": ["yes" if n % 2 else "no" for n in numbers],
                 "image": images,
             }
@@ -42,15 +42,15 @@ def write(folder: Path) -> None:
 
 
 def one(folder: Path) -> None:
-    """Reads the pool and some pictures; prints what it took as JSON."""
+    """Reads the pool and some images; prints what it took as JSON."""
     import resource
 
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    from emu2eval import pictures
+    from emu2eval import images
     from emu2eval.data.parquet import read
     from emu2eval.data.samples import Samples
-    from emu2eval.types import Picture
+    from emu2eval.types import Image
 
     def peak() -> float:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -69,9 +69,9 @@ def one(folder: Path) -> None:
     ):
         started = time.process_time()
         for index in indices:
-            (picture,) = pool[index].pictures
-            assert isinstance(picture, Picture)
-            assert len(pictures.read(picture)) == PICTURE_BYTES
+            (image,) = pool[index].images
+            assert isinstance(image, Image)
+            assert len(images.read(image)) == IMAGE_BYTES
         found[name] = (time.process_time() - started) / DRAWN * 1000
     print(
         json.dumps(
@@ -93,14 +93,14 @@ def main() -> None:
             [sys.executable, __file__, folder], check=True, capture_output=True, text=True
         )
     found = json.loads(done.stdout.splitlines()[-1])
-    held = ROWS * PICTURE_BYTES / 2**20
+    held = ROWS * IMAGE_BYTES / 2**20
     print(
         f"{ROWS:,} samples read in {found['reading']:.1f} s of CPU; peak {found['pool']:,.0f} MiB, "
-        f"{found['all']:,.0f} MiB after {2 * DRAWN:,} pictures"
+        f"{found['all']:,.0f} MiB after {2 * DRAWN:,} images"
     )
-    print(f"a picture: {found['order']:.2f} ms in order, {found['random']:.2f} ms at random")
+    print(f"an image: {found['order']:.2f} ms in order, {found['random']:.2f} ms at random")
     grown = found["all"] - found["before"]
-    print(f"memory taken / bytes of all pictures: {grown / held:.2f}   (to stay under 1)")
+    print(f"memory taken / bytes of all images: {grown / held:.2f}   (to stay under 1)")
 
 
 if __name__ == "__main__":

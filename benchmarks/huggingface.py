@@ -1,10 +1,10 @@
 """What the harness gains over the plain loop on a small Idefics3, and what it costs around `generate`.
 
 The plain loop is what the documentation of transformers shows: for each sample the template, the processor
-with all its pictures, `generate`, one at a time. The harness runs the same requests through the engine, batch
+with all its images, `generate`, one at a time. The harness runs the same requests through the engine, batch
 8, with everything that a run stores and scores. Random weights; both give the same answers. Rates are samples
 by second of CPU time; "around" is what a sample costs outside of reading its prompt and `generate`. The two
-are timed in turn, and each figure is the median of its repeats. Every run begins anew, with the pictures and
+are timed in turn, and each figure is the median of its repeats. Every run begins anew, with the images and
 the beginning that its prompts share, which weighs less the more samples there are.
 
     python benchmarks/huggingface.py [--samples 32] [--shots 0 4 8 16] [--repeats 3] [--profile]
@@ -26,15 +26,15 @@ from typing import Any
 
 import torch
 import transformers
-from PIL import Image
+from PIL import Image as PILImage
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from emu2eval import evaluate, evaluation
 from emu2eval.adapters.huggingface.adapter import HuggingFaceAdapter
 from emu2eval.adapters.huggingface.inference import Inference
 from emu2eval.evaluation import Settings, plans
-from emu2eval.pictures import load
-from emu2eval.types import Picture, Prompt, TextOutput, Turn
+from emu2eval.images import load
+from emu2eval.types import Image, Prompt, TextOutput, Turn
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for c in m['content'] %}"
@@ -47,7 +47,7 @@ hf: Any = transformers
 
 
 def build(folder: Path) -> None:
-    """A small Idefics3 with its processor: 16 positions for a picture of 64 x 64 pixels."""
+    """A small Idefics3 with its processor: 16 positions for an image of 64 x 64 pixels."""
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
@@ -63,10 +63,10 @@ def build(folder: Path) -> None:
     tokenizer = hf.PreTrainedTokenizerFast(
         tokenizer_object=core, pad_token="<pad>", eos_token="<eos>"
     )
-    pictures = hf.Idefics3ImageProcessorPil(
+    images = hf.Idefics3ImageProcessorPil(
         size={"longest_edge": 64}, max_image_size={"longest_edge": 64}, do_image_splitting=False
     )
-    processor = hf.Idefics3Processor(pictures, tokenizer, image_seq_len=16, chat_template=TEMPLATE)
+    processor = hf.Idefics3Processor(images, tokenizer, image_seq_len=16, chat_template=TEMPLATE)
     vision = {
         "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4, "image_size": 64,
         "num_attention_heads": 4, "patch_size": 8, "model_type": "idefics3_vision",
@@ -92,11 +92,11 @@ def draw(folder: Path, samples: int) -> Path:
     for split, count in (("test", samples), ("train", POOL)):
         rows = []
         for i in range(count):
-            image = Image.new("RGB", (64, 64), (i * 7 % 256, i * 31 % 256, 90))
+            image = PILImage.new("RGB", (64, 64), (i * 7 % 256, i * 31 % 256, 90))
             image.putpixel((0, 0), (i % 256, i // 256, len(split)))
             image.save(folder / f"{split}{i}.png")
             question = f"what colour is square {i}?" + " please" * (i % 5)
-            row = {"id": f"{split}{i}", "picture": f"{split}{i}.png", "question": question}
+            row = {"id": f"{split}{i}", "image": f"{split}{i}.png", "question": question}
             rows.append(json.dumps({**row, "answer": ("red", "green", "blue")[i % 3]}))
         (folder / f"{split}.jsonl").write_text("\n".join(rows))
     path = folder / "task.json"
@@ -105,7 +105,7 @@ def draw(folder: Path, samples: int) -> Path:
         "name": "squares", "title": "Squares", "split": "test", "protocol": "plain",
         "data": {"reader": "table", "root": ".", "splits": splits},
         "demonstrations": {"split": "train"}, "score": {"scorer": "exact_match"},
-        "protocols": {"plain": {"ask": "{picture}{question} Answer:"}},
+        "protocols": {"plain": {"ask": "{image}{question} Answer:"}},
     }  # fmt: skip
     path.write_text(json.dumps(spec))
     return path
@@ -128,7 +128,7 @@ def messages(prompt: Prompt) -> list[dict[str, Any]]:
 def plain(model: Any, processor: Any, prompt: Prompt, new: int) -> str:
     """One sample as the documentation asks for it."""
     text = processor.apply_chat_template(messages(prompt), add_generation_prompt=True)
-    shown = [load(part) for part in prompt.pictures() if isinstance(part, Picture)]
+    shown = [load(part) for part in prompt.images() if isinstance(part, Image)]
     inputs = processor(text=[text], images=[shown], return_tensors="pt")
     out = model.generate(**inputs, max_new_tokens=new, do_sample=False)
     answer: str = processor.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)

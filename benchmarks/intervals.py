@@ -1,6 +1,6 @@
 """Intervals and tests against simulation: do 95 % intervals hold the truth in 95 of 100 experiments?
 
-Right and wrong answers to clustered questions (those of one picture are alike), several trials, numbers
+Right and wrong answers to clustered questions (those of one image are alike), several trials, numbers
 without a formula, and pairs of runs. Every figure is seeded. A share of 2,000 experiments is itself known
 to about ± 1 %.
 """
@@ -24,7 +24,7 @@ Generator = np.random.Generator
 
 
 def eases(p: float, clusters: int, alike: float, rng: Generator) -> Array:
-    """The chance of a right answer at each picture, p on average. alike: the intra-cluster correlation."""
+    """The chance of a right answer at each image, p on average. alike: the intra-cluster correlation."""
     if not alike:
         return np.full(clusters, p)
     return rng.beta(p * (1 - alike) / alike, (1 - p) * (1 - alike) / alike, clusters)
@@ -39,7 +39,7 @@ def mean_of(totals: Array, counts: Array) -> ClusteredMean:
 
 
 def covers_rate(p: float, clusters: int, largest: int, alike: float, rng: Generator) -> bool:
-    """Right and wrong answers to 1 to `largest` questions a picture."""
+    """Right and wrong answers to 1 to `largest` questions an image."""
     sizes = rng.integers(1, largest + 1, clusters)
     right = rng.binomial(sizes, eases(p, clusters, alike, rng))
     made = estimate(mean_of(right, sizes), [], sizes.tolist())
@@ -50,7 +50,7 @@ def covers_rate(p: float, clusters: int, largest: int, alike: float, rng: Genera
 def covers_over_trials(
     trials: int, clusters: int, between: float, rng: Generator
 ) -> tuple[bool, bool]:
-    """Whether the combined interval, and that of the pictures alone, hold the truth, which is 100.
+    """Whether the combined interval, and that of the images alone, hold the truth, which is 100.
 
     between: the standard deviation of what a draw of demonstrations moves all answers by; the queries
     themselves differ by 1, answers to one query by 1 more.
@@ -95,7 +95,7 @@ class Auc(Bootstrap):
 
 
 def covers_auc(clusters: int, apart: float, rng: Generator) -> bool:
-    """Three samples a picture that share some of their evidence; positives have more by `apart`."""
+    """Three samples an image that share some of their evidence; positives have more by `apart`."""
     auc = Auc()
     for number in range(clusters):
         positive, shared = bool(rng.random() < 0.4), rng.normal()
@@ -112,7 +112,7 @@ def covers_auc(clusters: int, apart: float, rng: Generator) -> bool:
 def two_runs(
     p: float, better: float, clusters: int, largest: int, alike: float, rng: Generator
 ) -> Paired:
-    """Two models over the same pictures; the second one is right `better` more often."""
+    """Two models over the same images; the second one is right `better` more often."""
     base = eases(p, clusters, alike, rng)
     codes = np.repeat(np.arange(clusters), rng.integers(1, largest + 1, clusters))
     first = rng.random(len(codes)) < base[codes]
@@ -156,7 +156,7 @@ def main() -> None:
                     share(lambda: covers_rate(p, clusters, 9, alike, rng), each)  # noqa: B023
                     for p in ps
                 ) / len(ps)
-                print(f"  {clusters:>4} pictures, correlation {alike:.2f}, {name:<31} {held:.1%}")
+                print(f"  {clusters:>4} images, correlation {alike:.2f}, {name:<31} {held:.1%}")
     for trials, between in ((3, 0.0), (3, 0.3), (5, 0.3), (10, 0.3)):
         made = [covers_over_trials(trials, 60, between, rng) for _ in range(repeats)]
         both, alone = np.mean(made, 0)
@@ -166,7 +166,7 @@ def main() -> None:
         )
     for clusters in (40, 150):
         held = share(lambda: covers_auc(clusters, 1.0, rng), repeats // 4)  # noqa: B023
-        print(f"  {clusters:>4} pictures, AUC by cluster bootstrap             {held:.1%}")
+        print(f"  {clusters:>4} images, AUC by cluster bootstrap             {held:.1%}")
     print("comparison of two runs")
     for clusters in (20, 60, 300):
         for p in (0.5, 0.95):
@@ -174,14 +174,14 @@ def main() -> None:
             alarms = sum((m.p or 0.0) < 0.05 for m in made_) / repeats
             holds = sum((m.low or 0.0) <= 0 <= (m.high or 0.0) for m in made_) / repeats
             print(
-                f"  {clusters:>4} pictures at {p:.0%}: false alarms {alarms:.1%} (at most 6 %), "
+                f"  {clusters:>4} images at {p:.0%}: false alarms {alarms:.1%} (at most 6 %), "
                 f"interval holds {holds:.1%}"
             )
     for clusters in (60, 300):
         _, detectable = power(0.6, 0.05, clusters, 9, 0.2, 200, rng)
         found, _ = power(0.6, detectable, clusters, 9, 0.2, repeats // 2, rng)
         print(
-            f"  {clusters:>4} pictures: a difference of {100 * detectable:.1f} points, said to be found "
+            f"  {clusters:>4} images: a difference of {100 * detectable:.1f} points, said to be found "
             f"80 % of the time, is found {found:.1%}"
         )
 

@@ -38,12 +38,12 @@ def main() -> None:
         root = Path(scratch)
         results = evaluate("easy-vqa", ["most-common", "nearest"], shots=[4], out=root / "runs")
         folders = [result.folder for result in results]
-        for again in ("first time", "pictures there"):
+        for again in ("first time", "images there"):
             start = time.perf_counter()
             written = page.write(folders, root / "report.html")
             seconds = time.perf_counter() - start
             print(
-                f"{written.samples:,} answers, {written.pictures:,} pictures, {again}: {seconds:.1f} s"
+                f"{written.samples:,} answers, {written.images:,} images, {again}: {seconds:.1f} s"
             )
         size = (root / "report.html").stat().st_size
         print(f"page {size / 2**20:.1f} MiB")

@@ -1,4 +1,4 @@
-"""RICES at VQAv2's size: exact nearest neighbours of 10,000 queries among 82,783 pictures, 768 numbers each.
+"""RICES at VQAv2's size: exact nearest neighbours of 10,000 queries among 82,783 images, 768 numbers each.
 
 Synthetic features with clusters, so that near ties occur as among photographs. To stay under 60 s on two
 cores; memory does not grow with the number of queries. A plain float64 product checks a sample of them.

@@ -1,7 +1,7 @@
-"""A run over a VQAv2 of official size: 214,354 questions on 40,504 pictures, 4 shots from a training split
-of 443,757 questions on 82,783 pictures. To stay under 2 GB.
+"""A run over a VQAv2 of official size: 214,354 questions on 40,504 images, 4 shots from a training split
+of 443,757 questions on 82,783 images. To stay under 2 GB.
 
-Questions, answers and tiny pictures are made up, once, into a folder ($EMU2EVAL_BENCH, else a cache). The
+Questions, answers and tiny images are made up, once, into a folder ($EMU2EVAL_BENCH, else a cache). The
 run answers with the baseline `most-common` in a process of its own; then it is repeated, with nothing left
 to ask, and once more with demonstrations by RICES (encoder `thumbnail`).
 """
@@ -27,13 +27,13 @@ def make(root: Path) -> None:
     """The official layout. A mark is left when all is there."""
     if (root / "complete").exists():
         return
-    for split, (questions, pictures) in SPLITS.items():
-        _pictures(root / "coco" / split, split, pictures)
-        _questions(root / "vqav2", split, questions, pictures)
+    for split, (questions, images) in SPLITS.items():
+        _images(root / "coco" / split, split, images)
+        _questions(root / "vqav2", split, questions, images)
     (root / "complete").touch()
 
 
-def _pictures(folder: Path, split: str, count: int) -> None:
+def _images(folder: Path, split: str, count: int) -> None:
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -44,18 +44,18 @@ def _pictures(folder: Path, split: str, count: int) -> None:
         image.putpixel((0, 0), (number >> 16, number >> 8 & 255, number & 255))
         stream = io.BytesIO()
         image.save(stream, "PNG")
-        # COCO's names end in .jpg; a picture is known by its content.
+        # COCO's names end in .jpg; an image is known by its content.
         (folder / f"COCO_{split}_{number:012d}.jpg").write_bytes(stream.getvalue())
 
 
-def _questions(folder: Path, split: str, count: int, pictures: int) -> None:
+def _questions(folder: Path, split: str, count: int, images: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     first = 0 if split == "val2014" else 500_000
     chance = random.Random(count)
     questions, annotations = [], []
     for number in range(count):
-        image = first + number % pictures
-        known = {"image_id": image, "question_id": image * 1000 + number // pictures}
+        image = first + number % images
+        known = {"image_id": image, "question_id": image * 1000 + number // images}
         questions.append(known | {"question": f"What is thing number {number % 30_000} doing?"})
         given = chance.choices(ANSWERS, k=3)
         annotations.append(

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from emu2eval.tidy import load_runs
     from emu2eval.types import (
         ChoiceOutput,
-        Picture,
-        PictureOutput,
+        Image,
+        ImageOutput,
         Prompt,
         Request,
         Response,
@@ -36,8 +36,8 @@ _WHERE = {
     "Adapter": "adapters.base",
     "ChoiceOutput": "types",
     "Limits": "adapters.base",
-    "Picture": "types",
-    "PictureOutput": "types",
+    "Image": "types",
+    "ImageOutput": "types",
     "Prompt": "types",
     "Request": "types",
     "Response": "types",
@@ -59,9 +59,9 @@ _WHERE = {
 __all__ = [
     "Adapter",
     "ChoiceOutput",
+    "Image",
+    "ImageOutput",
     "Limits",
-    "Picture",
-    "PictureOutput",
     "Prompt",
     "Request",
     "Response",

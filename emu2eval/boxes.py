@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 Box = tuple[float, float, float, float]
-"""Left, top, right and bottom; pixels of the picture unless something else is said."""
+"""Left, top, right and bottom; pixels of the image unless something else is said."""
 Size = tuple[float, float]
 """Width and height in pixels."""
 
@@ -52,7 +52,7 @@ class Quantiser:
         return min(1.0, (token + (0.5 if self.at == "centre" else 0.0)) / self.bins)
 
     def token(self, place: float) -> int:
-        """The token of a part of the side; places beyond the picture become its edge."""
+        """The token of a part of the side; places beyond the image become its edge."""
         bounded = min(1.0, max(0.0, place)) * self.bins
         return round(bounded) if self.at == "edge" else min(self.bins - 1, int(bounded))
 

@@ -23,7 +23,7 @@ def results_root() -> Path:
 
 
 def cache_root() -> Path:
-    """The folder of what can be computed again, such as picture features: $EMU2EVAL_CACHE, else
+    """The folder of what can be computed again, such as image features: $EMU2EVAL_CACHE, else
     ~/.cache/emu2eval."""
     return Path(os.environ.get("EMU2EVAL_CACHE") or "~/.cache/emu2eval").expanduser()
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from emu2eval.catalog import data_root, find_file
 from emu2eval.errors import ConfigError, UnknownName
-from emu2eval.types import ChoiceOutput, Output, PictureOutput, TextOutput
+from emu2eval.types import ChoiceOutput, ImageOutput, Output, TextOutput
 from emu2eval.yamlfile import Document, Keys, parse_value, read_yaml, validate
 
 
@@ -40,10 +40,10 @@ class Download(Spec):
 
 
 class Expected(Spec):
-    """What the official split holds, counted in samples and in different pictures."""
+    """What the official split holds, counted in samples and in different images."""
 
     samples: int = Field(ge=1)
-    pictures: int | None = None
+    images: int | None = None
 
 
 class SourceSpec(Spec):
@@ -111,9 +111,9 @@ class DemonstrationSpec(Spec):
 
 
 class OutputSpec(Spec):
-    """pictures: so many a prompt, each from noise of its own."""
+    """images: so many a prompt, each from noise of its own."""
 
-    kind: Literal["text", "choice", "picture"] = "text"
+    kind: Literal["text", "choice", "image"] = "text"
     max_new_tokens: int = Field(default=10, ge=1)
     min_new_tokens: int = Field(default=0, ge=0)
     beams: int | None = Field(default=None, ge=1)
@@ -126,18 +126,18 @@ class OutputSpec(Spec):
     height: int | None = None
     steps: int | None = None
     guidance: float | None = None
-    pictures: int = Field(default=1, ge=1)
+    images: int = Field(default=1, ge=1)
 
     @model_validator(mode="after")
     def _one_text(self) -> Self:
-        if self.kind != "picture" and self.pictures != 1:
-            raise ValueError(f"{self.pictures} pictures a prompt, but the output is {self.kind}")
+        if self.kind != "image" and self.images != 1:
+            raise ValueError(f"{self.images} images a prompt, but the output is {self.kind}")
         return self
 
     def build(self, choices: Sequence[str], noise: int = 0) -> Output:
         """The request's output; `choices` are the sample's own, used where the task names none.
 
-        noise: the seed of its picture, made of `seed` and the request's identity.
+        noise: the seed of its image, made of `seed` and the request's identity.
         """
         if self.kind == "text":
             return TextOutput(
@@ -145,7 +145,7 @@ class OutputSpec(Spec):
             )
         if self.kind == "choice":
             return ChoiceOutput(self.choices or tuple(choices), self.per_token)
-        return PictureOutput(noise, self.width, self.height, self.steps, self.guidance)
+        return ImageOutput(noise, self.width, self.height, self.steps, self.guidance)
 
 
 class ScoreSpec(Spec):
@@ -164,9 +164,9 @@ class CaseSpec(Spec):
 
 
 class TemplateSpec(Spec):
-    """What is asked and how. {picture} places the next picture, {name} a field of the sample.
+    """What is asked and how. {image} places the next image, {name} a field of the sample.
 
-    system: may hold {fields} of the query. marks: how the texts of fields say where a picture stands, such
+    system: may hold {fields} of the query. marks: how the texts of fields say where an image stands, such
     as `<image {number}>`, from 1 on.
     """
 
@@ -189,7 +189,7 @@ class ZeroShotSpec(Spec):
 class ProtocolSpec(TemplateSpec):
     """A named way of asking. It may override the task's demonstrations, output and score, key by key.
 
-    text_only: how many demonstrations without their pictures the setting 0* shows (Flamingo: two).
+    text_only: how many demonstrations without their images the setting 0* shows (Flamingo: two).
     """
 
     about: str = ""
@@ -297,8 +297,8 @@ class Task:
         always = ("ask", "reply", "system", "lead", "separator", "zero_shot", "text_only")
         where_given = tuple(key for key in ("cases", "marks") if template[key] is not None)
         output = spec["output"]
-        if output["pictures"] == 1:
-            del output["pictures"]
+        if output["images"] == 1:
+            del output["images"]
         return {
             "task": spec["name"],
             "version": spec["version"],
@@ -391,7 +391,7 @@ def parse_settings(assignments: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def _value(text: str) -> Any:
-    # A template such as "{picture}{question}" would be a mapping; braces with anything in them are a text.
+    # A template such as "{image}{question}" would be a mapping; braces with anything in them are a text.
     if text.strip() == "{}":
         return {}
     if not text.strip() or text.lstrip().startswith("{"):

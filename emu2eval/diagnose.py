@@ -1,4 +1,4 @@
-"""What a model takes from its demonstrations: their pictures, their labels, or their format alone."""
+"""What a model takes from its demonstrations: their images, their labels, or their format alone."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from emu2eval.types import Sample, Score
 
 PARTS = {
     "labels": "the right labels",
-    "pictures": "the right pictures",
-    "blank": "pictures at all",
+    "images": "the right images",
+    "blank": "images at all",
     "order": "the order",
 }
 """What is lost with each ablation."""
@@ -76,8 +76,8 @@ def parts(runs: Sequence[StoredRun]) -> list[Part]:
     """For each model and number of shots: the whole gain over none, and what of it each part brings.
 
     Parts are k shots less k shots with that part taken away. What is left with labels dealt, against no
-    demonstration, is the format's: the set of labels, how answers look, what pictures are like. Labels and
-    pictures work together, so their parts overlap and need not add up.
+    demonstration, is the format's: the set of labels, how answers look, what images are like. Labels and
+    images work together, so their parts overlap and need not add up.
     """
     found: list[Part] = []
     for group in _groups(runs):
@@ -192,7 +192,7 @@ def copying(run: StoredRun) -> Copying | None:
 
     Reads the data, since replies are not stored. Raises UserError where it is not there.
     """
-    if run.record["shots"] == "0" or run.record["task"]["output"]["kind"] == "picture":
+    if run.record["shots"] == "0" or run.record["task"]["output"]["kind"] == "image":
         return None
     plan, store = reopen(run.folder, demonstrations=True)
     store.close()

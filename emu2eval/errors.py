@@ -5,7 +5,7 @@ UserError
 │   └── UnknownName    a task, model, split, scorer, key … that does not exist
 ├── DataError          a data file or a row in it
 │   ├── MissingData    files of a benchmark that are not there
-│   └── PictureError   a picture that cannot be used
+│   └── ImageError   an image that cannot be used
 ├── PlanError          a request that the model cannot take; raised before any is made
 ├── StoreError         the results folder
 │   └── CompareError   runs that cannot be set side by side
@@ -108,8 +108,8 @@ class MissingData(DataError):
     """Files of a benchmark are not there; says which, how large, where from and where to put them."""
 
 
-class PictureError(DataError):
-    """A picture is missing, empty, truncated, too large or no picture at all."""
+class ImageError(DataError):
+    """An image is missing, empty, truncated, too large or no image at all."""
 
 
 class PlanError(UserError):

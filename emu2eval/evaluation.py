@@ -333,7 +333,7 @@ def reopen(
             f"what the demonstrations of {task.name} were chosen by is not what it was when this run was "
             "made, so others would be shown",
             where=folder,
-            hint="bring the old pictures and encoder back, or run the evaluation again",
+            hint="bring the old images and encoder back, or run the evaluation again",
         )
     plan = Plan(
         task=task,

@@ -80,7 +80,7 @@ def model_index(read: Sequence[tuple[Path, list[Row]]]) -> str:
 
 def _result(row: Row, record: Mapping[str, Any]) -> dict[str, Any]:
     task = record["task"]
-    kind = "text-to-image" if task["output"]["kind"] == "picture" else "image-text-to-text"
+    kind = "text-to-image" if task["output"]["kind"] == "image" else "image-text-to-text"
     sources = task["data"].get("sources") or {}
     repository = next((source["repo"] for source in sources.values()), row.task)
     args = {"shots": row.shots, "protocol": row.protocol, "n": row.n, "unscored": row.unscored}

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emu2eval.errors import MissingExtra, PictureError
+from emu2eval.errors import ImageError, MissingExtra
 from emu2eval.types import Segment
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def named(segment: Segment) -> str:
 def digest(path: str, frame: tuple[int, int], segment: Segment | None = None) -> str:
     """Hex sha256 of the video's own sha256 and the frame's place. Reads each file once, decodes nothing.
 
-    Raises PictureError where the file is not there, MissingExtra where nothing could decode it later.
+    Raises ImageError where the file is not there, MissingExtra where nothing could decode it later.
     """
     _require()
     place = f"{_digest(path, *_state(path))} frame {frame[0]} of {frame[1]}"
@@ -65,7 +65,7 @@ def size(path: str) -> tuple[int, int]:
 
 
 def load(path: str, frame: tuple[int, int], segment: Segment | None = None) -> Image:
-    """The frame in RGB. Raises PictureError where the file is cut off, damaged or no video."""
+    """The frame in RGB. Raises ImageError where the file is cut off, damaged or no video."""
     index, count = frame
     return _decoded(path, *_state(path), count, segment)[index].copy()
 
@@ -76,7 +76,7 @@ def _digest(path: str, changed: int, length: int) -> str:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise PictureError(f"the video cannot be read ({error.strerror})", where=path) from None
+        raise ImageError(f"the video cannot be read ({error.strerror})", where=path) from None
 
 
 @lru_cache(maxsize=_KEPT)
@@ -93,7 +93,7 @@ def _decoded(
         raise _damaged(path, f"it holds {total} frames, none of the segment {start} to {end}")
     found, seen = _pick(path, [start + place for place in spread(min(end, total) - start, count)])
     if len(found) < count and seen > start:
-        # Some packets hold no picture of their own, so fewer frames come out than were counted.
+        # Some packets hold no image of their own, so fewer frames come out than were counted.
         found, seen = _pick(path, [start + place for place in spread(seen - start, count)])
     if len(found) < count:
         raise _damaged(path, "no frame can be decoded")
@@ -166,7 +166,7 @@ def _opened(path: str) -> Iterator[tuple[Any, Any]]:
     try:
         with av.open(path) as container:
             if not container.streams.video:
-                raise _damaged(path, "it holds no pictures")
+                raise _damaged(path, "it holds no images")
             yield container, container.streams.video[0]
     except (av.FFmpegError, ValueError) as error:
         raise _damaged(path, str(error)) from None
@@ -177,7 +177,7 @@ def _state(path: str) -> tuple[int, int]:
     try:
         stat = os.stat(path)  # noqa: PTH116 (a Path costs more than the call)
     except OSError as error:
-        raise PictureError(
+        raise ImageError(
             "the video does not exist"
             if isinstance(error, FileNotFoundError)
             else f"the video cannot be read ({error.strerror})",
@@ -195,8 +195,8 @@ def _require() -> None:
         raise MissingExtra("av", "video", why="decoding video")
 
 
-def _damaged(path: str, why: str) -> PictureError:
-    return PictureError(
+def _damaged(path: str, why: str) -> ImageError:
+    return ImageError(
         f"the video is cut off, damaged or no video ({why})",
         where=path,
         hint="download or copy it again",

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from emu2eval import pictures
-from emu2eval.types import Output, Part, Picture, Prompt, Video
+from emu2eval import images
+from emu2eval.types import Image, Output, Part, Prompt, Video
 
 _encode = msgspec.json.Encoder().encode
 
@@ -20,7 +20,7 @@ def value_key(value: Any) -> str:
 
 
 def request_key(prompt: Prompt, output: Output, model_digest: str) -> str:
-    """Hex sha256 of what is asked of whom. Pictures count by the digest of their bytes."""
+    """Hex sha256 of what is asked of whom. Images count by the digest of their bytes."""
     content = (
         model_digest,
         prompt.system,
@@ -36,10 +36,10 @@ def request_key(prompt: Prompt, output: Output, model_digest: str) -> str:
 def _named(parts: tuple[Part, ...]) -> list[Any]:
     named: list[Any] = []
     for part in parts:
-        if isinstance(part, Picture):
-            named.append([pictures.digest(part)])
+        if isinstance(part, Image):
+            named.append([images.digest(part)])
         elif isinstance(part, Video):
-            named.append([[pictures.digest(frame) for frame in part.frames]])
+            named.append([[images.digest(frame) for frame in part.frames]])
         else:
             named.append(part)
     return named

@@ -16,7 +16,7 @@ from emu2eval.types import Row
 SHARED: frozenset[Kind] = frozenset({"text_only", "training"})
 """What a published number and its repetition have in common: they keep neither from the other."""
 
-TEXT_ONLY = "0* is two demonstrations without their pictures, no true zero"
+TEXT_ONLY = "0* is two demonstrations without their images, no true zero"
 TRAINED = "trained on this benchmark's training data"
 
 

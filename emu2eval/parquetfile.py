@@ -1,4 +1,4 @@
-"""Pictures inside parquet files, read late: a row group at a time, of which a few stay in memory."""
+"""Images inside parquet files, read late: a row group at a time, of which a few stay in memory."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from emu2eval.errors import DataError, MissingExtra, PictureError
+from emu2eval.errors import DataError, ImageError, MissingExtra
 
 KEPT_BYTES = 128 << 20
-"""Row groups kept for the next picture. One larger than that is kept alone."""
+"""Row groups kept for the next image. One larger than that is kept alone."""
 
 _Key = tuple[str, int, int, str, int]
 _blocks: OrderedDict[_Key, tuple[Any, int]] = (
@@ -22,7 +22,7 @@ _lock = Lock()
 
 
 def member(column: str, group: int, row: int, item: int | None = None) -> str:
-    """The name of a cell: column, row group, row within it; item: of a list of pictures.
+    """The name of a cell: column, row group, row within it; item: of a list of images.
 
     >>> member("image", 3, 17)
     'image/3/17'
@@ -60,24 +60,24 @@ def _opened(path: str, changed: int, size: int) -> Any:
 
 
 def read_cell(path: str, name: str) -> bytes:
-    """The encoded picture in a cell, by the cell's `member` name. Raises PictureError or DataError."""
+    """The encoded image in a cell, by the cell's `member` name. Raises ImageError or DataError."""
     column, group, row, *item = name.split("/")
     where = f"{path}#{name}"
     try:
         value = _block(path, column, int(group))[int(row)].as_py()
     except FileNotFoundError:
-        raise PictureError(
-            "the parquet file with this picture does not exist",
+        raise ImageError(
+            "the parquet file with this image does not exist",
             where=where,
             hint="fetch it again; `hf download` continues where it stopped",
         ) from None
     except (OSError, ValueError, IndexError) as error:
-        raise PictureError(f"the picture cannot be read ({error})", where=where) from None
+        raise ImageError(f"the image cannot be read ({error})", where=where) from None
     if item and isinstance(value, list):
         value = value[int(item[0])]
     data = value.get("bytes") if isinstance(value, dict) else value
     if not isinstance(data, bytes):
-        raise PictureError("the cell holds no picture's bytes", where=where)
+        raise ImageError("the cell holds no image's bytes", where=where)
     return data
 
 

@@ -21,12 +21,12 @@ from emu2eval.fewshot.choosers import Chooser, Demonstration
 from emu2eval.fewshot.draw import keyed, permutation
 from emu2eval.keys import request_key, value_key
 from emu2eval.prompts import PromptBuilder
-from emu2eval.types import Picture, Progress, Request, Sample
+from emu2eval.types import Image, Progress, Request, Sample
 
 
 @dataclass(frozen=True, slots=True)
 class Shots:
-    """How many demonstrations; text_only: without their pictures, the setting written 0*."""
+    """How many demonstrations; text_only: without their images, the setting written 0*."""
 
     label: str
     count: int
@@ -53,7 +53,7 @@ class Shots:
                 f"{task.name} has no demonstrations for --shots {text}: {demonstrations.refused}",
                 where=task.document.where(("demonstrations",)),
                 hint="--shots 0; or --set task.demonstrations.split=SPLIT draws them from the test data "
-                "itself, never the query's own picture, which is not the benchmark's protocol",
+                "itself, never the query's own image, which is not the benchmark's protocol",
             )
         return shots
 
@@ -151,33 +151,33 @@ class Plan:
             return [i for i, name in enumerate(self.samples.ids) if name in self.imported.ids]
         if self.limit is None or self.limit >= total:
             return list(range(total))
-        # Not the first ones of the file: those often share a few pictures or a few question types.
+        # Not the first ones of the file: those often share a few images or a few question types.
         return sorted(islice(permutation(total, "limit"), self.limit))
 
     @property
-    def pictures(self) -> int:
-        """Pictures a prompt; 1 where the answer is no picture."""
-        return self.task.spec.output.pictures
+    def images(self) -> int:
+        """Images a prompt; 1 where the answer is no image."""
+        return self.task.spec.output.images
 
     @cached_property
     def trials_that_differ(self) -> int:
-        """Without demonstrations nothing is drawn, but for a picture's noise."""
-        differ = self.shots.count or self.task.spec.output.kind == "picture"
+        """Without demonstrations nothing is drawn, but for an image's noise."""
+        differ = self.shots.count or self.task.spec.output.kind == "image"
         return self.trials if differ else 1
 
     @cached_property
     def draws(self) -> int:
-        """Answers to each query: the pictures of the first trial, then those of the next."""
-        return self.trials_that_differ * self.pictures
+        """Answers to each query: the images of the first trial, then those of the next."""
+        return self.trials_that_differ * self.images
 
     def __len__(self) -> int:
         return len(self.positions) * self.draws
 
     def __iter__(self) -> Iterator[Planned]:
-        for first in range(0, self.draws, self.pictures):
+        for first in range(0, self.draws, self.images):
             for position in self.positions:
                 # One after the other, for models that keep what they have just read.
-                for trial in range(first, first + self.pictures):
+                for trial in range(first, first + self.images):
                     yield self.at(position, trial)
 
     def at(self, position: int, trial: int = 0) -> Planned:
@@ -195,8 +195,8 @@ class Plan:
         sample = self.query(position)
         chosen: list[Demonstration] = []
         if self.chooser is not None:
-            chosen = self.chooser.choose(sample, self.shots.count, trial // self.pictures)
-        key = (self.seed, trial // self.pictures)
+            chosen = self.chooser.choose(sample, self.shots.count, trial // self.images)
+        key = (self.seed, trial // self.images)
         if self.ablation == "order":
             chosen = dealt(chosen, [d.sample.id for d in chosen], "order", *key)
         prompt = self._builder.build(
@@ -206,7 +206,7 @@ class Plan:
             names = [d.sample.id for d in chosen]
             prompt = replace(prompt, turns=ablate(prompt.turns, names, self.ablation, *key))
         wanted = self.task.spec.output
-        # Every picture has noise of its own, which no batch, limit or order of queries changes.
+        # Every image has noise of its own, which no batch, limit or order of queries changes.
         noise = keyed("noise", wanted.seed, self.seed, sample.id, trial) % 2**31
         output = wanted.build(sample.choices, noise)
         if output.kind == "choice" and not sample.choices:
@@ -222,7 +222,7 @@ class Plan:
     def prepare(
         self, load: Callable[[], None] | None = None, progress: Progress | None = None
     ) -> None:
-        """Long work ahead of choosing demonstrations, such as features of pictures.
+        """Long work ahead of choosing demonstrations, such as features of images.
 
         load: reads the model's weights, if the chooser looks through the model.
         """
@@ -246,7 +246,7 @@ class Plan:
         """Checks every request; returns how many. The first one is enough for a model without limits."""
         limits = self.adapter.limits
         thorough = (
-            limits.pictures is not None
+            limits.images is not None
             or limits.positions is not None
             or type(self.adapter).refusal is not Adapter.refusal
         )
@@ -281,7 +281,7 @@ def build_chooser(task: Task, pool: Samples, seed: int) -> Chooser:
 
 
 class OwnEncoder(Encoder):
-    """The evaluated model's own picture encoder; its weights are read when the first picture is encoded."""
+    """The evaluated model's own image encoder; its weights are read when the first image is encoded."""
 
     def __init__(self, model: ModelSpec, adapter: Adapter, load: Callable[[], None]):
         self.name = model.adapter
@@ -290,7 +290,7 @@ class OwnEncoder(Encoder):
         self._load = load
 
     def identity(self) -> Mapping[str, Any]:
-        if type(self._adapter).encode_pictures is Adapter.encode_pictures:
+        if type(self._adapter).encode_images is Adapter.encode_images:
             raise ConfigError(
                 f"the encoder {OWN!r} is the evaluated model's own, and {self._model} lets no one look "
                 "through it",
@@ -299,9 +299,9 @@ class OwnEncoder(Encoder):
         # Not the settings: how a model answers does not change how it sees.
         return {"encoder": OWN, "adapter": self.name, **self._adapter.identity()}
 
-    def encode(self, prepared: Sequence[Picture]) -> Vectors:
+    def encode(self, prepared: Sequence[Image]) -> Vectors:
         self._load()
-        return np.asarray(self._adapter.encode_pictures(prepared), dtype=np.float32)
+        return np.asarray(self._adapter.encode_images(prepared), dtype=np.float32)
 
 
 def model_identity(model: ModelSpec, adapter: Adapter) -> dict[str, Any]:
@@ -320,19 +320,19 @@ def check_request(adapter: Adapter, model: str, request: Request, asks: str, whe
             where=asks,
             hint=adapter.refusal(request) or f"another model, or another protocol of {asks}",
         )
-    shown = sum(1 for _ in request.prompt.pictures())
-    if limits.pictures is not None and shown > limits.pictures:
+    shown = sum(1 for _ in request.prompt.images())
+    if limits.images is not None and shown > limits.images:
         raise PlanError(
-            f"the prompt holds {shown} pictures, {model} takes {limits.pictures}",
+            f"the prompt holds {shown} images, {model} takes {limits.images}",
             where=where,
             hint="fewer shots, or text-only demonstrations: --shots '0*'"
             + (f"; or {limits.instead}" if limits.instead else ""),
         )
-    if not limits.picture_replies and any(
+    if not limits.image_replies and any(
         not isinstance(part, str) for turn in request.prompt.turns for part in turn.reply
     ):
         raise PlanError(
-            f"{model} takes no demonstrations whose replies are pictures",
+            f"{model} takes no demonstrations whose replies are images",
             where=where,
             hint=adapter.refusal(request),
         )

@@ -26,7 +26,7 @@ def compute_features(
     changes: Sequence[str] = (),
     watcher: Watcher | None = None,
 ) -> Iterator[tuple[str, Made]]:
-    """(split, what was made) for every picture of the splits, and its texts where the chooser weighs them.
+    """(split, what was made) for every image of the splits, and its texts where the chooser weighs them.
 
     splits, encoder: the task's own where left out. Continues where it was stopped. Raises UserError.
     """

@@ -9,7 +9,7 @@ from string import Formatter
 
 from emu2eval.config import ProtocolSpec
 from emu2eval.errors import ConfigError, UnknownName
-from emu2eval.types import Part, Picture, Prompt, Sample, Turn, Video
+from emu2eval.types import Image, Part, Prompt, Sample, Turn, Video
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +22,11 @@ _Piece = str | _Field
 
 @dataclass(frozen=True)
 class Template:
-    """A compiled text with {fields}. {picture} gives a sample's pictures one after the other,
-    {pictures} all that are left, {answer} the answer (a text or a picture).
+    """A compiled text with {fields}. {image} gives a sample's images one after the other,
+    {images} all that are left, {answer} the answer (a text or an image).
 
-    marks: a pattern whose group is the number of the picture that stands there in the text of a field;
-    {picture} and {pictures} pass over the pictures that have a place so.
+    marks: a pattern whose group is the number of the image that stands there in the text of a field;
+    {image} and {images} pass over the images that have a place so.
     """
 
     pieces: tuple[_Piece, ...]
@@ -57,11 +57,11 @@ class Template:
             pieces.append(_Field(name))
         return cls(tuple(pieces), where, _marks(marks, where))
 
-    def fill(self, sample: Sample, *, with_pictures: bool = True) -> tuple[Part, ...]:
+    def fill(self, sample: Sample, *, with_images: bool = True) -> tuple[Part, ...]:
         """The parts for a sample, neighbouring texts joined.
 
         Raises UnknownName for a field that the sample lacks, ConfigError where the template leaves
-        out pictures of the sample: a picture is never dropped in silence.
+        out images of the sample: an image is never dropped in silence.
         """
         parts: list[Part] = []
         texts = {
@@ -70,22 +70,22 @@ class Template:
             if isinstance(piece, _Field) and piece.name in sample.fields
         }
         placed = {n for text in texts.values() for n in text if isinstance(n, int)}
-        left = [p for number, p in enumerate(sample.pictures, 1) if number not in placed]
+        left = [p for number, p in enumerate(sample.images, 1) if number not in placed]
         for piece in self.pieces:
             if isinstance(piece, str):
                 _add(parts, piece)
-            elif piece.name == "picture":
+            elif piece.name == "image":
                 if not left:
                     raise ConfigError(
-                        f"the template places more pictures than sample {sample.id!r} has "
-                        f"({len(sample.pictures) - len(placed)})",
+                        f"the template places more images than sample {sample.id!r} has "
+                        f"({len(sample.images) - len(placed)})",
                         where=self.where,
                     )
-                picture = left.pop(0)
-                if with_pictures:
-                    parts.append(picture)
-            elif piece.name == "pictures":
-                if with_pictures:
+                image = left.pop(0)
+                if with_images:
+                    parts.append(image)
+            elif piece.name == "images":
+                if with_images:
                     parts.extend(left)
                 left = []
             elif piece.name == "answer":
@@ -98,17 +98,17 @@ class Template:
                 for item in texts[piece.name]:
                     if isinstance(item, str):
                         _add(parts, item)
-                    elif with_pictures:
+                    elif with_images:
                         parts.append(self._marked(sample, item))
             else:
-                known = [*sample.fields, "picture", "pictures", "answer"]
+                known = [*sample.fields, "image", "images", "answer"]
                 raise UnknownName("template field", piece.name, known, where=self.where)
         if left:
             raise ConfigError(
-                f"the template places {len(sample.pictures) - len(left)} of the "
-                f"{len(sample.pictures)} pictures of sample {sample.id!r}",
+                f"the template places {len(sample.images) - len(left)} of the "
+                f"{len(sample.images)} images of sample {sample.id!r}",
                 where=self.where,
-                hint="add {picture} for each, or {pictures} for all",
+                hint="add {image} for each, or {images} for all",
             )
         return tuple(parts)
 
@@ -120,17 +120,17 @@ class Template:
         for number, part in enumerate(self.marks.split(text)):
             yield int(part) if number % 2 else part
 
-    def _marked(self, sample: Sample, number: int) -> Picture | Video:
-        if not 1 <= number <= len(sample.pictures):
+    def _marked(self, sample: Sample, number: int) -> Image | Video:
+        if not 1 <= number <= len(sample.images):
             raise ConfigError(
-                f"sample {sample.id!r} speaks of its picture {number}, but has {len(sample.pictures)}",
+                f"sample {sample.id!r} speaks of its image {number}, but has {len(sample.images)}",
                 where=self.where,
             )
-        return sample.pictures[number - 1]
+        return sample.images[number - 1]
 
 
 def _system(template: Template | None, query: Sample) -> str | None:
-    """The system text, its {fields} those of the query; pictures belong to the ask."""
+    """The system text, its {fields} those of the query; images belong to the ask."""
     if template is None:
         return None
     bare = Sample(query.id, query.fields)
@@ -148,7 +148,7 @@ def _marks(text: str | None, where: str) -> re.Pattern[str] | None:
     return re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
 
 
-def _add(parts: list[Part], value: str | Picture | Video) -> None:
+def _add(parts: list[Part], value: str | Image | Video) -> None:
     if isinstance(value, str) and parts and isinstance(parts[-1], str):
         parts[-1] += value
     elif value != "":
@@ -167,8 +167,8 @@ class PromptBuilder:
         }
         self.reply = Template.compile(protocol.reply, where)
         for piece in self.reply.pieces:
-            if isinstance(piece, _Field) and piece.name in ("picture", "pictures"):
-                raise ConfigError("a reply shows {answer}, not {picture}", where=where)
+            if isinstance(piece, _Field) and piece.name in ("image", "images"):
+                raise ConfigError("a reply shows {answer}, not {image}", where=where)
         zero = protocol.zero_shot
         self.zero_ask = None
         if zero.ask is not None:
@@ -184,7 +184,7 @@ class PromptBuilder:
     ) -> Prompt:
         """Demonstrations in the order given (farthest first), then the query.
 
-        text_only: their pictures are left out, as Flamingo's 0* does; the query keeps its own.
+        text_only: their images are left out, as Flamingo's 0* does; the query keeps its own.
         """
         if not demonstrations:
             return Prompt(
@@ -194,7 +194,7 @@ class PromptBuilder:
                 separator=self.protocol.separator,
             )
         turns = tuple(
-            Turn(self._ask(d).fill(d, with_pictures=not text_only), self._reply(d))
+            Turn(self._ask(d).fill(d, with_images=not text_only), self._reply(d))
             for d in demonstrations
         )
         return Prompt(
@@ -215,6 +215,6 @@ class PromptBuilder:
         return self.cases.get(sample.fields[cases.field], self.ask)
 
     def _reply(self, demonstration: Sample) -> tuple[Part, ...]:
-        # The reply is a text of its own: pictures of the sample belong to the ask.
+        # The reply is a text of its own: images of the sample belong to the ask.
         bare = Sample(demonstration.id, demonstration.fields, answer=demonstration.answer)
         return self.reply.fill(bare)

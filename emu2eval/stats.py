@@ -1,4 +1,4 @@
-"""Means with honest standard errors and 95 % intervals; all are clustered, usually by picture."""
+"""Means with honest standard errors and 95 % intervals; all are clustered, usually by image."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ class ClusteredMean(Accumulator):
     of: the detail of the score that is averaged, in place of its value; scores without it are passed over.
 
     >>> mean = ClusteredMean(scale=100)
-    >>> for number, (value, picture) in enumerate([(1, "a"), (1, "a"), (0, "b"), (1, "c")]):
-    ...     mean.add(Sample(str(number), cluster=picture), Score(value))
+    >>> for number, (value, image) in enumerate([(1, "a"), (1, "a"), (0, "b"), (1, "c")]):
+    ...     mean.add(Sample(str(number), cluster=image), Score(value))
     >>> value, error = mean.result()
     >>> round(value, 2), round(error, 2)
     (75.0, 28.64)
@@ -134,7 +134,7 @@ class ClusteredRatio(Accumulator):
     parts: what a sample adds to numerator and denominator. by: the grouping (absent = all is one).
     bounded: the ratio cannot leave 0 to 1.
     The error is that of the linearised ratio (Cochran, "Sampling Techniques", 6.3), clustered by
-    picture across the labels. No number where a denominator is zero.
+    image across the labels. No number where a denominator is zero.
 
     >>> ratio = ClusteredRatio(lambda sample, score: (score.value, 1.0), scale=100, by="file")
     >>> for number, (value, file) in enumerate([(1, "a"), (1, "a"), (0, "a"), (0, "a"), (1, "b")]):

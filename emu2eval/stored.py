@@ -117,7 +117,7 @@ def _kept(path: Path) -> list[Answer]:
 
 
 def _with_clusters(folder: Path, answers: list[Answer]) -> tuple[list[Answer], str | None]:
-    """References of an older version do not say which picture a sample belongs to; the data does."""
+    """References of an older version do not say which image a sample belongs to; the data does."""
     if all(answer.cluster for answer in answers):
         return answers, None
     try:
@@ -125,7 +125,7 @@ def _with_clusters(folder: Path, answers: list[Answer]) -> tuple[list[Answer], s
         store.close()
     except UserError as error:
         alone = [msgspec.structs.replace(a, cluster=a.cluster or a.id) for a in answers]
-        return alone, f"samples of one picture are taken for independent: {error.what}"
+        return alone, f"samples of one image are taken for independent: {error.what}"
     found = []
     for answer in answers:
         position = plan.samples.position(answer.id)

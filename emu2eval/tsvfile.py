@@ -1,4 +1,4 @@
-"""Tables whose cells hold pictures as base64 text: the rows without them, the pictures read late."""
+"""Tables whose cells hold images as base64 text: the rows without them, the images read late."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from emu2eval.errors import DataError, PictureError
-from emu2eval.types import Picture
+from emu2eval.errors import DataError, ImageError
+from emu2eval.types import Image
 
 SHORTEST = 64
-"""A cell of no more characters is no picture: such files name there the row whose picture it shares."""
+"""A cell of no more characters is no image: such files name there the row whose image it shares."""
 
 _LARGEST = 1 << 28
 PREFIX = "base64/"
@@ -22,19 +22,19 @@ PREFIX = "base64/"
 
 @dataclass(frozen=True)
 class TableRow:
-    """where: `file:line`; cells: the texts by column; pictures: by column, where a cell holds one."""
+    """where: `file:line`; cells: the texts by column; images: by column, where a cell holds one."""
 
     where: str
     cells: dict[str, str]
-    pictures: dict[str, Picture]
+    images: dict[str, Image]
 
 
 def rows(path: Path, columns: Sequence[str]) -> Iterator[TableRow]:
-    """The rows of a tab-separated file; `columns` are those that hold pictures.
+    """The rows of a tab-separated file; `columns` are those that hold images.
 
     One row is held at a time. Raises DataError for a row that does not fit the header.
     """
-    # Python's own limit, 128 KB a cell, is below the size of most pictures. It is one for the whole process.
+    # Python's own limit, 128 KB a cell, is below the size of most images. It is one for the whole process.
     before = csv.field_size_limit(_LARGEST)
     with path.open("rb") as file:
         lines = _Lines(file)
@@ -58,7 +58,7 @@ def rows(path: Path, columns: Sequence[str]) -> Iterator[TableRow]:
                     if len(text) > SHORTEST:
                         del cells[column]
                         at = start + raw.index(text.encode())
-                        shown[column] = Picture(str(path), member=f"{PREFIX}{at}/{len(text)}")
+                        shown[column] = Image(str(path), member=f"{PREFIX}{at}/{len(text)}")
                 yield TableRow(where, cells, shown)
         except (csv.Error, UnicodeDecodeError) as error:
             raise DataError(
@@ -97,7 +97,7 @@ class _Lines:
 
 
 def read_cell(path: str, name: str) -> bytes:
-    """The encoded picture at a `member` of a file. Raises PictureError or OSError."""
+    """The encoded image at a `member` of a file. Raises ImageError or OSError."""
     offset, length = (int(part) for part in name.removeprefix(PREFIX).split("/"))
     with Path(path).open("rb") as file:
         file.seek(offset)
@@ -105,8 +105,8 @@ def read_cell(path: str, name: str) -> bytes:
     try:
         return b64decode(b"".join(text.split()), validate=True)
     except binascii.Error as error:
-        raise PictureError(
-            f"the picture is not base64: {error}",
+        raise ImageError(
+            f"the image is not base64: {error}",
             where=f"{path}#{name}",
             hint="fetch the file again",
         ) from None

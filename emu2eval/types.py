@@ -17,13 +17,13 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """One encoded picture, by path or by its bytes; `emu2eval.pictures` opens it late.
+class Image:
+    """One encoded image, by path or by its bytes; `emu2eval.images` opens it late.
 
-    member: where in the file it stands, for a picture inside a parquet or TSV file.
+    member: where in the file it stands, for an image inside a parquet or TSV file.
     frame: (i, n) makes it one of n frames, evenly spread over the video at the path: the i-th, from 0;
     segment: over that part of the video alone.
-    Its identity is the sha256 of its encoded bytes (`pictures.digest`), never its path; that of a frame
+    Its identity is the sha256 of its encoded bytes (`images.digest`), never its path; that of a frame
     is made of the video's and its place, so that nothing is decoded for it.
     """
 
@@ -37,18 +37,18 @@ class Picture:
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.data is None):
-            raise ValueError("a Picture takes a path or data, exactly one of them")
+            raise ValueError("an Image takes a path or data, exactly one of them")
         if self.member is not None and self.path is None:
-            raise ValueError("only a Picture with a path can be a member of a file")
+            raise ValueError("only an Image with a path can be a member of a file")
         if self.frame is not None and self.path is None:
             raise ValueError("a frame is of the video at a path")
 
     @classmethod
-    def known(cls, path: str, digest: str) -> Picture:
+    def known(cls, path: str, digest: str) -> Image:
         """One whose digest its keeper vouches for, so that the file need not be read for it."""
-        picture = cls(path)
-        object.__setattr__(picture, "_digest", digest)
-        return picture
+        image = cls(path)
+        object.__setattr__(image, "_digest", digest)
+        return image
 
     @property
     def name(self) -> str:
@@ -65,7 +65,7 @@ class Picture:
 class Video:
     """A video as the frames that a model is shown, in order."""
 
-    frames: tuple[Picture, ...]
+    frames: tuple[Image, ...]
     source: tuple[str, int, Segment | None] | None = field(
         default=None, init=False, repr=False, compare=False
     )
@@ -77,12 +77,12 @@ class Video:
 
         Nothing is opened yet.
         """
-        video = cls(tuple(Picture(path, frame=(i, count), segment=segment) for i in range(count)))
+        video = cls(tuple(Image(path, frame=(i, count), segment=segment) for i in range(count)))
         object.__setattr__(video, "source", (path, count, segment))
         return video
 
 
-Part = str | Picture | Video
+Part = str | Image | Video
 """What prompts are made of."""
 
 Progress = Callable[[str, int, int], None]
@@ -95,19 +95,19 @@ class Sample:
 
     id: from the data, unique within its split; never a row number.
     fields: named texts that templates use, such as `question`.
-    pictures: in the order in which `{picture}` places them.
+    images: in the order in which `{image}` places them.
     answer: what it shows as a demonstration.
     references: what scores it as a query; alternatives: other sets of references, by name.
     choices: the closed set of answers, where there is one.
-    cluster: the unit of clustered errors, usually the picture.
+    cluster: the unit of clustered errors, usually the image.
     groups: labels of sub-scores, such as {"answer_type": "number"}; several of one kind as a tuple.
     """
 
     id: str
     fields: Mapping[str, str] = field(default_factory=dict)
-    pictures: tuple[Picture | Video, ...] = ()
-    answer: str | Picture | None = None
-    references: tuple[str | Picture, ...] = ()
+    images: tuple[Image | Video, ...] = ()
+    answer: str | Image | None = None
+    references: tuple[str | Image, ...] = ()
     choices: tuple[str, ...] = ()
     cluster: str | None = None
     groups: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
@@ -116,7 +116,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One demonstration: what is asked and what is replied. A reply can be a picture."""
+    """One demonstration: what is asked and what is replied. A reply can be an image."""
 
     ask: tuple[Part, ...]
     reply: tuple[Part, ...]
@@ -138,7 +138,7 @@ class Prompt:
     separator: str = "\n"
 
     def parts(self) -> Iterator[Part]:
-        """Every text, picture and video in reading order, without lead and separators."""
+        """Every text, image and video in reading order, without lead and separators."""
         if self.system is not None:
             yield self.system
         for turn in self.turns:
@@ -146,10 +146,10 @@ class Prompt:
             yield from turn.reply
         yield from self.query
 
-    def pictures(self) -> Iterator[Picture]:
-        """Every picture in reading order; a video gives its frames."""
+    def images(self) -> Iterator[Image]:
+        """Every image in reading order; a video gives its frames."""
         for part in self.parts():
-            if isinstance(part, Picture):
+            if isinstance(part, Image):
                 yield part
             elif isinstance(part, Video):
                 yield from part.frames
@@ -194,8 +194,8 @@ class ChoiceOutput:
 
 
 @dataclass(frozen=True, slots=True)
-class PictureOutput:
-    """A picture is wanted. The seed alone decides its noise, whatever the batch.
+class ImageOutput:
+    """An image is wanted. The seed alone decides its noise, whatever the batch.
 
     width, height: pixels; steps: denoising steps; guidance: classifier-free guidance scale, 1 = none.
     """
@@ -205,10 +205,10 @@ class PictureOutput:
     height: int | None = None
     steps: int | None = None
     guidance: float | None = None
-    kind: str = field(default="picture", init=False)
+    kind: str = field(default="image", init=False)
 
 
-Output = TextOutput | ChoiceOutput | PictureOutput
+Output = TextOutput | ChoiceOutput | ImageOutput
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,14 +225,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What a model gave: a text, log-probabilities of choices (nats), or a picture; or an error.
+    """What a model gave: a text, log-probabilities of choices (nats), or an image; or an error.
 
     details: small JSON values worth keeping beside the answer, such as token counts.
     """
 
     text: str | None = None
     log_probs: tuple[float, ...] | None = None
-    picture: Picture | None = None
+    image: Image | None = None
     error: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
 
@@ -255,7 +255,7 @@ class Row:
     """One line of a results table.
 
     value, stderr: on the metric's scale (percent where it is a rate); None where nothing was scored.
-    low, high: the ends of the 95 % interval. The error is clustered by picture, and both hold what trials of
+    low, high: the ends of the 95 % interval. The error is clustered by image, and both hold what trials of
     demonstration draws add; spread: the standard deviation of the values of single trials.
     n: samples scored, over all trials; unscored: those whose request failed or had nothing to score by.
     ablation: what was taken away from the demonstrations, which `shots` says too.

@@ -21,12 +21,12 @@ def texts(body: Body) -> list[str]:
 
 
 def digests(body: Body) -> list[str]:
-    """The sha256 of every picture of a request, in reading order."""
+    """The sha256 of every image of a request, in reading order."""
     return [digest for digest, _ in parts(body) if digest is not None]
 
 
 def parts(body: Body) -> list[tuple[str | None, str | None]]:
-    """(digest of a picture, None) or (None, text), in reading order."""
+    """(digest of an image, None) or (None, text), in reading order."""
     found: list[tuple[str | None, str | None]] = []
     for message in body["messages"]:
         content = message["content"]

@@ -1,4 +1,4 @@
-"""A small task of drawn pictures, made anew for each test that wants one."""
+"""A small task of drawn images, made anew for each test that wants one."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMU2EVAL_CACHE", str(tmp_path / "cache"))
 
 
-def rows(count: int, first: int = 0, pictures: int | None = None) -> list[dict[str, Any]]:
+def rows(count: int, first: int = 0, images: int | None = None) -> list[dict[str, Any]]:
     """Questions about squares: what colour is it, as the data of a user might look."""
-    shown = pictures or count
+    shown = images or count
     return [
         {
             "id": f"q{first + i:04d}",
-            "picture": f"{first + i % shown:04d}.png",
+            "image": f"{first + i % shown:04d}.png",
             "question": f"what colour is square {first + i}?",
             "answer": COLOURS[(first + i % shown) % len(COLOURS)],
             "kind": "odd" if i % 2 else "even",
@@ -51,11 +51,11 @@ def rows(count: int, first: int = 0, pictures: int | None = None) -> list[dict[s
 def draw(folder: Path, table: list[dict[str, Any]]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for row in table:
-        number = int(row["picture"].removesuffix(".png"))
+        number = int(row["image"].removesuffix(".png"))
         image = Image.new("RGB", (16, 16), row["answer"])
-        # No two pictures alike, or they would exclude one another as demonstrations.
+        # No two images alike, or they would exclude one another as demonstrations.
         image.putpixel((0, 0), (number % 256, number // 256, 7))
-        image.save(folder / row["picture"])
+        image.save(folder / row["image"])
 
 
 def write_jsonl(path: Path, table: list[dict[str, Any]]) -> None:
@@ -69,12 +69,10 @@ MakeTask = Callable[..., Path]
 def make_task(tmp_path: Path) -> MakeTask:
     """Writes a task of `queries` test rows and `pool` train rows; returns the path of its YAML."""
 
-    def make(
-        queries: int = 12, pool: int = 20, pictures: int | None = None, **changes: Any
-    ) -> Path:
+    def make(queries: int = 12, pool: int = 20, images: int | None = None, **changes: Any) -> Path:
         folder = tmp_path / "squares"
-        test, train = rows(queries, pictures=pictures), rows(pool, first=1000)
-        draw(folder / "pictures", [*test, *train])
+        test, train = rows(queries, images=images), rows(pool, first=1000)
+        draw(folder / "images", [*test, *train])
         write_jsonl(folder / "test.jsonl", test)
         write_jsonl(folder / "train.jsonl", train)
         spec: dict[str, Any] = {
@@ -83,14 +81,14 @@ def make_task(tmp_path: Path) -> MakeTask:
             "data": {
                 "reader": "table",
                 "root": ".",
-                "options": {"picture_folder": "pictures", "groups": ["kind"]},
+                "options": {"image_folder": "images", "groups": ["kind"]},
                 "splits": {"test": {"file": "test.jsonl"}, "train": {"file": "train.jsonl"}},
             },
             "split": "test",
             "demonstrations": {"split": "train"},
             "score": {"scorer": "exact_match", "clean": ["strip"]},
             "protocol": "plain",
-            "protocols": {"plain": {"ask": "{picture}{question} Answer:"}},
+            "protocols": {"plain": {"ask": "{image}{question} Answer:"}},
         }
         path = folder / "squares.yaml"
         path.write_text(yaml.safe_dump({**spec, **changes}), encoding="utf-8")
@@ -143,7 +141,7 @@ def vqav2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def coco_t2i(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The same with COCO's captions and pictures."""
+    """The same with COCO's captions and images."""
     return _official("coco_t2i", tmp_path, monkeypatch)
 
 
@@ -163,8 +161,8 @@ def encoded(number: int) -> bytes:
     return buffer.getvalue()
 
 
-def hub_picture(number: int | None) -> dict[str, Any]:
-    """A picture as the hub's parquet files hold it."""
+def hub_image(number: int | None) -> dict[str, Any]:
+    """An image as the hub's parquet files hold it."""
     if number is None:
         return {"bytes": None, "path": None}
     return {"bytes": encoded(number), "path": f"{number}.jpg"}
@@ -204,7 +202,7 @@ def chat_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatServer]:
 
 @pytest.fixture(scope="session")
 def tiny_emu2_gen(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The YAML file of a tiny Emu2-Gen, for pictures of 64 x 64 in a few steps."""
+    """The YAML file of a tiny Emu2-Gen, for images of 64 x 64 in a few steps."""
     return tiny_models.emu2_gen(tmp_path_factory.mktemp("emu2-gen"))
 
 

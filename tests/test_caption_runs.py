@@ -46,7 +46,7 @@ def test_failures_are_left_out_of_the_corpus_and_counted(make_task: Any, make_mo
     assert stored["q0003"]["value"] is None
     assert stored["q0001"]["details"] == {"ROUGE-L": 0}
     assert whole[0].value == pytest.approx(100 * sum(v or 0 for v in values) / 4)
-    # A group is a set of its own: of two pictures here.
+    # A group is a set of its own: of two images here.
     odd = next(r for r in result.rows if r.group == "kind: odd" and r.metric == "CIDEr")
     assert (odd.n, odd.unscored) == (1, 1)
     assert score_again(result.folder).rows == result.rows

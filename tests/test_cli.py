@@ -138,7 +138,7 @@ def test_failed_requests_give_exit_code_3(make_task: Any, make_model: Any) -> No
             ["run", "--task", "easy-vqa", "--set", "model.adapter=no.such:Thing"],
             "cannot be imported",
         ),
-        (["run", "--task", "easy-vqa", "--set", "task.output.kind=picture"], "scores text"),
+        (["run", "--task", "easy-vqa", "--set", "task.output.kind=image"], "scores text"),
         (["run", "--task", "no/such.yaml"], "no task file here"),
         (["run", "--task", "easy-vqa", "--shots", "39000", "--limit", "1"], "has only 38575"),
         (["show", "--task", "easy-vqa", "--index", "9673"], "0 to 9672"),
@@ -206,7 +206,7 @@ def damage(name: str, path: Path) -> None:
         path.write_bytes(b"")
     elif name == "truncated":
         path.write_bytes(path.read_bytes()[:-20])
-    elif name == "no picture":
+    elif name == "no image":
         path.write_text("<html>404</html>")
 
 
@@ -216,22 +216,22 @@ def damage(name: str, path: Path) -> None:
         ("missing", "does not exist"),
         ("empty", "empty"),
         ("truncated", "truncated"),
-        ("no picture", "not a picture"),
+        ("no image", "not an image"),
     ],
 )
-def test_a_bad_picture_stops_the_run_and_loses_nothing(
+def test_a_bad_image_stops_the_run_and_loses_nothing(
     make_task: Any, make_model: Any, tmp_path: Path, name: str, says: str
 ) -> None:
     task = make_task()
-    picture = task.parent / "pictures" / "0009.png"
-    whole = picture.read_bytes()
-    damage(name, picture)
+    image = task.parent / "images" / "0009.png"
+    whole = image.read_bytes()
+    damage(name, image)
     log = tmp_path / "log"
     arguments = ["run", "-t", str(task), "-m", str(make_model(log=str(log), batch=1))]
     text = refused(*arguments)
     assert says in text
-    assert str(picture) in text
-    picture.write_bytes(whole)
+    assert str(image) in text
+    image.write_bytes(whole)
     emu2eval(*arguments)
     assert len(log.read_text().splitlines()) == 12  # what was answered before is not asked again
 
@@ -241,7 +241,7 @@ def test_a_bad_picture_stops_the_run_and_loses_nothing(
     [
         ("id", "q0001", "'q0001' stands twice"),
         ("id", "", "no id"),
-        ("picture", "../../secret.png", "leaves the data folder"),
+        ("image", "../../secret.png", "leaves the data folder"),
     ],
 )
 def test_bad_rows(make_task: Any, column: str, value: str, says: str) -> None:
@@ -259,12 +259,12 @@ def test_a_results_folder_that_is_a_file(make_task: Any, tmp_path: Path) -> None
     assert "--out" in text
 
 
-def test_a_template_that_forgets_a_picture_is_refused(make_task: Any) -> None:
-    """Dropping a demonstration's picture in silence is what this project exists to end."""
+def test_a_template_that_forgets_a_image_is_refused(make_task: Any) -> None:
+    """Dropping a demonstration's image in silence is what this project exists to end."""
     task = make_task(protocols={"plain": {"ask": "{question} Answer:"}})
     text = refused("run", "--task", str(task))
-    assert "places 0 of the 1 pictures" in text
-    task = make_task(protocols={"plain": {"ask": "{picture}{quesion}"}})
+    assert "places 0 of the 1 images" in text
+    task = make_task(protocols={"plain": {"ask": "{image}{quesion}"}})
     assert "did you mean 'question'" in refused("run", "--task", str(task))
 
 
@@ -325,13 +325,13 @@ def test_scoring_notices_changed_data(make_task: Any, make_model: Any) -> None:
 def test_output_from_data_is_never_markup(make_task: Any) -> None:
     task = make_task()
     spec = yaml.safe_load(task.read_text())
-    spec["protocols"]["plain"]["ask"] = "{picture}[bold red]{question}[/nonsense]"
+    spec["protocols"]["plain"]["ask"] = "{image}[bold red]{question}[/nonsense]"
     task.write_text(yaml.safe_dump(spec))
     assert "[bold red]what colour" in emu2eval("show", "--task", str(task)).stdout
 
 
-def test_a_huge_picture_is_refused(make_task: Any) -> None:
+def test_a_huge_image_is_refused(make_task: Any) -> None:
     task = make_task()
     huge = Image.new("1", (14_000, 14_000))
-    huge.save(task.parent / "pictures" / "0003.png")
+    huge.save(task.parent / "images" / "0003.png")
     assert "larger than" in refused("run", "--task", str(task))

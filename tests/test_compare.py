@@ -41,7 +41,7 @@ def run(make_task: Any, make_model: Any, tmp_path: Path) -> Run:
         changes: tuple[str, ...] = (),
         **settings: Any,
     ) -> Path:
-        path = make_task(40, pictures=20, **(task or {}))
+        path = make_task(40, images=20, **(task or {}))
         model = make_model(name, default=default)
         (result,) = evaluate(
             str(path), str(model), shots=[shots], out=tmp_path / "runs", changes=changes, **settings
@@ -63,7 +63,7 @@ def test_wins_losses_and_flips(run: Run) -> None:
     red, blue = read_run(run("red")), read_run(run("blue", "blue"))
     made = compare(red, blue)
     whole = made.differences[0]
-    # Of 20 pictures with 2 questions each, every fifth is red and every fifth is blue.
+    # Of 20 images with 2 questions each, every fifth is red and every fifth is blue.
     assert (whole.wins, whole.losses, whole.ties) == (8, 8, 24)
     assert (whole.n, whole.clusters, whole.difference) == (40, 20, 0)
     assert whole.first_value == whole.second_value == 20
@@ -80,7 +80,7 @@ def test_wins_losses_and_flips(run: Run) -> None:
     worse = compare(red, none).differences[0]
     assert worse.difference == -20 and worse.low is not None and worse.high is not None
     assert worse.low < -20 < worse.high
-    # Four pictures differ, all the same way: two of the sixteen ways to flip their signs.
+    # Four images differ, all the same way: two of the sixteen ways to flip their signs.
     assert worse.p == pytest.approx(2 / 16)
     assert worse.mcnemar == pytest.approx(2 / 2**8)
     assert compare(none, red).differences[0].difference == 20
@@ -101,7 +101,7 @@ def test_limits_and_trials_are_matched(run: Run) -> None:
 @pytest.mark.parametrize(
     ("other", "says"),
     [
-        ({"task": {"protocols": {"plain": {"ask": "{picture}Say: {question}"}}}}, "templates"),
+        ({"task": {"protocols": {"plain": {"ask": "{image}Say: {question}"}}}}, "templates"),
         ({"task": {"score": {"scorer": "exact_match", "clean": []}}}, "ways to score"),
         ({"changes": ("task.score.options.normalise=true",)}, "metrics differ"),
         ({"task": {"output": {"max_new_tokens": 3}}}, "max_new_tokens 10 and 3"),

@@ -18,12 +18,12 @@ from emu2eval import Adapter, Limits, Request, Response, evaluate
 from emu2eval.cli import app
 from emu2eval.diagnose import Part, copying, parts
 from emu2eval.errors import CompareError
-from emu2eval.pictures import load
+from emu2eval.images import load
 from emu2eval.stored import StoredRun, read_run
+from emu2eval.types import Image
 from emu2eval.types import Part as PromptPart
-from emu2eval.types import Picture
 
-ABLATIONS = ["none", "labels", "pictures", "blank", "order"]
+ABLATIONS = ["none", "labels", "images", "blank", "order"]
 
 
 class Pupil(Adapter):
@@ -52,8 +52,8 @@ class Pupil(Adapter):
 
 
 def _colour(parts: Sequence[PromptPart]) -> object:
-    (picture,) = (part for part in parts if isinstance(part, Picture))
-    return load(picture).convert("RGB").getpixel((8, 8))
+    (image,) = (part for part in parts if isinstance(part, Image))
+    return load(image).convert("RGB").getpixel((8, 8))
 
 
 @pytest.fixture
@@ -77,16 +77,16 @@ def by_name(found: Sequence[Part]) -> dict[str, Part]:
     return {part.of.partition(" (")[0]: part for part in found}
 
 
-def test_a_model_that_learns_needs_pictures_and_labels(runs: Any) -> None:
+def test_a_model_that_learns_needs_images_and_labels(runs: Any) -> None:
     made = by_name(parts(runs(True)))
     assert made["all"].difference == 100 and made["all"].share is None
-    for name in ("the right labels", "the right pictures"):
+    for name in ("the right labels", "the right images"):
         part = made[name]
         # A fifth of dealt replies stays where it was.
         assert 60 < part.difference < 95 and part.low > 40 and part.p < 0.001  # type: ignore[operator]
         assert part.share == pytest.approx(part.difference)
         assert part.share_low < part.share < part.share_high  # type: ignore[operator]
-    assert made["pictures at all"].difference == 100
+    assert made["images at all"].difference == 100
     assert made["the order"].difference == 0 and made["the order"].share_low is None
     left = made["the format"]
     assert left.difference + made["the right labels"].difference == pytest.approx(100)  # type: ignore[operator]
@@ -96,7 +96,7 @@ def test_a_model_that_learns_needs_pictures_and_labels(runs: Any) -> None:
 def test_a_model_that_reads_the_format_alone_needs_neither(runs: Any) -> None:
     made = by_name(parts(runs(False)))
     assert made["all"].difference > 10  # type: ignore[operator]
-    for name in ("the right labels", "the right pictures", "pictures at all", "the order"):
+    for name in ("the right labels", "the right images", "images at all", "the order"):
         assert made[name].difference == 0
     assert made["the format"].share == 100
 

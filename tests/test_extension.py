@@ -60,7 +60,7 @@ def numbers(root, count):
 
 TASK = """
 name: sums
-title: Sums without pictures
+title: Sums without images
 data:
   reader: my_parts:numbers
   splits: {all: {count: 9}}
@@ -121,7 +121,7 @@ def test_entry_points_are_found(parts: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert result.rows[0].model == "plugged"
 
 
-def test_csv_and_a_folder_of_pictures(parts: Path, make_task: Any) -> None:
+def test_csv_and_a_folder_of_images(parts: Path, make_task: Any) -> None:
     task = make_task()
     (task.parent / "test.csv").write_text(
         "number,file,question,answer\n7,0001.png,what is it?,green\n8,0002.png,and this?,blue\n"
@@ -134,13 +134,13 @@ def test_csv_and_a_folder_of_pictures(parts: Path, make_task: Any) -> None:
             data:
               reader: table
               root: .
-              options: {id: number, pictures: file, picture_folder: pictures}
-              splits: {test: {file: test.csv}, train: {file: train.jsonl, id: id, pictures: picture}}
+              options: {id: number, images: file, image_folder: images}
+              splits: {test: {file: test.csv}, train: {file: train.jsonl, id: id, images: image}}
             split: test
             demonstrations: {split: train}
             score: {scorer: exact_match}
             protocol: plain
-            protocols: {plain: {ask: "{picture}{question}"}}
+            protocols: {plain: {ask: "{image}{question}"}}
             """
         )
     )

@@ -11,18 +11,18 @@ import av
 import numpy as np
 import pytest
 
-from emu2eval import frames, pictures
+from emu2eval import frames, images
 from emu2eval.data.samples import Samples
-from emu2eval.errors import MissingExtra, PictureError
+from emu2eval.errors import ImageError, MissingExtra
 from emu2eval.fewshot.draw import Exclusion
 from emu2eval.keys import request_key
-from emu2eval.types import Picture, Prompt, Sample, TextOutput, Video
+from emu2eval.types import Image, Prompt, Sample, TextOutput, Video
 
 SIZE = 32
 
 
 def film(path: Path, count: int = 32, codec: str = "mpeg4") -> Path:
-    """Frame i is grey of brightness 7 i: a picture tells its place."""
+    """Frame i is grey of brightness 7 i: an image tells its place."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=10)
         stream.width, stream.height, stream.pix_fmt = SIZE, SIZE, "yuv420p"
@@ -34,7 +34,7 @@ def film(path: Path, count: int = 32, codec: str = "mpeg4") -> Path:
 
 
 def places(path: Path, count: int) -> list[int]:
-    shown = (pictures.load(frame) for frame in Video.sampled(str(path), count).frames)
+    shown = (images.load(frame) for frame in Video.sampled(str(path), count).frames)
     return [round(np.asarray(image).mean() / 7) for image in shown]
 
 
@@ -87,39 +87,37 @@ def test_digests_keys_and_exclusion_decode_nothing(
     other = film(tmp_path / "c.mp4", 31)
     undecoded()
     one, same, another = (Video.sampled(str(p), 4) for p in (path, copy, other))
-    digests = [pictures.digest(frame) for frame in one.frames]
-    assert digests == [pictures.digest(frame) for frame in same.frames]
-    assert len({*digests, *(pictures.digest(frame) for frame in another.frames)}) == 8
+    digests = [images.digest(frame) for frame in one.frames]
+    assert digests == [images.digest(frame) for frame in same.frames]
+    assert len({*digests, *(images.digest(frame) for frame in another.frames)}) == 8
     # The same place among more frames is another moment.
-    assert pictures.digest(Video.sampled(str(path), 5).frames[0]) != digests[0]
+    assert images.digest(Video.sampled(str(path), 5).frames[0]) != digests[0]
     keys = [request_key(Prompt(query=(v, "?")), TextOutput(), "") for v in (one, same, another)]
     assert keys[0] == keys[1] != keys[2]
-    query = Sample("q", pictures=(one,))
-    assert Exclusion(query).refuses(Sample("p", pictures=(same,)))
-    assert not Exclusion(query).refuses(Sample("p", pictures=(another,)))
+    query = Sample("q", images=(one,))
+    assert Exclusion(query).refuses(Sample("p", images=(same,)))
+    assert not Exclusion(query).refuses(Sample("p", images=(another,)))
 
 
 def test_samples_keep_a_video_as_its_path(undecoded: Callable[[], None]) -> None:
     undecoded()
-    whole = Sample("a", pictures=(Video.sampled("/data/a.mp4", 16),))
-    cut = Sample(
-        "b", pictures=(Video(whole.pictures[0].frames[:3]), Picture("/x/c.mp4", frame=(1, 4)))
-    )  # type: ignore[union-attr]
+    whole = Sample("a", images=(Video.sampled("/data/a.mp4", 16),))
+    cut = Sample("b", images=(Video(whole.images[0].frames[:3]), Image("/x/c.mp4", frame=(1, 4))))  # type: ignore[union-attr]
     packed = Samples([whole, cut], where="here")
     assert list(packed) == [whole, cut]
     assert len(packed._packed[0]) < 40
-    moved = Sample("a", pictures=(Video.sampled("/elsewhere/a.mp4", 16),))
-    fewer = Sample("a", pictures=(Video.sampled("/data/a.mp4", 8),))
+    moved = Sample("a", images=(Video.sampled("/elsewhere/a.mp4", 16),))
+    fewer = Sample("a", images=(Video.sampled("/data/a.mp4", 8),))
     digests = [Samples([s, cut], where="here").digest for s in (whole, moved, fewer)]
     assert digests[0] == digests[1] != digests[2]
 
 
-def test_a_frame_has_a_size_and_bytes_like_any_picture(tmp_path: Path) -> None:
+def test_a_frame_has_a_size_and_bytes_like_any_image(tmp_path: Path) -> None:
     frame = Video.sampled(str(film(tmp_path / "a.mp4")), 4).frames[1]
-    info = pictures.info(frame)
+    info = images.info(frame)
     assert (info.width, info.height, info.format) == (SIZE, SIZE, "video")
-    stored = Picture(data=pictures.read(frame))
-    assert pictures.load(stored).tobytes() == pictures.load(frame).tobytes()
+    stored = Image(data=images.read(frame))
+    assert images.load(stored).tobytes() == images.load(frame).tobytes()
 
 
 def cut(path: Path) -> None:
@@ -142,8 +140,8 @@ def test_files_that_hold_no_frames(
 ) -> None:
     path = film(tmp_path / f"a.{ending}")
     damage(path)
-    with pytest.raises(PictureError, match=says) as caught:
-        pictures.load(Picture(str(path), frame=(0, 4)))
+    with pytest.raises(ImageError, match=says) as caught:
+        images.load(Image(str(path), frame=(0, 4)))
     assert caught.value.where == str(path)
     assert caught.value.hint
 
@@ -155,8 +153,8 @@ def test_a_sound_file_has_no_frames(tmp_path: Path) -> None:
         sound = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), layout="mono")
         sound.sample_rate = 8000
         container.mux(stream.encode(sound))
-    with pytest.raises(PictureError, match="holds no pictures"):
-        pictures.load(Picture(str(path), frame=(0, 4)))
+    with pytest.raises(ImageError, match="holds no images"):
+        images.load(Image(str(path), frame=(0, 4)))
 
 
 def test_without_pyav_the_extra_is_named_before_anything_runs(
@@ -166,10 +164,10 @@ def test_without_pyav_the_extra_is_named_before_anything_runs(
     frames._require.cache_clear()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match="decoding video needs the package 'av'") as caught:
-        pictures.digest(Picture(str(path), frame=(0, 4)))
+        images.digest(Image(str(path), frame=(0, 4)))
     assert caught.value.hint == "pip install 'emu2eval[video]'"
 
 
 def test_a_frame_is_of_a_file() -> None:
     with pytest.raises(ValueError, match="video at a path"):
-        Picture(data=b"x", frame=(0, 4))
+        Image(data=b"x", frame=(0, 4))

@@ -22,7 +22,7 @@ LAYERS = (
         "frames",
         "jsontext",
         "parquetfile",
-        "pictures",
+        "images",
         "stats",
         "tsvfile",
         "yamlfile",

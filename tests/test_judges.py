@@ -120,7 +120,7 @@ def test_a_reply_that_cannot_be_read_is_asked_for_again_and_then_unscored(
         text = texts(body)[-1]
         if "hidden here? | -1 <AND> -" in text:
             return "good"
-        if "Describe the picture. | A yellow" in text:
+        if "Describe the image. | A yellow" in text:
             tried["again" if "nothing else:" in text.splitlines()[-1] else "first"] += 1
             return "0.8 or so" if tried["again"] else "fair"
         return "0.5"
@@ -153,8 +153,8 @@ def test_touchstone_asks_in_both_orders_and_drops_what_failed(
         assert [message["role"] for message in body["messages"]] == ["system", "user"]
         text = texts(body)[-1]
         first = text.split("[Answer of assistant 1]\n")[1].split("\n")[0]
-        assert text.startswith("[What the picture shows]\nA ")
-        if "A blue square.\nIts" in text:  # two of the eight pictures
+        assert text.startswith("[What the image shows]\nA ")
+        if "A blue square.\nIts" in text:  # two of the eight images
             return "I cannot say" if first == "a red square" else "4 2"
         if "A black square.\nIts" in text:
             return "11 3"
@@ -338,18 +338,18 @@ def test_a_judge_that_is_killed_is_asked_nothing_twice(
 MODULE = '''
 from PIL import Image
 
-from emu2eval import Adapter, Limits, Response, Score, TextOutput, pictures
+from emu2eval import Adapter, Limits, Response, Score, TextOutput, images
 from emu2eval.scorers.judged import JudgedScorer, Wording
 
 
 class Painter(Adapter):
     """Paints what it is asked for."""
 
-    limits = Limits(frozenset({"picture"}), batch=4)
+    limits = Limits(frozenset({"image"}), batch=4)
 
     def answer(self, requests):
         return [
-            Response(picture=pictures.from_image(Image.new("RGB", (9, 9), self.colour(request.prompt))))
+            Response(image=images.from_pil(Image.new("RGB", (9, 9), self.colour(request.prompt))))
             for request in requests
         ]
 
@@ -358,17 +358,17 @@ class Painter(Adapter):
 
 
 class Likeness(JudgedScorer):
-    """How like the sample's picture the painted one is."""
+    """How like the sample's image the painted one is."""
 
     metric = "likeness"
-    outputs = frozenset({"picture"})
+    outputs = frozenset({"image"})
     names = ("once",)
 
     def __init__(self, wording):
         self.wording = Wording.read("", wording, ("wanted", "painted"))
 
     def question(self, sample, response, name):
-        return {"wanted": sample.pictures, "painted": response.picture}
+        return {"wanted": sample.images, "painted": response.image}
 
     def read(self, reply):
         return float(reply) if reply.isdecimal() else None
@@ -378,7 +378,7 @@ class Likeness(JudgedScorer):
 '''
 
 
-def test_a_judge_sees_the_picture_that_was_painted(
+def test_a_judge_sees_the_image_that_was_painted(
     tmp_path: Path, make_task: Any, judge: Any, chat_server: ChatServer, monkeypatch: Any
 ) -> None:
     """In its place among the words, beside the sample's own."""
@@ -391,15 +391,15 @@ def test_a_judge_sees_the_picture_that_was_painted(
     monkeypatch.setattr(sys, "path", list(sys.path))
     task = make_task(
         queries=5,
-        output={"kind": "picture"},
+        output={"kind": "image"},
         score={"scorer": "painting:Likeness", "options": {"wording": "words.yaml"}},
-        protocols={"plain": {"ask": "{picture}paint it {answer}"}},
+        protocols={"plain": {"ask": "{image}paint it {answer}"}},
     )
     chat_server.answer = lambda body: "3"
     (result,) = evaluate(str(task), "./painter.yaml", judge=judge())
     assert result.rows[0].value == 300
-    painted = {path.stem for path in (result.folder / "pictures").glob("*.png")}
-    asked = {row["id"]: row["pictures"] for row in replies(result.folder)}
+    painted = {path.stem for path in (result.folder / "images").glob("*.png")}
+    asked = {row["id"]: row["images"] for row in replies(result.folder)}
     assert len(painted) == len(asked) == 5
     assert {shown[1] for shown in asked.values()} == painted
     for body in chat_server.asked:

@@ -86,7 +86,7 @@ def test_a_row_of_the_wrong_kind_is_named(vqav2: Path, refused) -> None:  # type
     assert "$.questions[2].question_id" in refused()
 
 
-def test_an_empty_folder_of_pictures(vqav2: Path, refused) -> None:  # type: ignore[no-untyped-def]
+def test_an_empty_folder_of_images(vqav2: Path, refused) -> None:  # type: ignore[no-untyped-def]
     shutil.rmtree(vqav2 / "coco/val2014")
     (vqav2 / "coco/val2014").mkdir()
     said = refused()
@@ -94,7 +94,7 @@ def test_an_empty_folder_of_pictures(vqav2: Path, refused) -> None:  # type: ign
     assert "http://images.cocodataset.org/zips/val2014.zip" in said
 
 
-def test_pictures_unpacked_one_level_too_deep(vqav2: Path, refused) -> None:  # type: ignore[no-untyped-def]
+def test_images_unpacked_one_level_too_deep(vqav2: Path, refused) -> None:  # type: ignore[no-untyped-def]
     (vqav2 / "coco/val2014").rename(vqav2 / "deep")
     (vqav2 / "coco/images").mkdir()
     (vqav2 / "deep").rename(vqav2 / "coco/images/val2014")
@@ -117,16 +117,16 @@ def test_questions_and_annotations_of_different_splits(vqav2: Path, refused) -> 
     assert "question and annotation files must be of the same split and version" in said
 
 
-def test_half_of_the_pictures(vqav2: Path, program: Program) -> None:
+def test_half_of_the_images(vqav2: Path, program: Program) -> None:
     (lost, *_) = sorted((vqav2 / "coco/val2014").iterdir())
     lost.unlink()
     code, _, said = program("run", "--task", "vqav2", "--shots", "4")
     assert code == 2
     said = " ".join(said.split())
     assert "coco/val2014 holds 3 of 40,504 files" in said
-    assert "the picture does not exist" in said
+    assert "the image does not exist" in said
     assert str(lost) in said
-    assert "`emu2eval data check TASK` names every picture" in said
+    assert "`emu2eval data check TASK` names every image" in said
 
 
 def test_a_folder_in_the_place_of_a_file(vqav2: Path, refused) -> None:  # type: ignore[no-untyped-def]

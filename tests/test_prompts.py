@@ -1,4 +1,4 @@
-"""Templates and prompts: every picture in its place, or an error."""
+"""Templates and prompts: every image in its place, or an error."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from emu2eval.config import ProtocolSpec
 from emu2eval.errors import ConfigError, UnknownName
 from emu2eval.prompts import PromptBuilder, Template
-from emu2eval.types import Picture, Prompt, Sample, Turn
+from emu2eval.types import Image, Prompt, Sample, Turn
 
-A, B = Picture(data=b"a"), Picture(data=b"b")
+A, B = Image(data=b"a"), Image(data=b"b")
 SAMPLE = Sample("1", {"q": "who?"}, (A, B), answer="me")
 
 
@@ -21,24 +21,24 @@ def fill(text: str, sample: Sample = SAMPLE) -> tuple[object, ...]:
     return Template.compile(text, "here").fill(sample)
 
 
-def test_pictures_and_fields_take_their_places() -> None:
-    assert fill("{picture} and {picture}: {q}") == (A, " and ", B, ": who?")
-    assert fill("{pictures}{q} {{literal}}") == (A, B, "who? {literal}")
-    assert fill("{picture}x{pictures}") == (A, "x", B)
+def test_images_and_fields_take_their_places() -> None:
+    assert fill("{image} and {image}: {q}") == (A, " and ", B, ": who?")
+    assert fill("{images}{q} {{literal}}") == (A, B, "who? {literal}")
+    assert fill("{image}x{images}") == (A, "x", B)
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("{picture}{q}", "places 1 of the 2 pictures"),
-        ("{q}", "places 0 of the 2 pictures"),
-        ("{picture}{picture}{picture}", "more pictures than"),
-        ("{pictures}{who}", "unknown template field 'who'"),
-        ("{pictures}{q.__class__}", "plain field names"),
-        ("{pictures}{q!r}", "plain field names"),
-        ("{pictures}{q:>10}", "plain field names"),
-        ("{pictures}{0}", "plain field names"),
-        ("{pictures}{", "Single|expected"),
+        ("{image}{q}", "places 1 of the 2 images"),
+        ("{q}", "places 0 of the 2 images"),
+        ("{image}{image}{image}", "more images than"),
+        ("{images}{who}", "unknown template field 'who'"),
+        ("{images}{q.__class__}", "plain field names"),
+        ("{images}{q!r}", "plain field names"),
+        ("{images}{q:>10}", "plain field names"),
+        ("{images}{0}", "plain field names"),
+        ("{images}{", "Single|expected"),
     ],
 )
 def test_what_a_template_may_not_do(text: str, says: str) -> None:
@@ -50,20 +50,20 @@ def test_what_a_template_may_not_do(text: str, says: str) -> None:
 def test_data_is_never_read_as_a_template(text: str) -> None:
     sample = Sample("1", {"q": text}, (A,))
     expected = (A, text) if text else (A,)
-    assert fill("{picture}{q}", sample) == expected
+    assert fill("{image}{q}", sample) == expected
 
 
 PROTOCOL = ProtocolSpec(
-    ask="{picture}{q}",
+    ask="{image}{q}",
     system="be brief",
     lead=" = ",
     separator="; ",
-    zero_shot={"ask": "{picture}one word: {q}"},
+    zero_shot={"ask": "{image}one word: {q}"},
 )
 
 
-def sample(name: str, answer: str | Picture = "yes") -> Sample:
-    return Sample(name, {"q": f"{name}?"}, (Picture(data=name.encode()),), answer=answer)
+def sample(name: str, answer: str | Image = "yes") -> Sample:
+    return Sample(name, {"q": f"{name}?"}, (Image(data=name.encode()),), answer=answer)
 
 
 def test_demonstrations_stand_before_the_query() -> None:
@@ -71,11 +71,11 @@ def test_demonstrations_stand_before_the_query() -> None:
     prompt = PromptBuilder(PROTOCOL, "here").build(query, [one, two])
     assert prompt.flat() == (
         "be brief",
-        *(one.pictures[0], "one? = yes; "),
-        *(two.pictures[0], "two? = yes; "),
-        *(query.pictures[0], "query?"),
+        *(one.images[0], "one? = yes; "),
+        *(two.images[0], "two? = yes; "),
+        *(query.images[0], "query?"),
     )
-    assert list(prompt.pictures()) == [one.pictures[0], two.pictures[0], query.pictures[0]]
+    assert list(prompt.images()) == [one.images[0], two.images[0], query.images[0]]
 
 
 def test_zero_shot_may_ask_otherwise() -> None:
@@ -95,14 +95,14 @@ def test_the_system_text_names_fields_of_the_query() -> None:
         builder.build(Sample("3", {"q": "who?"}), [])
 
 
-def test_text_only_drops_the_demonstrations_pictures_and_no_other() -> None:
+def test_text_only_drops_the_demonstrations_images_and_no_other() -> None:
     query = sample("query")
     prompt = PromptBuilder(PROTOCOL, "here").build(query, [sample("one")], text_only=True)
     assert prompt.turns[0].ask == ("one?",)
-    assert prompt.query == (query.pictures[0], "query?")
+    assert prompt.query == (query.images[0], "query?")
 
 
-def test_a_reply_can_be_a_picture() -> None:
+def test_a_reply_can_be_a_image() -> None:
     prompt = PromptBuilder(PROTOCOL, "here").build(sample("query"), [sample("one", A)])
     assert prompt.turns[0].reply == (A,)
     assert A in prompt.flat()
@@ -114,27 +114,27 @@ def test_a_demonstration_needs_an_answer() -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.text(max_size=3)), max_size=5))
-def test_flat_keeps_every_letter_and_picture_in_order(parts: list[tuple[bool, str]]) -> None:
-    turns = tuple(Turn((A, text) if picture else (text,), (text,)) for picture, text in parts)
+def test_flat_keeps_every_letter_and_image_in_order(parts: list[tuple[bool, str]]) -> None:
+    turns = tuple(Turn((A, text) if image else (text,), (text,)) for image, text in parts)
     flat = Prompt(query=("q",), turns=turns, lead="|", separator="#").flat()
     text = "".join(part for part in flat if isinstance(part, str))
     assert text == "".join(f"{t}|{t}#" for _, t in parts) + "q"
-    assert sum(isinstance(part, Picture) for part in flat) == sum(p for p, _ in parts)
+    assert sum(isinstance(part, Image) for part in flat) == sum(p for p, _ in parts)
     assert not any(isinstance(a, str) and isinstance(b, str) for a, b in pairwise(flat))
 
 
-def marked(question: str, ask: str, *shown: Picture) -> tuple[object, ...]:
+def marked(question: str, ask: str, *shown: Image) -> tuple[object, ...]:
     sample = Sample("1", {"question": question}, shown)
     return Template.compile(ask, "here", "<image {number}>").fill(sample)
 
 
-def test_pictures_stand_where_the_text_marks_them() -> None:
-    ask = "{pictures}Q: {question}"
+def test_images_stand_where_the_text_marks_them() -> None:
+    ask = "{images}Q: {question}"
     assert marked("in <image 2> or <image 1>?", ask, A, B) == ("Q: in ", B, " or ", A, "?")
     assert marked("in <image 1> and <image 1>", ask, A) == ("Q: in ", A, " and ", A)
     # What no mark places is placed by the template.
     assert marked("in <image 2>?", ask, A, B) == (A, "Q: in ", B, "?")
-    with pytest.raises(ConfigError, match="speaks of its picture 3, but has 2"):
+    with pytest.raises(ConfigError, match="speaks of its image 3, but has 2"):
         marked("in <image 3>?", ask, A, B)
     with pytest.raises(ConfigError, match="places 1 of the 2"):
         marked("in <image 2>?", "{question}", A, B)
@@ -142,7 +142,7 @@ def test_pictures_stand_where_the_text_marks_them() -> None:
 
 def test_marks_are_texts_unless_the_protocol_says_so() -> None:
     sample = Sample("1", {"question": "in <image 1>?"}, (A,))
-    assert Template.compile("{picture}{question}", "here").fill(sample) == (A, "in <image 1>?")
+    assert Template.compile("{image}{question}", "here").fill(sample) == (A, "in <image 1>?")
     with pytest.raises(ConfigError, match="hold no"):
         Template.compile("{question}", "here", "<image>")
 
@@ -150,9 +150,9 @@ def test_marks_are_texts_unless_the_protocol_says_so() -> None:
 def test_a_field_decides_the_wording() -> None:
     protocol = ProtocolSpec.model_validate(
         {
-            "ask": "{pictures}{q} of {options}?",
+            "ask": "{images}{q} of {options}?",
             "marks": "<{number}>",
-            "cases": {"field": "kind", "ask": {"open": "{pictures}{q}?"}},
+            "cases": {"field": "kind", "ask": {"open": "{images}{q}?"}},
         }
     )
     builder = PromptBuilder(protocol, "here")

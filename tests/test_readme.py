@@ -29,8 +29,8 @@ def command(*arguments: str) -> str:
 
 
 def test_the_own_task(make_task: Any, tmp_path: Path) -> None:
-    pictures = make_task(queries=6).parent / "pictures"
-    pictures.rename(tmp_path / "photos")
+    images = make_task(queries=6).parent / "images"
+    images.rename(tmp_path / "photos")
     (tmp_path / "birds.yaml").write_text(block("yaml", "# birds.yaml"))
     for part, first in (("test", 0), ("train", 1000)):
         rows = [f"{n},{n:04d}.png,which is it?,{'ab'[n % 2]}" for n in range(first, first + 6)]

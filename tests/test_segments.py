@@ -8,9 +8,9 @@ import av
 import numpy as np
 import pytest
 
-from emu2eval import frames, pictures
+from emu2eval import frames, images
 from emu2eval.data.samples import Samples
-from emu2eval.errors import PictureError
+from emu2eval.errors import ImageError
 from emu2eval.types import Sample, Segment, Video
 
 
@@ -28,13 +28,13 @@ def film(path: Path, count: int = 36, codec: str = "mpeg4", every: int = 12) -> 
 
 
 def places(path: Path, count: int, segment: Segment | None) -> list[int]:
-    shown = (pictures.load(frame) for frame in Video.sampled(str(path), count, segment).frames)
+    shown = (images.load(frame) for frame in Video.sampled(str(path), count, segment).frames)
     return [round(np.asarray(image).mean() / 7) for image in shown]
 
 
 @pytest.mark.parametrize(("ending", "codec"), [("avi", "mpeg4"), ("mp4", "mpeg4"), ("mkv", "h264")])
 @pytest.mark.parametrize("every", [1, 12, 250])
-def test_seconds_and_frames_name_the_same_pictures(
+def test_seconds_and_frames_name_the_same_images(
     tmp_path: Path, ending: str, codec: str, every: int
 ) -> None:
     path = film(tmp_path / f"a.{ending}", codec=codec, every=every)
@@ -75,7 +75,7 @@ def test_a_video_that_ends_before_the_segment_is_named(
     tmp_path: Path, segment: Segment, says: str
 ) -> None:
     path = film(tmp_path / "a.mp4")
-    with pytest.raises(PictureError, match=says) as caught:
+    with pytest.raises(ImageError, match=says) as caught:
         places(path, 2, segment)
     assert caught.value.where == str(path)
 
@@ -83,15 +83,14 @@ def test_a_video_that_ends_before_the_segment_is_named(
 def test_segments_have_identities_of_their_own(tmp_path: Path) -> None:
     path = str(film(tmp_path / "a.mp4", 4))
     kinds = (None, Segment(0, 3), Segment(0, 3, in_frames=True), Segment(0, 2))
-    digests = {pictures.digest(Video.sampled(path, 4, kind).frames[0]) for kind in kinds}
+    digests = {images.digest(Video.sampled(path, 4, kind).frames[0]) for kind in kinds}
     assert len(digests) == 4
     samples = [
-        Sample(str(n), pictures=(Video.sampled("/x/a.mp4", 4, kind),))
-        for n, kind in enumerate(kinds)
+        Sample(str(n), images=(Video.sampled("/x/a.mp4", 4, kind),)) for n, kind in enumerate(kinds)
     ]
-    loose = Sample("9", pictures=(Video.sampled("/x/a.mp4", 4, kinds[1]).frames[2],))
+    loose = Sample("9", images=(Video.sampled("/x/a.mp4", 4, kinds[1]).frames[2],))
     packed = Samples([*samples, loose], where="here")
     assert list(packed) == [*samples, loose]
-    assert [v.source for s in packed for v in s.pictures if isinstance(v, Video)] == [
+    assert [v.source for s in packed for v in s.images if isinstance(v, Video)] == [
         ("/x/a.mp4", 4, kind) for kind in kinds
     ]

@@ -44,15 +44,15 @@ def test_nothing_and_one_cluster() -> None:
 
 
 def test_intervals_cover_the_truth_on_clustered_data() -> None:
-    """95 % intervals over 60 pictures of 1 to 9 alike questions; ordinary errors would cover far less."""
+    """95 % intervals over 60 images of 1 to 9 alike questions; ordinary errors would cover far less."""
     chance = random.Random(1)
     covered = 0
     for _ in range(600):
         pairs = []
-        for picture in range(60):
+        for image in range(60):
             ease = chance.random()
             pairs += [
-                (float(chance.random() < ease), str(picture)) for _ in range(chance.randint(1, 9))
+                (float(chance.random() < ease), str(image)) for _ in range(chance.randint(1, 9))
             ]
         value, error = result(pairs)
         assert value is not None

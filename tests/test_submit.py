@@ -21,10 +21,10 @@ from .conftest import Program, write_jsonl
 
 def hidden_task(folder: Path, form: str, ids: list[str], **submission: Any) -> Path:
     """A task whose split test is hidden, and its split dev a part of it."""
-    (folder / "pictures").mkdir(parents=True)
+    (folder / "images").mkdir(parents=True)
     for n, name in enumerate(ids):
-        Image.new("RGB", (8, 8), (n, 0, 0)).save(folder / "pictures" / f"{name}.png")
-    rows = [{"id": name, "picture": f"{name}.png", "question": f"what is {name}?"} for name in ids]
+        Image.new("RGB", (8, 8), (n, 0, 0)).save(folder / "images" / f"{name}.png")
+    rows = [{"id": name, "image": f"{name}.png", "question": f"what is {name}?"} for name in ids]
     write_jsonl(folder / "test.jsonl", rows)
     write_jsonl(folder / "dev.jsonl", rows[:2])
     spec = {
@@ -33,13 +33,13 @@ def hidden_task(folder: Path, form: str, ids: list[str], **submission: Any) -> P
         "data": {
             "reader": "table",
             "root": ".",
-            "options": {"picture_folder": "pictures", "answer": None},
+            "options": {"image_folder": "images", "answer": None},
             "splits": {"test": {"file": "test.jsonl"}, "dev": {"file": "dev.jsonl"}},
         },
         "split": "test",
         "score": {"scorer": "exact_match", "clean": ["first_line", "strip", "lower"]},
         "protocol": "plain",
-        "protocols": {"plain": {"ask": "{picture}{question}"}},
+        "protocols": {"plain": {"ask": "{image}{question}"}},
         "submission": {
             "format": form,
             "questions": "test",
@@ -114,7 +114,7 @@ def test_the_official_list_must_be_there_and_hold_what_was_asked(
     assert not list(Path("results/runs").glob("*/submission.json"))
 
 
-def test_vizwiz_wants_normalised_answers_by_picture(tmp_path: Path, make_model: Any) -> None:
+def test_vizwiz_wants_normalised_answers_by_image(tmp_path: Path, make_model: Any) -> None:
     task = hidden_task(tmp_path / "t", "vizwiz", ["VizWiz_test_0.jpg", "VizWiz_test_1.jpg"])
     written, entries = handed_in(task, make_model(default="The RED can, twenty.\nmore"))
     assert entries == [

@@ -25,15 +25,15 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / "coco" / split).mkdir(parents=True)
         questions, annotations = [], []
         for n in range(first, first + 12):
-            image = n // 2  # two questions a picture
-            picture = Image.new("RGB", (20, 16), (n * 7 % 256, n // 4 % 256, 90))
-            picture.save(folder / "coco" / split / f"COCO_{split}_{image:012d}.jpg")
+            number = n // 2  # two questions an image
+            image = Image.new("RGB", (20, 16), (n * 7 % 256, n // 4 % 256, 90))
+            image.save(folder / "coco" / split / f"COCO_{split}_{number:012d}.jpg")
             answers = ["red"] * (4 + n % 6) + ["dark red"] * (6 - n % 6)
-            questions.append({"image_id": image, "question": "What colour?", "question_id": n})
+            questions.append({"image_id": number, "question": "What colour?", "question_id": n})
             annotations.append(
                 {
                     "question_id": n,
-                    "image_id": image,
+                    "image_id": number,
                     "question_type": "what color",
                     "answer_type": "other",
                     "multiple_choice_answer": "red",
@@ -70,7 +70,7 @@ def test_demonstrations_come_from_train_and_show_the_common_answer(root: Path) -
     for line in (result.folder / "responses.jsonl").read_text().splitlines():
         row = json.loads(line)
         assert all(int(name) >= 1000 for name in row["demonstrations"])
-        assert len(row["pictures"]) == 5
+        assert len(row["images"]) == 5
         assert row["text"] == "red"
 
 
@@ -82,7 +82,7 @@ def test_a_pool_is_drawn_once_and_is_part_of_the_run(root: Path) -> None:
     assert len({frozenset(json.loads(line)["demonstrations"]) for line in lines}) == 1
 
 
-def test_a_missing_picture_is_named(root: Path) -> None:
+def test_a_missing_image_is_named(root: Path) -> None:
     (root / "coco" / "val2014" / "COCO_val2014_000000000003.jpg").unlink()
     done = subprocess.run(
         [sys.executable, "-m", "emu2eval.cli", "run", "--task", "vqav2"],

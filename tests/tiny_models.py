@@ -11,7 +11,7 @@ import yaml
 
 GOLDEN = Path(__file__).parent / "adapters" / "emu2" / "golden"
 SIDE = 32
-"""Pixels of the pictures that the encoders read."""
+"""Pixels of the images that the encoders read."""
 
 _LAYERS = {
     "hidden_size": 32,

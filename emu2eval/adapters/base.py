@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from emu2eval.errors import ConfigError
-from emu2eval.types import Picture, Request, Response
+from emu2eval.types import Image, Request, Response
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 class Limits:
     """What a model can take. Planning refuses a request beyond them, with the numbers.
 
-    outputs: of "text", "choice" and "picture", those it can give.
-    pictures: the most pictures in one prompt (None = no limit of their own).
+    outputs: of "text", "choice" and "image", those it can give.
+    images: the most images in one prompt (None = no limit of their own).
     positions: context length in tokens, prompt and answer together (None = not known).
-    picture_replies: a demonstration's reply may be a picture.
+    image_replies: a demonstration's reply may be an image.
     batch: how many requests `answer` takes at a time; the engine halves it when memory runs out.
-    instead: what else may be done where a prompt holds too many pictures.
+    instead: what else may be done where a prompt holds too many images.
     """
 
     outputs: frozenset[str]
-    pictures: int | None = None
+    images: int | None = None
     positions: int | None = None
-    picture_replies: bool = True
+    image_replies: bool = True
     batch: int = 1
     instead: str | None = None
 
@@ -88,7 +88,7 @@ class Adapter(ABC):
         yield from enumerate(self.answer(requests))
 
     def prepare(self, request: Request) -> None:
-        """Work for a request that is soon asked for, such as decoding its pictures; on any thread.
+        """Work for a request that is soon asked for, such as decoding its images; on any thread.
 
         It must not change an answer, and what it raises is raised again by `answer` or does not matter.
         """
@@ -121,10 +121,10 @@ class Adapter(ABC):
     def afford(self, cost: Cost) -> None:
         """Raises PlanError where the estimate of all that is to be asked is beyond the model's budget."""
 
-    def encode_pictures(self, pictures: Sequence[Picture]) -> npt.NDArray[np.float32]:
-        """(n, width): what the model itself sees in each picture, for choosing demonstrations by likeness.
+    def encode_images(self, images: Sequence[Image]) -> npt.NDArray[np.float32]:
+        """(n, width): what the model itself sees in each image, for choosing demonstrations by likeness.
 
-        Optional. Each vector depends on its picture alone. Called after `load`.
+        Optional. Each vector depends on its image alone. Called after `load`.
         """
         raise NotImplementedError
 

@@ -10,12 +10,12 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image as PILImage
 
-from emu2eval import pictures
+from emu2eval import images
 from emu2eval.adapters.base import Adapter, Limits
 from emu2eval.errors import UserError
-from emu2eval.types import ChoiceOutput, Part, Picture, Prompt, Request, Response, Turn
+from emu2eval.types import ChoiceOutput, Image, Part, Prompt, Request, Response, Turn
 
 Vector = npt.NDArray[np.float32]
 _MOST_THUMBNAILS = 1 << 14
@@ -59,7 +59,7 @@ class MostCommon(_Baseline):
 
 
 class Nearest(_Baseline):
-    """The reply of the demonstration most like the query, in its picture and its words."""
+    """The reply of the demonstration most like the query, in its image and its words."""
 
     def weights(self, prompt: Prompt) -> list[float]:
         if not prompt.turns:
@@ -71,29 +71,29 @@ class Nearest(_Baseline):
 
 
 class Copy(Adapter):
-    """The last picture of the prompt, as it is; a grey one where none was shown. Draws nothing."""
+    """The last image of the prompt, as it is; a grey one where none was shown. Draws nothing."""
 
     def __init__(self, batch: int = 64):
-        self.limits = Limits(frozenset({"picture"}), batch=batch)
+        self.limits = Limits(frozenset({"image"}), batch=batch)
 
     def answer(self, requests: Sequence[Request]) -> list[Response]:
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: Request) -> Response:
-        shown = list(request.prompt.pictures())
+        shown = list(request.prompt.images())
         try:
-            image = pictures.load(shown[-1]) if shown else Image.new("RGB", (64, 64), "grey")
+            image = images.load(shown[-1]) if shown else PILImage.new("RGB", (64, 64), "grey")
         except UserError as error:
             return Response(error=str(error))
-        return Response(picture=pictures.from_image(image))
+        return Response(image=images.from_pil(image))
 
 
 def _likeness(turn: Turn, query: Sequence[Part]) -> float:
     """Share of common words plus cosine of thumbnails, each at most 1."""
     left, right = _words(_text(turn.ask)), _words(_text(query))
     words = len(left & right) / len(left | right) if left | right else 0.0
-    shown = [p for p in turn.ask if isinstance(p, Picture)]
-    asked = [p for p in query if isinstance(p, Picture)]
+    shown = [p for p in turn.ask if isinstance(p, Image)]
+    asked = [p for p in query if isinstance(p, Image)]
     cosine = 0.0
     for mine, theirs in zip(shown, asked, strict=False):
         cosine += float(_thumbnail(mine) @ _thumbnail(theirs)) / len(asked)
@@ -109,12 +109,12 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.lower().replace("?", " ").replace(":", " ").split())
 
 
-def _thumbnail(picture: Picture) -> Vector:
+def _thumbnail(image: Image) -> Vector:
     """8 x 8 RGB, mean removed, unit length: (192,) float32. Made once a digest."""
-    digest = pictures.digest(picture)
+    digest = images.digest(image)
     found = _thumbnails.get(digest)
     if found is None:
-        found = np.asarray(pictures.load(picture).resize((8, 8)), dtype=np.float32).ravel()
+        found = np.asarray(images.load(image).resize((8, 8)), dtype=np.float32).ravel()
         found -= found.mean()
         found /= max(float(np.linalg.norm(found)), 1e-6)
         if len(_thumbnails) >= _MOST_THUMBNAILS:

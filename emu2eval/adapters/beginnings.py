@@ -1,7 +1,7 @@
 """Which beginning the latest prompts share, so that its keys and values are computed once and kept.
 
-Fixed demonstrations, the system message and a picture with many questions all make prompts begin
-alike. What counts as alike is the token ids together with the digests of the pictures.
+Fixed demonstrations, the system message and an image with many questions all make prompts begin
+alike. What counts as alike is the token ids together with the digests of the images.
 """
 
 from __future__ import annotations

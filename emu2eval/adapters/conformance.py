@@ -12,15 +12,15 @@ from pathlib import Path
 
 import msgspec
 
-from emu2eval import pictures
+from emu2eval import images
 from emu2eval.adapters.base import Adapter, Limits
 from emu2eval.errors import UserError
 from emu2eval.keys import request_key
 from emu2eval.types import (
     ChoiceOutput,
+    Image,
+    ImageOutput,
     Output,
-    Picture,
-    PictureOutput,
     Prompt,
     Request,
     Response,
@@ -31,7 +31,7 @@ from emu2eval.types import (
 OUTPUTS: dict[str, Output] = {
     "text": TextOutput(max_new_tokens=4),
     "choice": ChoiceOutput(("yes", "no")),
-    "picture": PictureOutput(seed=1),
+    "image": ImageOutput(seed=1),
 }
 _HERE, _LIBRARY = Path(__file__).parent.parent, "site-packages"
 TOLERANCE = 1e-4
@@ -177,22 +177,22 @@ def _positions(adapter: Adapter) -> Iterator[Finding]:
         return
     known = [count for count in counts if count is not None]
     grows = len(known) == len(counts) and known == sorted(known) and known[0] > 0
-    # A model that takes no picture is asked a single prompt, which nothing can be longer than.
+    # A model that takes no image is asked a single prompt, which nothing can be longer than.
     longer = len(known) == 1 or known[-1] > known[0]
     yield Finding(rule, grows and longer, ", ".join(map(str, counts)))
 
 
 def _requests(adapter: Adapter, kind: str) -> list[Request]:
-    """Prompts of rising length: bare text, one picture, demonstrations; as far as the limits allow."""
+    """Prompts of rising length: bare text, one image, demonstrations; as far as the limits allow."""
     red, blue, grey = (_square(colour) for colour in ("red", "blue", "grey"))
-    most = adapter.limits.pictures
+    most = adapter.limits.images
     prompts = [Prompt(query=("What colour is the sky? Answer:",))]
     if most is None or most >= 1:
         prompts.append(Prompt(query=(grey, "What colour is the square? Answer:")))
     if most is None or most >= 3:
         turns = tuple(
-            Turn((picture, "What colour is the square? Answer:"), (name,))
-            for picture, name in ((red, "red"), (blue, "blue"))
+            Turn((image, "What colour is the square? Answer:"), (name,))
+            for image, name in ((red, "red"), (blue, "blue"))
         )
         prompts.append(Prompt(query=(grey, "What colour is the square? Answer:"), turns=turns))
     output = OUTPUTS[kind]
@@ -200,10 +200,10 @@ def _requests(adapter: Adapter, kind: str) -> list[Request]:
 
 
 @cache
-def _square(colour: str) -> Picture:
-    from PIL import Image
+def _square(colour: str) -> Image:
+    from PIL import Image as PILImage
 
-    return pictures.from_image(Image.new("RGB", (64, 64), colour))
+    return images.from_pil(PILImage.new("RGB", (64, 64), colour))
 
 
 def _wrong(response: Response, output: Output) -> str | None:
@@ -216,9 +216,9 @@ def _wrong(response: Response, output: Output) -> str | None:
         if any(math.isnan(value) or value > 1e-6 for value in values):
             return f"log_probs {values!r} are no log-probabilities"
         return None
-    if response.picture is None:
-        return "picture is None"
-    pictures.load(response.picture)
+    if response.image is None:
+        return "image is None"
+    images.load(response.image)
     return None
 
 
@@ -241,14 +241,14 @@ def _same(left: Sequence[Response], right: Sequence[Response]) -> bool:
 def _equal(a: Response, b: Response) -> bool:
     if a.text != b.text or a.error != b.error:
         return False
-    if a.picture is not None and b.picture is not None:
-        return pictures.load(a.picture).tobytes() == pictures.load(b.picture).tobytes()
+    if a.image is not None and b.image is not None:
+        return images.load(a.image).tobytes() == images.load(b.image).tobytes()
     return all(
         abs(x - y) <= TOLERANCE for x, y in zip(a.log_probs or (), b.log_probs or (), strict=True)
     )
 
 
 def _shown(response: Response) -> str:
-    return repr(response.text if response.text is not None else response.log_probs or "a picture")[
+    return repr(response.text if response.text is not None else response.log_probs or "an image")[
         :60
     ]

@@ -1,4 +1,4 @@
-"""A prompt as token ids with places for pictures, and what two of them begin alike with."""
+"""A prompt as token ids with places for images, and what two of them begin alike with."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
 
-from emu2eval import pictures
-from emu2eval.types import Picture
+from emu2eval import images
+from emu2eval.types import Image
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A picture in its place, as `tokens` visual tokens.
+    """An image in its place, as `tokens` visual tokens.
 
-    variety: whatever else decides what fills its slots. tiles: the pictures of a grid, `picture` first.
+    variety: whatever else decides what fills its slots. tiles: the images of a grid, `image` first.
     """
 
-    picture: Picture
+    image: Image
     tokens: int
     variety: str = ""
-    tiles: tuple[Picture, ...] = ()
+    tiles: tuple[Image, ...] = ()
 
     @property
     def key(self) -> str:
         """Equal for what fills slots equally."""
-        digests = "+".join(map(pictures.digest, self.tiles or (self.picture,)))
+        digests = "+".join(map(images.digest, self.tiles or (self.image,)))
         return f"{digests}/{self.tokens}{self.variety}"
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """slots: True where a visual token stands; shown: the pictures in reading order."""
+    """slots: True where a visual token stands; shown: the images in reading order."""
 
     ids: tuple[int, ...]
     slots: tuple[bool, ...]
@@ -47,7 +47,7 @@ class Encoded:
 
     @cached_property
     def signature(self) -> tuple[int | str, ...]:
-        """The ids, with a picture's key at each of its slots: equal beginnings have equal caches."""
+        """The ids, with an image's key at each of its slots: equal beginnings have equal caches."""
         places = (key for shown in self.shown for key in [shown.key] * shown.tokens)
         return tuple(
             next(places) if slot else i for i, slot in zip(self.ids, self.slots, strict=True)
@@ -55,7 +55,7 @@ class Encoded:
 
     @cached_property
     def spans(self) -> tuple[tuple[int, int], ...]:
-        """The positions of each picture's slots, from the first to one after the last."""
+        """The positions of each image's slots, from the first to one after the last."""
         places = [i for i, slot in enumerate(self.slots) if slot]
         found, start = [], 0
         for shown in self.shown:

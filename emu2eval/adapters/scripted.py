@@ -30,11 +30,11 @@ class Scripted(Adapter):
         delay: float = 0.0,
         log: str | None = None,
         batch: int = 8,
-        pictures: int | None = None,
+        images: int | None = None,
         positions: int | None = None,
         outputs: Sequence[str] = ("text", "choice"),
     ):
-        self.limits = Limits(frozenset(outputs), pictures, positions, batch=batch)
+        self.limits = Limits(frozenset(outputs), images, positions, batch=batch)
         self.replies = dict(replies or {})
         self.default = default
         self.fail = tuple(fail)
@@ -42,7 +42,7 @@ class Scripted(Adapter):
         self.log = log
 
     def positions(self, request: Request) -> int | None:
-        """One position a word and one a picture."""
+        """One position a word and one an image."""
         if self.limits.positions is None:
             return None
         parts = request.prompt.flat()

@@ -11,7 +11,7 @@ from emu2eval.cli.say import say
 from emu2eval.errors import UserError
 
 app = typer.Typer(
-    help="Few-shot multimodal evaluation: how well does a model learn from demonstrations with pictures?",
+    help="Few-shot multimodal evaluation: how well does a model learn from demonstrations with images?",
     no_args_is_help=True,
     add_completion=False,
     # Plain help: rich's help costs a quarter of a second, and `--help` should answer at once.

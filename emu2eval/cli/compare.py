@@ -70,7 +70,7 @@ def compare(
 @app.command(
     epilog="""\b
 Examples:
-  emu2eval run --task easy-vqa-binding --model emu2-nano --shots 0 8 --ablate none labels pictures blank
+  emu2eval run --task easy-vqa-binding --model emu2-nano --shots 0 8 --ablate none labels images blank
   emu2eval diagnose easy-vqa-binding"""
 )
 def diagnose(
@@ -78,7 +78,7 @@ def diagnose(
     out: Out = None,
     form: Form = "rich",
 ) -> None:
-    """Say what a model takes from demonstrations: pictures, labels, format; and how often it copies."""
+    """Say what a model takes from demonstrations: images, labels, format; and how often it copies."""
     from emu2eval import diagnose as diagnosing
     from emu2eval.report import diagnosed
     from emu2eval.report import runs as stored
@@ -97,7 +97,7 @@ def diagnose(
     if not parts and not copies:
         raise UserError(
             "none of these runs shows demonstrations",
-            hint="emu2eval run … --shots 0 8 --ablate none labels pictures blank",
+            hint="emu2eval run … --shots 0 8 --ablate none labels images blank",
         )
     if form == "rich":
         console().print(diagnosed.tables(parts, copies))

@@ -35,7 +35,7 @@ def status(
     epilog="""\b
 Examples:
   emu2eval data check vqav2
-  emu2eval data check vqav2 --split val --pictures
+  emu2eval data check vqav2 --split val --images
   emu2eval data check vqav2 --split val --source hub"""
 )
 def check(
@@ -44,15 +44,15 @@ def check(
         str | None, typer.Option(help="Only this split [default: each that is there].")
     ] = None,
     source: Source = None,
-    pictures: Annotated[
-        bool, typer.Option("--pictures", help="Decode every picture too, and list the broken ones.")
+    images: Annotated[
+        bool, typer.Option("--images", help="Decode every image too, and list the broken ones.")
     ] = False,
 ) -> None:
-    """Compare a task's data with the official counts, and look for every picture that it names."""
+    """Compare a task's data with the official counts, and look for every image that it names."""
     from emu2eval.report.checks import findings
     from emu2eval.report.data import check as examine
 
-    table, good = findings(examine(task, split, source, decode=pictures))
+    table, good = findings(examine(task, split, source, decode=images))
     console().print(table)
     if not good:
         raise typer.Exit(2)

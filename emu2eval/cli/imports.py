@@ -21,15 +21,15 @@ Examples:
   emu2eval import 20250131_100000_samples_gqa.jsonl --task gqa --id submission.questionId
   emu2eval import vqa_answers.json --task vqav2 --model my-model --shots 4
   emu2eval import answers.tsv --task ./birds.yaml --id key --answer said --shots 0
-  emu2eval import PICTURES/ --task easy-vqa-draw --model my-painter --shots 0
+  emu2eval import IMAGES/ --task easy-vqa-draw --model my-painter --shots 0
 
 Read are sample logs of lm-evaluation-harness and lmms-eval (with the file of results beside them), .jsonl,
-.json, .csv and .tsv files with an id and an answer in each row, and folders of pictures named by sample.
+.json, .csv and .tsv files with an id and an answer in each row, and folders of images named by sample.
 The task's clean-up and scorer are applied, so the number is ours; scores that the log holds are kept, and
 how often the two agree is said. The same file again does nothing.""",
 )
 def import_(
-    path: Annotated[Path, typer.Argument(help="A file of answers, or a folder of pictures.")],
+    path: Annotated[Path, typer.Argument(help="A file of answers, or a folder of images.")],
     task: Annotated[str, typer.Option("--task", "-t", help="Task name or path of a .yaml file.")],
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="Who answered [default: as the log says].")
@@ -75,7 +75,7 @@ def import_(
         str, typer.Option("--format", "-f", help="rich, markdown, csv, json or latex.")
     ] = "rich",
 ) -> None:
-    """Make a run of answers given elsewhere: logs of other harnesses, predictions, pictures."""
+    """Make a run of answers given elsewhere: logs of other harnesses, predictions, images."""
     from emu2eval.evaluation import Settings
     from emu2eval.imported.importing import Options, import_run
     from emu2eval.report.progress import Bars

@@ -28,7 +28,7 @@ JudgeName = Annotated[
 Ablate = Annotated[
     list[str],
     typer.Option(
-        help="Demonstrations without their: labels, pictures, order (dealt anew), or blank."
+        help="Demonstrations without their: labels, images, order (dealt anew), or blank."
     ),
 ]
 Out = Annotated[

@@ -36,7 +36,7 @@ Examples:
   emu2eval run --task ./my_task.yaml --model ./my_model.yaml --shots 4 --trials 3
   emu2eval run --task vqav2 --shots 4 --protocol openflamingo --set task.output.beams=3
   emu2eval run --task mm_vet --model emu2-chat --protocol emu2-chat --judge gpt-4-0613
-  emu2eval run --task easy-vqa-binding --shots 0 8 --ablate none labels pictures blank order
+  emu2eval run --task easy-vqa-binding --shots 0 8 --ablate none labels images blank order
 
 Running the same command again continues it, or does nothing. Exit code 3: some requests failed."""
 )
@@ -110,13 +110,13 @@ def show(
     ] = None,
     seed: Seed = 0,
     trial: Annotated[int, typer.Option(help="Which draw of demonstrations.")] = 0,
-    ablate: Annotated[str, typer.Option(help="none, labels, pictures, blank or order.")] = "none",
+    ablate: Annotated[str, typer.Option(help="none, labels, images, blank or order.")] = "none",
     split: Split = None,
     protocol: Protocol = None,
     source: Source = None,
     set_: Sets = [],  # noqa: B006
 ) -> None:
-    """Print the exact prompt of one query: parts, pictures, demonstrations and why they were chosen."""
+    """Print the exact prompt of one query: parts, images, demonstrations and why they were chosen."""
     from emu2eval.report.prompt import show_prompt
 
     settings = _settings(
@@ -146,7 +146,7 @@ def features(
     task: Annotated[str, typer.Option("--task", "-t", help="Task name or path of a .yaml file.")],
     split: Annotated[
         list[str] | None,
-        typer.Option(help="Of which pictures [default: the queries' and the demonstrations']."),
+        typer.Option(help="Of which images [default: the queries' and the demonstrations']."),
     ] = None,
     encoder: Annotated[
         str | None,
@@ -204,7 +204,7 @@ def plan(
     quantize: Annotated[
         int | None, typer.Option(help="8 or 4 bits [default: the model's].")
     ] = None,
-    pictures: Annotated[int, typer.Option(min=0, help="Pictures of one demonstration.")] = 1,
+    images: Annotated[int, typer.Option(min=0, help="Images of one demonstration.")] = 1,
     text: Annotated[int, typer.Option(min=0, help="Text tokens of one demonstration.")] = 32,
     new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of the answer.")] = 10,
 ) -> None:
@@ -219,7 +219,7 @@ def plan(
             batch,
             beams=beams,
             quantize=quantize,
-            pictures=pictures,
+            images=images,
             text_tokens=text,
             new_tokens=new_tokens,
         )

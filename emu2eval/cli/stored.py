@@ -160,14 +160,14 @@ Examples:
   emu2eval report easy-vqa --out easy-vqa.html
   emu2eval report results/runs/before results/runs/after --out both.html --inline
 
-Pictures are small copies in a folder beside the page, which belongs to it; with --inline the page is one
+Images are small copies in a folder beside the page, which belongs to it; with --inline the page is one
 file. It needs no network. j and k go through the samples, ? shows every key."""
 )
 def report(
     runs: Runs = None,
     file: Annotated[Path, typer.Option("--out", help="The .html file.")] = Path("report.html"),
     inline: Annotated[
-        bool, typer.Option("--inline", help="Pictures inside the page: one file, but a large one.")
+        bool, typer.Option("--inline", help="Images inside the page: one file, but a large one.")
     ] = False,
     folder: Annotated[
         Path | None,
@@ -191,14 +191,14 @@ Examples:
   emu2eval sheet easy-vqa-draw-names --file names.png --most 12"""
 )
 def sheet(
-    run: Annotated[str, typer.Argument(help="A run with pictures: path, name or its beginning.")],
+    run: Annotated[str, typer.Argument(help="A run with images: path, name or its beginning.")],
     file: Annotated[Path, typer.Option(help="A .png, .jpg, .webp or .pdf file.")] = Path(
         "sheet.png"
     ),
     most: Annotated[int, typer.Option(min=1, help="Queries, spread evenly over the run.")] = 48,
     out: Out = None,
 ) -> None:
-    """Draw a contact sheet of a run: prompts, references and the pictures that were made."""
+    """Draw a contact sheet of a run: prompts, references and the images that were made."""
     from emu2eval.report import runs
     from emu2eval.report import sheet as drawing
 

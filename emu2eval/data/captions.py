@@ -12,14 +12,14 @@ import msgspec
 from emu2eval.data.jsonfile import parse
 from emu2eval.data.paths import inside
 from emu2eval.errors import ConfigError, DataError
-from emu2eval.types import Picture, Sample
+from emu2eval.types import Image, Sample
 
 
 class _Sentence(msgspec.Struct, gc=False):
     raw: str
 
 
-class _Image(msgspec.Struct, gc=False):
+class _Listed(msgspec.Struct, gc=False):
     filename: str
     split: str
     sentences: list[_Sentence]
@@ -28,10 +28,10 @@ class _Image(msgspec.Struct, gc=False):
 
 
 class _Karpathy(msgspec.Struct):
-    images: list[_Image]
+    images: list[_Listed]
 
 
-class _Picture(msgspec.Struct, gc=False):
+class _Image(msgspec.Struct, gc=False):
     id: int
     file_name: str
     domain: str | None = None
@@ -43,38 +43,38 @@ class _Caption(msgspec.Struct, gc=False):
 
 
 class _Coco(msgspec.Struct):
-    images: list[_Picture]
+    images: list[_Image]
     annotations: list[_Caption] | None = None
 
 
 def read(
     root: Path,
-    pictures: str,
+    images: str,
     karpathy: str | None = None,
     parts: Sequence[str] = (),
     coco: str | None = None,
     references: bool = True,
 ) -> Iterator[Sample]:
-    """One sample a picture: all its captions are references, the first is shown as a demonstration.
+    """One sample an image: all its captions are references, the first is shown as a demonstration.
 
-    pictures: folder of the pictures; karpathy: a file of his with the splits wanted of it (parts), or
+    images: folder of the images; karpathy: a file of his with the splits wanted of it (parts), or
     coco: a file in COCO's format, without annotations if they are hidden.
     references: False keeps only the caption shown, to save memory in a pool.
-    ids: COCO's picture ids, else the file's stem (Flickr30k). Groups: the domain, where there is one.
+    ids: COCO's image ids, else the file's stem (Flickr30k). Groups: the domain, where there is one.
     """
     if (karpathy is None) == (coco is None):
         raise ConfigError("captions are read from `karpathy` or from `coco`, exactly one of them")
-    folder = inside(root, pictures, where="pictures")
+    folder = inside(root, images, where="images")
     path = inside(root, karpathy or coco or "", where="karpathy" if karpathy else "coco")
     found = _karpathy(path, parts) if karpathy else _coco(path)
     if not folder.is_dir():
         raise FileNotFoundError(2, "no such folder", str(folder))
     for sample_id, name, captions, domain in found:
         if captions is not None and not captions:
-            raise DataError(f"picture {sample_id} has no caption", where=path)
+            raise DataError(f"image {sample_id} has no caption", where=path)
         yield Sample(
             id=sample_id,
-            pictures=(Picture(str(inside(folder, name, where=str(path)))),),
+            images=(Image(str(inside(folder, name, where=str(path)))),),
             answer=captions[0].strip() if captions else None,
             references=tuple(captions) if captions and references else (),
             cluster=sample_id,
@@ -83,7 +83,7 @@ def read(
 
 
 _Found = Iterator[tuple[str, str, list[str] | None, str | None]]
-"""(id, path below the pictures' folder, captions or None where they are hidden, domain)."""
+"""(id, path below the images' folder, captions or None where they are hidden, domain)."""
 
 
 def _karpathy(path: Path, parts: Sequence[str]) -> _Found:
@@ -108,9 +108,9 @@ def _coco(path: Path) -> _Found:
     captions: defaultdict[int, list[str]] = defaultdict(list)
     for annotation in file.annotations or ():
         captions[annotation.image_id].append(annotation.caption)
-    strays = captions.keys() - {picture.id for picture in file.images}
+    strays = captions.keys() - {image.id for image in file.images}
     if strays:
-        raise DataError(f"captions are of picture {min(strays)}, which is not listed", where=path)
-    for picture in file.images:
-        listed = captions[picture.id] if file.annotations is not None else None
-        yield str(picture.id), picture.file_name, listed, picture.domain
+        raise DataError(f"captions are of image {min(strays)}, which is not listed", where=path)
+    for image in file.images:
+        listed = captions[image.id] if file.annotations is not None else None
+        yield str(image.id), image.file_name, listed, image.domain

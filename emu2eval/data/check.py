@@ -1,4 +1,4 @@
-"""Is a split what it should be? Counts and fields against the official ones, and every picture there."""
+"""Is a split what it should be? Counts and fields against the official ones, and every image there."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from emu2eval import pictures
+from emu2eval import images
 from emu2eval.config import Expected
 from emu2eval.data.samples import Samples
 from emu2eval.errors import UserError
-from emu2eval.types import Picture, Sample, Video
+from emu2eval.types import Image, Sample, Video
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Seen:
     """What a walk over a split found. The first sample of each fault stands in `faults`."""
 
     samples: int
-    pictures: dict[str, Picture]
+    images: dict[str, Image]
     fields: Counter[str]
     references: Counter[int]
     groups: dict[str, Counter[str]]
@@ -29,8 +29,8 @@ class Seen:
 
 
 def walk(samples: Samples) -> Seen:
-    """One pass over the split. pictures: each once, by the name of its file and place in it."""
-    shown: dict[str, Picture] = {}
+    """One pass over the split. images: each once, by the name of its file and place in it."""
+    shown: dict[str, Image] = {}
     fields: Counter[str] = Counter()
     references: Counter[int] = Counter()
     groups: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -48,8 +48,8 @@ def walk(samples: Samples) -> Seen:
         for name, text in sample.fields.items():
             if not text.strip() and name in ("question", "text"):
                 fault(f"have an empty {name}", sample)
-        for picture in _flat((*sample.pictures, sample.answer, *sample.references)):
-            shown.setdefault(pictures.where(picture), picture)
+        for image in _flat((*sample.images, sample.answer, *sample.references)):
+            shown.setdefault(images.where(image), image)
     if 0 in references and len(references) > 1:
         for sample in samples:
             if not sample.references:
@@ -60,11 +60,11 @@ def walk(samples: Samples) -> Seen:
 def counts(seen: Seen, official: Expected | None) -> Iterator[tuple[str, bool, str]]:
     """(what, as it should be, what was found) of the sizes; without official ones all is well."""
     yield _count("samples", seen.samples, official.samples if official else None)
-    if seen.pictures:
-        # A reader that keeps a copy of the picture in each row cannot tell how many differ.
-        inner = any(picture.member is not None for picture in seen.pictures.values())
-        wanted = official.pictures if official and not inner else None
-        yield _count("pictures", len(seen.pictures), wanted)
+    if seen.images:
+        # A reader that keeps a copy of the image in each row cannot tell how many differ.
+        inner = any(image.member is not None for image in seen.images.values())
+        wanted = official.images if official and not inner else None
+        yield _count("images", len(seen.images), wanted)
 
 
 def _count(what: str, found: int, official: int | None) -> tuple[str, bool, str]:
@@ -75,12 +75,12 @@ def _count(what: str, found: int, official: int | None) -> tuple[str, bool, str]
     return what, False, f"{found:,}, officially {official:,}"
 
 
-def missing(shown: Iterable[Picture]) -> list[str]:
-    """The paths of pictures that do not exist, found by listing each folder once."""
+def missing(shown: Iterable[Image]) -> list[str]:
+    """The paths of images that do not exist, found by listing each folder once."""
     folders: defaultdict[str, set[str]] = defaultdict(set)
-    for picture in shown:
-        if picture.path is not None:
-            folder, _, name = picture.path.rpartition("/")
+    for image in shown:
+        if image.path is not None:
+            folder, _, name = image.path.rpartition("/")
             folders[folder].add(name)
     lost: list[str] = []
     for folder, names in folders.items():
@@ -94,9 +94,9 @@ def missing(shown: Iterable[Picture]) -> list[str]:
 
 
 def broken(
-    shown: Sequence[Picture], progress: Callable[[int], None], threads: int = 4
+    shown: Sequence[Image], progress: Callable[[int], None], threads: int = 4
 ) -> list[UserError]:
-    """Decodes every picture; the errors of those that cannot be used, in order.
+    """Decodes every image; the errors of those that cannot be used, in order.
 
     progress: called with how many are done.
     """
@@ -109,17 +109,17 @@ def broken(
     return errors
 
 
-def _decode(picture: Picture) -> UserError | None:
+def _decode(image: Image) -> UserError | None:
     try:
-        pictures.load(picture)
+        images.load(image)
     except UserError as error:
         return error
     return None
 
 
-def _flat(parts: Iterable[Any]) -> Iterator[Picture]:
+def _flat(parts: Iterable[Any]) -> Iterator[Image]:
     for each in parts:
         if isinstance(each, Video):
             yield from each.frames
-        elif isinstance(each, Picture):
+        elif isinstance(each, Image):
             yield each

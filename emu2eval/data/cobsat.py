@@ -14,7 +14,7 @@ import msgspec
 from emu2eval.data.jsonfile import parse
 from emu2eval.data.paths import inside
 from emu2eval.errors import DataError, UnknownName
-from emu2eval.types import Picture, Sample
+from emu2eval.types import Image, Sample
 
 # The official prompt list refers to the items by their place here.
 SPACES = {
@@ -81,12 +81,12 @@ def read(
     root: Path,
     folder: str,
     prompts: str,
-    part: Literal["prompts", "pictures"] = "prompts",
+    part: Literal["prompts", "images"] = "prompts",
     tasks: Sequence[str] = TASKS,
     shots: int = 0,
 ) -> Iterator[Sample]:
     """The published prompts of these tasks, each with the query behind `shots` others in its list; or, as
-    the part pictures, the 500 that are shown, with their captions.
+    the part images, the 500 that are shown, with their captions.
 
     folder: `datasets` as unpacked; prompts: prompts_list_default.json. Fields: x, what is said; latent, what
     is not; other, a wrong latent; given and common, the spaces of both; shown, the demonstrations, for the
@@ -94,8 +94,8 @@ def read(
     worded. References: the object, the attribute. Groups: task; inference, object or attribute.
     """
     base = inside(root, folder, where="folder")
-    if part == "pictures":
-        yield from _pictures(base)
+    if part == "images":
+        yield from _images(base)
         return
     path = inside(root, prompts, where="prompts")
     listed = parse(path, list[_Prompt])
@@ -105,7 +105,7 @@ def read(
             yield _query(task, number, prompt, shots, f"{path}, entry {number}")
 
 
-def _pictures(base: Path) -> Iterator[Sample]:
+def _images(base: Path) -> Iterator[Sample]:
     for attribute, thing in THINGS.items():
         spaces = _spaces(_Task.named(f"{attribute}-1"))
         path = base / f"{attribute}_{thing}.csv"
@@ -116,7 +116,7 @@ def _pictures(base: Path) -> Iterator[Sample]:
                 if name not in captions:
                     raise DataError(f"the file has no caption of {name}", where=path)
                 yield Sample(
-                    id=_picture_id(attribute, item, of),
+                    id=_image_id(attribute, item, of),
                     fields={
                         **spaces,
                         "x": _worded(item),
@@ -125,7 +125,7 @@ def _pictures(base: Path) -> Iterator[Sample]:
                         "caption": captions[name],
                         "role": "demonstration",
                     },
-                    answer=Picture(str(base / f"{attribute}_{of}" / name)),
+                    answer=Image(str(base / f"{attribute}_{of}" / name)),
                 )
 
 
@@ -152,7 +152,7 @@ def _query(task: _Task, number: int, prompt: _Prompt, shots: int, where: str) ->
     shown = []
     for x, texts in zip(said[:-1], fields, strict=False):
         of, item = task.pair(x, latent)
-        shown.append([_picture_id(task.attribute, item, of), texts])
+        shown.append([_image_id(task.attribute, item, of), texts])
     return Sample(
         # More shots have another query, so its words are part of its name.
         id=f"{task.name}/{number:04d} {attribute} {thing}",
@@ -184,7 +184,7 @@ def _spaces(task: _Task) -> dict[str, str]:
 
 
 def _captions(path: Path) -> dict[str, str]:
-    """Name of a picture -> its caption."""
+    """Name of an image -> its caption."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = csv.DictReader(file)
         missing = {"image", "caption"} - set(rows.fieldnames or ())
@@ -197,7 +197,7 @@ def _captions(path: Path) -> dict[str, str]:
         return {row["image"]: row["caption"] for row in rows}
 
 
-def _picture_id(attribute: str, item: str, thing: str) -> str:
+def _image_id(attribute: str, item: str, thing: str) -> str:
     return f"{attribute}_{thing}/{item}_{thing}"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from emu2eval.data.paths import folder, inside
 from emu2eval.errors import DataError
-from emu2eval.types import Picture, Sample
+from emu2eval.types import Image, Sample
 
 KINDS = ("object", "live")
 """The two lists of prompts: of things, and of animals."""
@@ -32,7 +32,7 @@ class Scene:
     rest: str
 
     def plain(self, subject: str) -> str:
-        """In words alone, without a token: what the picture is scored by.
+        """In words alone, without a token: what the image is scored by.
 
         >>> Scene("red", "").plain("backpack")
         'a red backpack'
@@ -43,8 +43,8 @@ class Scene:
 
     @property
     def emu2(self) -> str:
-        """What follows the subject's picture in Emu2's wording: the article and the class are gone, and a
-        property is asked for after the picture (arXiv 2312.13286, "a red {}" as "{} Make it red").
+        """What follows the subject's image in Emu2's wording: the article and the class are gone, and a
+        property is asked for after the image (arXiv 2312.13286, "a red {}" as "{} Make it red").
 
         >>> Scene("", " in the jungle").emu2, Scene("cube shaped", "").emu2
         (' in the jungle', ' Make it cube shaped')
@@ -77,20 +77,20 @@ def read(
     prompts: str = "prompts_and_classes.txt",
     real: bool = False,
 ) -> Iterator[Sample]:
-    """One sample a subject and prompt: the input picture is shown, the plain prompt and all its pictures are
+    """One sample a subject and prompt: the input image is shown, the plain prompt and all its images are
     references, the input first.
 
-    files: the folder of prompts and subjects; inputs: subject -> the stem of the picture that is shown;
+    files: the folder of prompts and subjects; inputs: subject -> the stem of the image that is shown;
     live: classes whose subjects have the live prompts.
     real: instead one sample a photograph, which is shown, with the subject's others as references: what
-    real pictures reach.
+    real images reach.
     ids: subject and number of the prompt or stem of the photograph. Cluster: the subject.
     """
     base = folder(root, files, where="files")
     path = inside(base, prompts, where="prompts")
     official = parse(path)
     for subject, its_class in sorted(official.classes.items()):
-        shown = _pictures(base, subject, path)
+        shown = _images(base, subject, path)
         kind = "live" if its_class in live else "object"
         groups = {"subject": subject, "kind": kind}
         if real:
@@ -100,19 +100,19 @@ def read(
         if own not in shown:
             wanted = f"{own}.jpg" if own else "none that is named"
             raise DataError(
-                f"the picture of {subject} that is shown to the model is {wanted}; "
+                f"the image of {subject} that is shown to the model is {wanted}; "
                 f"there are {', '.join(shown)}",
                 where=base / subject,
                 hint="name one for each subject: options.inputs of the task's data",
             )
         first = shown[own]
-        others = [picture for stem, picture in shown.items() if stem != own]
+        others = [image for stem, image in shown.items() if stem != own]
         for number, scene in enumerate(official.scenes[kind]):
             plain = scene.plain(its_class)
             yield Sample(
                 id=f"{subject}-{number:02d}",
                 fields=_fields(its_class, scene, plain),
-                pictures=(first,),
+                images=(first,),
                 references=(plain, first, *others),
                 cluster=subject,
                 groups={**groups, "prompt": _prompt_kind(kind, number)},
@@ -120,15 +120,15 @@ def read(
 
 
 def _real(
-    subject: str, its_class: str, shown: Mapping[str, Picture], groups: Mapping[str, str]
+    subject: str, its_class: str, shown: Mapping[str, Image], groups: Mapping[str, str]
 ) -> Iterator[Sample]:
     if len(shown) < 2:
-        raise DataError(f"{subject} has one picture; real pictures are compared with one another")
-    for stem, picture in shown.items():
+        raise DataError(f"{subject} has one image; real images are compared with one another")
+    for stem, image in shown.items():
         yield Sample(
             id=f"{subject}-{stem}",
             fields=_fields(its_class, Scene("", ""), ""),
-            pictures=(picture,),
+            images=(image,),
             references=tuple(p for other, p in shown.items() if other != stem),
             cluster=subject,
             groups=groups,
@@ -151,16 +151,16 @@ def _prompt_kind(kind: str, number: int) -> str:
     return "accessorisation" if kind == "live" and number >= 10 else "recontextualisation"
 
 
-def _pictures(base: Path, subject: str, path: Path) -> dict[str, Picture]:
-    """Stem -> picture, in the order of the names."""
+def _images(base: Path, subject: str, path: Path) -> dict[str, Image]:
+    """Stem -> image, in the order of the names."""
     place = folder(base, subject, where=str(path))
     found = {
-        file.stem: Picture(str(file))
+        file.stem: Image(str(file))
         for file in sorted(place.iterdir())
         if file.suffix.lower() in _ENDINGS
     }
     if not found:
-        raise DataError(f"there are no pictures of {subject}", where=place)
+        raise DataError(f"there are no images of {subject}", where=place)
     return found
 
 

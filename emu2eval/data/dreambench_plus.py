@@ -1,4 +1,4 @@
-"""DreamBench++ (Peng et al., 2025, arXiv 2406.16855): 150 pictures, nine prompts for each."""
+"""DreamBench++ (Peng et al., 2025, arXiv 2406.16855): 150 images, nine prompts for each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from emu2eval.data.paths import folder, inside
 from emu2eval.errors import DataError
-from emu2eval.types import Picture, Sample
+from emu2eval.types import Image, Sample
 
 LIVE = ("animal", "human")
 CATEGORIES = (*LIVE, "object", "style")
@@ -19,24 +19,24 @@ def read(root: Path, files: str) -> Iterator[Sample]:
     """files: the folder that holds `images` and `captions`, whose files have the same names below it.
 
     Fields: prompt; subject; before and after, the prompt around its subject, where it names it once, else
-    nothing and the whole; kind, subject or style. References: the prompt, the picture. Groups: category,
+    nothing and the whole; kind, subject or style. References: the prompt, the image. Groups: category,
     prompts.
     """
     base = inside(root, files, where="files")
-    pictures, captions = (folder(base, name, where="files") for name in ("images", "captions"))
+    images, captions = (folder(base, name, where="files") for name in ("images", "captions"))
     for path in sorted(captions.rglob("*.txt")):
         inner = path.relative_to(captions)
-        shown = pictures / inner.with_suffix(".jpg")
+        shown = images / inner.with_suffix(".jpg")
         if not shown.is_file():
             raise DataError(
-                f"there is no picture {shown.relative_to(base)} for these prompts",
+                f"there is no image {shown.relative_to(base)} for these prompts",
                 where=path,
                 hint="unpack the data set again",
             )
-        yield from _samples(path, Picture(str(shown)), inner.parent.name, inner.stem)
+        yield from _samples(path, Image(str(shown)), inner.parent.name, inner.stem)
 
 
-def _samples(path: Path, picture: Picture, category: str, index: str) -> Iterator[Sample]:
+def _samples(path: Path, image: Image, category: str, index: str) -> Iterator[Sample]:
     if category not in CATEGORIES:
         raise DataError(
             f"the folder {category!r} is none of {', '.join(CATEGORIES)}", where=path.parent
@@ -63,8 +63,8 @@ def _samples(path: Path, picture: Picture, category: str, index: str) -> Iterato
                 "after": after,
                 "kind": "style" if category == "style" else "subject",
             },
-            pictures=(picture,),
-            references=(prompt, picture),
+            images=(image,),
+            references=(prompt, image),
             cluster=collection,
             groups={"category": category, "prompts": kind},
         )

@@ -11,29 +11,29 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from emu2eval.errors import DataError, MissingExtra
-from emu2eval.types import Picture, Sample
+from emu2eval.types import Image, Sample
 
 COLOURS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
 SHAPES = ("circle", "rectangle", "triangle")
 
 
 def read(root: Path, part: str, apart: Sequence[str] = ()) -> Iterator[Sample]:
-    """part: "train" (38,575 questions on 4,000 pictures) or "test" (9,673 on 1,000).
+    """part: "train" (38,575 questions on 4,000 images) or "test" (9,673 on 1,000).
 
-    The package's files hold no question ids; picture and question together are unique, so they are
-    the id. Groups: answer_type as in VQAv2 (here yes/no, colour, shape); combination: what the picture
+    The package's files hold no question ids; image and question together are unique, so they are
+    the id. Groups: answer_type as in VQAv2 (here yes/no, colour, shape); combination: what the image
     shows if it is one of `apart`, such as "red triangle", else "other".
     """
     if part not in ("train", "test"):
         raise DataError(f"easy-VQA has the parts train and test, not {part!r}")
     folder = package_folder() / "data" / part
-    shown = {s.number: f"{s.colour} {s.shape}" for s in shape_pictures(part)} if apart else {}
+    shown = {s.number: f"{s.colour} {s.shape}" for s in shape_images(part)} if apart else {}
     for question, answer, image in _rows(part):
         slug = re.sub(r"[^a-z0-9]+", "-", question.lower()).strip("-")
         yield Sample(
             id=f"{part}-{image:04d}-{slug}",
             fields={"question": question},
-            pictures=(Picture(f"{folder}/images/{image}.png"),),
+            images=(Image(f"{folder}/images/{image}.png"),),
             answer=answer,
             references=(answer,),
             cluster=f"{part}-{image:04d}",
@@ -55,8 +55,8 @@ def _apart(shown: str | None, apart: Sequence[str]) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class ShapePicture:
-    """number: of the file; shape, colour: None where no question of the picture gives it away."""
+class ShapeImage:
+    """number: of the file; shape, colour: None where no question of the image gives it away."""
 
     part: str
     number: int
@@ -64,14 +64,14 @@ class ShapePicture:
     colour: str | None
 
     @property
-    def picture(self) -> Picture:
-        return Picture(f"{package_folder()}/data/{self.part}/images/{self.number}.png")
+    def image(self) -> Image:
+        return Image(f"{package_folder()}/data/{self.part}/images/{self.number}.png")
 
 
-def shape_pictures(part: str) -> list[ShapePicture]:
-    """Every picture of the part, "train" or "test", in the order of the numbers.
+def shape_images(part: str) -> list[ShapeImage]:
+    """Every image of the part, "train" or "test", in the order of the numbers.
 
-    The package stores no labels, so they are gathered from all questions and answers of a picture.
+    The package stores no labels, so they are gathered from all questions and answers of an image.
     """
     said: defaultdict[int, set[str]] = defaultdict(set)
     denied: defaultdict[int, set[str]] = defaultdict(set)
@@ -85,7 +85,7 @@ def shape_pictures(part: str) -> list[ShapePicture]:
         else:
             said[number] |= named | {answer}
     return [
-        ShapePicture(
+        ShapeImage(
             part,
             number,
             _only(SHAPES, said[number], denied[number]),
@@ -101,7 +101,7 @@ def _only(options: tuple[str, ...], said: set[str], denied: set[str]) -> str | N
 
 
 def _rows(part: str) -> list[tuple[str, str, int]]:
-    """(question, answer, number of the picture)."""
+    """(question, answer, number of the image)."""
     text = (package_folder() / "data" / part / "questions.json").read_text(encoding="utf-8")
     return [(question, answer, number) for question, answer, number in json.loads(text)]
 

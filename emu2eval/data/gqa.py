@@ -9,7 +9,7 @@ import msgspec
 
 from emu2eval.data.jsonfile import parse
 from emu2eval.data.paths import folder, inside
-from emu2eval.types import Picture, Sample
+from emu2eval.types import Image, Sample
 
 _SEMANTIC = {
     "attr": "attribute",
@@ -44,7 +44,7 @@ class Question(msgspec.Struct):
     entailed: list[str] = []
 
 
-def read(root: Path, questions: str, pictures: str, references: bool = True) -> Iterator[Sample]:
+def read(root: Path, questions: str, images: str, references: bool = True) -> Iterator[Sample]:
     """The official questions as samples; a large file may be a folder of its parts, as distributed.
 
     references: False keeps only the answers shown as demonstrations. Groups, of balanced questions only,
@@ -52,18 +52,18 @@ def read(root: Path, questions: str, pictures: str, references: bool = True) -> 
     Fields: `entailed`, ids with spaces between; `balanced`, "no" where the official accuracy passes over
     the question.
     """
-    shown_from = folder(root, pictures, where="pictures")
+    shown_from = folder(root, images, where="images")
     path = inside(root, questions, where="questions")
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
     if not files:
         raise FileNotFoundError(2, "no question file in the folder", str(path))
     for file in files:
         for question_id, question in parse(file, dict[str, Question]).items():
-            picture = inside(shown_from, f"{question.imageId}.jpg", where=str(file))
-            yield sample(question_id, question, Picture(str(picture)), references)
+            image = inside(shown_from, f"{question.imageId}.jpg", where=str(file))
+            yield sample(question_id, question, Image(str(image)), references)
 
 
-def sample(question_id: str, question: Question, picture: Picture, references: bool) -> Sample:
+def sample(question_id: str, question: Question, image: Image, references: bool) -> Sample:
     """What `read` says of one question."""
     fields = {"question": question.question}
     scored = references and question.answer is not None
@@ -74,7 +74,7 @@ def sample(question_id: str, question: Question, picture: Picture, references: b
     return Sample(
         id=question_id,
         fields=fields,
-        pictures=(picture,),
+        images=(image,),
         answer=question.answer,
         references=(question.answer,) if scored and question.answer is not None else (),
         cluster=question.imageId,

@@ -1,4 +1,4 @@
-"""GQA from the hub's parquet, where questions and pictures are configurations of their own."""
+"""GQA from the hub's parquet, where questions and images are configurations of their own."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def read(
 ) -> Iterator[Sample]:
     """The same samples as `gqa.read` makes of the official files.
 
-    files, images: patterns of the questions and of the pictures, joined by the picture's id.
+    files, images: patterns of the questions and of the images, joined by the image's id.
     hidden: the split's columns hold no answers.
     """
     join = {"files": images, "on": "imageId", "id": "id"}
     columns = _ASKED if hidden else (*_ASKED, *_ANSWERED)
-    for place, row, pictures in rows(root, files, columns=columns, join=join):
-        (picture,) = pictures
-        yield gqa.sample(row["id"], _question(row, place), picture, references)
+    for place, row, shown in rows(root, files, columns=columns, join=join):
+        (image,) = shown
+        yield gqa.sample(row["id"], _question(row, place), image, references)
 
 
 def _question(row: dict[str, Any], where: str) -> gqa.Question:

@@ -1,4 +1,4 @@
-"""The Hateful Memes Challenge (Kiela et al., 2020): is a picture with a text on it hateful?"""
+"""The Hateful Memes Challenge (Kiela et al., 2020): is an image with a text on it hateful?"""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 
 from emu2eval.data.paths import inside
 from emu2eval.errors import DataError
-from emu2eval.types import Picture, Sample
+from emu2eval.types import Image, Sample
 
 
 class _Row(msgspec.Struct):
@@ -19,13 +19,13 @@ class _Row(msgspec.Struct):
     label: int | None = None
 
 
-def read(root: Path, file: str, pictures: str = "") -> Iterator[Sample]:
+def read(root: Path, file: str, images: str = "") -> Iterator[Sample]:
     """The official JSON lines as samples; answers are yes (label 1, hateful) and no.
 
-    pictures: the folder that the paths in the file, such as img/01234.png, start from.
+    images: the folder that the paths in the file, such as img/01234.png, start from.
     """
     path = inside(root, file, where="file")
-    shown_from = inside(root, pictures, where="pictures") if pictures else path.parent
+    shown_from = inside(root, images, where="images") if images else path.parent
     decode = msgspec.json.Decoder(_Row).decode
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
@@ -42,7 +42,7 @@ def read(root: Path, file: str, pictures: str = "") -> Iterator[Sample]:
             yield Sample(
                 id=str(row.id),
                 fields={"text": row.text},
-                pictures=(Picture(str(inside(shown_from, row.img, where=where))),),
+                images=(Image(str(inside(shown_from, row.img, where=where))),),
                 answer=answer,
                 references=(answer,) if answer is not None else (),
                 cluster=row.img,

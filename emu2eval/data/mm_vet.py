@@ -1,4 +1,4 @@
-"""MM-Vet (Yu et al., 2023): mm-vet.json and its folder of pictures, as distributed in mm-vet.zip."""
+"""MM-Vet (Yu et al., 2023): mm-vet.json and its folder of images, as distributed in mm-vet.zip."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import msgspec
 
 from emu2eval.data.paths import inside
 from emu2eval.errors import DataError
-from emu2eval.types import Picture, Sample
+from emu2eval.types import Image, Sample
 
 CAPABILITIES = ("rec", "ocr", "know", "gen", "spat", "math")
-"""Recognition, text in pictures, knowledge, language generation, places in the picture, arithmetic."""
+"""Recognition, text in images, knowledge, language generation, places in the image, arithmetic."""
 
 
 class _Question(msgspec.Struct):
@@ -23,14 +23,14 @@ class _Question(msgspec.Struct):
     imagesource: str = ""
 
 
-def read(root: Path, file: str, pictures: str) -> Iterator[Sample]:
-    """file: mm-vet.json; pictures: the folder `images` beside it.
+def read(root: Path, file: str, images: str) -> Iterator[Sample]:
+    """file: mm-vet.json; images: the folder `images` beside it.
 
     Groups: capability, one or more each; combination, all of them together, such as "rec+ocr". As a
     demonstration an answer is written out: "and" for <AND>, the first of several for <OR>.
     """
     path = inside(root, file, where="file")
-    folder = inside(root, pictures, where="pictures")
+    folder = inside(root, images, where="images")
     try:
         listed = msgspec.json.decode(path.read_bytes(), type=dict[str, _Question])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -50,7 +50,7 @@ def read(root: Path, file: str, pictures: str) -> Iterator[Sample]:
         yield Sample(
             id=name,
             fields={"question": row.question},
-            pictures=(Picture(str(inside(folder, row.imagename, where=where))),),
+            images=(Image(str(inside(folder, row.imagename, where=where))),),
             answer=written_out(row.answer),
             references=(row.answer,),
             cluster=row.imagename,

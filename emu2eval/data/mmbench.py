@@ -1,4 +1,4 @@
-"""MMBench (Liu et al., 2023): a TSV with pictures as base64, each question in every rotation."""
+"""MMBench (Liu et al., 2023): a TSV with images as base64, each question in every rotation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from emu2eval.data.options import check_letter, option_fields
 from emu2eval.data.paths import inside
 from emu2eval.errors import DataError, UnknownName
 from emu2eval.tsvfile import TableRow, rows
-from emu2eval.types import Picture, Sample
+from emu2eval.types import Image, Sample
 
 _ROTATION = 1_000_000
 """The official files number the rotations of question 7 as 7, 1000007, 2000007, …"""
@@ -28,7 +28,7 @@ class _Question:
     options: tuple[str, ...]
     answer: str | None
     cells: Mapping[str, str]
-    picture: Picture
+    image: Image
 
 
 def read(root: Path, file: str, rotations: str = "all") -> Iterator[Sample]:
@@ -62,7 +62,7 @@ def _sample(question: _Question, rotations: int) -> Sample:
             "rotations": str(rotations),
             **option_fields(question.options),
         },
-        pictures=(question.picture,),
+        images=(question.image,),
         answer=question.answer,
         references=(question.answer,) if question.answer is not None else (),
         choices=question.options,
@@ -78,24 +78,24 @@ def _rotated(question: _Question) -> Iterator[_Question]:
         if answer is not None:
             answer = chr(ord("A") + (ord(answer) - ord("A") - turn) % count)
         turned = options[turn:] + options[:turn]
-        yield _Question(question.number, turn, turned, answer, question.cells, question.picture)
+        yield _Question(question.number, turn, turned, answer, question.cells, question.image)
 
 
 def _questions(path: Path) -> list[_Question]:
     found: list[tuple[TableRow, int]] = []
-    shown: dict[int, Picture] = {}
+    shown: dict[int, Image] = {}
     for row in rows(path, ["image"]):
         for column in ("index", "question", "A"):
             if column not in row.cells:
                 raise UnknownName("column", column, row.cells, where=row.where)
         index = _index(row.cells["index"], row.where)
-        if "image" in row.pictures:
-            shown[index] = row.pictures["image"]
+        if "image" in row.images:
+            shown[index] = row.images["image"]
         found.append((row, index))
     return [_question(row, index, shown) for row, index in found]
 
 
-def _question(row: TableRow, index: int, shown: Mapping[int, Picture]) -> _Question:
+def _question(row: TableRow, index: int, shown: Mapping[int, Image]) -> _Question:
     options = []
     for letter in "ABCDEFGHIJ":
         option = _said(row.cells.get(letter))
@@ -105,15 +105,15 @@ def _question(row: TableRow, index: int, shown: Mapping[int, Picture]) -> _Quest
     answer = _said(row.cells.get("answer"))
     if answer is not None:
         check_letter(answer, options, where=row.where)
-    picture = shown.get(index)
-    if picture is None:
-        # A rotation may name the row whose picture it shares.
+    image = shown.get(index)
+    if image is None:
+        # A rotation may name the row whose image it shares.
         name = _said(row.cells.get("image"))
-        picture = shown.get(_index(name, row.where)) if name is not None else None
-    if picture is None:
-        raise DataError("the row has no picture", where=row.where, hint="fetch the file again")
+        image = shown.get(_index(name, row.where)) if name is not None else None
+    if image is None:
+        raise DataError("the row has no image", where=row.where, hint="fetch the file again")
     rotation, number = divmod(index, _ROTATION)
-    return _Question(number, rotation, tuple(options), answer, row.cells, picture)
+    return _Question(number, rotation, tuple(options), answer, row.cells, image)
 
 
 def _index(text: str, where: str) -> int:

@@ -12,7 +12,7 @@ from emu2eval.data import parquet
 from emu2eval.data.options import check_letter, option_fields
 from emu2eval.data.paths import inside
 from emu2eval.errors import DataError, UnknownName
-from emu2eval.types import Picture, Sample
+from emu2eval.types import Image, Sample
 
 DISCIPLINES = {
     "Art and Design": "Art Art_Theory Design Music",
@@ -27,7 +27,7 @@ DISCIPLINES = {
 DISCIPLINE_OF = {name: area for area, names in DISCIPLINES.items() for name in names.split()}
 
 _COLUMNS = ("id", "question", "options", "question_type", "answer")
-_PICTURES = [f"image_{number}" for number in range(1, 8)]
+_IMAGES = [f"image_{number}" for number in range(1, 8)]
 _MARK = re.compile(r"<image (\d+)>")
 
 
@@ -37,7 +37,7 @@ def read(
     """The questions of a part (dev, validation or test) of every subject, or of those named.
 
     Files: `folder`/SUBJECT/PART-*.parquet. Options are a list written as text. The texts say
-    `<image 1>` where a picture stands. A test answer is hidden, written `?`. Open questions have no
+    `<image 1>` where an image stands. A test answer is hidden, written `?`. Open questions have no
     choices; their references are all accepted answers. Groups: discipline, subject, question_type.
     """
     inside(root, folder, where="folder")
@@ -45,15 +45,13 @@ def read(
         if subject not in DISCIPLINE_OF:
             raise UnknownName("subject of MMMU", subject, DISCIPLINE_OF, where="subjects")
         found = parquet.rows(
-            root / folder, f"{subject}/{part}-*.parquet", columns=_COLUMNS, pictures=_PICTURES
+            root / folder, f"{subject}/{part}-*.parquet", columns=_COLUMNS, images=_IMAGES
         )
-        for where, row, pictures in found:
-            yield _sample(row, pictures, subject, where)
+        for where, row, images in found:
+            yield _sample(row, images, subject, where)
 
 
-def _sample(
-    row: Mapping[str, Any], pictures: tuple[Picture, ...], subject: str, where: str
-) -> Sample:
+def _sample(row: Mapping[str, Any], images: tuple[Image, ...], subject: str, where: str) -> Sample:
     closed = row["question_type"] == "multiple-choice"
     options = _list(row["options"], where) if closed else []
     answers = [] if row["answer"] in ("?", "", None) else [row["answer"]]
@@ -62,9 +60,9 @@ def _sample(
     elif answers and answers[0].startswith("["):
         answers = _list(answers[0], where)
     marked = [int(number) for text in (row["question"], *options) for number in _MARK.findall(text)]
-    if max(marked, default=0) > len(pictures):
+    if max(marked, default=0) > len(images):
         raise DataError(
-            f"the text speaks of picture {max(marked)}, but there are {len(pictures)}",
+            f"the text speaks of image {max(marked)}, but there are {len(images)}",
             where=where,
         )
     return Sample(
@@ -74,7 +72,7 @@ def _sample(
             "question_type": "multiple-choice" if closed else "open",
             **option_fields(options),
         },
-        pictures=pictures,
+        images=images,
         answer=answers[0] if answers else None,
         references=tuple(answers),
         choices=tuple(options),

@@ -1,4 +1,4 @@
-"""Parquet files as the hub keeps them: columns mapped to samples, pictures left where they are."""
+"""Parquet files as the hub keeps them: columns mapped to samples, images left where they are."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from emu2eval import parquetfile
 from emu2eval.data.shards import shards
 from emu2eval.data.vqa import most_common
 from emu2eval.errors import ConfigError, DataError, UnknownName
-from emu2eval.types import Picture, Sample
+from emu2eval.types import Image, Sample
 
 BATCH = 1024
-"""Rows held at a time, without their pictures."""
+"""Rows held at a time, without their images."""
 
-Pictures = tuple[Picture, ...]
+Images = tuple[Image, ...]
 
 
 def read(
@@ -27,7 +27,7 @@ def read(
     files: str | list[str],
     *,
     id: str = "id",
-    pictures: str | list[str] = "image",
+    images: str | list[str] = "image",
     fields: list[str] | dict[str, str] | None = None,
     answer: str | None = None,
     references: str | bool | None = None,
@@ -41,8 +41,8 @@ def read(
     """Rows of the files that fit the patterns `files`; every option names a column.
 
     `a.b` is the column b inside a; of a list, that of each item, or with a number of one item, as in
-    `answers.0.answer`. id can be a text with columns in braces. pictures: columns of {bytes, path} as
-    the hub stores pictures, or of lists of them; a row without one has none. fields, groups: columns,
+    `answers.0.answer`. id can be a text with columns in braces. images: columns of {bytes, path} as
+    the hub stores images, or of lists of them; a row without one has none. fields, groups: columns,
     or name: column. answer: of a list, the most common (ties: the first); absent = that of the
     references. references: absent = the answer; false = none, to save memory in a pool.
     alternatives: other sets of references, name: column. where, join: as in `rows`.
@@ -54,7 +54,7 @@ def read(
     others = alternatives or {}
     wanted |= {column for column in (listed, shown, choices, cluster, *others.values()) if column}
     for place, row, seen in rows(
-        root, files, columns=wanted, pictures=pictures, where=where, join=join
+        root, files, columns=wanted, images=images, where=where, join=join
     ):
         said = texts(at(row, shown)) if shown else []
         reply = most_common(said) if said else None
@@ -64,7 +64,7 @@ def read(
         yield Sample(
             id=_id(row, id, place),
             fields={name: _text(at(row, column)) for name, column in named.items()},
-            pictures=seen,
+            images=seen,
             answer=reply,
             references=tuple(texts(at(row, listed))) if listed else given,
             choices=tuple(texts(at(row, choices))) if choices else (),
@@ -79,16 +79,16 @@ def rows(
     files: str | list[str],
     *,
     columns: Iterable[str],
-    pictures: str | list[str] = "image",
+    images: str | list[str] = "image",
     where: Mapping[str, Any] | None = None,
     join: Mapping[str, Any] | None = None,
-) -> Iterator[tuple[str, dict[str, Any], Pictures]]:
-    """(place for messages, the columns by name, pictures) of each row of the files.
+) -> Iterator[tuple[str, dict[str, Any], Images]]:
+    """(place for messages, the columns by name, images) of each row of the files.
 
-    where: column: value, for the rows that belong to the split. join: {files, on, id}: the pictures
+    where: column: value, for the rows that belong to the split. join: {files, on, id}: the images
     stand in other files, in the row whose `id` equals this row's column `on`.
     """
-    shown = [pictures] if isinstance(pictures, str) else list(pictures)
+    shown = [images] if isinstance(images, str) else list(images)
     joined = _Joined.read(root, join, shown) if join is not None else None
     own = [] if joined else shown
     found = False
@@ -105,7 +105,7 @@ def rows(
                 if any(at(row, column) != value for column, value in (where or {}).items()):
                     continue
                 found = True
-                yield place, row, joined.of(row, place) if joined else places.pictures(index)
+                yield place, row, joined.of(row, place) if joined else places.images(index)
     if where and not found:
         raise DataError(f"no row has {where}", where=root)
 
@@ -145,36 +145,36 @@ def _id(row: Mapping[str, Any], template: str, where: str) -> str:
 
 
 class _Places:
-    """Where the pictures of one row group stand; the bytes themselves are not read if it can be helped."""
+    """Where the images of one row group stand; the bytes themselves are not read if it can be helped."""
 
     def __init__(self, file: Any, path: Path, group: int, columns: Sequence[str]):
         self.path, self.group = path, group
-        # Per column: how many pictures the rows hold, None = one each.
+        # Per column: how many images the rows hold, None = one each.
         self.counts = {column: _counts(file, group, column) for column in columns}
 
-    def pictures(self, row: int) -> Pictures:
+    def images(self, row: int) -> Images:
         """Those of one row, column by column."""
-        return tuple(self._pictures(row))
+        return tuple(self._images(row))
 
-    def _pictures(self, row: int) -> Iterator[Picture]:
+    def _images(self, row: int) -> Iterator[Image]:
         for column, counts in self.counts.items():
             held = counts[row] if counts is not None else None
             if held is None:
-                yield self._picture(column, row)
+                yield self._image(column, row)
             else:
                 for item in range(max(held, 0)):
-                    yield self._picture(column, row, item)
+                    yield self._image(column, row, item)
 
-    def _picture(self, column: str, row: int, item: int | None = None) -> Picture:
-        return Picture(str(self.path), member=parquetfile.member(column, self.group, row, item))
+    def _image(self, column: str, row: int, item: int | None = None) -> Image:
+        return Image(str(self.path), member=parquetfile.member(column, self.group, row, item))
 
 
 def _counts(file: Any, group: int, column: str) -> list[int | None] | None:
-    """None where every row holds one picture; else per row None = one, or the length of its list."""
+    """None where every row holds one image; else per row None = one, or the length of its list."""
     meta = file.metadata.row_group(group)
     for number in range(meta.num_columns):
         chunk = meta.column(number)
-        # The footer knows how many cells are empty, so that the pictures need not be read for it.
+        # The footer knows how many cells are empty, so that the images need not be read for it.
         if chunk.path_in_schema == f"{column}.bytes" and chunk.statistics is not None:
             empty = chunk.statistics.null_count if chunk.statistics.has_null_count else None
             if empty == 0:
@@ -194,33 +194,33 @@ def _counts(file: Any, group: int, column: str) -> list[int | None] | None:
 
 @dataclass(frozen=True)
 class _Joined:
-    """Pictures that stand in files of their own, by the id of their row there."""
+    """Images that stand in files of their own, by the id of their row there."""
 
     on: str
-    by_id: Mapping[str, Pictures]
+    by_id: Mapping[str, Images]
 
     @classmethod
     def read(cls, root: Path, join: Mapping[str, Any], columns: Sequence[str]) -> _Joined:
         if set(join) != {"files", "on", "id"}:
             raise ConfigError(f"`join` takes files, on and id, not {', '.join(sorted(join))}")
         key = str(join["id"])
-        by_id: dict[str, Pictures] = {}
+        by_id: dict[str, Images] = {}
         for path in shards(root, join["files"]):
             file = parquetfile.open_file(path)
             _check_columns(file, path, {key, *columns})
             for group in range(file.num_row_groups):
                 places = _Places(file, path, group, columns)
                 for number, row in enumerate(_rows(file, path, group, {key})):
-                    by_id[str(at(row, key))] = places.pictures(number)
+                    by_id[str(at(row, key))] = places.images(number)
         return cls(str(join["on"]), by_id)
 
-    def of(self, row: Mapping[str, Any], where: str) -> Pictures:
+    def of(self, row: Mapping[str, Any], where: str) -> Images:
         key = str(at(row, self.on))
         if key not in self.by_id:
             raise DataError(
-                f"there is no picture with the id {key!r}, which the row names in {self.on!r}",
+                f"there is no image with the id {key!r}, which the row names in {self.on!r}",
                 where=where,
-                hint="questions and pictures must be of the same split",
+                hint="questions and images must be of the same split",
             )
         return self.by_id[key]
 

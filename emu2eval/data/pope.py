@@ -1,4 +1,4 @@
-"""POPE (Li et al., 2023): whether an object is in a picture, yes or no; three files on COCO val2014."""
+"""POPE (Li et al., 2023): whether an object is in an image, yes or no; three files on COCO val2014."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 
 from emu2eval.data.paths import inside
 from emu2eval.errors import DataError
-from emu2eval.types import Picture, Sample
+from emu2eval.types import Image, Sample
 
 
 class _Row(msgspec.Struct, gc=False):
@@ -19,13 +19,13 @@ class _Row(msgspec.Struct, gc=False):
     label: str
 
 
-def read(root: Path, files: Mapping[str, str], pictures: str) -> Iterator[Sample]:
+def read(root: Path, files: Mapping[str, str], images: str) -> Iterator[Sample]:
     """The rows of each file; files: category (random, popular, adversarial) -> JSON lines.
 
-    Every file counts its questions from 1 on, so the category is part of the id. Cluster: the picture,
+    Every file counts its questions from 1 on, so the category is part of the id. Cluster: the image,
     which the three files share.
     """
-    folder = inside(root, pictures, where="pictures")
+    folder = inside(root, images, where="images")
     decode = msgspec.json.Decoder(_Row).decode
     for category, name in files.items():
         path = inside(root, name, where="files")
@@ -47,7 +47,7 @@ def read(root: Path, files: Mapping[str, str], pictures: str) -> Iterator[Sample
                 yield Sample(
                     id=f"{category}-{row.question_id}",
                     fields={"question": row.text},
-                    pictures=(Picture(str(inside(folder, row.image, where=where))),),
+                    images=(Image(str(inside(folder, row.image, where=where))),),
                     answer=row.label,
                     references=(row.label,),
                     cluster=row.image,

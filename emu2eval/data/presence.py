@@ -176,7 +176,7 @@ def _roots_near(root: Path) -> Iterator[Path]:
 def _folders(folder: Path) -> list[Path]:
     try:
         with os.scandir(folder) as entries:
-            # Enough to find a mistake; a folder of pictures may hold a hundred thousand entries.
+            # Enough to find a mistake; a folder of images may hold a hundred thousand entries.
             return sorted(
                 Path(e.path) for e, _ in zip(entries, range(500), strict=False) if e.is_dir()
             )

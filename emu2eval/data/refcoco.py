@@ -12,7 +12,7 @@ from emu2eval.data.jsonfile import parse
 from emu2eval.data.paths import inside
 from emu2eval.data.plainpickle import load
 from emu2eval.errors import DataError
-from emu2eval.types import Picture, Sample
+from emu2eval.types import Image, Sample
 
 
 class _Sentence(msgspec.Struct, gc=False):
@@ -50,17 +50,17 @@ def read(
     refs: str,
     instances: str,
     part: str,
-    pictures: str,
-    picture_name: str = "COCO_train2014_{image_id:012d}.jpg",
+    images: str,
+    image_name: str = "COCO_train2014_{image_id:012d}.jpg",
 ) -> Iterator[Sample]:
     """One sample an expression of the split `part`; ids are the sentence ids.
 
     refs: `refs(unc).p` and the like, each a split of its own making; instances: boxes and sizes of the
-    pictures. Fields: expression (cleaned by the authors, as everybody uses it), width, height, and the
+    images. Fields: expression (cleaned by the authors, as everybody uses it), width, height, and the
     box as demonstrations write it: box_tokens, box_unit, box_percent, box_thousand, box_pixels.
     The answer is box_unit; the reference is the box in pixels, [left, top, right, bottom].
     """
-    folder = inside(root, pictures, where="pictures")
+    folder = inside(root, images, where="images")
     refs_path = inside(root, refs, where="refs")
     listed = _refs(refs_path)
     chosen = [ref for ref in listed if ref.split == part]
@@ -81,17 +81,17 @@ def read(
         size = sizes.get(ref.image_id)
         if bbox is None or size is None or image_id != ref.image_id:
             raise DataError(
-                f"reference {ref.ref_id} is about box {ref.ann_id} in picture {ref.image_id}, which "
+                f"reference {ref.ref_id} is about box {ref.ann_id} in image {ref.image_id}, which "
                 "this file does not hold",
                 where=instances_path,
                 hint="both files must come from the same archive: refcoco, refcoco+ or refcocog",
             )
-        yield from _samples(ref, _corners(bbox), size, f"{folder}/{picture_name}")
+        yield from _samples(ref, _corners(bbox), size, f"{folder}/{image_name}")
 
 
 def _samples(ref: _Ref, box: Box, size: tuple[int, int], name: str) -> Iterator[Sample]:
     shown = {f"box_{kind}": write(box, size, kind) for kind in COORDINATES}
-    picture = Picture(name.format(image_id=ref.image_id))
+    image = Image(name.format(image_id=ref.image_id))
     for sentence in ref.sentences:
         yield Sample(
             id=str(sentence.sent_id),
@@ -101,7 +101,7 @@ def _samples(ref: _Ref, box: Box, size: tuple[int, int], name: str) -> Iterator[
                 "height": str(size[1]),
                 **shown,
             },
-            pictures=(picture,),
+            images=(image,),
             answer=shown["box_unit"],
             references=(str(list(box)),),
             cluster=str(ref.image_id),

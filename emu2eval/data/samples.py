@@ -11,7 +11,7 @@ from typing import Any, overload
 import msgspec
 
 from emu2eval.errors import DataError
-from emu2eval.types import Picture, Sample, Segment, Video
+from emu2eval.types import Image, Sample, Segment, Video
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
@@ -47,7 +47,7 @@ class Samples(Sequence[Sample]):
         self.digest = f"{total % 2**256:064x}"
         """The identity of the data: 64 hex digits, whatever the order of rows or the folder.
 
-        Pictures count by file name here; their bytes count in the key of each request.
+        Images count by file name here; their bytes count in the key of each request.
         """
 
     def __len__(self) -> int:
@@ -80,7 +80,7 @@ def _pack(sample: Sample, of: Callable[[Any], Any]) -> bytes:
     return _encode(
         (
             sample.fields,
-            [of(p) for p in sample.pictures],
+            [of(p) for p in sample.images],
             of(sample.answer),
             [of(r) for r in sample.references],
             sample.choices,
@@ -92,11 +92,11 @@ def _pack(sample: Sample, of: Callable[[Any], Any]) -> bytes:
 
 
 def _unpack(sample_id: str, data: bytes) -> Sample:
-    fields, pictures, answer, references, choices, cluster, groups, *rest = _decode(data)
+    fields, images, answer, references, choices, cluster, groups, *rest = _decode(data)
     return Sample(
         id=sample_id,
         fields=fields,
-        pictures=tuple(_restore(p) for p in pictures),
+        images=tuple(_restore(p) for p in images),
         answer=_restore(answer),
         references=tuple(_restore(r) for r in references),
         choices=tuple(choices),
@@ -106,14 +106,14 @@ def _unpack(sample_id: str, data: bytes) -> Sample:
     )
 
 
-def _flatten(value: str | Picture | Video | None) -> Any:
-    """Texts stay; a picture becomes [path or bytes], [path, member] or, of a video,
+def _flatten(value: str | Image | Video | None) -> Any:
+    """Texts stay; an image becomes [path or bytes], [path, member] or, of a video,
     [path, i, n, segment].
 
-    A video of such pictures becomes a list of them, one whose frames are spread over one file
+    A video of such images becomes a list of them, one whose frames are spread over one file
     {"path", "count", "segment"}.
     """
-    if isinstance(value, Picture):
+    if isinstance(value, Image):
         inner: Sequence[Any] = () if value.member is None else (value.member,)
         if value.frame is not None:
             inner = (*value.frame, _bounds(value.segment))
@@ -126,10 +126,10 @@ def _flatten(value: str | Picture | Video | None) -> Any:
     return value
 
 
-def _name(value: str | Picture | Video | None) -> Any:
+def _name(value: str | Image | Video | None) -> Any:
     """As `_flatten`, with a file's name in place of its whole path."""
     flat = _flatten(value)
-    if isinstance(value, Picture) and value.path is not None:
+    if isinstance(value, Image) and value.path is not None:
         flat[0] = value.path.rpartition("/")[2]
     elif isinstance(flat, dict):
         flat["path"] = flat["path"].rpartition("/")[2]
@@ -147,10 +147,10 @@ def _restore(value: Any) -> Any:
         return Video(tuple(_restore(frame) for frame in value))
     content, *inner = value
     if isinstance(content, bytes):
-        return Picture(data=content)
+        return Image(data=content)
     if len(inner) == 3:
-        return Picture(content, frame=(inner[0], inner[1]), segment=_segment(inner[2]))
-    return Picture(content, member=inner[0] if inner else None)
+        return Image(content, frame=(inner[0], inner[1]), segment=_segment(inner[2]))
+    return Image(content, member=inner[0] if inner else None)
 
 
 def _bounds(segment: Segment | None) -> Any:

@@ -1,4 +1,4 @@
-"""ScienceQA (Lu et al., 2022): school questions; the questions with a picture, problems.json's IMG part."""
+"""ScienceQA (Lu et al., 2022): school questions; the questions with an image, problems.json's IMG part."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from emu2eval.data.jsonfile import parse
 from emu2eval.data.options import option_fields
 from emu2eval.data.paths import inside
 from emu2eval.errors import DataError, UnknownName
-from emu2eval.types import Picture, Sample
+from emu2eval.types import Image, Sample
 
 
 class _Problem(msgspec.Struct, gc=False):
@@ -26,8 +26,8 @@ class _Problem(msgspec.Struct, gc=False):
     subject: str = ""
 
 
-def read(root: Path, problems: str, splits: str, pictures: str, part: str) -> Iterator[Sample]:
-    """The problems of a part (train, val, test, …) that have a picture, `pictures`/SPLIT/ID/FILE.
+def read(root: Path, problems: str, splits: str, images: str, part: str) -> Iterator[Sample]:
+    """The problems of a part (train, val, test, …) that have an image, `images`/SPLIT/ID/FILE.
 
     Fields: hint and lecture are empty where a problem has none. Groups: subject, and grades as the
     paper splits them, 1 to 6 and 7 to 12.
@@ -37,7 +37,7 @@ def read(root: Path, problems: str, splits: str, pictures: str, part: str) -> It
     if part not in listed:
         raise UnknownName("part of ScienceQA", part, listed, where=root / splits)
     known = parse(path, dict[str, _Problem])
-    folder = inside(root, pictures, where="pictures")
+    folder = inside(root, images, where="images")
     for number in listed[part]:
         problem_id = str(number)
         problem = known.get(problem_id)
@@ -65,7 +65,7 @@ def read(root: Path, problems: str, splits: str, pictures: str, part: str) -> It
                 "lecture": problem.lecture,
                 **option_fields(problem.choices),
             },
-            pictures=(Picture(str(inside(folder, file, where=where))),),
+            images=(Image(str(inside(folder, file, where=where))),),
             answer=letter,
             references=(letter,),
             choices=tuple(problem.choices),

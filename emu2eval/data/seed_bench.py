@@ -1,4 +1,4 @@
-"""SEED-Bench, version 1 (Li et al., 2023): four choices about pictures (CC3M) and videos."""
+"""SEED-Bench, version 1 (Li et al., 2023): four choices about images (CC3M) and videos."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from emu2eval.data.jsonfile import parse
 from emu2eval.data.options import check_letter, option_fields
 from emu2eval.data.paths import inside
 from emu2eval.errors import DataError, UnknownName
-from emu2eval.types import Picture, Sample, Segment, Video
+from emu2eval.types import Image, Sample, Segment, Video
 
 
 class _Question(msgspec.Struct, gc=False):
@@ -40,14 +40,14 @@ _IN_FRAMES = {11: False, 12: True}
 def read(
     root: Path,
     file: str,
-    pictures: str,
+    images: str,
     videos: Mapping[int | str, str],
     frames: int = 16,
     only: str | None = None,
 ) -> Iterator[Sample]:
     """The questions as samples, those of type `only` (image or video) where it is given.
 
-    pictures: a folder whose files are named by `data_id`, without an ending. videos: dimension ->
+    images: a folder whose files are named by `data_id`, without an ending. videos: dimension ->
     folder. A video is `frames` frames evenly spread over it, or over its segment: seconds in
     dimension 11, frames in dimension 12. Choices are the contents of the options, references their
     letter. Groups: data_type and dimension.
@@ -60,14 +60,14 @@ def read(
     folders = {
         int(number): inside(root, folder, where="videos") for number, folder in videos.items()
     }
-    shown_from = inside(root, pictures, where="pictures")
+    shown_from = inside(root, images, where="images")
     for question in listed.questions:
         if only is not None and question.data_type != only:
             continue
         where = f"{path}, question {question.question_id}"
-        shown: Picture | Video
+        shown: Image | Video
         if question.data_type == "image":
-            shown = Picture(str(inside(shown_from, question.data_id, where=where)))
+            shown = Image(str(inside(shown_from, question.data_id, where=where)))
         elif question.data_type == "video":
             if question.question_type_id not in folders:
                 raise DataError(
@@ -85,7 +85,7 @@ def read(
         yield Sample(
             id=sample_id(question.question_id),
             fields={"question": question.question, **option_fields(options)},
-            pictures=(shown,),
+            images=(shown,),
             answer=question.answer,
             references=(question.answer,),
             choices=options,

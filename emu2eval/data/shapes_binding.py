@@ -1,6 +1,6 @@
-"""Episodes on easy-VQA's test pictures in which only the demonstrations say what is wanted.
+"""Episodes on easy-VQA's test images in which only the demonstrations say what is wanted.
 
-An episode is a handful of samples, each with a picture of its own. All of them are queries; the
+An episode is a handful of samples, each with an image of its own. All of them are queries; the
 demonstrations of one are the others (chooser `episode`), told by their common cluster.
 """
 
@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from emu2eval.data.easy_vqa import ShapePicture, shape_pictures
+from emu2eval.data.easy_vqa import ShapeImage, shape_images
 from emu2eval.data.names import names
 from emu2eval.errors import ConfigError
 from emu2eval.types import Sample
@@ -25,11 +25,11 @@ def read(
 ) -> Iterator[Sample]:
     """Binding: in each episode `concepts` shapes, colours or both get new names of their own.
 
-    aspect: "shape", "color" or "object" (shape and colour); rounds: pictures of each concept.
+    aspect: "shape", "color" or "object" (shape and colour); rounds: images of each concept.
     """
     if aspect not in ASPECTS:
         raise ConfigError(f"aspect is one of {', '.join(ASPECTS)}, not {aspect!r}")
-    by_concept: defaultdict[str, list[ShapePicture]] = defaultdict(list)
+    by_concept: defaultdict[str, list[ShapeImage]] = defaultdict(list)
     for shown in _known():
         both = f"{shown.colour} {shown.shape}"
         concept = {"shape": shown.shape, "color": shown.colour}.get(aspect) or both
@@ -52,7 +52,7 @@ def read(
             yield Sample(
                 id=f"{episode}-{place:02d}",
                 fields={"aspect": aspect, "concept": concept},
-                pictures=(shown.picture,),
+                images=(shown.image,),
                 answer=name,
                 references=(name,),
                 cluster=episode,
@@ -75,7 +75,7 @@ def read_operator(
             answer = rule.format(color=shown.colour, shape=shown.shape)
             yield Sample(
                 id=f"{episode}-{place:02d}",
-                pictures=(shown.picture,),
+                images=(shown.image,),
                 answer=answer,
                 references=(answer,),
                 cluster=episode,
@@ -83,5 +83,5 @@ def read_operator(
             )
 
 
-def _known() -> list[ShapePicture]:
-    return [s for s in shape_pictures("test") if s.shape is not None and s.colour is not None]
+def _known() -> list[ShapeImage]:
+    return [s for s in shape_images("test") if s.shape is not None and s.colour is not None]

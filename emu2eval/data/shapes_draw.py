@@ -1,4 +1,4 @@
-"""Drawing easy-VQA's shapes: from words, from names that demonstrations bind, or from the picture itself."""
+"""Drawing easy-VQA's shapes: from words, from names that demonstrations bind, or from the image itself."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from emu2eval.data.easy_vqa import COLOURS, SHAPES, ShapePicture, shape_pictures
+from emu2eval.data.easy_vqa import COLOURS, SHAPES, ShapeImage, shape_images
 from emu2eval.data.names import names
 from emu2eval.errors import ConfigError, DataError
 from emu2eval.types import Sample
 
 
 def read(root: Path, part: str, each: int = 4, apart: Sequence[str] = ()) -> Iterator[Sample]:
-    """part: "words", every colour and shape `each` times, which differ in the noise of their pictures;
-    "train" or "test", the published pictures as replies to their words: demonstrations of drawing.
+    """part: "words", every colour and shape `each` times, which differ in the noise of their images;
+    "train" or "test", the published images as replies to their words: demonstrations of drawing.
 
     Groups: combination, one of `apart` or "other".
     """
@@ -35,7 +35,7 @@ def read(root: Path, part: str, each: int = 4, apart: Sequence[str] = ()) -> Ite
         yield Sample(
             id=f"{part}-{shown.number:04d}",
             fields={"concept": concept},
-            answer=shown.picture,
+            answer=shown.image,
             references=(concept,),
             groups=_apart(concept, apart),
         )
@@ -49,12 +49,12 @@ def read_names(
     seed: int = 0,
     apart: Sequence[str] = (),
 ) -> Iterator[Sample]:
-    """Episodes on test pictures in which `concepts` objects get new names; a name asks for its picture.
+    """Episodes on test images in which `concepts` objects get new names; a name asks for its image.
 
-    rounds: pictures of each object. Every sample is a query; the others of its episode, told by the
+    rounds: images of each object. Every sample is a query; the others of its episode, told by the
     common cluster, are its demonstrations. Groups: combination, as of `read`.
     """
-    by_concept: defaultdict[str, list[ShapePicture]] = defaultdict(list)
+    by_concept: defaultdict[str, list[ShapeImage]] = defaultdict(list)
     for shown in _known("test"):
         by_concept[f"{shown.colour} {shown.shape}"].append(shown)
     if not 0 < concepts <= len(by_concept):
@@ -73,20 +73,20 @@ def read_names(
                 yield Sample(
                     id=f"{episode}-{place}{turn:02d}",
                     fields={"name": name, "concept": concept},
-                    answer=shown.picture,
+                    answer=shown.image,
                     references=(concept,),
                     cluster=episode,
                     groups=_apart(concept, apart),
                 )
 
 
-def read_pictures(root: Path, part: str, apart: Sequence[str] = ()) -> Iterator[Sample]:
-    """Published pictures that are to be painted again. Groups: combination, as of `read`."""
+def read_images(root: Path, part: str, apart: Sequence[str] = ()) -> Iterator[Sample]:
+    """Published images that are to be painted again. Groups: combination, as of `read`."""
     for shown in _known(part):
         concept = f"{shown.colour} {shown.shape}"
         yield Sample(
             id=f"{part}-{shown.number:04d}",
-            pictures=(shown.picture,),
+            images=(shown.image,),
             references=(concept,),
             groups=_apart(concept, apart),
         )
@@ -96,7 +96,7 @@ def _apart(concept: str, apart: Sequence[str]) -> dict[str, str]:
     return {"combination": concept if concept in apart else "other"} if apart else {}
 
 
-def _known(part: str) -> list[ShapePicture]:
+def _known(part: str) -> list[ShapeImage]:
     if part not in ("train", "test"):
         raise DataError(f"easy-VQA has the parts train and test, not {part!r}")
-    return [s for s in shape_pictures(part) if s.shape is not None and s.colour is not None]
+    return [s for s in shape_images(part) if s.shape is not None and s.colour is not None]

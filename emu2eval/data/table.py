@@ -1,4 +1,4 @@
-"""A user's own data: a JSONL or CSV file and a folder of pictures."""
+"""A user's own data: a JSONL or CSV file and a folder of images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 
 from emu2eval.data.paths import inside
 from emu2eval.errors import DataError, UnknownName
-from emu2eval.types import Picture, Sample
+from emu2eval.types import Image, Sample
 
 _decode = msgspec.json.Decoder().decode
 
@@ -21,11 +21,11 @@ def read(
     file: str,
     *,
     id: str = "id",
-    pictures: list[str] | str = "picture",
-    picture_folder: str = "",
+    images: list[str] | str = "image",
+    image_folder: str = "",
     fields: list[str] | None = None,
     answer: str | None = "answer",
-    answer_is_picture: bool = False,
+    answer_is_image: bool = False,
     references: str | None = None,
     choices: str | None = None,
     cluster: str | None = None,
@@ -33,22 +33,22 @@ def read(
 ) -> Iterator[Sample]:
     """Rows of `file` (.jsonl, .csv or .tsv) as samples; every option names a column.
 
-    pictures: columns holding paths below `picture_folder` (a JSONL cell may hold a list of paths).
+    images: columns holding paths below `image_folder` (a JSONL cell may hold a list of paths).
     fields: columns that templates may use; absent = every text or number column.
     references, choices: in JSONL a list, in CSV texts separated by `|`; references default to the
-    answer. cluster defaults to the first picture.
+    answer. cluster defaults to the first image.
     """
     path = inside(root, file, where="data.splits")
-    picture_columns = [pictures] if isinstance(pictures, str) else list(pictures)
-    folder = inside(root, picture_folder, where="picture_folder") if picture_folder else root
+    image_columns = [images] if isinstance(images, str) else list(images)
+    folder = inside(root, image_folder, where="image_folder") if image_folder else root
     for where, row in rows(path):
-        for column in [id, *picture_columns, *filter(None, (references, choices, cluster))]:
+        for column in [id, *image_columns, *filter(None, (references, choices, cluster))]:
             if column not in row:
                 raise UnknownName("column", column, row, where=where)
         sample_id = row[id]
         if sample_id is None or sample_id == "":
             raise DataError(f"the row has no id in its column {id!r}", where=where)
-        shown = _pictures(row, picture_columns, folder, where)
+        shown = _images(row, image_columns, folder, where)
         reply = row.get(answer) if answer else None
         listed = (
             _list(row[references]) if references else ([str(reply)] if reply is not None else [])
@@ -57,11 +57,11 @@ def read(
         yield Sample(
             id=str(sample_id),
             fields={name: _text(row, name, where) for name in names},
-            pictures=tuple(shown),
-            answer=_reply(reply, answer_is_picture, folder, where),
+            images=tuple(shown),
+            answer=_reply(reply, answer_is_image, folder, where),
             references=tuple(listed),
             choices=tuple(_list(row[choices])) if choices else (),
-            cluster=_cluster(row, cluster or picture_columns[0]) if shown or cluster else None,
+            cluster=_cluster(row, cluster or image_columns[0]) if shown or cluster else None,
             groups={name: _text(row, name, where) for name in groups or ()},
         )
 
@@ -95,17 +95,15 @@ def rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
             yield where, row
 
 
-def _pictures(
-    row: Mapping[str, Any], columns: list[str], folder: Path, where: str
-) -> list[Picture]:
+def _images(row: Mapping[str, Any], columns: list[str], folder: Path, where: str) -> list[Image]:
     paths = [path for column in columns for path in _list(row[column], separator=None)]
-    return [Picture(str(inside(folder, path, where=where))) for path in paths if path]
+    return [Image(str(inside(folder, path, where=where))) for path in paths if path]
 
 
-def _reply(reply: Any, is_picture: bool, folder: Path, where: str) -> str | Picture | None:
+def _reply(reply: Any, is_image: bool, folder: Path, where: str) -> str | Image | None:
     if reply is None:
         return None
-    return Picture(str(inside(folder, str(reply), where=where))) if is_picture else str(reply)
+    return Image(str(inside(folder, str(reply), where=where))) if is_image else str(reply)
 
 
 def _list(value: Any, separator: str | None = "|") -> list[str]:

@@ -10,7 +10,7 @@ import msgspec
 from emu2eval.data.jsonfile import parse
 from emu2eval.data.paths import folder, inside
 from emu2eval.data.vqa import most_common
-from emu2eval.types import Picture, Sample
+from emu2eval.types import Image, Sample
 
 
 class _Row(msgspec.Struct):
@@ -24,13 +24,13 @@ class _File(msgspec.Struct):
     data: list[_Row]
 
 
-def read(root: Path, file: str, pictures: str, references: bool = True) -> Iterator[Sample]:
+def read(root: Path, file: str, images: str, references: bool = True) -> Iterator[Sample]:
     """The official rows as samples; ids are the question ids. The words that a reader of text would find
     (OCR tokens) are not used, as in Flamingo and Emu2.
 
     references: False keeps only the answers shown as demonstrations.
     """
-    shown_from = folder(root, pictures, where="pictures")
+    shown_from = folder(root, images, where="images")
     path = inside(root, file, where="file")
     for row in parse(path, _File).data:
         yield Sample(
@@ -39,7 +39,7 @@ def read(root: Path, file: str, pictures: str, references: bool = True) -> Itera
                 "question": row.question,
                 **({"first_answer": row.answers[0]} if row.answers else {}),
             },
-            pictures=(Picture(str(inside(shown_from, f"{row.image_id}.jpg", where=str(path)))),),
+            images=(Image(str(inside(shown_from, f"{row.image_id}.jpg", where=str(path)))),),
             answer=most_common(row.answers) if row.answers else None,
             references=tuple(row.answers) if references else (),
             cluster=row.image_id,

@@ -1,4 +1,4 @@
-"""TouchStone (Bai et al., 2023): one TSV file that holds the pictures too, as base64."""
+"""TouchStone (Bai et al., 2023): one TSV file that holds the images too, as base64."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def _sample(row: TableRow) -> Sample:
             where=row.where,
             hint="this reads touchstone_20230831.tsv as it was published",
         )
-    if "image" not in row.pictures:
-        raise DataError("the row has no picture", where=row.where, hint="fetch the file again")
+    if "image" not in row.images:
+        raise DataError("the row has no image", where=row.where, hint="fetch the file again")
     categories = tuple(part for part in cells["category"].split(",") if part)
     task = cells.get("task_name")
     return Sample(
         id=cells["index"],
         fields={"question": cells["question"], "description": cells["human_annotation"]},
-        pictures=(row.pictures["image"],),
+        images=(row.images["image"],),
         answer=cells["gpt4_ha_answer"],
         references=(cells["gpt4_ha_answer"],),
         groups={"category": categories, **({"task": task} if task else {})},

@@ -58,7 +58,7 @@ def read(
         yield Sample(
             id=str(row.id),
             fields={"question": row.question},
-            pictures=(video(row.video_id),),
+            images=(video(row.video_id),),
             answer=row.answer,
             references=(row.answer,) if references else (),
             cluster=str(row.video_id),

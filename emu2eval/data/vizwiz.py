@@ -1,4 +1,4 @@
-"""VizWiz-VQA (Gurari et al., 2018): pictures by blind people; some of their questions have no answer."""
+"""VizWiz-VQA (Gurari et al., 2018): images by blind people; some of their questions have no answer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 from emu2eval.data.jsonfile import parse
 from emu2eval.data.paths import folder, inside
 from emu2eval.data.vqa import most_common
-from emu2eval.types import Picture, Sample
+from emu2eval.types import Image, Sample
 
 
 class _Answer(msgspec.Struct, gc=False):
@@ -25,13 +25,13 @@ class _Row(msgspec.Struct):
     answerable: int | None = None
 
 
-def read(root: Path, file: str, pictures: str, references: bool = True) -> Iterator[Sample]:
-    """The official rows as samples; each picture has one question, so ids are the pictures' names.
+def read(root: Path, file: str, images: str, references: bool = True) -> Iterator[Sample]:
+    """The official rows as samples; each image has one question, so ids are the images' names.
 
     references: False keeps only the answers shown as demonstrations. Groups: answer_type, and answerable
     (yes or no), which `scorers.vizwiz` scores too.
     """
-    shown_from = folder(root, pictures, where="pictures")
+    shown_from = folder(root, images, where="images")
     path = inside(root, file, where="file")
     for row in parse(path, list[_Row]):
         answers = [a.answer for a in row.answers]
@@ -46,7 +46,7 @@ def read(root: Path, file: str, pictures: str, references: bool = True) -> Itera
                 "question": row.question,
                 **({"first_answer": answers[0]} if answers else {}),
             },
-            pictures=(Picture(str(inside(shown_from, row.image, where=str(path)))),),
+            images=(Image(str(inside(shown_from, row.image, where=str(path)))),),
             answer=most_common(answers) if answers else None,
             references=tuple(answers) if references else (),
             cluster=row.image,

@@ -12,7 +12,7 @@ from emu2eval.data.damaged import damaged
 from emu2eval.data.jsonfile import parse
 from emu2eval.data.paths import inside
 from emu2eval.errors import DataError
-from emu2eval.types import Picture, Sample
+from emu2eval.types import Image, Sample
 
 OPERATORS = ("+", "-", "x")
 """In the order in which a support item of operator induction lists its three answers."""
@@ -64,9 +64,9 @@ def read(
 ) -> Iterator[Sample]:
     """Queries of a data set, or the samples that may be shown to them.
 
-    folder: what is below the root of the hub's repository, from where pictures are named.
+    folder: what is below the root of the hub's repository, from where images are named.
     ask: how a class is asked for, with {class} and {caption}; the support then stands in each query.
-    draws: the reply is the picture. Fields: question; place, `3 of 200` in its file, by which the chooser
+    draws: the reply is the image. Fields: question; place, `3 of 200` in its file, by which the chooser
     `vl-icl` draws; within, which samples may be shown to which queries: those of equal value.
     """
     if part not in ("query", "support"):
@@ -114,15 +114,15 @@ def _query(base: Path, row: _Row, place: str, where: str, episodic: bool, draws:
             raise DataError(f"its class {fields['class']!r} is none of its support", where=where)
     else:
         fields["within"] = _set(row, row.operator)
-    # A picture to be drawn has none to show: `image` is then only the name it would be saved by.
-    pictures = () if draws else _pictures(base, row.images, where)
+    # An image to be drawn has none to show: `image` is then only the name it would be saved by.
+    images = () if draws else _images(base, row.images, where)
     return Sample(
         id=row.name,
         fields=fields,
-        pictures=pictures,
+        images=images,
         answer=None if draws else str(answers[0]),
         references=tuple(str(answer).lower() for answer in answers),
-        cluster=" ".join(row.images) if pictures else row.name,
+        cluster=" ".join(row.images) if images else row.name,
         groups=_groups(row),
     )
 
@@ -130,14 +130,14 @@ def _query(base: Path, row: _Row, place: str, where: str, episodic: bool, draws:
 def _episode(
     base: Path, row: _Row, place: int, where: str, ask: str, draws: bool
 ) -> Iterator[Sample]:
-    """The pictures of each class of one query, in the order of the file: so their ids are sorted."""
+    """The images of each class of one query, in the order of the file: so their ids are sorted."""
     for number, label in enumerate(row.classes or row.support):
         if label not in row.support:
             raise DataError(f"the class {label!r} is none of its support", where=where)
         shown = row.support[label]
-        for turn, image in enumerate(shown.images):
+        for turn, name in enumerate(shown.images):
             caption = shown.captions[turn] if turn < len(shown.captions) else label
-            (picture,) = _pictures(base, [image], where)
+            (image,) = _images(base, [name], where)
             yield Sample(
                 id=f"{row.name}/{number:02d}-{turn:02d}",
                 fields={
@@ -146,14 +146,14 @@ def _episode(
                     "within": row.name,
                     "class": label,
                 },
-                pictures=() if draws else (picture,),
-                answer=picture if draws else label,
+                images=() if draws else (image,),
+                answer=image if draws else label,
                 cluster=row.name,
             )
 
 
 def _support(base: Path, row: _Row, place: str, where: str, draws: bool) -> Iterator[Sample]:
-    pictures = _pictures(base, row.images, where)
+    images = _images(base, row.images, where)
     answers: Mapping[str, Value] = {"": row.answer if not isinstance(row.answer, list) else ""}
     if not draws and isinstance(row.answer, list):
         if len(row.answer) != len(OPERATORS):
@@ -165,8 +165,8 @@ def _support(base: Path, row: _Row, place: str, where: str, draws: bool) -> Iter
             # Numbers count from 0 in both files, and a query is never shown what has its own id.
             id=f"support {row.name} {operator}".rstrip(),
             fields={"question": row.question, "place": place, "within": _set(row, operator)},
-            pictures=() if draws else pictures,
-            answer=pictures[0] if draws else str(answer),
+            images=() if draws else images,
+            answer=images[0] if draws else str(answer),
             cluster=" ".join(row.images),
         )
 
@@ -183,7 +183,7 @@ def _pairs(base: Path, path: Path) -> Iterator[Sample]:
                     "place": f"{place} of {len(pairs)}",
                     "within": "",
                 },
-                pictures=_pictures(base, row.images, f"{path}, entry {place}"),
+                images=_images(base, row.images, f"{path}, entry {place}"),
                 answer=str(row.answer),
                 cluster=" ".join(row.images),
             )
@@ -205,5 +205,5 @@ def _groups(row: _Row) -> dict[str, str]:
     return {name: label for name, label in found.items() if label}
 
 
-def _pictures(base: Path, images: list[str], where: str) -> tuple[Picture, ...]:
-    return tuple(Picture(str(inside(base, image, where=where))) for image in images)
+def _images(base: Path, images: list[str], where: str) -> tuple[Image, ...]:
+    return tuple(Image(str(inside(base, image, where=where))) for image in images)

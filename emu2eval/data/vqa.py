@@ -1,4 +1,4 @@
-"""The file format of VQA v2 (Goyal et al., 2017) and OK-VQA: questions, annotations, COCO pictures."""
+"""The file format of VQA v2 (Goyal et al., 2017) and OK-VQA: questions, annotations, COCO images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import msgspec
 from emu2eval.data.jsonfile import parse, part
 from emu2eval.data.paths import folder, inside
 from emu2eval.errors import DataError
-from emu2eval.types import Picture, Sample
+from emu2eval.types import Image, Sample
 
 
 class _Question(msgspec.Struct, gc=False):
@@ -52,21 +52,21 @@ class _Annotations(msgspec.Struct):
 def read(
     root: Path,
     questions: str,
-    pictures: str,
-    picture_name: str,
+    images: str,
+    image_name: str,
     annotations: str | None = None,
     references: bool = True,
 ) -> Iterator[Sample]:
     """The official files as samples; ids are the question ids.
 
-    pictures: folder of the pictures; picture_name: their names, such as
+    images: folder of the images; image_name: their names, such as
     `COCO_val2014_{image_id:012d}.jpg`. annotations: absent for a hidden test split.
     references: False keeps only the answer shown as a demonstration, to save memory in a pool.
     The answer shown is `multiple_choice_answer`, the most common of the ten (ties: the first); the field
     first_answer holds the first annotator's. OK-VQA's answers as they were typed, before stemming, are
     the alternative references "raw".
     """
-    shown_from = folder(root, pictures, where="pictures")
+    shown_from = folder(root, images, where="images")
     question_path = inside(root, questions, where="questions")
     answers: dict[int, msgspec.Raw] = {}
     annotation_path = None
@@ -94,7 +94,7 @@ def read(
             )
         if found is not None and found.image_id != question.image_id:
             raise DataError(
-                f"question {question.question_id} is about picture {question.image_id}, "
+                f"question {question.question_id} is about image {question.image_id}, "
                 f"its annotation about {found.image_id}",
                 where=annotation_path,
             )
@@ -102,7 +102,7 @@ def read(
         yield Sample(
             id=str(question.question_id),
             fields={"question": question.question, **_first(found)},
-            pictures=(Picture(f"{shown_from}/{picture_name.format(image_id=question.image_id)}"),),
+            images=(Image(f"{shown_from}/{image_name.format(image_id=question.image_id)}"),),
             answer=_shown(found) if found else None,
             references=tuple(a.answer for a in scored.answers) if scored else (),
             cluster=str(question.image_id),

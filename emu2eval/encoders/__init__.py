@@ -1,1 +1,1 @@
-"""Pictures and texts to vectors, and the cache that keeps them."""
+"""Images and texts to vectors, and the cache that keeps them."""

@@ -1,4 +1,4 @@
-"""Encoders: pictures, and words where they can, to vectors whose cosine says how alike they are."""
+"""Encoders: images, and words where they can, to vectors whose cosine says how alike they are."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emu2eval import pictures, registry
+from emu2eval import images, registry
 from emu2eval.errors import ConfigError
-from emu2eval.types import Picture
+from emu2eval.types import Image
 
 Vectors = npt.NDArray[np.float32]
 
 OWN = "model"
-"""The encoder's name that stands for the evaluated model's own picture encoder."""
+"""The encoder's name that stands for the evaluated model's own image encoder."""
 
 
 class Encoder(ABC):
     """Subclass, set `name`, write `identity` and `encode`; `texts` where words can be encoded too.
 
-    A vector depends on its picture alone, never on the others of the batch: neither which demonstrations
+    A vector depends on its image alone, never on the others of the batch: neither which demonstrations
     are shown nor a score may depend on how the features were computed.
     """
 
     name: str
     batch: int = 32
-    """How many pictures or texts `encode` and `texts` are given at a time, at most."""
+    """How many images or texts `encode` and `texts` are given at a time, at most."""
 
     @abstractmethod
     def identity(self) -> Mapping[str, Any]:
@@ -37,16 +37,16 @@ class Encoder(ABC):
 
     @abstractmethod
     def encode(self, prepared: Sequence[Any]) -> Vectors:
-        """What `prepare` made of n pictures -> (n, width) float32."""
+        """What `prepare` made of n images -> (n, width) float32."""
 
-    def prepare(self, picture: Picture) -> Any:
-        """Decodes one picture; called ahead on other threads."""
-        return picture
+    def prepare(self, image: Image) -> Any:
+        """Decodes one image; called ahead on other threads."""
+        return image
 
     def texts(self, given: Sequence[str]) -> Vectors:
         """n texts -> (n, width) float32. Raises ConfigError where the encoder reads no texts."""
         raise ConfigError(
-            f"the encoder {self.name!r} encodes no texts, only pictures",
+            f"the encoder {self.name!r} encodes no texts, only images",
             hint="choose a CLIP checkpoint; or, of a chooser, leave out the option `text`",
         )
 
@@ -87,11 +87,11 @@ class Thumbnail(Encoder):
     def identity(self) -> Mapping[str, Any]:
         return {"encoder": "thumbnail", "version": 1}
 
-    def prepare(self, picture: Picture) -> Vectors:
-        from PIL import Image
+    def prepare(self, image: Image) -> Vectors:
+        from PIL import Image as PILImage
 
-        small = pictures.load(picture).resize((16, 16), Image.Resampling.BOX)
-        # Half a step beside every grey value, so that no picture is the zero vector.
+        small = images.load(image).resize((16, 16), PILImage.Resampling.BOX)
+        # Half a step beside every grey value, so that no image is the zero vector.
         return np.asarray(small, dtype=np.float32).ravel() - np.float32(127.5)
 
     def encode(self, prepared: Sequence[Any]) -> Vectors:

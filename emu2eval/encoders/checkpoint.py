@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from emu2eval import pictures
+from emu2eval import images
 from emu2eval.encoders.base import Encoder, Vectors
 from emu2eval.errors import MissingExtra, ModelError, UnknownName
-from emu2eval.types import Picture
+from emu2eval.types import Image
 
 if TYPE_CHECKING:
     import torch
@@ -27,9 +27,9 @@ _LEFT_OUT: Mapping[str, Mapping[str, Any]] = {"vit": {"add_pooling_layer": False
 
 
 class CheckpointEncoder(Encoder):
-    """CLIP's and SigLIP's projected picture and text features; of others the class token (DINO).
+    """CLIP's and SigLIP's projected image and text features; of others the class token (DINO).
 
-    float32, on a GPU where there is one. Pictures are prepared as the checkpoint's own
+    float32, on a GPU where there is one. Images are prepared as the checkpoint's own
     preprocessor says, by Pillow; preprocessing: keys of a preprocessor_config.json in place of those.
     setting: the key that names the encoder; instead: what can be done without it; both for errors.
     Raises MissingExtra, and ModelError where the files are not there.
@@ -63,16 +63,16 @@ class CheckpointEncoder(Encoder):
             "preprocessing": self._processor.to_dict(),
         }
 
-    def prepare(self, picture: Picture) -> Vectors:
+    def prepare(self, image: Image) -> Vectors:
         # numpy, since torch would start threads of its own for each thread that prepares.
-        image = pictures.load(picture)
-        pixels = self._processor(images=image, return_tensors="np")["pixel_values"][0]
+        decoded = images.load(image)
+        pixels = self._processor(images=decoded, return_tensors="np")["pixel_values"][0]
         return np.asarray(pixels, dtype=np.float32)
 
     def encode(self, prepared: Sequence[Vectors]) -> Vectors:
         import torch
 
-        # One at a time: a picture is hundreds of positions to the encoder, so that a batch would gain
+        # One at a time: an image is hundreds of positions to the encoder, so that a batch would gain
         # little in float32, and its place in a batch changes the last bits, and so near ties.
         with torch.inference_mode():
             found = [

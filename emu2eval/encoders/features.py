@@ -1,7 +1,7 @@
 """Features kept: every vector an encoder has made, by digest, in safetensors files below the cache.
 
 CACHE/features/NAME-KEY/encoder.json            who made them; KEY is the digest of its identity
-CACHE/features/NAME-KEY/pictures-*.safetensors  digests (n, 32) uint8 beside features (n, width) float16
+CACHE/features/NAME-KEY/images-*.safetensors  digests (n, 32) uint8 beside features (n, width) float16
 CACHE/features/NAME-KEY/texts-*.safetensors     the same of texts
 CACHE/features/NAME-KEY/exact-*.safetensors     float32 of any length, just as the encoder gave them
 
@@ -27,21 +27,21 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from emu2eval import catalog, pictures
+from emu2eval import catalog, images
 from emu2eval.encoders.base import Encoder, Vectors
 from emu2eval.errors import DataError, ModelError, UserError
 from emu2eval.keys import value_key
-from emu2eval.types import Picture, Progress
+from emu2eval.types import Image, Progress
 
 Half = npt.NDArray[np.float16]
 Stored = npt.NDArray[np.float16 | np.float32]
-Kind = Literal["pictures", "texts"]
+Kind = Literal["images", "texts"]
 WRITE_EVERY = 1.0
 """Seconds of work that a kill may cost."""
 SMALL = 1 << 16
 """Files with fewer vectors are made one when the work is done."""
 _THREADS = 4
-_WORDS = "a picture"
+_WORDS = "an image"
 
 
 class Features:
@@ -50,7 +50,7 @@ class Features:
     exact: float32 as the encoder gave them, in place of float16 of unit length.
     """
 
-    def __init__(self, encoder: Encoder, kind: Kind = "pictures", *, exact: bool = False):
+    def __init__(self, encoder: Encoder, kind: Kind = "images", *, exact: bool = False):
         self.encoder = encoder
         self.kind = kind
         self.exact = exact
@@ -86,10 +86,10 @@ class Features:
         return out
 
     def fill(self, wanted: Mapping[str, Any], progress: Progress | None = None) -> int:
-        """Makes what is missing of the wanted pictures or texts, by digest; returns how many it made.
+        """Makes what is missing of the wanted images or texts, by digest; returns how many it made.
 
         Waits while another process fills the same folder. Stored as it goes: raises UserError where a
-        picture or the encoder cannot be used, and keeps what was made before.
+        image or the encoder cannot be used, and keeps what was made before.
         """
         if all(digest in self for digest in wanted):
             return 0
@@ -126,8 +126,8 @@ class Features:
             if self.kind == "texts":
                 self.fill({hashlib.sha256(_WORDS.encode()).hexdigest(): _WORDS})
             else:
-                shown = _small_picture()
-                self.fill({pictures.digest(shown): shown})
+                shown = _small_image()
+                self.fill({images.digest(shown): shown})
         finally:
             self.encoder.close()
 
@@ -144,7 +144,7 @@ class Features:
     # -- inside -----------------------------------------------------------------------------------
 
     def _made(self, missing: Mapping[str, Any]) -> Iterator[tuple[list[str], Vectors]]:
-        """Batches in the order given; pictures are decoded one batch ahead on other threads."""
+        """Batches in the order given; images are decoded one batch ahead on other threads."""
         items = list(missing.items())
         size = self.encoder.batch
         batches = [items[start : start + size] for start in range(0, len(items), size)]
@@ -157,7 +157,7 @@ class Features:
         with ThreadPoolExecutor(_THREADS) as threads:
 
             def start(batch: list[tuple[str, Any]]) -> list[Any]:
-                return [threads.submit(self.encoder.prepare, picture) for _, picture in batch]
+                return [threads.submit(self.encoder.prepare, image) for _, image in batch]
 
             try:
                 ahead = start(batches[0])
@@ -242,7 +242,7 @@ class Features:
         except UserError:
             raise
         except Exception as error:
-            # Whatever a model or a plug-in raises, such as of a picture of a size that it does not take.
+            # Whatever a model or a plug-in raises, such as of an image of a size that it does not take.
             reason = str(error).strip().partition("\n")[0]
             raise ModelError(
                 f"the encoder {self.encoder.name!r} fails: {reason or type(error).__name__}",
@@ -285,10 +285,10 @@ class _File:
             raise _damaged(path, "its content does not match its checksum")
 
 
-def _small_picture() -> Picture:
-    from PIL import Image
+def _small_image() -> Image:
+    from PIL import Image as PILImage
 
-    return pictures.from_image(Image.linear_gradient("L").resize((64, 48)).convert("RGB"))
+    return images.from_pil(PILImage.linear_gradient("L").resize((64, 48)).convert("RGB"))
 
 
 def _mapped(path: Path, tensor: Mapping[str, Any], base: int, dtype: Any) -> npt.NDArray[Any]:

@@ -2,7 +2,7 @@
 
 Weights come from a local file: torch-fidelity's and pytorch-fid's port of the TensorFlow graph
 (`pt_inception-2015-12-05-6726825d.pth`, `weights-inception-2015-12-05-6726825d.pth`), or the same tensors
-as .safetensors. It differs from torchvision's network in what is averaged at a picture's edge, and in the
+as .safetensors. It differs from torchvision's network in what is averaged at an image's edge, and in the
 last block, which takes the largest value where the others average.
 """
 
@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from emu2eval import pictures
+from emu2eval import images
 from emu2eval.encoders.base import Encoder, Vectors
 from emu2eval.errors import MissingExtra, ModelError
-from emu2eval.types import Picture
+from emu2eval.types import Image
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +31,7 @@ ENDINGS = (".pth", ".pt", ".safetensors")
 
 class InceptionEncoder(Encoder):
     """crop: the short side is resized to so many pixels (bilinear, Pillow) and a square cut out of the
-    middle; None = the whole picture. Then 299 x 299, bilinear: antialias as torchmetrics does it, False as
+    middle; None = the whole image. Then 299 x 299, bilinear: antialias as torchmetrics does it, False as
     the original did.
 
     Raises MissingExtra, and ModelError where the file is not there.
@@ -41,7 +41,7 @@ class InceptionEncoder(Encoder):
         try:
             import torch
         except ModuleNotFoundError:
-            raise MissingExtra("torch", "pictures", why="FID") from None
+            raise MissingExtra("torch", "images", why="FID") from None
         self.path = Path(path).expanduser()
         self.name = self.path.stem
         self.crop = crop
@@ -63,18 +63,18 @@ class InceptionEncoder(Encoder):
             "antialias": self.antialias,
         }
 
-    def prepare(self, picture: Picture) -> Any:
+    def prepare(self, image: Image) -> Any:
         """(3, height, width) uint8."""
-        from PIL import Image
+        from PIL import Image as PILImage
 
-        image = pictures.load(picture)
+        pixels = images.load(image)
         if self.crop is not None:
-            scale = self.crop / min(image.size)
-            width, height = (max(self.crop, int(side * scale)) for side in image.size)
-            image = image.resize((width, height), Image.Resampling.BILINEAR)
+            scale = self.crop / min(pixels.size)
+            width, height = (max(self.crop, int(side * scale)) for side in pixels.size)
+            pixels = pixels.resize((width, height), PILImage.Resampling.BILINEAR)
             left, top = round((width - self.crop) / 2), round((height - self.crop) / 2)
-            image = image.crop((left, top, left + self.crop, top + self.crop))
-        return np.asarray(image, dtype=np.uint8).transpose(2, 0, 1)
+            pixels = pixels.crop((left, top, left + self.crop, top + self.crop))
+        return np.asarray(pixels, dtype=np.uint8).transpose(2, 0, 1)
 
     def encode(self, prepared: Sequence[Any]) -> Vectors:
         import torch
@@ -159,7 +159,7 @@ def _resized(given: torch.Tensor) -> torch.Tensor:
 def _as_tensorflow(given: torch.Tensor) -> torch.Tensor:
     """As `_resized`, like TensorFlow 1: without antialiasing, its grid begun at the corner.
 
-    Position i of the result is i x size / 299 of the picture, and not the middle of its pixel.
+    Position i of the result is i x size / 299 of the image, and not the middle of its pixel.
     """
     import torch
 

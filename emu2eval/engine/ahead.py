@@ -1,4 +1,4 @@
-"""Reads ahead: pictures of the requests that come next are decoded while a model answers."""
+"""Reads ahead: images of the requests that come next are decoded while a model answers."""
 
 from __future__ import annotations
 

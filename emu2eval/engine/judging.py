@@ -18,11 +18,11 @@ from emu2eval.engine.runner import Tally, execute
 from emu2eval.engine.scoring import UNJUDGED, build_cleaner, build_scorer, response_of
 from emu2eval.engine.store import RunStore
 from emu2eval.errors import ConfigError
+from emu2eval.images import from_pil
 from emu2eval.keys import request_key, value_key
-from emu2eval.pictures import from_image
 from emu2eval.plan import Plan, Planned, check_request, model_identity
 from emu2eval.scorers.judged import JudgedScorer
-from emu2eval.types import Picture, Request, Response, Sample, Score
+from emu2eval.types import Image, Request, Response, Sample, Score
 
 RECORD = "judge.json"
 
@@ -141,7 +141,7 @@ class Hearing:
         """What is not answered yet counts as answered at the greatest length: for an estimate."""
         output = self.plan.task.spec.output
         longest = Response(text="word " * output.max_new_tokens)
-        self._assumed = Response(picture=_blank()) if output.kind == "picture" else longest
+        self._assumed = Response(image=_blank()) if output.kind == "image" else longest
 
     # -- as verdicts for the scorer ---------------------------------------------------------------
 
@@ -252,7 +252,7 @@ class Hearing:
         }
 
 
-def _blank() -> Picture:
-    from PIL import Image
+def _blank() -> Image:
+    from PIL import Image as PILImage
 
-    return from_image(Image.new("RGB", (8, 8)))
+    return from_pil(PILImage.new("RGB", (8, 8)))

@@ -9,12 +9,12 @@ from contextlib import closing
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
-from emu2eval import pictures
+from emu2eval import images
 from emu2eval.adapters.base import Adapter
 from emu2eval.config import ModelSpec
 from emu2eval.engine.ahead import BATCHES, Ahead, reading_ahead
 from emu2eval.engine.store import RunStore
-from emu2eval.errors import ModelError, PictureError, UserError
+from emu2eval.errors import ImageError, ModelError, UserError
 from emu2eval.plan import Planned
 from emu2eval.types import Output, Response, TextOutput
 
@@ -155,7 +155,7 @@ def _copy(planned: Planned, store: RunStore, tally: Tally) -> bool:
     if twin is None:
         return False
     row = _head(planned) | {
-        name: twin[name] for name in ("text", "log_probs", "picture", "details") if name in twin
+        name: twin[name] for name in ("text", "log_probs", "image", "details") if name in twin
     }
     store.append([(planned.slot, row | {"seconds": 0.0})])
     tally.copied += 1
@@ -201,7 +201,7 @@ class _Asker:
         try:
             yield from portions
         except Exception as error:
-            if isinstance(error, UserError) and not isinstance(error, PictureError):
+            if isinstance(error, UserError) and not isinstance(error, ImageError):
                 raise
             # Whatever a model or a plug-in raises costs the requests it was raised for, no more. So does a
             # video that cannot be decoded, which shows only now.
@@ -285,9 +285,7 @@ def _checked(response: Response, output: Output) -> Response:
         # JSON has no infinity: an impossible choice is stored as a very unlikely one.
         finite = tuple(max(value, IMPOSSIBLE) for value in values)
         return Response(log_probs=finite, details=response.details)
-    return (
-        response if response.picture is not None else Response(error="the adapter gave no picture")
-    )
+    return response if response.image is not None else Response(error="the adapter gave no image")
 
 
 def _head(planned: Planned) -> dict[str, Any]:
@@ -297,7 +295,7 @@ def _head(planned: Planned) -> dict[str, Any]:
         "key": planned.request.key,
         **planned.about,
         "demonstrations": [d.sample.id for d in planned.demonstrations],
-        "pictures": [pictures.digest(p) for p in planned.request.prompt.pictures()],
+        "images": [images.digest(p) for p in planned.request.prompt.images()],
     }
 
 
@@ -309,8 +307,8 @@ def _row(planned: Planned, response: Response, seconds: float, store: RunStore) 
         row["text"] = response.text
     elif response.log_probs is not None:
         row["log_probs"] = list(response.log_probs)
-    elif response.picture is not None:
-        row["picture"] = store.save_picture(response.picture)
+    elif response.image is not None:
+        row["image"] = store.save_image(response.image)
     if response.details:
         row["details"] = dict(response.details)
     row["seconds"] = round(seconds, 6)

@@ -133,7 +133,7 @@ def score_run(
 ) -> list[Row]:
     """Scores every sample of the plan and writes the result: the rows of the whole, its headline first,
     then those of the sub-scores. verdicts: of the judge, where the scorer needs one.
-    progress: told of long work, such as features of pictures.
+    progress: told of long work, such as features of images.
 
     A response that failed, or is not there yet, is unscored: counted, never taken as zero.
     """
@@ -192,7 +192,7 @@ def _scores(
                 score = verdicts.score(slot, sample, response)
             else:
                 score = scorer.score(sample, response)
-            totals.add(sample, score, trial // plan.pictures)
+            totals.add(sample, score, trial // plan.images)
             if stored is not None:
                 totals.seconds += stored["seconds"]
                 details = stored.get("details", {})
@@ -234,11 +234,11 @@ def response_of(
         return None
     text = stored.get("text")
     log_probs = stored.get("log_probs")
-    picture = stored.get("picture")
+    image = stored.get("image")
     return Response(
         text=clean(text) if text is not None else None,
         log_probs=tuple(log_probs) if log_probs is not None else None,
-        picture=store.picture(picture) if picture is not None else None,
+        image=store.image(image) if image is not None else None,
         details=stored.get("details", {}),
     )
 
@@ -268,7 +268,7 @@ def _rows(
     if len(totals.servers) > 1:
         notes.append(f"the server changed its model: {', '.join(sorted(totals.servers))}")
     if totals.tiled:
-        notes.append("demonstrations' pictures as tiles of one")
+        notes.append("demonstrations' images as tiles of one")
     rows: list[Row] = []
     scorer = totals.scorer
     for summary, found in total.estimates():

@@ -4,7 +4,7 @@ run.json         what was asked of whom: identity, extent, versions
 responses.jsonl  one line a response, in the order of arrival
 scores.jsonl     one line a sample, in the order of trials and ids
 report.json      the rows of the table
-pictures/        generated pictures, named by digest
+images/        generated images, named by digest
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from emu2eval import pictures
+from emu2eval import images
 from emu2eval.errors import StoreError
 from emu2eval.jsontext import encode
-from emu2eval.types import Picture
+from emu2eval.types import Image
 
 SYNC_EVERY = 0.5
 """Seconds between forced writes to the disk. A kill loses nothing; a power cut at most this much."""
@@ -190,19 +190,19 @@ class RunStore:
             self._note(slot, row["key"], row.get("error"), self._end)
             self._end += len(line)
 
-    def save_picture(self, picture: Picture) -> str:
-        """Keeps a generated picture under its digest, which is returned."""
-        digest = pictures.digest(picture)
-        path = self.folder / "pictures" / f"{digest}.png"
+    def save_image(self, image: Image) -> str:
+        """Keeps a generated image under its digest, which is returned."""
+        digest = images.digest(image)
+        path = self.folder / "images" / f"{digest}.png"
         if not path.exists():
             with _explained(self.folder):
                 path.parent.mkdir(exist_ok=True)
-            self._replace(path, pictures.read(picture))
+            self._replace(path, images.read(image))
         return digest
 
-    def picture(self, digest: str) -> Picture:
-        """A generated picture by its digest."""
-        return Picture.known(str(self.folder / "pictures" / f"{digest}.png"), digest)
+    def image(self, digest: str) -> Image:
+        """A generated image by its digest."""
+        return Image.known(str(self.folder / "images" / f"{digest}.png"), digest)
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes `name` whole or not at all."""

@@ -78,7 +78,7 @@ VQA = Format("question_id", "answer", id=_number)
 """VQAv2 on EvalAI: every question of test2015, also when only test-dev was answered."""
 
 VIZWIZ = Format("image", "answer", answer=normalise)
-"""VizWiz on EvalAI: by the picture's name, which is the id. Its server compares answers as they are."""
+"""VizWiz on EvalAI: by the image's name, which is the id. Its server compares answers as they are."""
 
 GQA = Format("questionId", "prediction")
 """GQA on EvalAI: compared as they are, so the task's clean-up decides their case and full stop."""

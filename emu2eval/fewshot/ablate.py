@@ -1,8 +1,8 @@
 """What is taken away from demonstrations to see what a model learns from them.
 
 labels     replies dealt among the demonstrations: the set of labels and the format stay
-pictures   pictures dealt among them
-blank      white pictures of the same sizes
+images   images dealt among them
+blank      white images of the same sizes
 order      the demonstrations in another order
 
 After Min et al., "Rethinking the Role of Demonstrations" (arXiv 2202.12837); there labels are drawn from
@@ -17,11 +17,11 @@ from dataclasses import replace
 from functools import cache
 from typing import TypeVar
 
-from emu2eval import pictures
+from emu2eval import images
 from emu2eval.fewshot.draw import keyed
-from emu2eval.types import Part, Picture, Turn, Video
+from emu2eval.types import Image, Part, Turn, Video
 
-ABLATIONS = ("none", "labels", "pictures", "blank", "order")
+ABLATIONS = ("none", "labels", "images", "blank", "order")
 
 Item = TypeVar("Item")
 
@@ -31,7 +31,7 @@ def changes_nothing(ablation: str, shots: int, text_only: bool) -> bool:
     if ablation == "none":
         return False
     least = 1 if ablation == "blank" else 2
-    return shots < least or (text_only and ablation in ("pictures", "blank"))
+    return shots < least or (text_only and ablation in ("images", "blank"))
 
 
 def dealt(items: Sequence[Item], names: Sequence[str], *key: object) -> list[Item]:
@@ -52,18 +52,18 @@ def dealt(items: Sequence[Item], names: Sequence[str], *key: object) -> list[Ite
 def ablate(
     turns: Sequence[Turn], names: Sequence[str], ablation: str, *key: object
 ) -> tuple[Turn, ...]:
-    """The turns with dealt replies, dealt pictures or blank ones. names: of their demonstrations.
+    """The turns with dealt replies, dealt images or blank ones. names: of their demonstrations.
 
-    A picture takes the place of another and a video that of a video; replies keep their pictures.
+    An image takes the place of another and a video that of a video; replies keep their images.
     """
     if ablation == "labels":
         replies = dealt([turn.reply for turn in turns], names, ablation, *key)
         return tuple(replace(t, reply=r) for t, r in zip(turns, replies, strict=True))
     if ablation == "blank":
         return tuple(replace(t, ask=tuple(_blank(part) for part in t.ask)) for t in turns)
-    if ablation == "pictures":
+    if ablation == "images":
         changed = list(turns)
-        for kind in (Picture, Video):
+        for kind in (Image, Video):
             shown = [
                 (part, name)
                 for turn, name in zip(changed, names, strict=True)
@@ -85,18 +85,18 @@ def _swapped(parts: Sequence[Part], kind: type, given: Iterator[Part]) -> Iterat
 def _blank(part: Part) -> Part:
     if isinstance(part, Video):
         return Video(tuple(_white_as(frame) for frame in part.frames))
-    return _white_as(part) if isinstance(part, Picture) else part
+    return _white_as(part) if isinstance(part, Image) else part
 
 
-def _white_as(picture: Picture) -> Picture:
-    info = pictures.info(picture)
+def _white_as(image: Image) -> Image:
+    info = images.info(image)
     return _white(info.width, info.height)
 
 
 @cache
-def _white(width: int, height: int) -> Picture:
-    from PIL import Image
+def _white(width: int, height: int) -> Image:
+    from PIL import Image as PILImage
 
     stream = io.BytesIO()
-    Image.new("RGB", (width, height), (255, 255, 255)).save(stream, "PNG")
-    return Picture(data=stream.getvalue())
+    PILImage.new("RGB", (width, height), (255, 255, 255)).save(stream, "PNG")
+    return Image(data=stream.getvalue())

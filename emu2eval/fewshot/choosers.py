@@ -46,7 +46,7 @@ class Chooser(ABC):
     ) -> None:
         """Long work ahead of `choose`, for all these queries at once. Must change no choice.
 
-        model: the evaluated model's own picture encoder.
+        model: the evaluated model's own image encoder.
         """
 
     def identity(self) -> Mapping[str, Any]:
@@ -60,7 +60,7 @@ class Chooser(ABC):
     def ranked(self, query: Sample, trial: int) -> Iterator[Demonstration]:
         """Demonstrations for the query, best first, until the pool is used up.
 
-        The query's own id and pictures are left to `choose`. Must depend on nothing but the pool, the
+        The query's own id and images are left to `choose`. Must depend on nothing but the pool, the
         seed, the query and the trial.
         """
 
@@ -82,7 +82,7 @@ class Chooser(ABC):
                 return chosen[::-1]
         raise PlanError(
             f"{shots} demonstrations are asked for, but the pool has only {len(chosen)} that the "
-            f"query {query.id!r} may be shown (its own id and picture are never in its pool)",
+            f"query {query.id!r} may be shown (its own id and image are never in its pool)",
             where=self.pool.where,
             hint="ask for fewer shots, or name a larger split for demonstrations",
         )

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from hashlib import blake2b
 
-from emu2eval import pictures
-from emu2eval.types import Picture, Sample, Video
+from emu2eval import images
+from emu2eval.types import Image, Sample, Video
 
 _PATIENCE = 256
 
@@ -45,7 +45,7 @@ def permutation(size: int, *key: object) -> Iterator[int]:
 
 
 class Exclusion:
-    """What a query may not be shown: its own id, and any sample that shares a picture with it."""
+    """What a query may not be shown: its own id, and any sample that shares an image with it."""
 
     def __init__(self, query: Sample):
         self.id = query.id
@@ -59,9 +59,9 @@ class Exclusion:
 
 def _digests(sample: Sample) -> set[str]:
     found = set()
-    for item in (*sample.pictures, sample.answer):
-        if isinstance(item, Picture):
-            found.add(pictures.digest(item))
+    for item in (*sample.images, sample.answer):
+        if isinstance(item, Image):
+            found.add(images.digest(item))
         elif isinstance(item, Video):
-            found.update(pictures.digest(frame) for frame in item.frames)
+            found.update(images.digest(frame) for frame in item.frames)
     return found

@@ -15,7 +15,7 @@ from emu2eval.types import Sample
 class Episode(Chooser):
     """The other samples of the query's cluster, in rounds: each round shows every answer once.
 
-    by: the field whose values take turns, in place of the answer, where answers are pictures.
+    by: the field whose values take turns, in place of the answer, where answers are images.
     rounds: False = in random order instead, whatever the answers.
     """
 

@@ -14,7 +14,7 @@ from emu2eval.encoders.features import Features, Half, Kind
 from emu2eval.fewshot.search import Ints, Side, Table
 
 Digests = tuple[str, ...]
-"""What a vector is made of: one picture or text, or several pictures."""
+"""What a vector is made of: one image or text, or several images."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Found:
 
 @dataclass(frozen=True)
 class PoolIndex:
-    """The pool by units: samples with the same pictures (and words) are one, in the order of first ids.
+    """The pool by units: samples with the same images (and words) are one, in the order of first ids.
 
     members[starts[u]:starts[u + 1]]: positions in the pool of the samples of unit u.
     """
@@ -98,9 +98,9 @@ class PoolIndex:
         return len(self.starts) - 1
 
     @property
-    def picture_of(self) -> Ints:
-        """A number for each unit, the same for units of the same pictures."""
-        rows = self.tables.get("pictures")
+    def image_of(self) -> Ints:
+        """A number for each unit, the same for units of the same images."""
+        rows = self.tables.get("images")
         return rows.row_of if rows is not None else np.arange(self.units)
 
     def sides(self, queries: Mapping[Kind, Rows], rows: Ints) -> list[Side]:

@@ -2,7 +2,7 @@
 
 RICES, retrieval-based in-context example selection, is what the Emu2 paper names for its few-shot
 numbers; it states neither encoder nor pool nor order. The defaults here are OpenFlamingo's: cosine of
-CLIP ViT-L/14's picture features over the whole training split, the most similar demonstration last.
+CLIP ViT-L/14's image features over the whole training split, the most similar demonstration last.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from emu2eval import pictures
+from emu2eval import images
 from emu2eval.data.samples import Samples
 from emu2eval.encoders.base import OWN, Encoder, build_encoder
 from emu2eval.encoders.features import Features, Kind
@@ -23,14 +23,14 @@ from emu2eval.errors import ConfigError, UnknownName
 from emu2eval.fewshot.choosers import Chooser, Demonstration
 from emu2eval.fewshot.pool_index import Digests, Found, PoolIndex, Rows, Stored
 from emu2eval.fewshot.search import everything, nearest
-from emu2eval.types import Picture, Progress, Sample, Video
+from emu2eval.types import Image, Progress, Sample, Video
 
 ENCODER = "openai/clip-vit-large-patch14"
 KEPT = 32
 """Neighbours kept for a query, at least: enough for the usual shots and what is excluded."""
 
 Key = tuple[Digests, str]
-"""Digests of a sample's pictures, and its words; either is empty where it does not count."""
+"""Digests of a sample's images, and its words; either is empty where it does not count."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ class Rices(Chooser):
 
     encoder: `thumbnail`, `model` (the evaluated model's own), a CLIP, SigLIP or DINO checkpoint by path
     or hub id, or `module:attr`. text: the weight of words in the similarity, 0 to 1; the rest is the
-    pictures'. text_field: the field that holds the words.
-    per_picture: the most demonstrations that one picture may give. None = no limit, as OpenFlamingo has
-    none: the several questions about the most similar picture are then all shown first.
-    A sample of several pictures, or frames, is the mean of their unit vectors.
+    images'. text_field: the field that holds the words.
+    per_image: the most demonstrations that one image may give. None = no limit, as OpenFlamingo has
+    none: the several questions about the most similar image are then all shown first.
+    A sample of several images, or frames, is the mean of their unit vectors.
     """
 
     def __init__(
@@ -62,20 +62,20 @@ class Rices(Chooser):
         encoder: str = ENCODER,
         text: float = 0.0,
         text_field: str = "question",
-        per_picture: int | None = None,
+        per_image: int | None = None,
     ):
         super().__init__(pool, seed)
         if not 0 <= text <= 1:
             raise ConfigError(
-                f"the chooser's option text is {text}; it is a weight from 0 (pictures alone) to 1 "
+                f"the chooser's option text is {text}; it is a weight from 0 (images alone) to 1 "
                 "(words alone)"
             )
-        if per_picture is not None and per_picture < 1:
-            raise ConfigError(f"the chooser's option per_picture is {per_picture}; at least 1")
+        if per_image is not None and per_image < 1:
+            raise ConfigError(f"the chooser's option per_image is {per_image}; at least 1")
         self.encoder_name = encoder
         self.text = text
         self.text_field = text_field
-        self.per_picture = per_picture
+        self.per_image = per_image
         self._encoder: Encoder | None = None
         self._own: Encoder | None = None
         self._index: PoolIndex | None = None
@@ -104,7 +104,7 @@ class Rices(Chooser):
             key for key in wanted.keys if key not in self._found or self._found[key].keep < keep
         ]
         if fresh:
-            self._search(index, fresh, wanted.pictures, keep, progress)
+            self._search(index, fresh, wanted.images, keep, progress)
 
     def identity(self) -> Mapping[str, Any]:
         """The encoder, and the digests of the pool's features: others never continue a run of these."""
@@ -119,10 +119,10 @@ class Rices(Chooser):
         given: dict[int, int] = {}
         rank = 0
         for unit, similarity, position in self._in_order(index, found):
-            picture = int(index.picture_of[unit])
-            if self.per_picture is not None and given.get(picture, 0) >= self.per_picture:
+            image = int(index.image_of[unit])
+            if self.per_image is not None and given.get(image, 0) >= self.per_image:
                 continue
-            given[picture] = given.get(picture, 0) + 1
+            given[image] = given.get(image, 0) + 1
             rank += 1
             why = f"rices: rank {rank}, similarity {similarity:.4f}, {self.encoder_name}"
             yield Demonstration(self.pool[position], why)
@@ -133,7 +133,7 @@ class Rices(Chooser):
         """Computes what is missing of the pool's features, and says what there is now."""
         self._own = model or self._own
         wanted, _ = self._pool_units(progress)
-        stored = self._filled(wanted.keys, wanted.pictures, progress)
+        stored = self._filled(wanted.keys, wanted.images, progress)
         return [
             Made(kind, len(found.used), found.computed, found.digest, found.store.folder)
             for kind, found in stored.items()
@@ -159,9 +159,9 @@ class Rices(Chooser):
     def _built(self, progress: Progress | None) -> PoolIndex:
         if self._index is None:
             wanted, units = self._pool_units(progress)
-            stores = self._filled(wanted.keys, wanted.pictures, progress)
+            stores = self._filled(wanted.keys, wanted.images, progress)
             tables = {kind: Rows.of(stored) for kind, stored in stores.items()}
-            weights = {"pictures": 1 - self.text, "texts": self.text}
+            weights = {"images": 1 - self.text, "texts": self.text}
             self._index = PoolIndex.of(
                 tables,
                 units,
@@ -181,24 +181,24 @@ class Rices(Chooser):
 
     def _pool_units(self, progress: Progress | None) -> tuple[_Wanted, Any]:
         """What is to be encoded, and for each sample of the pool the number of its key."""
-        self._eyes.identity()  # an encoder that cannot be used is told before all pictures are read
+        self._eyes.identity()  # an encoder that cannot be used is told before all images are read
         wanted = _Wanted(self._key)
         units = np.empty(len(self.pool), dtype=np.int32)
         for position, sample in enumerate(self.pool):
             units[position] = wanted.add(sample)
             done = position + 1
             if progress is not None and (done % 1024 == 0 or done == len(self.pool)):
-                progress("reading the pool's pictures", done, len(self.pool))
+                progress("reading the pool's images", done, len(self.pool))
         return wanted, units
 
     def _filled(
-        self, keys: Iterable[Key], shown: Mapping[str, Picture], progress: Progress | None
+        self, keys: Iterable[Key], shown: Mapping[str, Image], progress: Progress | None
     ) -> dict[Kind, Stored]:
         filled: dict[Kind, Stored] = {}
         if self.text < 1:
-            store = Features(self._eyes, "pictures")
+            store = Features(self._eyes, "images")
             computed = store.fill(shown, progress)
-            filled["pictures"] = Stored([key[0] for key in keys], store, computed)
+            filled["images"] = Stored([key[0] for key in keys], store, computed)
         if self.text > 0:
             store = Features(self._eyes, "texts")
             computed = store.fill({_text_digest(key[1]): key[1] for key in keys}, progress)
@@ -209,7 +209,7 @@ class Rices(Chooser):
         self,
         index: PoolIndex,
         keys: list[Key],
-        shown: Mapping[str, Picture],
+        shown: Mapping[str, Image],
         keep: int,
         progress: Progress | None,
     ) -> None:
@@ -229,10 +229,10 @@ class Rices(Chooser):
         shown: Digests = ()
         words = ""
         if self.text < 1:
-            shown = tuple(pictures.digest(p) for p in _pictures(sample))
+            shown = tuple(images.digest(p) for p in _images(sample))
             if not shown:
                 raise ConfigError(
-                    f"the chooser 'rices' compares pictures; sample {sample.id!r} has none",
+                    f"the chooser 'rices' compares images; sample {sample.id!r} has none",
                     where=self.pool.where,
                     hint="choose 'random', or the option text: 1, which compares words alone",
                 )
@@ -244,25 +244,25 @@ class Rices(Chooser):
 
 
 class _Wanted:
-    """The different keys among samples, numbered in the order of first sight, and their pictures."""
+    """The different keys among samples, numbered in the order of first sight, and their images."""
 
     def __init__(self, key_of: Callable[[Sample], Key]):
         self.key_of = key_of
         self.keys: dict[Key, int] = {}
-        self.pictures: dict[str, Picture] = {}
+        self.images: dict[str, Image] = {}
 
     def add(self, sample: Sample) -> int:
         key = self.key_of(sample)
         number = self.keys.get(key)
         if number is None:
             number = self.keys[key] = len(self.keys)
-            for digest, picture in zip(key[0], _pictures(sample), strict=False):
-                self.pictures.setdefault(digest, picture)
+            for digest, image in zip(key[0], _images(sample), strict=False):
+                self.images.setdefault(digest, image)
         return number
 
 
-def _pictures(sample: Sample) -> Iterator[Picture]:
-    for item in sample.pictures:
+def _images(sample: Sample) -> Iterator[Image]:
+    for item in sample.images:
         if isinstance(item, Video):
             yield from item.frames
         else:

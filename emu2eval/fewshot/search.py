@@ -66,7 +66,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Side:
-    """One of the things that likeness is made of: pictures or words, each with its weight.
+    """One of the things that likeness is made of: images or words, each with its weight.
 
     pool_row, query_row: which row of the table each unit of the pool and each query has.
     """

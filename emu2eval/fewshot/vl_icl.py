@@ -19,7 +19,7 @@ Draw = tuple[int, ...]
 
 
 class VLICL(Chooser):
-    """k shots are k samples, k pairs (`shot: pair`), or k pictures of each of two classes (`classes`).
+    """k shots are k samples, k pairs (`shot: pair`), or k images of each of two classes (`classes`).
 
     The authors' script seeds Python's `random` once and draws for query after query of the file, number
     of shots after number of shots. So every draw is found from the query's place in its file, whatever
@@ -125,7 +125,7 @@ class VLICL(Chooser):
         }
 
     def _classes(self, query: Sample, draw: Draw, shots: int) -> list[Sample]:
-        """Pictures of the two classes in turn, the first of each first."""
+        """Images of the two classes in turn, the first of each first."""
         by_class: defaultdict[str, list[Sample]] = defaultdict(list)
         for indices in self._set(query).values():
             for index in indices:

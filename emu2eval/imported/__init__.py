@@ -1,1 +1,1 @@
-"""Answers given elsewhere: logs of other harnesses, files of predictions, folders of pictures."""
+"""Answers given elsewhere: logs of other harnesses, files of predictions, folders of images."""

@@ -26,7 +26,7 @@ def require(task: Task, entries: Sequence[Entry]) -> None:
 
 
 def row(entry: Entry, sample: Sample, digest: str) -> dict[str, Any]:
-    """The line of responses.jsonl, but for a picture, which the store keeps.
+    """The line of responses.jsonl, but for an image, which the store keeps.
 
     digest: of the imported run, so that its keys are its own. Raises DataError where log-probabilities are
     not those of the sample's choices.
@@ -37,7 +37,7 @@ def row(entry: Entry, sample: Sample, digest: str) -> dict[str, Any]:
         "trial": 0,
         "key": value_key([digest, sample.id]),
         "demonstrations": [],
-        "pictures": [],
+        "images": [],
     }
     if response.error is not None:
         made["error"] = response.error

@@ -38,7 +38,7 @@ def read(path: Path) -> tuple[Rows, Mapping[str, Any]]:
     """
     if path.suffix not in ENDINGS:
         raise ConfigError(
-            f"answers are read from {', '.join(ENDINGS)} files, or a folder of pictures", where=path
+            f"answers are read from {', '.join(ENDINGS)} files, or a folder of images", where=path
         )
     try:
         if path.suffix == ".json" or (path.suffix == ".jsonl" and _is_list(path)):

@@ -43,8 +43,8 @@ def is_log(rows: Rows) -> bool:
 
 def read(path: Path, rows: Rows, around: Mapping[str, Any], wanted: Wanted) -> Log:
     """The log as entries. Raises DataError for a damaged row, ConfigError for one of another kind."""
-    if wanted.kind == "picture":
-        raise ConfigError("this task asks for pictures, and the log holds none", where=path)
+    if wanted.kind == "image":
+        raise ConfigError("this task asks for images, and the log holds none", where=path)
     if wanted.answer is not None:
         raise ConfigError(
             "--answer names a column of a plain file; a log's answers are its resps", where=path,

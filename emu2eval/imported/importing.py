@@ -108,7 +108,7 @@ def _read(path: Path, task: Task, options: Options) -> Log:
     filtered = options.filtered or options.filter is not None
     wanted = Wanted(task.spec.output.kind, options.answer, filtered, options.filter)
     if path.is_dir():
-        return predictions.read_pictures(path, wanted)
+        return predictions.read_images(path, wanted)
     rows, around = files.read(path)
     if harness.is_log(rows):
         return harness.read(path, rows, around, wanted)
@@ -150,8 +150,8 @@ def _labelled(task: Task, settings: Settings, log: Log, label: str | None) -> Ta
         "protocols": {name: protocol},
         "protocol": name,
         "demonstrations": DemonstrationSpec(),
-        # A file has one answer to each sample, also where the task wants several pictures.
-        "output": task.spec.output.model_copy(update={"pictures": 1}),
+        # A file has one answer to each sample, also where the task wants several images.
+        "output": task.spec.output.model_copy(update={"images": 1}),
     }
     spec = task.spec.model_copy(update=changes)
     return Task(spec, name, task.split, task.root, task.document, task.sources)
@@ -237,7 +237,7 @@ def _store(
             store.write_json("run.json", record)
             for start in range(0, len(missing), BATCH):
                 store.append(
-                    (slot, _with_picture(entry, row, store))
+                    (slot, _with_image(entry, row, store))
                     for slot, entry, row in missing[start : start + BATCH]
                 )
             if not judged:
@@ -252,9 +252,9 @@ def _store(
     return Result(list(run.rows), folder, len(missing), found, left)
 
 
-def _with_picture(entry: Entry, row: Mapping[str, Any], store: RunStore) -> Mapping[str, Any]:
-    picture = entry.response.picture
-    return row if picture is None else {**row, "picture": store.save_picture(picture)}
+def _with_image(entry: Entry, row: Mapping[str, Any], store: RunStore) -> Mapping[str, Any]:
+    image = entry.response.image
+    return row if image is None else {**row, "image": store.save_image(image)}
 
 
 def _changed(record: Mapping[str, Any], root: Path, folder: Path) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Plain files of predictions, such as the official result formats, and folders of pictures."""
+"""Plain files of predictions, such as the official result formats, and folders of images."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from emu2eval import pictures
+from emu2eval import images
 from emu2eval.errors import ConfigError, DataError, UnknownName
 from emu2eval.imported.entries import Entry, Log, Wanted, flat
 from emu2eval.imported.files import Rows, digest
-from emu2eval.types import Picture, Response
+from emu2eval.types import Image, Response
 
 # What is meant for nothing else stands first: in a file with both, `answer` is often the reference.
 TEXTS = (
@@ -20,16 +20,16 @@ TEXTS = (
 )
 RANKED = ("log_probs", "logprobs", "log_likelihoods")
 MODELS = ("model", "model_id", "model_name")
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+IMAGES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def read(path: Path, rows: Rows, wanted: Wanted) -> Log:
     """A file with an answer in each row. Raises DataError, or UnknownName for the column of answers."""
-    if wanted.kind == "picture":
+    if wanted.kind == "image":
         raise ConfigError(
-            "this task asks for pictures, and the file holds none",
+            "this task asks for images, and the file holds none",
             where=path,
-            hint="give a folder of pictures named by the ids of the samples",
+            hint="give a folder of images named by the ids of the samples",
         )
     if wanted.filtered:
         raise ConfigError("--filtered and --filter are for logs of other harnesses", where=path)
@@ -64,24 +64,24 @@ def read(path: Path, rows: Rows, wanted: Wanted) -> Log:
     )
 
 
-def read_pictures(folder: Path, wanted: Wanted) -> Log:
-    """A folder of pictures, each named by the id of its sample. Raises DataError where there is none."""
-    if wanted.kind != "picture":
+def read_images(folder: Path, wanted: Wanted) -> Log:
+    """A folder of images, each named by the id of its sample. Raises DataError where there is none."""
+    if wanted.kind != "image":
         raise ConfigError(
             f"this is a folder, and the task asks for {wanted.kind}",
             where=folder,
             hint="give the file of the answers",
         )
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGES)
     if not found:
-        raise DataError(f"the folder holds no {', '.join(PICTURES)} files", where=folder)
+        raise DataError(f"the folder holds no {', '.join(IMAGES)} files", where=folder)
     entries, files = [], {}
     for path in found:
-        picture = Picture(str(path))
-        pictures.load(picture)  # a broken one is told now
-        files[path.name] = pictures.digest(picture)
-        entries.append(Entry(str(path), {"file": path.stem}, Response(picture=picture)))
-    return Log(origin=f"the folder {folder.name}", files=files, entries=entries, answer="pictures")
+        image = Image(str(path))
+        images.load(image)  # a broken one is told now
+        files[path.name] = images.digest(image)
+        entries.append(Entry(str(path), {"file": path.stem}, Response(image=image)))
+    return Log(origin=f"the folder {folder.name}", files=files, entries=entries, answer="images")
 
 
 def _without(row: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -29,7 +29,7 @@ EXTRAS = {
     "emu2": ("torch", "transformers", "sentencepiece", "diffusers"),
     "quantize": ("bitsandbytes",),
     "captions": ("pycocoevalcap", "nltk"),
-    "pictures": ("torchmetrics", "diffusers"),
+    "images": ("torchmetrics", "diffusers"),
     "api": ("httpx",),
     "ray": ("ray",),
     "plots": ("matplotlib",),
@@ -73,7 +73,7 @@ def check_all(out: Path | None = None) -> Iterator[Finding]:
 
 
 def check_task(name: str, source: str | None = None) -> Iterator[Finding]:
-    """One task: its file, then every split: counts, the first sample's prompt and pictures."""
+    """One task: its file, then every split: counts, the first sample's prompt and images."""
     yield _tried(f"task {name}", lambda: _task_file(name))
     task = load_task(name)
     for split in task.spec.data.splits:
@@ -83,11 +83,11 @@ def check_task(name: str, source: str | None = None) -> Iterator[Finding]:
             samples = load_split(chosen, split)
             where = task.document.where(("protocols", task.protocol_name))
             prompt = PromptBuilder(task.protocol, where).build(samples[0], [])
-            from emu2eval import pictures
+            from emu2eval import images
 
-            shown = [pictures.info(picture) for picture in prompt.pictures()]
+            shown = [images.info(image) for image in prompt.images()]
             sizes = ", ".join(f"{info.width} x {info.height}" for info in shown)
-            return f"{len(samples):,} samples; the first shows {sizes or 'no picture'}"
+            return f"{len(samples):,} samples; the first shows {sizes or 'no image'}"
 
         yield _tried(f"split {split}", read)
 

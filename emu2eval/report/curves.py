@@ -16,7 +16,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 
 
 def draw(rows: Sequence[Row], file: Path) -> None:
-    """Writes the picture; bars are 95 % intervals.
+    """Writes the image; bars are 95 % intervals.
 
     Text-only demonstrations (0*) and ablated ones are no number of shots and are left out. Raises
     ConfigError where nothing can be drawn, MissingExtra without matplotlib, StoreError where the file
@@ -48,7 +48,7 @@ def canvas(panels: int) -> tuple[Any, Sequence[Any]]:
         import matplotlib
     except ImportError:
         raise MissingExtra("matplotlib", "plots", why="drawing curves") from None
-    # Text as text, so that an SVG can be read and searched; its ids the same for the same picture.
+    # Text as text, so that an SVG can be read and searched; its ids the same for the same image.
     matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "emu2eval"})
     from matplotlib.figure import Figure
 
@@ -75,7 +75,7 @@ def finish(figure: Any, axes: Sequence[Any], file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(file, dpi=150, metadata={"Date": None} if file.suffix == ".svg" else None)
     except OSError as error:
-        raise StoreError(f"the picture cannot be written ({error.strerror})", where=file) from None
+        raise StoreError(f"the image cannot be written ({error.strerror})", where=file) from None
 
 
 def line(axis: Any, places: Sequence[int], rows: Sequence[Row], label: str, number: int) -> None:

@@ -24,7 +24,7 @@ from emu2eval.types import Sample
 
 _STYLES = {"there": "green", "half there": "yellow", "missing": "red", "refused": "dim"}
 _SHOWN = 10
-"""So many names of missing or broken pictures are printed."""
+"""So many names of missing or broken images are printed."""
 
 
 def status(names: Sequence[str]) -> RenderableType:
@@ -115,7 +115,7 @@ def _wanted(piece: Piece) -> str:
 def check(
     name: str, split: str | None = None, source: str | None = None, *, decode: bool = False
 ) -> Iterator[Finding]:
-    """One split, or each that is there at least in part. decode: opens every picture too.
+    """One split, or each that is there at least in part. decode: opens every image too.
 
     Raises MissingData where nothing is there.
     """
@@ -163,12 +163,12 @@ def _check_split(task: Task, split: str, wanted: str | None, decode: bool) -> It
     for what, holds, found in counts(seen, task.spec.data.expected.get(split)):
         yield Finding(f"{split}: {what}", holds, found)
     yield _fields(task, split, seen, samples)
-    lost = missing(seen.pictures.values())
+    lost = missing(seen.images.values())
     if lost:
-        yield Finding(f"{split}: picture files", False, _list(lost, "do not exist"))
-    elif seen.pictures:
-        yield Finding(f"{split}: picture files", True, "all there")
-    if decode and seen.pictures:
+        yield Finding(f"{split}: image files", False, _list(lost, "do not exist"))
+    elif seen.images:
+        yield Finding(f"{split}: image files", True, "all there")
+    if decode and seen.images:
         yield _decoded(split, seen)
 
 
@@ -201,17 +201,17 @@ def _fields(task: Task, split: str, seen: Seen, samples: Sequence[Sample]) -> Fi
 
 
 def _decoded(split: str, seen: Seen) -> Finding:
-    listed = list(seen.pictures.values())
+    listed = list(seen.images.values())
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        line = bar.add_task(f"opening the pictures of {split}", total=len(listed))
+        line = bar.add_task(f"opening the images of {split}", total=len(listed))
         errors = broken(listed, lambda done: bar.update(line, completed=done))
     if errors:
         return Finding(
-            f"{split}: pictures open",
+            f"{split}: images open",
             False,
             _list([f"{error.where}: {error.what}" for error in errors], "cannot be used"),
         )
-    return Finding(f"{split}: pictures open", True, f"{len(listed):,} decoded")
+    return Finding(f"{split}: images open", True, f"{len(listed):,} decoded")
 
 
 def _list(names: list[str], what: str) -> str:

@@ -43,8 +43,8 @@ COPYING: tuple[Column[Copying], ...] = (
 )
 
 LEGEND = (
-    "Each part is what is lost without it: labels or pictures dealt among the demonstrations, pictures "
-    "blank, another order. Labels and pictures work together, so parts overlap and need not add up. What "
+    "Each part is what is lost without it: labels or images dealt among the demonstrations, images "
+    "blank, another order. Labels and images work together, so parts overlap and need not add up. What "
     "dealt labels leave is the format's."
 )
 COPIES = (

@@ -24,13 +24,13 @@ def show_plan(
     *,
     beams: int | None = None,
     quantize: int | None = None,
-    pictures: int = 1,
+    images: int = 1,
     text_tokens: int = TEXT,
     new_tokens: int = 10,
 ) -> RenderableType:
     """A table of devices for one of the Emu2 models and a run of so many shots.
 
-    Each demonstration and the query take `pictures` pictures and `text_tokens` tokens. What is None comes
+    Each demonstration and the query take `images` images and `text_tokens` tokens. What is None comes
     from the model's own settings. Raises ModelError, with what would fit, where it does not.
     """
     spec = load_model(model_name)
@@ -52,7 +52,7 @@ def show_plan(
     bits = quantize or settings.get("quantize")
     dtype = str(settings.get("dtype") or "bfloat16")
     config = sizes(str(settings.get("checkpoint", "")), settings.get("variant"), spec.name)
-    positions = prompt_positions(config.n_query, shots, new_tokens, pictures, text_tokens)
+    positions = prompt_positions(config.n_query, shots, new_tokens, images, text_tokens)
     placement = plan(
         config,
         parse_memory(memory),
@@ -66,7 +66,7 @@ def show_plan(
     weights = f"{bits}-bit" if bits is not None else dtype
     summary = (
         f"{spec.name} · {weights} · {shots} shots · {positions:,} positions "
-        f"({pictures} × {config.n_query} for pictures and {text_tokens} for text, each) "
+        f"({images} × {config.n_query} for images and {text_tokens} for text, each) "
         f"· batch {batch} · {beams} beams"
     )
     parts: list[RenderableType] = [Text(summary), _table(placement)]

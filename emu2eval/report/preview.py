@@ -25,7 +25,7 @@ def preview(
     table = Table(title="dry run: nothing is asked", title_justify="left")
     for name in ("task", "model", "shots"):
         table.add_column(name)
-    for name in ("requests", "answered", "to ask", "pictures each", "longest"):
+    for name in ("requests", "answered", "to ask", "images each", "longest"):
         table.add_column(name, justify="right")
     table.add_column("run", no_wrap=True)
     told = watcher or Watcher()
@@ -46,11 +46,11 @@ def _line(plan: Plan, settings: Settings) -> list[str]:
     for planned in plan:
         plan.check(planned)
         answered += store.has(planned.slot, planned.request.key)
-        count = sum(1 for _ in planned.request.prompt.pictures())
+        count = sum(1 for _ in planned.request.prompt.images())
         fewest, most = min(fewest, count), max(most, count)
         longest = max(longest, plan.adapter.positions(planned.request) or 0)
     store.close()
-    pictures = f"{most}" if fewest == most else f"{fewest} to {most}"
+    images = f"{most}" if fewest == most else f"{fewest} to {most}"
     return [
         plan.task.name,
         plan.model.name,
@@ -58,7 +58,7 @@ def _line(plan: Plan, settings: Settings) -> list[str]:
         f"{len(plan):,}",
         f"{answered:,}",
         f"{len(plan) - answered:,}",
-        pictures,
+        images,
         f"{longest:,} tokens" if longest else "–",
         folder_name(plan),
     ]

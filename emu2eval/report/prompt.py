@@ -8,19 +8,19 @@ from rich.console import Group, RenderableType
 from rich.rule import Rule
 from rich.text import Text
 
-from emu2eval import frames, pictures
+from emu2eval import frames, images
 from emu2eval.adapters.base import Adapter, Limits
 from emu2eval.config import ModelSpec
 from emu2eval.errors import ConfigError, UnknownName
 from emu2eval.evaluation import Settings, SplitCache, Watcher, make_plan, open_task
 from emu2eval.fewshot.choosers import Demonstration
-from emu2eval.types import Part, Picture, Request, Response, Video
+from emu2eval.types import Image, Part, Request, Response, Video
 
 
 class _Nobody(Adapter):
     """A prompt is the same for every model; this one takes any."""
 
-    limits = Limits(frozenset({"text", "choice", "picture"}))
+    limits = Limits(frozenset({"text", "choice", "image"}))
 
     def answer(self, requests: Sequence[Request]) -> Sequence[Response]:
         return [Response(error="nobody answers") for _ in requests]
@@ -89,9 +89,9 @@ def _parts(parts: Sequence[Part], lead: str = "") -> Text:
 
 
 def _shown(part: Part) -> str:
-    if isinstance(part, Picture):
-        info = pictures.info(part)
-        return f"[picture {part.name}, {info.width} x {info.height}, sha256 {info.digest[:16]}…]"
+    if isinstance(part, Image):
+        info = images.info(part)
+        return f"[image {part.name}, {info.width} x {info.height}, sha256 {info.digest[:16]}…]"
     if isinstance(part, Video):
         name = " " + source[0].rpartition("/")[2] if (source := part.source) else ""
         piece = f" of {frames.named(source[2])}" if source and source[2] else ""

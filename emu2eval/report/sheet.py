@@ -1,4 +1,4 @@
-"""A contact sheet: for each query of a run its prompt, its references and the pictures that were made."""
+"""A contact sheet: for each query of a run its prompt, its references and the images that were made."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image as PILImage
+from PIL import ImageDraw, ImageFont
 
-from emu2eval import pictures
+from emu2eval import images
 from emu2eval.engine.store import RunStore
 from emu2eval.errors import ConfigError, StoreError
 from emu2eval.evaluation import reopen
 from emu2eval.plan import Plan
-from emu2eval.types import Part, Picture, Video
+from emu2eval.types import Image, Part, Video
 
 FORMATS = (".png", ".jpg", ".webp", ".pdf")
 MOST = 48
-_SMALL, _LARGE = 40, 96  # pixels of a side: of pictures in prompts, of results
+_SMALL, _LARGE = 40, 96  # pixels of a side: of images in prompts, of results
 _MIDDLE = 47  # of references, where there are several
 _GAP, _LINE, _WIDTH, _CARD = 6, 16, 1200, 220
 _INK, _FAINT, _RIGHT, _WRONG = "#202124", "#80868b", "#188038", "#c5221f"
@@ -27,29 +28,29 @@ _INK, _FAINT, _RIGHT, _WRONG = "#202124", "#80868b", "#188038", "#c5221f"
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """A text, or a picture in a frame of a colour with lines below it. space: width and height taken."""
+    """A text, or an image in a frame of a colour with lines below it. space: width and height taken."""
 
-    content: str | Image.Image
+    content: str | PILImage.Image
     space: tuple[int, int]
     colour: str = _INK
     caption: str = ""
 
 
 def draw(folder: Path, file: Path, most: int = MOST) -> int:
-    """Writes the sheet of a run that gave pictures; returns how many queries it shows.
+    """Writes the sheet of a run that gave images; returns how many queries it shows.
 
-    most: queries, evenly spread over the run; of each, all its pictures. Where answers are right or wrong, a
-    frame is green at a full score and red at less; else the numbers stand below the picture. Raises
-    ConfigError for a run without pictures or another ending.
+    most: queries, evenly spread over the run; of each, all its images. Where answers are right or wrong, a
+    frame is green at a full score and red at less; else the numbers stand below the image. Raises
+    ConfigError for a run without images or another ending.
     """
     if file.suffix not in FORMATS:
         raise ConfigError(f"a sheet is written as {', '.join(FORMATS)}", where=file)
     plan, store = reopen(folder, demonstrations=True)
-    if plan.task.spec.output.kind != "picture":
+    if plan.task.spec.output.kind != "image":
         raise ConfigError(
-            f"{plan.task.name} asks for {plan.task.spec.output.kind}; a sheet shows pictures",
+            f"{plan.task.name} asks for {plan.task.spec.output.kind}; a sheet shows images",
             where=folder,
-            hint="runs with pictures come from tasks such as easy-vqa-draw",
+            hint="runs with images come from tasks such as easy-vqa-draw",
         )
     cards = [_card(items) for items in _entries(plan, store, most)]
     title = (
@@ -67,7 +68,7 @@ def draw(folder: Path, file: Path, most: int = MOST) -> int:
 
 def _entries(plan: Plan, store: RunStore, most: int) -> Iterator[list[_Item]]:
     """One list of items a query: the prompt, a line break (empty text), references, results."""
-    given = {(row["id"], row["trial"]): row for row in store.rows() if row.get("picture")}
+    given = {(row["id"], row["trial"]): row for row in store.rows() if row.get("image")}
     scores = _scores(store.folder)
     positions = plan.positions
     if len(positions) > most:
@@ -77,11 +78,11 @@ def _entries(plan: Plan, store: RunStore, most: int) -> Iterator[list[_Item]]:
         items = [item for part in prompt.flat() for item in _shown(part)]
         items.append(_text(""))
         sample = plan.query(position)
-        real = [reference for reference in sample.references if isinstance(reference, Picture)]
+        real = [reference for reference in sample.references if isinstance(reference, Image)]
         # Where there are several, they stand small in one line: the results are what is looked at.
         side = _LARGE if len(real) == 1 else _MIDDLE
         items += [
-            _picture(reference, side, _FAINT, "" if number else "reference")
+            _image(reference, side, _FAINT, "" if number else "reference")
             for number, reference in enumerate(real)
         ]
         if real:
@@ -89,10 +90,10 @@ def _entries(plan: Plan, store: RunStore, most: int) -> Iterator[list[_Item]]:
         for trial in range(plan.draws):
             row = given.get((sample.id, trial))
             if row is None:
-                items.append(_text("no picture"))
+                items.append(_text("no image"))
                 continue
             colour, said = _judgement(scores.get((sample.id, trial), {}))
-            items.append(_picture(store.picture(row["picture"]), _LARGE, colour, said))
+            items.append(_image(store.image(row["image"]), _LARGE, colour, said))
         yield items
 
 
@@ -126,27 +127,29 @@ def _shown(part: Part) -> Iterator[_Item]:
             yield _text(word)
     elif isinstance(part, Video):
         for frame in part.frames:
-            yield _picture(frame, _SMALL, _FAINT)
+            yield _image(frame, _SMALL, _FAINT)
     else:
-        yield _picture(part, _SMALL, _FAINT)
+        yield _image(part, _SMALL, _FAINT)
 
 
 def _text(text: str) -> _Item:
     return _Item(text, (round(_font().getlength(text)), _LINE))
 
 
-def _picture(picture: Picture, side: int, colour: str, caption: str = "") -> _Item:
-    image = pictures.load(picture)
-    image.thumbnail((side, side))
-    if image.width < side and image.height < side:
-        # Small pictures are shown pixel by pixel.
-        times = min(side // image.width, side // image.height) or 1
-        image = image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
+def _image(image: Image, side: int, colour: str, caption: str = "") -> _Item:
+    pixels = images.load(image)
+    pixels.thumbnail((side, side))
+    if pixels.width < side and pixels.height < side:
+        # Small images are shown pixel by pixel.
+        times = min(side // pixels.width, side // pixels.height) or 1
+        pixels = pixels.resize(
+            (pixels.width * times, pixels.height * times), PILImage.Resampling.NEAREST
+        )
     below = _LINE * len(caption.splitlines())
-    return _Item(image, (side + 4, image.height + 4 + below), colour, caption)
+    return _Item(pixels, (side + 4, pixels.height + 4 + below), colour, caption)
 
 
-def _card(items: Sequence[_Item]) -> Image.Image:
+def _card(items: Sequence[_Item]) -> PILImage.Image:
     """The items from left to right, in as many lines as they take."""
     placed: list[tuple[int, int, _Item]] = []
     x = y = tall = 0
@@ -157,7 +160,7 @@ def _card(items: Sequence[_Item]) -> Image.Image:
         if item.content != "":
             placed.append((x, y, item))
             x, tall = x + width + 4, max(tall, height)
-    card = Image.new("RGB", (_CARD, y + tall), "white")
+    card = PILImage.new("RGB", (_CARD, y + tall), "white")
     pen = ImageDraw.Draw(card)
     for left, top, item in placed:
         if isinstance(item.content, str):
@@ -173,11 +176,11 @@ def _card(items: Sequence[_Item]) -> Image.Image:
     return card
 
 
-def _page(cards: Sequence[Image.Image], title: str) -> Image.Image:
+def _page(cards: Sequence[PILImage.Image], title: str) -> PILImage.Image:
     across = _WIDTH // (_CARD + 2 * _GAP)
     rows = [cards[i : i + across] for i in range(0, len(cards), across)]
     heights = [max(card.height for card in row) + 3 * _GAP for row in rows]
-    page = Image.new("RGB", (_WIDTH, sum(heights) + 2 * _LINE + _GAP), "white")
+    page = PILImage.new("RGB", (_WIDTH, sum(heights) + 2 * _LINE + _GAP), "white")
     pen = ImageDraw.Draw(page)
     pen.text((_GAP, _GAP), title, fill=_INK, font=_font())
     y = 2 * _LINE

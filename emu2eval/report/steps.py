@@ -1,4 +1,4 @@
-"""Checkpoints of one training run in their order: a table, and a picture over steps."""
+"""Checkpoints of one training run in their order: a table, and an image over steps."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def render(steps: Sequence[Step], form: str) -> str:
 
 
 def draw(steps: Sequence[Step], file: Path) -> None:
-    """Writes the picture: value over steps with 95 % intervals, one panel a task, one line a number of shots.
+    """Writes the image: value over steps with 95 % intervals, one panel a task, one line a number of shots.
 
     Raises as `curves.draw`.
     """

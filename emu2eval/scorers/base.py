@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from emu2eval.errors import UserError
 from emu2eval.stats import Accumulator, ClusteredMean
-from emu2eval.types import Picture, Progress, Response, Sample, Score
+from emu2eval.types import Image, Progress, Response, Sample, Score
 
 
 class ScoringError(UserError):
@@ -79,7 +79,7 @@ class Scorer(ABC):
     def summaries(self) -> tuple[Summary, ...]:
         """The numbers of the table, the headline first; new ones each time, for the whole and each group.
 
-        By default one: the mean of the scores, its error clustered by picture.
+        By default one: the mean of the scores, its error clustered by image.
         """
         return (Summary(self.label, ClusteredMean(self.scale), self.higher_is_better),)
 
@@ -94,14 +94,14 @@ def text_of(response: Response) -> str:
     return response.text
 
 
-def drawn(response: Response) -> Picture:
-    """The response's picture; raises ScoringError where it is of another kind."""
-    if response.picture is None:
+def drawn(response: Response) -> Image:
+    """The response's image; raises ScoringError where it is of another kind."""
+    if response.image is None:
         raise ScoringError(
-            "the scorer looks at pictures, but the responses hold none",
-            hint="give the task `output: {kind: picture}`",
+            "the scorer looks at images, but the responses hold none",
+            hint="give the task `output: {kind: image}`",
         )
-    return response.picture
+    return response.image
 
 
 def texts(references: tuple[Any, ...], sample_id: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Corpus-level caption metrics: numbers of a whole set of pictures, not means over pictures."""
+"""Corpus-level caption metrics: numbers of a whole set of images, not means over images."""
 
 from __future__ import annotations
 
@@ -75,23 +75,23 @@ def meteor(statistics: ArrayLike) -> Array:
 def cider(
     captions: Sequence[tuple[str, str]], references: Mapping[str, Sequence[str]]
 ) -> list[float]:
-    """CIDEr-D, 0..10, of each (picture, caption) among all of these; texts in tokens.
+    """CIDEr-D, 0..10, of each (image, caption) among all of these; texts in tokens.
 
-    Each picture counts once in the document frequencies, however many captions of it are scored. One
-    picture alone has frequencies that say nothing: 0.
+    Each image counts once in the document frequencies, however many captions of it are scored. One
+    image alone has frequencies that say nothing: 0.
     """
     from pycocoevalcap.cider.cider import Cider
 
-    pictures = {picture: list(references[picture]) for picture, _ in captions}
+    images = {image: list(references[image]) for image, _ in captions}
     values = [0.0] * len(captions)
     waiting: dict[str, list[int]] = {}
-    for place, (picture, _) in enumerate(captions):
-        waiting.setdefault(picture, []).append(place)
+    for place, (image, _) in enumerate(captions):
+        waiting.setdefault(image, []).append(place)
     for turn in range(max(map(len, waiting.values()), default=0)):
-        # One caption of every picture, or the official code would count fewer pictures.
+        # One caption of every image, or the official code would count fewer images.
         places = {p: listed[turn] if turn < len(listed) else None for p, listed in waiting.items()}
         given = {p: [captions[at][1] if at is not None else ""] for p, at in places.items()}
-        _, found = Cider().compute_score(pictures, given)
+        _, found = Cider().compute_score(images, given)
         for at, value in zip(places.values(), found, strict=True):
             if at is not None:
                 values[at] = float(value)

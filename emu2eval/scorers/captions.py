@@ -14,7 +14,7 @@ from emu2eval.stats import Accumulator, ClusteredMean
 from emu2eval.types import Progress, Response, Sample, Score
 
 Caption = tuple[str, str]
-"""The id of a sample and a caption of its picture, in tokens."""
+"""The id of a sample and a caption of its image, in tokens."""
 References = Mapping[str, Sequence[str]]
 Judged = tuple[Mapping[str, float], Sequence[float]]
 """What one metric says of one caption: its numbers, and what is added up over a set where they are made
@@ -39,10 +39,10 @@ class Captions(Scorer):
     metrics: which, of METRICS. The first is what a score's value is, on its own scale; the others are in
     its details (CIDEr 0..10, else 0..1). Tables show a hundred times that, as papers do.
 
-    CIDEr weighs words by how many of the pictures *given* they describe: its scale depends on the set, a
+    CIDEr weighs words by how many of the images *given* they describe: its scale depends on the set, a
     subset's value is not comparable with the whole's, and the whole is no mean of its groups. Its error
     takes these weights as fixed. BLEU and METEOR are made of sums over the set, their errors by bootstrap.
-    Several trials share one set: each picture counts once in CIDEr's weights, each caption in the sums.
+    Several trials share one set: each image counts once in CIDEr's weights, each caption in the sums.
     """
 
     metric = "CIDEr"
@@ -148,7 +148,7 @@ class _Cider(Accumulator):
 
     def _values(self) -> list[float]:
         if len({name for name, _ in self.captions}) == len(self.scorer.references):
-            # All pictures: the scores were made with these frequencies.
+            # All images: the scores were made with these frequencies.
             return [self.scorer.values[caption]["CIDEr"] for caption in self.captions]
         return stats.cider(self.captions, self.scorer.references)
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from emu2eval.scorers.base import ScoringError, Summary, drawn, texts, unreferenced
+from emu2eval.scorers.images import likeness
 from emu2eval.scorers.judged import JudgedScorer, Shown, Wording
-from emu2eval.scorers.pictures import likeness
 from emu2eval.stats import ClusteredMean
-from emu2eval.types import Picture, Progress, Response, Sample, Score
+from emu2eval.types import Image, Progress, Response, Sample, Score
 
 OBJECT, ATTRIBUTE = "object", "attribute"
 FIGURES = ("right", "latent", "non_latent")
@@ -21,20 +21,20 @@ _READ = 200
 class CoBSAT(JudgedScorer):
     """Right where both the object and the attribute are, of ten of each; latent, non_latent: each alone.
 
-    clip: {encoder, preprocessing} of a CLIP: the item whose name is most like the picture (officially
+    clip: {encoder, preprocessing} of a CLIP: the item whose name is most like the image (officially
     clip-vit-base-patch32). A judge, if one is named, chooses among the same items, and adds numbers of its
-    own; without clip it is needed. Where the response is a text, it is taken for a picture's description.
+    own; without clip it is needed. Where the response is a text, it is taken for an image's description.
     wording: a YAML file in place of our own words, see `Wording`.
     """
 
     metric = "cobsat"
-    outputs = frozenset({"picture", "text"})
+    outputs = frozenset({"image", "text"})
     names = (OBJECT, ATTRIBUTE)
 
     def __init__(self, clip: Mapping[str, Any] | None = None, wording: str | None = None):
         self.clip = likeness("clip", clip) if clip else None
         self.optional = self.clip is not None
-        self.wording = Wording.read("cobsat", wording, ("picture", "question", "options"))
+        self.wording = Wording.read("cobsat", wording, ("image", "question", "options"))
 
     @property
     def label(self) -> str:
@@ -49,11 +49,11 @@ class CoBSAT(JudgedScorer):
     ) -> None:
         if self.clip is None:
             return
-        shown: list[Picture] = []
+        shown: list[Image] = []
         read: set[str] = set()
         for sample, response in answered:
             given = _given(response)
-            (shown.append if isinstance(given, Picture) else read.add)(given)  # type: ignore[arg-type]
+            (shown.append if isinstance(given, Image) else read.add)(given)  # type: ignore[arg-type]
             read.update(item for name in self.names for item in _items(sample, name))
         self.clip.learn(shown, sorted(read), progress)
 
@@ -83,8 +83,8 @@ class CoBSAT(JudgedScorer):
             "main object" if name == OBJECT else f"{sample.fields['attribute']} of the main object"
         )
         return {
-            "picture": f"A picture is described so: {given}\n" if described else given,
-            "question": f"What is the {what} in this picture?",
+            "image": f"An image is described so: {given}\n" if described else given,
+            "question": f"What is the {what} in this image?",
             "options": " ".join(f"({n}) {option}" for n, option in enumerate(options, 1)),
         }
 
@@ -141,7 +141,7 @@ class CoBSAT(JudgedScorer):
         )
 
 
-def _given(response: Response) -> Picture | str:
+def _given(response: Response) -> Image | str:
     if response.text is not None:
         return response.text[:_READ]
     return drawn(response)

@@ -1,6 +1,6 @@
 """Drawings judged by geometry alone, apart from any model: is it a red circle that was drawn?
 
-Written for easy-VQA's pictures: one shape in one colour on a plain light background.
+Written for easy-VQA's images: one shape in one colour on a plain light background.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emu2eval import pictures
+from emu2eval import images
 from emu2eval.scorers.base import ScoringError, Summary, drawn, texts, unreferenced
 from emu2eval.scorers.judged import JudgedScorer, Shown, Wording
 from emu2eval.stats import ClusteredMean
@@ -34,7 +34,7 @@ COLOURS = {
     "teal": (0, 128, 128),
     "yellow": (255, 255, 0),
 }
-"""The colours of easy-VQA as its pictures show them (RGB)."""
+"""The colours of easy-VQA as its images show them (RGB)."""
 SHAPES = ("circle", "rectangle", "triangle")
 QUESTIONS = {"colour": "what color is the shape?", "shape": "what shape is in the image?"}
 """What a judge is asked about a drawing, in easy-VQA's words."""
@@ -42,13 +42,13 @@ QUESTIONS = {"colour": "what color is the shape?", "shape": "what shape is in th
 FAINTEST = 40.0
 """RGB distance from the background below which nothing is seen; yellow on ivory is 230 apart."""
 WORST_FIT = 0.3
-"""Most of a shape's area that may differ from its ideal outline; of the real pictures none does by 0.2."""
+"""Most of a shape's area that may differ from its ideal outline; of the real images none does by 0.2."""
 _FINE = 8  # parts of a pixel's side by which ideal outlines are drawn
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a picture shows; None where nothing is told. fit: differing area, as a part of the shape's."""
+    """What an image shows; None where nothing is told. fit: differing area, as a part of the shape's."""
 
     colour: str | None = None
     shape: str | None = None
@@ -60,7 +60,7 @@ class Seen:
 
 
 def look(image: Image) -> Seen:
-    """Colour and shape of the one thing in a picture.
+    """Colour and shape of the one thing in an image.
 
     The colour is the named one nearest to the middle colour of what stands out from the background.
     The shape is the one whose ideal outline, drawn into the same box, covers it best.
@@ -88,7 +88,7 @@ def look(image: Image) -> Seen:
 
 
 def _shape(covered: Grid) -> tuple[str | None, float | None]:
-    """The best of the shapes for a picture of coverages (H, W) from 0 to 1, and how far it is off."""
+    """The best of the shapes for an image of coverages (H, W) from 0 to 1, and how far it is off."""
     area = covered.sum()
     rows, columns = _extent(covered.max(1)), _extent(covered.max(0))
     if rows is None or columns is None or area < 4:
@@ -135,27 +135,27 @@ def _ideal(
 
 
 class Drawing(JudgedScorer):
-    """1 where the picture shows the shape in the colour that the reference names, such as "red circle".
+    """1 where the image shows the shape in the colour that the reference names, such as "red circle".
 
-    Told by geometry. A judge, if one is named, is asked about the picture besides, and what it answers is
+    Told by geometry. A judge, if one is named, is asked about the image besides, and what it answers is
     a number of its own: a model can so be asked about its own drawings. details: whether colour and shape
     are right, each for itself; answered: whether both of the judge's answers are.
     """
 
     metric = "drawn_right"
-    outputs = frozenset({"picture"})
+    outputs = frozenset({"image"})
     optional = True
     names = tuple(QUESTIONS)
 
     def __init__(self) -> None:
-        self.wording = Wording.read("drawing", None, ("picture", "question"))
+        self.wording = Wording.read("drawing", None, ("image", "question"))
 
     @property
     def label(self) -> str:
         return self.metric
 
     def question(self, sample: Sample, response: Response, name: str) -> Mapping[str, Shown]:
-        return {"picture": drawn(response), "question": QUESTIONS[name]}
+        return {"image": drawn(response), "question": QUESTIONS[name]}
 
     def read(self, reply: str) -> str:
         """The first word of an answer. No word at all is an answer too, and a wrong one.
@@ -167,11 +167,11 @@ class Drawing(JudgedScorer):
 
     def score(self, sample: Sample, response: Response) -> Score:
         references = texts(sample.references, sample.id)
-        picture = drawn(response)
+        image = drawn(response)
         if not references:
             return unreferenced()
         words = _wanted(references[0], sample.id)
-        seen = look(pictures.load(picture))
+        seen = look(images.load(image))
         colour, shape = seen.colour == words[0], seen.shape == words[1]
         details = {"colour": colour, "shape": shape, "fit": seen.fit}
         return Score(float(colour and shape), seen.name, details)

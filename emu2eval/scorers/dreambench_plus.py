@@ -11,16 +11,16 @@ from typing import Any, ClassVar, Literal
 from emu2eval.bootstrap import BootstrapOfSums
 from emu2eval.errors import ConfigError, UnknownName
 from emu2eval.scorers.base import Summary, drawn, unreferenced
+from emu2eval.scorers.images import Images, Wanted
 from emu2eval.scorers.judged import JudgedScorer, Shown, Wording
-from emu2eval.scorers.pictures import Pictures, Wanted
 from emu2eval.stats import ClusteredMean
-from emu2eval.types import Picture, Progress, Response, Sample, Score, TextOutput
+from emu2eval.types import Image, Progress, Response, Sample, Score, TextOutput
 
 Kind = Literal["subject", "style", "prompt"]
 _FIELDS: Mapping[Kind, tuple[str, ...]] = {
-    "subject": ("reference", "picture"),
-    "style": ("reference", "picture"),
-    "prompt": ("prompt", "picture"),
+    "subject": ("reference", "image"),
+    "style": ("reference", "image"),
+    "prompt": ("prompt", "image"),
 }
 _SCORE = re.compile(r"[Ss]core:\s*[a-zA-Z]*\s*(\d+)")
 _BEST = 4
@@ -31,14 +31,14 @@ class DreamBenchPlus(JudgedScorer):
     styles in words of their own; `prompt` = it is followed. The headline is the product of both means.
 
     rounds: how often each is graded (officially thrice; its mean is the mean of three means). dino, clip_i,
-    clip_t: as of the scorer `pictures`, numbers that need no judge. wordings: YAML files in place of our own
+    clip_t: as of the scorer `images`, numbers that need no judge. wordings: YAML files in place of our own
     words for subject, style and prompt, see `Wording`. A sample without a readable grade in every round has
     none; officially it is left out, too.
     """
 
     metric = "dreambench_plus"
     scale = 1.0
-    outputs = frozenset({"picture"})
+    outputs = frozenset({"image"})
     reply: ClassVar[TextOutput] = TextOutput(max_new_tokens=128)
 
     def __init__(
@@ -65,29 +65,27 @@ class DreamBenchPlus(JudgedScorer):
             for figure in ("concept", "prompt")
         }
         self.names = (*self.rounds["concept"], *self.rounds["prompt"])
-        self.pictures = Pictures(dino, clip_i, clip_t) if dino or clip_i or clip_t else None
-        self.optional = self.pictures is not None
+        self.images = Images(dino, clip_i, clip_t) if dino or clip_i or clip_t else None
+        self.optional = self.images is not None
 
     @property
     def label(self) -> str:
-        return (
-            self.pictures.label if self.pictures is not None else self._judged("concept_x_prompt")
-        )
+        return self.images.label if self.images is not None else self._judged("concept_x_prompt")
 
     def require(self) -> None:
-        if self.pictures is not None:
-            self.pictures.require()
+        if self.images is not None:
+            self.images.require()
 
     def prepare(
         self, answered: Iterable[tuple[Sample, Response]], progress: Progress | None = None
     ) -> None:
-        if self.pictures is not None:
-            self.pictures.prepare(answered, progress)
+        if self.images is not None:
+            self.images.prepare(answered, progress)
 
     def score(self, sample: Sample, response: Response) -> Score:
-        if self.pictures is None:
+        if self.images is None:
             return super().score(sample, response)
-        return self.pictures.score(sample, response)
+        return self.images.score(sample, response)
 
     def words(self, sample: Sample, name: str) -> Wording:
         return self.wordings[_asked(sample, name)]
@@ -96,7 +94,7 @@ class DreamBenchPlus(JudgedScorer):
         return tuple(self.wordings.values())
 
     def question(self, sample: Sample, response: Response, name: str) -> Mapping[str, Shown]:
-        shown: dict[str, Shown] = {"picture": drawn(response)}
+        shown: dict[str, Shown] = {"image": drawn(response)}
         if _asked(sample, name) == "prompt":
             return shown | {"prompt": sample.fields["prompt"]}
         return shown | {"reference": _reference(sample)}
@@ -124,7 +122,7 @@ class DreamBenchPlus(JudgedScorer):
         details: dict[str, Any] = {**figures, "grades": dict(said)}
         if unread:
             details["unjudged"] = f"no grade could be read: {', '.join(unread)}"
-        if self.pictures is not None:
+        if self.images is not None:
             score = self.score(sample, response)
             return replace(score, details={**score.details, **details})
         if unread:
@@ -132,7 +130,7 @@ class DreamBenchPlus(JudgedScorer):
         return Score(figures["concept"] * figures["prompt"], details=details)
 
     def notes(self) -> tuple[str, ...]:
-        return self.pictures.notes() if self.pictures is not None else ()
+        return self.images.notes() if self.images is not None else ()
 
     def summaries(self) -> tuple[Summary, ...]:
         product = BootstrapOfSums(_parts, lambda s: s[:, 0] * s[:, 1] / s[:, 2] ** 2, self.scale)
@@ -140,9 +138,9 @@ class DreamBenchPlus(JudgedScorer):
             Summary(self._judged("concept_x_prompt"), product),
             *(Summary(self._judged(name), ClusteredMean(of=name)) for name in self.rounds),
         )
-        if self.pictures is None:
+        if self.images is None:
             return own
-        automatic = (replace(summary, judged=False) for summary in self.pictures.summaries())
+        automatic = (replace(summary, judged=False) for summary in self.images.summaries())
         return *own, *automatic
 
     def _judged(self, figure: str) -> str:
@@ -156,8 +154,8 @@ def _asked(sample: Sample, name: str) -> Kind:
     return "style" if sample.fields["kind"] == "style" else "subject"
 
 
-def _reference(sample: Sample) -> Picture:
-    return next(part for part in sample.references if isinstance(part, Picture))
+def _reference(sample: Sample) -> Image:
+    return next(part for part in sample.references if isinstance(part, Image))
 
 
 def _parts(sample: Sample, score: Score) -> tuple[float, float, float] | None:

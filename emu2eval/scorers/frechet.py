@@ -1,8 +1,8 @@
-"""FID: how far the features of all pictures, taken together, are from those of real ones.
+"""FID: how far the features of all images, taken together, are from those of real ones.
 
 Heusel et al., 2017 (arXiv 1706.08500): |m - r|² + Tr(S + R - 2 (S R)^½) of means m, r and covariances S, R.
-torchmetrics adds up the features and computes the distance, in float64; pictures go through the network one
-at a time and their features are kept, so that neither all pictures nor all features are ever in memory.
+torchmetrics adds up the features and computes the distance, in float64; images go through the network one
+at a time and their features are kept, so that neither all images nor all features are ever in memory.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emu2eval import pictures
+from emu2eval import images
 from emu2eval.encoders.base import Encoder, build_encoder
 from emu2eval.encoders.features import Features
 from emu2eval.encoders.inception import ENDINGS, InceptionEncoder
 from emu2eval.errors import ConfigError, MissingExtra
 from emu2eval.keys import value_key
 from emu2eval.stats import Linearized
-from emu2eval.types import Picture, Progress, Sample, Score
+from emu2eval.types import Image, Progress, Sample, Score
 
 Array = NDArray[np.float64]
 
@@ -36,8 +36,8 @@ class Frechet:
     """What FID is measured by.
 
     network: the file of Inception-v3's weights (`encoders.inception`), or an encoder of `build_encoder`,
-    such as the folder of a DINOv2 checkpoint. crop, antialias: how Inception is shown pictures.
-    references: `matched` = the real pictures that the samples name, each once; or a folder of pictures.
+    such as the folder of a DINOv2 checkpoint. crop, antialias: how Inception is shown images.
+    references: `matched` = the real images that the samples name, each once; or a folder of images.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Frechet:
         try:
             import torchmetrics.image.fid  # noqa: F401
         except ModuleNotFoundError as error:
-            raise MissingExtra(error.name or "torchmetrics", "pictures", why="FID") from None
+            raise MissingExtra(error.name or "torchmetrics", "images", why="FID") from None
         self.kept.try_out()
         if self.references != MATCHED:
             self._shown  # noqa: B018 (raises where there is none)
@@ -91,20 +91,20 @@ class Frechet:
             said.append(f"cut to {self.crop}" if self.crop else "not cut")
             said.append("antialiased" if self.antialias else "resized as TensorFlow 1")
         of = "" if self.references == MATCHED else f" of {Path(self.references).name}"
-        said.append(f"against {self._against:,} pictures{of}")
+        said.append(f"against {self._against:,} images{of}")
         if self._fewest <= self.kept.width:
             said.append(
-                f"far too large: {self._fewest:,} pictures cannot fill {self.kept.width:,} features"
+                f"far too large: {self._fewest:,} images cannot fill {self.kept.width:,} features"
             )
         return f"fid: {', '.join(said)}, torchmetrics {version('torchmetrics')}"
 
     def learn(
-        self, made: Iterable[Picture], real: Iterable[Picture], progress: Progress | None = None
+        self, made: Iterable[Image], real: Iterable[Image], progress: Progress | None = None
     ) -> None:
-        """Features of all pictures; `real` counts where the references are the matched ones."""
+        """Features of all images; `real` counts where the references are the matched ones."""
         shown = real if self.references == MATCHED else self._shown
-        wanted = {pictures.digest(picture): picture for picture in shown}
-        drawn = {pictures.digest(picture): picture for picture in made}
+        wanted = {images.digest(image): image for image in shown}
+        drawn = {images.digest(image): image for image in made}
         self._against = len(wanted)
         self._fewest = min(len(wanted), len(drawn))
         self.kept.fill({**wanted, **drawn}, progress)
@@ -112,10 +112,10 @@ class Frechet:
     _against = _fewest = 0
 
     def real(self, sample: Sample) -> list[str]:
-        """Digests of the reference pictures that come with one sample."""
+        """Digests of the reference images that come with one sample."""
         if self.references != MATCHED:
             return self._digests
-        return [pictures.digest(picture) for picture in matched(sample)]
+        return [images.digest(image) for image in matched(sample)]
 
     @cached_property
     def kept(self) -> Features:
@@ -128,27 +128,27 @@ class Frechet:
 
     @cached_property
     def _digests(self) -> list[str]:
-        return [pictures.digest(picture) for picture in self._shown]
+        return [images.digest(image) for image in self._shown]
 
     @cached_property
-    def _shown(self) -> list[Picture]:
-        """The pictures of the folder."""
+    def _shown(self) -> list[Image]:
+        """The images of the folder."""
         folder = Path(self.references).expanduser()
         endings = tuple(f".{ending}" for ending in _KEPT)
         found = sorted(p for p in folder.glob("*") if p.suffix.lower() in endings)
         if len(found) < 2:
             raise ConfigError(
-                "the folder of FID's reference pictures "
+                "the folder of FID's reference images "
                 + ("holds less than two" if folder.is_dir() else "is not there"),
                 where=folder,
                 hint=f"a folder of {', '.join(_KEPT)} files, or references: {MATCHED}",
             )
-        return [Picture(str(path)) for path in found]
+        return [Image(str(path)) for path in found]
 
 
-def matched(sample: Sample) -> list[Picture]:
-    """The first real picture that the sample names, if it names one."""
-    return [part for part in sample.references if isinstance(part, Picture)][:1]
+def matched(sample: Sample) -> list[Image]:
+    """The first real image that the sample names, if it names one."""
+    return [part for part in sample.references if isinstance(part, Image)][:1]
 
 
 def frechet(options: Mapping[str, Any]) -> Frechet:
@@ -163,11 +163,11 @@ def frechet(options: Mapping[str, Any]) -> Frechet:
 
 
 class FrechetDistance(Linearized):
-    """FID of the pictures whose digests stand in the scores' details, the reference pictures being given.
+    """FID of the images whose digests stand in the scores' details, the reference images being given.
 
-    Its error is that of its linear part: what each picture, or cluster, moves it by (the infinitesimal
-    jackknife; Efron, 1982). Of fewer pictures than the features are wide, it is far too large, and so
-    comparable only among equal numbers of pictures.
+    Its error is that of its linear part: what each image, or cluster, moves it by (the infinitesimal
+    jackknife; Efron, 1982). Of fewer images than the features are wide, it is far too large, and so
+    comparable only among equal numbers of images.
     """
 
     def __init__(self, frechet: Frechet):
@@ -177,7 +177,7 @@ class FrechetDistance(Linearized):
         self.real: dict[str, None] = {}
 
     def add(self, sample: Sample, score: Score) -> None:
-        digest = score.details.get("picture")
+        digest = score.details.get("image")
         if digest is not None and digest in self.frechet.kept:
             self.digests.append(digest)
             self.clusters.append(sample.cluster or sample.id)
@@ -204,7 +204,7 @@ class FrechetDistance(Linearized):
         return float(measure.compute())
 
     def influences(self) -> Mapping[str, float] | None:
-        """d FID(m, S) of a picture x: 2 (m - r)(x - m) + (x - m)ᵀ(1 - T)(x - m) - Tr((1 - T) S), where
+        """d FID(m, S) of an image x: 2 (m - r)(x - m) + (x - m)ᵀ(1 - T)(x - m) - Tr((1 - T) S), where
         T = R^½ (R^½ S R^½)^-½ R^½ carries the one normal distribution over to the other."""
         if len(set(self.clusters)) < 2 or len(self.real) < 2:
             return None

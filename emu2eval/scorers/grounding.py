@@ -18,7 +18,7 @@ class Grounding(Scorer):
     coordinates: how answers write boxes, see `emu2eval.boxes`; never guessed from an answer.
     dequantise: the place that a location token stands for, "edge" or "centre" of its bin; bins: how many.
     An answer without a box is wrong, as everywhere; the second summary says how many there are.
-    The reference is the true box in pixels; the sample's fields `width` and `height` are the picture's.
+    The reference is the true box in pixels; the sample's fields `width` and `height` are the image's.
     """
 
     metric = "grounding_accuracy"
@@ -57,7 +57,7 @@ class Grounding(Scorer):
             size = float(sample.fields["width"]), float(sample.fields["height"])
         except (KeyError, ValueError):
             raise ScoringError(
-                f"sample {sample.id!r} does not say how large its picture is",
+                f"sample {sample.id!r} does not say how large its image is",
                 hint="give it the fields width and height, in pixels",
             ) from None
         truth = boxes.read(references[0], size, "pixels")

@@ -14,11 +14,11 @@ from pydantic import BaseModel, ConfigDict
 
 from emu2eval.errors import ConfigError
 from emu2eval.scorers.base import Scorer, ScoringError
-from emu2eval.types import Part, Picture, Prompt, Response, Sample, Score, TextOutput
+from emu2eval.types import Image, Part, Prompt, Response, Sample, Score, TextOutput
 from emu2eval.yamlfile import read_yaml, validate
 
-Shown = str | Picture | Sequence[Picture]
-"""What a {field} of a wording stands for: a text, or pictures of the sample or the response."""
+Shown = str | Image | Sequence[Image]
+"""What a {field} of a wording stands for: a text, or images of the sample or the response."""
 
 
 class _File(BaseModel):
@@ -75,7 +75,7 @@ def _fill(text: str, fields: Mapping[str, Shown]) -> tuple[Part, ...]:
     parts: list[Part] = []
     for number, piece in enumerate(re.split(r"\{(" + "|".join(fields) + r")\}", text)):
         shown = fields[piece] if number % 2 else piece
-        for part in [shown] if isinstance(shown, str | Picture) else shown:
+        for part in [shown] if isinstance(shown, str | Image) else shown:
             if isinstance(part, str) and parts and isinstance(parts[-1], str):
                 parts[-1] += part
             elif part != "":

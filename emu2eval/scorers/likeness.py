@@ -1,4 +1,4 @@
-"""How alike two pictures, or a picture and a text, are to an encoder such as CLIP or DINO."""
+"""How alike two images, or an image and a text, are to an encoder such as CLIP or DINO."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emu2eval import pictures
+from emu2eval import images
 from emu2eval.encoders.base import Encoder, build_encoder
 from emu2eval.encoders.features import Features, Kind
 from emu2eval.errors import ConfigError
 from emu2eval.keys import value_key
-from emu2eval.types import Picture, Progress
+from emu2eval.types import Image, Progress
 
 Vector = npt.NDArray[np.float64]
 
@@ -58,11 +58,11 @@ class Likeness:
         return self._loaded[key]
 
     def require(self, words: bool = False) -> None:
-        """Raises UserError where the encoder is not there, or cannot encode pictures, and words if wanted."""
-        self._kept("pictures").try_out()
+        """Raises UserError where the encoder is not there, or cannot encode images, and words if wanted."""
+        self._kept("images").try_out()
         if words:
             self._kept("texts").try_out()
-            self._comparable(self._kept("pictures").width, self._kept("texts").width)
+            self._comparable(self._kept("images").width, self._kept("texts").width)
 
     @property
     def short(self) -> str:
@@ -75,25 +75,25 @@ class Likeness:
 
     def learn(
         self,
-        shown: Iterable[Picture] = (),
+        shown: Iterable[Image] = (),
         texts: Iterable[str] = (),
         progress: Progress | None = None,
     ) -> None:
         """Encodes what is not in the cache yet. Raises UserError; what was made before is kept."""
-        self._kept("pictures").fill({pictures.digest(p): p for p in shown}, progress)
+        self._kept("images").fill({images.digest(p): p for p in shown}, progress)
         self._kept("texts").fill({_digest(text): text for text in texts}, progress)
 
-    def vector(self, of: Picture | str) -> Vector:
+    def vector(self, of: Image | str) -> Vector:
         """(width,) float64, just as the encoder gave it. Encodes it if need be."""
-        kind: Kind = "texts" if isinstance(of, str) else "pictures"
-        digest = _digest(of) if isinstance(of, str) else pictures.digest(of)
+        kind: Kind = "texts" if isinstance(of, str) else "images"
+        digest = _digest(of) if isinstance(of, str) else images.digest(of)
         kept = self._kept(kind)
         if digest not in kept:
             kept.fill({digest: of})
         found: Vector = kept.vectors([digest])[0].astype(np.float64)
         return found
 
-    def cosine(self, left: Picture | str, right: Picture | str) -> float:
+    def cosine(self, left: Image | str, right: Image | str) -> float:
         """From -1 to 1; 0 where either is the zero vector."""
         a, b = self.vector(left), self.vector(right)
         self._comparable(len(a), len(b))
@@ -103,7 +103,7 @@ class Likeness:
     def _comparable(self, width: int, other: int) -> None:
         if width != other:
             raise ConfigError(
-                f"the encoder {self._named!r} cannot compare pictures with texts",
+                f"the encoder {self._named!r} cannot compare images with texts",
                 where=self._told["setting"],
                 hint=f"choose a CLIP checkpoint; or, {self._told['instead']}",
             )

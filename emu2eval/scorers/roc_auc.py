@@ -14,7 +14,7 @@ class RocAucScorer(Scorer):
     """Area under the ROC curve of the probability that the model gives to the answer `positive`.
 
     value: that probability, by a softmax over the choices. Samples are ranked by its log-odds, which never
-    round to 1. The standard error is DeLong's, clustered by picture, see `detection.RocAuc`.
+    round to 1. The standard error is DeLong's, clustered by image, see `detection.RocAuc`.
     """
 
     metric = "roc_auc"

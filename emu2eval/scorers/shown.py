@@ -1,4 +1,4 @@
-"""VL-ICL's drawings (Zong et al., 2025; github.com/ys-zong/VL-ICL, evals/eval.py): does a picture show it?"""
+"""VL-ICL's drawings (Zong et al., 2025; github.com/ys-zong/VL-ICL, evals/eval.py): does an image show it?"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from emu2eval.types import Response, Sample, Score, TextOutput
 
 
 class ShownConcepts(JudgedScorer):
-    """1 where a judge says that the picture shows what the references name, each asked about by itself.
+    """1 where a judge says that the image shows what the references name, each asked about by itself.
 
     concepts: what the references are, in their order, such as latent and non_latent; of several each is a
     number of its own beside the one of all. The official judge is LLaVA v1.6 7B, five tokens.
@@ -21,14 +21,14 @@ class ShownConcepts(JudgedScorer):
     """
 
     metric = "shown"
-    outputs = frozenset({"picture"})
+    outputs = frozenset({"image"})
     reply: ClassVar[TextOutput] = TextOutput(max_new_tokens=5)
 
     def __init__(self, concepts: Sequence[str] = ("concept",), wording: str | None = None):
         if not concepts:
             raise ConfigError("the scorer is told of no concept to ask about")
         self.names = tuple(concepts)
-        self.wording = Wording.read("vl_icl", wording, ("picture", "concept"))
+        self.wording = Wording.read("vl_icl", wording, ("image", "concept"))
 
     def question(self, sample: Sample, response: Response, name: str) -> Mapping[str, Shown]:
         references = texts(sample.references, sample.id)
@@ -37,7 +37,7 @@ class ShownConcepts(JudgedScorer):
                 f"sample {sample.id!r} names {len(references)} concepts, not {len(self.names)}"
             )
         concept = references[self.names.index(name)] if references else "nothing"
-        return {"picture": drawn(response), "concept": concept}
+        return {"image": drawn(response), "concept": concept}
 
     def read(self, reply: str) -> bool:
         """Whether it holds a yes; officially anything else is a no.

@@ -18,7 +18,7 @@ class TouchStone(JudgedScorer):
     """Rated from 1 to 10 beside a reference answer, in both orders; 100 x the mean over all rounds.
 
     A round whose reply cannot be read is dropped, as officially; a sample without any round is unscored.
-    The sample's field `description` is a person's description of the picture, its reference the answer that
+    The sample's field `description` is a person's description of the image, its reference the answer that
     the model is compared with. wording: a YAML file in place of our own words, see `Wording`.
     """
 

@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from itertools import count
 
 import pytest
-from PIL import Image
+from PIL import Image as PILImage
 
-from emu2eval import pictures
+from emu2eval import images
 from emu2eval.adapters import conformance
 from emu2eval.adapters.base import Adapter, Limits
 from emu2eval.adapters.baselines import Copy, MostCommon, Nearest
 from emu2eval.adapters.scripted import Scripted
 from emu2eval.types import (
     ChoiceOutput,
+    Image,
+    ImageOutput,
     Output,
     Part,
-    Picture,
-    PictureOutput,
     Prompt,
     Request,
     Response,
@@ -27,10 +27,10 @@ from emu2eval.types import (
 )
 
 
-def square(colour: str) -> Picture:
-    image = Image.new("RGB", (32, 32), "white")
+def square(colour: str) -> Image:
+    image = PILImage.new("RGB", (32, 32), "white")
     image.paste(colour, (8, 8, 24, 24))
-    return pictures.from_image(image)
+    return images.from_pil(image)
 
 
 def ask(adapter: Adapter, turns: list[tuple[str, str, str]], query: tuple[str, str],
@@ -57,7 +57,7 @@ def test_most_common() -> None:
     assert ask(MostCommon(), TURNS[1::-1], ("red", "what colour?")).text == "red"
 
 
-def test_nearest_looks_at_picture_and_question() -> None:
+def test_nearest_looks_at_image_and_question() -> None:
     assert ask(Nearest(), TURNS, ("red", "what colour?")).text == "red"
     assert ask(Nearest(), TURNS, ("blue", "what colour?")).text == "blue"
     assert ask(Nearest(), TURNS, ("blue", "is it round?")).text == "no"
@@ -71,21 +71,21 @@ def test_without_demonstrations_nothing_is_known(adapter: Adapter) -> None:
     assert even[0] == even[1]
 
 
-def test_copy_gives_back_the_last_picture_it_was_shown() -> None:
+def test_copy_gives_back_the_last_image_it_was_shown() -> None:
     def copied(*query: Part, turns: tuple[Turn, ...] = ()) -> bytes:
-        asked = Request("k", Prompt(query=query, turns=turns), PictureOutput())
+        asked = Request("k", Prompt(query=query, turns=turns), ImageOutput())
         (response,) = Copy().answer([asked])
-        assert response.picture is not None
-        return pictures.load(response.picture).tobytes()
+        assert response.image is not None
+        return images.load(response.image).tobytes()
 
     def pixels(colour: str) -> bytes:
-        return pictures.load(square(colour)).tobytes()
+        return images.load(square(colour)).tobytes()
 
     shown = (Turn(("draw a square",), (square("red"),)),)
     assert copied(square("blue"), "Make it red", turns=shown) == pixels("blue")
     assert copied("draw another", turns=shown) == pixels("red")
     assert len(set(copied("draw a square"))) == 1  # nothing was shown: one grey
-    asked = Request("k", Prompt(query=(Picture("nowhere.png"),)), PictureOutput())
+    asked = Request("k", Prompt(query=(Image("nowhere.png"),)), ImageOutput())
     (lost,) = Copy().answer([asked])
     assert lost.error is not None and "nowhere.png" in lost.error
 

@@ -100,8 +100,8 @@ def plug_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("NoLimits", "no declares its limits there are none; set self.limits = Limits(…)"),
         ("OtherLimits", "no declares its limits `limits` is {'outputs': ['text']}"),
-        ("OtherOutputs", "no declares outputs that exist words; there are text, choice, picture"),
-        ("ListedOutputs", "['text'] is no frozenset of some of text, choice, picture"),
+        ("OtherOutputs", "no declares outputs that exist words; there are text, choice, image"),
+        ("ListedOutputs", "['text'] is no frozenset of some of text, choice, image"),
         ("NoBatch", "no takes at least one request at a time 0"),
         ("NoAdapter", "no is an adapter NoAdapter is no subclass of emu2eval.Adapter"),
         ("NoAnswer", "no can be made TypeError: Can't instantiate abstract class NoAnswer"),

@@ -22,7 +22,7 @@ KARPATHY: dict[str, Any] = {
             "imgid": number,
             "split": split,
             "sentids": [],
-            "sentences": [{"tokens": [], "raw": f" Picture {number}. \n"}, {"raw": "a second"}],
+            "sentences": [{"tokens": [], "raw": f" Image {number}. \n"}, {"raw": "a second"}],
         }
         for number, split in ((7, "train"), (8, "restval"), (9, "test"))
     ],
@@ -42,8 +42,8 @@ NOCAPS: dict[str, Any] = {
 
 def read(root: Path, content: Any, **options: Any) -> list[Sample]:
     (root / "file.json").write_text(json.dumps(content))
-    (root / "pictures").mkdir(exist_ok=True)
-    return list(captions.read(root, pictures="pictures", **options))
+    (root / "images").mkdir(exist_ok=True)
+    return list(captions.read(root, images="images", **options))
 
 
 def test_restval_is_no_part_of_train(tmp_path: Path) -> None:
@@ -55,20 +55,18 @@ def test_restval_is_no_part_of_train(tmp_path: Path) -> None:
 
 def test_karpathys_records(tmp_path: Path) -> None:
     (sample,) = read(tmp_path, KARPATHY, karpathy="file.json", parts=["test"])
-    assert sample.references == (" Picture 9. \n", "a second")
-    assert sample.answer == "Picture 9."
-    assert (sample.pictures[0].path or "").endswith(
-        "pictures/val2014/COCO_val2014_000000000009.jpg"
-    )
+    assert sample.references == (" Image 9. \n", "a second")
+    assert sample.answer == "Image 9."
+    assert (sample.images[0].path or "").endswith("images/val2014/COCO_val2014_000000000009.jpg")
     (bare,) = read(tmp_path, KARPATHY, karpathy="file.json", parts=["test"], references=False)
-    assert (bare.answer, bare.references) == ("Picture 9.", ())
+    assert (bare.answer, bare.references) == ("Image 9.", ())
 
 
 def test_flickr30k_has_no_coco_ids(tmp_path: Path) -> None:
     images = [{"filename": "1007129816.jpg", "split": "test", "sentences": [{"raw": "a man"}]}]
     (sample,) = read(tmp_path, {"images": images}, karpathy="file.json", parts=["test"])
     assert sample.id == "1007129816"
-    assert (sample.pictures[0].path or "").endswith("pictures/1007129816.jpg")
+    assert (sample.images[0].path or "").endswith("images/1007129816.jpg")
 
 
 def test_nocaps_has_domains_and_captions_in_the_order_of_the_file(tmp_path: Path) -> None:
@@ -89,7 +87,7 @@ def test_hidden_captions_leave_no_references(tmp_path: Path) -> None:
         (KARPATHY, {"karpathy": "file.json", "parts": ["tset"]}, "tset are wanted, the file has"),
         (KARPATHY, {"karpathy": "file.json"}, r"\(none\) are wanted"),
         (NOCAPS | {"annotations": NOCAPS["annotations"][:1]}, {"coco": "file.json"}, "0 has no caption"),
-        (NOCAPS | {"images": NOCAPS["images"][:1]}, {"coco": "file.json"}, "of picture 1, which is not"),
+        (NOCAPS | {"images": NOCAPS["images"][:1]}, {"coco": "file.json"}, "of image 1, which is not"),
         ([], {"coco": "file.json"}, "not what it should be"),
         (
             {"images": [{"id": 0, "file_name": "../a.jpg"}]},

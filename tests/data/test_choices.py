@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image as PILImage
 
-from emu2eval import pictures
+from emu2eval import images
 from emu2eval.data import mmbench, mmmu, pope, scienceqa, seed_bench
 from emu2eval.data.samples import Samples
 from emu2eval.errors import DataError, UnknownName
-from emu2eval.types import Picture, Sample, Segment, Video
+from emu2eval.types import Image, Sample, Segment, Video
 
 from ..tasks.layouts import mmbench as mmbench_files
 from ..tasks.layouts import mmmu as mmmu_files
@@ -24,7 +24,7 @@ from ..tasks.layouts import seed_bench as seed_files
 
 SEED: dict[str, Any] = {
     "file": "seed_bench/SEED-Bench.json",
-    "pictures": "seed_bench/SEED-Bench-image",
+    "images": "seed_bench/SEED-Bench-image",
     "videos": {
         "10": "seed_bench/ssv2/videos",
         "11": "seed_bench/epic-kitchens",
@@ -51,17 +51,17 @@ def test_seed_bench_ids_are_one_name_for_number_and_text(seed: Path) -> None:
     assert ids == ["101661", "101662", "101663", "v4", "v5", "v6"]
 
 
-def test_seed_bench_pictures_have_no_ending(seed: Path) -> None:
+def test_seed_bench_images_have_no_ending(seed: Path) -> None:
     first = next(seed_bench.read(seed, **SEED, only="image"))
-    (picture,) = first.pictures
-    assert isinstance(picture, Picture)
-    assert picture.name == "1454426_259111191"
-    assert pictures.info(picture).format == "JPEG"
+    (image,) = first.images
+    assert isinstance(image, Image)
+    assert image.name == "1454426_259111191"
+    assert images.info(image).format == "JPEG"
     assert first.groups == {"data_type": "image", "dimension": "Instance Attributes"}
 
 
 def test_seed_bench_segments_are_seconds_or_frames(seed: Path) -> None:
-    videos = [sample.pictures[0] for sample in seed_bench.read(seed, **SEED, only="video")]
+    videos = [sample.images[0] for sample in seed_bench.read(seed, **SEED, only="video")]
     sources = [video.source for video in videos if isinstance(video, Video)]
     assert [(source[1], source[2]) for source in sources if source] == [
         (16, None),
@@ -87,7 +87,7 @@ def test_a_wrong_row_of_seed_bench_is_named(seed: Path, key: str, value: object,
     assert "SEED-Bench.json, question v6" in str(caught.value.where)
 
 
-def test_popes_files_count_from_one_and_share_their_pictures(tmp_path: Path) -> None:
+def test_popes_files_count_from_one_and_share_their_images(tmp_path: Path) -> None:
     pope_files.write(tmp_path)
     files = {c: f"pope/coco_pope_{c}.json" for c in pope_files.CATEGORIES}
     samples = list(pope.read(tmp_path, files, "coco/val2014"))
@@ -100,13 +100,13 @@ def test_popes_files_count_from_one_and_share_their_pictures(tmp_path: Path) -> 
     assert str(caught.value.where).endswith("coco_pope_popular.json:2")
 
 
-def test_scienceqa_img_leaves_out_problems_without_a_picture(tmp_path: Path) -> None:
+def test_scienceqa_img_leaves_out_problems_without_a_image(tmp_path: Path) -> None:
     scienceqa_files.write(tmp_path)
     options = ("scienceqa/problems.json", "scienceqa/pid_splits.json", "scienceqa/images")
     samples = list(scienceqa.read(tmp_path, *options, "test"))
     assert [sample.id for sample in samples] == ["1", "2", "3", "4", "5"]
     assert [len(sample.choices) for sample in samples] == [4, 5, 3, 4, 5]
-    assert all(pictures.info(p) for s in samples for p in s.pictures if isinstance(p, Picture))
+    assert all(images.info(p) for s in samples for p in s.images if isinstance(p, Image))
     assert samples[0].groups == {"subject": "natural science", "grades": "1-6"}
     with pytest.raises(UnknownName, match="minival"):
         list(scienceqa.read(tmp_path, *options, "minitest"))
@@ -142,24 +142,24 @@ def test_a_pool_of_mmbench_holds_each_question_once(tmp_path: Path) -> None:
     assert [s.id for s in bench(tmp_path, rows, rotations="first")] == ["241-0", "242-0"]
 
 
-def test_a_row_of_mmbench_may_name_the_row_whose_picture_it_shares(tmp_path: Path) -> None:
+def test_a_row_of_mmbench_may_name_the_row_whose_image_it_shares(tmp_path: Path) -> None:
     rows = mmbench_files.question(241)
     for row in rows[1:]:
         row["image"] = "241"
     samples = bench(tmp_path, rows)
-    assert len({s.pictures for s in samples}) == 1
+    assert len({s.images for s in samples}) == 1
     rows[1]["image"] = "999"
-    with pytest.raises(DataError, match="no picture"):
+    with pytest.raises(DataError, match="no image"):
         bench(tmp_path, rows)
 
 
-def test_mmbench_keeps_places_and_not_pictures(tmp_path: Path) -> None:
-    """Cells with quotes and newlines do not shift where a picture is found."""
+def test_mmbench_keeps_places_and_not_images(tmp_path: Path) -> None:
+    """Cells with quotes and newlines do not shift where an image is found."""
     samples = Samples(bench(tmp_path, mmbench_files.question(241)), where="here")
     for sample in samples:
-        (picture,) = sample.pictures
-        assert isinstance(picture, Picture) and picture.data is None
-        assert pictures.info(picture).format == "JPEG"
+        (image,) = sample.images
+        assert isinstance(image, Image) and image.data is None
+        assert images.info(image).format == "JPEG"
     assert samples[0].fields["question"].count("\n") == 1
     assert samples[0].fields["hint"] == 'A "square" is drawn.'
 
@@ -169,7 +169,7 @@ def test_mmbench_keeps_places_and_not_pictures(tmp_path: Path) -> None:
     [
         ("answer", "E", "the answer is 'E'"),
         ("index", "first", "no whole number"),
-        ("image", "nan", "no picture"),
+        ("image", "nan", "no image"),
         ("image", "!" * 100, "not base64"),
     ],
 )
@@ -178,8 +178,8 @@ def test_a_wrong_row_of_mmbench_is_named(tmp_path: Path, key: str, value: str, s
     rows[0][key] = value
     with pytest.raises(DataError, match=says) as caught:
         for sample in bench(tmp_path, rows):
-            assert isinstance(sample.pictures[0], Picture)
-            pictures.info(sample.pictures[0])
+            assert isinstance(sample.images[0], Image)
+            images.info(sample.images[0])
     assert "m.tsv" in str(caught.value.where)
 
 
@@ -214,8 +214,8 @@ def test_hidden_answers_of_mmmu_are_a_question_mark(tmp_path: Path) -> None:
     assert exam(tmp_path, answer="?").references == ()
 
 
-def test_a_picture_that_mmmu_speaks_of_must_be_there(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="speaks of picture 3, but there are 1") as caught:
+def test_a_image_that_mmmu_speaks_of_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="speaks of image 3, but there are 1") as caught:
         exam(tmp_path, question="What is in <image 3>?")
     assert "row 0" in str(caught.value.where)
 
@@ -226,7 +226,7 @@ def test_all_subjects_of_mmmu_are_read(tmp_path: Path) -> None:
     mmmu_files.write(tmp_path)
     samples = list(mmmu.read(tmp_path, "hub/MMMU/MMMU", "dev"))
     assert {sample.groups["subject"] for sample in samples} == set(mmmu.DISCIPLINE_OF)
-    shown = [p for s in samples for p in s.pictures]
-    assert all(isinstance(p, Picture) and p.data is None for p in shown)
-    assert isinstance(shown[0], Picture)
-    assert isinstance(pictures.load(shown[0]), Image.Image)
+    shown = [p for s in samples for p in s.images]
+    assert all(isinstance(p, Image) and p.data is None for p in shown)
+    assert isinstance(shown[0], Image)
+    assert isinstance(images.load(shown[0]), PILImage.Image)

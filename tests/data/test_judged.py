@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from emu2eval import pictures
+from emu2eval import images
 from emu2eval.data import mm_vet, touchstone
 from emu2eval.data.samples import Samples
 from emu2eval.errors import DataError
@@ -50,14 +50,14 @@ def table(root: Path, *rows: list[str]) -> list[Any]:
     return list(touchstone.read(root, "t.tsv"))
 
 
-def test_a_picture_is_read_late(tmp_path: Path) -> None:
+def test_a_image_is_read_late(tmp_path: Path) -> None:
     data = bytes(range(256)) * 1000
     cell = base64.b64encode(data).decode()
     header = ["image", *touchstone.COLUMNS]
     (sample,) = table(tmp_path, header, [cell, "7", "What?", "A\nhuman", "Answer", "a,b"])
-    (picture,) = sample.pictures
-    assert picture.data is None
-    assert pictures.read(picture) == data
+    (image,) = sample.images
+    assert image.data is None
+    assert images.read(image) == data
     assert sample.fields == {"question": "What?", "description": "A\nhuman"}
     assert sample.groups == {"category": ("a", "b")}
 
@@ -66,7 +66,7 @@ def test_a_picture_is_read_late(tmp_path: Path) -> None:
     ("rows", "says"),
     [
         ([["index", "question"], ["1", "q"]], "no column 'human_annotation' and"),
-        ([["image", *touchstone.COLUMNS], ["", "1", "q", "h", "a", "c"]], "no picture"),
+        ([["image", *touchstone.COLUMNS], ["", "1", "q", "h", "a", "c"]], "no image"),
         ([["image", *touchstone.COLUMNS], ["QUJD", "1", "q"]], "has 3 cells, the header 6"),
     ],
 )

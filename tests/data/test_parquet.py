@@ -1,4 +1,4 @@
-"""Samples from the hub's parquet files: columns mapped, pictures read late, shards all of one upload."""
+"""Samples from the hub's parquet files: columns mapped, images read late, shards all of one upload."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from emu2eval import parquetfile, pictures
+from emu2eval import images, parquetfile
 from emu2eval.data.parquet import read
 from emu2eval.data.samples import Samples
-from emu2eval.errors import ConfigError, DataError, MissingData, PictureError, UnknownName
-from emu2eval.types import Picture, Sample
+from emu2eval.errors import ConfigError, DataError, ImageError, MissingData, UnknownName
+from emu2eval.types import Image, Sample
 
-from ..conftest import encoded, hub_picture, write_shards
+from ..conftest import encoded, hub_image, write_shards
 
 
 def rows(count: int = 7) -> list[dict[str, Any]]:
@@ -22,7 +22,7 @@ def rows(count: int = 7) -> list[dict[str, Any]]:
         {
             "question_id": 100 + n,
             "image_id": n // 2,
-            "image": hub_picture(n // 2),
+            "image": hub_image(n // 2),
             "question": f"What is {n}?",
             "answers": [{"answer": a, "answer_id": i} for i, a in enumerate(["red", "a", "red"])],
             "types": {"structural": "query" if n % 2 else "verify"},
@@ -51,53 +51,53 @@ def test_columns_become_samples(tmp_path: Path) -> None:
     assert samples[5].cluster == "2"
     assert samples[5].groups == {"structure": "query"}
     for n, sample in enumerate(samples):
-        (picture,) = sample.pictures
-        assert isinstance(picture, Picture)
-        assert pictures.read(picture) == encoded(n // 2)
-        assert pictures.load(picture).size[1] == 16
-    # Equal bytes in two rows are one picture.
-    first, second = (pictures.digest(s.pictures[0]) for s in samples[:2])  # type: ignore[arg-type]
+        (image,) = sample.images
+        assert isinstance(image, Image)
+        assert images.read(image) == encoded(n // 2)
+        assert images.load(image).size[1] == 16
+    # Equal bytes in two rows are one image.
+    first, second = (images.digest(s.images[0]) for s in samples[:2])  # type: ignore[arg-type]
     assert first == second
 
 
-def test_pictures_stay_where_they_are_until_they_are_asked_for(tmp_path: Path) -> None:
+def test_images_stay_where_they_are_until_they_are_asked_for(tmp_path: Path) -> None:
     (path,) = write_shards(tmp_path / "data", "val", rows(), shards=1, group=3)
     samples = Samples(read(tmp_path, "data/*.parquet", **OPTIONS), where="val")
-    picture = samples[4].pictures[0]
-    assert picture == Picture(str(path), member="image/1/1")
-    assert picture.name == f"{path.name}#image/1/1"
-    assert picture.data is None
-    assert pickle.loads(pickle.dumps(picture)) == picture
-    assert pictures.read(picture) == encoded(2)
+    image = samples[4].images[0]
+    assert image == Image(str(path), member="image/1/1")
+    assert image.name == f"{path.name}#image/1/1"
+    assert image.data is None
+    assert pickle.loads(pickle.dumps(image)) == image
+    assert images.read(image) == encoded(2)
 
 
 def test_what_is_kept_in_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_shards(tmp_path, "val", rows(40), shards=1, group=2)
-    shown = [s.pictures[0] for s in read(tmp_path, "*.parquet", **OPTIONS)]
+    shown = [s.images[0] for s in read(tmp_path, "*.parquet", **OPTIONS)]
     one = sum(len(encoded(0)) for _ in range(2))
     monkeypatch.setattr(parquetfile, "KEPT_BYTES", 4 * one)
     parquetfile._blocks.clear()
-    for n, picture in enumerate(shown):
-        assert pictures.read(picture) == encoded(n // 2)  # type: ignore[arg-type]
+    for n, image in enumerate(shown):
+        assert images.read(image) == encoded(n // 2)  # type: ignore[arg-type]
         assert len(parquetfile._blocks) <= 4
     parquetfile._blocks.clear()
     monkeypatch.setattr(parquetfile, "KEPT_BYTES", 0)  # a row group larger than that is kept alone
     for n in (39, 0, 17):
-        assert pictures.read(shown[n]) == encoded(n // 2)  # type: ignore[arg-type]
+        assert images.read(shown[n]) == encoded(n // 2)  # type: ignore[arg-type]
         assert len(parquetfile._blocks) == 1
 
 
 def test_only_the_rows_of_the_split(tmp_path: Path) -> None:
     """nlphuji/flickr30k: one split called test holds every row, and a column tells which is which."""
     listed = [
-        {"img_id": str(n), "image": hub_picture(n), "caption": [f"a {n}", f"the {n}"], "split": s}
+        {"img_id": str(n), "image": hub_image(n), "caption": [f"a {n}", f"the {n}"], "split": s}
         for n, s in enumerate(["train", "test", "val", "test", "train"])
     ]
     write_shards(tmp_path, "test", listed, shards=1)
     options = {"id": "img_id", "references": "caption", "where": {"split": "test"}}
     samples = list(read(tmp_path, "test-*.parquet", **options))
     assert [s.id for s in samples] == ["1", "3"]
-    assert pictures.read(samples[1].pictures[0]) == encoded(3)  # type: ignore[arg-type]
+    assert images.read(samples[1].images[0]) == encoded(3)  # type: ignore[arg-type]
     assert samples[1].references == ("a 3", "the 3")
     with pytest.raises(DataError, match="no row has"):
         list(read(tmp_path, "test-*.parquet", **{**options, "where": {"split": "tset"}}))
@@ -109,14 +109,14 @@ def test_only_the_rows_of_the_split(tmp_path: Path) -> None:
         list(read(tmp_path / "other", "test-*.parquet", **options))
 
 
-def test_questions_and_pictures_in_files_of_their_own(tmp_path: Path) -> None:
-    """lmms-lab/GQA: one configuration holds the questions, another the pictures, joined by an id."""
+def test_questions_and_images_in_files_of_their_own(tmp_path: Path) -> None:
+    """lmms-lab/GQA: one configuration holds the questions, another the images, joined by an id."""
     asked = [
         {"id": f"2{n}", "imageId": f"n{n // 2}", "question": f"Is it {n}?", "answer": "yes"}
         for n in range(6)
     ]
     write_shards(tmp_path / "testdev_instructions", "testdev", asked, shards=1)
-    shown = [{"id": f"n{n}", "image": hub_picture(n)} for n in (2, 0, 1)]
+    shown = [{"id": f"n{n}", "image": hub_image(n)} for n in (2, 0, 1)]
     write_shards(tmp_path / "testdev_images", "testdev", shown, shards=2, group=1)
     options = {
         "fields": ["question"],
@@ -128,31 +128,31 @@ def test_questions_and_pictures_in_files_of_their_own(tmp_path: Path) -> None:
     assert [s.id for s in samples] == [f"2{n}" for n in range(6)]
     assert samples[0].references == ("yes",)
     for n, sample in enumerate(samples):
-        assert pictures.read(sample.pictures[0]) == encoded(n // 2)  # type: ignore[arg-type]
+        assert images.read(sample.images[0]) == encoded(n // 2)  # type: ignore[arg-type]
     write_shards(tmp_path / "testdev_images", "testdev", shown[:2], shards=2, group=1)
-    with pytest.raises(DataError, match=r"no picture with the id 'n1'") as caught:
+    with pytest.raises(DataError, match=r"no image with the id 'n1'") as caught:
         list(read(tmp_path, "testdev_instructions/*.parquet", **options))
     assert str(caught.value.where).endswith("testdev-00000-of-00001.parquet, row 2")
     with pytest.raises(ConfigError, match="files, on and id"):
         list(read(tmp_path, "testdev_instructions/*.parquet", join={"files": "x"}))
 
 
-def test_several_pictures_some_or_none(tmp_path: Path) -> None:
-    """MMMU has columns image_1 to image_7, mostly empty; SEED-Bench a list of pictures."""
+def test_several_images_some_or_none(tmp_path: Path) -> None:
+    """MMMU has columns image_1 to image_7, mostly empty; SEED-Bench a list of images."""
     listed = [
         {
             "id": str(n),
-            "image_1": hub_picture(n),
-            "image_2": hub_picture(10 + n) if n == 1 else None,
-            "image_3": None if n else hub_picture(None),
-            "frames": [hub_picture(20 + n + i) for i in range(n)],
+            "image_1": hub_image(n),
+            "image_2": hub_image(10 + n) if n == 1 else None,
+            "image_3": None if n else hub_image(None),
+            "frames": [hub_image(20 + n + i) for i in range(n)],
         }
         for n in range(3)
     ]
     write_shards(tmp_path, "val", listed, shards=1, group=3)
     columns = ["image_1", "image_2", "image_3", "frames"]
-    samples = list(read(tmp_path, "*.parquet", pictures=columns))
-    seen = [[pictures.read(p) for p in s.pictures] for s in samples]  # type: ignore[arg-type]
+    samples = list(read(tmp_path, "*.parquet", images=columns))
+    seen = [[images.read(p) for p in s.images] for s in samples]  # type: ignore[arg-type]
     wanted = [[0], [1, 11, 21], [2, 22, 23]]
     assert seen == [[encoded(number) for number in numbers] for numbers in wanted]
 
@@ -187,7 +187,7 @@ def test_hidden_answers(tmp_path: Path) -> None:
     [
         ({"id": "question_idd"}, UnknownName, "did you mean 'question_id'"),
         ({"fields": ["quest"]}, UnknownName, "unknown column 'quest'"),
-        ({"pictures": "picture"}, UnknownName, "unknown column 'picture'"),
+        ({"images": "image"}, UnknownName, "unknown column 'image'"),
         ({"id": "types.none"}, DataError, "no id in its column"),
     ],
 )
@@ -219,35 +219,33 @@ def test_a_loading_script_is_never_run(tmp_path: Path) -> None:
     assert "VQAv2.py is a loading script" in str(caught.value.hint)
 
 
-def test_damaged_files_and_pictures(tmp_path: Path) -> None:
+def test_damaged_files_and_images(tmp_path: Path) -> None:
     (path,) = write_shards(tmp_path, "val", rows(4), shards=1)
     whole = path.read_bytes()
     (sample, *_) = read(tmp_path, "*.parquet", **OPTIONS)
-    picture = sample.pictures[0]
+    image = sample.images[0]
     middle = whole[:4] + bytes(len(whole) - 1400) + whole[-1396:]  # the footer is whole
     for content in (whole[: len(whole) // 2], middle, b"", b"<html>404</html>"):
         path.write_bytes(content)
         with pytest.raises(DataError, match="truncated or damaged"):
             list(read(tmp_path, "*.parquet", **OPTIONS))
     path.unlink()
-    with pytest.raises(PictureError, match="does not exist"):
-        pictures.info(picture)  # type: ignore[arg-type]
+    with pytest.raises(ImageError, match="does not exist"):
+        images.info(image)  # type: ignore[arg-type]
     broken = [{**row, "image": {"bytes": b"<html>", "path": "x"}} for row in rows(2)]
     write_shards(tmp_path, "val", broken, shards=1)
-    with pytest.raises(PictureError, match="not a picture") as caught:
-        pictures.info(picture)  # type: ignore[arg-type]
+    with pytest.raises(ImageError, match="not an image") as caught:
+        images.info(image)  # type: ignore[arg-type]
     assert str(caught.value.where) == f"{path}#image/0/0"
 
 
 def test_members_come_back_as_they_went_in() -> None:
-    sample = Sample(
-        "a", pictures=(Picture("/x/y.parquet", member="image/0/1"), Picture("/x/z.png"))
-    )
+    sample = Sample("a", images=(Image("/x/y.parquet", member="image/0/1"), Image("/x/z.png")))
     packed = Samples([sample], where="here")
     assert packed[0] == sample
-    moved = Sample("a", pictures=(Picture("/w/y.parquet", member="image/0/1"), Picture("/w/z.png")))
-    other = Sample("a", pictures=(Picture("/x/y.parquet", member="image/0/2"), Picture("/x/z.png")))
+    moved = Sample("a", images=(Image("/w/y.parquet", member="image/0/1"), Image("/w/z.png")))
+    other = Sample("a", images=(Image("/x/y.parquet", member="image/0/2"), Image("/x/z.png")))
     assert packed.digest == Samples([moved], where="here").digest
     assert packed.digest != Samples([other], where="here").digest
     with pytest.raises(ValueError, match="member"):
-        Picture(data=b"x", member="image/0/1")
+        Image(data=b"x", member="image/0/1")

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image as PILImage
 
 from emu2eval.data import easy_vqa, table, vqa
 from emu2eval.data.paths import inside
 from emu2eval.data.samples import Samples
 from emu2eval.errors import DataError, UnknownName
-from emu2eval.types import Picture, Sample, Video
+from emu2eval.types import Image, Sample, Video
 
 
 def test_easy_vqa_is_the_published_set() -> None:
@@ -45,8 +45,8 @@ def vqa_files(root: Path, **changes: Any) -> dict[str, Any]:
         }
         for n, answer in enumerate(["2", "red"])
     ]
-    (root / "pictures").mkdir(exist_ok=True)
-    Image.new("RGB", (8, 8)).save(root / "pictures" / "COCO_val2014_000000000042.jpg")
+    (root / "images").mkdir(exist_ok=True)
+    PILImage.new("RGB", (8, 8)).save(root / "images" / "COCO_val2014_000000000042.jpg")
     files = {"q.json": {"questions": questions}, "a.json": {"annotations": annotations}}
     for name, content in {**files, **changes}.items():
         text = content if isinstance(content, str) else json.dumps(content)
@@ -54,8 +54,8 @@ def vqa_files(root: Path, **changes: Any) -> dict[str, Any]:
     return {
         "questions": "q.json",
         "annotations": "a.json",
-        "pictures": "pictures",
-        "picture_name": "COCO_val2014_{image_id:012d}.jpg",
+        "images": "images",
+        "image_name": "COCO_val2014_{image_id:012d}.jpg",
     }
 
 
@@ -68,8 +68,8 @@ def test_vqa_reads_the_official_layout(tmp_path: Path) -> None:
     assert colour.references == ("red",) * 10
     assert colour.cluster == count.cluster == "42"
     assert count.groups == {"answer_type": "number", "question_type": "how many"}
-    assert isinstance(colour.pictures[0], Picture)
-    assert Path(colour.pictures[0].path or "").exists()
+    assert isinstance(colour.images[0], Image)
+    assert Path(colour.images[0].path or "").exists()
 
 
 def test_vqa_of_a_pool_keeps_only_the_answer(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_vqa_without_annotations_is_a_hidden_test_split(tmp_path: Path) -> None:
         ({"q.json": {"questions": [{"image_id": 1, "question": "?"}]}}, "question_id"),
         (
             {"q.json": {"questions": [{"image_id": 7, "question": "?", "question_id": 42000}]}},
-            "about picture 7",
+            "about image 7",
         ),
     ],
 )
@@ -118,11 +118,9 @@ def write(path: Path, text: str) -> None:
 
 
 def test_tables_in_every_format_are_the_same(tmp_path: Path) -> None:
-    write(
-        tmp_path / "a.jsonl", '{"id": 1, "picture": "x.png", "question": "q, 1", "answer": "a"}\n'
-    )
-    write(tmp_path / "a.csv", 'id,picture,question,answer\n1,x.png,"q, 1",a\n')
-    write(tmp_path / "a.tsv", "id\tpicture\tquestion\tanswer\n1\tx.png\tq, 1\ta\n")
+    write(tmp_path / "a.jsonl", '{"id": 1, "image": "x.png", "question": "q, 1", "answer": "a"}\n')
+    write(tmp_path / "a.csv", 'id,image,question,answer\n1,x.png,"q, 1",a\n')
+    write(tmp_path / "a.tsv", "id\timage\tquestion\tanswer\n1\tx.png\tq, 1\ta\n")
     found = [list(table.read(tmp_path, f"a.{form}")) for form in ("jsonl", "csv", "tsv")]
     assert found[0] == found[1] == found[2]
     (sample,) = found[0]
@@ -132,18 +130,18 @@ def test_tables_in_every_format_are_the_same(tmp_path: Path) -> None:
     assert sample.cluster == "x.png"
 
 
-def test_tables_hold_lists_choices_and_pictures_as_answers(tmp_path: Path) -> None:
+def test_tables_hold_lists_choices_and_images_as_answers(tmp_path: Path) -> None:
     row = {
         "key": "k1", "shots": ["a.png", "b.png"], "ask": "which", "drawn": "c.png",
         "all": ["c", "d"], "options": ["c", "d", "e"], "hard": "yes",
     }  # fmt: skip
     write(tmp_path / "t.jsonl", json.dumps(row) + "\n\n")
     (sample,) = table.read(
-        tmp_path, "t.jsonl", id="key", pictures="shots", picture_folder="p", answer="drawn",
-        answer_is_picture=True, references="all", choices="options", groups=["hard"], fields=["ask"],
+        tmp_path, "t.jsonl", id="key", images="shots", image_folder="p", answer="drawn",
+        answer_is_image=True, references="all", choices="options", groups=["hard"], fields=["ask"],
     )  # fmt: skip
-    assert [Path(p.path or "").name for p in sample.pictures] == ["a.png", "b.png"]  # type: ignore[union-attr]
-    assert sample.answer == Picture(str(tmp_path / "p" / "c.png"))
+    assert [Path(p.path or "").name for p in sample.images] == ["a.png", "b.png"]  # type: ignore[union-attr]
+    assert sample.answer == Image(str(tmp_path / "p" / "c.png"))
     assert sample.references == ("c", "d")
     assert sample.choices == ("c", "d", "e")
     assert sample.groups == {"hard": "yes"}
@@ -152,15 +150,15 @@ def test_tables_hold_lists_choices_and_pictures_as_answers(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("name", "text", "says", "line"),
     [
-        ("t.jsonl", '{"id": 1, "picture": "a.png", "answer": "x"}\n{"id": 2,\n', "not JSON", 2),
+        ("t.jsonl", '{"id": 1, "image": "a.png", "answer": "x"}\n{"id": 2,\n', "not JSON", 2),
         ("t.jsonl", "[1, 2]\n", "not a JSON object", 1),
         ("t.jsonl", '{"id": 1, "pictur": "a.png"}\n', "did you mean 'pictur'", 1),
-        ("t.jsonl", '{"id": "", "picture": "a.png"}\n', "no id", 1),
-        ("t.jsonl", '{"id": null, "picture": "a.png"}\n', "no id", 1),
-        ("t.jsonl", '{"id": 1, "picture": "../../etc/passwd"}\n', "leaves the data folder", 1),
-        ("t.jsonl", '{"id": 1, "picture": "/etc/passwd"}\n', "leaves the data folder", 1),
-        ("t.csv", "id,picture\n1,a.png,more\n", "more or fewer cells", 2),
-        ("t.csv", "id,picture\n1\n", "more or fewer cells", 2),
+        ("t.jsonl", '{"id": "", "image": "a.png"}\n', "no id", 1),
+        ("t.jsonl", '{"id": null, "image": "a.png"}\n', "no id", 1),
+        ("t.jsonl", '{"id": 1, "image": "../../etc/passwd"}\n', "leaves the data folder", 1),
+        ("t.jsonl", '{"id": 1, "image": "/etc/passwd"}\n', "leaves the data folder", 1),
+        ("t.csv", "id,image\n1,a.png,more\n", "more or fewer cells", 2),
+        ("t.csv", "id,image\n1\n", "more or fewer cells", 2),
     ],
 )
 def test_rows_that_are_wrong(tmp_path: Path, name: str, text: str, says: str, line: int) -> None:
@@ -185,10 +183,10 @@ def test_paths_stay_inside(tmp_path: Path, path: str) -> None:
 def test_samples_come_back_as_they_went_in() -> None:
     samples = [
         Sample(
-            "b", {"q": "?"}, (Picture("x/y.png"), Video((Picture(data=b"1"), Picture("z.png")))),
-            "yes", ("yes", Picture(data=b"2")), ("yes", "no"), "c", {"g": "1"},
+            "b", {"q": "?"}, (Image("x/y.png"), Video((Image(data=b"1"), Image("z.png")))),
+            "yes", ("yes", Image(data=b"2")), ("yes", "no"), "c", {"g": "1"},
         ),
-        Sample("a", answer=Picture("z.png")),
+        Sample("a", answer=Image("z.png")),
         Sample("c"),
     ]  # fmt: skip
     packed = Samples(samples, where="here")
@@ -203,11 +201,11 @@ def test_the_digest_of_data_is_of_what_it_says() -> None:
     def digest(*samples: Sample) -> str:
         return Samples(samples, where="here").digest
 
-    one, two = Sample("1", answer="a"), Sample("2", pictures=(Picture("/here/x.png"),))
+    one, two = Sample("1", answer="a"), Sample("2", images=(Image("/here/x.png"),))
     assert digest(one, two) == digest(two, one)
-    assert digest(one, two) == digest(one, Sample("2", pictures=(Picture("/there/x.png"),)))
+    assert digest(one, two) == digest(one, Sample("2", images=(Image("/there/x.png"),)))
     assert digest(one, two) != digest(Sample("1", answer="b"), two)
-    assert digest(one, two) != digest(one, Sample("2", pictures=(Picture("/here/y.png"),)))
+    assert digest(one, two) != digest(one, Sample("2", images=(Image("/here/y.png"),)))
 
 
 def test_ids_stand_once_and_a_split_is_not_empty() -> None:

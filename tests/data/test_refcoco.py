@@ -84,7 +84,7 @@ def files(root: Path, **changes: Any) -> dict[str, Any]:
     }
     (root / "instances.json").write_text(json.dumps(instances))
     (root / "train2014").mkdir(exist_ok=True)
-    return {"refs": "refs(unc).p", "instances": "instances.json", "pictures": "train2014"}
+    return {"refs": "refs(unc).p", "instances": "instances.json", "images": "train2014"}
 
 
 def read(root: Path, part: str = "testA", **changes: Any) -> list[Sample]:
@@ -102,8 +102,8 @@ def test_each_expression_is_a_query(tmp_path: Path) -> None:
     assert (sample.fields["width"], sample.fields["height"]) == ("640", "480")
     assert sample.answer == sample.fields["box_unit"] == "[0.1, 0.101, 0.3, 0.601]"
     assert sample.fields["box_pixels"] == "[64, 48, 192, 288]"
-    # The picture is named by its id; the name in the record is of another file.
-    assert (sample.pictures[0].path or "").endswith("train2014/COCO_train2014_000000000042.jpg")
+    # The image is named by its id; the name in the record is of another file.
+    assert (sample.images[0].path or "").endswith("train2014/COCO_train2014_000000000042.jpg")
 
 
 def test_the_splits_of_different_makers_are_never_mixed(tmp_path: Path) -> None:
@@ -115,8 +115,8 @@ def test_the_splits_of_different_makers_are_never_mixed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"ann_id": 71}, "box 71 in picture 42"),
-        ({"image_id": 43}, "box 70 in picture 43"),
+        ({"ann_id": 71}, "box 71 in image 42"),
+        ({"image_id": 43}, "box 70 in image 43"),
         ({"sentences": [{"sent": "x"}]}, "not what it should be.*sent_id"),
     ],
 )

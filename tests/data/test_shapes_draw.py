@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from emu2eval import pictures
+from emu2eval import images
 from emu2eval.config import load_task
 from emu2eval.data import shapes_draw
 from emu2eval.data.load import load_split
@@ -16,7 +16,7 @@ from emu2eval.errors import ConfigError, DataError
 from emu2eval.fewshot.episode import Episode
 from emu2eval.prompts import PromptBuilder
 from emu2eval.scorers.drawing import Drawing
-from emu2eval.types import Picture, Prompt, Response, Sample
+from emu2eval.types import Image, Prompt, Response, Sample
 
 HERE = Path()
 
@@ -31,7 +31,7 @@ def test_every_combination_is_asked_for_in_words() -> None:
     assert len(asked) == 24 and set(asked.values()) == {4}
 
 
-def test_demonstrations_of_drawing_reply_with_real_pictures() -> None:
+def test_demonstrations_of_drawing_reply_with_real_images() -> None:
     task = load_task("easy-vqa-draw")
     query, shown = load_split(task, "words")[0], load_split(task, "train")[0]
     made = prompt("easy-vqa-draw", query, shown)
@@ -40,13 +40,11 @@ def test_demonstrations_of_drawing_reply_with_real_pictures() -> None:
     assert made.turns[0].reply == (shown.answer,)
 
 
-def test_real_pictures_are_drawn_right() -> None:
+def test_real_images_are_drawn_right() -> None:
     samples = list(shapes_draw.read(HERE, "test"))[:50]
-    answers = [s.answer for s in samples if isinstance(s.answer, Picture)]
+    answers = [s.answer for s in samples if isinstance(s.answer, Image)]
     assert len(answers) == 50
-    scores = [
-        Drawing().score(s, Response(picture=a)) for s, a in zip(samples, answers, strict=True)
-    ]
+    scores = [Drawing().score(s, Response(image=a)) for s, a in zip(samples, answers, strict=True)]
     assert all(score.value == 1 for score in scores)
 
 
@@ -71,15 +69,15 @@ def test_names_are_shown_in_turn() -> None:
         shown = [d.sample for d in chooser.choose(query, 6, 0)]
         counts = Counter(s.fields["name"] for s in shown)
         assert len(counts) == 3 and set(counts.values()) == {2}
-        digests = {pictures.digest(s.answer) for s in shown if isinstance(s.answer, Picture)}
-        assert isinstance(query.answer, Picture)
-        assert len(digests) == 6 and pictures.digest(query.answer) not in digests
+        digests = {images.digest(s.answer) for s in shown if isinstance(s.answer, Image)}
+        assert isinstance(query.answer, Image)
+        assert len(digests) == 6 and images.digest(query.answer) not in digests
 
 
-def test_autoencoding_asks_with_the_picture_alone() -> None:
+def test_autoencoding_asks_with_the_image_alone() -> None:
     samples = load_split(load_task("easy-vqa-autoencode"), "test")
     assert len(samples) == 888
-    assert prompt("easy-vqa-autoencode", samples[0]).query == samples[0].pictures
+    assert prompt("easy-vqa-autoencode", samples[0]).query == samples[0].images
 
 
 def test_what_cannot_be_read_is_refused() -> None:

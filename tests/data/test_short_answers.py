@@ -17,7 +17,7 @@ Read = Callable[..., Iterator[Sample]]
 
 
 def written(root: Path, content: Any) -> Path:
-    (root / "pictures").mkdir(exist_ok=True)
+    (root / "images").mkdir(exist_ok=True)
     text = content if isinstance(content, str) else json.dumps(content)
     (root / "file.json").write_text(text)
     return root
@@ -25,7 +25,7 @@ def written(root: Path, content: Any) -> Path:
 
 MEME = {"id": 1, "img": "img/1.png", "text": "hello", "label": 1}
 VIDEO = {"id": 1, "question": "what is it?", "answer": "dog", "video_id": 7}
-CLIPS = {"videos": "pictures", "video_name": "{name}.avi", "names": "names.txt"}
+CLIPS = {"videos": "images", "video_name": "{name}.avi", "names": "names.txt"}
 
 
 @pytest.mark.parametrize(
@@ -42,14 +42,14 @@ CLIPS = {"videos": "pictures", "video_name": "{name}.avi", "names": "names.txt"}
 def test_rows_that_are_wrong(tmp_path: Path, read: Read, content: Any, says: str) -> None:
     file = "questions" if read is gqa.read else "file"
     with pytest.raises(DataError, match=says) as caught:
-        list(read(written(tmp_path, content), **{file: "file.json"}, pictures="pictures"))
+        list(read(written(tmp_path, content), **{file: "file.json"}, images="images"))
     assert "file.json" in str(caught.value.where)
 
 
 @pytest.mark.parametrize("read", [vizwiz.read, textvqa.read, gqa.read])
-def test_a_picture_folder_that_is_missing_is_named(tmp_path: Path, read: Read) -> None:
+def test_a_image_folder_that_is_missing_is_named(tmp_path: Path, read: Read) -> None:
     with pytest.raises(FileNotFoundError, match="no such folder"):
-        list(read(tmp_path, "file.json", pictures="nowhere"))
+        list(read(tmp_path, "file.json", images="nowhere"))
 
 
 @pytest.mark.parametrize(
@@ -84,8 +84,8 @@ def test_clips_by_their_first_name(tmp_path: Path) -> None:
     root = written(tmp_path, [VIDEO, VIDEO | {"id": 2, "question": "Who is it?"}])
     (root / "names.txt").write_text("\nabc_1_2\tvid7\n")
     one, two = video_qa.read(root, "file.json", **CLIPS, frames=4)
-    assert one.pictures == (Video.sampled(f"{root}/pictures/abc_1_2.avi", 4),)
-    assert one.pictures[0] is two.pictures[0]
+    assert one.images == (Video.sampled(f"{root}/images/abc_1_2.avi", 4),)
+    assert one.images[0] is two.images[0]
     assert (one.groups, two.groups) == ({"question_type": "what"}, {"question_type": "who"})
 
 
@@ -96,7 +96,7 @@ def test_okvqa_keeps_answers_as_typed_beside_the_stemmed_ones(tmp_path: Path) ->
     root = written(tmp_path, {"questions": [{"image_id": 4, "question": "?", "question_id": 5}]})
     types = {"one": "Vehicles"}
     (root / "a.json").write_text(json.dumps({"annotations": [annotation], "question_types": types}))
-    (sample,) = vqa.read(root, "file.json", "pictures", "{image_id}.jpg", "a.json")
+    (sample,) = vqa.read(root, "file.json", "images", "{image_id}.jpg", "a.json")
     assert sample.references == ("race",) * 10
     assert sample.alternatives == {"raw": tuple(typed)}
     assert sample.answer == sample.fields["first_answer"] == "racing"
@@ -125,7 +125,7 @@ def test_gqa_groups_are_those_of_the_official_script(tmp_path: Path) -> None:
     verify = question | {"types": {"structural": "verify", "semantic": "cat", "detailed": "x"}}
     loose = question | {"isBalanced": False}
     root = written(tmp_path, {"1": question, "2": verify, "3": loose})
-    one, two, three = gqa.read(root, "file.json", "pictures")
+    one, two, three = gqa.read(root, "file.json", "images")
     assert one.groups == {
         "kind": "open",
         "structural": "query",

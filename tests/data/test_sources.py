@@ -56,7 +56,7 @@ def test_the_hub_holds_the_same_samples(vqav2: Path) -> None:
             assert (left.cluster, left.groups) == (right.cluster, right.groups)
 
 
-def test_same_pictures_same_numbers_but_another_run(vqav2: Path) -> None:
+def test_same_images_same_numbers_but_another_run(vqav2: Path) -> None:
     hub_copy(vqav2)
     official = evaluate("vqav2", "nearest", shots=[0, 4])
     hub = evaluate("vqav2", "nearest", shots=[0, 4], source="hub")
@@ -142,7 +142,7 @@ def trap(folder: Path, **hub: Any) -> Path:
         "split": "val",
         "score": {"scorer": "exact_match"},
         "protocol": "plain",
-        "protocols": {"plain": {"ask": "{picture}{question}"}},
+        "protocols": {"plain": {"ask": "{image}{question}"}},
     }
     path = folder / "trap.yaml"
     path.write_text(yaml.safe_dump(spec))

@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image as PILImage
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from emu2eval import evaluate, pictures  # noqa: E402
+from emu2eval import evaluate, images  # noqa: E402
 from emu2eval.encoders.checkpoint import CheckpointEncoder  # noqa: E402
 from emu2eval.encoders.features import Features  # noqa: E402
 from emu2eval.errors import ConfigError, MissingExtra, ModelError  # noqa: E402
 from emu2eval.evaluation import Result  # noqa: E402
-from emu2eval.types import Picture  # noqa: E402
+from emu2eval.types import Image  # noqa: E402
 
 MakeTask = Callable[..., Path]
 
@@ -86,13 +86,13 @@ def _tokenizer() -> Any:
     )
 
 
-def shown(count: int) -> list[Picture]:
+def shown(count: int) -> list[Image]:
     found = []
     for number in range(count):
         chance = np.random.default_rng(number)
         small = chance.integers(0, 256, (6, 9, 3), dtype=np.uint8)
-        image = Image.fromarray(small).resize((90, 60), Image.Resampling.BICUBIC)
-        found.append(pictures.from_image(image))
+        image = PILImage.fromarray(small).resize((90, 60), PILImage.Resampling.BICUBIC)
+        found.append(images.from_pil(image))
     return found
 
 
@@ -101,9 +101,9 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build("clip", tmp_path_factory.mktemp("encoders") / "tiny-clip")
 
 
-def kept(folder: Path, given: list[Picture]) -> Any:
+def kept(folder: Path, given: list[Image]) -> Any:
     store = Features(CheckpointEncoder(str(folder)))
-    wanted = {pictures.digest(p): p for p in given}
+    wanted = {images.digest(p): p for p in given}
     store.fill(wanted)
     return store.vectors(list(wanted)).astype(np.float32)
 
@@ -115,7 +115,7 @@ def test_features_are_the_models_own(kind: str, tmp_path: Path) -> None:
     model = transformers.AutoModel.from_pretrained(folder)
     processor = transformers.AutoImageProcessor.from_pretrained(folder, backend="pil")
     with torch.inference_mode():
-        pixels = processor([pictures.load(p) for p in shown(6)], return_tensors="pt")
+        pixels = processor([images.load(p) for p in shown(6)], return_tensors="pt")
         if kind == "dino":
             expected = model(**pixels).last_hidden_state[:, 0]
         else:
@@ -123,7 +123,7 @@ def test_features_are_the_models_own(kind: str, tmp_path: Path) -> None:
     expected = torch.nn.functional.normalize(expected, dim=1).numpy()
     assert found.shape == expected.shape
     np.testing.assert_allclose(found, expected, atol=5e-4)
-    assert np.abs(expected[0] - expected[1]).max() > 0.01  # the pictures can be told apart
+    assert np.abs(expected[0] - expected[1]).max() > 0.01  # the images can be told apart
 
 
 def test_a_vector_does_not_depend_on_its_batch(clip: Path) -> None:
@@ -181,7 +181,7 @@ def test_other_weights_never_reuse_features_or_answers(make_task: MakeTask, tmp_
     assert second.tally.kept == 0
     assert stored(second)["features"] != stored(first)["features"]
     assert len(list((tmp_path / "cache" / "features").glob("encoder-*"))) == 2
-    # Another way of preparing pictures is another encoder too.
+    # Another way of preparing images is another encoder too.
     settings = folder / "preprocessor_config.json"
     read = json.loads(settings.read_text())
     settings.write_text(

@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image as PILImage
 from safetensors import safe_open
 
-from emu2eval import pictures
+from emu2eval import images
 from emu2eval.encoders import features
 from emu2eval.encoders.base import Encoder, Thumbnail, Vectors, build_encoder
 from emu2eval.encoders.features import Features
-from emu2eval.errors import ConfigError, DataError, ModelError, PictureError
-from emu2eval.types import Picture
+from emu2eval.errors import ConfigError, DataError, ImageError, ModelError
+from emu2eval.types import Image
 
 
 class Counting(Thumbnail):
@@ -36,17 +36,15 @@ class Counting(Thumbnail):
         return super().encode(prepared)
 
 
-def squares(first: int, count: int) -> dict[str, Picture]:
+def squares(first: int, count: int) -> dict[str, Image]:
     found = {}
     for number in range(first, first + count):
-        picture = pictures.from_image(
-            Image.new("RGB", (20, 20), (number % 256, number // 256, 100))
-        )
-        found[pictures.digest(picture)] = picture
+        image = images.from_pil(PILImage.new("RGB", (20, 20), (number % 256, number // 256, 100)))
+        found[images.digest(image)] = image
     return found
 
 
-def test_each_picture_is_encoded_once(tmp_path: Path) -> None:
+def test_each_image_is_encoded_once(tmp_path: Path) -> None:
     encoder = Counting()
     first, both = squares(0, 10), squares(0, 25)
     told: list[tuple[int, int]] = []
@@ -60,7 +58,7 @@ def test_each_picture_is_encoded_once(tmp_path: Path) -> None:
     assert again.fill(both) == 0
     assert (again.vectors(list(first)) == before).all()
     # Small files become one.
-    (file,) = again.folder.glob("pictures-*.safetensors")
+    (file,) = again.folder.glob("images-*.safetensors")
     with safe_open(file, "numpy") as stored:
         assert stored.get_tensor("features").shape == (25, 768)
         named = {row.tobytes().hex() for row in stored.get_tensor("digests")}
@@ -71,7 +69,7 @@ def test_vectors_are_those_of_the_encoder_at_unit_length() -> None:
     wanted = squares(0, 6)
     store = Features(Counting())
     store.fill(wanted)
-    plain = np.stack([Thumbnail().prepare(picture) for picture in wanted.values()])
+    plain = np.stack([Thumbnail().prepare(image) for image in wanted.values()])
     plain /= np.linalg.norm(plain, axis=1, keepdims=True)
     np.testing.assert_allclose(store.vectors(list(wanted)), plain, atol=2e-4)
     backwards = list(wanted)[::-1]
@@ -134,7 +132,7 @@ def test_what_another_process_made_meanwhile_is_not_made_again() -> None:
 
 
 class Fussy(Thumbnail):
-    """Takes no picture."""
+    """Takes no image."""
 
     def encode(self, prepared: Sequence[Any]) -> Vectors:
         raise ValueError("7 x 7 (sic) does not match\nmore of it")
@@ -145,10 +143,10 @@ def test_what_an_encoder_raises_is_told_in_a_sentence() -> None:
         Features(Fussy()).fill(squares(0, 2))
 
 
-def test_what_came_before_a_broken_picture_is_kept() -> None:
+def test_what_came_before_a_broken_image_is_kept() -> None:
     wanted = squares(0, 10)
-    broken = Picture(data=b"not a picture")
-    with pytest.raises(PictureError):
+    broken = Image(data=b"not an image")
+    with pytest.raises(ImageError):
         Features(Counting()).fill({**wanted, "ab" * 32: broken})
     encoder = Counting()
     assert Features(encoder).fill(wanted) == 2
@@ -202,14 +200,14 @@ def test_another_encoder_reuses_nothing() -> None:
     assert record == {"name": "thumbnail", "encoder": "thumbnail", "version": 2}
 
 
-def test_texts_are_kept_apart_from_pictures() -> None:
+def test_texts_are_kept_apart_from_images() -> None:
     store = Features(Counting(), "texts")
     digests = [f"{n:064x}" for n in range(3)]
     store.fill(dict(zip(digests, ["what is it?", "what is it", "who"], strict=True)))
     same, also, other = store.vectors(digests).astype(np.float64)
     assert same @ also == pytest.approx(1, abs=1e-3)
     assert abs(same @ other) < 0.5
-    assert len(Features(Counting(), "pictures")) == 0
+    assert len(Features(Counting(), "images")) == 0
 
 
 class Broken(Encoder):

@@ -78,7 +78,7 @@ def test_a_run_never_shrinks(make_task: Any, make_model: Any, tmp_path: Path) ->
 def test_equal_requests_are_made_once(make_task: Any, make_model: Any, tmp_path: Path) -> None:
     task, log = make_task(queries=6), tmp_path / "log"
     rows = [json.loads(line) for line in (task.parent / "test.jsonl").read_text().splitlines()]
-    # The same question about the same picture under six ids.
+    # The same question about the same image under six ids.
     same = [rows[0] | {"id": row["id"]} for row in rows]
     (task.parent / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in same))
     for batch in (1, 4):
@@ -106,7 +106,7 @@ def test_what_changes_the_question_changes_the_run(
         ),
         lambda: evaluate(str(task), model, shots=[2], changes=["model.settings.default=no"], out=out),
         lambda: evaluate(
-            str(task), model, shots=[2], changes=["task.protocols.plain.ask={picture}{question}"],
+            str(task), model, shots=[2], changes=["task.protocols.plain.ask={image}{question}"],
             out=out,
         ),
     ]  # fmt: skip
@@ -119,7 +119,7 @@ def test_what_changes_the_question_changes_the_run(
     assert len(asked(log)) == 12 * len(changes)
 
 
-def test_a_picture_that_changed_is_asked_about_again(
+def test_a_image_that_changed_is_asked_about_again(
     make_task: Any, make_model: Any, tmp_path: Path
 ) -> None:
     from PIL import Image
@@ -127,7 +127,7 @@ def test_a_picture_that_changed_is_asked_about_again(
     task, log = make_task(queries=5), tmp_path / "log"
     model = str(make_model(log=str(log)))
     evaluate(str(task), model, out=tmp_path / "runs")
-    Image.new("RGB", (20, 20), "white").save(task.parent / "pictures" / "0002.png")
+    Image.new("RGB", (20, 20), "white").save(task.parent / "images" / "0002.png")
     (result,) = evaluate(str(task), model, out=tmp_path / "runs")
     assert (result.tally.asked, result.tally.kept) == (1, 4)
     assert len(set(asked(log))) == 6
@@ -266,7 +266,7 @@ def test_an_impossible_choice_can_be_stored() -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"pictures": 4}, "holds 5 pictures, robot takes 4"),
+        ({"images": 4}, "holds 5 images, robot takes 4"),
         ({"positions": 30}, "positions, robot has 30"),
         ({"outputs": ["choice"]}, "gives choice; squares wants text"),
     ],

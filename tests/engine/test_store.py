@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image as PILImage
 
-from emu2eval import pictures
+from emu2eval import images
 from emu2eval.engine.store import RunStore
-from emu2eval.errors import PictureError, StoreError
-from emu2eval.types import Picture
+from emu2eval.errors import ImageError, StoreError
+from emu2eval.types import Image
 
 
 def key(number: int) -> str:
@@ -175,14 +175,14 @@ def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
         RunStore(tmp_path / "runs" / "run").open_for_writing()
 
 
-def test_a_stored_picture_is_known_without_being_read(tmp_path: Path) -> None:
+def test_a_stored_image_is_known_without_being_read(tmp_path: Path) -> None:
     store = RunStore(tmp_path / "run")
-    made = pictures.from_image(Image.new("RGB", (8, 8), "red"))
+    made = images.from_pil(PILImage.new("RGB", (8, 8), "red"))
     with store.open_for_writing():
-        digest = store.save_picture(made)
-    shown = store.picture(digest)
-    assert pictures.digest(Picture(str(shown.path))) == digest
+        digest = store.save_image(made)
+    shown = store.image(digest)
+    assert images.digest(Image(str(shown.path))) == digest
     Path(str(shown.path)).unlink()
-    assert pictures.digest(shown) == digest
-    with pytest.raises(PictureError):
-        pictures.load(shown)
+    assert images.digest(shown) == digest
+    with pytest.raises(ImageError):
+        images.load(shown)

@@ -15,9 +15,9 @@ from emu2eval.config import ModelSpec, load_task
 from emu2eval.errors import UnknownName
 from emu2eval.evaluation import Settings, SplitCache, Watcher, make_plan
 from emu2eval.fewshot.ablate import ablate, changes_nothing, dealt
-from emu2eval.pictures import digest, info
+from emu2eval.images import digest, info
 from emu2eval.plan import Plan
-from emu2eval.types import Picture, Prompt, Turn, Video
+from emu2eval.types import Image, Prompt, Turn, Video
 
 MakeTask = Callable[..., Path]
 
@@ -41,7 +41,7 @@ def replies(prompt: Prompt) -> list[str]:
 
 
 def shown(prompt: Prompt) -> list[str]:
-    return [digest(part) for turn in prompt.turns for part in turn.ask if isinstance(part, Picture)]
+    return [digest(part) for turn in prompt.turns for part in turn.ask if isinstance(part, Image)]
 
 
 def asked(prompt: Prompt) -> list[str]:
@@ -51,7 +51,7 @@ def asked(prompt: Prompt) -> list[str]:
 def test_each_takes_away_one_thing_and_keeps_the_rest(make_task: MakeTask) -> None:
     task = make_task()
     plain = list(plan(task, "none"))
-    for name in ("labels", "pictures", "blank", "order"):
+    for name in ("labels", "images", "blank", "order"):
         for before, after in zip(plain, plan(task, name), strict=True):
             one, other = before.request.prompt, after.request.prompt
             assert other.query == one.query
@@ -65,7 +65,7 @@ def test_each_takes_away_one_thing_and_keeps_the_rest(make_task: MakeTask) -> No
                 assert len(set(shown(other))) == 1
             else:
                 assert Counter(shown(other)) == Counter(shown(one))
-                assert (shown(other) == shown(one)) or name in ("pictures", "order")
+                assert (shown(other) == shown(one)) or name in ("images", "order")
             assert before.request.key != after.request.key or one == other
 
 
@@ -100,24 +100,24 @@ def test_every_order_is_equally_likely() -> None:
     assert all(418 < count < 582 for count in counts.values())
 
 
-def test_blank_pictures_keep_their_size_and_videos_their_frames(make_task: MakeTask) -> None:
+def test_blank_images_keep_their_size_and_videos_their_frames(make_task: MakeTask) -> None:
     task = make_task()
-    picture = next(iter(plan(task, "none"))).request.prompt.turns[0].ask[0]
-    assert isinstance(picture, Picture)
-    turns = [Turn((Video((picture, picture)), "what?"), (picture,)), Turn((picture,), ("b",))]
+    image = next(iter(plan(task, "none"))).request.prompt.turns[0].ask[0]
+    assert isinstance(image, Image)
+    turns = [Turn((Video((image, image)), "what?"), (image,)), Turn((image,), ("b",))]
     (video, text), still = (turn.ask for turn in ablate(turns, ["1", "2"], "blank"))
-    assert isinstance(video, Video) and text == "what?" and isinstance(still[0], Picture)
+    assert isinstance(video, Video) and text == "what?" and isinstance(still[0], Image)
     assert [info(frame).width for frame in video.frames] == [16, 16]
-    assert digest(still[0]) != digest(picture)
-    assert ablate(turns, ["1", "2"], "blank")[0].reply == (picture,)
-    # A video and a picture cannot take each other's place.
-    assert ablate(turns, ["1", "2"], "pictures") == tuple(turns)
+    assert digest(still[0]) != digest(image)
+    assert ablate(turns, ["1", "2"], "blank")[0].reply == (image,)
+    # A video and an image cannot take each other's place.
+    assert ablate(turns, ["1", "2"], "images") == tuple(turns)
 
 
 def test_where_there_is_nothing_to_take_away() -> None:
     assert [changes_nothing("labels", k, False) for k in (0, 1, 2)] == [True, True, False]
     assert [changes_nothing("blank", k, False) for k in (0, 1)] == [True, False]
-    assert changes_nothing("pictures", 2, True) and not changes_nothing("labels", 2, True)
+    assert changes_nothing("images", 2, True) and not changes_nothing("labels", 2, True)
     assert not changes_nothing("none", 0, False)
 
 

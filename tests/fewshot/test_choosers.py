@@ -7,33 +7,33 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image as PILImage
 
-from emu2eval import pictures
+from emu2eval import images
 from emu2eval.data.samples import Samples
 from emu2eval.errors import ConfigError, PlanError
 from emu2eval.fewshot import draw
 from emu2eval.fewshot.choosers import Balanced, Chooser, Fixed, Random
 from emu2eval.fewshot.draw import keyed, permutation
-from emu2eval.types import Picture, Sample
+from emu2eval.types import Image, Sample
 
 KINDS: list[type[Chooser]] = [Random, Fixed, Balanced]
 
 
-def picture(number: int) -> Picture:
-    return pictures.from_image(Image.new("RGB", (1, 1), (number % 256, number // 256, 0)))
+def image(number: int) -> Image:
+    return images.from_pil(PILImage.new("RGB", (1, 1), (number % 256, number // 256, 0)))
 
 
-PICTURES = [picture(i) for i in range(60)]
+IMAGES = [image(i) for i in range(60)]
 
 
 def pool(size: int = 30, answers: int = 3, shared: int | None = None) -> Samples:
-    """shared: that many different pictures; otherwise each sample has its own."""
+    """shared: that many different images; otherwise each sample has its own."""
     return Samples(
         (
             Sample(
                 f"s{i:03d}",
-                pictures=(PICTURES[i % (shared or size)],),
+                images=(IMAGES[i % (shared or size)],),
                 answer="abcdefghij"[i % answers],
             )
             for i in range(size)
@@ -42,7 +42,7 @@ def pool(size: int = 30, answers: int = 3, shared: int | None = None) -> Samples
     )
 
 
-QUERY = Sample("query", pictures=(PICTURES[59],))
+QUERY = Sample("query", images=(IMAGES[59],))
 
 
 def ids(chooser: Chooser, query: Sample, shots: int, trial: int = 0) -> list[str]:
@@ -65,23 +65,23 @@ def test_fewer_shots_are_the_nearest_of_more(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_query_and_its_picture_are_never_shown(kind: type[Chooser]) -> None:
-    # Thirty samples on ten pictures: each query shares its own with two others.
+def test_the_query_and_its_image_are_never_shown(kind: type[Chooser]) -> None:
+    # Thirty samples on ten images: each query shares its own with two others.
     samples = pool(30, shared=10)
     chooser = kind(samples, 1)
     for query in samples:
         shown = chooser.choose(query, 27, 0)
         assert query.id not in {d.sample.id for d in shown}
-        own = pictures.digest(query.pictures[0])  # type: ignore[arg-type]
-        assert own not in {pictures.digest(d.sample.pictures[0]) for d in shown}  # type: ignore[arg-type]
+        own = images.digest(query.images[0])  # type: ignore[arg-type]
+        assert own not in {images.digest(d.sample.images[0]) for d in shown}  # type: ignore[arg-type]
         with pytest.raises(PlanError, match="only 27"):
             chooser.choose(query, 28, 0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_same_bytes_under_another_name_are_the_same_picture(kind: type[Chooser]) -> None:
-    data = pictures.read(PICTURES[3])
-    query = Sample("elsewhere", pictures=(Picture(data=data),))
+def test_the_same_bytes_under_another_name_are_the_same_image(kind: type[Chooser]) -> None:
+    data = images.read(IMAGES[3])
+    query = Sample("elsewhere", images=(Image(data=data),))
     assert "s003" not in ids(kind(pool(30), 0), query, 29)
 
 
@@ -95,7 +95,7 @@ def test_draws_do_not_depend_on_the_order_of_rows(kind: type[Chooser]) -> None:
 @pytest.mark.parametrize("kind", [Random, Balanced])
 def test_draws_differ_between_queries_seeds_and_trials(kind: type[Chooser]) -> None:
     chooser = kind(pool(), 0)
-    other = Sample("other", pictures=QUERY.pictures)
+    other = Sample("other", images=QUERY.images)
     drawn = {
         tuple(ids(chooser, QUERY, 8)),
         tuple(ids(chooser, other, 8)),
@@ -107,7 +107,7 @@ def test_draws_differ_between_queries_seeds_and_trials(kind: type[Chooser]) -> N
 
 def test_fixed_shows_every_query_the_same() -> None:
     chooser = Fixed(pool(), 0)
-    other = Sample("other", pictures=QUERY.pictures)
+    other = Sample("other", images=QUERY.images)
     assert ids(chooser, QUERY, 6) == ids(chooser, other, 6)
     assert ids(chooser, QUERY, 6, trial=1) != ids(chooser, QUERY, 6)
 
@@ -139,7 +139,7 @@ def test_balanced_shows_each_answer_in_turn() -> None:
 
 
 def test_balanced_needs_answers_in_text() -> None:
-    drawings = Samples([Sample("1", answer=PICTURES[0])], where="drawings")
+    drawings = Samples([Sample("1", answer=IMAGES[0])], where="drawings")
     with pytest.raises(ConfigError, match="balanced"):
         Balanced(drawings, 0)
 

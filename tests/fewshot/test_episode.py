@@ -67,7 +67,7 @@ def test_one_shot_shows_the_answer_to_a_third_of_the_queries(colours: Samples) -
 
 
 def test_ablation_takes_away_what_there_is_to_learn() -> None:
-    """Of three names dealt among three demonstrations, one in three stays at its picture."""
+    """Of three names dealt among three demonstrations, one in three stays at its image."""
     task = load_task("easy-vqa-binding")
     pool = load_split(task, "colors")
     right = total = 0

@@ -1,4 +1,4 @@
-"""RICES: the most similar last, never the query's own picture, the same whatever else is asked."""
+"""RICES: the most similar last, never the query's own image, the same whatever else is asked."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image
+from PIL import Image as PILImage
 from rich.console import Console
 
-from emu2eval import evaluate, pictures
+from emu2eval import evaluate, images
 from emu2eval.data.samples import Samples
 from emu2eval.encoders.base import Thumbnail
 from emu2eval.errors import ConfigError, PlanError, StoreError, UnknownName
@@ -26,30 +26,30 @@ from emu2eval.fewshot.rices import Rices
 from emu2eval.precompute import compute_features
 from emu2eval.report.preview import preview
 from emu2eval.report.prompt import show_prompt
-from emu2eval.types import Picture, Sample, Video
+from emu2eval.types import Image, Sample, Video
 
 MakeTask = Callable[..., Path]
 
 
-def picture(number: int, level: int = 6) -> Picture:
+def image(number: int, level: int = 6) -> Image:
     """Drawn by number; another level of compression gives the same pixels in other bytes."""
     chance = np.random.default_rng(number)
     small = chance.integers(0, 256, (4, 4, 3), dtype=np.uint8)
     stream = io.BytesIO()
-    image = Image.fromarray(small).resize((32, 32), Image.Resampling.NEAREST)
+    image = PILImage.fromarray(small).resize((32, 32), PILImage.Resampling.NEAREST)
     image.save(stream, "PNG", compress_level=level)
-    return Picture(data=stream.getvalue())
+    return Image(data=stream.getvalue())
 
 
-PICTURES = [picture(n) for n in range(40)]
+IMAGES = [image(n) for n in range(40)]
 
 
 def sample(name: str, number: int, question: str = "what is it?") -> Sample:
-    return Sample(name, {"question": question}, (PICTURES[number],), answer=name)
+    return Sample(name, {"question": question}, (IMAGES[number],), answer=name)
 
 
 def pool(size: int = 30, each: int = 1) -> Samples:
-    """each: so many samples of every picture, with ids that alternate between the pictures."""
+    """each: so many samples of every image, with ids that alternate between the images."""
     return Samples(
         (sample(f"{n:02d}-{i}", i, f"is it {n}?") for n in range(each) for i in range(size)),
         where="the pool",
@@ -64,8 +64,8 @@ def ids(found: Rices, query: Sample, shots: int) -> list[str]:
     return [d.sample.id for d in found.choose(query, shots, 0)]
 
 
-def thumbnail(shown: Picture) -> npt.NDArray[np.float64]:
-    small = pictures.load(shown).resize((16, 16), Image.Resampling.BOX)
+def thumbnail(shown: Image) -> npt.NDArray[np.float64]:
+    small = images.load(shown).resize((16, 16), PILImage.Resampling.BOX)
     values = np.asarray(small, dtype=np.float64).ravel() - 127.5
     return values / np.linalg.norm(values)
 
@@ -76,8 +76,7 @@ QUERY = sample("query", 35)
 def test_equals_a_plain_ranking_with_the_most_similar_last() -> None:
     samples = pool()
     likeness = {
-        s.id: thumbnail(PICTURES[int(s.id.split("-")[1])]) @ thumbnail(PICTURES[35])
-        for s in samples
+        s.id: thumbnail(IMAGES[int(s.id.split("-")[1])]) @ thumbnail(IMAGES[35]) for s in samples
     }
     expected = sorted(likeness, key=lambda name: likeness[name])
     shown = chooser(samples).choose(QUERY, 30, 0)
@@ -93,28 +92,27 @@ def test_fewer_shots_are_the_nearest_of_more() -> None:
         assert ids(found, QUERY, shots) == most[36 - shots :]
 
 
-def test_the_query_and_its_picture_are_never_shown() -> None:
+def test_the_query_and_its_image_are_never_shown() -> None:
     samples = pool(10, each=3)
     found = chooser(samples)
     for query in samples:
         shown = found.choose(query, 27, 0)
-        own = pictures.digest(query.pictures[0])  # type: ignore[arg-type]
-        assert own not in {pictures.digest(d.sample.pictures[0]) for d in shown}  # type: ignore[arg-type]
+        own = images.digest(query.images[0])  # type: ignore[arg-type]
+        assert own not in {images.digest(d.sample.images[0]) for d in shown}  # type: ignore[arg-type]
         with pytest.raises(PlanError, match="only 27"):
             found.choose(query, 28, 0)
-    # Under another name, in another place, it is the same picture.
-    elsewhere = Sample("elsewhere", pictures=(Picture(data=pictures.read(PICTURES[4])),))
+    # Under another name, in another place, it is the same image.
+    elsewhere = Sample("elsewhere", images=(Image(data=images.read(IMAGES[4])),))
     assert not any(name.endswith("-4") for name in ids(found, elsewhere, 27))
 
 
 def test_equals_stand_in_the_order_of_their_ids() -> None:
-    # Two encodings of the same pixels: not the same picture, but equally similar.
+    # Two encodings of the same pixels: not the same image, but equally similar.
     twins = [
-        Sample(f"{n}", pictures=(picture(7, level=9 if n % 2 else 1),), answer="x")
-        for n in range(8)
+        Sample(f"{n}", images=(image(7, level=9 if n % 2 else 1),), answer="x") for n in range(8)
     ]
     others = [sample(f"other-{n}", n) for n in range(20, 26)]
-    query = Sample("query", pictures=(picture(7, level=5),))
+    query = Sample("query", images=(image(7, level=5),))
     found = chooser(Samples([*twins, *others], where="the pool"))
     for shots in range(1, 9):
         assert ids(found, query, shots) == [str(n) for n in range(shots)][::-1]
@@ -122,13 +120,12 @@ def test_equals_stand_in_the_order_of_their_ids() -> None:
 
 @pytest.mark.parametrize("text", [0.0, 0.4])
 def test_few_kept_neighbours_change_nothing(text: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Equally similar units on both sides of the border, and a query whose own picture is in the pool.
+    # Equally similar units on both sides of the border, and a query whose own image is in the pool.
     twins = [
-        Sample(f"{n}", {"question": "a b"}, (picture(7, level=n % 4),), answer="x")
-        for n in range(8)
+        Sample(f"{n}", {"question": "a b"}, (image(7, level=n % 4),), answer="x") for n in range(8)
     ]
     samples = Samples([*twins, *pool(15, each=2)], where="the pool")
-    queries = [QUERY, samples[20], Sample("q", {"question": "b"}, (picture(7, level=8),))]
+    queries = [QUERY, samples[20], Sample("q", {"question": "b"}, (image(7, level=8),))]
     usual = [ids(chooser(samples, text=text), query, 30) for query in queries]
     for kept in (1, 3, 9):
         monkeypatch.setattr(rices, "KEPT", kept)
@@ -148,8 +145,8 @@ def test_what_is_prepared_together_changes_nothing() -> None:
     assert "searching for the most similar" in told
 
 
-def test_one_picture_gives_only_so_many() -> None:
-    found = chooser(pool(12, each=4), per_picture=1)
+def test_one_image_gives_only_so_many() -> None:
+    found = chooser(pool(12, each=4), per_image=1)
     shown = ids(found, QUERY, 12)
     assert len({name.split("-")[1] for name in shown}) == 12
     assert shown == ids(chooser(pool(12)), QUERY, 12)
@@ -161,27 +158,27 @@ def test_words_count_by_their_weight() -> None:
     samples = Samples(
         [
             sample("same-words", 1, "how many dogs are there?"),
-            sample("same-picture", 35, "what is it?"),
+            sample("same-image", 35, "what is it?"),
             sample("nothing", 2, "what colour has he?"),
         ],
         where="the pool",
     )
-    # The same pixels in other bytes, or its picture would be excluded.
-    query = Sample("q", {"question": "how many dogs are there"}, (picture(35, level=1),))
-    assert ids(chooser(samples, text=0), query, 1) == ["same-picture"]
+    # The same pixels in other bytes, or its image would be excluded.
+    query = Sample("q", {"question": "how many dogs are there"}, (image(35, level=1),))
+    assert ids(chooser(samples, text=0), query, 1) == ["same-image"]
     assert ids(chooser(samples, text=0.9), query, 1) == ["same-words"]
     assert ids(chooser(samples, text=1.0), query, 1) == ["same-words"]
     with pytest.raises(UnknownName, match="caption"):
         chooser(samples, text=0.5, text_field="caption").choose(query, 1, 0)
 
 
-def test_several_pictures_count_as_their_mean() -> None:
-    shown = [Sample(f"{n}", pictures=(PICTURES[n], PICTURES[n + 1]), answer="x") for n in range(9)]
-    film = Video((PICTURES[20], PICTURES[30], PICTURES[31]))
-    query = Sample("q", pictures=(film,))
+def test_several_images_count_as_their_mean() -> None:
+    shown = [Sample(f"{n}", images=(IMAGES[n], IMAGES[n + 1]), answer="x") for n in range(9)]
+    film = Video((IMAGES[20], IMAGES[30], IMAGES[31]))
+    query = Sample("q", images=(film,))
 
     def mean(*numbers: int) -> npt.NDArray[np.float64]:
-        total = np.sum([thumbnail(PICTURES[n]) for n in numbers], axis=0)
+        total = np.sum([thumbnail(IMAGES[n]) for n in numbers], axis=0)
         unit: npt.NDArray[np.float64] = total / np.linalg.norm(total)
         return unit
 
@@ -190,12 +187,12 @@ def test_several_pictures_count_as_their_mean() -> None:
     assert ids(chooser(Samples(shown, where="the pool")), query, 9) == expected
 
 
-def test_samples_without_pictures_and_impossible_options_are_refused() -> None:
+def test_samples_without_images_and_impossible_options_are_refused() -> None:
     bare = Samples([Sample("1", {"question": "who?"}, answer="x")], where="texts")
     with pytest.raises(ConfigError, match="has none"):
         chooser(bare).choose(QUERY, 1, 0)
     assert ids(chooser(bare, text=1), QUERY, 1) == ["1"]
-    for options in ({"text": 1.5}, {"per_picture": 0}):
+    for options in ({"text": 1.5}, {"per_image": 0}):
         with pytest.raises(ConfigError, match="option"):
             chooser(**options)
     with pytest.raises(ConfigError, match="no model here"):
@@ -259,11 +256,11 @@ def test_the_record_names_encoder_and_features(make_task: MakeTask, tmp_path: Pa
     record = json.loads((first.folder / "run.json").read_text())
     stored = record["identity"]["data"]["chooser"]
     assert stored["encoder"] == Thumbnail().identity()
-    assert len(stored["features"]["pictures"]) == 64
+    assert len(stored["features"]["images"]) == 64
     assert run(task).tally.asked == 0
 
-    # Another picture under the same name: other features, so another run.
-    Image.new("RGB", (16, 16), "white").save(tmp_path / "squares" / "pictures" / "1003.png")
+    # Another image under the same name: other features, so another run.
+    PILImage.new("RGB", (16, 16), "white").save(tmp_path / "squares" / "images" / "1003.png")
     with pytest.raises(StoreError, match="others would be shown"):
         reopen(first.folder, demonstrations=True)
     second = run(task)
@@ -287,15 +284,15 @@ def test_from_the_command_line(make_task: MakeTask, tmp_path: Path) -> None:
     task = str(make_task(queries=5, pool=9))
     made = cli("features", "--task", task, "--encoder", "thumbnail")
     assert made.returncode == 0, made.stderr
-    assert "test: 5 pictures, 5 of them computed now" in made.stdout
-    assert "train: 9 pictures, 9 of them computed now" in made.stdout
+    assert "test: 5 images, 5 of them computed now" in made.stdout
+    assert "train: 9 images, 9 of them computed now" in made.stdout
     sets = ["task.demonstrations.chooser=rices", "task.demonstrations.options.encoder=thumbnail"]
     done = cli("run", "--task", task, "--shots", "2", "-f", "json", "--set", *sets)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)[0]["n"] == 5
     assert "through thumbnail" not in done.stderr  # nothing was left to compute
 
-    (file,) = (tmp_path / "cache" / "features").glob("thumbnail-*/pictures-*.safetensors")
+    (file,) = (tmp_path / "cache" / "features").glob("thumbnail-*/images-*.safetensors")
     file.write_bytes(file.read_bytes()[:-50])
     damaged = cli("run", "--task", task, "--shots", "2", "--set", *sets)
     assert damaged.returncode == 2

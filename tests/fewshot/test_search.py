@@ -92,17 +92,17 @@ def test_does_not_depend_on_what_is_asked_together(
 
 
 def test_two_sides_add_up_by_weight(tmp_path: Path) -> None:
-    pictures, words = vectors(30, 24, 0), vectors(20, 16, 1)
+    images, words = vectors(30, 24, 0), vectors(20, 16, 1)
     ask, asked = vectors(6, 24, 2), vectors(6, 16, 3)
-    # 200 units: each of thirty pictures with several of twenty texts.
-    picture_of, text_of = np.arange(200) % 30, np.arange(200) * 7 % 20
+    # 200 units: each of thirty images with several of twenty texts.
+    image_of, text_of = np.arange(200) % 30, np.arange(200) * 7 % 20
     rows = np.arange(6)
     sides = [
-        Side(0.25, table(pictures, tmp_path), table(ask, tmp_path), picture_of, rows),
+        Side(0.25, table(images, tmp_path), table(ask, tmp_path), image_of, rows),
         Side(0.75, table(words, tmp_path), table(asked, tmp_path), text_of, rows),
     ]
     best, _ = nearest(sides, 9)
-    expected = 0.25 * plain(ask, pictures)[:, picture_of] + 0.75 * plain(asked, words)[:, text_of]
+    expected = 0.25 * plain(ask, images)[:, image_of] + 0.75 * plain(asked, words)[:, text_of]
     assert best.tolist() == ranking(np.round(expected, 13))[:, :9].tolist()
 
 

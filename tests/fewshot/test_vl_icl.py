@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image as PILImage
 
 from emu2eval import evaluate
 from emu2eval.config import load_task
@@ -17,7 +17,7 @@ from emu2eval.data.samples import Samples
 from emu2eval.errors import DataError, PlanError
 from emu2eval.fewshot.vl_icl import VLICL
 from emu2eval.plan import build_chooser
-from emu2eval.types import Picture, Sample
+from emu2eval.types import Image, Sample
 
 from ..tasks.layouts import (
     vl_icl_clevr,
@@ -47,7 +47,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def chosen(dataset: str, shots: int, trial: int = 0) -> dict[str, list[tuple[list[str], Any]]]:
-    """Query id -> the pictures and the words of each demonstration, in order."""
+    """Query id -> the images and the words of each demonstration, in order."""
     task = load_task(f"vl_icl_{dataset}")
     queries, pool = (load_split(task, split) for split in ("query", "support"))
     chooser = build_chooser(task, pool, 0)
@@ -58,8 +58,8 @@ def chosen(dataset: str, shots: int, trial: int = 0) -> dict[str, list[tuple[lis
 
 
 def _parts(sample: Sample) -> tuple[list[str], Any]:
-    parts = [*sample.pictures, sample.answer]
-    paths = ["/".join(str(p.path).split("/")[-3:]) for p in parts if isinstance(p, Picture)]
+    parts = [*sample.images, sample.answer]
+    paths = ["/".join(str(p.path).split("/")[-3:]) for p in parts if isinstance(p, Image)]
     words = sample.answer if isinstance(sample.answer, str) else sample.fields["question"]
     return paths, words
 
@@ -133,10 +133,10 @@ def test_draws_do_not_depend_on_the_limit(make_model: Any, tmp_path: Path) -> No
     assert asked[2].items() <= asked[None].items()
 
 
-def test_a_picture_of_the_query_is_never_shown(root: Path) -> None:
+def test_a_image_of_the_query_is_never_shown(root: Path) -> None:
     wanted = chosen("clevr", 2)["0"]
     drawn = root / wanted[0][0][0]
-    with Image.open(drawn) as image:
+    with PILImage.open(drawn) as image:
         image.save(root / "clevr/query/00000.png")
     drawn.write_bytes((root / "clevr/query/00000.png").read_bytes())
     instead = chosen("clevr", 2)["0"]

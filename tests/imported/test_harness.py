@@ -363,4 +363,4 @@ def test_rows_that_cannot_be_used(
 def test_options_that_are_not_for_logs(log: Path, make_task: Make, refused: Call) -> None:
     said = refused(log, "--task", make_task(), "--answer", "target")
     assert "--filtered takes its filtered_resps instead" in said
-    assert "this task asks for pictures" in refused(log, "--task", "easy-vqa-draw")
+    assert "this task asks for images" in refused(log, "--task", "easy-vqa-draw")

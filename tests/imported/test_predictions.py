@@ -1,4 +1,4 @@
-"""Plain files of answers and folders of pictures as runs, through the command line."""
+"""Plain files of answers and folders of images as runs, through the command line."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from emu2eval import pictures
+from emu2eval import images
 from emu2eval.config import load_task
 from emu2eval.data.load import load_split
 from emu2eval.report import page
-from emu2eval.types import Picture
+from emu2eval.types import Image
 
 Make = Callable[..., Path]
 Call = Callable[..., Any]
@@ -44,7 +44,7 @@ def own_run(program: Call, task: object, model: object, *more: str) -> Path:
 def test_a_runs_own_answers_give_its_own_scores(
     make_task: Make, make_model: Make, program: Call, imported: Call, scores: Call, row_of: Call
 ) -> None:
-    task = make_task(pictures=6)
+    task = make_task(images=6)
     model = make_model(replies={"square 1?": " green "}, default="red", fail=["square 5?"])
     own = own_run(program, task, model, "--shots", "2")
     folder, _ = imported(own / "responses.jsonl", "--task", task, "--shots", "2")
@@ -338,7 +338,7 @@ def test_the_page_shows_the_sample_in_place_of_the_prompt(
 
 @pytest.fixture
 def drawings(tmp_path: Path) -> Path:
-    """Pictures of the right shape, named by the samples of easy-vqa-draw; the first is of another."""
+    """Images of the right shape, named by the samples of easy-vqa-draw; the first is of another."""
     task = load_task("easy-vqa-draw")
     train = {s.fields["concept"]: s.answer for s in load_split(task, "train")}
     folder = tmp_path / "drawings"
@@ -347,12 +347,12 @@ def drawings(tmp_path: Path) -> Path:
         shown = train[sample.fields["concept"]]
         if place == 0:
             shown = next(p for c, p in train.items() if c != sample.fields["concept"])
-        assert isinstance(shown, Picture)
-        (folder / f"{sample.id}.png").write_bytes(pictures.read(shown))
+        assert isinstance(shown, Image)
+        (folder / f"{sample.id}.png").write_bytes(images.read(shown))
     return folder
 
 
-def test_a_folder_of_pictures(
+def test_a_folder_of_images(
     drawings: Path, imported: Call, refused: Call, program: Call, row_of: Call, write: Call
 ) -> None:
     options = ("--task", "easy-vqa-draw", "--shots", "0")
@@ -360,7 +360,7 @@ def test_a_folder_of_pictures(
     row = row_of(folder)
     assert (row["value"], row["n"], row["model"]) == (80.0, 5, "a-painter")
     for given in responses(folder):
-        stored = folder / "pictures" / f"{given['picture']}.png"
+        stored = folder / "images" / f"{given['image']}.png"
         assert stored.read_bytes() == (drawings / f"{given['id']}.png").read_bytes()
     assert "answers to 5 of" in said
     code, _, said = program("sheet", str(folder))

@@ -39,9 +39,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_short_run_writes_what_the_adapter_loads(trained: Path) -> None:
     from emu2eval.adapters.emu2.adapter import Emu2Adapter
-    from emu2eval.data.easy_vqa import shape_pictures
-    from emu2eval.pictures import load
-    from emu2eval.types import PictureOutput, Prompt, Request, TextOutput
+    from emu2eval.data.easy_vqa import shape_images
+    from emu2eval.images import load
+    from emu2eval.types import ImageOutput, Prompt, Request, TextOutput
 
     lines = (trained / "state" / "log.jsonl").read_text(encoding="utf-8").splitlines()
     log = [json.loads(line) for line in lines]
@@ -50,14 +50,14 @@ def test_short_run_writes_what_the_adapter_loads(trained: Path) -> None:
     }
     adapter = Emu2Adapter(str(trained / "out"), beams=1)
     adapter.load()
-    picture = shape_pictures("train")[0].picture
-    prompt = Prompt(query=(picture, "this color is called"))
+    image = shape_images("train")[0].image
+    prompt = Prompt(query=(image, "this color is called"))
     assert (trained / "out-early-1" / "model.safetensors").stat().st_size < 1_400_000
     (answer,) = adapter.answer([Request("k", prompt, TextOutput(max_new_tokens=3))])
     assert answer.error is None and answer.text is not None
-    drawing = Request("d", Prompt(query=("a red circle",)), PictureOutput(steps=1, guidance=1.0))
+    drawing = Request("d", Prompt(query=("a red circle",)), ImageOutput(steps=1, guidance=1.0))
     (drawn,) = adapter.answer([drawing])
-    assert drawn.picture is not None and load(drawn.picture).size == (64, 64)
+    assert drawn.image is not None and load(drawn.image).size == (64, 64)
 
 
 def test_a_stopped_run_goes_on_where_it_was(trained: Path) -> None:
@@ -76,7 +76,7 @@ def test_training_reads_prompts_token_by_token_as_the_adapter_does(
     from emu2eval.adapters.emu2.prompt import Form
     from emu2eval.adapters.emu2.tokenizer import Tokenizer
     from emu2eval.config import load_task
-    from emu2eval.data.easy_vqa import shape_pictures
+    from emu2eval.data.easy_vqa import shape_images
     from emu2eval.prompts import PromptBuilder
     from emu2eval.types import Sample
 
@@ -86,7 +86,7 @@ def test_training_reads_prompts_token_by_token_as_the_adapter_does(
     tokenizer = Tokenizer(out / "tokenizer.model", "gen")
     config = Emu2Config.from_json(json.loads((out / "config.json").read_text(encoding="utf-8")))
     writer = episodes.Writer(tokenizer, config.n_query)
-    shown = [s.picture for s in shape_pictures("train")[:3]]
+    shown = [s.image for s in shape_images("train")[:3]]
     for task, protocol, fields, answers in (
         ("easy-vqa", "emu2", {"question": "what color is the shape?"}, ["red", "blue", "teal"]),
         ("easy-vqa", "plain", {"question": "is there not a circle?"}, ["no", "yes", "no"]),
@@ -95,13 +95,13 @@ def test_training_reads_prompts_token_by_token_as_the_adapter_does(
     ):
         wording = load_task(task, protocol=protocol).protocol
         samples = [
-            Sample(str(i), fields, (picture,), answer)
-            for i, (picture, answer) in enumerate(zip(shown, answers, strict=True))
+            Sample(str(i), fields, (image,), answer)
+            for i, (image, answer) in enumerate(zip(shown, answers, strict=True))
         ]
         prompt = PromptBuilder(wording, "here").build(samples[-1], samples[:-1])
         form = Form(tokenizer, config)
         wanted = form.encode_reply(prompt, form.lay_out(prompt), answers[-1])
-        ask = wording.ask.format(picture="", **fields)
+        ask = wording.ask.format(image="", **fields)
         end = wording.separator.strip()
         items = [episodes.Item(0, ask, answer, end=end) for answer in answers]
         batch = writer.batch([items])
@@ -117,7 +117,7 @@ def test_drawing_is_laid_out_as_the_adapter_does(
     from emu2eval.adapters.emu2.prompt import Form
     from emu2eval.adapters.emu2.tokenizer import Tokenizer
     from emu2eval.config import load_task
-    from emu2eval.data.easy_vqa import shape_pictures
+    from emu2eval.data.easy_vqa import shape_images
     from emu2eval.prompts import PromptBuilder
     from emu2eval.types import Sample
 
@@ -127,7 +127,7 @@ def test_drawing_is_laid_out_as_the_adapter_does(
     tokenizer = Tokenizer(out / "tokenizer.model", "gen")
     config = Emu2Config.from_json(json.loads((out / "config.json").read_text(encoding="utf-8")))
     form = Form(tokenizer, config)
-    shown = [s.picture for s in shape_pictures("train")[:2]]
+    shown = [s.image for s in shape_images("train")[:2]]
     wording = load_task("easy-vqa-draw-names").protocol
     samples = [Sample(str(i), {"name": "daku"}, answer=p) for i, p in enumerate(shown)]
     prompt = PromptBuilder(wording, "here").build(Sample("q", {"name": "vopi"}), samples)
@@ -137,7 +137,7 @@ def test_drawing_is_laid_out_as_the_adapter_does(
     batch = episodes.Writer(tokenizer, config.n_query).batch([items])
     ids = batch.ids[0].tolist()
     assert tuple(ids[: len(wanted)]) == wanted.ids
-    # Of a demonstration's picture only the first token is like the one to learn; the query's is learnt whole.
+    # Of a demonstration's image only the first token is like the one to learn; the query's is learnt whole.
     assert batch.paint[0][batch.paint[0] >= 0].tolist() == [0, 0, 0, 1, 2, 3]
     # A reply is told what it replies to: the two syllables before it.
     named = batch.first[0] >= 0

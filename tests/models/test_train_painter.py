@@ -71,7 +71,7 @@ def test_the_scale_of_embeddings_goes_into_the_weights(painter: ModuleType) -> N
     assert not torch.allclose(told(unet, raw), wanted, atol=1e-2)
 
 
-def test_means_are_painted_as_pictures_of_their_kind(painter: ModuleType) -> None:
+def test_means_are_painted_as_images_of_their_kind(painter: ModuleType) -> None:
     from material import BATCH, Material, batch, kinds
 
     count = 200

@@ -1,4 +1,4 @@
-"""Curves: every run is in the picture, and what cannot be drawn is said."""
+"""Curves: every run is in the image, and what cannot be drawn is said."""
 
 from __future__ import annotations
 

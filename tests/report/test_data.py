@@ -11,7 +11,7 @@ import pytest
 
 from emu2eval import catalog
 from emu2eval.data.check import missing, walk
-from emu2eval.types import Picture, Sample
+from emu2eval.types import Image, Sample
 
 from ..conftest import Program
 
@@ -54,9 +54,9 @@ def test_status_tells_there_half_there_and_missing(vqav2: Path, said: Callable[.
 def test_check_compares_with_the_official_counts(vqav2: Path, said: Callable[..., str]) -> None:
     text = said("data", "check", "vqav2", "--split", "val", code=2)
     assert "no val: samples 4, officially 214,354" in text
-    assert "no val: pictures 4, officially 40,504" in text
+    assert "no val: images 4, officially 40,504" in text
     assert "question; 10 references each; answer_type: 2 labels" in text
-    assert "ok val: picture files all there" in text
+    assert "ok val: image files all there" in text
     assert "train" not in text
     text = said("data", "check", "vqav2", code=2)
     assert "no train: samples 20, officially 443,757" in text
@@ -66,26 +66,26 @@ def test_check_compares_with_the_official_counts(vqav2: Path, said: Callable[...
 def test_check_is_content_with_a_whole_split(said: Callable[..., str], make_task: Any) -> None:
     spec = make_task(queries=12)
     whole = spec.read_text()
-    text = "data:\n  expected: {test: {samples: 12, pictures: 12}, train: {samples: 20}}"
+    text = "data:\n  expected: {test: {samples: 12, images: 12}, train: {samples: 20}}"
     spec.write_text(whole.replace("data:", text))
-    text = said("data", "check", str(spec), "--pictures")
+    text = said("data", "check", str(spec), "--images")
     assert "ok test: samples 12, the official number" in text
-    assert "ok test: pictures open 12 decoded" in text
+    assert "ok test: images open 12 decoded" in text
     assert "no " not in text.replace("no references", "")
-    (spec.parent / "pictures/0003.png").write_bytes(b"<html>")
-    (spec.parent / "pictures/0007.png").write_bytes(b"")
-    assert "ok test: picture files all there" in said("data", "check", str(spec))
-    text = said("data", "check", str(spec), "--pictures", code=2)
-    assert "no test: pictures open 2 cannot be used:" in text
-    assert "0003.png: this is not a picture" in text
-    assert "0007.png: the picture is empty" in text
+    (spec.parent / "images/0003.png").write_bytes(b"<html>")
+    (spec.parent / "images/0007.png").write_bytes(b"")
+    assert "ok test: image files all there" in said("data", "check", str(spec))
+    text = said("data", "check", str(spec), "--images", code=2)
+    assert "no test: images open 2 cannot be used:" in text
+    assert "0003.png: this is not an image" in text
+    assert "0007.png: the image is empty" in text
 
 
-def test_check_names_every_picture_that_is_missing(vqav2: Path, said: Callable[..., str]) -> None:
+def test_check_names_every_image_that_is_missing(vqav2: Path, said: Callable[..., str]) -> None:
     for n in (1, 4):
         (vqav2 / f"coco/val2014/COCO_val2014_{n:012d}.jpg").unlink()
     text = said("data", "check", "vqav2", "--split", "val", code=2)
-    assert "no val: picture files 2 do not exist:" in text
+    assert "no val: image files 2 do not exist:" in text
     # A long path is broken where the line ends.
     whole = text.replace(" ", "")
     assert "COCO_val2014_000000000001.jpg" in whole
@@ -131,19 +131,19 @@ def test_check_without_any_data_says_what_to_fetch(said: Callable[..., str]) -> 
     assert "unknown source" in said("data", "check", "vqav2", "--source", "hubb", code=2)
 
 
-def test_missing_pictures_are_told_whatever_the_folder(tmp_path: Path) -> None:
+def test_missing_images_are_told_whatever_the_folder(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a/1.png").touch()
-    shown = [Picture(f"{tmp_path}/{name}") for name in ("a/1.png", "a/2.png", "b/1.png")]
+    shown = [Image(f"{tmp_path}/{name}") for name in ("a/1.png", "a/2.png", "b/1.png")]
     assert missing(shown) == [f"{tmp_path}/a/2.png", f"{tmp_path}/b/1.png"]
-    assert missing([Picture(data=b"x")]) == []
+    assert missing([Image(data=b"x")]) == []
 
 
-def test_pictures_of_an_answer_are_looked_at_too() -> None:
+def test_images_of_an_answer_are_looked_at_too() -> None:
     from emu2eval.data.samples import Samples
 
-    drawn = Sample("a", pictures=(Picture("/x/1.png"),), answer=Picture("/x/2.png"))
-    assert len(walk(Samples([drawn], where="here")).pictures) == 2
+    drawn = Sample("a", images=(Image("/x/1.png"),), answer=Image("/x/2.png"))
+    assert len(walk(Samples([drawn], where="here")).images) == 2
 
 
 def test_data_help_has_examples(said: Callable[..., str]) -> None:

@@ -1,4 +1,4 @@
-"""The HTML report's data: every picture once, prompts as they were asked, and what holds without data."""
+"""The HTML report's data: every image once, prompts as they were asked, and what holds without data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from emu2eval.evaluation import reopen
 from emu2eval.report import page
 from emu2eval.report.page.html import embedded
 from emu2eval.stored import read_run
-from emu2eval.types import Picture, Prompt
+from emu2eval.types import Image, Prompt
 
 Make = Callable[..., Path]
 
@@ -31,10 +31,10 @@ def content(file: Path) -> dict[str, Any]:
 
 
 def flat(data: dict[str, Any], sample: dict[str, Any]) -> list[str]:
-    """A sample's prompt as a page tells it; a picture by its name."""
+    """A sample's prompt as a page tells it; an image by its name."""
 
     def said(part: int) -> str:
-        return data["texts"][part] if part >= 0 else data["pictures"][-1 - part][3]
+        return data["texts"][part] if part >= 0 else data["images"][-1 - part][3]
 
     lead, separator = (data["texts"][place] for place in sample["j"])
     parts = []
@@ -45,12 +45,12 @@ def flat(data: dict[str, Any], sample: dict[str, Any]) -> list[str]:
 
 
 def asked(prompt: Prompt) -> str:
-    return "".join(p.name if isinstance(p, Picture) else str(p) for p in prompt.flat())
+    return "".join(p.name if isinstance(p, Image) else str(p) for p in prompt.flat())
 
 
 @pytest.fixture
 def runs(make_task: Make, make_model: Make, tmp_path: Path) -> list[Path]:
-    task = str(make_task(12, 20, pictures=6))
+    task = str(make_task(12, 20, images=6))
     red = str(make_model("red", default="red"))
     mixed = str(make_model("mixed", replies={"square 1?": "green"}, default="blue", fail=["e 5?"]))
     results = evaluate(task, [red, mixed], shots=[0, 2], out=tmp_path / "runs")
@@ -76,17 +76,17 @@ def test_prompts_are_the_ones_that_were_asked(runs: list[Path], tmp_path: Path) 
     assert [run["set"] for run in data["runs"]] == [0, 1, 0, 1]
 
 
-def test_every_picture_is_there_once(runs: list[Path], tmp_path: Path) -> None:
+def test_every_image_is_there_once(runs: list[Path], tmp_path: Path) -> None:
     page.write(runs, tmp_path / "report.html")
     data = content(tmp_path / "report.html")
-    sources = [entry[0] for entry in data["pictures"]]
-    files = {f"report_pictures/{file.name}" for file in (tmp_path / "report_pictures").iterdir()}
+    sources = [entry[0] for entry in data["images"]]
+    files = {f"report_images/{file.name}" for file in (tmp_path / "report_images").iterdir()}
     assert len(sources) == len(set(sources)) and set(sources) == files
     page.write(runs, tmp_path / "one.html", inline=True)
     inside = content(tmp_path / "one.html")
-    assert not (tmp_path / "one_pictures").exists()
-    assert len(inside["pictures"]) == len(sources)
-    assert all(entry[0].startswith("data:image/webp;base64,") for entry in inside["pictures"])
+    assert not (tmp_path / "one_images").exists()
+    assert len(inside["images"]) == len(sources)
+    assert all(entry[0].startswith("data:image/webp;base64,") for entry in inside["images"])
 
 
 def test_the_matrix_is_the_comparison(runs: list[Path], tmp_path: Path) -> None:
@@ -130,15 +130,15 @@ def test_without_its_data_a_run_is_shown_without_prompts(
     assert texts == {"red"}
 
 
-def test_a_picture_that_cannot_be_opened_costs_its_own_place(
+def test_a_image_that_cannot_be_opened_costs_its_own_place(
     runs: list[Path], tmp_path: Path
 ) -> None:
-    (tmp_path / "squares" / "pictures" / "0003.png").write_bytes(b"no picture")
+    (tmp_path / "squares" / "images" / "0003.png").write_bytes(b"no image")
     page.write(runs[:1], tmp_path / "report.html")
     data = content(tmp_path / "report.html")
     lost = [sample for sample in data["sets"][0] if "x" in sample]
     assert [sample["i"] for sample in lost] == ["q0003", "q0009"]
-    assert all("not a picture" in data["texts"][sample["x"]] for sample in lost)
+    assert all("not an image" in data["texts"][sample["x"]] for sample in lost)
 
 
 def test_nothing_in_the_data_ends_its_element() -> None:

@@ -23,16 +23,16 @@ EVIL = '<script>window.hacked=1</script><img src=x onerror="window.hacked=1">'
 PAINTER = '''
 from PIL import Image
 from emu2eval import Adapter, Limits, Response
-from emu2eval.pictures import from_image
+from emu2eval.images import from_pil
 
 
 class Painter(Adapter):
     """Paints everything red."""
 
-    limits = Limits(outputs=frozenset({"picture"}))
+    limits = Limits(outputs=frozenset({"image"}))
 
     def answer(self, requests):
-        return [Response(picture=from_image(Image.new("RGB", (64, 64), "red"))) for _ in requests]
+        return [Response(image=from_pil(Image.new("RGB", (64, 64), "red"))) for _ in requests]
 '''
 COLOURS = ("red", "green", "blue")
 COUNT = 120
@@ -85,7 +85,7 @@ class Opened:
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": wanted})
 
     def sizes(self, selector: str) -> list[list[int]]:
-        """Width and height of pictures, once they are there."""
+        """Width and height of images, once they are there."""
         found: list[list[int]] = self.run(
             "return Promise.all([...document.querySelectorAll(arguments[0])].map("
             "i => i.decode().then(() => [i.naturalWidth, i.naturalHeight])))",
@@ -99,17 +99,17 @@ class Opened:
 
 def _task(folder: Path) -> Path:
     """Squares whose questions, labels and ids hold scripts."""
-    (folder / "pictures").mkdir(parents=True)
+    (folder / "images").mkdir(parents=True)
     rows = []
     for number in range(COUNT + 10):
         answer = COLOURS[number % 3]
         image = Image.new("RGB", (16, 16), answer)
         image.putpixel((0, 0), (number, 0, 7))
-        image.save(folder / "pictures" / f"{number}.png")
+        image.save(folder / "images" / f"{number}.png")
         rows.append(
             {
                 "id": f"a/{number:03d} <b>?#%",
-                "picture": f"{number}.png",
+                "image": f"{number}.png",
                 "question": f"</script>{EVIL} \u2028 square {number}",
                 "answer": answer,
                 "kind": f'"><svg onload=window.hacked=1>{number % 2}',
@@ -124,14 +124,14 @@ def _task(folder: Path) -> Path:
         "data": {
             "reader": "table",
             "root": ".",
-            "options": {"picture_folder": "pictures", "groups": ["kind"]},
+            "options": {"image_folder": "images", "groups": ["kind"]},
             "splits": {"test": {"file": "test.jsonl"}, "train": {"file": "train.jsonl"}},
         },
         "split": "test",
         "demonstrations": {"split": "train"},
         "score": {"scorer": "exact_match", "clean": ["strip"]},
         "protocol": "plain",
-        "protocols": {"plain": {"ask": "{picture}{question} Answer:"}},
+        "protocols": {"plain": {"ask": "{image}{question} Answer:"}},
     }
     path = folder / "squares.yaml"
     path.write_text(yaml.safe_dump(spec))
@@ -267,7 +267,7 @@ def test_a_sample_shows_what_the_model_saw(opened: Opened) -> None:
     titles = opened.run(
         "return [...document.querySelectorAll('.turn img, .query img')].map(i => i.title)"
     )
-    assert [t.split(",")[0] for t in titles] == [p.name for p in planned.request.prompt.pictures()]
+    assert [t.split(",")[0] for t in titles] == [p.name for p in planned.request.prompt.images()]
     assert opened.sizes("#detail img") == [[16, 16]] * 3
     assert opened.text(".references li") == planned.sample.references[0]
     assert "evil, 2 shots" in opened.text(".others")
@@ -331,11 +331,11 @@ def test_only_rows_in_sight_exist(opened: Opened) -> None:
     assert f"a/{COUNT - 1:03d} <b>?#%" in rows
 
 
-def test_replies_that_are_pictures(opened: Opened) -> None:
+def test_replies_that_are_images(opened: Opened) -> None:
     opened.go(f"#{opened.folders['painter'].name}/")
     opened.press("j")
     assert opened.sizes(".reply img") == [[64, 64]]
-    # Demonstrations reply with pictures too.
+    # Demonstrations reply with images too.
     assert opened.run("return document.querySelectorAll('.turn .shown img').length") == 2
 
 

@@ -24,7 +24,7 @@ def shown(*args: Any, **options: Any) -> str:
 
 def test_a_table_of_devices() -> None:
     text = shown("emu2-chat", "24GiB,24GiB,24GiB,24GiB", 4, 2)
-    # Five times a picture, its two marks and 32 tokens of text; one <s>; ten tokens of the answer.
+    # Five times an image, its two marks and 32 tokens of text; one <s>; ten tokens of the answer.
     assert "4 shots · 1,461 positions" in text and "batch 2 · 5 beams" in text
     assert "GPU 3" in text and "embeddings, bridges, lm_head, vision 0–63, layers 0–" in text
 

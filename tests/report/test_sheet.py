@@ -1,4 +1,4 @@
-"""The contact sheet shows prompts and results, right ones in green, and refuses what has no pictures."""
+"""The contact sheet shows prompts and results, right ones in green, and refuses what has no images."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from ..tasks.layouts import dreambench
 PAINTER = '''
 from PIL import Image, ImageDraw
 from emu2eval import Adapter, Limits, Response
-from emu2eval.pictures import from_image
+from emu2eval.images import from_pil
 
 
 class Reds(Adapter):
     """Draws a red circle, whatever is asked; fails at teal."""
 
-    limits = Limits(outputs=frozenset({"picture"}), batch=8)
+    limits = Limits(outputs=frozenset({"image"}), batch=8)
 
     def answer(self, requests):
         return [self.paint(request) for request in requests]
@@ -34,9 +34,9 @@ class Reds(Adapter):
             return Response(error="no teal left")
         image = Image.new("RGB", (64, 64), "white")
         ImageDraw.Draw(image).ellipse((12, 12, 44, 44), fill="red")
-        # No two pictures alike, as of a real painter.
+        # No two images alike, as of a real painter.
         image.putpixel((0, 0), (request.output.seed % 200, 255, 255))
-        return Response(picture=from_image(image))
+        return Response(image=from_pil(image))
 '''
 
 
@@ -71,21 +71,21 @@ def test_prompts_and_results_are_on_it(model: Path, tmp_path: Path) -> None:
 SOLID = '''
 from PIL import Image
 from emu2eval import Adapter, Limits, Response
-from emu2eval.pictures import from_image
+from emu2eval.images import from_pil
 
 
 class Solid(Adapter):
     """Draws one colour, another for each seed."""
 
-    limits = Limits(outputs=frozenset({"picture"}), batch=8)
+    limits = Limits(outputs=frozenset({"image"}), batch=8)
 
     def answer(self, requests):
         colours = [(r.output.seed % 251, r.output.seed // 251 % 251, 77) for r in requests]
-        return [Response(picture=from_image(Image.new("RGB", (32, 32), c))) for c in colours]
+        return [Response(image=from_pil(Image.new("RGB", (32, 32), c))) for c in colours]
 '''
 
 
-def test_every_picture_of_a_prompt_stands_with_its_numbers(
+def test_every_image_of_a_prompt_stands_with_its_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dreambench.write(tmp_path / "data")
@@ -99,12 +99,12 @@ def test_every_picture_of_a_prompt_stands_with_its_numbers(
     for count in (1, 4):
         (result,) = evaluate(
             "dreambench", "./solid.yaml", limit=2, out=tmp_path / "runs",
-            changes=[*changes, f"task.output.pictures={count}"],
+            changes=[*changes, f"task.output.images={count}"],
         )  # fmt: skip
         assert sheet.draw(result.folder, tmp_path / "sheet.png") == 2
         shown = colours(tmp_path / "sheet.png")
         made = set()
-        for path in (result.folder / "pictures").iterdir():
+        for path in (result.folder / "images").iterdir():
             with Image.open(path) as image:
                 made.add(image.getpixel((0, 0)))
         assert made <= shown and len(made) == 2 * count
@@ -119,7 +119,7 @@ def test_every_picture_of_a_prompt_stands_with_its_numbers(
     assert sheet._judgement(scores[0])[1] == f"clip_i {scores[0]['value']:.2f}"
 
 
-def test_demonstrations_are_shown_as_pictures(model: Path, tmp_path: Path) -> None:
+def test_demonstrations_are_shown_as_images(model: Path, tmp_path: Path) -> None:
     heights = []
     for shots in (0, 8):
         (result,) = evaluate(

@@ -160,7 +160,7 @@ def test_rouge_takes_precision_and_recall_from_different_references() -> None:
     assert score.details["ROUGE-L"] == 1
 
 
-def test_cider_of_one_picture_is_zero_and_so_is_a_blank_caption() -> None:
+def test_cider_of_one_image_is_zero_and_so_is_a_blank_caption() -> None:
     assert stats.cider([("x", "a dog")], {"x": ["a dog"]}) == [0.0]
     assert stats.cider([("x", ""), ("y", "a cat")], {"x": ["a dog"], "y": ["a cat"]})[0] == 0
 
@@ -173,7 +173,7 @@ def test_ciders_length_counts_pairs_of_words() -> None:
     assert one == pytest.approx(10 / 4 * math.exp(-(1**2) / (2 * 6**2)))
 
 
-def test_cider_depends_on_the_pictures_given() -> None:
+def test_cider_depends_on_the_images_given() -> None:
     cases = CORPORA["main20"]["cases"]
     references = {str(c["id"]): c["references_tokenised"] for c in cases}
     captions = [(str(c["id"]), c["hypothesis_tokenised"]) for c in cases]
@@ -185,7 +185,7 @@ def test_cider_depends_on_the_pictures_given() -> None:
     assert stats.cider(captions[::-1], references)[::-1] == pytest.approx(whole, rel=1e-12)
 
 
-def test_several_trials_share_the_pictures_of_cider() -> None:
+def test_several_trials_share_the_images_of_cider() -> None:
     references = {"x": ["a dog runs", "one dog"], "y": ["a cat sleeps"], "z": ["two birds"]}
     first = [("x", "a dog runs"), ("y", "a cat"), ("z", "birds")]
     second = [("x", "one dog"), ("y", "a sleeping cat")]  # z failed
@@ -204,8 +204,8 @@ def test_a_group_has_word_frequencies_of_its_own() -> None:
     assert own["CIDEr"][0] != pytest.approx(100 * np.mean([score.value for score in scores[:7]]))
 
 
-def test_the_error_of_a_sum_is_a_bootstrap_over_pictures() -> None:
-    """For a plain mean it is near the formula; captions of one picture are drawn together."""
+def test_the_error_of_a_sum_is_a_bootstrap_over_images() -> None:
+    """For a plain mean it is near the formula; captions of one image are drawn together."""
     random = np.random.default_rng(3)
     mean = BootstrapOfSums(
         lambda sample, score: (score.value or 0.0, 1.0), lambda s: s[..., 0] / s[..., 1]

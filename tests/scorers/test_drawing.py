@@ -1,4 +1,4 @@
-"""The judge of drawings: right on real pictures first, then on what is no drawing at all."""
+"""The judge of drawings: right on real images first, then on what is no drawing at all."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
-from emu2eval import evaluate, pictures
-from emu2eval.data.easy_vqa import shape_pictures
+from emu2eval import evaluate, images
+from emu2eval.data.easy_vqa import shape_images
 from emu2eval.scorers import drawing
 from emu2eval.scorers.base import ScoringError
 from emu2eval.scorers.drawing import Drawing, look
@@ -22,9 +22,9 @@ def test_examples_in_docstrings() -> None:
     assert doctest.testmod(drawing).failed == 0
 
 
-def test_the_judge_is_right_on_real_pictures() -> None:
-    """Measured: all 954 known shapes and all 922 known colours of the published test pictures."""
-    shown = [(s, look(pictures.load(s.picture))) for s in shape_pictures("test")]
+def test_the_judge_is_right_on_real_images() -> None:
+    """Measured: all 954 known shapes and all 922 known colours of the published test images."""
+    shown = [(s, look(images.load(s.image))) for s in shape_images("test")]
     shapes = [seen.shape == s.shape for s, seen in shown if s.shape is not None]
     colours = [seen.colour == s.colour for s, seen in shown if s.colour is not None]
     assert len(shapes) > 900 and len(colours) > 900
@@ -55,7 +55,7 @@ def test_what_is_no_shape_is_called_none() -> None:
 def test_colour_and_shape_must_both_be_right() -> None:
     image = Image.new("RGB", (64, 64), "white")
     ImageDraw.Draw(image).rectangle((10, 10, 40, 30), fill="teal")
-    response = Response(picture=pictures.from_image(image))
+    response = Response(image=images.from_pil(image))
 
     def score(reference: str) -> float | None:
         return Drawing().score(Sample("1", references=(reference,)), response).value
@@ -67,12 +67,12 @@ def test_colour_and_shape_must_both_be_right() -> None:
 
 
 def test_what_cannot_be_judged_is_refused() -> None:
-    picture = Response(picture=pictures.from_image(Image.new("RGB", (8, 8), "white")))
+    image = Response(image=images.from_pil(Image.new("RGB", (8, 8), "white")))
     with pytest.raises(ScoringError):
-        Drawing().score(Sample("1", references=("a big dog",)), picture)
+        Drawing().score(Sample("1", references=("a big dog",)), image)
     with pytest.raises(ScoringError):
         Drawing().score(Sample("1", references=("red circle",)), Response(text="red circle"))
-    assert Drawing().score(Sample("1"), picture).value is None
+    assert Drawing().score(Sample("1"), image).value is None
 
 
 def test_a_judge_adds_a_number_of_its_own(tmp_path: Path) -> None:

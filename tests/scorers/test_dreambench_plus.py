@@ -83,7 +83,7 @@ def test_the_headline_is_the_product_of_both_means(judge: str, chat_server: Chat
     chat_server.answer = grade
     changes = [*NOTHING, "task.score.options.rounds=2"]
     (result,) = evaluate("dreambench_plus", "copy", judge=judge, changes=changes)
-    # A copy of the reference is the same picture for all nine prompts, and asked about once.
+    # A copy of the reference is the same image for all nine prompts, and asked about once.
     assert given == {"subject": 3 * 2, "style": 1 * 2, "prompt": 36 * 2}
     samples = {sample.id: sample for sample in load_split(load_task("dreambench_plus"), "all")}
     grades: defaultdict[str | None, list[list[float]]] = defaultdict(list)
@@ -115,7 +115,7 @@ def test_the_judge_sees_reference_and_drawing_or_drawing_and_prompt(
     chat_server.answer = lambda body: "Score: 4"
     (result,) = evaluate("dreambench_plus", "copy", judge=judge, changes=NOTHING)
     drawn = {
-        json.loads(line)["picture"].removesuffix(".png")
+        json.loads(line)["image"].removesuffix(".png")
         for line in (result.folder / "responses.jsonl").read_text().splitlines()
     }
     for body in chat_server.asked:
@@ -166,7 +166,7 @@ def test_the_automatic_figures_need_no_judge_and_can_be_compared(
 
 def test_other_words_are_named_and_unknown_ones_refused(tmp_path: Path) -> None:
     path = tmp_path / "official.yaml"
-    path.write_text('user: "{reference}{picture} Score?"\n')
+    path.write_text('user: "{reference}{image} Score?"\n')
     own = [summary.metric for summary in DreamBenchPlus().summaries()]
     assert own == ["concept_x_prompt/own", "concept/own", "prompt/own"]
     mixed = DreamBenchPlus(wordings={"style": str(path)}).summaries()[0].metric
@@ -180,7 +180,7 @@ def test_other_words_are_named_and_unknown_ones_refused(tmp_path: Path) -> None:
 def test_files_that_are_not_whole_are_named(root: Path) -> None:
     task = load_task("dreambench_plus")
     (root / "images/object/00.jpg").rename(root / "images/object/07.jpg")
-    with pytest.raises(DataError, match=r"no picture images/object/00\.jpg"):
+    with pytest.raises(DataError, match=r"no image images/object/00\.jpg"):
         load_split(task, "all")
     (root / "images/object/07.jpg").rename(root / "images/object/00.jpg")
     for text, said in (("tin toy\none prompt\n", "2 lines"), ("\n" * 10, "10 of them empty")):

@@ -28,7 +28,7 @@ OPTIONS = ("cat", "dog", "red cow", "<image 2>")
         ("dog", None),  # contents are looked for in longer replies only
         ("it is clear that I see a Dog", "B"),
         ("one cat, one dog and one more cat", "A"),  # the content that stands last
-        ("A dog is what this picture shows", "A"),  # the article is taken for the letter
+        ("A dog is what this image shows", "A"),  # the article is taken for the letter
         ("B\n", None),  # an unstripped newline hides it: the task strips first
         ("", None),
     ],

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from emu2eval import evaluate, pictures
+from emu2eval import evaluate, images
 from emu2eval.errors import ConfigError
 from emu2eval.scorers.base import ScoringError
 from emu2eval.scorers.shown import ShownConcepts
@@ -33,7 +33,7 @@ def judge(make_model: Any, chat_server: ChatServer, monkeypatch: pytest.MonkeyPa
     return str(make_model("judge", "openai", **where))
 
 
-def test_the_class_meant_is_asked_for_beside_the_picture(
+def test_the_class_meant_is_asked_for_beside_the_image(
     judge: str, chat_server: ChatServer, root: Path
 ) -> None:
     chat_server.answer = lambda body: "Yes, it does" if "thing in red" in texts(body)[-1] else "No"
@@ -43,7 +43,7 @@ def test_the_class_meant_is_asked_for_beside_the_picture(
     rows = [json.loads(line) for line in lines]
     query = json.loads((root / "open_t2i_mi/query.json").read_text())
     assert len(chat_server.asked) == len(query) == 4
-    drawn = {row["picture"].removesuffix(".png") for row in rows}
+    drawn = {row["image"].removesuffix(".png") for row in rows}
     assert {digest for body in chat_server.asked for digest in digests(body)} == drawn
     asked = [texts(body)[-1] for body in chat_server.asked]
     for row in query:
@@ -72,7 +72,7 @@ def test_latent_and_other_concept_are_asked_for_by_themselves(
 def test_what_cannot_be_asked_is_refused() -> None:
     from PIL import Image
 
-    response = Response(picture=pictures.from_image(Image.new("RGB", (8, 8))))
+    response = Response(image=images.from_pil(Image.new("RGB", (8, 8))))
     with pytest.raises(ScoringError, match="names 1 concepts, not 2"):
         scorer = ShownConcepts(["latent", "non_latent"])
         scorer.question(Sample("1", references=("a cat",)), response, "latent")

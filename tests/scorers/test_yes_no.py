@@ -36,7 +36,7 @@ def test_popes_default_is_yes(reply: str, official: str, strict: str | None) -> 
 def numbers(
     rows: list[tuple[str, str, str]], rule: str = "official"
 ) -> dict[str, tuple[float | None, float | None]]:
-    """The numbers for (category, label, reply)s, each on a picture of its own."""
+    """The numbers for (category, label, reply)s, each on an image of its own."""
     scorer = YesNo(rule)
     summaries = scorer.summaries()
     for number, (category, label, reply) in enumerate(rows):

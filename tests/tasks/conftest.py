@@ -115,11 +115,11 @@ def quickly(task: str) -> list[str]:
 def baseline(task: str, protocol: str | None = None) -> str:
     """The name of a model that answers the task without weights."""
     output = load_task(task, protocol=protocol).spec.output
-    return "copy" if output.kind == "picture" else "most-common"
+    return "copy" if output.kind == "image" else "most-common"
 
 
 def seen_by(encoder: Path, task: str) -> list[str]:
-    """What to add to a command so that pictures are scored through this encoder, where they are scored."""
+    """What to add to a command so that images are scored through this encoder, where they are scored."""
     options = load_task(task).spec.score.options
     added = []
     for name in options.keys() & {"dino", "clip_i", "clip_t", "clip"}:

@@ -1,4 +1,4 @@
-"""Pictures for the small data sets in the benchmarks' own layouts: drawn, no two alike."""
+"""Images for the small data sets in the benchmarks' own layouts: drawn, no two alike."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ COLOURS = ("red", "green", "blue", "yellow", "black")
 
 
 def colour(number: int) -> str:
-    """The colour of the square that picture `number` shows."""
+    """The colour of the square that image `number` shows."""
     return COLOURS[number % len(COLOURS)]
 
 
 def draw(number: int, size: tuple[int, int] = (32, 24)) -> Image.Image:
-    """A coloured square on grey; its number is in one pixel, so that no picture excludes another."""
+    """A coloured square on grey; its number is in one pixel, so that no image excludes another."""
     image = Image.new("RGB", size, (200, 200, 200))
     ImageDraw.Draw(image).rectangle((8, 6, 22, 18), fill=colour(number))
     image.putpixel((0, 0), (number % 256, number // 256 % 256, number // 65536 % 256))
@@ -25,7 +25,7 @@ def draw(number: int, size: tuple[int, int] = (32, 24)) -> Image.Image:
 
 
 def save(path: Path, number: int) -> None:
-    """Draws picture `number` at `path`, whose ending says the format."""
+    """Draws image `number` at `path`, whose ending says the format."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draw(number).save(path)
 
@@ -41,7 +41,7 @@ def film(path: Path, number: int, frames: int = 6) -> None:
         for place in range(frames):
             shade = 1 - place / frames
             image = draw(number).point(lambda value, shade=shade: round(value * shade))
-            container.mux(stream.encode(av.VideoFrame.from_image(image)))
+            container.mux(stream.encode(av.VideoFrame.from_pil(image)))
         container.mux(stream.encode())
 
 

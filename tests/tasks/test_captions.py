@@ -18,14 +18,14 @@ def at(roots: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> Callabl
     return lambda task: monkeypatch.setenv("EMU2EVAL_DATA", str(roots(task)))
 
 
-def test_openflamingos_zero_shows_two_captions_without_pictures(
+def test_openflamingos_zero_shows_two_captions_without_images(
     at: Callable[[str], None], command: Command
 ) -> None:
     at("flickr30k")
     asked = ["show", "--task", "flickr30k", "--protocol", "openflamingo", "--shots", "0*"]
     shown = command(*asked)
     assert shown.count("demonstration ") == 2
-    assert shown.count("[picture") == 1
+    assert shown.count("[image") == 1
     assert shown.count("'Output:'") == 3
     assert "beams=3, length_penalty=0.0, stop=('Output',)" in shown
     assert "as one text: '' before a reply" in shown

@@ -91,14 +91,14 @@ def test_shots_without_a_pool_are_refused(
     assert "task.demonstrations.split=SPLIT" in str(caught.value.hint)
 
 
-def test_whoever_insists_draws_from_the_test_data_without_the_querys_picture(
+def test_whoever_insists_draws_from_the_test_data_without_the_querys_image(
     run: Callable[..., Result],
 ) -> None:
     result = run("pope", "yes", shots=[4], changes=["task.demonstrations.split=all"])
     for line in (result.folder / "responses.jsonl").read_text().splitlines():
         row = json.loads(line)
         assert len(row["demonstrations"]) == 4
-        assert row["pictures"][-1] not in row["pictures"][:-1]
+        assert row["images"][-1] not in row["images"][:-1]
 
 
 def test_seed_bench_ranks_contents_by_the_authors_method(run: Callable[..., Result]) -> None:
@@ -106,7 +106,7 @@ def test_seed_bench_ranks_contents_by_the_authors_method(run: Callable[..., Resu
     # One question does not offer green: its four contents tie, and share the credit.
     assert numbers(result)["accuracy/ranked_contents"] == pytest.approx(100 * 2.25 / 6)
     found = scores(result)
-    # Pictures 1 and 6 are green; the letter of the content is what is compared.
+    # Images 1 and 6 are green; the letter of the content is what is compared.
     assert {name for name, row in found.items() if row["value"] == 1} == {"101661", "v6"}
     assert found["101661"]["prediction"] == "B"
 

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emu2eval import evaluate, pictures, score_again
+from emu2eval import evaluate, images, score_again
 from emu2eval.config import load_task
 from emu2eval.data.cobsat import SPACES
 from emu2eval.data.load import load_split
 from emu2eval.errors import ConfigError, DataError, ModelError
 from emu2eval.plan import build_chooser
-from emu2eval.types import Picture
+from emu2eval.types import Image
 
 from .layouts import cobsat
 
@@ -43,7 +43,7 @@ def test_the_published_list_decides_what_is_shown_and_asked(
     root: Path, name: str, shots: int
 ) -> None:
     task = load_task("cobsat", split=name)
-    queries, pool = load_split(task, name, shots), load_split(task, "pictures")
+    queries, pool = load_split(task, name, shots), load_split(task, "images")
     chooser = build_chooser(task, pool, 0)
     said_space, latent_space, thing_is_latent = LATENT[name]
     saids, latents = SPACES[said_space].split(), SPACES[latent_space].split()
@@ -65,7 +65,7 @@ def test_the_published_list_decides_what_is_shown_and_asked(
             said = saids[prompt["x_list"][place]]
             of, item = (latent, said) if thing_is_latent else (said, latent)
             folder = f"{latent_space if not thing_is_latent else said_space}_{of}"
-            assert isinstance(sample.answer, Picture) and sample.answer.path is not None
+            assert isinstance(sample.answer, Image) and sample.answer.path is not None
             assert sample.answer.path.endswith(f"datasets/{folder}/{item}_{of}.jpg")
             assert sample.fields["x"] == said
             other = latents[prompt["theta_list"][place]]
@@ -132,7 +132,7 @@ def test_clip_takes_the_likest_of_ten_objects_and_of_ten_attributes(tiny_clip: P
 
 
 def _by_hand(folder: Path) -> Any:
-    """(picture below datasets, items) -> the item whose text CLIP finds likest, by transformers alone."""
+    """(image below datasets, items) -> the item whose text CLIP finds likest, by transformers alone."""
     import torch
     from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
@@ -143,10 +143,10 @@ def _by_hand(folder: Path) -> Any:
     )
     base = Path(load_task("cobsat").root) / "cobsat/datasets"
 
-    def likest(picture: str, items: str) -> str:
-        image = pictures.load(Picture(str(base / picture)))
+    def likest(image: str, items: str) -> str:
+        pixels = images.load(Image(str(base / image)))
         with torch.no_grad():
-            one = {"pixel_values": sees(images=[image], return_tensors="pt")["pixel_values"]}
+            one = {"pixel_values": sees(images=[pixels], return_tensors="pt")["pixel_values"]}
             looks = []
             for item in items.split():
                 both = model(**one, **reads([item], return_tensors="pt"))
@@ -199,7 +199,7 @@ def test_clip_stays_the_headline_beside_a_judge(make_model: Any, tiny_clip: Path
     assert score_again(judged.folder).rows == judged.rows
 
 
-def test_a_description_is_scored_as_its_picture(make_model: Any, tiny_clip: Path) -> None:
+def test_a_description_is_scored_as_its_image(make_model: Any, tiny_clip: Path) -> None:
     model = make_model(default="a red hat on a table")
     (result,) = evaluate(
         "cobsat",

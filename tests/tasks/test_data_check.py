@@ -7,7 +7,7 @@ from pathlib import Path
 from emu2eval.report.data import check
 
 
-def test_fields_and_pictures_are_as_they_should_be(task: str, root: Path) -> None:
+def test_fields_and_images_are_as_they_should_be(task: str, root: Path) -> None:
     findings = list(check(task))
     assert findings
     for finding in findings:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from emu2eval import pictures
+from emu2eval import images
 from emu2eval.config import load_task
 from emu2eval.data.load import load_split
 from emu2eval.data.sources import choose
@@ -107,10 +107,10 @@ COPIES: dict[str, tuple[Callable[[Path, Path, str], None], tuple[str, ...]]] = {
 
 
 def comparable(task: str, sample: Sample) -> Sample:
-    """What both sources know of a sample; the pictures are compared apart."""
+    """What both sources know of a sample; the images are compared apart."""
     groups = {name: label for name, label in sample.groups.items() if name != "answerable"}
-    known = replace(sample, pictures=(), groups=groups)
-    if task == "okvqa":  # without the stemmed answers and the number of the picture
+    known = replace(sample, images=(), groups=groups)
+    if task == "okvqa":  # without the stemmed answers and the number of the image
         return replace(known, references=(), cluster=None)
     return replace(known, cluster=None) if task == "vizwiz" else known
 
@@ -131,8 +131,8 @@ def test_the_same_samples(
         assert left.ids == right.ids
         for copy, original in zip(left, right, strict=True):
             assert comparable(name, copy) == comparable(name, original)
-            (shown,), (wanted,) = copy.pictures, original.pictures
-            assert pictures.digest(shown) == pictures.digest(wanted)  # type: ignore[arg-type]
+            (shown,), (wanted,) = copy.images, original.images
+            assert images.digest(shown) == images.digest(wanted)  # type: ignore[arg-type]
 
 
 def test_okvqa_without_stemmed_answers_is_scored_by_the_typed_ones_alone(

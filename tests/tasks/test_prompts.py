@@ -20,7 +20,7 @@ def test_the_prompt_is_the_golden_one(
 ) -> None:
     asked = ["show", "--task", task, "--protocol", protocol, *drawn(task, protocol)]
     shown = "\n".join(command(*asked, "--shots", number) for number in shots(task, "0", "2"))
-    # The bytes of a drawn picture, and so its digest, depend on the encoder's version.
+    # The bytes of a drawn image, and so its digest, depend on the encoder's version.
     shown = re.sub(r", sha256 [0-9a-f]{16}…|(?<=#base64)/\d+/\d+", "", shown).replace(str(root), "")
     shown = re.sub("─+", "──", shown)
     path = GOLDEN / f"{task}.{protocol}.txt"

@@ -20,7 +20,7 @@ Command = Callable[..., str]
 def complete(printed: str, task: str, split: str, wanted: list[str]) -> None:
     """Every query counts in every row: scored, or unscored for a reason that is stored with it."""
     queries = len(load_split(load_task(task, split=split), split))
-    queries *= load_task(task).spec.output.pictures
+    queries *= load_task(task).spec.output.images
     rows = [row for row in json.loads(printed) if row["group"] is None]
     assert [s for s in wanted if any(row["shots"] == s for row in rows)] == wanted
     # One of a scorer's numbers may be missing, such as a precision without a yes, but not all of them.
@@ -58,7 +58,7 @@ def test_a_tiny_emu2_gives_a_table(task: str, root: Path, command: Command, tiny
     """Under the protocol of the base model, where the task has one."""
     protocol = "emu2" if "emu2" in protocols(task) else load_task(task).spec.protocol
     spec = load_task(task, protocol=protocol).spec
-    if spec.output.kind == "picture":
+    if spec.output.kind == "image":
         pytest.skip("the base model answers with text")
     asked = ["run", "--task", task, "--protocol", protocol, "-f", "json"]
     asked += [*drawn(task, protocol), *quickly(task)]

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from emu2eval import evaluate, frames, pictures
+from emu2eval import evaluate, frames, images
 from emu2eval.adapters.base import Adapter, Limits
 from emu2eval.config import load_task
 from emu2eval.data.load import load_split
-from emu2eval.errors import PictureError
+from emu2eval.errors import ImageError
 from emu2eval.evaluation import Result
 from emu2eval.types import Request, Response
 
@@ -216,7 +216,7 @@ class Looker(Adapter):
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: Request) -> Response:
-        return Response(text=str(sum(1 for p in request.prompt.pictures() if pictures.load(p))))
+        return Response(text=str(sum(1 for p in request.prompt.images() if images.load(p))))
 
 
 def test_a_damaged_video_costs_only_its_own_answers(
@@ -238,5 +238,5 @@ def test_a_damaged_video_costs_only_its_own_answers(
     assert "cut off, damaged or no video" in found["124"]["details"]["why"]
     assert found["123"]["prediction"] == "16"
     next((root / "msvd/YouTubeClips").glob("*_23_*")).unlink()
-    with pytest.raises(PictureError, match="the video does not exist"):
+    with pytest.raises(ImageError, match="the video does not exist"):
         evaluate("msvd_qa", str(model), shots=[1])

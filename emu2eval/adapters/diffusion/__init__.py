@@ -1,1 +1,1 @@
-"""Pipelines of diffusers: pictures from text, or from text and a picture."""
+"""Pipelines of diffusers: images from text, or from text and an image."""

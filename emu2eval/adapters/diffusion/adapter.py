@@ -1,4 +1,4 @@
-"""The adapter for diffusers' pipelines: one picture a request, from noise of its own."""
+"""The adapter for diffusers' pipelines: one image a request, from noise of its own."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from emu2eval.adapters.base import Adapter, Limits
 from emu2eval.adapters.diffusion.texts import remember
 from emu2eval.adapters.weights import folder_digest, located
 from emu2eval.errors import ConfigError, ModelError, UnknownName, UserError
-from emu2eval.pictures import from_image, load
-from emu2eval.types import Picture, PictureOutput, Request, Response
+from emu2eval.images import from_pil, load
+from emu2eval.types import Image, ImageOutput, Request, Response
 
-Mode = Literal["text", "picture"]
+Mode = Literal["text", "image"]
 _FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
 _DTYPES = ("float32", "bfloat16", "float16")
 
@@ -23,10 +23,10 @@ _DTYPES = ("float32", "bfloat16", "float16")
 class DiffusionAdapter(Adapter):
     """A pipeline of diffusers, from a local folder or the hub; no code of the repository's own.
 
-    mode: "text" = pictures from text, "picture" = from text and the prompt's picture (image to image).
-    The prompt's texts become one; a picture that the pipeline cannot take is refused, never dropped.
+    mode: "text" = images from text, "image" = from text and the prompt's image (image to image).
+    The prompt's texts become one; an image that the pipeline cannot take is refused, never dropped.
     steps, guidance, width, height: None = the pipeline's own; a request's own come first.
-    strength: how far a picture may change, 0 to 1. negative: a text to keep away from.
+    strength: how far an image may change, 0 to 1. negative: a text to keep away from.
     max_positions: the longest text, which a pipeline would cut in silence; None = its tokenizer's limit.
     dtype: float32, bfloat16 or float16; device: such as cuda:1; None = the first GPU or the CPU.
     """
@@ -63,7 +63,7 @@ class DiffusionAdapter(Adapter):
             if size is not None and size < 1:
                 raise ConfigError(f"{name} is {size}; it is at least 1")
         if strength is not None and (mode == "text" or not 0 < strength <= 1):
-            raise ConfigError("strength is between 0 and 1, for `mode: picture`")
+            raise ConfigError("strength is between 0 and 1, for `mode: image`")
         self._path = located(
             checkpoint, revision, _FILES, example="stable-diffusion-v1-5/stable-diffusion-v1-5"
         )
@@ -85,10 +85,10 @@ class DiffusionAdapter(Adapter):
         self._dtype, self._device = dtype, device
         self._pipeline: Any = None
         self.limits = Limits(
-            frozenset({"picture"}),
-            pictures=1 if mode == "picture" else 0,
+            frozenset({"image"}),
+            images=1 if mode == "image" else 0,
             positions=max_positions or self._longest,
-            picture_replies=False,
+            image_replies=False,
             batch=batch,
         )
 
@@ -108,11 +108,11 @@ class DiffusionAdapter(Adapter):
 
     def refusal(self, request: Request) -> str | None:
         """Why the pipeline cannot take the request."""
-        shown = sum(1 for _ in request.prompt.pictures())
-        if self._mode == "picture" and shown != 1:
-            return f"the pipeline changes one picture, the prompt holds {shown}"
+        shown = sum(1 for _ in request.prompt.images())
+        if self._mode == "image" and shown != 1:
+            return f"the pipeline changes one image, the prompt holds {shown}"
         if self._mode == "text" and shown:
-            return f"the pipeline takes text alone, the prompt holds {shown} pictures"
+            return f"the pipeline takes text alone, the prompt holds {shown} images"
         return None
 
     def load(self) -> None:
@@ -124,7 +124,7 @@ class DiffusionAdapter(Adapter):
             pipeline = kind.from_pretrained(
                 self._path, torch_dtype=getattr(torch, self._dtype_name)
             )
-            if self._mode == "picture" and not _takes_picture(pipeline):
+            if self._mode == "image" and not _takes_image(pipeline):
                 # Each family has its image-to-image pipeline under such a name, of the same parts.
                 name = type(pipeline).__name__.replace("Pipeline", "Img2ImgPipeline")
                 pipeline = getattr(diffusers, name).from_pipe(pipeline)
@@ -133,11 +133,11 @@ class DiffusionAdapter(Adapter):
                 f"diffusers cannot load this pipeline for `mode: {self._mode}` ({_first_line(error)})",
                 where=self._path,
             ) from error
-        if self._mode == "text" and _takes_picture(pipeline, always=True):
+        if self._mode == "text" and _takes_image(pipeline, always=True):
             raise ModelError(
-                f"{type(pipeline).__name__} wants a picture",
+                f"{type(pipeline).__name__} wants an image",
                 where=self._path,
-                hint="set `mode: picture`",
+                hint="set `mode: image`",
             )
         pipeline.set_progress_bar_config(disable=True)
         try:
@@ -163,10 +163,10 @@ class DiffusionAdapter(Adapter):
 
         out = request.output
         reason = self.refusal(request)
-        if reason is not None or not isinstance(out, PictureOutput):
+        if reason is not None or not isinstance(out, ImageOutput):
             return Response(error=reason or f"this model gives no {out.kind}")
         try:
-            shown = [load(picture) for picture in request.prompt.pictures()]
+            shown = [load(image) for image in request.prompt.images()]
         except UserError as error:
             return Response(error=str(error))
         wanted: dict[str, Any] = {
@@ -185,7 +185,7 @@ class DiffusionAdapter(Adapter):
         if unknown:
             return Response(error=f"the pipeline takes no {', '.join(unknown)}")
         if shown and "width" not in takes and ("width" in given or "height" in given):
-            # The picture's own size decides, so it is given the size that was asked for.
+            # The image's own size decides, so it is given the size that was asked for.
             width, height = (wanted["width"] or shown[0].width, wanted["height"] or shown[0].height)
             given["image"] = shown[0].resize((width, height))
         noise = torch.Generator("cpu").manual_seed(out.seed)
@@ -193,8 +193,8 @@ class DiffusionAdapter(Adapter):
             **{name: value for name, value in given.items() if name in takes}, generator=noise
         )
         flagged = any(getattr(result, "nsfw_content_detected", None) or ())
-        picture: Picture = from_image(result.images[0])
-        return Response(picture=picture, details={"flagged": True} if flagged else {})
+        image: Image = from_pil(result.images[0])
+        return Response(image=image, details={"flagged": True} if flagged else {})
 
     @cached_property
     def _tokenizers(self) -> list[Any]:
@@ -236,7 +236,7 @@ def _text(request: Request) -> str:
     return "".join(part for part in request.prompt.flat() if isinstance(part, str)).strip()
 
 
-def _takes_picture(pipeline: Any, always: bool = False) -> bool:
-    """Whether a picture can be given, or has to be."""
+def _takes_image(pipeline: Any, always: bool = False) -> bool:
+    """Whether an image can be given, or has to be."""
     image = inspect.signature(pipeline.__call__).parameters.get("image")
     return image is not None and not (always and image.default is None)

@@ -16,11 +16,11 @@ from emu2eval.adapters.emu2.tokenizer import Manner, Tokenizer
 from emu2eval.adapters.encoded import Encoded
 from emu2eval.adapters.threads import set_threads
 from emu2eval.errors import ConfigError, ModelError, PlanError, UnknownName, UserError
-from emu2eval.pictures import digest
+from emu2eval.images import digest
 from emu2eval.types import (
     ChoiceOutput,
-    Picture,
-    PictureOutput,
+    Image,
+    ImageOutput,
     Prompt,
     Request,
     Response,
@@ -66,7 +66,7 @@ class Emu2Adapter(Adapter):
     system: replaces the chat model's system message. grounding: boxes are wanted in every answer; without
     it, in those to questions that end with <grounding>.
     beams, length_penalty, repetition_penalty: see `decoding.Search`; a request's own come first.
-    reuse: pictures and shared beginnings of prompts are computed once.
+    reuse: images and shared beginnings of prompts are computed once.
     fit: True drops the farthest demonstrations until a prompt fits; `details["dropped"]` says how many.
     max_positions: the context that the model was trained for; the checkpoint's own where it is left out.
     steps, guidance: of the visual decoder; None = the authors' 50 and 3.0. A request's own come first.
@@ -158,7 +158,7 @@ class Emu2Adapter(Adapter):
         self._threads = threads
         self._threads_before: int | None = None
         self._inference: Inference | None = None
-        outputs = {"text", "choice"} | ({"picture"} if self._checkpoint.paints else set())
+        outputs = {"text", "choice"} | ({"image"} if self._checkpoint.paints else set())
         self.limits = Limits(frozenset(outputs), positions=self._max_positions, batch=batch)
 
     def identity(self) -> Mapping[str, Any]:
@@ -170,7 +170,7 @@ class Emu2Adapter(Adapter):
         }
 
     def positions(self, request: Request) -> int:
-        """Tokens of the prompt, pictures included, and the most that the answer can take."""
+        """Tokens of the prompt, images included, and the most that the answer can take."""
         return self._lay_out(request).needed
 
     def load(self) -> None:
@@ -195,7 +195,7 @@ class Emu2Adapter(Adapter):
             device = placement.painter if placement is not None else None
             return load_painter(self._checkpoint, dtype=dtype, device=device, safety=self._safety)
 
-        empty = self._form.encode([self._begin_picture])
+        empty = self._form.encode([self._begin_image])
         self._inference = Inference(model, empty, painter, self._reuse)
 
     def close(self) -> None:
@@ -204,11 +204,11 @@ class Emu2Adapter(Adapter):
             set_threads(self._threads_before)
             self._threads_before = None
 
-    def encode_pictures(self, pictures: Sequence[Picture]) -> npt.NDArray[np.float32]:
+    def encode_images(self, images: Sequence[Image]) -> npt.NDArray[np.float32]:
         """(n, width): the vision tower's features, averaged over the patches."""
         if self._inference is None:
-            raise ModelError("the model is not loaded", hint="call load() before encode_pictures()")
-        return self._inference.averages(pictures)
+            raise ModelError("the model is not loaded", hint="call load() before encode_images()")
+        return self._inference.averages(images)
 
     def answer(self, requests: Sequence[Request]) -> list[Response]:
         """One response a request; a request whose prompt cannot be read is an error of its own."""
@@ -217,7 +217,7 @@ class Emu2Adapter(Adapter):
         responses: dict[int, Response] = {}
         texts: dict[int, tuple[TextOutput, _Laid]] = {}
         choices: dict[int, tuple[ChoiceOutput, _Laid]] = {}
-        pictures: dict[int, tuple[PictureOutput, _Laid]] = {}
+        images: dict[int, tuple[ImageOutput, _Laid]] = {}
         for i, request in enumerate(requests):
             try:
                 laid = self._checked(request)
@@ -229,10 +229,10 @@ class Emu2Adapter(Adapter):
             elif isinstance(request.output, ChoiceOutput):
                 choices[i] = (request.output, laid)
             else:
-                pictures[i] = (request.output, laid)
+                images[i] = (request.output, laid)
         responses |= self._texts(self._inference, texts)
         responses |= self._choices(self._inference, choices)
-        responses |= self._pictures(self._inference, pictures)
+        responses |= self._images(self._inference, images)
         return [responses[i] for i in range(len(requests))]
 
     def _texts(
@@ -275,8 +275,8 @@ class Emu2Adapter(Adapter):
             )
         }
 
-    def _pictures(
-        self, inference: Inference, asked: Mapping[int, tuple[PictureOutput, _Laid]]
+    def _images(
+        self, inference: Inference, asked: Mapping[int, tuple[ImageOutput, _Laid]]
     ) -> dict[int, Response]:
         responses = {}
         for i, (wanted, laid) in asked.items():
@@ -285,14 +285,14 @@ class Emu2Adapter(Adapter):
                 steps=self._steps if wanted.steps is None else wanted.steps,
                 guidance=self._guidance if wanted.guidance is None else wanted.guidance,
             )
-            alone = _only_a_picture(laid.prompt)
+            alone = _only_a_image(laid.prompt)
             if alone is None:
-                picture, flagged = inference.picture(laid.encoded, out)
+                image, flagged = inference.image(laid.encoded, out)
             else:
-                # The authors' autoencoding mode: a picture and nothing else is painted again.
-                picture, flagged = inference.autoencoded(alone, out)
+                # The authors' autoencoding mode: an image and nothing else is painted again.
+                image, flagged = inference.autoencoded(alone, out)
             details = _details(laid, **({"flagged": True} if flagged else {}))
-            responses[i] = Response(picture=picture, details=details)
+            responses[i] = Response(image=image, details=details)
         return responses
 
     def _checked(self, request: Request) -> _Laid:
@@ -304,9 +304,9 @@ class Emu2Adapter(Adapter):
                 f"the prompt takes {laid.needed:,} positions, the model has {self._max_positions:,}",
                 hint="fewer shots, or the setting `fit: true`, which drops the farthest ones",
             )
-        for picture in laid.prompt.pictures():
-            # A picture that is missing or broken shall cost its own request and not the batch.
-            digest(picture)
+        for image in laid.prompt.images():
+            # An image that is missing or broken shall cost its own request and not the batch.
+            digest(image)
         return laid
 
     def _lay_out(self, request: Request) -> _Laid:
@@ -318,8 +318,8 @@ class Emu2Adapter(Adapter):
     def _count(self, request: Request, dropped: int) -> _Laid:
         prompt, out = shorten(request.prompt, dropped), request.output
         items: list[Item] = self._form.lay_out(prompt)
-        if isinstance(out, PictureOutput):
-            encoded = self._form.encode([*items, self._begin_picture])
+        if isinstance(out, ImageOutput):
+            encoded = self._form.encode([*items, self._begin_image])
             return _Laid(prompt, encoded, len(encoded) + self._config.n_query, dropped)
         encoded = self._form.encode(items)
         if isinstance(out, TextOutput):
@@ -352,16 +352,16 @@ class Emu2Adapter(Adapter):
         )
 
     @property
-    def _begin_picture(self) -> int:
+    def _begin_image(self) -> int:
         return self._tokenizer.ids[tokens.BOI]
 
 
-def _only_a_picture(prompt: Prompt) -> Picture | None:
-    """The picture of a prompt that is nothing else; ("", picture) is a prompt with a text."""
+def _only_a_image(prompt: Prompt) -> Image | None:
+    """The image of a prompt that is nothing else; ("", image) is a prompt with a text."""
     if prompt.turns or prompt.system is not None or len(prompt.query) != 1:
         return None
     only = prompt.query[0]
-    return only if isinstance(only, Picture) else None
+    return only if isinstance(only, Image) else None
 
 
 def _details(laid: _Laid, **more: int) -> dict[str, Any]:

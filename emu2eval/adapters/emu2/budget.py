@@ -22,8 +22,8 @@ from emu2eval.adapters.emu2.painter import vae_factor
 from emu2eval.adapters.emu2.quantize import Bits, is_quantizable, quantized_bytes
 from emu2eval.errors import ModelError
 
-PICTURES_AT_A_TIME = 8
-"""Pictures that the vision tower encodes in one pass."""
+IMAGES_AT_A_TIME = 8
+"""Images that the vision tower encodes in one pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ def _decoder_activations(config: Emu2Config, positions: int, batch: int, dtype: 
 
 def _vision_activations(config: Emu2Config, dtype: torch.dtype) -> int:
     sizes = config.vision
-    tokens = PICTURES_AT_A_TIME * (1 + sizes.grid**2)
+    tokens = IMAGES_AT_A_TIME * (1 + sizes.grid**2)
     # As above; the MLP holds its hidden layer before and after the activation.
     return tokens * max(9 * sizes.width, 3 * sizes.width + 2 * sizes.hidden) * dtype.itemsize
 
@@ -184,7 +184,7 @@ def _painting(
     # The UNet runs both halves of the guidance: its skip connections and the widest block come to
     # about 64 feature maps of the first width.
     denoising = 2 * batch * 64 * unet.config.block_out_channels[0] * latents * dtype.itemsize
-    # The VAE decodes one picture at a time; at full size about eight maps of its second width are
+    # The VAE decodes one image at a time; at full size about eight maps of its second width are
     # alive, the workspace of the convolutions among them.
     channels = vae.config.block_out_channels[:2][-1]
     decoding = 8 * channels * latents * vae_factor(vae.config) ** 2 * dtype.itemsize

@@ -1,4 +1,4 @@
-"""The sizes of an Emu2 model: vision encoder, decoder, and how many positions a picture takes."""
+"""The sizes of an Emu2 model: vision encoder, decoder, and how many positions an image takes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class VisionConfig:
 
     @property
     def grid(self) -> int:
-        """Patches along one side of a picture."""
+        """Patches along one side of an image."""
         return self.image_size // self.patch_size
 
     def check(self, where: str | Path | None = None) -> None:
@@ -79,7 +79,7 @@ class DecoderConfig:
 
 @dataclass(frozen=True, slots=True)
 class Emu2Config:
-    """vision, decoder: sizes; n_query, v_query: positions that a picture and a video frame take."""
+    """vision, decoder: sizes; n_query, v_query: positions that an image and a video frame take."""
 
     vision: VisionConfig = VisionConfig()
     decoder: DecoderConfig = DecoderConfig()
@@ -89,7 +89,7 @@ class Emu2Config:
 
     @classmethod
     def official(cls, variant: Variant) -> Emu2Config:
-        """The released models: 64 positions a picture, 256 in Emu2-Chat (arXiv 2312.13286)."""
+        """The released models: 64 positions an image, 256 in Emu2-Chat (arXiv 2312.13286)."""
         if variant not in VARIANTS:
             raise UnknownName("variant of Emu2", variant, VARIANTS)
         if variant == "chat":
@@ -108,7 +108,7 @@ class Emu2Config:
             if tokens < 1 or side * side != tokens or self.vision.grid % side:
                 raise ConfigError(
                     f"{name} {tokens} is no square grid that divides the "
-                    f"{self.vision.grid} x {self.vision.grid} patches of a picture",
+                    f"{self.vision.grid} x {self.vision.grid} patches of an image",
                     where=where,
                 )
 

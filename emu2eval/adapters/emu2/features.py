@@ -1,4 +1,4 @@
-"""Picture features, computed once per digest within a run."""
+"""Image features, computed once per digest within a run."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from emu2eval import pictures
+from emu2eval import images
 from emu2eval.adapters.bounded import Bounded
 from emu2eval.adapters.emu2.model import Emu2
 from emu2eval.adapters.emu2.vision import pixels
 from emu2eval.adapters.encoded import Encoded, Shown
 
 CACHE_BYTES = 1 << 30
-"""1 GiB holds about 4,700 pictures of 64 tokens in bf16."""
+"""1 GiB holds about 4,700 images of 64 tokens in bf16."""
 
 
 class FeatureCache:
-    """Pooled features by picture and token count, on the CPU; the least recently used go first."""
+    """Pooled features by image and token count, on the CPU; the least recently used go first."""
 
     def __init__(self, max_bytes: int = CACHE_BYTES):
         self.kept: Bounded[Tensor] = Bounded(max_bytes)
@@ -39,9 +39,9 @@ class FeatureCache:
         kept = self.kept.get(key)
         if kept is not None:
             return kept
-        # One at a time: a picture is a thousand positions to the encoder, so that a batch would gain
+        # One at a time: an image is a thousand positions to the encoder, so that a batch would gain
         # nothing, and its features would depend on the others by rounding.
-        given = pixels(pictures.load(shown.picture), model.config.vision.image_size)[None]
-        features = model.encode_pictures(given, shown.tokens)[0].cpu()
+        given = pixels(images.load(shown.image), model.config.vision.image_size)[None]
+        features = model.encode_images(given, shown.tokens)[0].cpu()
         self.kept.put(key, features)
         return features

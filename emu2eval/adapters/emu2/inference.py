@@ -1,4 +1,4 @@
-"""Batches of encoded prompts through a loaded Emu2: texts, log-probabilities, pictures."""
+"""Batches of encoded prompts through a loaded Emu2: texts, log-probabilities, images."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from emu2eval.adapters.emu2.ranking import log_probs
 from emu2eval.adapters.emu2.regress import regress
 from emu2eval.adapters.emu2.vision import pixels
 from emu2eval.adapters.encoded import Encoded
-from emu2eval.pictures import from_image, load
-from emu2eval.types import Picture, PictureOutput
+from emu2eval.images import from_pil, load
+from emu2eval.types import Image, ImageOutput
 
 
 class Inference:
-    """A model with its caches. painter: called once, when the first picture is wanted.
+    """A model with its caches. painter: called once, when the first image is wanted.
 
     empty: the prompt that classifier-free guidance contrasts with. reuse: see `prefix` and `features`.
     """
@@ -40,7 +40,7 @@ class Inference:
         self._load_painter = painter
         self._painter: Painter | None = None
         self._uncond: Tensor | None = None
-        self._uncond_of_pictures: Tensor | None = None
+        self._uncond_of_images: Tensor | None = None
         self._latest: tuple[tuple[int | str, ...], Tensor] | None = None
 
     @torch.inference_mode()
@@ -55,34 +55,34 @@ class Inference:
         return log_probs(self.model, read, questions)
 
     @torch.inference_mode()
-    def picture(self, prompt: Encoded, output: PictureOutput) -> tuple[Picture, bool]:
-        """A picture for a prompt that ends in [IMG], and whether the safety checker blackened it.
+    def image(self, prompt: Encoded, output: ImageOutput) -> tuple[Image, bool]:
+        """An image for a prompt that ends in [IMG], and whether the safety checker blackened it.
 
         One at a time and without a shared beginning: rounding alone would change its pixels.
         """
         if self._uncond is None:
             self._uncond = self._regress(self.empty)
-        # Several pictures of one prompt follow one another.
+        # Several images of one prompt follow one another.
         if self._latest is None or self._latest[0] != prompt.signature:
             self._latest = prompt.signature, self._regress(prompt)
         return self._paint(self._latest[1], self._uncond, output)
 
     @torch.inference_mode()
-    def autoencoded(self, picture: Picture, output: PictureOutput) -> tuple[Picture, bool]:
-        """A picture encoded and painted again; the language model takes no part."""
+    def autoencoded(self, image: Image, output: ImageOutput) -> tuple[Image, bool]:
+        """An image encoded and painted again; the language model takes no part."""
         size = self.model.config.vision.image_size
-        given = pixels(load(picture), size)[None]
-        cond, self._uncond_of_pictures = autoencoding(
-            self.model.encode_pictures, given, self._uncond_of_pictures
+        given = pixels(load(image), size)[None]
+        cond, self._uncond_of_images = autoencoding(
+            self.model.encode_images, given, self._uncond_of_images
         )
-        return self._paint(cond, self._uncond_of_pictures, output)
+        return self._paint(cond, self._uncond_of_images, output)
 
     @torch.inference_mode()
-    def averages(self, pictures: Sequence[Picture]) -> npt.NDArray[np.float32]:
-        """(n, width): each picture's patch features, averaged. One at a time, as in `features`."""
+    def averages(self, images: Sequence[Image]) -> npt.NDArray[np.float32]:
+        """(n, width): each image's patch features, averaged. One at a time, as in `features`."""
         size = self.model.config.vision.image_size
-        encode = self.model.encode_pictures
-        found = [encode(pixels(load(picture), size)[None], 1)[0, 0] for picture in pictures]
+        encode = self.model.encode_images
+        found = [encode(pixels(load(image), size)[None], 1)[0, 0] for image in images]
         averaged: npt.NDArray[np.float32] = torch.stack(found).float().cpu().numpy()
         return averaged
 
@@ -94,7 +94,7 @@ class Inference:
         read = prefill(self.model, [prompt], self._features.features(self.model, [prompt]))
         return regress(self.model, read, self.model.config.n_query)
 
-    def _paint(self, cond: Tensor, uncond: Tensor, output: PictureOutput) -> tuple[Picture, bool]:
+    def _paint(self, cond: Tensor, uncond: Tensor, output: ImageOutput) -> tuple[Image, bool]:
         if self._painter is None:
             self._painter = self._load_painter()
         image = self._painter.paint(
@@ -106,4 +106,4 @@ class Inference:
             steps=STEPS if output.steps is None else output.steps,
             guidance=GUIDANCE if output.guidance is None else output.guidance,
         )[0]
-        return from_image(image), bool(image.info.get("flagged"))
+        return from_pil(image), bool(image.info.get("flagged"))

@@ -77,7 +77,7 @@ def build_painter(
             raise ModelError(
                 f"this checkpoint has no {part}, so it cannot paint",
                 where=where,
-                hint="pictures come from Emu2-Gen (BAAI/Emu2-Gen)",
+                hint="images come from Emu2-Gen (BAAI/Emu2-Gen)",
             )
     with init_empty_weights(include_buffers=False):
         unet = _made(diffusers.UNet2DConditionModel, configs.get("unet", sdxl.UNET), where)

@@ -29,11 +29,11 @@ TEXT = 32
 
 
 def prompt_positions(
-    n_query: int, shots: int, new_tokens: int, pictures: int = 1, text_tokens: int = TEXT
+    n_query: int, shots: int, new_tokens: int, images: int = 1, text_tokens: int = TEXT
 ) -> int:
-    """Of a prompt with so many demonstrations and its answer; n_query: positions of a picture."""
-    # [IMG] and [/IMG] around each picture; one <s>.
-    each = pictures * (n_query + 2) + text_tokens
+    """Of a prompt with so many demonstrations and its answer; n_query: positions of an image."""
+    # [IMG] and [/IMG] around each image; one <s>.
+    each = images * (n_query + 2) + text_tokens
     return 1 + (shots + 1) * each + new_tokens
 
 

@@ -1,4 +1,4 @@
-"""Emu2: EVA-CLIP pictures and text in one sequence, read by LLaMA (arXiv 2312.13286, section 2)."""
+"""Emu2: EVA-CLIP images and text in one sequence, read by LLaMA (arXiv 2312.13286, section 2)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Emu2(nn.Module):
     def dtype(self) -> torch.dtype:
         return self.project_up.weight.dtype
 
-    def encode_pictures(self, pixels: Tensor, tokens: int | None = None) -> Tensor:
+    def encode_images(self, pixels: Tensor, tokens: int | None = None) -> Tensor:
         """(N, 3, size, size) -> (N, tokens, width) pooled features; tokens: n_query by default."""
         visual = self.visual(pixels.to(_device(self.visual.patch_embed.proj), self.dtype))
         return pool(visual, self.config.n_query if tokens is None else tokens)

@@ -1,4 +1,4 @@
-"""The visual decoder of Emu2-Gen: visual embeddings in, pictures out (arXiv 2312.13286, section 2.3).
+"""The visual decoder of Emu2-Gen: visual embeddings in, images out (arXiv 2312.13286, section 2.3).
 
 A latent diffusion UNet of SDXL's shape that is conditioned on N visual embeddings instead of a text:
 they are its `encoder_hidden_states` as they are, and their mean is its pooled embedding.
@@ -24,17 +24,17 @@ CROP = (0, 0)
 
 
 class Checker(Protocol):
-    """Says which pictures must not be shown; `safety.SafetyChecker` is one."""
+    """Says which images must not be shown; `safety.SafetyChecker` is one."""
 
-    def flagged(self, pictures: Sequence[Image.Image]) -> list[bool]: ...
+    def flagged(self, images: Sequence[Image.Image]) -> list[bool]: ...
 
 
 class Painter:
-    """UNet, VAE and scheduler as one function from visual embeddings to pictures.
+    """UNet, VAE and scheduler as one function from visual embeddings to images.
 
     unet, vae: diffusers' UNet2DConditionModel and AutoencoderKL, float32 or bfloat16.
     scheduler: any of diffusers' that denoises with `step`; it is copied for every use.
-    checker: None = pictures are returned unchecked.
+    checker: None = images are returned unchecked.
     Raises ModelError for float16.
     """
 
@@ -69,7 +69,7 @@ class Painter:
         return width * self.factor, height * self.factor
 
     def describe(self) -> Mapping[str, Any]:
-        """What decides a picture beside its request: part of the model's identity."""
+        """What decides an image beside its request: part of the model's identity."""
         return {
             "scheduler": type(self.scheduler).__name__,
             "safety_checker": self.checker is not None,
@@ -89,17 +89,17 @@ class Painter:
         guidance: float = GUIDANCE,
         noise: torch.Tensor | None = None,
     ) -> list[Image.Image]:
-        """cond (B, N, C), uncond (1 or B, N, C), one seed a request -> B pictures.
+        """cond (B, N, C), uncond (1 or B, N, C), one seed a request -> B images.
 
-        A flagged picture is black and carries `info["flagged"] = True`. See `latents` for the rest.
+        A flagged image is black and carries `info["flagged"] = True`. See `latents` for the rest.
         """
         latents = self.latents(cond, uncond, seeds, width, height, steps, guidance, noise)
-        pictures = self.decode(latents)
+        images = self.decode(latents)
         if self.checker is None:
-            return pictures
+            return images
         return [
-            _black(picture) if flagged else picture
-            for picture, flagged in zip(pictures, self.checker.flagged(pictures), strict=True)
+            _black(image) if flagged else image
+            for image, flagged in zip(images, self.checker.flagged(images), strict=True)
         ]
 
     @torch.inference_mode()
@@ -122,7 +122,7 @@ class Painter:
         width, height = width or self.size[0], height or self.size[1]
         check_size(width, height, self.factor)
         if steps < 1:
-            raise PlanError(f"a picture takes at least 1 step, not {steps}")
+            raise PlanError(f"an image takes at least 1 step, not {steps}")
         self._check_conditions(cond, uncond, seeds)
         guided = guidance > 1
         count = len(seeds)
@@ -160,8 +160,8 @@ class Painter:
 
     @torch.inference_mode()
     def decode(self, latents: torch.Tensor) -> list[Image.Image]:
-        """Latents (B, 4, h, w) -> B pictures; one at a time, so that memory does not grow with B."""
-        return [_to_picture(self._decode_one(latent[None])) for latent in latents]
+        """Latents (B, 4, h, w) -> B images; one at a time, so that memory does not grow with B."""
+        return [_to_image(self._decode_one(latent[None])) for latent in latents]
 
     def _decode_one(self, latent: torch.Tensor) -> torch.Tensor:
         """(1, 4, h, w) -> pixels (3, H, W) in 0..1, float32 on the CPU."""
@@ -196,10 +196,10 @@ def autoencoding(
     pixels: torch.Tensor,
     uncond: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(cond, uncond) that paint given pictures again, without the language model.
+    """(cond, uncond) that paint given images again, without the language model.
 
     encode: normalised pixels (B, 3, S, S) -> pooled visual features (B, N, C).
-    uncond is what it sees in a picture of the mean colour, which is all zeros once normalised; one that
+    uncond is what it sees in an image of the mean colour, which is all zeros once normalised; one that
     was found before is taken as it is.
     """
     return encode(pixels), encode(torch.zeros_like(pixels[:1])) if uncond is None else uncond
@@ -209,7 +209,7 @@ def check_size(width: int, height: int, factor: int) -> None:
     """Raises PlanError unless both sides are positive multiples of `factor` pixels."""
     if width < factor or height < factor or width % factor or height % factor:
         raise PlanError(
-            f"a picture of {width} x {height} cannot be painted: "
+            f"an image of {width} x {height} cannot be painted: "
             f"both sides are multiples of {factor} pixels",
             hint="the model was trained at its default size; leave width and height out",
         )
@@ -220,7 +220,7 @@ def refuse_half(dtype: torch.dtype) -> None:
     if dtype == torch.float16:
         raise ModelError(
             "the visual decoder does not run in float16: "
-            "the activations of SDXL's VAE overflow there and every picture turns black",
+            "the activations of SDXL's VAE overflow there and every image turns black",
             hint="dtype: bfloat16 (or float32 on a CPU)",
         )
 
@@ -236,12 +236,12 @@ def _step_options(scheduler: Any, generators: list[torch.Generator]) -> dict[str
     return {"generator": generators} if "generator" in takes else {}
 
 
-def _to_picture(pixels: torch.Tensor) -> Image.Image:
+def _to_image(pixels: torch.Tensor) -> Image.Image:
     levels = (pixels * 255).round().to(torch.uint8)
     return Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy())
 
 
-def _black(picture: Image.Image) -> Image.Image:
-    black = Image.new("RGB", picture.size)
+def _black(image: Image.Image) -> Image.Image:
+    black = Image.new("RGB", image.size)
     black.info["flagged"] = True
     return black

@@ -1,4 +1,4 @@
-"""A Prompt as Emu2 reads it: ids with picture slots, in the base or in the chat form."""
+"""A Prompt as Emu2 reads it: ids with image slots, in the base or in the chat form."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from emu2eval.adapters.emu2.config import Emu2Config
 from emu2eval.adapters.emu2.tokenizer import Tokenizer
 from emu2eval.adapters.encoded import Encoded, Shown
 from emu2eval.errors import PlanError
-from emu2eval.types import Part, Picture, Prompt, Video
+from emu2eval.types import Image, Part, Prompt, Video
 
 SYSTEM = (
     "You are a helpful assistant, dedicated to delivering comprehensive and meticulous responses."
@@ -22,7 +22,7 @@ PLACEHOLDERS = ("[<IMG_PLH>]", "[<VID_PLH>]")
 
 
 Item = str | int | Shown
-"""A prompt laid out: text, ids of special tokens, pictures."""
+"""A prompt laid out: text, ids of special tokens, images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Form:
         return self.grounding or self._ask(prompt.query)[1]
 
     def encode(self, items: Iterable[Item]) -> Encoded:
-        """Ids of a layout. Pictures become [IMG] + slots + [/IMG]."""
+        """Ids of a layout. Images become [IMG] + slots + [/IMG]."""
         ids = self.tokenizer.ids
         parts: list[str | int] = []
         shown: list[Shown] = []
@@ -98,7 +98,7 @@ class Form:
     def _content(self, parts: Iterable[Part]) -> list[Item]:
         items: list[Item] = []
         for part in parts:
-            if isinstance(part, Picture):
+            if isinstance(part, Image):
                 items.append(Shown(part, self.config.n_query))
             elif isinstance(part, Video):
                 items.append(self.tokenizer.ids[tokens.VIDEO])
@@ -120,7 +120,7 @@ def _refuse_placeholders(text: str) -> None:
     for placeholder in PLACEHOLDERS:
         if placeholder in text:
             raise PlanError(
-                f"a text of the prompt holds {placeholder!r}, which stands for a picture that is not "
+                f"a text of the prompt holds {placeholder!r}, which stands for an image that is not "
                 "there",
-                hint="write {picture} in the task's template where the picture stands",
+                hint="write {image} in the task's template where the image stands",
             )

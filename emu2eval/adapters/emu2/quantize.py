@@ -1,7 +1,7 @@
 """8- and 4-bit weights for the language layers, by bitsandbytes (arXiv 2208.07339 and 2305.14314).
 
 Only the linear layers inside the decoder's blocks change. The vision tower, the bridges, the embeddings
-and lm_head stay whole: they are an eighth of the weights and all that a picture goes through.
+and lm_head stay whole: they are an eighth of the weights and all that an image goes through.
 """
 
 from __future__ import annotations

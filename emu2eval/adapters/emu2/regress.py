@@ -1,4 +1,4 @@
-"""Visual embeddings regressed one by one: what Emu2 says when a picture is wanted."""
+"""Visual embeddings regressed one by one: what Emu2 says when an image is wanted."""
 
 from __future__ import annotations
 

@@ -20,13 +20,13 @@ class SafetyChecker:
         self.side = int(model.config.vision_config.image_size)
 
     @torch.inference_mode()
-    def flagged(self, pictures: Sequence[Image.Image]) -> list[bool]:
-        """True for each picture that must not be shown; one at a time."""
-        return [self._flagged(picture) for picture in pictures]
+    def flagged(self, images: Sequence[Image.Image]) -> list[bool]:
+        """True for each image that must not be shown; one at a time."""
+        return [self._flagged(image) for image in images]
 
-    def _flagged(self, picture: Image.Image) -> bool:
+    def _flagged(self, image: Image.Image) -> bool:
         weight = self.model.visual_projection.weight
-        prepared = pixels(_centre(picture, self.side), self.side)[None]
+        prepared = pixels(_centre(image, self.side), self.side)[None]
         prepared = prepared.to(weight.device, weight.dtype)
         # It blackens what it is given as `images`; the painter does that itself.
         return bool(self.model(clip_input=prepared, images=torch.zeros(1, 1))[1][0])
@@ -42,10 +42,10 @@ def empty_checker() -> Any:
         return StableDiffusionSafetyChecker(CLIPConfig(**SAFETY_CHECKER))
 
 
-def _centre(picture: Image.Image, side: int) -> Image.Image:
+def _centre(image: Image.Image, side: int) -> Image.Image:
     """CLIP's view: the shorter edge resized to `side`, bicubic, and the middle square of it."""
-    short = min(picture.size)
-    width, height = (int(side * edge / short) for edge in picture.size)
-    small = picture.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+    short = min(image.size)
+    width, height = (int(side * edge / short) for edge in image.size)
+    small = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
     left, top = (width - side) // 2, (height - side) // 2
     return small.crop((left, top, left + side, top + side))

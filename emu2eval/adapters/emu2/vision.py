@@ -1,4 +1,4 @@
-"""EVA-CLIP, the picture encoder of Emu2 ("eva-clip-4b-14-x"): pixels to one vector a patch.
+"""EVA-CLIP, the image encoder of Emu2 ("eva-clip-4b-14-x"): pixels to one vector a patch.
 
 Parameter names are those of the released checkpoints.
 """

@@ -14,7 +14,7 @@ from emu2eval.adapters.huggingface.checkpoint import open_checkpoint
 from emu2eval.adapters.huggingface.form import Form, Layout
 from emu2eval.adapters.huggingface.processor import load_processor, marks_of
 from emu2eval.errors import ConfigError, ModelError, PlanError, UnknownName, UserError
-from emu2eval.types import ChoiceOutput, Picture, Prompt, Request, Response, TextOutput
+from emu2eval.types import ChoiceOutput, Image, Prompt, Request, Response, TextOutput
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,21 +37,21 @@ class _Laid:
 
 
 class HuggingFaceAdapter(Adapter):
-    """Any model of `AutoModelForImageTextToText` that takes pictures in place of tokens, or is in `kinds`.
+    """Any model of `AutoModelForImageTextToText` that takes images in place of tokens, or is in `kinds`.
 
     checkpoint: a folder or a hub id; revision: a branch, tag or commit of the hub.
     layout: "chat" = turns of the model's own template, "plain" = one sequence, for base models.
-    pictures: the most that the model takes in a prompt; None = as many as fit.
-    grid: True shows the demonstrations' pictures as numbered tiles of one picture, and the query's with
+    images: the most that the model takes in a prompt; None = as many as fit.
+    grid: True shows the demonstrations' images as numbered tiles of one image, and the query's with
     them where the model takes one; `details["tiles"]` says how many.
-    picture_options: for the image processor: {do_image_splitting: false}, {size: {longest_edge: 512}}.
-    picture_mark: what stands for a picture in the plain layout; None = the processor's placeholder.
+    image_options: for the image processor: {do_image_splitting: false}, {size: {longest_edge: 512}}.
+    image_mark: what stands for an image in the plain layout; None = the processor's placeholder.
     max_positions: the context; the configuration's own where it is left out. system: a system text.
     dtype: float32, bfloat16 or float16; bfloat16 on a GPU and float32 on the CPU where it is left out.
     device_map, memory: as in transformers ("auto", "cuda:1", a mapping; {0: 20GiB, cpu: 60GiB}).
     quantize: 8 or 4 bits, by bitsandbytes. attention: such as sdpa or flash_attention_2.
     beams, length_penalty, repetition_penalty: of the search for an answer; a request's own come first.
-    reuse: pictures and shared beginnings of prompts are computed once.
+    reuse: images and shared beginnings of prompts are computed once.
     fit: True drops the farthest demonstrations until a prompt fits; `details["dropped"]` says how many.
     trust_remote_code: True runs Python files that come with the checkpoint.
     threads: of torch on the CPU while the model is loaded; None = torch's own.
@@ -68,10 +68,10 @@ class HuggingFaceAdapter(Adapter):
         checkpoint: str,
         revision: str | None = None,
         layout: Layout = "chat",
-        pictures: int | None = None,
+        images: int | None = None,
         grid: bool = False,
-        picture_options: Mapping[str, Any] | None = None,
-        picture_mark: str | None = None,
+        image_options: Mapping[str, Any] | None = None,
+        image_mark: str | None = None,
         max_positions: int | None = None,
         system: str | None = None,
         dtype: str | None = None,
@@ -96,7 +96,7 @@ class HuggingFaceAdapter(Adapter):
         if dtype is not None and dtype not in DTYPES:
             raise UnknownName("dtype", dtype, DTYPES)
         for name, value in (
-            *(("batch", batch), ("beams", beams), ("pictures", pictures)),
+            *(("batch", batch), ("beams", beams), ("images", images)),
             *(("max_positions", max_positions), ("threads", threads)),
         ):
             if value is not None and value < 1:
@@ -109,7 +109,7 @@ class HuggingFaceAdapter(Adapter):
         self._kind = kind_of(config.model_type)
         if not self._kind.places(config):
             raise ModelError(
-                f"models of the kind {config.model_type} have no token that pictures replace, which "
+                f"models of the kind {config.model_type} have no token that images replace, which "
                 "this adapter needs to show several of them in order",
                 where=checkpoint,
             )
@@ -121,15 +121,15 @@ class HuggingFaceAdapter(Adapter):
                 where=checkpoint,
                 hint="a base model is asked with `layout: plain`",
             )
-        self._expansion = self._kind.expansion(self._processor, picture_options or {})
+        self._expansion = self._kind.expansion(self._processor, image_options or {})
         self._form = Form(
             self._processor,
             self._expansion,
             layout,
             self._kind.slot_of(config, self._tokenizer),
             system,
-            picture_mark,
-            ("everything" if pictures == 1 else "demonstrations") if grid else None,
+            image_mark,
+            ("everything" if images == 1 else "demonstrations") if grid else None,
         )
         self._dtype = torch_dtype(dtype)
         self._ends = ends(self._checkpoint, self._tokenizer)
@@ -143,10 +143,10 @@ class HuggingFaceAdapter(Adapter):
         self._inference: Inference | None = None
         self.limits = Limits(
             frozenset({"text", "choice"}),
-            pictures=None if grid else pictures,
+            images=None if grid else images,
             positions=self._max_positions,
             batch=batch,
-            instead="`--set model.settings.grid=true`, which shows the demonstrations' pictures as one",
+            instead="`--set model.settings.grid=true`, which shows the demonstrations' images as one",
         )
 
     def identity(self) -> Mapping[str, Any]:
@@ -157,7 +157,7 @@ class HuggingFaceAdapter(Adapter):
         }
 
     def positions(self, request: Request) -> int:
-        """Tokens of the prompt, pictures included, and the most that the answer can take."""
+        """Tokens of the prompt, images included, and the most that the answer can take."""
         return self._lay_out(request).needed
 
     def load(self) -> None:
@@ -196,10 +196,10 @@ class HuggingFaceAdapter(Adapter):
             for shown in laid.encoded.shown:
                 self._inference.encoder.prepare(shown)
 
-    def encode_pictures(self, pictures: Sequence[Picture]) -> npt.NDArray[np.float32]:
-        """(n, width): the embeddings that stand for each picture, averaged over its places."""
+    def encode_images(self, images: Sequence[Image]) -> npt.NDArray[np.float32]:
+        """(n, width): the embeddings that stand for each image, averaged over its places."""
         inference = self._loaded()
-        alone = [self._form.encode(Prompt(query=(picture, ""))) for picture in pictures]
+        alone = [self._form.encode(Prompt(query=(image, ""))) for image in images]
         return inference.averages([encoded.shown[0] for encoded in alone])
 
     def answer(self, requests: Sequence[Request]) -> list[Response]:
@@ -211,7 +211,7 @@ class HuggingFaceAdapter(Adapter):
         for i, request in enumerate(requests):
             try:
                 laid = self._checked(request)
-                # A picture that is missing or broken shall cost its own request and not the batch.
+                # An image that is missing or broken shall cost its own request and not the batch.
                 for shown in laid.encoded.shown:
                     inference.encoder.prepare(shown)
             except UserError as error:

@@ -1,4 +1,4 @@
-"""What a processor makes of one picture: the text that stands for it, and the arrays its encoder takes."""
+"""What a processor makes of one image: the text that stands for it, and the arrays its encoder takes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from PIL import Image
 from emu2eval.errors import ConfigError
 
 ALONE = "alone"
-"""The variety of a picture whose prompt holds no other, where the processor treats it differently."""
+"""The variety of an image whose prompt holds no other, where the processor treats it differently."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arrays:
-    """Inputs of `get_image_features` for one picture, on the CPU."""
+    """Inputs of `get_image_features` for one image, on the CPU."""
 
     values: Mapping[str, Any]
 
@@ -39,28 +39,28 @@ class Expansion:
         self.text = lru_cache(maxsize=1 << 14)(self._text)
 
     def _text(self, width: int, height: int, variety: str) -> str:
-        """What the placeholder of a picture of that size becomes. Exact: the processor says it itself."""
+        """What the placeholder of an image of that size becomes. Exact: the processor says it itself."""
         return self._processed(Image.new("RGB", (width, height)), variety)[1]
 
     def arrays(self, image: Image.Image, variety: str) -> Arrays:
-        """What the picture's encoder takes."""
+        """What the image's encoder takes."""
         return Arrays(self._processed(image, variety)[0])
 
     @property
     def minds_company(self) -> bool:
-        """Whether a picture alone in its prompt is treated differently from one of several."""
+        """Whether an image alone in its prompt is treated differently from one of several."""
         return "batch_num_images" in getattr(
             self.processor.image_processor, "model_input_names", ()
         )
 
     def _processed(self, image: Image.Image, variety: str) -> tuple[dict[str, Any], str]:
-        # Twice the same where a picture in company is meant; the first of the two is used.
+        # Twice the same where an image in company is meant; the first of the two is used.
         count = 2 if self.minds_company and variety != ALONE else 1
         images = self.processor.prepare_inputs_layout(
             images=[image] * count, text=[self.placeholder * count]
         )[0]
         if self.minds_company:
-            # As the pictures of one prompt: in a bare list each would count as alone.
+            # As the images of one prompt: in a bare list each would count as alone.
             images = [images]
         if not self._is_idefics2:
             found, texts = self.processor._process_images(images, **self._kwargs)
@@ -75,7 +75,7 @@ class Expansion:
         text = text.replace(self._fake * 2, self._fake)
         return re.sub(rf"{re.escape(self._fake)}(?=[^\s<])", f"{self._fake} ", text)
 
-    # Idefics2's processor writes its text inside one long call, which cannot be asked for one picture;
+    # Idefics2's processor writes its text inside one long call, which cannot be asked for one image;
     # what it does there is done here.
 
     @property
@@ -105,7 +105,7 @@ def _image_options(processor: Any, options: Mapping[str, Any]) -> dict[str, Any]
         if not options:
             raise
         reason = " ".join(str(error).split())
-        raise ConfigError(f"the image processor does not take picture_options ({reason})") from None
+        raise ConfigError(f"the image processor does not take image_options ({reason})") from None
     return {**merged["images_kwargs"], "return_tensors": "pt"}
 
 

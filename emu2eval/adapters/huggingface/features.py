@@ -1,4 +1,4 @@
-"""What the model's vision encoder makes of a picture, computed once per digest within a run."""
+"""What the model's vision encoder makes of an image, computed once per digest within a run."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ import torch
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from emu2eval import pictures
+from emu2eval import images
 from emu2eval.adapters.bounded import Bounded
 from emu2eval.adapters.encoded import Shown
 from emu2eval.adapters.huggingface.expansion import Arrays, Expansion
 from emu2eval.adapters.huggingface.grid import Tiles, paint
-from emu2eval.errors import PictureError
+from emu2eval.errors import ImageError
 
 CACHE_BYTES = 1 << 30
-"""1 GiB holds about 3,000 pictures of 64 tokens for a model 2,560 wide in bf16."""
+"""1 GiB holds about 3,000 images of 64 tokens for a model 2,560 wide in bf16."""
 GRIDS = ("image_grid_thw",)
 """Sizes in patches, of which models with positions in three dimensions make them."""
 JOINED = frozenset({"image_grid_thw", "image_sizes", "pixel_attention_mask", "pixel_values"})
-"""Arrays of several pictures that are those of each, one after the other: no places within the others."""
+"""Arrays of several images that are those of each, one after the other: no places within the others."""
 AHEAD_BYTES = 256 << 20
-"""Decoded and resized pictures that wait for their encoder."""
+"""Decoded and resized images that wait for their encoder."""
 TOGETHER, TOGETHER_BYTES = 8, 32 << 20
-"""Pictures that are encoded at a time, and what their arrays may take: about 20 tiles of 384 pixels."""
+"""Images that are encoded at a time, and what their arrays may take: about 20 tiles of 384 pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
     """pooled: (tokens, width), what fills the slots; deep: the same for some of the decoder's layers.
 
-    grids: the arrays that decide the positions of the picture and of what stands behind it.
+    grids: the arrays that decide the positions of the image and of what stands behind it.
     """
 
     pooled: Tensor
@@ -48,7 +48,7 @@ class Features:
 
 
 class Encoder:
-    """Features by picture, on the model's device. reuse: False computes each anew and alone."""
+    """Features by image, on the model's device. reuse: False computes each anew and alone."""
 
     def __init__(self, model: Any, expansion: Expansion, reuse: bool = True):
         self.model = model
@@ -60,7 +60,7 @@ class Encoder:
         self._takes = set(inspect.signature(self._encode).parameters)
 
     def prepare(self, shown: Shown) -> None:
-        """Decodes, resizes and normalises a picture that is not known yet. Any thread may call it."""
+        """Decodes, resizes and normalises an image that is not known yet. Any thread may call it."""
         if shown.key not in self.kept and shown.key not in self.ahead:
             self.ahead.put(shown.key, self._arrays(shown))
 
@@ -69,7 +69,7 @@ class Encoder:
         return self.ahead.take(shown.key) or self._arrays(shown)
 
     def features(self, shown: Shown) -> Features:
-        """Features of a picture. Raises PictureError where they do not fill the slots planned for it."""
+        """Features of an image. Raises ImageError where they do not fill the slots planned for it."""
         kept = self.kept.get(shown.key)
         if kept is not None:
             self.ahead.take(shown.key)
@@ -79,9 +79,9 @@ class Encoder:
         return found
 
     def several(self, wanted: Iterable[Shown]) -> dict[str, Features]:
-        """Features by key; pictures that are not known yet go through the encoder together.
+        """Features by key; images that are not known yet go through the encoder together.
 
-        They are those of each alone, up to rounding. Raises PictureError.
+        They are those of each alone, up to rounding. Raises ImageError.
         """
         if not self.reuse or self.expansion.minds_company:
             return {shown.key: self.features(shown) for shown in wanted}
@@ -125,12 +125,12 @@ class Encoder:
             joined = Arrays({n: torch.cat([a.values[n] for _, a in waiting]) for n in names})
             pooled, deep, in_list = self._encoded(joined)
             tokens = [shown.tokens for shown, _ in waiting]
-            # Otherwise it gave what the slots do not hold, of a picture that is found alone.
+            # Otherwise it gave what the slots do not hold, of an image that is found alone.
             if {len(part) for part in (pooled, *deep)} == {sum(tokens)}:
                 layers = [torch.split(part, tokens) for part in (pooled, *deep)]
                 return {
                     shown.key: Features(
-                        # Copies, so that a picture that is forgotten frees its memory.
+                        # Copies, so that an image that is forgotten frees its memory.
                         layers[0][i].clone(),
                         tuple(layer[i].clone() for layer in layers[1:]),
                         in_list,
@@ -141,26 +141,26 @@ class Encoder:
         return {shown.key: self._features(arrays, shown) for shown, arrays in waiting}
 
     def _arrays(self, shown: Shown) -> Arrays:
-        image = paint(Tiles(shown.tiles)) if shown.tiles else pictures.load(shown.picture)
+        image = paint(Tiles(shown.tiles)) if shown.tiles else images.load(shown.image)
         return self.expansion.arrays(image, shown.variety)
 
     def _features(self, arrays: Arrays, shown: Shown) -> Features:
         pooled, deep, in_list = self._encoded(arrays)
         most = self._rows_of(shown)
-        # The first picture's, where there are two: see `Expansion`.
+        # The first image's, where there are two: see `Expansion`.
         found = Features(
             pooled[:most], tuple(layer[:most] for layer in deep), in_list, _grids(arrays)
         )
         if most is not None and found.pooled.shape[0] != most:
-            raise PictureError(
+            raise ImageError(
                 f"the encoder gives {found.pooled.shape[0]} embeddings for {most} places",
-                where=shown.picture.path or pictures.BYTES,
-                hint="save the picture anew, without EXIF data",
+                where=shown.image.path or images.BYTES,
+                hint="save the image anew, without EXIF data",
             )
         return found
 
     def _encoded(self, arrays: Arrays) -> tuple[Tensor, tuple[Tensor, ...], bool]:
-        """(tokens, width) of all pictures, the same for the deep layers, and whether it was a list."""
+        """(tokens, width) of all images, the same for the deep layers, and whether it was a list."""
         given = {name: self._moved(v) for name, v in arrays.values.items() if name in self._takes}
         out = self._encode(**given, return_dict=True)
         pooled, deep = out.pooler_output, getattr(out, "deepstack_features", None) or ()
@@ -171,7 +171,7 @@ class Encoder:
         return self.model.base_model.get_image_features
 
     def _rows_of(self, shown: Shown) -> int | None:
-        """How many embeddings there must be; None = as many as the model has for a picture."""
+        """How many embeddings there must be; None = as many as the model has for an image."""
         return shown.tokens
 
     def _moved(self, value: Any) -> Any:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from emu2eval import pictures
+from emu2eval import images
 from emu2eval.adapters.encoded import Encoded, Shown
 from emu2eval.adapters.huggingface.expansion import ALONE, Expansion
 from emu2eval.adapters.huggingface.grid import Tiles, gather
 from emu2eval.errors import ModelError, PlanError
-from emu2eval.types import Part, Picture, Prompt, Video
+from emu2eval.types import Image, Part, Prompt, Video
 
 Layout = Literal["chat", "plain"]
 _OPEN, _CLOSE = "\ue000", "\ue001"
@@ -22,10 +22,10 @@ _OPEN, _CLOSE = "\ue000", "\ue001"
 
 @dataclass(frozen=True)
 class Form:
-    """slot: the id that a picture's embedding replaces. system: instead of a prompt's own system text.
+    """slot: the id that an image's embedding replaces. system: instead of a prompt's own system text.
 
-    mark: what stands for a picture in the plain layout; None = the processor's placeholder.
-    grid: "demonstrations" or "everything" puts their pictures into one.
+    mark: what stands for an image in the plain layout; None = the processor's placeholder.
+    grid: "demonstrations" or "everything" puts their images into one.
     """
 
     processor: Any
@@ -40,27 +40,27 @@ class Form:
     def encode(self, prompt: Prompt, reply: str | None = None) -> Encoded:
         """Ids of the prompt, or of the prompt and a reply as one text, as it stands in running text.
 
-        Raises PlanError where the model's template loses a picture.
+        Raises PlanError where the model's template loses an image.
         """
         tiles = None
         if self.grid is not None:
             prompt, tiles = gather(prompt, self.grid == "everything")
-        shown = ([tiles] if tiles is not None else []) + list(prompt.pictures())
+        shown = ([tiles] if tiles is not None else []) + list(prompt.images())
         text = self._chat(prompt, tiles) if self.layout == "chat" else self._plain(prompt, tiles)
         if reply is not None:
             text += (self._lead if self.layout == "chat" else prompt.lead) + self._literal(reply)
         return self._encode(text, shown)
 
-    def _encode(self, text: str, shown: Sequence[Picture | Tiles]) -> Encoded:
+    def _encode(self, text: str, shown: Sequence[Image | Tiles]) -> Encoded:
         pieces = text.split(self.expansion.placeholder)
         if len(pieces) - 1 != len(shown):
             raise PlanError(
                 f"the model's chat template shows {len(pieces) - 1} of the prompt's {len(shown)} "
-                "pictures",
+                "images",
                 hint="another protocol, or `layout: plain` in the model's file",
             )
         alone = ALONE if len(shown) == 1 and self.expansion.minds_company else ""
-        placed = [self._placed(picture, alone) for picture in shown]
+        placed = [self._placed(image, alone) for image in shown]
         whole = pieces[0]
         for (expanded, _), piece in zip(placed, pieces[1:], strict=True):
             whole += expanded + piece
@@ -69,17 +69,17 @@ class Form:
         found = tuple(one for _, one in placed)
         if sum(slots) != sum(one.tokens for one in found):
             raise ModelError(
-                f"the tokenizer gives {sum(slots)} places for pictures that fill "
+                f"the tokenizer gives {sum(slots)} places for images that fill "
                 f"{sum(one.tokens for one in found)}",
                 hint="the processor's files do not belong to this model",
             )
         return Encoded(ids, slots, found)
 
-    def _placed(self, shown: Picture | Tiles, variety: str) -> tuple[str, Shown]:
+    def _placed(self, shown: Image | Tiles, variety: str) -> tuple[str, Shown]:
         if isinstance(shown, Tiles):
-            size, first, tiles = shown.size, shown.pictures[0], shown.pictures
+            size, first, tiles = shown.size, shown.images[0], shown.images
         else:
-            size, first, tiles = pictures.info(shown).upright, shown, ()
+            size, first, tiles = images.info(shown).upright, shown, ()
         text = self.expansion.text(*size, variety)
         key = (*size, variety)
         if key not in self._tokens:
@@ -188,7 +188,7 @@ def _message(role: str, content: list[dict[str, str]]) -> dict[str, Any]:
     return {"role": role, "content": content}
 
 
-def _count(part: Picture | Video) -> int:
+def _count(part: Image | Video) -> int:
     return len(part.frames) if isinstance(part, Video) else 1
 
 

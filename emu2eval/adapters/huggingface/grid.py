@@ -1,4 +1,4 @@
-"""Several pictures as the numbered tiles of one, for models that take too few of them."""
+"""Several images as the numbered tiles of one, for models that take too few of them."""
 
 from __future__ import annotations
 
@@ -6,58 +6,59 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image as PILImage
+from PIL import ImageDraw, ImageOps
 
-from emu2eval.pictures import load
-from emu2eval.types import Part, Picture, Prompt, Turn, Video
+from emu2eval.images import load
+from emu2eval.types import Image, Part, Prompt, Turn, Video
 
 TILE = 224
-"""Pixels a tile is wide and high; what a picture leaves free of it is white."""
+"""Pixels a tile is wide and high; what an image leaves free of it is white."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tiles:
-    """Pictures that are shown as one, row by row."""
+    """Images that are shown as one, row by row."""
 
-    pictures: tuple[Picture, ...]
+    images: tuple[Image, ...]
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height in pixels, known without opening a picture."""
-        columns = math.ceil(math.sqrt(len(self.pictures)))
-        return columns * TILE, math.ceil(len(self.pictures) / columns) * TILE
+        """Width and height in pixels, known without opening an image."""
+        columns = math.ceil(math.sqrt(len(self.images)))
+        return columns * TILE, math.ceil(len(self.images) / columns) * TILE
 
 
-def paint(tiles: Tiles) -> Image.Image:
+def paint(tiles: Tiles) -> PILImage.Image:
     """The grid, each tile with its number in the corner."""
-    sheet = Image.new("RGB", tiles.size, "white")
+    sheet = PILImage.new("RGB", tiles.size, "white")
     draw = ImageDraw.Draw(sheet)
     columns = sheet.width // TILE
-    for number, picture in enumerate(tiles.pictures):
+    for number, image in enumerate(tiles.images):
         x, y = number % columns * TILE, number // columns * TILE
-        sheet.paste(ImageOps.pad(load(picture), (TILE, TILE), color="white"), (x, y))
+        sheet.paste(ImageOps.pad(load(image), (TILE, TILE), color="white"), (x, y))
         draw.rectangle((x, y, x + 22, y + 14), fill="white")
         draw.text((x + 2, y + 1), str(number + 1), fill="black")
     return sheet
 
 
 def gather(prompt: Prompt, everything: bool) -> tuple[Prompt, Tiles | None]:
-    """The prompt with "(picture 1)" in place of each picture of a demonstration, and the pictures' tiles.
+    """The prompt with "(image 1)" in place of each image of a demonstration, and the images' tiles.
 
-    everything: those of the query too, for models that take one picture only.
+    everything: those of the query too, for models that take one image only.
     """
-    found: list[Picture] = []
+    found: list[Image] = []
 
     def named(parts: Sequence[Part]) -> tuple[Part, ...]:
         shown: list[Part] = []
         for part in parts:
-            pictures = part.frames if isinstance(part, Video) else (part,)
-            for picture in pictures:
-                if isinstance(picture, Picture):
-                    found.append(picture)
-                    shown.append(f"(picture {len(found)}) ")
+            images = part.frames if isinstance(part, Video) else (part,)
+            for image in images:
+                if isinstance(image, Image):
+                    found.append(image)
+                    shown.append(f"(image {len(found)}) ")
                 else:
-                    shown.append(picture)
+                    shown.append(image)
         return tuple(shown)
 
     turns = tuple(Turn(named(turn.ask), named(turn.reply)) for turn in prompt.turns)

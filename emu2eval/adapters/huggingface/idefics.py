@@ -1,6 +1,6 @@
-"""IDEFICS (arXiv 2306.16527): layers look aside at pictures, each of which is one token of the prompt.
+"""IDEFICS (arXiv 2306.16527): layers look aside at images, each of which is one token of the prompt.
 
-As in Flamingo, a position sees the latest picture before it and no other.
+As in Flamingo, a position sees the latest image before it and no other.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ AROUND = "<fake_token_around_image>"
 
 
 class IdeficsExpansion(Expansion):
-    """What transformers' `IdeficsProcessor` does with a list of texts and pictures."""
+    """What transformers' `IdeficsProcessor` does with a list of texts and images."""
 
     def _processed(self, image: Image.Image, variety: str) -> tuple[dict[str, Any], str]:
         found = self.processor.image_processor([image], **self._kwargs)
@@ -37,7 +37,7 @@ class IdeficsExpansion(Expansion):
 
 
 class IdeficsEncoder(Encoder):
-    """Features of a picture: (latents, width), which layers look at, though it has one place only."""
+    """Features of an image: (latents, width), which layers look at, though it has one place only."""
 
     def _encoding(self) -> Any:
         base = self.model.base_model
@@ -55,9 +55,9 @@ class IdeficsEncoder(Encoder):
 
 
 class IdeficsReader(Reader):
-    """Gives every pass all pictures of the prompts so far: none is kept with the keys and values."""
+    """Gives every pass all images of the prompts so far: none is kept with the keys and values."""
 
-    def _pictures(
+    def _images(
         self, rows: Rows, sequences: Sequence[Encoded], start: int, stop: int
     ) -> dict[str, Any]:
         return self._aside(rows, sequences, stop)
@@ -66,8 +66,8 @@ class IdeficsReader(Reader):
         return self._aside(rows, sequences, rows.length)
 
     def _aside(self, rows: Rows, sequences: Sequence[Encoded], stop: int) -> dict[str, Any]:
-        """image_hidden_states: (rows, pictures, latents, width), zero where a row has fewer pictures;
-        image_attention_mask: (rows, stop, pictures), 1 where a position sees a picture."""
+        """image_hidden_states: (rows, images, latents, width), zero where a row has fewer images;
+        image_attention_mask: (rows, stop, images), 1 where a position sees an image."""
         latest = rows.types[:, :stop].cumsum(1)
         counts = latest[:, -1].tolist()
         seen = [

@@ -82,9 +82,9 @@ class Inference:
         return [self._ranked(question) for question in questions]
 
     @torch.inference_mode()
-    def averages(self, pictures: Sequence[Shown]) -> npt.NDArray[np.float32]:
-        """(n, width): each picture's embeddings, averaged."""
-        found = [self.encoder.features(shown).pooled.float().mean(0) for shown in pictures]
+    def averages(self, images: Sequence[Shown]) -> npt.NDArray[np.float32]:
+        """(n, width): each image's embeddings, averaged."""
+        found = [self.encoder.features(shown).pooled.float().mean(0) for shown in images]
         averaged: npt.NDArray[np.float32] = torch.stack(found).cpu().numpy()
         return averaged
 
@@ -109,8 +109,8 @@ class Inference:
         rows = self.reader.rows(prompts, shared)
         if bool(rows.types[:, -1].any()):
             raise PlanError(
-                "a prompt that ends in a picture cannot be continued by this model",
-                hint="put a text after the last picture in the protocol's `ask`",
+                "a prompt that ends in an image cannot be continued by this model",
+                hint="put a text after the last image in the protocol's `ask`",
             )
         cache = self._read(rows, prompts, shared)
         if search.beams > 1:

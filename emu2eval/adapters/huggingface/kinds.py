@@ -1,4 +1,4 @@
-"""Families that take pictures in a way of their own; every other one takes them in place of tokens."""
+"""Families that take images in a way of their own; every other one takes them in place of tokens."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from emu2eval.adapters.huggingface.reading import Reader
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """expansion: what the processor makes of a picture. encoder, reader: of the weights.
+    """expansion: what the processor makes of an image. encoder, reader: of the weights.
 
-    slot: the token that marks a picture's places, where the configuration names none; such a family's
-    model takes its pictures as its own reader gives them.
+    slot: the token that marks an image's places, where the configuration names none; such a family's
+    model takes its images as its own reader gives them.
     """
 
     expansion: type[Expansion] = Expansion
@@ -25,11 +25,11 @@ class Kind:
     slot: str | None = None
 
     def places(self, config: Any) -> bool:
-        """Whether a picture has places among the tokens."""
+        """Whether an image has places among the tokens."""
         return self.slot is not None or getattr(config, "image_token_id", None) is not None
 
     def slot_of(self, config: Any, tokenizer: Any) -> int:
-        """The id that marks a picture's places."""
+        """The id that marks an image's places."""
         return int(
             config.image_token_id
             if self.slot is None

@@ -1,6 +1,6 @@
-"""KOSMOS-2 (arXiv 2306.14824): pictures in place of tokens, any number of them.
+"""KOSMOS-2 (arXiv 2306.14824): images in place of tokens, any number of them.
 
-transformers' processor and `generate` take one picture, at the start of a text, and its model any number.
+transformers' processor and `generate` take one image, at the start of a text, and its model any number.
 They are laid out and embedded here, each as the processor writes its one.
 """
 
@@ -23,12 +23,12 @@ from emu2eval.adapters.huggingface.features import Encoder
 from emu2eval.adapters.huggingface.reading import Reader, Rows
 
 SLOT = "</doc>"
-"""Stands at a picture's places. No prompt holds it otherwise, and it is never embedded."""
+"""Stands at an image's places. No prompt holds it otherwise, and it is never embedded."""
 OPEN, CLOSE = "<image>", "</image>"
 
 
 class Kosmos2Expansion(Expansion):
-    """What transformers' `Kosmos2Processor` writes for its one picture, for each."""
+    """What transformers' `Kosmos2Processor` writes for its one image, for each."""
 
     def _processed(self, image: Image.Image, variety: str) -> tuple[dict[str, Any], str]:
         found = self.processor.image_processor([image], **self._kwargs)
@@ -55,7 +55,7 @@ class Kosmos2Encoder(Encoder):
 
 
 class Kosmos2Reader(Reader):
-    """Embeds a prompt itself: the model forgets pictures that stand behind what is in its cache."""
+    """Embeds a prompt itself: the model forgets images that stand behind what is in its cache."""
 
     # While it answers, the model counts padding as positions.
     pads: ClassVar[bool] = False

@@ -64,10 +64,10 @@ def _all_gpus() -> str:
 
 
 def check_kind(kind: Any, checkpoint: Checkpoint) -> None:
-    """Raises ModelError for an architecture that takes pictures otherwise than in place of tokens."""
+    """Raises ModelError for an architecture that takes images otherwise than in place of tokens."""
     if "mm_encoder_outputs" not in inspect.signature(kind.forward).parameters:
         raise ModelError(
-            f"{kind.__name__} does not take pictures in place of tokens, which this adapter needs to "
+            f"{kind.__name__} does not take images in place of tokens, which this adapter needs to "
             "show several of them in order",
             where=checkpoint.path,
             hint="a model of another family; or its server, through the adapter for OpenAI's interface",

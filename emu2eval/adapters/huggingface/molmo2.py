@@ -1,4 +1,4 @@
-"""Molmo2: every position of every picture sees all the others, those of later pictures among them."""
+"""Molmo2: every position of every image sees all the others, those of later images among them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Molmo2Expansion(Expansion):
 
 
 class Molmo2Reader(Reader):
-    """Reads a prompt whole: the keys and values of its beginning depend on the pictures behind it."""
+    """Reads a prompt whole: the keys and values of its beginning depend on the images behind it."""
 
     @cached_property
     def croppable(self) -> bool:

@@ -50,7 +50,7 @@ class Prefix:
 
 
 def _whole(prompt: Encoded, length: int) -> int:
-    """The length, or where the picture begins that it would cut through."""
+    """The length, or where the image begins that it would cut through."""
     for start, stop in prompt.spans:
         if start < length < stop:
             return start

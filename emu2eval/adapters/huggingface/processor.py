@@ -33,17 +33,17 @@ def load_processor(checkpoint: Checkpoint) -> Any:
         raise ModelError(
             f"transformers cannot build this model's processor ({reason})",
             where=checkpoint.path,
-            hint="pip install torchvision: this model's pictures are prepared by it alone"
+            hint="pip install torchvision: this model's images are prepared by it alone"
             if "torchvision" in reason.lower()
             else "the folder needs the model's processor and tokenizer files beside its weights",
         ) from None
     if getattr(processor, "image_processor", None) is None:
-        raise ModelError("this model's processor takes no pictures", where=checkpoint.path)
+        raise ModelError("this model's processor takes no images", where=checkpoint.path)
     return processor
 
 
 def marks_of(processor: Any, slot: int) -> list[int]:
-    """The ids that its models take for a picture's: the slot and, in some families, what frames it."""
+    """The ids that its models take for an image's: the slot and, in some families, what frames it."""
     named = getattr(processor, "image_token_ids", None) or ()
     return sorted({slot, *(i for i in named if i is not None)})
 

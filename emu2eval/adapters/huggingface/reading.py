@@ -21,7 +21,7 @@ from emu2eval.adapters.huggingface.roomy import roomy_cache
 
 @dataclass(frozen=True)
 class Rows:
-    """A batch of sequences. ids, mask, types: (rows, length); types is 1 where a picture stands.
+    """A batch of sequences. ids, mask, types: (rows, length); types is 1 where an image stands.
 
     positions: what the model makes of them, (rows, length) or with a dimension in front.
     """
@@ -38,9 +38,9 @@ class Rows:
 
 
 class Reader:
-    """Runs a model over some positions of a batch. features: of a picture, already computed.
+    """Runs a model over some positions of a batch. features: of an image, already computed.
 
-    marks: ids that are a picture's for the model: its places and, in some families, what frames them.
+    marks: ids that are an image's for the model: its places and, in some families, what frames them.
     segments: its attention takes what rows share apart from what they do not.
     """
 
@@ -125,7 +125,7 @@ class Reader:
             "is_first_iteration": True,
             "next_sequence_length": stop - start,
             "logits_to_keep": keep,
-            **self._pictures(rows, sequences, start, stop),
+            **self._images(rows, sequences, start, stop),
             **self._types(rows.ids[:, :stop]),
         }
         if rows.padded:
@@ -152,10 +152,10 @@ class Reader:
         )
         return found[:, rows.length :]
 
-    def _pictures(
+    def _images(
         self, rows: Rows, sequences: Sequence[Encoded], start: int, stop: int
     ) -> dict[str, Any]:
-        """How a pass over those positions is given the pictures in them."""
+        """How a pass over those positions is given the images in them."""
         shown = self._between(rows, sequences, start, stop)
         return {"mm_encoder_outputs": injected([self.features(one) for one in shown])}
 
@@ -166,10 +166,10 @@ class Reader:
     def _between(
         self, rows: Rows, sequences: Sequence[Encoded], start: int, stop: int
     ) -> list[Shown]:
-        """The pictures whose slots lie there, row by row. Nobody cuts through a picture."""
+        """The images whose slots lie there, row by row. Nobody cuts through an image."""
         found = []
         for row, one in enumerate(sequences):
-            # Slots are counted, for padding moves them: the pictures before, then those within.
+            # Slots are counted, for padding moves them: the images before, then those within.
             before = int(rows.types[row, :start].sum())
             within = int(rows.types[row, start:stop].sum())
             seen = 0

@@ -12,10 +12,10 @@ from emu2eval.adapters.base import Adapter, Cost, Limits
 from emu2eval.adapters.openai import ranking as ranks
 from emu2eval.adapters.openai.background import Background
 from emu2eval.adapters.openai.client import Client, Refused, check_extra, check_url, key_from, usage
-from emu2eval.adapters.openai.messages import Layout, Message, PictureUrls, beginning, messages
+from emu2eval.adapters.openai.messages import ImageUrls, Layout, Message, beginning, messages
 from emu2eval.adapters.openai.pace import Budget, Pace, Prices
 from emu2eval.adapters.openai.ranking import Ranking
-from emu2eval.errors import ConfigError, PictureError, UnknownName
+from emu2eval.errors import ConfigError, ImageError, UnknownName
 from emu2eval.types import ChoiceOutput, Prompt, Request, Response, TextOutput
 
 CHARACTERS_A_TOKEN = 4
@@ -31,16 +31,16 @@ class OpenAIAdapter(Adapter):
     model: its name on the server. revision: any text; tells weights apart that share a name.
     base_url: the server, usually ending in /v1. key_env: the environment variable that holds its key.
     layout: "turns" shows demonstrations as turns of user and assistant; "single" puts everything into one
-    user message, in order, which also takes demonstrations whose replies are pictures.
-    max_side, picture_root, picture_base, detail: see `PictureUrls`.
+    user message, in order, which also takes demonstrations whose replies are images.
+    max_side, image_root, image_base, detail: see `ImageUrls`.
     temperature, top_p, seed: of sampling; null leaves a value to the server. extra: more fields of the
     request, such as {repetition_penalty: 1.1}. token_limit: the field that limits the answer
     (max_completion_tokens for OpenAI's newer models). thinking: tokens on top of the task's, for models that
     think before they answer. stop: False keeps the task's stop strings from a server that cannot take them
-    (transformers serve, with pictures); the answer is cut at them in any case.
+    (transformers serve, with images); the answer is cut at them in any case.
     ranking: how choices are ranked: "prompt_logprobs" (vLLM), "echo" (completions, texts only), "first_token"
     (choices that differ in their first letter, from the top_logprobs alternatives); null refuses.
-    max_pictures, max_positions: what a prompt may hold; picture_tokens: positions of a picture. Texts are
+    max_images, max_positions: what a prompt may hold; image_tokens: positions of an image. Texts are
     counted at 4 characters a token. fit: drops the farthest demonstrations until a prompt fits.
     concurrency: requests at once; requests_per_minute, tokens_per_minute: rates; timeout: seconds without a
     byte; retries: attempts after the first; longest_wait: seconds of rest that a server may ask for.
@@ -51,9 +51,9 @@ class OpenAIAdapter(Adapter):
     extra: ClassVar[str | None] = "api"
     # Where the server is and how fast it is asked, not what answers.
     neutral: ClassVar[frozenset[str]] = frozenset(
-        "batch base_url key_env picture_root picture_base concurrency requests_per_minute "
-        "tokens_per_minute timeout retries longest_wait budget prices stop max_pictures max_positions "
-        "picture_tokens".split()
+        "batch base_url key_env image_root image_base concurrency requests_per_minute "
+        "tokens_per_minute timeout retries longest_wait budget prices stop max_images max_positions "
+        "image_tokens".split()
     )
 
     def __init__(
@@ -64,8 +64,8 @@ class OpenAIAdapter(Adapter):
         revision: str | None = None,
         layout: Layout = "turns",
         max_side: int | None = None,
-        picture_root: str | None = None,
-        picture_base: str | None = None,
+        image_root: str | None = None,
+        image_base: str | None = None,
         detail: str | None = None,
         temperature: float | None = 0.0,
         top_p: float | None = None,
@@ -76,9 +76,9 @@ class OpenAIAdapter(Adapter):
         stop: bool = True,
         ranking: Ranking | None = None,
         top_logprobs: int = 20,
-        max_pictures: int | None = None,
+        max_images: int | None = None,
         max_positions: int | None = None,
-        picture_tokens: int = 1000,
+        image_tokens: int = 1000,
         fit: bool = False,
         batch: int = 128,
         concurrency: int = 8,
@@ -116,18 +116,18 @@ class OpenAIAdapter(Adapter):
         check_extra(extra or {})
         _numbers("budget", budget, Budget.NAMES)
         _numbers("prices", prices, ("input", "output"))
-        if picture_base is not None and not picture_base.startswith("file:"):
-            check_url("picture_base", picture_base)
+        if image_base is not None and not image_base.startswith("file:"):
+            check_url("image_base", image_base)
         self.limits = Limits(
             outputs=frozenset({"text", "choice"} if ranking else {"text"}),
-            pictures=max_pictures,
+            images=max_images,
             positions=max_positions,
-            picture_replies=layout == "single",
+            image_replies=layout == "single",
             batch=batch,
         )
         self._model = model
         self._layout = layout
-        self._urls = PictureUrls(max_side, picture_root, picture_base, detail)
+        self._urls = ImageUrls(max_side, image_root, image_base, detail)
         sampling = {"temperature": temperature, "top_p": top_p, "seed": seed}
         self._sampling = {k: v for k, v in sampling.items() if v is not None} | dict(extra or {})
         self._token_limit = token_limit
@@ -135,7 +135,7 @@ class OpenAIAdapter(Adapter):
         self._stop = stop
         self._ranking = ranking
         self._top_logprobs = top_logprobs
-        self._picture_tokens = picture_tokens
+        self._image_tokens = image_tokens
         self._fit = fit
         self._concurrency = concurrency
         self._budget = Budget(budget or {})
@@ -160,7 +160,7 @@ class OpenAIAdapter(Adapter):
         """How prompts are laid out, in case that ever changes; and what decides which ones are shortened."""
         found: dict[str, Any] = {"messages": 1}
         if self._fit:
-            found["fit"] = [self.limits.positions, self._picture_tokens]
+            found["fit"] = [self.limits.positions, self._image_tokens]
         return found
 
     # -- planning ---------------------------------------------------------------------------------
@@ -190,8 +190,8 @@ class OpenAIAdapter(Adapter):
                 f"the choices {pair[0]!r} and {pair[1]!r} may begin with the same token, and only the "
                 "first is looked at; ranking: prompt_logprobs looks at all"
             )
-        if self._ranking == "echo" and any(True for _ in prompt.pictures()):
-            return "ranking: echo asks the completions endpoint, which takes no pictures"
+        if self._ranking == "echo" and any(True for _ in prompt.images()):
+            return "ranking: echo asks the completions endpoint, which takes no images"
         return None
 
     def cost(self, request: Request) -> Cost | None:
@@ -220,10 +220,10 @@ class OpenAIAdapter(Adapter):
 
     def _length(self, prompt: Prompt) -> int:
         characters = sum(len(part) for part in prompt.parts() if isinstance(part, str))
-        shown = sum(1 for _ in prompt.pictures())
+        shown = sum(1 for _ in prompt.images())
         said = 1 if self._layout == "single" else 2 * len(prompt.turns) + 1
         text = -(-characters // CHARACTERS_A_TOKEN)
-        return text + shown * self._picture_tokens + (said + 1) * MESSAGE_TOKENS
+        return text + shown * self._image_tokens + (said + 1) * MESSAGE_TOKENS
 
     # -- answering --------------------------------------------------------------------------------
 
@@ -253,7 +253,7 @@ class OpenAIAdapter(Adapter):
                 return await self._answer(requests[place])
             except Refused as error:
                 return Response(error=str(error))
-            except PictureError as error:
+            except ImageError as error:
                 # Such as a frame that cannot be decoded, which shows only now: it costs nobody else.
                 return Response(error=f"{error.what} ({error.where})")
 

@@ -1,4 +1,4 @@
-"""Prompt -> chat messages: text and pictures in the order of the prompt, nothing left out."""
+"""Prompt -> chat messages: text and images in the order of the prompt, nothing left out."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
-from emu2eval import pictures
-from emu2eval.types import Part, Picture, Prompt, Video
+from emu2eval import images
+from emu2eval.types import Image, Part, Prompt, Video
 
 Layout = Literal["turns", "single"]
 Message = dict[str, Any]
@@ -21,17 +21,17 @@ SENT_AS_THEY_ARE = {"JPEG": "jpeg", "PNG": "png", "WEBP": "webp"}
 """Formats that servers read. Anything else is sent as PNG, which loses nothing."""
 
 REMEMBERED_BYTES = 64 << 20
-"""Encoded pictures that are kept, so that those of fixed demonstrations are encoded once."""
+"""Encoded images that are kept, so that those of fixed demonstrations are encoded once."""
 
 
 @dataclass
-class PictureUrls:
-    """A picture as a URL that a server can read.
+class ImageUrls:
+    """An image as a URL that a server can read.
 
     A JPEG, PNG or WebP that stands upright goes byte for byte, as base64; anything else is decoded (upright,
-    RGB, over white) and goes as PNG. max_side: a picture with a longer side is shrunk to it first (Lanczos).
-    root, base: pictures below the folder `root` go as the URL below `base` instead of their bytes.
-    detail: the protocol's `detail` of each picture.
+    RGB, over white) and goes as PNG. max_side: an image with a longer side is shrunk to it first (Lanczos).
+    root, base: images below the folder `root` go as the URL below `base` instead of their bytes.
+    detail: the protocol's `detail` of each image.
     """
 
     max_side: int | None = None
@@ -41,23 +41,23 @@ class PictureUrls:
     _known: OrderedDict[str, str] = field(default_factory=OrderedDict)
     _size: int = 0
 
-    def content(self, picture: Picture) -> Message:
-        """The part of a message that shows the picture."""
-        image = {"url": self.url(picture)}
+    def content(self, image: Image) -> Message:
+        """The part of a message that shows the image."""
+        shown = {"url": self.url(image)}
         if self.detail is not None:
-            image["detail"] = self.detail
-        return {"type": "image_url", "image_url": image}
+            shown["detail"] = self.detail
+        return {"type": "image_url", "image_url": shown}
 
-    def url(self, picture: Picture) -> str:
-        served = self._served(picture)
+    def url(self, image: Image) -> str:
+        served = self._served(image)
         if served is not None:
             return served
-        digest = pictures.digest(picture)
+        digest = images.digest(image)
         known = self._known.get(digest)
         if known is not None:
             self._known.move_to_end(digest)
             return known
-        kind, data = self._encoded(picture)
+        kind, data = self._encoded(image)
         url = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
         self._known[digest] = url
         self._size += len(url)
@@ -66,38 +66,39 @@ class PictureUrls:
             self._size -= len(dropped)
         return url
 
-    def _served(self, picture: Picture) -> str | None:
-        if self.root is None or self.base is None or picture.path is None:
+    def _served(self, image: Image) -> str | None:
+        if self.root is None or self.base is None or image.path is None:
             return None
-        if picture.member is not None or picture.frame is not None:
-            return None  # the file at the path is not the picture
-        path, root = Path(picture.path).resolve(), Path(self.root).resolve()
+        if image.member is not None or image.frame is not None:
+            return None  # the file at the path is not the image
+        path, root = Path(image.path).resolve(), Path(self.root).resolve()
         if not path.is_relative_to(root):
             return None
         return f"{self.base.rstrip('/')}/{quote(path.relative_to(root).as_posix())}"
 
-    def _encoded(self, picture: Picture) -> tuple[str, bytes]:
-        info = pictures.info(picture)
+    def _encoded(self, image: Image) -> tuple[str, bytes]:
+        info = images.info(image)
         small = self.max_side is None or max(info.width, info.height) <= self.max_side
-        data = pictures.read(picture)
+        data = images.read(image)
         if info.format in SENT_AS_THEY_ARE and small and _upright(data):
             return SENT_AS_THEY_ARE[info.format], data
-        image = pictures.load(picture)
+        pixels = images.load(image)
         if self.max_side is not None and not small:
-            from PIL import Image
+            from PIL import Image as PILImage
 
-            image.thumbnail((self.max_side, self.max_side), Image.Resampling.LANCZOS)
-        return "png", pictures.read(pictures.from_image(image))
+            pixels.thumbnail((self.max_side, self.max_side), PILImage.Resampling.LANCZOS)
+        return "png", images.read(images.from_pil(pixels))
 
 
 def _upright(data: bytes) -> bool:
-    from PIL import ExifTags, Image
+    from PIL import ExifTags
+    from PIL import Image as PILImage
 
-    with Image.open(io.BytesIO(data)) as image:  # its header only; `pictures.info` has checked it
+    with PILImage.open(io.BytesIO(data)) as image:  # its header only; `images.info` has checked it
         return bool(image.getexif().get(ExifTags.Base.Orientation, 1) == 1)
 
 
-def messages(prompt: Prompt, layout: Layout, urls: PictureUrls) -> list[Message]:
+def messages(prompt: Prompt, layout: Layout, urls: ImageUrls) -> list[Message]:
     """The conversation: demonstrations as turns of user and assistant, or all in one user message."""
     found: list[Message] = []
     if prompt.system is not None:
@@ -119,7 +120,7 @@ def plain(parts: Iterable[Part]) -> str:
     return "".join(map(str, texts))
 
 
-def _content(parts: Iterable[Part], urls: PictureUrls) -> str | list[Message]:
+def _content(parts: Iterable[Part], urls: ImageUrls) -> str | list[Message]:
     listed = list(parts)
     if all(isinstance(part, str) for part in listed):
         return plain(listed)  # some servers know nothing but plain texts
@@ -142,5 +143,5 @@ def beginning(prompt: Prompt) -> list[str]:
             shown.append(part)
         else:
             frames = part.frames if isinstance(part, Video) else (part,)
-            shown += [pictures.digest(frame) for frame in frames]
+            shown += [images.digest(frame) for frame in frames]
     return shown

@@ -23,12 +23,12 @@ class Written:
 
     runs: int
     samples: int
-    pictures: int
+    images: int
     promptless: tuple[str, ...] = ()
 
 
 def write(folders: Sequence[Path], file: Path, *, inline: bool = False) -> Written:
-    """Writes the page of these runs. inline: pictures go into the page, not into a folder beside it.
+    """Writes the page of these runs. inline: images go into the page, not into a folder beside it.
 
     Raises ConfigError for another ending or no run, StoreError where a run was never scored or the page
     cannot be written. Runs whose data is not there are shown without their prompts.
@@ -38,7 +38,7 @@ def write(folders: Sequence[Path], file: Path, *, inline: bool = False) -> Writt
     if not folders:
         raise ConfigError("there is no run to report", hint="emu2eval ls runs")
     runs = [read_run(folder) for folder in folders]
-    beside = None if inline else file.with_name(f"{file.stem}_pictures")
+    beside = None if inline else file.with_name(f"{file.stem}_images")
     tables = Tables(Thumbnails(beside))
     with Progress(console=Console(stderr=True), transient=True) as bars:
         reading = bars.add_task("reading samples", total=sum(len(run.answers) for run in runs))

@@ -209,7 +209,7 @@ function overview() {
   const plural = (n, word) => `${count(n)} ${word}${n === 1 ? "" : "s"}`;
   $("overview").append(
     el("h1", {}, `${plural(RUNS.length, "run")} of ${plural(MODELS.length, "model")} on ${plural(tasks, "task")}`),
-    lost.length ? el("p", { class: "note" }, `${plural(lost.length, "run")} shown without prompts, references and pictures of the data: `,
+    lost.length ? el("p", { class: "note" }, `${plural(lost.length, "run")} shown without prompts, references and images of the data: `,
       unique(lost.map((run) => run.promptless)).join("; ")) : "",
     ...[curves(), bars(), radars(), matrices(), runsTable()].filter(Boolean));
 }

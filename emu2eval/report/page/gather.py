@@ -68,7 +68,7 @@ class _Set:
 
     def _sample(self, answer: Answer) -> dict[str, Any]:
         """i: id, t: trial, g: groups; s: system, d: demonstrations with e: why, q: query, j: what joins
-        them, r: references, c: choices; or x: why there is no prompt, with p: pictures and fields of the
+        them, r: references, c: choices; or x: why there is no prompt, with p: images and fields of the
         sample where they are there.
         """
         tables = self.tables
@@ -92,7 +92,7 @@ class _Set:
             why = str(error) if self.plan.imported is None else error.what
             return shown | {
                 "x": tables.text(why),
-                "p": tables.parts((*sample.pictures, *fields)),
+                "p": tables.parts((*sample.images, *fields)),
             }
         prompt = planned.request.prompt
         shown["s"] = tables.maybe(prompt.system)
@@ -150,19 +150,19 @@ def _answer(
     model: str,
     tables: Tables,
 ) -> list[Any]:
-    """[sample, value, text, prediction, picture, why unscored, demonstrations dropped, whether the prompt
+    """[sample, value, text, prediction, image, why unscored, demonstrations dropped, whether the prompt
     is another one than was asked, log-probabilities, other details]; Nones at the end are left out.
     """
     details = dict(answer.details)
     why = details.pop("why", None)
     log_probs = stored.get("log_probs")
-    digest = stored.get("picture")
+    digest = stored.get("image")
     cells = [
         found.place(answer),
         answer.value,
         tables.maybe(stored.get("text")),
         tables.maybe(answer.prediction),
-        tables.picture(store.picture(digest)) if digest else None,
+        tables.image(store.image(digest)) if digest else None,
         tables.text(str(why or "unscored")) if answer.value is None else None,
         stored.get("details", {}).get("dropped") or None,
         None if not stored or found.asked(answer, stored, model) else 1,

@@ -44,7 +44,7 @@ def save(page: dict[str, Any], file: Path) -> None:
 def render(page: dict[str, Any]) -> str:
     """The page as text.
 
-    Its policy allows this very script and style, by their hashes, and pictures beside or in it: no other
+    Its policy allows this very script and style, by their hashes, and images beside or in it: no other
     script, no connection, no form, no frame.
     """
     style = _shipped("page.css")

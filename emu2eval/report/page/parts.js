@@ -4,7 +4,7 @@ const RUNS = DATA.runs;
 const SVG = "http://www.w3.org/2000/svg";
 
 // The places in an answer, as `_answer` in gather.py lists them.
-const SAMPLE = 0, VALUE = 1, TEXT = 2, PREDICTION = 3, PICTURE = 4, WHY = 5, DROPPED = 6, OTHER = 7,
+const SAMPLE = 0, VALUE = 1, TEXT = 2, PREDICTION = 3, IMAGE = 4, WHY = 5, DROPPED = 6, OTHER = 7,
   LOGS = 8, DETAILS = 9;
 
 const $ = (id) => document.getElementById(id);
@@ -55,18 +55,18 @@ function blanks(text) {
   return el("span", { class: "blank", title: JSON.stringify(text) }, shown);
 }
 
-function picture(place, small = false) {
-  const [source, width, height, name] = DATA.pictures[-1 - place];
-  if (source == null) return el("span", { class: "broken" }, `no picture: ${name}`);
+function image(place, small = false) {
+  const [source, width, height, name] = DATA.images[-1 - place];
+  if (source == null) return el("span", { class: "broken" }, `no image: ${name}`);
   const title = `${name}, ${width} × ${height}`;
-  // Pictures of a few pixels are shown pixel by pixel.
+  // Images of a few pixels are shown pixel by pixel.
   const kind = Math.max(width, height) <= 64 ? "pixels" : null;
   return el("img", { src: source, alt: small ? "" : title, title, class: kind, loading: "lazy", decoding: "async" });
 }
 
 function part(value) {
-  if (Array.isArray(value)) return el("span", { class: "video" }, value.map((frame) => picture(frame)));
-  return value < 0 ? picture(value) : exact(textOf(value));
+  if (Array.isArray(value)) return el("span", { class: "video" }, value.map((frame) => image(frame)));
+  return value < 0 ? image(value) : exact(textOf(value));
 }
 
 // A prompt's part in one line, for lists and searches.
@@ -102,7 +102,7 @@ function answerTo(run, id, trial) {
 }
 
 function replyOf(run, answer) {
-  if (answer[PICTURE] != null) return picture(answer[PICTURE]);
+  if (answer[IMAGE] != null) return image(answer[IMAGE]);
   const text = textOf(answer[TEXT]) ?? textOf(answer[PREDICTION]);
   if (text == null) return el("em", {}, answer[WHY] == null ? "not stored" : `none: ${textOf(answer[WHY])}`);
   return text === "" ? el("em", {}, "empty") : exact(text);

@@ -84,12 +84,12 @@ function rowOf(place) {
   const run = state.run, answer = run.answers[listed[place]], sample = sampleOf(run, answer);
   const shown = (sample.q || sample.p || []).flat().find((p) => p < 0);
   const kind = verdict(run, answer[VALUE]);
-  const reply = answer[PICTURE] != null ? "▣" : textOf(answer[TEXT]) ?? textOf(answer[PREDICTION]) ?? textOf(answer[WHY]) ?? "";
+  const reply = answer[IMAGE] != null ? "▣" : textOf(answer[TEXT]) ?? textOf(answer[PREDICTION]) ?? textOf(answer[WHY]) ?? "";
   const asked = (sample.q || sample.p || []).flat().filter((p) => p >= 0).map(textOf).join(" ").trim();
   const row = el("div", { class: "row", role: "option", id: `row-${place}`, "aria-selected": String(place === current),
     on: { click: () => choose(place) } },
   el("span", { class: `mark ${kind}`, title: kind }, MARKS[kind]),
-  answer[PICTURE] != null ? picture(answer[PICTURE], true) : shown != null ? picture(shown, true) : el("span", { class: "noimg" }),
+  answer[IMAGE] != null ? image(answer[IMAGE], true) : shown != null ? image(shown, true) : el("span", { class: "noimg" }),
   el("span", { class: "two" }, el("span", { class: "id" }, sample.i, sample.t ? ` · trial ${sample.t + 1}` : ""),
     el("span", { class: "asked" }, asked.slice(-160)), el("span", { class: "said" }, "→ ", reply.slice(0, 160))));
   row.style.top = `${place * TALL}px`;

@@ -1,4 +1,4 @@
-"""What many samples share, each once: texts, demonstrations, pictures. A page refers to them by number."""
+"""What many samples share, each once: texts, demonstrations, images. A page refers to them by number."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from emu2eval import pictures
+from emu2eval import images
 from emu2eval.errors import StoreError, UserError
-from emu2eval.types import Part, Picture, Turn, Video
+from emu2eval.types import Image, Part, Turn, Video
 
 SIDE = 256
 """Pixels of the longer side of a thumbnail."""
 _LOSSLESS = 64
-"""Up to so many pixels a side every pixel counts, and a lossless picture is small anyway."""
+"""Up to so many pixels a side every pixel counts, and a lossless image is small anyway."""
 
 
 class Thumbnails:
-    """Small copies of pictures, one a digest, in a folder or, without one, as data: URLs.
+    """Small copies of images, one a digest, in a folder or, without one, as data: URLs.
 
     entries: [source or None, width, height, name or what is wrong] of each; sizes are the original's.
     """
@@ -29,14 +29,14 @@ class Thumbnails:
         self.entries: list[list[Any]] = []
         self._places: dict[str, int] = {}
 
-    def place(self, picture: Picture) -> int:
-        """The number of the picture's entry. One that cannot be opened has an entry that says why."""
+    def place(self, image: Image) -> int:
+        """The number of the image's entry. One that cannot be opened has an entry that says why."""
         try:
-            digest = pictures.digest(picture)
+            digest = images.digest(image)
         except UserError as error:
             broken = _broken(error)
-            return self._add(f"!{pictures.where(picture)}", lambda: broken)
-        return self._add(digest, lambda: self._entry(picture, digest))
+            return self._add(f"!{images.where(image)}", lambda: broken)
+        return self._add(digest, lambda: self._entry(image, digest))
 
     def _add(self, key: str, make: Callable[[], list[Any]]) -> int:
         if key not in self._places:
@@ -44,39 +44,39 @@ class Thumbnails:
             self.entries.append(make())
         return self._places[key]
 
-    def _entry(self, picture: Picture, digest: str) -> list[Any]:
+    def _entry(self, image: Image, digest: str) -> list[Any]:
         try:
-            info = pictures.info(picture)
-            source = self._source(picture, digest)
+            info = images.info(image)
+            source = self._source(image, digest)
         except StoreError:
             raise
         except UserError as error:
             return _broken(error)
-        return [source, info.width, info.height, picture.name]
+        return [source, info.width, info.height, image.name]
 
-    def _source(self, picture: Picture, digest: str) -> str:
+    def _source(self, image: Image, digest: str) -> str:
         if self.folder is None:
-            return "data:image/webp;base64," + base64.b64encode(encoded(picture)).decode()
+            return "data:image/webp;base64," + base64.b64encode(encoded(image)).decode()
         file = self.folder / f"{digest[:32]}.webp"
         if not file.exists():
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 temporary = file.with_suffix(".part")
-                temporary.write_bytes(encoded(picture))
+                temporary.write_bytes(encoded(image))
                 temporary.replace(file)
             except OSError as error:
                 raise StoreError(
-                    f"the pictures of the page cannot be written ({error.strerror})", where=file
+                    f"the images of the page cannot be written ({error.strerror})", where=file
                 ) from None
         return f"{self.folder.name}/{file.name}"
 
 
-def encoded(picture: Picture) -> bytes:
-    """The thumbnail as WebP. Always encoded anew: nothing that came with a picture gets into the page."""
-    image = pictures.load(picture)
-    image.thumbnail((SIDE, SIDE))
+def encoded(image: Image) -> bytes:
+    """The thumbnail as WebP. Always encoded anew: nothing that came with an image gets into the page."""
+    pixels = images.load(image)
+    pixels.thumbnail((SIDE, SIDE))
     buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=80, lossless=max(image.size) <= _LOSSLESS)
+    pixels.save(buffer, "WEBP", quality=80, lossless=max(pixels.size) <= _LOSSLESS)
     return buffer.getvalue()
 
 
@@ -85,9 +85,9 @@ def _broken(error: UserError) -> list[Any]:
 
 
 class Tables:
-    """Numbers for texts, demonstrations and pictures.
+    """Numbers for texts, demonstrations and images.
 
-    A part of a prompt is a number: n of a text, -1 - n of a picture; the list of its frames for a video.
+    A part of a prompt is a number: n of a text, -1 - n of an image; the list of its frames for a video.
     """
 
     def __init__(self, thumbnails: Thumbnails):
@@ -102,15 +102,15 @@ class Tables:
     def maybe(self, text: str | None) -> int | None:
         return None if text is None else self.text(text)
 
-    def picture(self, picture: Picture) -> int:
-        return -1 - self.thumbnails.place(picture)
+    def image(self, image: Image) -> int:
+        return -1 - self.thumbnails.place(image)
 
     def part(self, part: Part) -> Any:
         if isinstance(part, str):
             return self.text(part)
         if isinstance(part, Video):
-            return [self.picture(frame) for frame in part.frames]
-        return self.picture(part)
+            return [self.image(frame) for frame in part.frames]
+        return self.image(part)
 
     def parts(self, parts: Iterable[Part]) -> list[Any]:
         return [self.part(part) for part in parts]
@@ -125,5 +125,5 @@ class Tables:
         return {
             "texts": list(self._texts),
             "turns": self._shown,
-            "pictures": self.thumbnails.entries,
+            "images": self.thumbnails.entries,
         }

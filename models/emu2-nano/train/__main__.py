@@ -77,7 +77,7 @@ def build(recipe: Recipe, work: Workspace, out: Path) -> None:
         shown = gallery(features, scenes, trained=known)
         author = Author(Pool(shown, range(len(real)), range(len(real), known)))
         writer = Writer(tokenizer, model.config.n_query)
-        # Names that are never trained on, pictures that are never trained on.
+        # Names that are never trained on, images that are never trained on.
         validation = Pool(shown, range(known, known + len(checked)))
         looks = checks(Author(validation, kept=True), writer, recipe.checked)
 
@@ -103,7 +103,7 @@ def build(recipe: Recipe, work: Workspace, out: Path) -> None:
 
 def negated(step: int) -> float:
     """Share of negated questions. A "not" turns yes and no around: with half of them from the start both
-    stay at even odds, for then what the picture shows tells nothing about the answer on its own."""
+    stay at even odds, for then what the image shows tells nothing about the answer on its own."""
     if step < 90:
         return 0.0
     return 0.2 if step < 230 else 0.35

@@ -16,7 +16,7 @@ from emu2eval.adapters.emu2.saving import save_folder
 
 
 def config(vocabulary: int) -> Emu2Config:
-    """Emu2's architecture at 64 x 64 pixels; a picture takes 4 positions (2 x 2)."""
+    """Emu2's architecture at 64 x 64 pixels; an image takes 4 positions (2 x 2)."""
     return Emu2Config(
         vision=VisionConfig(
             image_size=64, patch_size=8, width=64, layers=3, head_width=32, mlp_ratio=4.0
@@ -44,7 +44,7 @@ POLISH = Stage("polish", 1000, 1.5e-3, 2e-5, warmup=20, look=100)
 
 @dataclass(frozen=True)
 class Recipe:
-    """drawn: pictures drawn for training; shown: those of them that the language stages use, too.
+    """drawn: images drawn for training; shown: those of them that the language stages use, too.
 
     checked: episodes of each kind in a look; early: the states that are kept as earlier checkpoints.
     """

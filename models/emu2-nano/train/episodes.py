@@ -23,14 +23,14 @@ from emu2eval.data.easy_vqa import package_folder
 from emu2eval.data.names import names
 
 FIRST = 0.05  # weight of an answer that nothing before it could tell
-PUBLISHED = 0.3  # share of real pictures where there are some
+PUBLISHED = 0.3  # share of real images where there are some
 
 
 @dataclass(frozen=True)
 class Item:
-    """One picture and its text. weight: of its answer in the loss; end: what stands before the next item.
+    """One image and its text. weight: of its answer in the loss; end: what stands before the next item.
 
-    drawn: the text is first and the picture is the reply; it is the place of the picture to learn, which
+    drawn: the text is first and the image is the reply; it is the place of the image to learn, which
     need not be the one that stands there.
     """
 
@@ -44,11 +44,11 @@ class Item:
 
 @dataclass(frozen=True)
 class Batch:
-    """All (B, L). scene: of the latest picture, -1 before the first; slot: visual token, -1 at text.
+    """All (B, L). scene: of the latest image, -1 before the first; slot: visual token, -1 at text.
 
     target: the token that should come next, -1 where nothing is asked; weight: of it; paint: the
-    visual token that should come next, -1 = none, of the picture `painted`. first, second: at the tokens of
-    a picture that is a reply, the last two tokens of what it replies to, else -1.
+    visual token that should come next, -1 = none, of the image `painted`. first, second: at the tokens of
+    an image that is a reply, the last two tokens of what it replies to, else -1.
     """
 
     ids: Tensor
@@ -64,7 +64,7 @@ class Batch:
 
 
 class Pool:
-    """Pictures by what they show. real, drawn: the places of easy-VQA's pictures and of drawn ones."""
+    """Images by what they show. real, drawn: the places of easy-VQA's images and of drawn ones."""
 
     def __init__(self, gallery: Gallery, real: range, drawn: range = range(0)):
         self.real: defaultdict[Kind, list[int]] = defaultdict(list)
@@ -116,7 +116,7 @@ class Author:
         called = dict(zip(chosen, rng.sample(self.names, len(chosen)), strict=True))
         seen: set[str] = set()
         episode = []
-        ask = self.binding_ask.format(picture="", aspect=aspect)
+        ask = self.binding_ask.format(image="", aspect=aspect)
         for number in range(items):
             concept = rng.choice(chosen)
             scene = self.pool.scene(rng, *rng.choice(by_concept[concept]))
@@ -150,8 +150,8 @@ class Author:
         for _ in range(items):
             shape, colour = self.pool.any(rng)
             question, answer = self.question(rng, shape, colour, negated)
-            text = ask.format(picture="", question=question)
-            # White space beside a picture is dropped by the tokenizer.
+            text = ask.format(image="", question=question)
+            # White space beside an image is dropped by the tokenizer.
             end = protocol.separator.strip()
             episode.append(Item(self.pool.scene(rng, shape, colour), text, answer, end=end))
         return episode
@@ -179,9 +179,9 @@ class Author:
         return text, "yes" if present != no else "no"
 
     def operator(self, rng: random.Random, items: int) -> list[Item]:
-        """One of four rules for all pictures; the prompt does not say which."""
+        """One of four rules for all images; the prompt does not say which."""
         rule = rng.choice(RULES)
-        ask = self.operator_ask.format(picture="")
+        ask = self.operator_ask.format(image="")
         episode = []
         for number in range(items):
             shape, colour = self.pool.any(rng)
@@ -193,9 +193,9 @@ class Author:
     def drawing(
         self, rng: random.Random, items: int, asked: Kind | None = None, new: float = 0.0
     ) -> list[Item]:
-        """Descriptions, each answered by a picture. asked: what the last one describes, if it is fixed.
+        """Descriptions, each answered by an image. asked: what the last one describes, if it is fixed.
 
-        new: how many of the last ones describe what the pool has no picture of.
+        new: how many of the last ones describe what the pool has no image of.
         """
         episode = []
         for number in range(items):
@@ -211,7 +211,7 @@ class Author:
     def drawing_names(
         self, rng: random.Random, items: int, concepts: int, published: bool = False
     ) -> list[Item]:
-        """Names for shape and colour together, each item a name answered by its picture."""
+        """Names for shape and colour together, each item a name answered by its image."""
         bound = self.binding(rng, items, concepts, "object", published)
         episode = []
         for number, item in enumerate(bound):
@@ -236,7 +236,7 @@ def question_templates() -> dict[bool, list[str]]:
 
 
 _NONE = (-1, -1, -1, -1)
-"""No picture to paint and no words that it replies to."""
+"""No image to paint and no words that it replies to."""
 
 
 class Writer:
@@ -266,10 +266,10 @@ class Writer:
             if item.drawn is not None:
                 for i in self._ids(item.ask):
                     row.append((i, True, latest, -1, -1, 0.0, *_NONE))
-                row += self._picture(item)
+                row += self._image(item)
                 latest = item.scene
                 continue
-            row += self._picture(item)
+            row += self._image(item)
             latest = item.scene
             full = f"{item.ask} {item.answer}"
             asked, answered = self._ids(item.ask), self._ids(full)
@@ -288,18 +288,18 @@ class Writer:
                 )
         return row
 
-    def _picture(self, item: Item) -> list[tuple[object, ...]]:
+    def _image(self, item: Item) -> list[tuple[object, ...]]:
         ids = self.tokenizer.ids
         painted = item.drawn is not None
         weight, wanted = (item.weight, item.drawn) if painted else (0.0, -1)
-        # What follows the first token of another picture is not the picture to learn.
+        # What follows the first token of another image is not the image to learn.
         most = (self.n_query if item.scene == item.drawn else 1) if painted else 0
         asked = tuple(self._ids(item.ask)[-2:]) if painted else (-1, -1)
         places: list[tuple[object, ...]] = []
         for t in range(-1, self.n_query):
             i = ids[tokens.IMAGE] if t >= 0 else ids[tokens.BOI]
             following = t + 1 if t + 1 < most else -1
-            # The picture that is being drawn is not to be told by the probe.
+            # The image that is being drawn is not to be told by the probe.
             scene, named = (item.scene, asked) if t >= 0 else (-1, (-1, -1))
             places.append((i, True, scene, t, -1, weight, following, wanted, *named))
         places.append((ids[tokens.EOI], True, item.scene, -1, -1, 0.0, -1, -1, *asked))

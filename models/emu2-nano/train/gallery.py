@@ -1,4 +1,4 @@
-"""What every picture shows to the language model: its visual embeddings, and the ideal of each kind."""
+"""What every image shows to the language model: its visual embeddings, and the ideal of each kind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Gallery:
     """features: (N, tokens, width), centred and of deviation 1; shape, colour: (N,) places in the lists.
 
     ideal: of each kind the place of one more entry, what drawing learns to give: the best answer to words
-    that leave place and size open is the mean over a kind's pictures. That mean is a shape's part plus a
+    that leave place and size open is the mean over a kind's images. That mean is a shape's part plus a
     colour's, but for a hundredth of its variance, so the sum is taken: it can be learnt from few kinds.
     """
 

@@ -1,4 +1,4 @@
-"""Stages 2 to 4: the decoder learns to match pictures in context, to answer questions and to draw."""
+"""Stages 2 to 4: the decoder learns to match images in context, to answer questions and to draw."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ Episodes = Callable[[random.Random], list[Item]]
 class Reader(nn.Module):
     """The decoder and its bridges, with a probe that is thrown away after training.
 
-    The probe reads shape and colour of the latest picture from the output of the first decoder layer,
-    linearly, at every text token. It is what makes matching appear: with what a picture shows at hand
+    The probe reads shape and colour of the latest image from the output of the first decoder layer,
+    linearly, at every text token. It is what makes matching appear: with what an image shows at hand
     beside every name, the second layer has only to compare. Without it training stays on a plateau.
     A second one reads, from the second layer at each word for a shape or colour, whether the latest
-    picture shows it: yes and no stay at even odds without. A third one reads, from the second layer where
-    a picture is to be drawn, its shape and colour: the name has to be looked up by then. For that a fourth
-    one reads, from the first layer at a picture that is a reply, the words that it replies to.
+    image shows it: yes and no stay at even odds without. A third one reads, from the second layer where
+    an image is to be drawn, its shape and colour: the name has to be looked up by then. For that a fourth
+    one reads, from the first layer at an image that is a reply, the words that it replies to.
     """
 
     def __init__(self, model: Emu2, gallery: Gallery, shift: float, tokenizer: Tokenizer):
@@ -67,7 +67,7 @@ class Reader(nn.Module):
         slots = batch.slot >= 0
         visual = self._shown(batch)[slots] if shown is None else shown[slots]
         if self.training and self.shift:
-            # Unseen pictures are never encoded as sharply as those that the tower was trained on.
+            # Unseen images are never encoded as sharply as those that the tower was trained on.
             visual = visual + self.shift * torch.randn_like(visual)
         embeds = model.embed(batch.ids, slots, visual)
         self._outputs.clear()
@@ -142,7 +142,7 @@ class Reader(nn.Module):
 
     @torch.no_grad()
     def drawn(self, batch: Batch) -> Tensor:
-        """(B,): whether the last picture of each row, regressed token by token, is nearest to the ideal of
+        """(B,): whether the last image of each row, regressed token by token, is nearest to the ideal of
         its own kind of all kinds."""
         self.eval()
         rows = torch.arange(len(batch.ids))[:, None]
@@ -217,7 +217,7 @@ def train(
     work: Workspace,
     probe: float = PROBE,
 ) -> None:
-    """One stage. check: named episodes about pictures that are not trained on."""
+    """One stage. check: named episodes about images that are not trained on."""
 
     def loss(step: int, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
         rng = random.Random(int(torch.randint(2**62, (1,), generator=generator)))
@@ -244,7 +244,7 @@ def train(
 
 
 def checks(author: Author, writer: Writer, count: int) -> dict[str, Batch]:
-    """Episodes of a fixed seed for `Reader.right`: kept names and pictures of the validation part."""
+    """Episodes of a fixed seed for `Reader.right`: kept names and images of the validation part."""
     rng = random.Random("checks")
 
     def many(write: Episodes, number: int = count) -> Batch:

@@ -15,9 +15,9 @@ from vision import features
 from emu2eval.adapters.emu2.model import Emu2
 
 BATCH = 32
-REAL = 0.5  # share of published pictures in a batch
-MEANS = 0.5  # share that is painted from a mean over pictures of one shape and colour
-NOTHING = 2  # of a batch: painted from the mean over all pictures, or from an empty picture
+REAL = 0.5  # share of published images in a batch
+MEANS = 0.5  # share that is painted from a mean over images of one shape and colour
+NOTHING = 2  # of a batch: painted from the mean over all images, or from an empty image
 LARGE = 20 / SIZE  # where the words leave the size open, shapes at least this wide are painted
 NOISE = 0.3  # most noise on the embeddings, which are regressed with an error of their own
 
@@ -26,7 +26,7 @@ NOISE = 0.3  # most noise on the embeddings, which are regressed with an error o
 class Material:
     """latents: (N, C, h, w) scaled; features: (N, tokens, width) standardised; real ones come first.
 
-    nothing: (1, tokens, width) of an empty picture; kind: (N,) shape and colour as one number;
+    nothing: (1, tokens, width) of an empty image; kind: (N,) shape and colour as one number;
     large: (N,) whether it is shown large enough to be told well; real: (N,) published, not drawn.
     """
 
@@ -52,10 +52,10 @@ def statistics(tower: Emu2, scenes: Scenes) -> tuple[Tensor, Tensor]:
 def material(
     tower: Emu2, vae: Any, scenes: Scenes, real: int, mean: Tensor, scale: Tensor
 ) -> Material:
-    """real: how many scenes are published pictures; mean, scale: see `statistics`."""
-    empty = tower.encode_pictures(torch.zeros(1, 3, SIZE, SIZE))
+    """real: how many scenes are published images; mean, scale: see `statistics`."""
+    empty = tower.encode_images(torch.zeros(1, 3, SIZE, SIZE))
     return Material(
-        autoencoder.encoded(vae, scenes.pictures).contiguous() * vae.config.scaling_factor,
+        autoencoder.encoded(vae, scenes.images).contiguous() * vae.config.scaling_factor,
         (features(tower, scenes) - mean) / scale,
         (empty - mean) / scale,
         scenes.shape * len(COLOUR_NAMES) + scenes.colour,
@@ -72,7 +72,7 @@ def kinds(known: Material) -> dict[int, Tensor]:
 def batch(
     known: Material, same: Mapping[int, Tensor], generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Places of pictures to paint, and what to paint them from (BATCH, tokens, width).
+    """Places of images to paint, and what to paint them from (BATCH, tokens, width).
 
     same: see `kinds`.
     """
@@ -86,7 +86,7 @@ def batch(
     cond = known.features[places]
     for row in range(round(BATCH * MEANS)):
         alike = same[int(known.kind[places[row]])]
-        # Two pictures or hundreds: from what a few demonstrations show to what a kind has in common.
+        # Two images or hundreds: from what a few demonstrations show to what a kind has in common.
         many = int(2 ** (1 + 7 * torch.rand(1, generator=generator)))
         others = alike[torch.randint(len(alike), (many,), generator=generator)]
         cond[row] = known.features[others].mean(0)

@@ -1,7 +1,7 @@
 """Stages 5 and 6: the visual decoder, an autoencoder and a UNet that paints from visual embeddings.
 
 `python painter.py --state DIR` trains both, or goes on where it was left; needs the vision stage.
-The language model answers "a red circle" with the mean of all such pictures' embeddings, for nothing
+The language model answers "a red circle" with the mean of all such images' embeddings, for nothing
 in the words says where and how large. So the UNet is trained on such means too.
 """
 
@@ -89,7 +89,7 @@ class Averaged(nn.Module):
 
 
 def train(unet: Any, known: Material, check: Material, stage: Stage, work: Workspace) -> Any:
-    """Trains the UNet and returns its average. check: pictures of the validation part."""
+    """Trains the UNet and returns its average. check: images of the validation part."""
     module = Averaged(unet)
     alphas = scheduler().alphas_cumprod
     same = kinds(known)
@@ -105,7 +105,7 @@ def train(unet: Any, known: Material, check: Material, stage: Stage, work: Works
         generator = torch.Generator().manual_seed(0)
         times = torch.linspace(TIMES - 1, 0, len(check)).long()
         _, off = _off(module.average, alphas, check.latents, check.features, times, generator)
-        # The noisiest quarter shows how much of a picture comes from its embeddings alone.
+        # The noisiest quarter shows how much of an image comes from its embeddings alone.
         return {"check": off.mean().item(), "check_noisy": off[: len(off) // 4].mean().item()}
 
     run(stage, module, loss, work, look)
@@ -120,7 +120,7 @@ def _off(
     times: Tensor,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """The loss, and each picture's squared error (N,): of the clean latents told from noisy ones."""
+    """The loss, and each image's squared error (N,): of the clean latents told from noisy ones."""
     alpha = alphas[times].view(-1, 1, 1, 1)
     noise = torch.randn(clean.shape, generator=generator)
     noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise

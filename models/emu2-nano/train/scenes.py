@@ -1,4 +1,4 @@
-"""Pictures to train on: easy-VQA's train part, and drawn ones in its style with more shapes and colours."""
+"""Images to train on: easy-VQA's train part, and drawn ones in its style with more shapes and colours."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from emu2eval.adapters.emu2.vision import MEAN, STD
-from emu2eval.data.easy_vqa import ShapePicture, shape_pictures
+from emu2eval.data.easy_vqa import ShapeImage, shape_images
 
 SIZE = 64
 FINE = 4  # drawn at four times the size and averaged, which gives the soft edges of easy-VQA
@@ -40,12 +40,12 @@ HELD_OUT_DRAWN = frozenset({("star", "blue"), ("ring", "green"), ("diamond", "or
 
 @dataclass(frozen=True)
 class Scenes:
-    """pictures: (N, 64, 64, 3) uint8; shape, colour: (N,) places in SHAPES and COLOUR_NAMES.
+    """images: (N, 64, 64, 3) uint8; shape, colour: (N,) places in SHAPES and COLOUR_NAMES.
 
-    box: (N, 4) centre x, centre y, width, height, all as parts of the picture's side.
+    box: (N, 4) centre x, centre y, width, height, all as parts of the image's side.
     """
 
-    pictures: Tensor
+    images: Tensor
     shape: Tensor
     colour: Tensor
     box: Tensor
@@ -55,47 +55,47 @@ class Scenes:
 
     def take(self, places: Tensor) -> Scenes:
         return Scenes(
-            self.pictures[places], self.shape[places], self.colour[places], self.box[places]
+            self.images[places], self.shape[places], self.colour[places], self.box[places]
         )
 
 
 def drawn(count: int, seed: int) -> Scenes:
-    """`count` drawn pictures, every allowed combination of shape and colour equally likely."""
+    """`count` drawn images, every allowed combination of shape and colour equally likely."""
     pairs = [
         (s, c)
         for s in SHAPES
         for c in COLOUR_NAMES
         if (s, c) not in HELD_OUT and (s, c) not in HELD_OUT_DRAWN
     ]
-    # easy-VQA's own shapes are the ones that are tested: half of the pictures show them.
+    # easy-VQA's own shapes are the ones that are tested: half of the images show them.
     common = [pair for pair in pairs if pair[0] in SHAPES[:3]]
-    pictures = np.empty((count, SIZE, SIZE, 3), np.uint8)
+    images = np.empty((count, SIZE, SIZE, 3), np.uint8)
     labels = []
     for i in range(count):
         rng = random.Random(f"{seed} {i}")
         shape, colour = rng.choice(common if rng.random() < 0.5 else pairs)
-        pictures[i] = draw(shape, colour, rng)
+        images[i] = draw(shape, colour, rng)
         labels.append((SHAPES.index(shape), COLOUR_NAMES.index(colour)))
-    return _scenes(pictures, labels)
+    return _scenes(images, labels)
 
 
 def published(validation: bool, every: int = 10) -> Scenes:
-    """easy-VQA's train pictures without the held-out combinations; each tenth is for validation."""
+    """easy-VQA's train images without the held-out combinations; each tenth is for validation."""
     return _published(
         lambda s: (s.shape, s.colour) not in HELD_OUT and (s.number % every == 0) == validation
     )
 
 
 def held_out_published() -> Scenes:
-    """The train pictures of the held-out combinations: for a look while training, never to train on."""
+    """The train images of the held-out combinations: for a look while training, never to train on."""
     return _published(lambda s: (s.shape, s.colour) in HELD_OUT)
 
 
-def _published(wanted: Callable[[ShapePicture], bool]) -> Scenes:
-    known = [s for s in shape_pictures("train") if s.shape and s.colour and wanted(s)]
+def _published(wanted: Callable[[ShapeImage], bool]) -> Scenes:
+    known = [s for s in shape_images("train") if s.shape and s.colour and wanted(s)]
     arrays = []
     for scene in known:
-        with Image.open(str(scene.picture.path)) as image:
+        with Image.open(str(scene.image.path)) as image:
             arrays.append(np.asarray(image.convert("RGB")))
     labels = [(SHAPES.index(str(s.shape)), COLOUR_NAMES.index(str(s.colour))) for s in known]
     return _scenes(np.stack(arrays), labels)
@@ -103,21 +103,21 @@ def _published(wanted: Callable[[ShapePicture], bool]) -> Scenes:
 
 def joined(left: Scenes, right: Scenes) -> Scenes:
     return Scenes(
-        torch.cat([left.pictures, right.pictures]),
+        torch.cat([left.images, right.images]),
         torch.cat([left.shape, right.shape]),
         torch.cat([left.colour, right.colour]),
         torch.cat([left.box, right.box]),
     )
 
 
-def normalised(pictures: Tensor) -> Tensor:
-    """(N, 64, 64, 3) uint8 -> (N, 3, 64, 64), the pixels that the adapter makes of the same picture."""
-    values = pictures.permute(0, 3, 1, 2).float() / 255
+def normalised(images: Tensor) -> Tensor:
+    """(N, 64, 64, 3) uint8 -> (N, 3, 64, 64), the pixels that the adapter makes of the same image."""
+    values = images.permute(0, 3, 1, 2).float() / 255
     return (values - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
 
 
 def draw(shape: str, colour: str, rng: random.Random) -> np.ndarray:
-    """One picture (64, 64, 3) uint8: a shape of random size and place on a light background."""
+    """One image (64, 64, 3) uint8: a shape of random size and place on a light background."""
     background = tuple(rng.randrange(230, 256) for _ in range(3))
     # The finer shapes are not told apart below 14 pixels.
     width = rng.uniform(8, 32) if shape in SHAPES[:3] else rng.uniform(14, 34)
@@ -172,9 +172,9 @@ _OUTLINES = {
 }
 
 
-def _scenes(pictures: np.ndarray, labels: list[tuple[int, int]]) -> Scenes:
+def _scenes(images: np.ndarray, labels: list[tuple[int, int]]) -> Scenes:
     # Backgrounds have no channel below 230, and every colour has one below 130.
-    shown = pictures.min(-1) < 200
+    shown = images.min(-1) < 200
     boxes = []
     for mask in shown:
         ys, xs = np.nonzero(mask)
@@ -182,4 +182,4 @@ def _scenes(pictures: np.ndarray, labels: list[tuple[int, int]]) -> Scenes:
         boxes.append(((left + right) / 2, (top + bottom) / 2, right - left, bottom - top))
     shape, colour = torch.tensor(labels).T
     box = torch.tensor(np.array(boxes), dtype=torch.float32) / SIZE
-    return Scenes(torch.from_numpy(pictures), shape.clone(), colour.clone(), box)
+    return Scenes(torch.from_numpy(images), shape.clone(), colour.clone(), box)

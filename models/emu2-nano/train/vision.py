@@ -1,4 +1,4 @@
-"""Stage 1: the vision tower learns to say, at each pooled token, what the whole picture shows."""
+"""Stage 1: the vision tower learns to say, at each pooled token, what the whole image shows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from emu2eval.adapters.emu2.model import Emu2
 from emu2eval.adapters.emu2.vision import pool
 
 BATCH = 64
-PUBLISHED = 16  # of a batch: real pictures, far fewer than drawn ones
+PUBLISHED = 16  # of a batch: real images, far fewer than drawn ones
 
 
 class Heads(nn.Module):
@@ -37,22 +37,22 @@ class Heads(nn.Module):
 def train(
     model: Emu2, published: Scenes, drawn: Scenes, check: Scenes, stage: Stage, work: Workspace
 ) -> None:
-    """Trains `model.visual`. check: pictures of the validation part."""
+    """Trains `model.visual`. check: images of the validation part."""
     heads = Heads(model.visual, model.config.vision.width, model.config.n_query)
 
     def batch(generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         parts = []
         for scenes, count in ((published, PUBLISHED), (drawn, BATCH - PUBLISHED)):
             parts.append(scenes.take(torch.randint(len(scenes), (count,), generator=generator)))
-        pictures = torch.cat([p.pictures for p in parts])
+        images = torch.cat([p.images for p in parts])
         box = torch.cat([p.box for p in parts])
         # Every shape is its own mirror image.
-        flip = torch.rand(len(pictures), generator=generator) < 0.5
-        pictures = torch.where(flip[:, None, None, None], pictures.flip(2), pictures)
+        flip = torch.rand(len(images), generator=generator) < 0.5
+        images = torch.where(flip[:, None, None, None], images.flip(2), images)
         mirrored = torch.cat([1 - box[:, :1], box[:, 1:]], 1)
         box = torch.where(flip[:, None], mirrored, box)
         shape, colour = (torch.cat([getattr(p, n) for p in parts]) for n in ("shape", "colour"))
-        return normalised(pictures), shape, colour, box
+        return normalised(images), shape, colour, box
 
     def loss(step: int, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
         pixels, shape, colour, box = batch(generator)
@@ -65,7 +65,7 @@ def train(
         return total, {"loss": total.item(), "shape": of_shape.item(), "box": of_box.item()}
 
     def look(step: int) -> Mapping[str, float]:
-        shapes, colours, boxes = heads(normalised(check.pictures))
+        shapes, colours, boxes = heads(normalised(check.images))
         return {
             "shape_right": (shapes.argmax(-1) == check.shape[:, None]).float().mean().item(),
             "colour_right": (colours.argmax(-1) == check.colour[:, None]).float().mean().item(),
@@ -84,6 +84,6 @@ class Features:
 
 @torch.no_grad()
 def features(model: Emu2, scenes: Scenes, batch: int = 256) -> Tensor:
-    """(N, tokens, width): what the finished tower gives for every picture."""
-    rows = [model.encode_pictures(normalised(part)) for part in scenes.pictures.split(batch)]
+    """(N, tokens, width): what the finished tower gives for every image."""
+    rows = [model.encode_images(normalised(part)) for part in scenes.images.split(batch)]
     return torch.cat(rows)

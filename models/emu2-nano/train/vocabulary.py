@@ -13,7 +13,7 @@ from emu2eval.data.names import SYLLABLES, names
 
 WORDS = """
     a an the is are there no not in of or on does do what which color colour shape object image
-    picture contain present based answer one word phrase short question this that called result
+    image contain present based answer one word phrase short question this that called result
     draw with and yes it here name named Question Short
 """.split()
 MARKS = (".", ",", "?", ":", "!")

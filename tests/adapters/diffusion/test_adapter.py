@@ -16,16 +16,16 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
-from PIL import Image
+from PIL import Image as PILImage
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
 
-from emu2eval import evaluate, pictures
+from emu2eval import evaluate, images
 from emu2eval.adapters.conformance import check
 from emu2eval.adapters.diffusion.adapter import DiffusionAdapter
 from emu2eval.errors import ConfigError, ModelError, PlanError, UnknownName
 from emu2eval.keys import request_key
-from emu2eval.types import Picture, PictureOutput, Prompt, Request, Turn
+from emu2eval.types import Image, ImageOutput, Prompt, Request, Turn
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation:DeprecationWarning",  # diffusers' own
@@ -69,20 +69,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def square(colour: str) -> Picture:
-    return pictures.from_image(Image.new("RGB", (32, 32), colour))
+def square(colour: str) -> Image:
+    return images.from_pil(PILImage.new("RGB", (32, 32), colour))
 
 
-def request(*query: str | Picture, seed: int = 1, turns: tuple[Turn, ...] = ()) -> Request:
-    asked, out = Prompt(query=query, turns=turns), PictureOutput(seed=seed)
+def request(*query: str | Image, seed: int = 1, turns: tuple[Turn, ...] = ()) -> Request:
+    asked, out = Prompt(query=query, turns=turns), ImageOutput(seed=seed)
     return Request(request_key(asked, out, "test"), asked, out)
 
 
 def drawn(adapter: DiffusionAdapter, *asked: Request) -> list[bytes]:
     found = []
     for response in adapter.answer(asked):
-        assert response.picture is not None, response.error
-        found.append(pictures.load(response.picture).tobytes())
+        assert response.image is not None, response.error
+        found.append(images.load(response.image).tobytes())
     return found
 
 
@@ -105,8 +105,8 @@ def test_noise_is_the_requests_own(folder: Path) -> None:
     assert drawn(adapter, other)[0] != together[0]
 
 
-def test_the_picture_of_the_prompt_is_changed(folder: Path) -> None:
-    adapter = DiffusionAdapter(str(folder), mode="picture", strength=0.9, **SMALL)
+def test_the_image_of_the_prompt_is_changed(folder: Path) -> None:
+    adapter = DiffusionAdapter(str(folder), mode="image", strength=0.9, **SMALL)
     adapter.load()
     red, blue = (request(square(c), "a circle") for c in ("red", "blue"))
     first, second = drawn(adapter, red, blue)
@@ -115,14 +115,14 @@ def test_the_picture_of_the_prompt_is_changed(folder: Path) -> None:
     assert without.error is not None and "the prompt holds 0" in without.error
 
 
-def test_pictures_are_never_dropped(
+def test_images_are_never_dropped(
     folder: Path, make_task: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """A pipeline without a place for pictures refuses demonstrations that hold some, while planning."""
+    """A pipeline without a place for images refuses demonstrations that hold some, while planning."""
     model = tmp_path / "sd.yaml"
     settings = {"checkpoint": str(folder), **SMALL}
     model.write_text(json.dumps({"name": "sd", "adapter": "diffusers", "settings": settings}))
-    drawing = {"output": {"kind": "picture"}, "score": {"scorer": "drawing"}}
+    drawing = {"output": {"kind": "image"}, "score": {"scorer": "drawing"}}
     task = str(make_task(queries=2, pool=4, **drawing))
     with pytest.raises(PlanError, match="sd takes 0"):
         evaluate(task, str(model), shots=[2], out=tmp_path / "runs")
@@ -141,7 +141,7 @@ def test_through_the_engine_in_any_batch(folder: Path, tmp_path: Path) -> None:
         (result,) = evaluate("easy-vqa-draw", str(model), limit=3, out=tmp_path / f"{batch}")
         assert (result.rows[0].n, result.rows[0].unscored) == (3, 0)
         rows = map(json.loads, (result.folder / "responses.jsonl").read_text().splitlines())
-        found.append({row["id"]: row["picture"] for row in rows})
+        found.append({row["id"]: row["image"] for row in rows})
     assert found[0] == found[1] and len(set(found[0].values())) == 3
 
 
@@ -153,7 +153,7 @@ def test_captions_of_coco_are_drawn(folder: Path, tmp_path: Path, coco_t2i: Path
     changes = [f"{options}.clip_t=null", f"{options}.clip_i.encoder=thumbnail"]
     (result,) = evaluate("coco_t2i", str(model), changes=changes, out=tmp_path / "runs")
     assert (result.rows[0].metric, result.rows[0].n) == ("clip_i/thumbnail", 8)
-    assert len(list((result.folder / "pictures").iterdir())) == 8
+    assert len(list((result.folder / "images").iterdir())) == 8
 
 
 def test_the_empty_text_of_guidance_is_encoded_once(folder: Path) -> None:
@@ -191,7 +191,7 @@ def test_mistakes_are_one_paragraph(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="dtype"):
         DiffusionAdapter(str(folder), dtype="float8")
     with pytest.raises(ConfigError, match="between 0 and 1"):
-        DiffusionAdapter(str(folder), mode="picture", strength=2.0)
+        DiffusionAdapter(str(folder), mode="image", strength=2.0)
     with pytest.raises(ModelError, match=r"model_index\.json"):
         DiffusionAdapter(str(tmp_path))
     with pytest.raises(ModelError, match="not loaded"):

@@ -22,7 +22,7 @@ from emu2eval.adapters.emu2.prefix import Prefilled, PrefixCache, prefill
 from emu2eval.adapters.emu2.saving import save_folder
 from emu2eval.adapters.emu2.tokenizer import Tokenizer
 from emu2eval.adapters.encoded import Encoded, Shown
-from emu2eval.pictures import from_image
+from emu2eval.images import from_pil
 
 from .golden_weights import fill
 
@@ -122,21 +122,21 @@ def small_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def golden_prompt(golden: Golden, ids: list[int], shown: list[int], frames: int = 0) -> Encoded:
-    """A prompt by its ids, with the golden pictures of those numbers, the first `frames` as a video."""
+    """A prompt by its ids, with the golden images of those numbers, the first `frames` as a video."""
     sizes = golden.config
-    pictures = tuple(
+    images = tuple(
         Shown(
-            from_image(Image.fromarray(golden.arrays[f"pil{number}_uint8"])),
+            from_pil(Image.fromarray(golden.arrays[f"pil{number}_uint8"])),
             sizes.v_query if i < frames else sizes.n_query,
             variety="frame" if i < frames else "",
         )
         for i, number in enumerate(shown)
     )
-    return Encoded(tuple(ids), tuple(i in (IMAGE, FRAME) for i in ids), pictures)
+    return Encoded(tuple(ids), tuple(i in (IMAGE, FRAME) for i in ids), images)
 
 
 def golden_batch(golden: Golden) -> list[Encoded]:
-    """The two prompts of the golden batch, one picture and two, without their padding."""
+    """The two prompts of the golden batch, one image and two, without their padding."""
     rows = [[i for i in row if i != 32000] for row in golden["batch_input_ids"].tolist()]
     return [golden_prompt(golden, rows[0], [0]), golden_prompt(golden, rows[1], [1, 2])]
 

@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image as PILImage
 
 from emu2eval.adapters.conformance import check
 from emu2eval.adapters.emu2.adapter import Emu2Adapter
 from emu2eval.adapters.emu2.tokenizer import ADDED, Tokenizer
 from emu2eval.errors import ConfigError, ModelError, UnknownName
-from emu2eval.pictures import from_image, load
+from emu2eval.images import from_pil, load
 from emu2eval.types import (
     ChoiceOutput,
+    Image,
+    ImageOutput,
     Output,
-    Picture,
-    PictureOutput,
     Prompt,
     Request,
     Response,
@@ -30,10 +30,10 @@ from emu2eval.types import (
 # diffusers' own, about numpy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-RED, BLUE, GREY = (from_image(Image.new("RGB", (64, 48), c)) for c in ("red", "blue", "grey"))
+RED, BLUE, GREY = (from_pil(PILImage.new("RGB", (64, 48), c)) for c in ("red", "blue", "grey"))
 
 
-def prompt(*names: Picture, query: Picture = GREY, question: str = "What colour?") -> Prompt:
+def prompt(*names: Image, query: Image = GREY, question: str = "What colour?") -> Prompt:
     turns = tuple(Turn((name, question), ("yes",)) for name in names)
     return Prompt(query=(query, question), turns=turns)
 
@@ -49,7 +49,7 @@ def loaded(folder: Path, **settings: Any) -> Emu2Adapter:
 
 
 def test_what_guidance_contrasts_with_is_computed_once(folders: dict[str, Path]) -> None:
-    """Passes of the language model and of the vision tower over several pictures, counted."""
+    """Passes of the language model and of the vision tower over several images, counted."""
     adapter = loaded(folders["gen"])
     inference = adapter._inference
     assert inference is not None
@@ -57,17 +57,17 @@ def test_what_guidance_contrasts_with_is_computed_once(folders: dict[str, Path])
     seen: list[int] = []
     inference.model.decoder.lm.model.register_forward_hook(lambda *_: read.append(1))
     inference.model.visual.register_forward_hook(lambda *_: seen.append(1))
-    small = PictureOutput(steps=1, width=64, height=64)
+    small = ImageOutput(steps=1, width=64, height=64)
     asked = [Prompt(query=("a cat",)), Prompt(query=("a dog",))]
     drawn = [request(p, replace(small, seed=seed)) for p in asked for seed in (1, 2, 3)]
     responses = adapter.answer(drawn)
-    assert len({r.picture.data for r in responses if r.picture}) == 6
+    assert len({r.image.data for r in responses if r.image}) == 6
     # Each regression takes a pass an embedding: of two prompts, and of nothing once for all.
     assert len(read) == 3 * embeddings(adapter)
     again = [
         request(Prompt(query=(p,)), replace(small, seed=s)) for p in (RED, BLUE) for s in (1, 2)
     ]
-    assert all(r.picture for r in adapter.answer(again))
+    assert all(r.image for r in adapter.answer(again))
     assert (len(read), len(seen)) == (3 * embeddings(adapter), len(again) + 1)
 
 
@@ -138,10 +138,10 @@ def test_positions_are_counted_exactly(folders: dict[str, Path]) -> None:
         response = adapter.answer([asked])[0]
         assert response.details["prompt_tokens"] + 6 == adapter.positions(asked)
     words = Tokenizer(folders["base"] / "tokenizer.model").encode("What colour?")
-    # <s> and the words, the picture between its two marks, the answer.
+    # <s> and the words, the image between its two marks, the answer.
     assert adapter.positions(TEXTS[0]) == len(words) + 4 + 2 + 6
-    picture = request(Prompt(query=("The cat",)), PictureOutput())
-    assert adapter.positions(picture) == adapter.positions(TEXTS[3]) - 6 + 1 + 4
+    image = request(Prompt(query=("The cat",)), ImageOutput())
+    assert adapter.positions(image) == adapter.positions(TEXTS[3]) - 6 + 1 + 4
 
 
 def test_a_prompt_that_does_not_fit(folders: dict[str, Path]) -> None:
@@ -176,21 +176,21 @@ def test_what_cannot_be_asked_is_an_error_of_its_own(folders: dict[str, Path]) -
     adapter = loaded(folders["base"])
     wrong = [
         request(Prompt(query=("[<IMG_PLH>]",)), TextOutput()),
-        request(prompt(), PictureOutput()),
+        request(prompt(), ImageOutput()),
         request(prompt(), ChoiceOutput(("yes", ""), per_token=True)),
-        request(Prompt(query=(Picture(path=Path("none.png")),)), TextOutput()),
+        request(Prompt(query=(Image(path=Path("none.png")),)), TextOutput()),
     ]
     responses = adapter.answer([*wrong, TEXTS[0]])
     said = [str(response.error).splitlines()[0] for response in responses[:3]]
-    for part, text in zip(("IMG_PLH", "no picture", "adds no word"), said, strict=True):
+    for part, text in zip(("IMG_PLH", "no image", "adds no word"), said, strict=True):
         assert part in text
     assert "does not exist" in str(responses[3].error)
     assert responses[4].text == adapter.answer(TEXTS[:1])[0].text
 
 
-def test_pictures_are_painted(folders: dict[str, Path]) -> None:
+def test_images_are_painted(folders: dict[str, Path]) -> None:
     adapter = loaded(folders["gen"])
-    output = PictureOutput(seed=3, width=64, height=64, steps=2)
+    output = ImageOutput(seed=3, width=64, height=64, steps=2)
     asked = [
         request(Prompt(query=("a cat",)), output),
         request(Prompt(query=(RED, "a dog")), replace(output, seed=4)),
@@ -199,24 +199,24 @@ def test_pictures_are_painted(folders: dict[str, Path]) -> None:
         request(Prompt(query=("", RED)), output),
     ]
     together = adapter.answer(asked)
-    pictures = [load(r.picture) for r in together if r.picture is not None]
-    assert [p.size for p in pictures] == [(64, 64), (64, 64), (32, 64), (64, 64), (64, 64)]
-    assert pictures[3].tobytes() != pictures[4].tobytes()
+    images = [load(r.image) for r in together if r.image is not None]
+    assert [p.size for p in images] == [(64, 64), (64, 64), (32, 64), (64, 64), (64, 64)]
+    assert images[3].tobytes() != images[4].tobytes()
     for one, response in zip(asked, together, strict=True):
-        assert adapter.answer([one])[0].picture == response.picture
+        assert adapter.answer([one])[0].image == response.image
 
 
 def test_steps_and_guidance_are_the_models_where_the_task_leaves_them_open(
     folders: dict[str, Path],
 ) -> None:
     asked = Prompt(query=("a cat",))
-    given = PictureOutput(seed=3, width=64, height=64, steps=2, guidance=1.0)
+    given = ImageOutput(seed=3, width=64, height=64, steps=2, guidance=1.0)
     (told,) = loaded(folders["gen"]).answer([request(asked, given)])
     adapter = loaded(folders["gen"], steps=2, guidance=1.0)
     (own,) = adapter.answer([request(asked, replace(given, steps=None, guidance=None))])
-    assert own.picture == told.picture is not None
+    assert own.image == told.image is not None
     (other,) = adapter.answer([request(asked, replace(given, steps=3))])
-    assert other.picture != own.picture
+    assert other.image != own.image
 
 
 def test_the_identity_knows_weights_and_not_places(

@@ -1,4 +1,4 @@
-"""Box pictures, compared with what OpenCV 4.8.1 draws for `rectangle(…, thickness=3)`."""
+"""Box images, compared with what OpenCV 4.8.1 draws for `rectangle(…, thickness=3)`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emu2eval.adapters.emu2.boxes import box_picture
+from emu2eval.adapters.emu2.boxes import box_image
 
 OPENCV = """
 ........................
@@ -36,32 +36,32 @@ OPENCV = """
 """
 
 
-def drawn(picture: Image.Image) -> str:
-    levels = np.asarray(picture)
+def drawn(image: Image.Image) -> str:
+    levels = np.asarray(image)
     assert set(np.unique(levels)) <= {0, 255}
     return "\n" + "".join("".join(".#"[int(x > 0)] for x in row) + "\n" for row in levels[..., 0])
 
 
 def test_every_pixel_is_opencvs() -> None:
-    assert drawn(box_picture(5, 6, 18, 15, side=24)) == OPENCV
+    assert drawn(box_image(5, 6, 18, 15, side=24)) == OPENCV
 
 
-def test_a_box_picture_is_448_square_black_and_white() -> None:
-    picture = box_picture(100, 50, 300, 200)
-    assert (picture.size, picture.mode) == ((448, 448), "RGB")
-    assert picture.getpixel((200, 50)) == (255, 255, 255)
-    assert picture.getpixel((200, 52)) == (255, 255, 255)
-    assert picture.getpixel((200, 53)) == (0, 0, 0)
-    assert picture.getpixel((200, 120)) == (0, 0, 0)
+def test_a_box_image_is_448_square_black_and_white() -> None:
+    image = box_image(100, 50, 300, 200)
+    assert (image.size, image.mode) == ((448, 448), "RGB")
+    assert image.getpixel((200, 50)) == (255, 255, 255)
+    assert image.getpixel((200, 52)) == (255, 255, 255)
+    assert image.getpixel((200, 53)) == (0, 0, 0)
+    assert image.getpixel((200, 120)) == (0, 0, 0)
 
 
 def test_coordinates_are_sorted_and_clipped() -> None:
-    box = box_picture(10, 20, 300, 448)
-    assert box.tobytes() == box_picture(300, 900, 10, 20).tobytes()
-    whole = box_picture(-5, -5, 999, 999)
-    assert whole.tobytes() == box_picture(0, 0, 448, 448).tobytes()
+    box = box_image(10, 20, 300, 448)
+    assert box.tobytes() == box_image(300, 900, 10, 20).tobytes()
+    whole = box_image(-5, -5, 999, 999)
+    assert whole.tobytes() == box_image(0, 0, 448, 448).tobytes()
 
 
 @pytest.mark.parametrize("box", [(5, 5, 5, 5), (3, 4, 3, 20), (4, 7, 20, 7)])
 def test_a_box_without_area_is_still_seen(box: tuple[int, int, int, int]) -> None:
-    assert np.asarray(box_picture(*box, side=24)).any()
+    assert np.asarray(box_image(*box, side=24)).any()

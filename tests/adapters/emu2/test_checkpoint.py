@@ -443,7 +443,7 @@ def test_unknown_variant(saved: Path) -> None:
         open_checkpoint(saved, "chatt")
 
 
-def test_half_precision_pictures(base: Any, decoder_parts: Any, tmp_path: Path) -> None:
+def test_half_precision_images(base: Any, decoder_parts: Any, tmp_path: Path) -> None:
     opened = open_checkpoint(own_folder(tmp_path, base.model, decoder_parts))
     with pytest.raises(ModelError, match="float16"):
         load_painter(opened, dtype=torch.float16, device="cpu")

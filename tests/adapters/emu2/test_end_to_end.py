@@ -100,8 +100,8 @@ def test_what_is_too_long_is_refused_or_shortened_and_marked(
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' own
-def test_pictures_are_written_and_the_same_again(folders: dict[str, Path], tmp_path: Path) -> None:
-    """Text to picture through the engine: the digests do not depend on batch, limit or restart."""
+def test_images_are_written_and_the_same_again(folders: dict[str, Path], tmp_path: Path) -> None:
+    """Text to image through the engine: the digests do not depend on batch, limit or restart."""
     found = []
     for number, (batch, limits) in enumerate(((1, (3,)), (2, (1, 3)))):
         model = model_file(folders["gen"], tmp_path, batch=batch)
@@ -111,10 +111,10 @@ def test_pictures_are_written_and_the_same_again(folders: dict[str, Path], tmp_p
                 changes=["task.output.steps=2", "task.output.width=64", "task.output.height=64"],
             )  # fmt: skip
         rows = map(json.loads, (result.folder / "responses.jsonl").read_text().splitlines())
-        pictures = {row["id"]: row["picture"] for row in rows}
-        assert result.rows[0].n == len(pictures) == 3
-        stored = {path.stem for path in (result.folder / "pictures").glob("*.png")}
-        assert stored == set(pictures.values())
-        found.append(pictures)
+        images = {row["id"]: row["image"] for row in rows}
+        assert result.rows[0].n == len(images) == 3
+        stored = {path.stem for path in (result.folder / "images").glob("*.png")}
+        assert stored == set(images.values())
+        found.append(images)
     assert found[0] == found[1]
     assert len(set(found[0].values())) == 3

@@ -127,7 +127,7 @@ def test_chat_on_four_devices(fake: None, monkeypatch: pytest.MonkeyPatch) -> No
     assert weights == {stand_in(use.device): use.weights for use in planned.devices}
 
     with Peak(model.parameters()) as seen:
-        features = model.encode_pictures(torch.empty(8, 3, 448, 448, dtype=BF16))
+        features = model.encode_images(torch.empty(8, 3, 448, 448, dtype=BF16))
         assert features.shape == (8, 256, 1792)
         remembered = PrefixCache()
         none = [torch.empty(0, 1792, dtype=BF16)] * batch
@@ -189,7 +189,7 @@ def test_painting_stays_within_its_estimate(fake: None) -> None:
             encoder_hidden_states=made(rows, 64, 1792),
             added_cond_kwargs=added,
         )
-        picture = vae.decode(made(1, 4, 128, 128), return_dict=False)[0]
-    assert picture.shape == (1, 3, 1024, 1024)
+        image = vae.decode(made(1, 4, 128, 128), return_dict=False)[0]
+    assert image.shape == (1, 3, 1024, 1024)
     # Fake tensors know nothing of the workspace that convolutions take, so the estimate is well above.
     assert 1.5 * seen.peak[device] <= need.painter_activations

@@ -44,8 +44,8 @@ def test_vision_block_by_block(golden: Golden) -> None:
         close(pool(visual, tokens), golden[f"encode_image_q{tokens}"])
 
 
-def test_pictures_and_bridges(golden: Golden) -> None:
-    pooled = golden.model.encode_pictures(golden["pixels"])
+def test_images_and_bridges(golden: Golden) -> None:
+    pooled = golden.model.encode_images(golden["pixels"])
     close(pooled, golden["encode_image_default"])
     up = golden.model.project_up(pooled)
     close(up, golden["project_up"])
@@ -54,7 +54,7 @@ def test_pictures_and_bridges(golden: Golden) -> None:
 
 def test_left_padded_batch(golden: Golden) -> None:
     ids, valid = golden["batch_input_ids"], golden["batch_mask"].bool()
-    features = golden.model.encode_pictures(golden["pixels"]).flatten(0, 1)
+    features = golden.model.encode_images(golden["pixels"]).flatten(0, 1)
     embeds = golden.model.embed(ids, ids == IMAGE, features)
     close(embeds, golden["batch_embeds"])
     close(embeds, golden["batch_hidden0"])
@@ -85,12 +85,12 @@ def read_prompt(golden: Golden, name: str) -> Any:
     images = order.get(name.removesuffix("_grd"), [])
     frames = [0, 1] if "video" in name else []
     model, pixel = golden.model, golden["pixels"]
-    # Reading order: the two frames stand before the picture, where there is one.
+    # Reading order: the two frames stand before the image, where there is one.
     parts = []
     if frames:
-        parts.append(model.encode_pictures(pixel[frames], golden.config.v_query).flatten(0, 1))
+        parts.append(model.encode_images(pixel[frames], golden.config.v_query).flatten(0, 1))
     if images:
-        parts.append(model.encode_pictures(pixel[images]).flatten(0, 1))
+        parts.append(model.encode_images(pixel[images]).flatten(0, 1))
     features = torch.cat(parts) if parts else None
     embeds = model.embed(ids, (ids == IMAGE) | (ids == FRAME), features)
     return model.read(embeds, torch.ones_like(ids, dtype=torch.bool), SegmentedCache())
@@ -104,7 +104,7 @@ def check_top(golden: Golden, name: str, hidden: Any) -> None:
 
 def test_reading_in_pieces_is_reading_at_once(base: Golden) -> None:
     ids = base["interleaved_input_ids"]
-    features = base.model.encode_pictures(base["pixels"]).flatten(0, 1)
+    features = base.model.encode_images(base["pixels"]).flatten(0, 1)
     embeds = base.model.embed(ids, ids == IMAGE, features)
     valid = torch.ones_like(ids, dtype=torch.bool)
     cache = SegmentedCache()

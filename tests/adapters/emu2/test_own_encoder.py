@@ -11,10 +11,10 @@ import numpy as np
 import torch
 import yaml
 
-from emu2eval import evaluate, pictures
+from emu2eval import evaluate, images
 from emu2eval.adapters.emu2.adapter import Emu2Adapter
 from emu2eval.adapters.emu2.vision import pixels
-from emu2eval.types import Picture
+from emu2eval.types import Image
 
 MakeTask = Callable[..., Path]
 
@@ -32,25 +32,25 @@ def model_file(folder: Path, where: Path, name: str, **settings: Any) -> str:
 
 
 def test_features_are_the_mean_of_the_patches(folders: dict[str, Path], tmp_path: Path) -> None:
-    task_pictures = [pictures.from_image(picture) for picture in _drawn(3)]
+    task_images = [images.from_pil(image) for image in _drawn(3)]
     adapter = Emu2Adapter(str(folders["base"]), dtype="float32")
     adapter.load()
-    found = adapter.encode_pictures(task_pictures)
+    found = adapter.encode_images(task_images)
     inference = adapter._inference
     assert inference is not None
     model = inference.model
-    for row, picture in zip(found, task_pictures, strict=True):
-        given = pixels(pictures.load(picture), model.config.vision.image_size)[None]
+    for row, image in zip(found, task_images, strict=True):
+        given = pixels(images.load(image), model.config.vision.image_size)[None]
         with torch.inference_mode():
             expected = model.visual(given)[0, 1:].mean(dim=0)
         np.testing.assert_allclose(row, expected.numpy(), rtol=1e-4, atol=1e-5)
 
 
 def _drawn(count: int) -> list[Any]:
-    from PIL import Image
+    from PIL import Image as PILImage
 
     return [
-        Image.fromarray(np.random.default_rng(n).integers(0, 256, (20, 20, 3), dtype=np.uint8))
+        PILImage.fromarray(np.random.default_rng(n).integers(0, 256, (20, 20, 3), dtype=np.uint8))
         for n in range(count)
     ]
 
@@ -67,9 +67,9 @@ def test_a_run_chooses_through_its_model(
 
     adapter = Emu2Adapter(str(folders["base"]), dtype="float32")
     adapter.load()
-    folder = task.parent / "pictures"
+    folder = task.parent / "images"
     names = sorted(path.stem for path in folder.iterdir())
-    made = adapter.encode_pictures([Picture(str(folder / f"{name}.png")) for name in names])
+    made = adapter.encode_images([Image(str(folder / f"{name}.png")) for name in names])
     unit = made.astype(np.float64) / np.linalg.norm(made, axis=1, keepdims=True)
     rows = map(json.loads, (results[0].folder / "responses.jsonl").read_text().splitlines())
     for row in rows:

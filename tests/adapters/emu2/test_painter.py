@@ -86,8 +86,8 @@ def test_golden(
     close(latents, known["final_latents"], 2e-4)
     decoded = painter._decode_one(latents).permute(1, 2, 0)[None]
     close(decoded, known["decoded"], 2e-4)
-    picture = painter.decode(latents)[0]
-    difference = np.abs(np.asarray(picture).astype(int) - known["image_uint8"].astype(int))
+    image = painter.decode(latents)[0]
+    difference = np.abs(np.asarray(image).astype(int) - known["image_uint8"].astype(int))
     assert difference.max() <= 1
 
 
@@ -100,7 +100,7 @@ def test_schedule_of_50_steps(arrays: dict[str, np.ndarray]) -> None:
 
 
 @pytest.mark.parametrize("scheduler", [EulerDiscreteScheduler, EulerAncestralDiscreteScheduler])
-def test_a_seed_alone_decides_the_picture(painter: Painter, scheduler: type) -> None:
+def test_a_seed_alone_decides_the_image(painter: Painter, scheduler: type) -> None:
     painter = Painter(painter.unet, painter.vae, scheduler.from_config(META["scheduler"]))
     cond, uncond = conditions()
     seeds = [5, 6, 7, 5]
@@ -144,8 +144,8 @@ def test_without_guidance_the_unconditional_half_is_never_run(painter: Painter) 
 def test_other_sizes_and_schedulers(painter: Painter) -> None:
     cond, uncond = conditions(count=1)
     other = Painter(painter.unet, painter.vae, DDIMScheduler.from_config(META["scheduler"]))
-    picture = other.paint(cond, uncond, [0], 72, 40, 2)[0]
-    assert picture.size == (72, 40)
+    image = other.paint(cond, uncond, [0], 72, 40, 2)[0]
+    assert image.size == (72, 40)
     assert painter.size == (128, 128)
     assert painter.paint(cond, uncond, [0], steps=1)[0].size == (128, 128)
 
@@ -171,10 +171,10 @@ def test_autoencoding_conditions() -> None:
     assert torch.equal(uncond, torch.ones(1, 64, 3))
 
 
-def test_flagged_pictures_are_black_and_say_so(painter: Painter) -> None:
+def test_flagged_images_are_black_and_say_so(painter: Painter) -> None:
     class Second:
-        def flagged(self, pictures: list[Image.Image]) -> list[bool]:
-            return [index == 1 for index in range(len(pictures))]
+        def flagged(self, images: list[Image.Image]) -> list[bool]:
+            return [index == 1 for index in range(len(images))]
 
     checked = Painter(painter.unet, painter.vae, painter.scheduler, Second())
     cond, uncond = conditions(count=2)

@@ -183,7 +183,7 @@ def spread(config: Emu2Config, device: str, every: int) -> Placement:
 def run(model: Any, base: Any) -> list[torch.Tensor]:
     from emu2eval.adapters.emu2.cache import SegmentedCache
 
-    features = model.encode_pictures(base["pixels"])
+    features = model.encode_images(base["pixels"])
     ids = base["batch_input_ids"]
     embeds = model.embed(ids, ids == 32003, features.flatten(0, 1))
     hidden = model.read(embeds, base["batch_mask"].bool(), SegmentedCache())

@@ -21,13 +21,13 @@ from emu2eval.adapters.encoded import Encoded, common
 from .conftest import Golden, close, golden_prompt, read
 
 BOI, EOI, IMAGE = 32001, 32002, 32003
-PICTURE = [BOI, *[IMAGE] * 4, EOI]
-SHOTS = [1, *PICTURE, 500, 501, 502, 13, *PICTURE, 600, 601, 602, 13, 14, 15]
+IMAGE = [BOI, *[IMAGE] * 4, EOI]
+SHOTS = [1, *IMAGE, 500, 501, 502, 13, *IMAGE, 600, 601, 602, 13, 14, 15]
 SEARCH = Search(max_new_tokens=6, length_penalty=0.0)
 
 
 def query(golden: Golden, *words: int, last: int = 2, shots: tuple[int, int] = (0, 1)) -> Encoded:
-    return golden_prompt(golden, [*SHOTS, *PICTURE, *words], [*shots, last])
+    return golden_prompt(golden, [*SHOTS, *IMAGE, *words], [*shots, last])
 
 
 @contextmanager
@@ -63,7 +63,7 @@ def test_a_batch_reads_what_it_shares_once(base: Golden) -> None:
     assert sizes == [shared, 3 * (len(queries[2]) - shared)]
 
 
-def test_equal_tokens_with_other_pictures_are_not_shared(base: Golden) -> None:
+def test_equal_tokens_with_other_images_are_not_shared(base: Golden) -> None:
     prefixes = PrefixCache()
     one, other = query(base, 700), query(base, 700, shots=(0, 2))
     assert one.ids == other.ids
@@ -89,7 +89,7 @@ def test_a_limit_on_memory_is_kept(base: Golden) -> None:
         st.lists(
             st.tuples(
                 st.integers(0, 2),  # how the prompt begins
-                st.integers(0, 2),  # which picture its query shows
+                st.integers(0, 2),  # which image its query shows
                 st.lists(st.integers(3, 9), min_size=1, max_size=4),
             ),
             min_size=1,
@@ -122,11 +122,11 @@ def test_log_probs_with_and_without(base: Golden) -> None:
         assert got == pytest.approx(log_probs(base.model, read(base, prompts), [question])[0], 1e-5)
 
 
-def test_pictures_are_encoded_once(base: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_encoded_once(base: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
     encoded = []
-    encode = base.model.encode_pictures
+    encode = base.model.encode_images
     monkeypatch.setattr(
-        base.model, "encode_pictures", lambda p, n: encoded.append(len(p)) or encode(p, n)
+        base.model, "encode_images", lambda p, n: encoded.append(len(p)) or encode(p, n)
     )
     kept = FeatureCache()
     first = kept.features(base.model, [query(base, 700), query(base, 701, last=0)])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image as PILImage
 
 from emu2eval.adapters.choices import Question
 from emu2eval.adapters.emu2.config import Emu2Config
@@ -15,12 +15,12 @@ from emu2eval.adapters.emu2.prompt import GROUNDING_SYSTEM, SYSTEM, Form, shorte
 from emu2eval.adapters.emu2.tokenizer import EOS, Tokenizer
 from emu2eval.adapters.encoded import Encoded
 from emu2eval.errors import PlanError
-from emu2eval.pictures import from_image
-from emu2eval.types import Picture, Prompt, Turn, Video
+from emu2eval.images import from_pil
+from emu2eval.types import Image, Prompt, Turn, Video
 
 from .conftest import Golden
 
-RED, BLUE, GREY = (from_image(Image.new("RGB", (8, 8), c)) for c in ("red", "blue", "grey"))
+RED, BLUE, GREY = (from_pil(PILImage.new("RGB", (8, 8), c)) for c in ("red", "blue", "grey"))
 
 
 def form(path: Path, variant: Any = "base", **options: Any) -> Form:
@@ -50,7 +50,7 @@ CHAT = {
 def test_base_prompts_have_the_authors_ids(base: Golden, llama_tokenizer: Path, name: str) -> None:
     got = encoded(Form(Tokenizer(llama_tokenizer), base.config), BASE[name])
     assert got.ids == tuple(base[f"{name}_input_ids"][0].tolist())
-    assert len(got.shown) == len(list(BASE[name].pictures()))
+    assert len(got.shown) == len(list(BASE[name].images()))
 
 
 @pytest.mark.parametrize("grounding", [False, True])
@@ -116,14 +116,14 @@ def test_whose_system_message(small_tokenizer: Path) -> None:
 def test_the_base_form_is_one_plain_sequence(small_tokenizer: Path) -> None:
     base = form(small_tokenizer)
     prompt = Prompt(turns=(Turn((RED, "colour?"), ("red",)),), query=(BLUE, "colour?"))
-    picture = "[IMG]" + "<image>" * 4 + "[/IMG]"
-    text = f"{picture}colour? red\n{picture}colour?"
+    image = "[IMG]" + "<image>" * 4 + "[/IMG]"
+    text = f"{image}colour? red\n{image}colour?"
     got = encoded(base, prompt)
     assert list(got.ids) == base.tokenizer.encode(text)
     assert sum(got.slots) == 8
-    assert [shown.picture for shown in got.shown] == [RED, BLUE]
+    assert [shown.image for shown in got.shown] == [RED, BLUE]
     replies = Prompt(turns=(Turn(("red:",), (RED,)),), query=("blue:",))
-    assert [shown.picture for shown in encoded(base, replies).shown] == [RED]
+    assert [shown.image for shown in encoded(base, replies).shown] == [RED]
 
 
 HOSTILE = [
@@ -159,7 +159,7 @@ def test_markup_counts_as_tokens(small_tokenizer: Path) -> None:
 
 @pytest.mark.parametrize("text", ["[<IMG_PLH>]what?", "[VIDEO][<VID_PLH>]"])
 def test_the_authors_placeholders_are_refused(small_tokenizer: Path, text: str) -> None:
-    with pytest.raises(PlanError, match="stands for a picture that is not"):
+    with pytest.raises(PlanError, match="stands for an image that is not"):
         encoded(form(small_tokenizer), Prompt(query=(text,)))
 
 
@@ -176,12 +176,12 @@ def test_choices_have_the_tokens_of_running_text(small_tokenizer: Path) -> None:
     assert question.prompt.ids == encoded(base, prompt).ids
 
 
-def test_signatures_know_pictures_apart(small_tokenizer: Path) -> None:
+def test_signatures_know_images_apart(small_tokenizer: Path) -> None:
     base = form(small_tokenizer)
     red, blue = (encoded(base, Prompt(query=(p, "x"))) for p in (RED, BLUE))
     assert red.ids == blue.ids
     assert red.signature != blue.signature
-    same = Picture(data=RED.data)
+    same = Image(data=RED.data)
     assert encoded(base, Prompt(query=(same, "x"))).signature == red.signature
 
 

@@ -34,19 +34,19 @@ WORDS = {
     ("name", "shown", "words"),
     [("text", [], WORDS[ASTRONAUT]), ("image_text", [0], WORDS[RED_HAT])],
 )
-def test_a_text_and_a_picture_with_a_text(
+def test_a_text_and_a_image_with_a_text(
     golden: Golden, name: str, shown: list[int], words: list[int]
 ) -> None:
     count = golden.config.n_query
-    picture = [BOI, *[IMAGE] * count, EOI] if shown else []
-    prompt = golden_prompt(golden, [1, *picture, *words, BOI], shown)
+    image = [BOI, *[IMAGE] * count, EOI] if shown else []
+    prompt = golden_prompt(golden, [1, *image, *words, BOI], shown)
     close(regress(golden.model, read(golden, [prompt]), count), golden[f"genimg_{name}"], 1e-4)
 
 
-def test_two_pictures(golden: Golden) -> None:
+def test_two_images(golden: Golden) -> None:
     count = golden.config.n_query
-    picture = [BOI, *[IMAGE] * count, EOI]
-    prompt = golden_prompt(golden, [1, *picture, *WORDS["and"], *picture, BOI], [0, 1])
+    image = [BOI, *[IMAGE] * count, EOI]
+    prompt = golden_prompt(golden, [1, *image, *WORDS["and"], *image, BOI], [0, 1])
     close(regress(golden.model, read(golden, [prompt]), count), golden["genimg_two_images"], 1e-4)
 
 
@@ -59,10 +59,10 @@ def test_a_row_of_a_padded_batch(golden: Golden) -> None:
 
 
 def test_a_batch_is_its_rows_and_the_cache_changes_nothing(base: Golden) -> None:
-    picture = [BOI, *[IMAGE] * 4, EOI]
+    image = [BOI, *[IMAGE] * 4, EOI]
     prompts = [
         golden_prompt(base, [1, BOI], []),
-        golden_prompt(base, [1, *picture, 500, 600, 700, BOI], [2]),
+        golden_prompt(base, [1, *image, 500, 600, 700, BOI], [2]),
     ]
     together = regress(base.model, read(base, prompts), 4)
     for row, prompt in zip(together, prompts, strict=True):

@@ -26,7 +26,7 @@ def checker() -> SafetyChecker:
     return SafetyChecker(model)
 
 
-def picture(size: tuple[int, int], seed: int = 0) -> Image.Image:
+def image(size: tuple[int, int], seed: int = 0) -> Image.Image:
     noise = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     return Image.fromarray(noise)
 
@@ -42,25 +42,25 @@ def test_it_sees_what_clip_sees(
         return None, [False]
 
     monkeypatch.setattr(checker.model, "forward", record)
-    checker.flagged([picture(size)])
+    checker.flagged([image(size)])
     processor = CLIPImageProcessorPil(
         size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}
     )
-    wanted = processor(picture(size), return_tensors="pt").pixel_values
+    wanted = processor(image(size), return_tensors="pt").pixel_values
     assert shown[0].shape == wanted.shape
     torch.testing.assert_close(shown[0], wanted, atol=1e-5, rtol=0)
 
 
-def test_each_picture_has_its_own_verdict(checker: SafetyChecker) -> None:
-    pictures = [picture((SIDE, SIDE), seed) for seed in range(6)]
+def test_each_image_has_its_own_verdict(checker: SafetyChecker) -> None:
+    images = [image((SIDE, SIDE), seed) for seed in range(6)]
     model = checker.model
     with torch.no_grad():
-        # One concept lies exactly where the third picture is; nothing else is near any.
+        # One concept lies exactly where the third image is; nothing else is near any.
         model.concept_embeds.copy_(torch.zeros_like(model.concept_embeds))
         model.special_care_embeds.copy_(torch.zeros_like(model.special_care_embeds))
         seen: list[torch.Tensor] = []
         hook = model.visual_projection.register_forward_hook(lambda *call: seen.append(call[2]))
-        checker.flagged(pictures)
+        checker.flagged(images)
         hook.remove()
         model.concept_embeds[4] = seen[2][0]
         model.concept_embeds_weights.fill_(0.999)
@@ -68,5 +68,5 @@ def test_each_picture_has_its_own_verdict(checker: SafetyChecker) -> None:
     similar = torch.nn.functional.cosine_similarity(seen[2], torch.cat(seen))
     expected = [bool(s > 0.999) for s in similar]
     assert expected[2]
-    assert checker.flagged(pictures) == expected
-    assert checker.flagged(pictures[2:3]) == [True]
+    assert checker.flagged(images) == expected
+    assert checker.flagged(images[2:3]) == [True]

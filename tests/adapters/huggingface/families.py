@@ -31,12 +31,12 @@ from transformers import (
 
 WORDS = (
     "what colour is square? Answer: red green blue yellow black user assistant model system "
-    "Is there a circle in the picture? yes no Question Short What shape rectangle triangle 0 1 2 3"
+    "Is there a circle in the image? yes no Question Short What shape rectangle triangle 0 1 2 3"
 )
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for c in m['content'] %}"
-    "{% if c['type'] == 'image' %}PICTURE{% else %}{{ c['text'] }}{% endif %}{% endfor %}<|im_end|>\n"
+    "{% if c['type'] == 'image' %}IMAGE{% else %}{{ c['text'] }}{% endif %}{% endfor %}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 GEMMA = (
@@ -92,17 +92,17 @@ VISION = {
 
 
 def idefics3() -> tuple[Any, Any]:
-    """Splits pictures into tiles: 64 pixels become 4 tiles of 32 and one of the whole."""
+    """Splits images into tiles: 64 pixels become 4 tiles of 32 and one of the whole."""
     rows = [f"<row_{i}_col_{j}>" for i in range(1, 7) for j in range(1, 7)]
     words = tokenizer(
         ["<fake_token_around_image>", "<image>", "<end_of_utterance>", "<global-img>", *rows,
          "<|im_start|>", "<|im_end|>"]
     )  # fmt: skip
-    pictures = Idefics3ImageProcessorPil(
+    images = Idefics3ImageProcessorPil(
         size={"longest_edge": 64}, max_image_size={"longest_edge": 32}
     )
     processor = Idefics3Processor(
-        pictures, words, image_seq_len=4, chat_template=CHATML.replace("PICTURE", "<image>")
+        images, words, image_seq_len=4, chat_template=CHATML.replace("IMAGE", "<image>")
     )
     config = Idefics3Config(
         vision_config={**VISION, "image_size": 32, "model_type": "idefics3_vision"},
@@ -117,11 +117,11 @@ def idefics3() -> tuple[Any, Any]:
 def llava() -> tuple[Any, Any]:
     """A base model: no template; its tokenizer puts <bos> in front."""
     words = tokenizer(["<image>"], bos=True)
-    pictures = CLIPImageProcessorPil(
+    images = CLIPImageProcessorPil(
         size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
     )
     processor = LlavaProcessor(
-        pictures,
+        images,
         words,
         patch_size=8,
         vision_feature_select_strategy="default",
@@ -139,7 +139,7 @@ def llava() -> tuple[Any, Any]:
 
 
 def qwen2_5_vl() -> tuple[Any, Any]:
-    """Three-dimensional positions; as many tokens as a picture's size asks for; a video processor that
+    """Three-dimensional positions; as many tokens as an image's size asks for; a video processor that
     cannot be built here."""
     words = tokenizer(
         ["<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>", "<|im_start|>",
@@ -174,16 +174,16 @@ def qwen2_5_vl() -> tuple[Any, Any]:
         vision_start_token_id=seen("<|vision_start|>"),
         vision_end_token_id=seen("<|vision_end|>"),
     )
-    pictures = Qwen2VLImageProcessorPil(
+    images = Qwen2VLImageProcessorPil(
         patch_size=4, merge_size=2, size={"shortest_edge": 256, "longest_edge": 1600}
     )
-    template = CHATML.replace("PICTURE", "<|vision_start|><|image_pad|><|vision_end|>")
+    template = CHATML.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>")
     words.chat_template = template
-    return Qwen2_5_VLForConditionalGeneration(config), Parts(pictures, words, "Qwen2_5_VLProcessor")
+    return Qwen2_5_VLForConditionalGeneration(config), Parts(images, words, "Qwen2_5_VLProcessor")
 
 
 def gemma3() -> tuple[Any, Any]:
-    """A sliding window shorter than the prompt; a picture's positions see one another."""
+    """A sliding window shorter than the prompt; an image's positions see one another."""
     words = tokenizer(
         ["<start_of_image>", "<end_of_image>", "<image_soft_token>", "<start_of_turn>",
          "<end_of_turn>"],
@@ -192,8 +192,8 @@ def gemma3() -> tuple[Any, Any]:
         eoi_token="<end_of_image>",
         image_token="<image_soft_token>",
     )  # fmt: skip
-    pictures = Gemma3ImageProcessorPil(size={"height": 32, "width": 32})
-    processor = Gemma3Processor(pictures, words, chat_template=GEMMA, image_seq_length=4)
+    images = Gemma3ImageProcessorPil(size={"height": 32, "width": 32})
+    processor = Gemma3Processor(images, words, chat_template=GEMMA, image_seq_length=4)
     seen = words.convert_tokens_to_ids
     config = Gemma3Config(
         vision_config={**VISION, "image_size": 32, "model_type": "siglip_vision_model"},
@@ -217,7 +217,7 @@ def gemma3() -> tuple[Any, Any]:
 def smolvlm() -> tuple[Any, Any]:
     """Like Idefics3, with a video processor that cannot be built here."""
     _, like = idefics3()
-    pictures, words = like.image_processor, like.tokenizer
+    images, words = like.image_processor, like.tokenizer
     words.chat_template = like.chat_template
     config = SmolVLMConfig(
         vision_config={**VISION, "image_size": 32, "model_type": "smolvlm_vision"},
@@ -227,21 +227,21 @@ def smolvlm() -> tuple[Any, Any]:
         pad_token_id=0,
     )
     return SmolVLMForConditionalGeneration(config), Parts(
-        pictures, words, "SmolVLMProcessor", image_seq_len=4
+        images, words, "SmolVLMProcessor", image_seq_len=4
     )
 
 
 class Parts:
     """A processor's files without its class: for those that want torchvision to be built at all."""
 
-    def __init__(self, pictures: Any, words: Any, name: str, **more: Any):
-        self.pictures, self.words, self.name, self.more = pictures, words, name, more
+    def __init__(self, images: Any, words: Any, name: str, **more: Any):
+        self.images, self.words, self.name, self.more = images, words, name, more
 
     def save_pretrained(self, folder: Path) -> None:
         import json
 
         self.words.save_pretrained(folder)
-        self.pictures.save_pretrained(folder)
+        self.images.save_pretrained(folder)
         spec = {"processor_class": self.name, **self.more}
         (Path(folder) / "processor_config.json").write_text(json.dumps(spec))
 

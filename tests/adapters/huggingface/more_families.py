@@ -37,9 +37,9 @@ TURNS = ["<|im_start|>", "<|im_end|>"]
 
 
 def pixtral() -> tuple[Any, Any]:
-    """As many tokens as a picture's size asks for, and one at the end of each row of them."""
+    """As many tokens as an image's size asks for, and one at the end of each row of them."""
     words = tokenizer(["[IMG]", "[IMG_BREAK]", "[IMG_END]", *TURNS], bos=True)
-    words.chat_template = CHATML.replace("PICTURE", "[IMG]")
+    words.chat_template = CHATML.replace("IMAGE", "[IMG]")
     config = LlavaConfig(
         vision_config={**VISION, "model_type": "pixtral", "image_size": 64, "head_dim": 8},
         text_config={**TEXT, "model_type": "mistral", "vocab_size": len(words), "head_dim": 8,
@@ -49,20 +49,20 @@ def pixtral() -> tuple[Any, Any]:
         vision_feature_layer=-1,
         image_seq_length=1,
     )  # fmt: skip
-    pictures = PixtralImageProcessorPil(
+    images = PixtralImageProcessorPil(
         patch_size={"height": 8, "width": 8}, size={"longest_edge": 64}
     )
     return LlavaForConditionalGeneration(config), Parts(
-        pictures, words, "PixtralProcessor", patch_size=8
+        images, words, "PixtralProcessor", patch_size=8
     )
 
 
 def qwen3_vl() -> tuple[Any, Any]:
-    """Features of a picture for several layers; positions in three dimensions."""
+    """Features of an image for several layers; positions in three dimensions."""
     words = tokenizer(
         ["<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>", *TURNS]
     )
-    words.chat_template = CHATML.replace("PICTURE", "<|vision_start|><|image_pad|><|vision_end|>")
+    words.chat_template = CHATML.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>")
     seen = words.convert_tokens_to_ids
     config = Qwen3VLConfig(
         vision_config={
@@ -92,14 +92,14 @@ def qwen3_vl() -> tuple[Any, Any]:
         vision_start_token_id=seen("<|vision_start|>"),
         vision_end_token_id=seen("<|vision_end|>"),
     )
-    pictures = Qwen2VLImageProcessorPil(
+    images = Qwen2VLImageProcessorPil(
         patch_size=4, merge_size=2, size={"shortest_edge": 256, "longest_edge": 1600}
     )
-    return Qwen3VLForConditionalGeneration(config), Parts(pictures, words, "Qwen3VLProcessor")
+    return Qwen3VLForConditionalGeneration(config), Parts(images, words, "Qwen3VLProcessor")
 
 
 def internvl() -> tuple[Any, Any]:
-    """Cuts pictures into tiles unless it is told not to."""
+    """Cuts images into tiles unless it is told not to."""
     words = tokenizer(
         ["<img>", "</img>", "<IMG_CONTEXT>", "<video>", *TURNS],
         start_image_token="<img>",
@@ -107,7 +107,7 @@ def internvl() -> tuple[Any, Any]:
         context_image_token="<IMG_CONTEXT>",
         video_token="<video>",
     )
-    words.chat_template = CHATML.replace("PICTURE", "<IMG_CONTEXT>\n")
+    words.chat_template = CHATML.replace("IMAGE", "<IMG_CONTEXT>\n")
     config = InternVLConfig(
         vision_config={**VISION, "image_size": 32, "model_type": "internvl_vision"},
         text_config={**TEXT, "model_type": "qwen2", "vocab_size": len(words)},
@@ -115,18 +115,18 @@ def internvl() -> tuple[Any, Any]:
         image_seq_length=4,
         tie_word_embeddings=False,
     )
-    pictures = GotOcr2ImageProcessorPil(
+    images = GotOcr2ImageProcessorPil(
         size={"height": 32, "width": 32}, crop_to_patches=True, min_patches=1, max_patches=4
     )
     return InternVLForConditionalGeneration(config), Parts(
-        pictures, words, "InternVLProcessor", image_seq_length=4
+        images, words, "InternVLProcessor", image_seq_length=4
     )
 
 
 def llava_onevision() -> tuple[Any, Any]:
-    """Treats a picture that is alone in its prompt differently from one of several."""
+    """Treats an image that is alone in its prompt differently from one of several."""
     words = tokenizer(["<image>", "<video>", *TURNS])
-    words.chat_template = CHATML.replace("PICTURE", "<image>\n")
+    words.chat_template = CHATML.replace("IMAGE", "<image>\n")
     grid = [[32, 32], [32, 64], [64, 32], [64, 64]]
     config = LlavaOnevisionConfig(
         vision_config={**VISION, "image_size": 32, "model_type": "siglip_vision_model",
@@ -136,23 +136,23 @@ def llava_onevision() -> tuple[Any, Any]:
         video_token_index=words.convert_tokens_to_ids("<video>"),
         image_grid_pinpoints=grid,
     )  # fmt: skip
-    pictures = LlavaOnevisionImageProcessorPil(
+    images = LlavaOnevisionImageProcessorPil(
         size={"height": 32, "width": 32}, image_grid_pinpoints=grid
     )
     return LlavaOnevisionForConditionalGeneration(config), Parts(
-        pictures, words, "LlavaOnevisionProcessor", num_image_tokens=16,
+        images, words, "LlavaOnevisionProcessor", num_image_tokens=16,
         vision_feature_select_strategy="full",
     )  # fmt: skip
 
 
 def idefics2() -> tuple[Any, Any]:
-    """Resamples each crop of a picture to as many tokens."""
+    """Resamples each crop of an image to as many tokens."""
     words = tokenizer(["<fake_token_around_image>", "<image>", "<end_of_utterance>", *TURNS])
-    pictures = Idefics2ImageProcessorPil(
+    images = Idefics2ImageProcessorPil(
         size={"shortest_edge": 24, "longest_edge": 48}, do_image_splitting=False
     )
     processor = Idefics2Processor(
-        pictures, words, image_seq_len=4, chat_template=CHATML.replace("PICTURE", "<image>")
+        images, words, image_seq_len=4, chat_template=CHATML.replace("IMAGE", "<image>")
     )
     config = Idefics2Config(
         vision_config={**VISION, "image_size": 48, "model_type": "idefics2_vision"},
@@ -172,9 +172,9 @@ def idefics2() -> tuple[Any, Any]:
 
 
 def idefics() -> tuple[Any, Any]:
-    """Looks aside at its pictures; each is one token."""
+    """Looks aside at its images; each is one token."""
     words = tokenizer(["<fake_token_around_image>", "<image>"], bos=True)
-    pictures = IdeficsImageProcessorPil(image_size=32)
+    images = IdeficsImageProcessorPil(image_size=32)
     config = IdeficsConfig(
         vocab_size=len(words),
         **{k: v for k, v in TEXT.items() if k != "num_key_value_heads"},
@@ -187,16 +187,16 @@ def idefics() -> tuple[Any, Any]:
         perceiver_config={"resampler_n_latents": 4, "resampler_depth": 1, "resampler_n_heads": 2,
                           "resampler_head_dim": 8, "use_resampler": True},
     )  # fmt: skip
-    return IdeficsForVisionText2Text(config), IdeficsProcessor(pictures, words, image_size=32)
+    return IdeficsForVisionText2Text(config), IdeficsProcessor(images, words, image_size=32)
 
 
 def kosmos2() -> tuple[Any, Any]:
-    """One picture for transformers, several for the model; positions begin behind padding's id."""
+    """One image for transformers, several for the model; positions begin behind padding's id."""
     words = tokenizer(["<unk>", *[f"<unused{i}>" for i in range(8)]], bos=True, unk_token="<unk>")
-    pictures = CLIPImageProcessorPil(
+    images = CLIPImageProcessorPil(
         size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
     )
-    processor = Kosmos2Processor(pictures, words, 4)
+    processor = Kosmos2Processor(images, words, 4)
     config = Kosmos2Config(
         vision_config={**VISION, "image_size": 32},
         text_config={

@@ -1,4 +1,4 @@
-"""Prompts of drawn pictures, and the plain way of asking: the family's own processor, then the model."""
+"""Prompts of drawn images, and the plain way of asking: the family's own processor, then the model."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from PIL import Image
+from PIL import Image as PILImage
 
-from emu2eval import pictures
+from emu2eval import images
 from emu2eval.adapters.huggingface.adapter import HuggingFaceAdapter
 from emu2eval.keys import request_key
-from emu2eval.types import ChoiceOutput, Output, Picture, Prompt, Request, TextOutput, Turn
+from emu2eval.types import ChoiceOutput, Image, Output, Prompt, Request, TextOutput, Turn
 
 QUESTION = "what colour is square? Answer:"
 TEXT = TextOutput(max_new_tokens=5)
 CHOICES = ChoiceOutput(("red", "blue green", "yellow"))
 
 
-def picture(number: int, size: tuple[int, int] = (64, 48)) -> Picture:
+def image(number: int, size: tuple[int, int] = (64, 48)) -> Image:
     """No two alike, in colours and in a corner."""
-    image = Image.new("RGB", size, (number * 37 % 256, number * 91 % 256, number * 13 % 256))
+    image = PILImage.new("RGB", size, (number * 37 % 256, number * 91 % 256, number * 13 % 256))
     image.paste((255, 255, number % 256), (0, 0, 8 + number % 24, 16))
-    return pictures.from_image(image)
+    return images.from_pil(image)
 
 
 def prompt(shots: int, query: int, first: int = 0) -> Prompt:
-    """Fixed demonstrations from the `first` picture on; a query whose length depends on its number."""
+    """Fixed demonstrations from the `first` image on; a query whose length depends on its number."""
     turns = tuple(
-        Turn((picture(i), QUESTION), ("red" if i % 2 else "blue",))
+        Turn((image(i), QUESTION), ("red" if i % 2 else "blue",))
         for i in range(first, first + shots)
     )
     return Prompt(
-        query=(picture(100 + query, (40 + query, 64)), "a " * query + QUESTION), turns=turns
+        query=(image(100 + query, (40 + query, 64)), "a " * query + QUESTION), turns=turns
     )
 
 
@@ -54,7 +54,7 @@ def built(model: str, **settings: Any) -> HuggingFaceAdapter:
 def plain_inputs(
     adapter: HuggingFaceAdapter, asked: Prompt, options: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """What transformers' own documentation does: template, processor, all pictures at once.
+    """What transformers' own documentation does: template, processor, all images at once.
 
     options: for the image processor.
     """
@@ -76,7 +76,7 @@ def plain_inputs(
     bos = processor.tokenizer.bos_token
     given = processor(
         text=[text],
-        images=[[pictures.load(one) for one in asked.pictures()]],
+        images=[[images.load(one) for one in asked.images()]],
         return_tensors="pt",
         add_special_tokens=not text.startswith(bos),
         images_kwargs=dict(options or {}),
@@ -98,8 +98,8 @@ def plain_logits(model: Any, inputs: dict[str, Any], reply: tuple[int, ...]) -> 
     return logits[ids.shape[1] - 1 : -1]
 
 
-def without_picture(asked: Prompt, number: int, other: Picture) -> Prompt:
-    """The prompt with another picture in that demonstration."""
+def without_image(asked: Prompt, number: int, other: Image) -> Prompt:
+    """The prompt with another image in that demonstration."""
     turns = list(asked.turns)
     turns[number] = replace(turns[number], ask=(other, *turns[number].ask[1:]))
     return replace(asked, turns=tuple(turns))

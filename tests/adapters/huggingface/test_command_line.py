@@ -51,7 +51,7 @@ def test_each_family_at_0_4_and_16_shots(
     ]  # fmt: skip
     for row, shots in zip(rows, (0, 4, 16), strict=True):
         for answer in responses(Path("results/runs") / row["run"]):
-            assert len(answer["pictures"]) == shots + 1
+            assert len(answer["images"]) == shots + 1
             assert answer["details"]["prompt_tokens"] > 4 * (shots + 1)
             assert "tiles" not in answer["details"]
 
@@ -72,22 +72,22 @@ def test_batch_and_reuse_change_no_stored_answer(
     assert len({text for _, text in found[0]}) > 2
 
 
-def test_one_picture_only_is_refused_with_the_choices(
+def test_one_image_only_is_refused_with_the_choices(
     model_file: Callable[..., str], make_task: MakeTask, tmp_path: Path
 ) -> None:
-    """Refused while planning; text-only demonstrations and one grid of all pictures are taken."""
-    task, model = str(make_task(queries=4, pool=20)), model_file("llava", pictures=1)
-    with pytest.raises(PlanError, match="holds 5 pictures, llava takes 1") as caught:
+    """Refused while planning; text-only demonstrations and one grid of all images are taken."""
+    task, model = str(make_task(queries=4, pool=20)), model_file("llava", images=1)
+    with pytest.raises(PlanError, match="holds 5 images, llava takes 1") as caught:
         evaluate(task, model, shots=[4], out=tmp_path / "runs")
     assert "--shots '0*'" in str(caught.value) and "model.settings.grid=true" in str(caught.value)
     assert not (tmp_path / "runs").exists()
     (only,) = evaluate(task, model, shots=["0*"], out=tmp_path / "runs")
-    assert [len(row["pictures"]) for row in responses(only.folder)] == [1] * 4
+    assert [len(row["images"]) for row in responses(only.folder)] == [1] * 4
     (grid,) = evaluate(
         task, model, shots=[4], out=tmp_path / "runs", changes=["model.settings.grid=true"]
     )
     assert grid.rows[0].n == 4
-    assert "demonstrations' pictures as tiles of one" in grid.rows[0].notes
+    assert "demonstrations' images as tiles of one" in grid.rows[0].notes
     assert {row["details"]["tiles"] for row in responses(grid.folder)} == {5}
     assert only.rows[0].notes == ()
 
@@ -95,11 +95,11 @@ def test_one_picture_only_is_refused_with_the_choices(
 def test_the_refusal_on_the_command_line(
     model_file: Callable[..., str], make_task: MakeTask, program: Any
 ) -> None:
-    task, model = str(make_task(queries=4, pool=20)), model_file("llava", pictures=1)
+    task, model = str(make_task(queries=4, pool=20)), model_file("llava", images=1)
     code, _, errors = program("run", "--task", task, "--model", model, "--shots", "4")
     told = " ".join(errors.split())
     assert code == 2
-    assert "the prompt holds 5 pictures, llava takes 1" in told
+    assert "the prompt holds 5 images, llava takes 1" in told
     assert "--shots '0*'" in told and "--set model.settings.grid=true" in told
     assert not Path("results").exists()
 
@@ -126,7 +126,7 @@ def test_a_grid_beside_the_query(model_file: Callable[..., str]) -> None:
     encoded = adapter._form.encode(prompt(5, 0))
     assert [len(shown.tiles) for shown in encoded.shown] == [5, 0]
     text = adapter._tokenizer.decode(encoded.ids)
-    places = [text.index(f"(picture {number})") for number in range(1, 6)]
+    places = [text.index(f"(image {number})") for number in range(1, 6)]
     assert places == sorted(places) and encoded.spans[0][1] < encoded.spans[1][0]
     adapter.load()
     (response,) = adapter.answer([request(prompt(5, 0))])
@@ -147,27 +147,27 @@ def test_what_is_too_long_is_refused_or_shortened(
     assert all(1 <= row["details"]["dropped"] <= 7 for row in responses(result.folder))
 
 
-def test_pictures_may_cost_less(model_file: Callable[..., str]) -> None:
+def test_images_may_cost_less(model_file: Callable[..., str]) -> None:
     whole = built(model_file("idefics3"))
-    small = built(model_file("idefics3", picture_options={"do_image_splitting": False}))
+    small = built(model_file("idefics3", image_options={"do_image_splitting": False}))
     asked = request(prompt(1, 0))
     assert small.positions(asked) < whole.positions(asked)
 
 
-def test_a_broken_picture_costs_its_own_request(
+def test_a_broken_image_costs_its_own_request(
     model_file: Callable[..., str], tmp_path: Path
 ) -> None:
-    from emu2eval.types import Picture, Prompt
+    from emu2eval.types import Image, Prompt
 
     adapter = built(model_file("llava"))
     adapter.load()
     good = request(prompt(1, 0))
     path = tmp_path / "gone.png"
     asked = prompt(1, 1)
-    from emu2eval import pictures
+    from emu2eval import images
 
-    path.write_bytes(pictures.read(asked.turns[0].ask[0]))  # type: ignore[arg-type]
-    broken = request(Prompt(query=(Picture(path=str(path)), "what? Answer:")))
+    path.write_bytes(images.read(asked.turns[0].ask[0]))  # type: ignore[arg-type]
+    broken = request(Prompt(query=(Image(path=str(path)), "what? Answer:")))
     path.unlink()
     first, second = adapter.answer([broken, good])
     assert first.error is not None and "does not exist" in first.error
@@ -181,8 +181,8 @@ def test_mistakes_are_one_paragraph(model_file: Callable[..., str], tmp_path: Pa
         ({"dtype": "float8"}, UnknownName, "dtype"),
         ({"batch": 0}, ConfigError, "at least 1"),
         ({"repetition_penalty": 0.0}, ConfigError, "more than 0"),
-        ({"layout": "plain", "picture_options": {"sise": 1}}, ConfigError, "picture_options.*sise"),
-        ({"layout": "plain", "picture_options": {"size": "x"}}, ConfigError, "picture_options"),
+        ({"layout": "plain", "image_options": {"sise": 1}}, ConfigError, "image_options.*sise"),
+        ({"layout": "plain", "image_options": {"size": "x"}}, ConfigError, "image_options"),
         ({"layout": "chat"}, ModelError, "no chat template"),
         ({"checkpoint": str(tmp_path / "nothing")}, ModelError, "no checkpoint here"),
         ({"checkpoint": str(tmp_path)}, ModelError, "no config.json"),

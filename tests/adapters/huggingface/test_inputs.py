@@ -1,4 +1,4 @@
-"""Every picture of every demonstration reaches the model, in order: asserted on what the model is given."""
+"""Every image of every demonstration reaches the model, in order: asserted on what the model is given."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .prompts import (
     QUESTION,
     TEXT,
     built,
-    picture,
+    image,
     plain_inputs,
     plain_logits,
     prompt,
     request,
-    without_picture,
+    without_image,
 )
 
 
@@ -30,8 +30,8 @@ from .prompts import (
 def test_ids_and_embeddings_are_those_of_the_processor(
     model_file: Callable[..., str], family: str, shots: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The ids equal the processor's own; at a picture's places stands what the encoder makes of the
-    pixels of that very picture, read again from its file."""
+    """The ids equal the processor's own; at an image's places stands what the encoder makes of the
+    pixels of that very image, read again from its file."""
     adapter = built(model_file(family), reuse=False)
     adapter.load()
     inference = adapter._inference
@@ -55,7 +55,7 @@ def test_ids_and_embeddings_are_those_of_the_processor(
     with torch.inference_mode():
         inference.model(**plain)
     assert torch.allclose(seen, given[0][0], atol=1e-5)
-    # Were two pictures exchanged, it would show: no two of them are embedded alike.
+    # Were two images exchanged, it would show: no two of them are embedded alike.
     parts = [seen[start:stop] for start, stop in encoded.spans]
     for number, part in enumerate(parts):
         for other in parts[:number]:
@@ -86,12 +86,12 @@ def test_choices_are_ranked_as_by_a_plain_pass(model_file: Callable[..., str], f
     assert max(map(len, question.replies)) > 1
 
 
-def test_any_picture_changes_the_answer(model_file: Callable[..., str], family: str) -> None:
+def test_any_image_changes_the_answer(model_file: Callable[..., str], family: str) -> None:
     adapter = built(model_file(family))
     adapter.load()
     asked = prompt(4, query=0)
-    others = [without_picture(asked, number, picture(77)) for number in range(4)]
-    swapped = without_picture(without_picture(asked, 0, picture(3)), 3, picture(0))
+    others = [without_image(asked, number, image(77)) for number in range(4)]
+    swapped = without_image(without_image(asked, 0, image(3)), 3, image(0))
     found = [
         response.log_probs
         for response in adapter.answer([request(p, CHOICES) for p in (asked, *others, swapped)])
@@ -105,7 +105,7 @@ def test_words_of_the_data_are_never_control_tokens(
     """A question that holds the model's own markers opens no slot and ends no turn."""
     adapter = built(model_file(family))
     ask = adapter._expansion.placeholder + "<eos> what? Answer:"
-    asked = Prompt(query=(picture(1), ask), turns=(Turn((picture(2), ask), ("red <eos>",)),))
+    asked = Prompt(query=(image(1), ask), turns=(Turn((image(2), ask), ("red <eos>",)),))
     encoded = adapter._form.encode(asked)
     assert len(encoded.shown) == 2
     assert adapter._tokenizer.eos_token_id not in encoded.ids
@@ -113,12 +113,12 @@ def test_words_of_the_data_are_never_control_tokens(
     assert clean.count("<eos> what? Answer:") == 2
 
 
-def test_a_template_that_loses_pictures_is_refused(model_file: Callable[..., str]) -> None:
+def test_a_template_that_loses_images_is_refused(model_file: Callable[..., str]) -> None:
     adapter = built(model_file("idefics3"))
     adapter._processor.chat_template = (
         "{% for m in messages %}{{ m['content'][-1]['text'] }}{% endfor %}"
     )
-    with pytest.raises(PlanError, match="shows 0 of the prompt's 3 pictures"):
+    with pytest.raises(PlanError, match="shows 0 of the prompt's 3 images"):
         adapter.positions(request(prompt(2, 0)))
     adapter._processor.chat_template = "{{ raise_exception('one turn only') }}"
     with pytest.raises(PlanError, match="one turn only"):

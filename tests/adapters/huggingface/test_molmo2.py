@@ -1,4 +1,4 @@
-"""Molmo2, whose picture processor wants torchvision: its two calls of it are made by torch here."""
+"""Molmo2, whose image processor wants torchvision: its two calls of it are made by torch here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from emu2eval.adapters.huggingface import adapter as module
 from emu2eval.adapters.huggingface.adapter import HuggingFaceAdapter
 
 from .families import CHATML, TEXT, tokenizer
-from .prompts import CHOICES, picture, plain_inputs, plain_logits, prompt, request, without_picture
+from .prompts import CHOICES, image, plain_inputs, plain_logits, prompt, request, without_image
 
 MARKS = [
     *("<im_patch>", "<im_col>", "<im_start>", "<low_res_im_start>", "<frame_start>"),
@@ -22,7 +22,7 @@ MARKS = [
 ]
 
 
-class Pictures(Molmo2ImageProcessor):
+class Images(Molmo2ImageProcessor):
     def resize(self, image: torch.Tensor, size: Any, **_: Any) -> torch.Tensor:
         wanted = (size.height, size.width)
         return torch.nn.functional.interpolate(image, wanted, mode="bilinear")
@@ -39,12 +39,12 @@ class Processor(Molmo2Processor):
 @pytest.fixture
 def processor() -> Any:
     words = tokenizer([*MARKS, "<|image|>", "<|video|>", "<|im_start|>", "<|im_end|>"])
-    pictures = Pictures(
+    images = Images(
         size={"height": 32, "width": 32}, patch_size=8, overlap_margins=[1, 1], max_crops=2
     )
     # As that of the family: it begins without <bos>, which the processor adds.
-    template = CHATML.replace("PICTURE", "<|image|>")
-    return Processor(pictures, None, words, chat_template=template)
+    template = CHATML.replace("IMAGE", "<|image|>")
+    return Processor(images, None, words, chat_template=template)
 
 
 @pytest.fixture
@@ -84,10 +84,10 @@ def asked_with(folder: Path, processor: Any, monkeypatch: pytest.MonkeyPatch) ->
     return adapter
 
 
-def test_pictures_see_one_another_as_the_model_was_trained(
+def test_images_see_one_another_as_the_model_was_trained(
     asked_with: HuggingFaceAdapter,
 ) -> None:
-    """What frames a picture is marked as a part of it, and no beginning is read without what follows."""
+    """What frames an image is marked as a part of it, and no beginning is read without what follows."""
     adapter = asked_with
     assert adapter._inference is not None
     # Twice, so that a beginning would be known.
@@ -106,17 +106,17 @@ def test_pictures_see_one_another_as_the_model_was_trained(
             assert value == pytest.approx(total, abs=2e-3)
 
 
-def test_pictures_may_cost_less(asked_with: HuggingFaceAdapter, folder: Path) -> None:
+def test_images_may_cost_less(asked_with: HuggingFaceAdapter, folder: Path) -> None:
     asked = request(prompt(1, 0))
-    small = HuggingFaceAdapter(str(folder), picture_options={"max_crops": 1})
+    small = HuggingFaceAdapter(str(folder), image_options={"max_crops": 1})
     assert small.positions(asked) < asked_with.positions(asked)
 
 
-def test_batches_change_nothing_and_every_picture_counts(asked_with: HuggingFaceAdapter) -> None:
+def test_batches_change_nothing_and_every_image_counts(asked_with: HuggingFaceAdapter) -> None:
     asked = [request(prompt(shots, query=shots)) for shots in (3, 0, 2, 3)]
     alone = [response.text for one in asked for response in asked_with.answer([one])]
     assert [response.text for response in asked_with.answer(asked)] == alone
     given = prompt(3, query=0)
-    others = [without_picture(given, number, picture(77)) for number in range(3)]
+    others = [without_image(given, number, image(77)) for number in range(3)]
     found = asked_with.answer([request(one, CHOICES) for one in (given, *others)])
     assert len({response.log_probs for response in found}) == 4

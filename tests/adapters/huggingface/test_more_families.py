@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from emu2eval import pictures
+from emu2eval import images
 from emu2eval.adapters.huggingface.adapter import HuggingFaceAdapter
 from emu2eval.types import Prompt
 
@@ -16,12 +16,12 @@ from .prompts import (
     CHOICES,
     TEXT,
     built,
-    picture,
+    image,
     plain_inputs,
     plain_logits,
     prompt,
     request,
-    without_picture,
+    without_image,
 )
 
 FAMILIES = [
@@ -42,8 +42,8 @@ def further(request: pytest.FixtureRequest) -> str:
 
 
 def idefics_inputs(adapter: HuggingFaceAdapter, asked: Prompt) -> dict[str, Any]:
-    """Its processor takes a list in which texts and pictures alternate."""
-    parts = [part if isinstance(part, str) else pictures.load(part) for part in asked.flat()]
+    """Its processor takes a list in which texts and images alternate."""
+    parts = [part if isinstance(part, str) else images.load(part) for part in asked.flat()]
     return dict(adapter._processor(text=parts, add_end_of_utterance_token=False))
 
 
@@ -60,8 +60,8 @@ def idefics_logits(model: Any, inputs: dict[str, Any], reply: tuple[int, ...]) -
 
 
 def kosmos2_inputs(adapter: HuggingFaceAdapter, asked: Prompt) -> dict[str, Any]:
-    """Its processor takes one picture, before all text; for more, its model is given them itself."""
-    seen = [pictures.load(one) for one in asked.pictures()]
+    """Its processor takes one image, before all text; for more, its model is given them itself."""
+    seen = [images.load(one) for one in asked.images()]
     encoded = adapter._form.encode(asked)
     given = adapter._processor(
         text="".join(part for part in asked.flat() if isinstance(part, str)),
@@ -102,7 +102,7 @@ def test_what_is_read_is_the_processors(
     model_file: Callable[..., str], further: str, shots: int
 ) -> None:
     """The ids are the processor's own, so the planned cost is the real one; choices are ranked as by one
-    pass of the model over what the processor makes of all pictures at once."""
+    pass of the model over what the processor makes of all images at once."""
     adapter = built(model_file(further))
     adapter.load()
     assert adapter._inference is not None
@@ -111,7 +111,7 @@ def test_what_is_read_is_the_processors(
     plain = INPUTS.get(further, plain_inputs)(adapter, asked)
     assert list(encoded.ids) == plain["input_ids"][0].tolist()
     assert adapter.positions(request(asked)) == len(encoded) + TEXT.max_new_tokens
-    assert [shown.picture for shown in encoded.shown] == list(asked.pictures())
+    assert [shown.image for shown in encoded.shown] == list(asked.images())
     question = adapter._lay_out(request(asked, CHOICES)).question
     (response,) = adapter.answer([request(asked, CHOICES)])
     assert question is not None and response.log_probs
@@ -138,13 +138,13 @@ def test_batches_and_reuse_change_nothing(model_file: Callable[..., str], furthe
     assert found == wanted
 
 
-def test_any_picture_changes_the_answer(model_file: Callable[..., str], further: str) -> None:
-    """In a model that sees the latest picture alone, the others reach the answer through their replies."""
+def test_any_image_changes_the_answer(model_file: Callable[..., str], further: str) -> None:
+    """In a model that sees the latest image alone, the others reach the answer through their replies."""
     adapter = built(model_file(further))
     adapter.load()
     asked = prompt(3, query=0)
-    others = [without_picture(asked, number, picture(77)) for number in range(3)]
-    swapped = without_picture(without_picture(asked, 0, picture(2)), 2, picture(0))
+    others = [without_image(asked, number, image(77)) for number in range(3)]
+    swapped = without_image(without_image(asked, 0, image(2)), 2, image(0))
     found = [
         response.log_probs
         for response in adapter.answer([request(one, CHOICES) for one in (asked, *others, swapped)])
@@ -166,19 +166,19 @@ SIZES = [(64, 48), (200, 40), (30, 90)]
         ("llava_onevision", {}, 17),
     ],
 )
-def test_the_planned_cost_follows_the_picture_options(
+def test_the_planned_cost_follows_the_image_options(
     model_file: Callable[..., str], name: str, options: dict[str, Any], most: int
 ) -> None:
     """Planned from sizes alone, it is what the processor makes with the option, and what the encoder
-    fills; `most` is what the option allows for a picture."""
-    adapter = built(model_file(name, picture_options=options))
+    fills; `most` is what the option allows for an image."""
+    adapter = built(model_file(name, image_options=options))
     usual = built(model_file(name))
     adapter.load()
     if name == "idefics2":
-        # Its processor writes its text by what its picture half is set to, whatever a call says.
+        # Its processor writes its text by what its image half is set to, whatever a call says.
         adapter._processor.image_processor.do_image_splitting = True
     for number, size in enumerate(SIZES):
-        shown = (picture(number, size), "what? "), (picture(9), "and? Answer:")
+        shown = (image(number, size), "what? "), (image(9), "and? Answer:")
         asked = Prompt(query=(*shown[0], *shown[1]))
         encoded = adapter._form.encode(asked)
         assert max(one.tokens for one in encoded.shown) <= most
@@ -190,26 +190,26 @@ def test_the_planned_cost_follows_the_picture_options(
             assert adapter.positions(request(asked)) != usual.positions(request(asked))
 
 
-def test_qwens_older_names_for_the_size_of_a_picture(model_file: Callable[..., str]) -> None:
-    asked = request(Prompt(query=(picture(1, (120, 80)), "what?")))
+def test_qwens_older_names_for_the_size_of_a_image(model_file: Callable[..., str]) -> None:
+    asked = request(Prompt(query=(image(1, (120, 80)), "what?")))
     small, least = {"min_pixels": 64, "max_pixels": 512}, {"shortest_edge": 64}
-    named = built(model_file("qwen3_vl", picture_options=small))
-    sized = built(model_file("qwen3_vl", picture_options={"size": {**least, "longest_edge": 512}}))
-    half = built(model_file("qwen3_vl", picture_options={"max_pixels": 512}))
+    named = built(model_file("qwen3_vl", image_options=small))
+    sized = built(model_file("qwen3_vl", image_options={"size": {**least, "longest_edge": 512}}))
+    half = built(model_file("qwen3_vl", image_options={"max_pixels": 512}))
     usual = built(model_file("qwen3_vl"))
     assert named.positions(asked) == sized.positions(asked) == half.positions(asked)
     assert named.positions(asked) < usual.positions(asked)
 
 
-def test_what_the_model_itself_sees_of_a_picture(
+def test_what_the_model_itself_sees_of_a_image(
     model_file: Callable[..., str], further: str
 ) -> None:
-    """The optional hook for choosing demonstrations by likeness: each vector from its picture alone."""
+    """The optional hook for choosing demonstrations by likeness: each vector from its image alone."""
     adapter = built(model_file(further))
     adapter.load()
-    shown = [picture(1), picture(2, (32, 100)), picture(1)]
-    found = adapter.encode_pictures(shown)
+    shown = [image(1), image(2, (32, 100)), image(1)]
+    found = adapter.encode_images(shown)
     assert found.shape[0] == 3 and found.dtype.name == "float32"
     assert (found[0] == found[2]).all() and abs(found[0] - found[1]).max() > 1e-3
-    (alone,) = adapter.encode_pictures(shown[1:2])
+    (alone,) = adapter.encode_images(shown[1:2])
     assert alone == pytest.approx(found[1], abs=1e-6)

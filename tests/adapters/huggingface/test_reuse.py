@@ -12,7 +12,7 @@ from emu2eval.adapters.conformance import check
 from emu2eval.adapters.huggingface.adapter import HuggingFaceAdapter
 from emu2eval.types import Prompt, Request, TextOutput
 
-from .prompts import CHOICES, TEXT, built, picture, prompt, request
+from .prompts import CHOICES, TEXT, built, image, prompt, request
 
 
 def answers(adapter: HuggingFaceAdapter, asked: list[Request], batch: int) -> list[Any]:
@@ -45,7 +45,7 @@ def test_batches_and_reuse_change_nothing(model_file: Callable[..., str], family
         assert left.log_probs == pytest.approx(right.log_probs, abs=2e-3)
 
 
-def test_pictures_and_beginnings_are_computed_once(
+def test_images_and_beginnings_are_computed_once(
     model_file: Callable[..., str], family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     adapter = built(model_file(family))
@@ -76,7 +76,7 @@ def test_pictures_and_beginnings_are_computed_once(
     assert {begin for begin, _ in read} == {known}
 
 
-def test_pictures_encoded_together_are_those_alone(
+def test_images_encoded_together_are_those_alone(
     model_file: Callable[..., str], family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of one size and of several, more than are encoded at a time; each keeps its own memory alone."""
@@ -86,8 +86,7 @@ def test_pictures_encoded_together_are_those_alone(
     encoder = adapter._inference.encoder
     sizes = [(64, 48)] * 6 + [(40, 64), (64, 48), (80, 40), (80, 40), (64, 48)]
     shown = [
-        adapter._form.encode(Prompt((picture(i, size), ""))).shown[0]
-        for i, size in enumerate(sizes)
+        adapter._form.encode(Prompt((image(i, size), ""))).shown[0] for i, size in enumerate(sizes)
     ]
     calls = []
     encode = encoder._encode
@@ -113,7 +112,7 @@ def test_the_rules_of_adapters(model_file: Callable[..., str], family: str) -> N
     assert len(findings) > 10
 
 
-def test_pictures_are_prepared_ahead(
+def test_images_are_prepared_ahead(
     model_file: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     adapter = built(model_file("idefics3"))

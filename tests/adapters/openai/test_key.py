@@ -123,7 +123,7 @@ def test_a_server_that_cannot_be_reached(make_task: Any, make_model: Any) -> Non
         ({"base_url": f"https://host/v1?key={KEY}"}, "a user, a password or a query"),
         ({"base_url": KEY}, "not a URL"),
         ({"base_url": f"https://[{KEY}"}, "not a URL"),
-        ({"picture_base": f"https://host/?sig={KEY}"}, "a user, a password or a query"),
+        ({"image_base": f"https://host/?sig={KEY}"}, "a user, a password or a query"),
     ],
 )
 def test_a_key_in_the_wrong_place_is_refused_unseen(

@@ -1,4 +1,4 @@
-"""Pictures as URLs: byte for byte where that can be, upright and lossless where it cannot."""
+"""Images as URLs: byte for byte where that can be, upright and lossless where it cannot."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import ExifTags, Image, ImageChops
+from PIL import ExifTags, ImageChops
+from PIL import Image as PILImage
 
 from emu2eval.adapters.openai import messages as module
 from emu2eval.adapters.openai.adapter import OpenAIAdapter
-from emu2eval.adapters.openai.messages import PictureUrls, messages
+from emu2eval.adapters.openai.messages import ImageUrls, messages
 from emu2eval.errors import PlanError
 from emu2eval.plan import check_request
-from emu2eval.types import Picture, Prompt, Request, TextOutput, Turn, Video
+from emu2eval.types import Image, Prompt, Request, TextOutput, Turn, Video
 
 
-def picture(form: str, size: tuple[int, int] = (40, 20), **options: Any) -> Picture:
-    image = Image.linear_gradient("L").resize(size).convert("RGB")
+def image(form: str, size: tuple[int, int] = (40, 20), **options: Any) -> Image:
+    image = PILImage.linear_gradient("L").resize(size).convert("RGB")
     data = io.BytesIO()
     image.save(data, form, **options)
-    return Picture(data=data.getvalue())
+    return Image(data=data.getvalue())
 
 
 def decoded(url: str) -> tuple[str, bytes]:
@@ -32,40 +33,40 @@ def decoded(url: str) -> tuple[str, bytes]:
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
 def test_known_formats_go_byte_for_byte(form: str) -> None:
-    shown = picture(form)
-    assert decoded(PictureUrls().url(shown)) == (f"data:image/{form.lower()}", shown.data)
+    shown = image(form)
+    assert decoded(ImageUrls().url(shown)) == (f"data:image/{form.lower()}", shown.data)
 
 
 @pytest.mark.parametrize("form", ["BMP", "TIFF"])
 def test_other_formats_go_as_png_without_loss(form: str) -> None:
-    shown = picture(form)
-    head, data = decoded(PictureUrls().url(shown))
+    shown = image(form)
+    head, data = decoded(ImageUrls().url(shown))
     assert head == "data:image/png"
-    before = Image.open(io.BytesIO(shown.data or b"")).convert("RGB")
-    assert ImageChops.difference(before, Image.open(io.BytesIO(data))).getbbox() is None
+    before = PILImage.open(io.BytesIO(shown.data or b"")).convert("RGB")
+    assert ImageChops.difference(before, PILImage.open(io.BytesIO(data))).getbbox() is None
 
 
-def test_a_picture_that_lies_on_its_side_is_sent_upright() -> None:
-    exif = Image.Exif()
+def test_a_image_that_lies_on_its_side_is_sent_upright() -> None:
+    exif = PILImage.Exif()
     exif[ExifTags.Base.Orientation] = 6
-    head, data = decoded(PictureUrls().url(picture("JPEG", exif=exif)))
-    image = Image.open(io.BytesIO(data))
-    assert (head, image.size) == ("data:image/png", (20, 40))
-    assert image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+    head, data = decoded(ImageUrls().url(image("JPEG", exif=exif)))
+    sent = PILImage.open(io.BytesIO(data))
+    assert (head, sent.size) == ("data:sent/png", (20, 40))
+    assert sent.getexif().get(ExifTags.Base.Orientation, 1) == 1
 
 
-def test_a_large_picture_is_shrunk_and_a_small_one_left_alone() -> None:
-    urls = PictureUrls(max_side=30)
-    _, data = decoded(urls.url(picture("JPEG")))
-    assert Image.open(io.BytesIO(data)).size == (30, 15)
-    small = picture("JPEG", (30, 30))
+def test_a_large_image_is_shrunk_and_a_small_one_left_alone() -> None:
+    urls = ImageUrls(max_side=30)
+    _, data = decoded(urls.url(image("JPEG")))
+    assert PILImage.open(io.BytesIO(data)).size == (30, 15)
+    small = image("JPEG", (30, 30))
     assert decoded(urls.url(small))[1] == small.data
 
 
-def test_a_picture_is_encoded_once_and_forgotten_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    urls = PictureUrls()
-    shown = [picture("PNG", (20 + n, 20)) for n in range(5)]
-    assert urls.url(shown[0]) is urls.url(Picture(data=shown[0].data))
+def test_a_image_is_encoded_once_and_forgotten_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    urls = ImageUrls()
+    shown = [image("PNG", (20 + n, 20)) for n in range(5)]
+    assert urls.url(shown[0]) is urls.url(Image(data=shown[0].data))
     monkeypatch.setattr(module, "REMEMBERED_BYTES", 3 * len(urls.url(shown[0])))
     for each in shown:
         urls.url(each)
@@ -73,36 +74,36 @@ def test_a_picture_is_encoded_once_and_forgotten_in_time(monkeypatch: pytest.Mon
     assert urls._size == sum(map(len, urls._known.values()))
 
 
-def test_pictures_that_the_server_can_read_itself(tmp_path: Path) -> None:
+def test_images_that_the_server_can_read_itself(tmp_path: Path) -> None:
     path = tmp_path / "data" / "a b.png"
     path.parent.mkdir()
-    path.write_bytes(picture("PNG").data or b"")
-    urls = PictureUrls(root=str(tmp_path / "data"), base="https://host/pictures/", detail="low")
-    assert urls.content(Picture(str(path))) == {
+    path.write_bytes(image("PNG").data or b"")
+    urls = ImageUrls(root=str(tmp_path / "data"), base="https://host/images/", detail="low")
+    assert urls.content(Image(str(path))) == {
         "type": "image_url",
-        "image_url": {"url": "https://host/pictures/a%20b.png", "detail": "low"},
+        "image_url": {"url": "https://host/images/a%20b.png", "detail": "low"},
     }
     elsewhere = tmp_path / "other.png"
     elsewhere.write_bytes(path.read_bytes())
-    assert urls.url(Picture(str(elsewhere))).startswith("data:")
-    assert urls.url(Picture(data=path.read_bytes())).startswith("data:")
+    assert urls.url(Image(str(elsewhere))).startswith("data:")
+    assert urls.url(Image(data=path.read_bytes())).startswith("data:")
 
 
 def test_a_video_is_its_frames_in_order() -> None:
-    frames = tuple(picture("PNG", (10 + n, 10)) for n in range(3))
-    urls = PictureUrls()
+    frames = tuple(image("PNG", (10 + n, 10)) for n in range(3))
+    urls = ImageUrls()
     (message,) = messages(Prompt((Video(frames), "what happens?")), "turns", urls)
     shown = [part["image_url"]["url"] for part in message["content"][:-1]]
     assert shown == [urls.url(frame) for frame in frames]
 
 
-def test_replies_that_are_pictures() -> None:
-    shown = picture("PNG")
+def test_replies_that_are_images() -> None:
+    shown = image("PNG")
     turn = Turn(("draw",), (shown,))
     request = Request("0" * 64, Prompt(("draw",), (turn,)), TextOutput())
-    with pytest.raises(PlanError, match="no demonstrations whose replies are pictures") as caught:
+    with pytest.raises(PlanError, match="no demonstrations whose replies are images") as caught:
         check_request(OpenAIAdapter("m"), "served", request, "task", "query 1")
     assert "layout=single" in str(caught.value)
     check_request(OpenAIAdapter("m", layout="single"), "served", request, "task", "query 1")
-    (message,) = messages(request.prompt, "single", PictureUrls())
+    (message,) = messages(request.prompt, "single", ImageUrls())
     assert [part["type"] for part in message["content"]] == ["text", "image_url", "text"]

@@ -103,7 +103,7 @@ def test_from_the_first_token_and_marked_so(
         ({}, CHOICES, "ranking"),
         ({"ranking": "first_token"}, CHOICES, "'blue' and 'black' may begin with the same token"),
         ({"ranking": "first_token"}, ["a", ""], "may begin with the same token"),
-        ({"ranking": "echo"}, CHOICES, "takes no pictures"),
+        ({"ranking": "echo"}, CHOICES, "takes no images"),
     ],
 )
 def test_what_cannot_be_ranked_is_refused_while_planning(
@@ -149,7 +149,7 @@ def test_from_an_echoed_prompt(make_task: Any, served: Any, chat_server: ChatSer
     )
     for name in ("test", "train"):
         file = path.parent / f"{name}.jsonl"
-        rows = [json.loads(line) | {"picture": []} for line in file.read_text().splitlines()]
+        rows = [json.loads(line) | {"image": []} for line in file.read_text().splitlines()]
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     changes = ["task.protocols.plain.ask={question} Answer:"]
     (result,) = evaluate(str(path), served(ranking="echo"), shots=[1], changes=changes, limit=2)

@@ -39,20 +39,20 @@ def served(make_model: Any, chat_server: ChatServer) -> Any:
     return make
 
 
-def test_every_picture_reaches_the_server_in_its_turn(
+def test_every_image_reaches_the_server_in_its_turn(
     make_task: Any, served: Any, chat_server: ChatServer
 ) -> None:
-    protocol = {"ask": "{picture}{question} Answer:", "system": "Be brief."}
+    protocol = {"ask": "{image}{question} Answer:", "system": "Be brief."}
     task = make_task(protocols={"plain": protocol})
     (result,) = evaluate(str(task), served(), shots=[3])
-    stored = {tuple(row["pictures"]): row for row in rows(result.folder)}
+    stored = {tuple(row["images"]): row for row in rows(result.folder)}
     assert len(chat_server.answered) == len(stored) == 12
     for body in chat_server.answered:
         roles = [message["role"] for message in body["messages"]]
         assert roles == ["system", *["user", "assistant"] * 3, "user"]
         row = stored[tuple(digests(body))]  # all four, in order, byte for byte
-        kinds = ["text" if text is not None else "picture" for _, text in parts(body)]
-        assert kinds == ["text", *["picture", "text", "text"] * 3, "picture", "text"]
+        kinds = ["text" if text is not None else "image" for _, text in parts(body)]
+        assert kinds == ["text", *["image", "text", "text"] * 3, "image", "text"]
         assert texts(body)[0] == "Be brief."
         assert texts(body)[-1] == f"what colour is square {int(row['id'][1:])}? Answer:"
         assert (body["model"], body["temperature"], body["max_tokens"]) == ("some/model", 0.0, 10)
@@ -69,7 +69,7 @@ def test_everything_in_one_message(make_task: Any, served: Any, chat_server: Cha
         assert message["role"] == "user"
         assert ["text" in part for part in message["content"]] == [False, True] * 3
         assert texts(body)[0].endswith("\n")  # the reply, then the separator
-    assert {tuple(row["pictures"]) for row in rows(result.folder)} == {
+    assert {tuple(row["images"]) for row in rows(result.folder)} == {
         tuple(digests(body)) for body in chat_server.answered
     }
 
@@ -225,7 +225,7 @@ def test_the_cost_is_told_first(make_task: Any, served: Any) -> None:
             self.heard.append(text)
 
     listener = Listener()
-    model = served(prices={"input": 1000, "output": 1000}, picture_tokens=100)
+    model = served(prices={"input": 1000, "output": 1000}, image_tokens=100)
     evaluate(str(make_task()), model, watcher=listener, out=Path("runs"))
     (told,) = listener.heard
     assert told.startswith("served: about 12 requests, ")
@@ -238,16 +238,16 @@ def test_what_does_not_fit_is_refused_or_shortened(
     make_task: Any, served: Any, chat_server: ChatServer
 ) -> None:
     task = str(make_task())
-    with pytest.raises(PlanError, match="holds 5 pictures, served takes 4"):
-        evaluate(task, served(max_pictures=4), shots=[4])
-    tight = {"max_positions": 400, "picture_tokens": 100}
+    with pytest.raises(PlanError, match="holds 5 images, served takes 4"):
+        evaluate(task, served(max_images=4), shots=[4])
+    tight = {"max_positions": 400, "image_tokens": 100}
     with pytest.raises(PlanError, match="positions, served has 400"):
         evaluate(task, served(**tight), shots=[4])
     assert chat_server.asked == []
     (result,) = evaluate(task, served(**tight, fit=True), shots=[4], out=Path("runs"))
     assert {len(digests(body)) for body in chat_server.answered} == {3}
     assert result.rows[0].notes == ("12 prompts shortened to fit",)
-    near = {row["pictures"][-1]: row["pictures"][2:] for row in rows(result.folder)}
+    near = {row["images"][-1]: row["images"][2:] for row in rows(result.folder)}
     assert all(near[digests(body)[-1]] == digests(body) for body in chat_server.answered)
 
 
@@ -281,7 +281,7 @@ def test_a_server_that_changes_its_model_is_told_of(
 def test_prompts_that_begin_alike_are_neighbours(
     make_task: Any, served: Any, chat_server: ChatServer
 ) -> None:
-    task = make_task(queries=16, pictures=4)  # every picture with four questions
+    task = make_task(queries=16, images=4)  # every image with four questions
     evaluate(str(task), served(concurrency=1), out=Path("runs"))
     order = [digests(body)[0] for body in chat_server.asked]
     changes = sum(left != right for left, right in pairwise(order))

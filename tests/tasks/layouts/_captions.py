@@ -9,7 +9,7 @@ from ..drawing import colour, save, write_json
 
 
 def said(number: int) -> list[str]:
-    """Five captions of picture `number`."""
+    """Five captions of image `number`."""
     shown = colour(number)
     return [
         f"A {shown} square on a grey wall.",
@@ -21,7 +21,7 @@ def said(number: int) -> list[str]:
 
 
 def record(root: Path, number: int, split: str, name: str, folder: str = "") -> dict[str, Any]:
-    """Picture `number`, which is drawn, with its captions; folder: COCO's `filepath`, if it has one."""
+    """Image `number`, which is drawn, with its captions; folder: COCO's `filepath`, if it has one."""
     save(root / folder / name, number)
     sentences = [
         {"tokens": text.lower().split(), "raw": text, "imgid": number, "sentid": number * 10 + i}
@@ -39,7 +39,7 @@ def record(root: Path, number: int, split: str, name: str, folder: str = "") -> 
 
 
 def coco(root: Path, splits: dict[str, range]) -> None:
-    """`coco/dataset_coco.json` and its pictures: train's are of train2014, all others of val2014."""
+    """`coco/dataset_coco.json` and its images: train's are of train2014, all others of val2014."""
     images = []
     for split, numbers in splits.items():
         folder = "train2014" if split == "train" else "val2014"

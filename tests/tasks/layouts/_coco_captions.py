@@ -1,4 +1,4 @@
-"""COCO's captions_*.json with the pictures they are of."""
+"""COCO's captions_*.json with the images they are of."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ._captions import said
 
 
 def write(root: Path, part: str, numbers: range, captions: int = 2) -> None:
-    """`coco/annotations/captions_<part>.json`: so many captions a picture, mixed as the official file is."""
+    """`coco/annotations/captions_<part>.json`: so many captions an image, mixed as the official file is."""
     images = []
     for number in numbers:
         name = f"COCO_{part}_{number:012d}.jpg"

@@ -1,4 +1,4 @@
-"""The files of lichengunc/refer: Python 2's pickles of references, instances.json, COCO's pictures."""
+"""The files of lichengunc/refer: Python 2's pickles of references, instances.json, COCO's images."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Any
 from ..drawing import colour, save, write_json
 
 BOX = [8.0, 6.0, 14.0, 12.0]
-"""Left, top, width and height of the square that every picture shows."""
+"""Left, top, width and height of the square that every image shows."""
 
 
 def write_refs(root: Path, folder: str, makers: dict[str, dict[str, range]]) -> None:
-    """makers: for `refs({maker}).p` the pictures of each split, one reference and two expressions each."""
-    pictures = sorted(
+    """makers: for `refs({maker}).p` the images of each split, one reference and two expressions each."""
+    images = sorted(
         {n for splits in makers.values() for numbers in splits.values() for n in numbers}
     )
-    for number in pictures:
+    for number in images:
         save(root / f"coco/train2014/COCO_train2014_{number:012d}.jpg", number)
     instances: dict[str, Any] = {
         "info": {},
-        "images": [{"id": n, "width": 32, "height": 24, "file_name": f"{n}.jpg"} for n in pictures],
+        "images": [{"id": n, "width": 32, "height": 24, "file_name": f"{n}.jpg"} for n in images],
         "annotations": [
             {"id": n * 10, "image_id": n, "category_id": 1, "bbox": BOX, "area": 168.0}
-            for n in pictures
+            for n in images
         ],
         "categories": [{"id": 1, "name": "square"}],
     }

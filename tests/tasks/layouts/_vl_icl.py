@@ -1,4 +1,4 @@
-"""VL-ICL's folders: query.json, support.json and the pictures that both name from the root of all sets."""
+"""VL-ICL's folders: query.json, support.json and the images that both name from the root of all sets."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ ROOT = "vl_icl"
 NAMES = ("daku", "perpo", "blicket")
 
 
-def picture(root: Path, dataset: str, part: str, number: int) -> str:
-    """Draws picture `number` and returns the path by which the files name it."""
+def image(root: Path, dataset: str, part: str, number: int) -> str:
+    """Draws image `number` and returns the path by which the files name it."""
     path = f"{dataset}/{part}/{number:05d}.png"
     save(root / ROOT / path, number)
     return path
@@ -26,10 +26,10 @@ def write_files(root: Path, dataset: str, query: list[Any], support: list[Any]) 
 
 
 def shown(root: Path, dataset: str, first: int, caption: str) -> dict[str, Any]:
-    """Five pictures of one class as a query holds them."""
+    """Five images of one class as a query holds them."""
     numbers = range(first, first + 5)
     return {
-        "images": [picture(root, dataset, "support", number) for number in numbers],
+        "images": [image(root, dataset, "support", number) for number in numbers],
         "caption": caption,
         "captions": [f"{caption} thing in {colour(number)}" for number in numbers],
     }
@@ -45,13 +45,13 @@ def results(number: int) -> list[int]:
     return [left + right, left - right, left * right]
 
 
-def operators(root: Path, dataset: str, pictures: int) -> None:
-    """Operator induction, its digits in so many pictures each."""
+def operators(root: Path, dataset: str, digits: int) -> None:
+    """Operator induction, its digits in so many images each."""
 
     def images(part: str, number: int) -> list[str]:
         return [
-            picture(root, dataset, part, number * 2 + place + (5000 if part == "query" else 0))
-            for place in range(pictures)
+            image(root, dataset, part, number * 2 + place + (5000 if part == "query" else 0))
+            for place in range(digits)
         ]
 
     question = "What is the result of the following mathematical expression?"

@@ -1,4 +1,4 @@
-"""CoBSAT's folders: a picture of every pair of items, a table of captions, and a short list of prompts."""
+"""CoBSAT's folders: an image of every pair of items, a table of captions, and a short list of prompts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""COCO's caption file of the validation set, whose pictures are taken."""
+"""COCO's caption file of the validation set, whose images are taken."""
 
 from __future__ import annotations
 

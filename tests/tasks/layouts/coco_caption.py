@@ -1,4 +1,4 @@
-"""Karpathy's file for COCO: four splits in one, pictures in two folders."""
+"""Karpathy's file for COCO: four splits in one, images in two folders."""
 
 from __future__ import annotations
 

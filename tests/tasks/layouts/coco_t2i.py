@@ -1,4 +1,4 @@
-"""COCO's caption files of both sets: two captions a picture."""
+"""COCO's caption files of both sets: two captions an image."""
 
 from __future__ import annotations
 

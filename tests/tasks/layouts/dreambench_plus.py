@@ -1,4 +1,4 @@
-"""DreamBench++'s folders: a picture of each category, and a text file of the same name with its prompts."""
+"""DreamBench++'s folders: an image of each category, and a text file of the same name with its prompts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Karpathy's file for Flickr30k: no COCO ids, all pictures in one folder."""
+"""Karpathy's file for Flickr30k: no COCO ids, all images in one folder."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def question(
     balanced: bool = True,
     entailed: list[str] | None = None,
 ) -> dict[str, Any]:
-    """A question about picture `image`: open (query) or of yes and no (verify)."""
+    """A question about image `image`: open (query) or of yes and no (verify)."""
     shown = colour(image)
     asks = "What color is the square?" if structural == "query" else f"Is the square {shown}?"
     found: dict[str, Any] = {"imageId": f"n{image}", "question": asks, "isBalanced": balanced}

@@ -1,4 +1,4 @@
-"""MM-Vet's files: mm-vet.json and a folder of pictures of several formats."""
+"""MM-Vet's files: mm-vet.json and a folder of images of several formats."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ASKED = (
     ("What color is the square?", "{colour}", ["rec"]),
     ("Which numbers are hidden here?", "-1<AND>-{number}", ["ocr", "math"]),
     ("What is shown?", "a square<OR>a {colour} thing", ["rec", "know"]),
-    ("Describe the picture.", "A {colour} square stands on grey.", ["rec", "gen"]),
+    ("Describe the image.", "A {colour} square stands on grey.", ["rec", "gen"]),
 )
 
 

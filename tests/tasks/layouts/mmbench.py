@@ -1,4 +1,4 @@
-"""MMBench's files: a TSV with base64 pictures, the rotations of a question as rows a million apart."""
+"""MMBench's files: a TSV with base64 images, the rotations of a question as rows a million apart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MMMU's files on the hub: a folder of parquet files a subject, seven columns of pictures."""
+"""MMMU's files on the hub: a folder of parquet files a subject, seven columns of images."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from emu2eval.data.mmmu import DISCIPLINE_OF
 from ..drawing import COLOURS, colour, draw
 
 TEXTS = "id question options explanation img_type answer topic_difficulty question_type subfield".split()
-PICTURE = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+IMAGE = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
 SCHEMA = pyarrow.schema(
     [(name, pyarrow.string()) for name in TEXTS]
-    + [(f"image_{number}", PICTURE) for number in range(1, 8)]
+    + [(f"image_{number}", IMAGE) for number in range(1, 8)]
 )
 
 
@@ -35,22 +35,22 @@ def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
     pyarrow.parquet.write_table(table, path, row_group_size=2)
 
 
-def picture(number: int) -> dict[str, Any]:
+def image(number: int) -> dict[str, Any]:
     buffer = io.BytesIO()
     draw(number).save(buffer, "PNG")
     return {"bytes": buffer.getvalue(), "path": f"{number}.png"}
 
 
 def question(name: str, number: int, *, hidden: bool) -> dict[str, Any]:
-    """Of three questions one has its options in words, one in pictures, and one is open."""
+    """Of three questions one has its options in words, one in images, and one is open."""
     kind = number % 3
-    row: dict[str, Any] = {"image_1": picture(number)}
+    row: dict[str, Any] = {"image_1": image(number)}
     text, options, answer = "What color is the square in <image 1>?", [*COLOURS], ""
     answer = "ABCDE"[options.index(colour(number))]
     if kind == 1:
         text = "<image 1> Which has the same color?"
         options = ["<image 2>", "<image 3>"]
-        row |= {"image_2": picture(number + 1000), "image_3": picture(number + 1001)}
+        row |= {"image_2": image(number + 1000), "image_3": image(number + 1001)}
         answer = "A"
     elif kind == 2:
         text, options, answer = "How many squares are in <image 1>?", [], "['1', 'one']"

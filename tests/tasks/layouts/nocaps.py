@@ -1,4 +1,4 @@
-"""nocaps in COCO's format, with domains; the test split lists pictures only; COCO's train to show."""
+"""nocaps in COCO's format, with domains; the test split lists images only; COCO's train to show."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def write(root: Path) -> None:
 
 
 def listed(root: Path, split: str, number: int) -> dict[str, Any]:
-    """The entry of picture `number`, which is drawn."""
+    """The entry of image `number`, which is drawn."""
     name = f"{number:016x}.jpg"
     save(root / f"nocaps/{split}/{name}", number)
     return {

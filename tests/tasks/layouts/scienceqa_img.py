@@ -1,4 +1,4 @@
-"""ScienceQA's files: all problems in one, the parts in another, pictures by part and problem."""
+"""ScienceQA's files: all problems in one, the parts in another, images by part and problem."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def write(root: Path) -> None:
         for number in range(first, first + count):
             problems[str(number)] = problem(root, split, number)
             parts[split].append(str(number))
-        # Most problems have no picture; those are no part of the IMG subset.
+        # Most problems have no image; those are no part of the IMG subset.
         parts[split].append(f"9{first}")
         problems[f"9{first}"] = {**problem(root, split, first), "image": None}
     write_json(root / "scienceqa/problems.json", problems)

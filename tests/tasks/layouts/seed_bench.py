@@ -1,4 +1,4 @@
-"""SEED-Bench's files: one JSON, pictures without an ending, the three sets of videos as they come."""
+"""SEED-Bench's files: one JSON, images without an ending, the three sets of videos as they come."""
 
 from __future__ import annotations
 

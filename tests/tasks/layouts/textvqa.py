@@ -1,4 +1,4 @@
-"""TextVQA 0.5.1's files: pictures of train and val in one folder; test without answers."""
+"""TextVQA 0.5.1's files: images of train and val in one folder; test without answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TouchStone's file: a TSV whose cells hold pictures as base64, and texts of several lines in quotes."""
+"""TouchStone's file: a TSV whose cells hold images as base64, and texts of several lines in quotes."""
 
 from __future__ import annotations
 

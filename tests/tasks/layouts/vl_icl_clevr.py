@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ._vl_icl import picture, write_files
+from ._vl_icl import image, write_files
 
 KINDS = ("shape: sphere", "color: red", "size: large", "material: metal")
 
@@ -14,7 +14,7 @@ def write(root: Path) -> None:
     def row(part: str, number: int) -> dict[str, Any]:
         return {
             "id": number,
-            "image": [picture(root, "clevr", part, number)],
+            "image": [image(root, "clevr", part, number)],
             "question": KINDS[number % 4],
             "answer": number % 5,
         }

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..drawing import COLOURS
-from ._vl_icl import picture, write_files
+from ._vl_icl import image, write_files
 
 CARS = ("car", "hat")
 
@@ -26,7 +26,7 @@ def write(root: Path) -> None:
         }
 
     support = [
-        row(n, latent, image=picture(root, "cobsat", "support", n + 100 * place))
+        row(n, latent, image=image(root, "cobsat", "support", n + 100 * place))
         for place, latent in enumerate(("object", "attribute"))
         for n in range(8 if latent == "object" else 16)
     ]

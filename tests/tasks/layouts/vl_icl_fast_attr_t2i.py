@@ -1,4 +1,4 @@
-"""VL-ICL's fast_attr_t2i: as open_t2i_mi, each picture with a caption of its own."""
+"""VL-ICL's fast_attr_t2i: as open_t2i_mi, each image with a caption of its own."""
 
 from __future__ import annotations
 

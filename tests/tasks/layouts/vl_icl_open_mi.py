@@ -1,11 +1,11 @@
-"""VL-ICL's open_mi: each query holds its classes, of made-up names, and five pictures of each."""
+"""VL-ICL's open_mi: each query holds its classes, of made-up names, and five images of each."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from ._vl_icl import NAMES, picture, shown, write_files
+from ._vl_icl import NAMES, image, shown, write_files
 
 
 def write(root: Path) -> None:
@@ -17,7 +17,7 @@ def write(root: Path) -> None:
         query.append(
             {
                 "id": f"open_{number}",
-                "image": [picture(root, "open_mi", "query", number)],
+                "image": [image(root, "open_mi", "query", number)],
                 "question": "This is a",
                 "answer": NAMES[number % 3],
                 "classes": classes,

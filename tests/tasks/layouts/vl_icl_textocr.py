@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from ..drawing import colour
-from ._vl_icl import picture, write_files
+from ._vl_icl import image, write_files
 
 
 def write(root: Path) -> None:
     def row(part: str, number: int) -> dict[str, Any]:
         return {
             "id": f"{number:016x}",
-            "image": [picture(root, "textocr", part, number)],
+            "image": [image(root, "textocr", part, number)],
             "question": "The text is",
             "answer": colour(number).upper(),
         }

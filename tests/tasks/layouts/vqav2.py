@@ -1,4 +1,4 @@
-"""VQA v2's files: questions and annotations for each split, COCO's pictures."""
+"""VQA v2's files: questions and annotations for each split, COCO's images."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def write(root: Path) -> None:
 
 
 def ask(root: Path, split: str, image: int) -> dict[str, Any]:
-    """A question about picture `image`, which is drawn; every third one is of yes or no."""
+    """A question about image `image`, which is drawn; every third one is of yes or no."""
     save(root / f"coco/{split}/COCO_{split}_{image:012d}.jpg", image)
     text = "Is it red?" if image % 3 == 0 else "What color is the square?"
     return {"image_id": image, "question": text, "question_id": image * 1000 + 1}

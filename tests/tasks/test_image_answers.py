@@ -1,4 +1,4 @@
-"""Tasks answered with pictures, by a tiny Emu2-Gen: values against features computed here, and the seed."""
+"""Tasks answered with images, by a tiny Emu2-Gen: values against features computed here, and the seed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image as PILImage
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -23,7 +23,7 @@ from emu2eval.adapters.emu2 import inference  # noqa: E402
 from emu2eval.adapters.emu2.regress import regress  # noqa: E402
 from emu2eval.config import load_task  # noqa: E402
 from emu2eval.data.load import load_split  # noqa: E402
-from emu2eval.types import Picture  # noqa: E402
+from emu2eval.types import Image  # noqa: E402
 
 from .. import tiny_models  # noqa: E402
 from ..tiny_models import SIDE  # noqa: E402
@@ -70,7 +70,7 @@ def encoders(tiny_clip: Path, tiny_dino: Path) -> list[str]:
 
 
 class Encoders:
-    """Features by transformers called directly: unit vectors of pictures and texts."""
+    """Features by transformers called directly: unit vectors of images and texts."""
 
     def __init__(self, clip: Path, dino: Path):
         self.clip = transformers.CLIPModel.from_pretrained(clip).eval()
@@ -80,7 +80,7 @@ class Encoders:
 
     @torch.inference_mode()
     def clip_i(self, path: str) -> Any:
-        with Image.open(path) as image:
+        with PILImage.open(path) as image:
             pixels = self.processor(images=image.convert("RGB"), return_tensors="pt")
         seen = self.clip.vision_model(pixel_values=pixels["pixel_values"]).pooler_output
         return unit(self.clip.visual_projection(seen))
@@ -94,11 +94,11 @@ class Encoders:
     @torch.inference_mode()
     def dino(self, path: str) -> Any:
         """Resize the shorter side (bicubic), centre crop, ImageNet's mean and deviation; class token."""
-        with Image.open(path) as image:
+        with PILImage.open(path) as image:
             shown = image.convert("RGB")
         short = min(shown.size)
         size = tuple(int(CROPPED * side / short) for side in shown.size)
-        shown = shown.resize(size, Image.Resampling.BICUBIC)
+        shown = shown.resize(size, PILImage.Resampling.BICUBIC)
         left, top = ((side - SIDE) // 2 for side in shown.size)
         shown = shown.crop((left, top, left + SIDE, top + SIDE))
         scaled = np.asarray(shown, dtype=np.float32) / 255
@@ -118,10 +118,10 @@ def direct(tiny_clip: Path, tiny_dino: Path) -> Encoders:
 
 
 def answers(run: str) -> list[tuple[str, int, str]]:
-    """(query, which picture of it, path) of every stored picture."""
+    """(query, which image of it, path) of every stored image."""
     folder = catalog.results_root() / run
     rows = map(json.loads, (folder / "responses.jsonl").read_text().splitlines())
-    return [(r["id"], r["trial"], str(folder / f"pictures/{r['picture']}.png")) for r in rows]
+    return [(r["id"], r["trial"], str(folder / f"images/{r['image']}.png")) for r in rows]
 
 
 def table(printed: str) -> dict[str, Any]:
@@ -131,10 +131,10 @@ def table(printed: str) -> dict[str, Any]:
 
 
 def real(task: str, split: str) -> dict[str, tuple[list[str], list[str]]]:
-    """Query -> paths of its real pictures, and its texts."""
+    """Query -> paths of its real images, and its texts."""
     return {
         sample.id: (
-            [p.path for p in sample.references if isinstance(p, Picture)],
+            [p.path for p in sample.references if isinstance(p, Image)],
             [text for text in sample.references if isinstance(text, str)],
         )
         for sample in load_split(load_task(task), split)
@@ -142,7 +142,7 @@ def real(task: str, split: str) -> dict[str, tuple[list[str], list[str]]]:
 
 
 @pytest.mark.parametrize("shots", ["0", "2"])
-def test_coco_text_to_picture(
+def test_coco_text_to_image(
     at: Callable[[str], None], command: Command, tiny_emu2_gen: Path, direct: Encoders,
     encoders: list[str], shots: str,
 ) -> None:  # fmt: skip
@@ -155,8 +155,8 @@ def test_coco_text_to_picture(
     assert len(drawn) == len({path for *_, path in drawn}) == 8
     likeness, fit = [], []
     for query, _, path in drawn:
-        (picture,), (caption,) = known[query]
-        likeness.append(direct.clip_i(path) @ direct.clip_i(picture))
+        (image,), (caption,) = known[query]
+        likeness.append(direct.clip_i(path) @ direct.clip_i(image))
         fit.append(direct.clip_i(path) @ direct.words(caption))
     assert rows["clip_i"]["value"] == pytest.approx(np.mean(likeness), abs=2e-6)
     assert rows["clip_t"]["value"] == pytest.approx(np.mean(fit), abs=2e-6)
@@ -178,7 +178,7 @@ def test_coco_autoencoding(
     ]
     assert len(likeness) == 5
     assert rows["clip_i"]["value"] == pytest.approx(np.mean(likeness), abs=2e-6)
-    # One that gives the picture back is as like it as can be.
+    # One that gives the image back is as like it as can be.
     same = table(command(*asked, "--model", "copy", *encoders[:2]))
     assert same["clip_i"]["value"] == pytest.approx(1.0, abs=1e-6)
 
@@ -188,7 +188,7 @@ def test_dreambench(
     at: Callable[[str], None], command: Command, tiny_emu2_gen: Path, direct: Encoders,
     encoders: list[str], protocol: str,
 ) -> None:  # fmt: skip
-    """Against the input picture alone, or every picture against all photographs of its subject."""
+    """Against the input image alone, or every image against all photographs of its subject."""
     at("dreambench")
     asked = ["run", "--task", "dreambench", "--protocol", protocol, "--model", str(tiny_emu2_gen)]
     printed = command(*asked, *SMALL, *encoders, "--limit", "7", "--groups", "-f", "json")
@@ -211,13 +211,13 @@ def test_dreambench(
     assert groups["prompt: recontextualisation"] > 0
 
 
-def test_real_pictures_against_one_another(
+def test_real_images_against_one_another(
     at: Callable[[str], None], command: Command, direct: Encoders, encoders: list[str]
 ) -> None:
     """The oracle of subject-driven generation, without any model."""
     at("dreambench")
     asked = ["run", "--task", "dreambench", "--split", "real", "--protocol", "dreambooth"]
-    one = ["--set", "task.output.pictures=1"]
+    one = ["--set", "task.output.images=1"]
     rows = table(command(*asked, "--model", "copy", *encoders, *one, "-f", "json"))
     pairs = []
     for subject in ("backpack", "cat2"):
@@ -228,12 +228,12 @@ def test_real_pictures_against_one_another(
     assert rows["clip_t"]["value"] is None
 
 
-def pictures_of(printed: str) -> dict[tuple[str, int], str]:
+def images_of(printed: str) -> dict[tuple[str, int], str]:
     rows = table(printed)
     return {(i, n): Path(p).stem for i, n, p in answers(next(iter(rows.values()))["run"])}
 
 
-def test_pictures_of_a_prompt_are_the_same_however_many_are_asked_for(
+def test_images_of_a_prompt_are_the_same_however_many_are_asked_for(
     at: Callable[[str], None], command: Command, tiny_emu2_gen: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -251,15 +251,15 @@ def test_pictures_of_a_prompt_are_the_same_however_many_are_asked_for(
     for name, ways in (
         ("four", [["--limit", "3"]]),
         ("in steps", [["--limit", "1", "--batch", "1"], ["--limit", "3", "--batch", "3"]]),
-        ("one", [["--limit", "3", "--set", "task.output.pictures=1"]]),
+        ("one", [["--limit", "3", "--set", "task.output.images=1"]]),
     ):
         monkeypatch.setenv("EMU2EVAL_RUNS", str(tmp_path / name))
         for way in ways:
             conditions.append(0)
             printed = command(*asked, *way)
-        found.append(pictures_of(printed))
+        found.append(images_of(printed))
     four, steps, one = found
-    # What a prompt says is worked out once for its pictures, and what guidance contrasts with once a run.
+    # What a prompt says is worked out once for its images, and what guidance contrasts with once a run.
     assert conditions == [3 + 1, 1 + 1, 2 + 1, 3 + 1]
     assert four == steps
     assert one == {place: digest for place, digest in four.items() if place[1] == 0}
@@ -269,13 +269,13 @@ def test_pictures_of_a_prompt_are_the_same_however_many_are_asked_for(
 PAINTER = """
 import os, random, signal
 from pathlib import Path
-from PIL import Image
+from PIL import Image as PILImage
 from emu2eval import Adapter, Limits, Response
-from emu2eval.pictures import from_image
+from emu2eval.images import from_pil
 
 
 class Noise(Adapter):
-    limits = Limits(outputs=frozenset({"picture"}), batch=1)
+    limits = Limits(outputs=frozenset({"image"}), batch=1)
 
     def answer(self, requests):
         return [self.paint(request) for request in requests]
@@ -287,11 +287,11 @@ class Noise(Adapter):
         with log.open("a") as out:
             out.write(f"{request.output.seed}\\n")
         pixels = random.Random(request.output.seed).randbytes(16 * 16 * 3)
-        return Response(picture=from_image(Image.frombytes("RGB", (16, 16), pixels)))
+        return Response(image=from_pil(PILImage.frombytes("RGB", (16, 16), pixels)))
 """
 
 
-def test_a_run_that_is_killed_between_pictures_draws_none_of_them_again(
+def test_a_run_that_is_killed_between_images_draws_none_of_them_again(
     at: Callable[[str], None], tmp_path: Path
 ) -> None:
     at("dreambench")
@@ -312,7 +312,7 @@ def test_a_run_that_is_killed_between_pictures_draws_none_of_them_again(
     undisturbed = log.read_text()
     assert len(set(undisturbed.split())) == 12
     log.write_text("")
-    for drawn in (5, 10):  # in the middle of the pictures of a prompt
+    for drawn in (5, 10):  # in the middle of the images of a prompt
         (tmp_path / "fuse").write_text(str(drawn))
         assert run("killed").returncode == -signal.SIGKILL
         assert len(log.read_text().split()) == drawn
@@ -321,7 +321,7 @@ def test_a_run_that_is_killed_between_pictures_draws_none_of_them_again(
     assert sorted(log.read_text().split()) == sorted(undisturbed.split())
     (one,), (other,) = ((tmp_path / out).iterdir() for out in ("whole", "killed"))
     assert (one / "scores.jsonl").read_bytes() == (other / "scores.jsonl").read_bytes()
-    kept = [{path.name for path in (folder / "pictures").iterdir()} for folder in (one, other)]
+    kept = [{path.name for path in (folder / "images").iterdir()} for folder in (one, other)]
     assert kept[0] == kept[1] and len(kept[0]) == 12
 
 
@@ -364,7 +364,7 @@ def test_encoders_that_cannot_do_their_work_are_told_before_anything_is_drawn(
     weights = (cut / "model.safetensors").read_bytes()
     (cut / "model.safetensors").write_bytes(weights[: len(weights) // 2])
     said = refused(
-        at, tmp_path, f"dino.encoder={tiny_dino}",  # with pictures of the official size
+        at, tmp_path, f"dino.encoder={tiny_dino}",  # with images of the official size
         f"clip_i.encoder={cut}", f"clip_t.encoder={tiny_dino}",
         f"fid.network={tiny_clip / 'model.safetensors'}",
     )  # fmt: skip
@@ -394,7 +394,7 @@ def test_numbers_of_different_encoders_are_not_compared(
     compared = ["compare", f"runs/{first['run']}", "again", "-f", "json"]
     same = json.loads(command(*compared))["differences"][0]
     assert (same["difference"], same["digits"]) == (0, 3)
-    # A reference keeps each picture's headline and nothing else of it.
+    # A reference keeps each image's headline and nothing else of it.
     command("keep", "again", "--into", "kept-runs")
     (reference,) = (tmp_path / "kept-runs").iterdir()
     kept = json.loads(command("compare", str(reference), "again", "-f", "json"))

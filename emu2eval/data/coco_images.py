@@ -1,4 +1,4 @@
-"""COCO's captions and pictures for models that draw: words in, or a picture in (Lin et al., 2014)."""
+"""COCO's captions and images for models that draw: words in, or an image in (Lin et al., 2014)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 from emu2eval.data.jsonfile import parse
 from emu2eval.data.paths import folder, inside
 from emu2eval.errors import ConfigError, DataError
-from emu2eval.types import Picture, Sample
+from emu2eval.types import Image, Sample
 
 
 class _Image(msgspec.Struct, gc=False):
@@ -33,51 +33,51 @@ class _File(msgspec.Struct):
 def read(
     root: Path,
     captions: str,
-    pictures: str,
+    images: str,
     sample: int | None = None,
     seed: int = 0,
     once: bool = False,
 ) -> Iterator[Sample]:
-    """One sample a caption: the picture is its answer, picture and caption are its references.
+    """One sample a caption: the image is its answer, image and caption are its references.
 
-    captions: captions_*.json; pictures: folder of its pictures. sample: only so many captions, drawn by
+    captions: captions_*.json; images: folder of its images. sample: only so many captions, drawn by
     `random.Random(seed).sample` from the file's order, as Kosmos-G draws them; all, where there are no more.
-    once: of a picture's captions the first alone. id: the caption's; cluster: the picture's.
+    once: of an image's captions the first alone. id: the caption's; cluster: the image's.
     """
-    for annotation, picture in _drawn(root, captions, pictures, sample, seed, once):
+    for annotation, image in _drawn(root, captions, images, sample, seed, once):
         words = annotation.caption.strip()
         yield Sample(
             id=str(annotation.id),
             fields={"caption": words},
-            answer=picture,
-            references=(picture, words),
+            answer=image,
+            references=(image, words),
             cluster=str(annotation.image_id),
         )
 
 
-def read_pictures(
-    root: Path, captions: str, pictures: str, sample: int | None = None, seed: int = 0
+def read_images(
+    root: Path, captions: str, images: str, sample: int | None = None, seed: int = 0
 ) -> Iterator[Sample]:
-    """The pictures of the same draw, each once: it is shown, and it is the answer. id: the picture's."""
+    """The images of the same draw, each once: it is shown, and it is the answer. id: the image's."""
     seen: set[int] = set()
-    for annotation, picture in _drawn(root, captions, pictures, sample, seed, False):
+    for annotation, image in _drawn(root, captions, images, sample, seed, False):
         if annotation.image_id not in seen:
             seen.add(annotation.image_id)
             yield Sample(
                 id=str(annotation.image_id),
-                pictures=(picture,),
-                answer=picture,
-                references=(picture,),
+                images=(image,),
+                answer=image,
+                references=(image,),
             )
 
 
 def _drawn(
-    root: Path, captions: str, pictures: str, sample: int | None, seed: int, once: bool
-) -> Iterator[tuple[_Annotation, Picture]]:
+    root: Path, captions: str, images: str, sample: int | None, seed: int, once: bool
+) -> Iterator[tuple[_Annotation, Image]]:
     if sample is not None and sample < 1:
         raise ConfigError(f"sample is {sample}; it is how many captions are drawn, at least 1")
     path = inside(root, captions, where="captions")
-    found = folder(root, pictures, where="pictures")
+    found = folder(root, images, where="images")
     file = parse(path, _File)
     names = {image.id: image.file_name for image in file.images}
     annotations = file.annotations
@@ -89,9 +89,9 @@ def _drawn(
         name = names.get(annotation.image_id)
         if name is None:
             raise DataError(
-                f"caption {annotation.id} is of picture {annotation.image_id}, which is not listed",
+                f"caption {annotation.id} is of image {annotation.image_id}, which is not listed",
                 where=path,
             )
         if not annotation.caption.strip():
             raise DataError(f"caption {annotation.id} is empty", where=path)
-        yield annotation, Picture(str(inside(found, name, where=str(path))))
+        yield annotation, Image(str(inside(found, name, where=str(path))))

@@ -1,6 +1,6 @@
-"""Pictures scored by features: CLIP-I, CLIP-T, DINO and FID.
+"""Images scored by features: CLIP-I, CLIP-T, DINO and FID.
 
-CLIP-I and DINO (Ruiz et al., DreamBooth, arXiv 2208.12242) are cosines with real pictures, CLIP-T with a
+CLIP-I and DINO (Ruiz et al., DreamBooth, arXiv 2208.12242) are cosines with real images, CLIP-T with a
 text. The encoders and the pairs decide the value, so the label names the encoder, and the task the pairs.
 """
 
@@ -12,31 +12,31 @@ from functools import partial
 from itertools import chain
 from typing import Any, Literal
 
-from emu2eval import pictures
+from emu2eval import images
 from emu2eval.encoders.base import Encoder
 from emu2eval.errors import ConfigError, together
 from emu2eval.scorers.base import Scorer, Summary, drawn, unreferenced
 from emu2eval.scorers.frechet import FrechetDistance, frechet, matched
 from emu2eval.scorers.likeness import Likeness
 from emu2eval.stats import ClusteredMean
-from emu2eval.types import Picture, Progress, Response, Sample, Score
+from emu2eval.types import Image, Progress, Response, Sample, Score
 
 Wanted = Mapping[str, Any] | None
 
 
-class Pictures(Scorer):
-    """Each number is a cosine, averaged over the pictures; details hold each picture's own.
+class Images(Scorer):
+    """Each number is a cosine, averaged over the images; details hold each image's own.
 
-    dino, clip_i: with the sample's picture references; clip_t: with its text reference. Each is the
+    dino, clip_i: with the sample's image references; clip_t: with its text reference. Each is the
     {encoder, preprocessing} of `Likeness`, or absent; the headline is the first of them in this order.
-    fid: the options of `Frechet`, or absent; of all pictures together.
-    references: with which of a sample's real pictures: its first, or all, over which a picture's mean is
-    taken, so that each picture counts alike.
+    fid: the options of `Frechet`, or absent; of all images together.
+    references: with which of a sample's real images: its first, or all, over which an image's mean is
+    taken, so that each image counts alike.
     """
 
-    metric = "pictures"
+    metric = "images"
     scale = 1.0
-    outputs = frozenset({"picture"})
+    outputs = frozenset({"image"})
 
     def __init__(
         self,
@@ -55,9 +55,9 @@ class Pictures(Scorer):
         self.cosines = {n: likeness(n, options, loaded) for n, options in named.items() if options}
         self.frechet = frechet(fid) if fid else None
         if not self.cosines:
-            # Each picture has a value of its own, which FID alone does not give.
+            # Each image has a value of its own, which FID alone does not give.
             raise ConfigError(
-                "the scorer of pictures is told of no encoder",
+                "the scorer of images is told of no encoder",
                 hint="at least one of the options " + ", ".join(named),
             )
         self.all = references == "all"
@@ -76,20 +76,20 @@ class Pictures(Scorer):
         given = [(sample, drawn(response)) for sample, response in answered]
         for name, likeness in self.cosines.items():
             wanted = list(chain.from_iterable(self._against(name, sample) for sample, _ in given))
-            shown = [part for part in wanted if isinstance(part, Picture)]
+            shown = [part for part in wanted if isinstance(part, Image)]
             texts = [part for part in wanted if isinstance(part, str)]
-            likeness.learn([*shown, *(picture for _, picture in given)], texts, progress)
+            likeness.learn([*shown, *(image for _, image in given)], texts, progress)
         if self.frechet is not None:
             real = chain.from_iterable(matched(sample) for sample, _ in given)
-            self.frechet.learn((picture for _, picture in given), real, progress)
+            self.frechet.learn((image for _, image in given), real, progress)
 
     def score(self, sample: Sample, response: Response) -> Score:
-        picture = drawn(response)
+        image = drawn(response)
         details: dict[str, float | str] = {}
         if self.frechet is not None:
-            details["picture"] = pictures.digest(picture)
+            details["image"] = images.digest(image)
         for name, likeness in self.cosines.items():
-            found = [likeness.cosine(picture, other) for other in self._against(name, sample)]
+            found = [likeness.cosine(image, other) for other in self._against(name, sample)]
             if found:
                 details[name] = math.fsum(found) / len(found)
         headline = details.get(next(iter(self.cosines)))
@@ -121,11 +121,11 @@ class Pictures(Scorer):
             ),
         )
 
-    def _against(self, name: str, sample: Sample) -> list[Picture | str]:
-        """What a picture is compared with."""
-        kind = str if name == "clip_t" else Picture
+    def _against(self, name: str, sample: Sample) -> list[Image | str]:
+        """What an image is compared with."""
+        kind = str if name == "clip_t" else Image
         found = [reference for reference in sample.references if isinstance(reference, kind)]
-        return found if self.all and kind is Picture else found[:1]
+        return found if self.all and kind is Image else found[:1]
 
 
 def likeness(

@@ -1,4 +1,4 @@
-"""Pictures: what is a whole one, what each damaged one is told, and what colours come out."""
+"""Images: what is a whole one, what each damaged one is told, and what colours come out."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ import zlib
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image as PILImage
 
-from emu2eval import pictures
-from emu2eval.errors import PictureError
-from emu2eval.types import Picture
+from emu2eval import images
+from emu2eval.errors import ImageError
+from emu2eval.types import Image
 
 
-def encoded(image: Image.Image, form: str, **options: object) -> bytes:
+def encoded(image: PILImage.Image, form: str, **options: object) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, form, **options)
     return buffer.getvalue()
 
 
-SMALL = Image.effect_mandelbrot((40, 30), (-2, -1, 1, 1), 20).convert("RGB")
+SMALL = PILImage.effect_mandelbrot((40, 30), (-2, -1, 1, 1), 20).convert("RGB")
 
 
 def test_identity_is_the_hash_of_the_bytes(tmp_path: Path) -> None:
     data = encoded(SMALL, "PNG")
     (tmp_path / "a.png").write_bytes(data)
-    found = pictures.info(Picture(str(tmp_path / "a.png")))
-    assert found == pictures.info(Picture(data=data))
+    found = images.info(Image(str(tmp_path / "a.png")))
+    assert found == images.info(Image(data=data))
     assert found.digest == hashlib.sha256(data).hexdigest()
     assert (found.width, found.height, found.format) == (40, 30, "PNG")
 
@@ -37,9 +37,9 @@ def test_identity_is_the_hash_of_the_bytes(tmp_path: Path) -> None:
 def test_a_changed_file_gets_a_new_digest(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(encoded(SMALL, "PNG"))
-    before = pictures.digest(Picture(str(path)))
+    before = images.digest(Image(str(path)))
     path.write_bytes(encoded(SMALL.rotate(90), "PNG"))
-    assert pictures.digest(Picture(str(path))) != before
+    assert images.digest(Image(str(path))) != before
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -58,7 +58,7 @@ def png_header(width: int, height: int) -> bytes:
     ("data", "says"),
     [
         (b"", "empty"),
-        (b"<html>404 not found</html>", "not a picture in a known format"),
+        (b"<html>404 not found</html>", "not an image in a known format"),
         (encoded(SMALL, "PNG")[:-40], "truncated"),
         (encoded(SMALL, "PNG")[:-5], "truncated"),
         (encoded(SMALL, "JPEG")[:-40], "truncated"),
@@ -68,76 +68,76 @@ def png_header(width: int, height: int) -> bytes:
     ],
     ids=["empty", "html", "png", "png-end", "jpeg", "gif", "huge", "large"],
 )
-def test_what_is_wrong_with_a_picture_is_said(tmp_path: Path, data: bytes, says: str) -> None:
-    path = tmp_path / "picture.bin"
+def test_what_is_wrong_with_a_image_is_said(tmp_path: Path, data: bytes, says: str) -> None:
+    path = tmp_path / "image.bin"
     path.write_bytes(data)
-    with pytest.raises(PictureError, match=says) as caught:
-        pictures.info(Picture(str(path)))
+    with pytest.raises(ImageError, match=says) as caught:
+        images.info(Image(str(path)))
     assert caught.value.where == str(path)
 
 
-def test_a_missing_picture(tmp_path: Path) -> None:
-    with pytest.raises(PictureError, match="does not exist"):
-        pictures.digest(Picture(str(tmp_path / "none.png")))
-    with pytest.raises(PictureError, match="cannot be read"):
-        pictures.digest(Picture(str(tmp_path)))
+def test_a_missing_image(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="does not exist"):
+        images.digest(Image(str(tmp_path / "none.png")))
+    with pytest.raises(ImageError, match="cannot be read"):
+        images.digest(Image(str(tmp_path)))
 
 
 def test_bytes_after_the_end_of_a_jpeg_are_no_fault() -> None:
     data = encoded(SMALL, "JPEG") + b"trailing camera data"
-    assert pictures.load(Picture(data=data)).size == (40, 30)
+    assert images.load(Image(data=data)).size == (40, 30)
 
 
 def test_every_mode_becomes_rgb() -> None:
     grey = SMALL.convert("L")
-    assert pictures.load(Picture(data=encoded(grey, "PNG"))).getpixel((5, 5)) == (
+    assert images.load(Image(data=encoded(grey, "PNG"))).getpixel((5, 5)) == (
         (grey.getpixel((5, 5)),) * 3
     )
     for mode in ("1", "P", "CMYK"):
         data = encoded(SMALL.convert(mode), "TIFF")
-        assert pictures.load(Picture(data=data)).mode == "RGB"
+        assert images.load(Image(data=data)).mode == "RGB"
 
 
 def test_transparency_lies_over_white() -> None:
-    clear = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
-    assert pictures.load(Picture(data=encoded(clear, "PNG"))).getpixel((1, 1)) == (255, 255, 255)
-    palette = Image.new("P", (4, 4), 0)
+    clear = PILImage.new("RGBA", (4, 4), (255, 0, 0, 0))
+    assert images.load(Image(data=encoded(clear, "PNG"))).getpixel((1, 1)) == (255, 255, 255)
+    palette = PILImage.new("P", (4, 4), 0)
     palette.putpalette([255, 0, 0] + [0] * 765)
     data = encoded(palette, "PNG", transparency=0)
-    assert pictures.load(Picture(data=data)).getpixel((1, 1)) == (255, 255, 255)
+    assert images.load(Image(data=data)).getpixel((1, 1)) == (255, 255, 255)
 
 
 def test_sixteen_bit_greys_keep_their_brightness() -> None:
-    deep = Image.new("I;16", (4, 4), 0x8000)
-    assert pictures.load(Picture(data=encoded(deep, "PNG"))).getpixel((0, 0)) == (128, 128, 128)
+    deep = PILImage.new("I;16", (4, 4), 0x8000)
+    assert images.load(Image(data=encoded(deep, "PNG"))).getpixel((0, 0)) == (128, 128, 128)
 
 
 def test_rotation_is_applied() -> None:
-    exif = Image.Exif()
+    exif = PILImage.Exif()
     exif[0x0112] = 6  # to be shown turned by 90 degrees
-    turned = pictures.load(Picture(data=encoded(SMALL, "JPEG", exif=exif)))
+    turned = images.load(Image(data=encoded(SMALL, "JPEG", exif=exif)))
     assert turned.size == (30, 40)
 
 
 def test_one_that_is_made_is_the_same_bytes_again() -> None:
-    one, two = pictures.from_image(SMALL), pictures.from_image(SMALL.copy())
-    assert pictures.digest(one) == pictures.digest(two)
-    assert pictures.load(one).tobytes() == SMALL.tobytes()
+    one, two = images.from_pil(SMALL), images.from_pil(SMALL.copy())
+    assert images.digest(one) == images.digest(two)
+    assert images.load(one).tobytes() == SMALL.tobytes()
 
 
-def test_a_picture_is_a_path_or_bytes() -> None:
+def test_a_image_is_a_path_or_bytes() -> None:
     with pytest.raises(ValueError, match="exactly one"):
-        Picture()
+        Image()
     with pytest.raises(ValueError, match="exactly one"):
-        Picture("a", b"b")
+        Image("a", b"b")
 
 
-def test_a_turned_picture_has_the_size_it_is_loaded_with(tmp_path: Path) -> None:
+def test_a_turned_image_has_the_size_it_is_loaded_with(tmp_path: Path) -> None:
     for orientation in (1, 3, 6, 8):
-        exif = Image.Exif()
+        exif = PILImage.Exif()
         exif[0x0112] = orientation
         path = tmp_path / f"{orientation}.jpg"
-        Image.new("RGB", (40, 20), "red").save(path, exif=exif)
-        picture = Picture(path=str(path))
-        assert pictures.info(picture).upright == pictures.load(picture).size
-        assert pictures.info(picture).upright == ((40, 20) if orientation < 5 else (20, 40))
+        PILImage.new("RGB", (40, 20), "red").save(path, exif=exif)
+        image = Image(path=str(path))
+        assert images.info(image).upright == images.load(image).size
+        assert images.info(image).upright == ((40, 20) if orientation < 5 else (20, 40))

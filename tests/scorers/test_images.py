@@ -1,4 +1,4 @@
-"""Cosines and FID of pictures, against the same worked out anew from the features themselves."""
+"""Cosines and FID of images, against the same worked out anew from the features themselves."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from PIL import Image
+from PIL import Image as PILImage
 
-from emu2eval import evaluate, pictures
+from emu2eval import evaluate, images
 from emu2eval.encoders.base import Encoder, Thumbnail, Vectors
 from emu2eval.errors import ConfigError, ModelError
 from emu2eval.paired import paired_influences, paired_jackknife
 from emu2eval.scorers.frechet import Frechet, FrechetDistance
-from emu2eval.scorers.pictures import Pictures
-from emu2eval.types import Picture, Response, Sample, Score
+from emu2eval.scorers.images import Images
+from emu2eval.types import Image, Response, Sample, Score
 
 
-def picture(number: int, shift: float = 0.0) -> Picture:
+def image(number: int, shift: float = 0.0) -> Image:
     chance = np.random.default_rng(number)
     small = chance.normal(110 + shift, 45, (4, 4, 3)).clip(0, 255).astype(np.uint8)
-    return pictures.from_image(Image.fromarray(small).resize((20, 20), Image.Resampling.BICUBIC))
+    return images.from_pil(PILImage.fromarray(small).resize((20, 20), PILImage.Resampling.BICUBIC))
 
 
 class Few(Encoder):
-    """The mean colours of the left and the right half: (6,), so that few pictures have a covariance."""
+    """The mean colours of the left and the right half: (6,), so that few images have a covariance."""
 
     name = "few"
 
@@ -36,7 +36,7 @@ class Few(Encoder):
         return {"encoder": "few"}
 
     def encode(self, prepared: Sequence[Any]) -> Vectors:
-        grids = [np.asarray(pictures.load(p), dtype=np.float32) for p in prepared]
+        grids = [np.asarray(images.load(p), dtype=np.float32) for p in prepared]
         return np.stack([np.r_[g[:, :10].mean((0, 1)), g[:, 10:].mean((0, 1))] for g in grids])
 
 
@@ -49,44 +49,42 @@ def answered(count: int, shift: float = 0.0, real: int = 1) -> list[tuple[Sample
             Sample(
                 f"s{n:03d}",
                 cluster=f"c{n // 2}",
-                references=(f"number {n}", *(picture(1000 + n * real + i) for i in range(real))),
+                references=(f"number {n}", *(image(1000 + n * real + i) for i in range(real))),
             ),
-            Response(picture=picture(n, shift)),
+            Response(image=image(n, shift)),
         )
         for n in range(count)
     ]
 
 
-def cosine(one: Picture, other: Picture) -> float:
+def cosine(one: Image, other: Image) -> float:
     a, b = (Thumbnail().prepare(p).astype(np.float64) for p in (one, other))
     return float(a @ b / np.sqrt((a @ a) * (b @ b)))
 
 
 @pytest.mark.parametrize("references", ["first", "all"])
 def test_cosines_with_the_first_or_with_all_references(references: Any) -> None:
-    scorer = Pictures(clip_i={"encoder": "thumbnail"}, references=references)
+    scorer = Images(clip_i={"encoder": "thumbnail"}, references=references)
     given = answered(5, real=3)
     scorer.prepare(iter(given))
     for sample, response in given:
-        real = [r for r in sample.references if isinstance(r, Picture)]
-        made = response.picture
+        real = [r for r in sample.references if isinstance(r, Image)]
+        made = response.image
         assert made is not None
         wanted = [cosine(made, r) for r in (real if references == "all" else real[:1])]
         assert scorer.score(sample, response).value == pytest.approx(np.mean(wanted), abs=1e-12)
 
 
-def test_a_picture_without_a_reference_is_unscored() -> None:
-    scorer = Pictures(clip_i={"encoder": "thumbnail"})
-    assert scorer.score(Sample("a"), Response(picture=picture(1))).value is None
-    assert (
-        scorer.score(Sample("a", references=("words",)), Response(picture=picture(1))).value is None
-    )
+def test_a_image_without_a_reference_is_unscored() -> None:
+    scorer = Images(clip_i={"encoder": "thumbnail"})
+    assert scorer.score(Sample("a"), Response(image=image(1))).value is None
+    assert scorer.score(Sample("a", references=("words",)), Response(image=image(1))).value is None
 
 
 def test_an_encoder_without_words_in_common_says_so() -> None:
-    scorer = Pictures(clip_t={"encoder": "thumbnail"})
-    with pytest.raises(ConfigError, match="cannot compare pictures with texts"):
-        scorer.score(Sample("a", references=("words",)), Response(picture=picture(1)))
+    scorer = Images(clip_t={"encoder": "thumbnail"})
+    with pytest.raises(ConfigError, match="cannot compare images with texts"):
+        scorer.score(Sample("a", references=("words",)), Response(image=image(1)))
 
 
 @pytest.mark.parametrize(
@@ -101,7 +99,7 @@ def test_an_encoder_without_words_in_common_says_so() -> None:
 )
 def test_wrong_options_are_told(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError) as raised:
-        Pictures(**options)
+        Images(**options)
     assert said in f"{raised.value} {raised.value.hint}"
 
 
@@ -115,24 +113,24 @@ def frechet_distance(one: Any, other: Any) -> float:
 
 
 def fed(frechet: Frechet, given: list[tuple[Sample, Response]]) -> FrechetDistance:
-    made = [response.picture for _, response in given if response.picture is not None]
-    real = [p for sample, _ in given for p in sample.references if isinstance(p, Picture)]
+    made = [response.image for _, response in given if response.image is not None]
+    real = [p for sample, _ in given for p in sample.references if isinstance(p, Image)]
     frechet.learn(made, real)
     distance = FrechetDistance(frechet)
     for (sample, _), shown in zip(given, made, strict=True):
-        distance.add(sample, Score(1.0, details={"picture": pictures.digest(shown)}))
+        distance.add(sample, Score(1.0, details={"image": images.digest(shown)}))
     return distance
 
 
-def features(shown: Sequence[Picture]) -> Any:
+def features(shown: Sequence[Image]) -> Any:
     return Few().encode(shown).astype(np.float64)
 
 
 def test_fid_is_what_its_definition_says() -> None:
     given = answered(60, shift=12)
     distance = fed(Frechet(FEW), given)
-    made = features([r.picture for _, r in given if r.picture is not None])
-    real = features([picture(1000 + n) for n in range(60)])
+    made = features([r.image for _, r in given if r.image is not None])
+    real = features([image(1000 + n) for n in range(60)])
     assert distance.value() == pytest.approx(frechet_distance(made, real), rel=1e-6)
 
 
@@ -146,24 +144,24 @@ def test_fid_does_not_depend_on_the_order_or_on_how_much_is_in_memory(
     assert turned == pytest.approx(once, rel=1e-9)
 
 
-def test_fid_against_the_pictures_of_a_folder(tmp_path: Path) -> None:
+def test_fid_against_the_images_of_a_folder(tmp_path: Path) -> None:
     for number in range(30):
-        pictures.load(picture(500 + number)).save(tmp_path / f"{number:02d}.png")
+        images.load(image(500 + number)).save(tmp_path / f"{number:02d}.png")
     given = answered(30)
     found = fed(Frechet(FEW, references=str(tmp_path)), given).value()
-    made = features([r.picture for _, r in given if r.picture is not None])
-    real = features([picture(500 + number) for number in range(30)])
+    made = features([r.image for _, r in given if r.image is not None])
+    real = features([image(500 + number) for number in range(30)])
     assert found == pytest.approx(frechet_distance(made, real), rel=1e-6)
     with pytest.raises(ConfigError, match="is not there"):
         Frechet(FEW, references=str(tmp_path / "none")).require()
 
 
-def test_fid_of_fewer_pictures_than_features_says_that_it_is_too_large() -> None:
+def test_fid_of_fewer_images_than_features_says_that_it_is_too_large() -> None:
     found = []
     for count in (6, 7):
         frechet = Frechet(FEW)
         fed(frechet, answered(count))
-        found.append("far too large: 6 pictures cannot fill 6 features" in frechet.note)
+        found.append("far too large: 6 images cannot fill 6 features" in frechet.note)
     assert found == [True, False]
 
 
@@ -172,8 +170,8 @@ def test_the_error_of_fid_is_that_of_resampling_whole_clusters() -> None:
     distance = fed(Frechet(FEW), given)
     _, error = distance.result()
     assert error is not None
-    made = features([r.picture for _, r in given if r.picture is not None]).reshape(120, 2, -1)
-    real = features([picture(1000 + n) for n in range(240)])
+    made = features([r.image for _, r in given if r.image is not None]).reshape(120, 2, -1)
+    real = features([image(1000 + n) for n in range(240)])
     chance = np.random.default_rng(0)
     values = [
         frechet_distance(made[chance.integers(120, size=120)].reshape(240, -1), real)
@@ -185,7 +183,7 @@ def test_the_error_of_fid_is_that_of_resampling_whole_clusters() -> None:
     assert sum(moved.values()) == pytest.approx(0, abs=0.02 * error)
 
 
-def test_two_runs_fids_are_compared_by_what_each_picture_moves_them_by() -> None:
+def test_two_runs_fids_are_compared_by_what_each_image_moves_them_by() -> None:
     frechet = Frechet(FEW)
     one, other = answered(120), answered(120, shift=4)
     first, second = fed(frechet, one), fed(frechet, other)
@@ -197,14 +195,14 @@ def test_two_runs_fids_are_compared_by_what_each_picture_moves_them_by() -> None
         for place in places:
             for accumulator, given in ((a, one), (b, other)):
                 sample, response = given[place]
-                assert response.picture is not None
-                shown = {"picture": pictures.digest(response.picture)}
+                assert response.image is not None
+                shown = {"image": images.digest(response.image)}
                 accumulator.add(sample, Score(1.0, details=shown))
 
     clusters = [str(sample.cluster) for sample, _ in one]
     slow = paired_jackknife(lambda: FrechetDistance(frechet), feed, clusters)
     assert slow is not None
-    # The jackknife leaves the reference pictures of what it leaves out away as well.
+    # The jackknife leaves the reference images of what it leaves out away as well.
     assert made.error == pytest.approx(slow.error, rel=0.5)
 
 
@@ -245,7 +243,7 @@ class TestInception:
         tensors = {k: t for k, t in load_file(path).items() if "num_batches" not in k}
         tensors["fc.weight"] = self.torch.zeros(1008, 2048)
         self.torch.save(tensors, tmp_path / "network.pth")
-        shown = [picture(1)]
+        shown = [image(1)]
         found = []
         for name in ("network.safetensors", "network.pth"):
             encoder = InceptionEncoder(str(tmp_path / name))
@@ -253,21 +251,21 @@ class TestInception:
         assert found[0].shape == (1, 2048)
         np.testing.assert_array_equal(found[0], found[1])
 
-    def test_pictures_are_cut_and_resized_as_said(self, tmp_path: Path) -> None:
+    def test_images_are_cut_and_resized_as_said(self, tmp_path: Path) -> None:
         from emu2eval.encoders.inception import InceptionEncoder
 
         path = str(self.network(tmp_path / "network.safetensors"))
-        image = Image.fromarray(
+        image = PILImage.fromarray(
             np.random.default_rng(0).integers(0, 255, (100, 140, 3), dtype=np.uint8)
         )
-        cut = InceptionEncoder(path, crop=50).prepare(pictures.from_image(image))
-        small = np.asarray(image.resize((70, 50), Image.Resampling.BILINEAR))
+        cut = InceptionEncoder(path, crop=50).prepare(images.from_pil(image))
+        small = np.asarray(image.resize((70, 50), PILImage.Resampling.BILINEAR))
         np.testing.assert_array_equal(cut, small[:, 10:60].transpose(2, 0, 1))
         whole = InceptionEncoder(path, crop=None, antialias=False)
-        ready = whole.prepare(pictures.from_image(image))
+        ready = whole.prepare(images.from_pil(image))
         assert ready.shape == (3, 100, 140)
         made = whole._sized(self.torch.from_numpy(np.ascontiguousarray(ready)[None]))[0].numpy()
-        # TensorFlow 1: row 7 stands at 7 x 100 / 299 of the picture's rows, column 200 at 200 x 140 / 299.
+        # TensorFlow 1: row 7 stands at 7 x 100 / 299 of the image's rows, column 200 at 200 x 140 / 299.
         y, x = 7 * 100 / 299, 200 * 140 / 299
         top, left = int(y), int(x)
         corner = ready[:, top : top + 2, left : left + 2].astype(np.float64)
@@ -284,7 +282,7 @@ class TestInception:
             (tmp_path / name).write_bytes(content)
             encoder = InceptionEncoder(str(tmp_path / name))
             with pytest.raises(ModelError, match="cannot be read"):
-                encoder.encode([encoder.prepare(picture(1))])
+                encoder.encode([encoder.prepare(image(1))])
         with pytest.raises(ModelError, match="is not there"):
             InceptionEncoder(str(tmp_path / "none.pth"))
 
@@ -300,7 +298,7 @@ class TestInception:
         (tmp_path / "evil.pth").write_bytes(pickle.dumps(Evil()))
         encoder = InceptionEncoder(str(tmp_path / "evil.pth"))
         with pytest.raises(ModelError, match="cannot be read"):
-            encoder.encode([encoder.prepare(picture(1))])
+            encoder.encode([encoder.prepare(image(1))])
         assert not (tmp_path / "ran").exists()
 
     def test_the_tensors_of_another_network_are_refused(self, tmp_path: Path) -> None:
@@ -309,11 +307,11 @@ class TestInception:
         self.torch.save({"weight": self.torch.zeros(2)}, tmp_path / "other.pth")
         encoder = InceptionEncoder(str(tmp_path / "other.pth"))
         with pytest.raises(ModelError, match="does not hold the Inception-v3"):
-            encoder.encode([encoder.prepare(picture(1))])
+            encoder.encode([encoder.prepare(image(1))])
 
 
 def test_an_encoder_is_tried_once_and_keeps_no_weights_meanwhile(tiny_clip: Path) -> None:
-    tried = Pictures(clip_t={"encoder": str(tiny_clip)})
+    tried = Images(clip_t={"encoder": str(tiny_clip)})
     tried.require()
     encoder = tried.cosines["clip_t"].encoder
     assert "_model" not in vars(encoder)
@@ -321,8 +319,8 @@ def test_an_encoder_is_tried_once_and_keeps_no_weights_meanwhile(tiny_clip: Path
     tried.prepare(iter(given))
     assert "_model" in vars(encoder)
     assert tried.score(*given[0]).value is not None
-    again = Pictures(clip_t={"encoder": str(tiny_clip)})
-    kept = again.cosines["clip_t"]._kept("pictures")
+    again = Images(clip_t={"encoder": str(tiny_clip)})
+    kept = again.cosines["clip_t"]._kept("images")
     assert len(kept) == 1 + 2
     again.require()
     assert len(kept) == 1 + 2
@@ -330,44 +328,44 @@ def test_an_encoder_is_tried_once_and_keeps_no_weights_meanwhile(tiny_clip: Path
 
 def test_two_numbers_by_one_checkpoint_load_it_once(tiny_clip: Path, tiny_dino: Path) -> None:
     clip, dino = {"encoder": str(tiny_clip)}, {"encoder": str(tiny_dino)}
-    cosines = Pictures(dino=dino, clip_i=clip, clip_t=clip).cosines
+    cosines = Images(dino=dino, clip_i=clip, clip_t=clip).cosines
     assert cosines["clip_i"].encoder is cosines["clip_t"].encoder
     assert cosines["clip_i"].encoder is not cosines["dino"].encoder
     squashed = {**clip, "preprocessing": {"do_center_crop": False}}
-    cosines = Pictures(clip_i=squashed, clip_t=clip).cosines
+    cosines = Images(clip_i=squashed, clip_t=clip).cosines
     assert cosines["clip_i"].encoder is not cosines["clip_t"].encoder
 
 
 def test_fid_is_one_number_of_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Told once in the table, with its label and what it was measured by; sub-scores have the cosines."""
     sets = [
-        "task.score.scorer=pictures",
+        "task.score.scorer=images",
         "task.score.options.clip_i.encoder=thumbnail",
         "task.score.options.fid.network=thumbnail",
     ]
     reference = tmp_path / "real"
     reference.mkdir()
     for number in range(4):
-        pictures.load(picture(number)).save(reference / f"{number}.png")
+        images.load(image(number)).save(reference / f"{number}.png")
     sets.append(f"task.score.options.fid.references={reference}")
     (tmp_path / "data").mkdir()
     rows = [{"id": str(n), "file": f"{n}.png", "kind": "ab"[n % 2]} for n in range(6)]
     for n, row in enumerate(rows):
-        pictures.load(picture(100 + n)).save(tmp_path / "data" / row["file"])
+        images.load(image(100 + n)).save(tmp_path / "data" / row["file"])
     (tmp_path / "data" / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))
     task = {
         "name": "same",
-        "title": "The same picture",
+        "title": "The same image",
         "data": {
             "reader": f"{__name__}:read",
             "root": "data",
             "splits": {"test": {}},
         },
         "split": "test",
-        "output": {"kind": "picture"},
-        "score": {"scorer": "pictures"},
+        "output": {"kind": "image"},
+        "score": {"scorer": "images"},
         "protocol": "plain",
-        "protocols": {"plain": {"ask": "{picture}"}},
+        "protocols": {"plain": {"ask": "{image}"}},
     }
     (tmp_path / "same.yaml").write_text(yaml.safe_dump(task))
     (result,) = evaluate(str(tmp_path / "same.yaml"), "copy", changes=sets, out=tmp_path / "runs")
@@ -380,13 +378,11 @@ def test_fid_is_one_number_of_the_whole(tmp_path: Path, monkeypatch: pytest.Monk
     ]
     fid = result.rows[1]
     assert fid.value is not None and fid.value > 0 and not fid.higher_is_better
-    assert any("against 4 pictures of real" in note for note in result.rows[0].notes)
+    assert any("against 4 images of real" in note for note in result.rows[0].notes)
 
 
 def read(root: Path) -> Iterator[Sample]:
     for line in (root / "test.jsonl").read_text().splitlines():
         row = json.loads(line)
-        shown = Picture(str(root / row["file"]))
-        yield Sample(
-            row["id"], pictures=(shown,), references=(shown,), groups={"kind": row["kind"]}
-        )
+        shown = Image(str(root / row["file"]))
+        yield Sample(row["id"], images=(shown,), references=(shown,), groups={"kind": row["kind"]})

@@ -1,9 +1,9 @@
-"""Scoring pictures: pictures/s through a tiny CLIP with a cold and a warm cache; FID's seconds and memory.
+"""Scoring images: images/s through a tiny CLIP with a cold and a warm cache; FID's seconds and memory.
 
-    python benchmarks/picture_scores.py [--pictures 30000] [--features 5000]
+    python benchmarks/image_scores.py [--images 30000] [--features 5000]
 
 Each part runs in a process of its own, so that each peak is its own. A real CLIP takes far longer a
-picture; what is measured is all that stands around it.
+image; what is measured is all that stands around it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def timed(what: str, work: Callable[[], Any], count: int | None = None) -> Any:
     started, before = time.perf_counter(), peak()
     found = work()
     seconds = time.perf_counter() - started
-    rate = f", {count / seconds:,.0f} pictures/s" if count else ""
+    rate = f", {count / seconds:,.0f} images/s" if count else ""
     grown = peak() - before
     print(
         f"{what:<34}{seconds:8.2f} s{rate}; peak {peak():,.0f} MiB, {grown:,.0f} more than before"
@@ -44,27 +44,27 @@ def timed(what: str, work: Callable[[], Any], count: int | None = None) -> Any:
 
 def draw(folder: Path, count: int) -> None:
     """PNG files of 32 x 32 pixels, no two alike."""
-    from PIL import Image
+    from PIL import Image as PILImage
 
     chance = np.random.default_rng(0)
     for number in range(count):
         pixels = chance.integers(0, 255, (32, 32, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{number}.png", compress_level=0)
+        PILImage.fromarray(pixels).save(folder / f"{number}.png", compress_level=0)
 
 
 def score(folder: Path, count: int) -> None:
-    from emu2eval.scorers.pictures import Pictures
-    from emu2eval.types import Picture, Response, Sample
+    from emu2eval.scorers.images import Images
+    from emu2eval.types import Image, Response, Sample
 
-    scorer = Pictures(
+    scorer = Images(
         clip_i={"encoder": str(folder / "clip")}, clip_t={"encoder": str(folder / "clip")}
     )
     timed("is the encoder usable", scorer.require)
-    real = Picture(str(folder / "0.png"))
+    real = Image(str(folder / "0.png"))
     given = [
         (
             Sample(str(number), references=(real, f"caption {number % 1000}")),
-            Response(picture=Picture(str(folder / f"{number}.png"))),
+            Response(image=Image(str(folder / f"{number}.png"))),
         )
         for number in range(count)
     ]
@@ -97,16 +97,16 @@ def fid(folder: Path, count: int) -> None:
     frechet.kept.fill(dict.fromkeys([*made, *real]))
     distance = FrechetDistance(frechet)
     for digest in made:
-        distance.add(Sample(digest), Score(1.0, details={"picture": digest}))
+        distance.add(Sample(digest), Score(1.0, details={"image": digest}))
     distance.real = dict.fromkeys(real)
     value = timed(f"FID of {count:,} x {WIDTH:,}", distance.value)
-    timed("what each picture moves it by", distance.influences)
+    timed("what each image moves it by", distance.influences)
     print(f"FID {value:.6f}")
 
 
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("--pictures", type=int, default=5000)
+    asked.add_argument("--images", type=int, default=5000)
     asked.add_argument("--features", type=int, default=5000)
     asked.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     asked.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -115,7 +115,7 @@ def main() -> None:
         fid(given.folder, given.features)
         return
     if given.part is not None:
-        score(given.folder, given.pictures)
+        score(given.folder, given.images)
         return
     sys.path.insert(0, str(Path(__file__).parent.parent))
     from tests import tiny_models
@@ -123,11 +123,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         tiny_models.clip(folder / "clip")
-        draw(folder, given.pictures)
+        draw(folder, given.images)
         for part in PARTS:
             print(f"-- {part}", flush=True)
             command = [sys.executable, __file__, "--part", part, "--folder", str(folder)]
-            command += [f"--pictures={given.pictures}", f"--features={given.features}"]
+            command += [f"--images={given.images}", f"--features={given.features}"]
             cache = {"EMU2EVAL_CACHE": str(folder / "cache")}
             subprocess.run(command, check=True, env={**os.environ, **cache})
 

@@ -1,4 +1,4 @@
-"""Readers of tasks answered with pictures: which captions are drawn, which scene and picture go together."""
+"""Readers of tasks answered with images: which captions are drawn, which scene and image go together."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from emu2eval.config import load_task
-from emu2eval.data import coco_pictures, dreambench
+from emu2eval.data import coco_images, dreambench
 from emu2eval.data.load import load_split
 from emu2eval.errors import ConfigError, DataError
-from emu2eval.types import Picture, Sample
+from emu2eval.types import Image, Sample
 
 from ..tasks.layouts import coco_t2i as coco_layout
 from ..tasks.layouts import dreambench as layout
 
-# Of Kosmos-G's evaluation: the one picture of each subject that is shown.
+# Of Kosmos-G's evaluation: the one image of each subject that is shown.
 INPUTS = """pink_sunglasses 04, can 01, candle 02, teapot 04, backpack 02, dog3 05, cat2 02, dog8 04,
 grey_sloth_plushie 04, backpack_dog 02, robot_toy 00, dog5 00, duck_toy 01, dog2 02, dog 02,
 colorful_sneaker 01, red_cartoon 00, clock 03, shiny_sneaker 01, dog6 02, berry_bowl 02, bear_plushie 03,
@@ -33,7 +33,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def everything(bench: Path) -> None:
-    """Makes the folder that of all 30 subjects, with six pictures each."""
+    """Makes the folder that of all 30 subjects, with six images each."""
     classes = {}
     for subject in (entry.split()[0] for entry in INPUTS.split(",")):
         own = "cat" if subject.startswith("cat") else "dog" if subject in LIVE else "toy"
@@ -46,18 +46,18 @@ def everything(bench: Path) -> None:
 
 
 def stems(sample: Sample) -> list[str]:
-    return [Path(p.path or "").stem for p in sample.references if isinstance(p, Picture)]
+    return [Path(p.path or "").stem for p in sample.references if isinstance(p, Image)]
 
 
-def test_the_official_lists_are_750_prompts_about_one_picture_each(bench: Path) -> None:
+def test_the_official_lists_are_750_prompts_about_one_image_each(bench: Path) -> None:
     everything(bench)
     samples = load_split(load_task("dreambench"), "all")
     assert len(samples) == 750
-    shown = {s.groups["subject"]: Path(s.pictures[0].path).stem for s in samples}  # type: ignore[union-attr,arg-type]
+    shown = {s.groups["subject"]: Path(s.images[0].path).stem for s in samples}  # type: ignore[union-attr,arg-type]
     assert shown == dict(entry.split() for entry in INPUTS.split(","))
     assert {s.groups["subject"] for s in samples if s.groups["kind"] == "live"} == LIVE
     for sample in samples:
-        assert sample.references[:2] == (sample.fields["prompt"], sample.pictures[0])
+        assert sample.references[:2] == (sample.fields["prompt"], sample.images[0])
         assert sorted(stems(sample)) == [f"{number:02d}" for number in range(6)]
         assert sample.cluster == sample.groups["subject"]
     counted: dict[tuple[object, object], int] = {}
@@ -91,11 +91,11 @@ def test_all_35_prompts_are_reworded_by_one_rule(bench: Path) -> None:
     assert by_id["cat2-03"]["kosmos_g"] == by_id["cat2-03"]["emu2"] == " on a cobblestone street"
 
 
-def test_real_pictures_stand_beside_the_others_of_their_subject(bench: Path) -> None:
+def test_real_images_stand_beside_the_others_of_their_subject(bench: Path) -> None:
     samples = load_split(load_task("dreambench"), "real")
     assert samples.ids[:2] == ["backpack-00", "backpack-01"]
     assert stems(samples[1]) == ["00", "02", "03"]
-    assert all(isinstance(reference, Picture) for reference in samples[1].references)
+    assert all(isinstance(reference, Image) for reference in samples[1].references)
 
 
 def replaced(bench: Path, old: str, new: str) -> str:
@@ -143,7 +143,7 @@ def test_a_list_that_does_not_end(bench: Path) -> None:
         dreambench.parse(path)
 
 
-def test_the_shown_picture_must_be_there(bench: Path) -> None:
+def test_the_shown_image_must_be_there(bench: Path) -> None:
     (bench / "backpack/02.jpg").unlink()
     with pytest.raises(DataError, match=r"shown to the model is 02\.jpg; there are 00, 01, 03"):
         load_split(load_task("dreambench"), "all")
@@ -170,16 +170,16 @@ def test_captions_are_drawn_as_kosmos_g_draws_them(coco: Path, seed: int) -> Non
         str(a["id"]): a["caption"].strip() for a in wanted
     }
     for sample in samples:
-        picture, words = sample.references
+        image, words = sample.references
         assert words == sample.fields["caption"]
-        assert isinstance(picture, Picture)
-        assert picture.name == f"COCO_val2014_{int(sample.cluster or 0):012d}.jpg"
-        assert sample.answer == picture and not sample.pictures
-    # Autoencoding takes the pictures of the same draw.
+        assert isinstance(image, Image)
+        assert image.name == f"COCO_val2014_{int(sample.cluster or 0):012d}.jpg"
+        assert sample.answer == image and not sample.images
+    # Autoencoding takes the images of the same draw.
     encoded = load_split(load_task("coco_autoencode", overrides=changes), "val")
     assert set(encoded.ids) == {str(a["image_id"]) for a in wanted}
     assert len(encoded) < 5
-    assert all(s.pictures == s.references == (s.answer,) for s in encoded)
+    assert all(s.images == s.references == (s.answer,) for s in encoded)
 
 
 def test_without_a_draw_every_caption_and_a_pool_of_first_ones(coco: Path) -> None:
@@ -194,15 +194,15 @@ def test_without_a_draw_every_caption_and_a_pool_of_first_ones(coco: Path) -> No
 
 
 def test_captions_that_cannot_be_used(coco: Path, tmp_path: Path) -> None:
-    named = {"captions": "coco/annotations/captions_val2014.json", "pictures": "coco/val2014"}
+    named = {"captions": "coco/annotations/captions_val2014.json", "images": "coco/val2014"}
     with pytest.raises(ConfigError, match="at least 1"):
-        list(coco_pictures.read(tmp_path, **named, sample=0))
+        list(coco_images.read(tmp_path, **named, sample=0))
     file = json.loads(coco.read_text())
     file["annotations"][0]["caption"] = " \n"
     coco.write_text(json.dumps(file))
     with pytest.raises(DataError, match=r"caption \d+ is empty"):
-        list(coco_pictures.read(tmp_path, **named))
+        list(coco_images.read(tmp_path, **named))
     file["images"].clear()
     coco.write_text(json.dumps(file))
     with pytest.raises(DataError, match="which is not listed"):
-        list(coco_pictures.read(tmp_path, **named))
+        list(coco_images.read(tmp_path, **named))
