@@ -25,7 +25,7 @@ from emu2eval.adapters.emu2.model import Emu2
 from emu2eval.adapters.emu2.prefix import prefill
 from emu2eval.adapters.emu2.regress import regress
 from emu2eval.adapters.encoded import Encoded, Shown
-from emu2eval.images import from_pil
+from emu2eval.media.images import from_pil
 from emu2eval.types import Image
 
 BOI, EOI, IMAGE = 1001, 1002, 1003

@@ -47,9 +47,9 @@ def one(folder: Path) -> None:
 
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    from emu2eval import images
     from emu2eval.data.parquet import read
     from emu2eval.data.samples import Samples
+    from emu2eval.media import images
     from emu2eval.types import Image
 
     def peak() -> float:

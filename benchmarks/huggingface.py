@@ -29,11 +29,12 @@ import transformers
 from PIL import Image as PILImage
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from emu2eval import evaluate, evaluation
+from emu2eval import evaluate
 from emu2eval.adapters.huggingface.adapter import HuggingFaceAdapter
 from emu2eval.adapters.huggingface.inference import Inference
-from emu2eval.evaluation import Settings, plans
-from emu2eval.images import load
+from emu2eval.engine import evaluation
+from emu2eval.engine.evaluation import Settings, plans
+from emu2eval.media.images import load
 from emu2eval.types import Image, Prompt, TextOutput, Turn
 
 TEMPLATE = (

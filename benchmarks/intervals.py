@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emu2eval.bootstrap import Bootstrap
-from emu2eval.paired import Paired, paired_means
-from emu2eval.stats import ClusteredMean, estimate
+from emu2eval.statistics.bootstrap import Bootstrap
+from emu2eval.statistics.estimates import ClusteredMean, estimate
+from emu2eval.statistics.paired import Paired, paired_means
 from emu2eval.types import Sample, Score
 
 Array = NDArray[Any]

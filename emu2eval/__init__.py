@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from emu2eval.adapters.base import Adapter, Limits
+    from emu2eval.engine.evaluation import Result, evaluate, score_again
     from emu2eval.errors import UserError
-    from emu2eval.evaluation import Result, Watcher, evaluate, score_again
+    from emu2eval.exports.frame import load_runs
     from emu2eval.scorers.base import Scorer
-    from emu2eval.tidy import load_runs
     from emu2eval.types import (
         ChoiceOutput,
         Image,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         Turn,
         Video,
     )
+    from emu2eval.watch import Watcher
 
 __version__ = "0.1.0"
 
@@ -41,7 +42,7 @@ _WHERE = {
     "Prompt": "types",
     "Request": "types",
     "Response": "types",
-    "Result": "evaluation",
+    "Result": "engine.evaluation",
     "Row": "types",
     "Sample": "types",
     "Score": "types",
@@ -50,10 +51,10 @@ _WHERE = {
     "Turn": "types",
     "UserError": "errors",
     "Video": "types",
-    "Watcher": "evaluation",
-    "evaluate": "evaluation",
-    "load_runs": "tidy",
-    "score_again": "evaluation",
+    "Watcher": "watch",
+    "evaluate": "engine.evaluation",
+    "load_runs": "exports.frame",
+    "score_again": "engine.evaluation",
 }
 
 __all__ = [

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from string import Formatter
 
-from emu2eval.config import ProtocolSpec
 from emu2eval.errors import ConfigError, UnknownName
+from emu2eval.spec.config import ProtocolSpec
 from emu2eval.types import Image, Part, Prompt, Sample, Turn, Video
 
 

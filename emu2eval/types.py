@@ -18,7 +18,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One encoded image, by path or by its bytes; `emu2eval.images` opens it late.
+    """One encoded image, by path or by its bytes; `emu2eval.media.images` opens it late.
 
     member: where in the file it stands, for an image inside a parquet or TSV file.
     frame: (i, n) makes it one of n frames, evenly spread over the video at the path: the i-th, from 0;

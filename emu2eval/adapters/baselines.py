@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as PILImage
 
-from emu2eval import images
 from emu2eval.adapters.base import Adapter, Limits
 from emu2eval.errors import UserError
+from emu2eval.media import images
 from emu2eval.types import ChoiceOutput, Image, Part, Prompt, Request, Response, Turn
 
 Vector = npt.NDArray[np.float32]

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import msgspec
 
-from emu2eval import images
 from emu2eval.adapters.base import Adapter, Limits
 from emu2eval.errors import UserError
-from emu2eval.keys import request_key
+from emu2eval.identity import request_key
+from emu2eval.media import images
 from emu2eval.types import (
     ChoiceOutput,
     Image,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
 
-from emu2eval import images
+from emu2eval.media import images
 from emu2eval.types import Image
 
 

@@ -43,11 +43,11 @@ def compare(
     form: Form = "rich",
 ) -> None:
     """Compare stored runs sample by sample: differences, intervals, p-values, flipped samples."""
-    from emu2eval import lineup
-    from emu2eval.compare import compare_all
+    from emu2eval.compare import lineup
+    from emu2eval.compare.comparison import compare_all
+    from emu2eval.engine.stored import read_run
     from emu2eval.report import compared
-    from emu2eval.report import runs as stored
-    from emu2eval.stored import read_run
+    from emu2eval.runs import locate as stored
 
     if len(runs) < 2:
         raise CompareError("a comparison takes two runs or more", hint="emu2eval ls runs")
@@ -79,10 +79,10 @@ def diagnose(
     form: Form = "rich",
 ) -> None:
     """Say what a model takes from demonstrations: images, labels, format; and how often it copies."""
-    from emu2eval import diagnose as diagnosing
+    from emu2eval.compare import diagnose as diagnosing
+    from emu2eval.engine.stored import read_run
     from emu2eval.report import diagnosed
-    from emu2eval.report import runs as stored
-    from emu2eval.stored import read_run
+    from emu2eval.runs import locate as stored
 
     read = [read_run(folder) for folder in stored.find(runs or [], out)]
     parts = diagnosing.parts(read)

@@ -26,7 +26,7 @@ def status(
     tasks: Annotated[list[str] | None, typer.Argument(help="Task names or .yaml files.")] = None,
 ) -> None:
     """Show what is there of each task's data, what is missing, how large it is and where it comes from."""
-    from emu2eval.report.data import status as table
+    from emu2eval.doctor.data_status import status as table
 
     console().print(table(tasks or []))
 
@@ -49,8 +49,8 @@ def check(
     ] = False,
 ) -> None:
     """Compare a task's data with the official counts, and look for every image that it names."""
-    from emu2eval.report.checks import findings
-    from emu2eval.report.data import check as examine
+    from emu2eval.doctor.checks import findings
+    from emu2eval.doctor.data_status import check as examine
 
     table, good = findings(examine(task, split, source, decode=images))
     console().print(table)

@@ -76,7 +76,7 @@ def import_(
     ] = "rich",
 ) -> None:
     """Make a run of answers given elsewhere: logs of other harnesses, predictions, images."""
-    from emu2eval.evaluation import Settings
+    from emu2eval.engine.evaluation import Settings
     from emu2eval.imported.importing import Options, import_run
     from emu2eval.report.progress import Bars
 

@@ -35,7 +35,7 @@ def check(
     out: Out = None,
 ) -> None:
     """Check the installation, every task and model file, one task's data, or an adapter's conduct."""
-    from emu2eval.report.checks import check_adapter, check_all, check_model, check_task, findings
+    from emu2eval.doctor.checks import check_adapter, check_all, check_model, check_task, findings
 
     if adapter is not None:
         listed = check_adapter(adapter)

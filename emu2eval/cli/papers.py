@@ -23,10 +23,11 @@ def show_paper(
     form: str,
 ) -> None:
     """Prints a paper's tables with stored runs, by default all of them and the references."""
-    from emu2eval import catalog, measured
-    from emu2eval.papers import load_paper
+    from emu2eval.papers import measured
+    from emu2eval.papers.published import load_paper
     from emu2eval.report import paper as report
-    from emu2eval.report import runs as stored
+    from emu2eval.runs import locate as stored
+    from emu2eval.spec import catalog
 
     source = load_paper(paper)
     tables = [source.table(table)] if table is not None else list(source.spec.tables)
@@ -93,9 +94,9 @@ def reproduce(
     ] = "rich",
 ) -> None:
     """Measure a published table again: check, estimate, run what is not yet run, compare."""
-    from emu2eval import reproduce as made
-    from emu2eval.evaluation import Settings
-    from emu2eval.papers import load_paper
+    from emu2eval.engine.evaluation import Settings
+    from emu2eval.papers import reproduce as made
+    from emu2eval.papers.published import load_paper
     from emu2eval.report import paper as report
     from emu2eval.report import reproduced
     from emu2eval.report.progress import Bars
@@ -155,14 +156,14 @@ def export(
     ] = None,
 ) -> None:
     """Write the results of stored runs [default: all] as other tools read them; no account is needed."""
-    from emu2eval import exports
-    from emu2eval.report import runs as stored
+    from emu2eval.exports import logs
+    from emu2eval.runs import locate as stored
 
-    text = exports.render(stored.find(runs or [], folder), form)
+    text = logs.render(stored.find(runs or [], folder), form)
     if file is None:
         typer.echo(text, nl=False)
     else:
-        exports.write(text, file)
+        logs.write(text, file)
         say(f"wrote {file}")
 
 

@@ -23,7 +23,7 @@ from emu2eval.cli.options import (
 from emu2eval.cli.say import console, print_rows, report_failures, say, stoppable
 
 if TYPE_CHECKING:
-    from emu2eval.evaluation import Settings
+    from emu2eval.engine.evaluation import Settings
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -86,7 +86,7 @@ def run(
     if dry_run:
         _dry_run(task, model, settings)
         return
-    from emu2eval.evaluation import evaluate
+    from emu2eval.engine.evaluation import evaluate
     from emu2eval.report.progress import Bars
 
     with stoppable(), Bars() as bars:
@@ -163,7 +163,7 @@ def features(
     set_: Sets = [],  # noqa: B006
 ) -> None:
     """Compute the features by which the chooser `rices` finds similar examples."""
-    from emu2eval.precompute import compute_features
+    from emu2eval.engine.precompute import compute_features
     from emu2eval.report.progress import Bars
 
     try:
@@ -227,7 +227,7 @@ def plan(
 
 
 def _settings(**values: Any) -> Settings:
-    from emu2eval.evaluation import Settings
+    from emu2eval.engine.evaluation import Settings
 
     return Settings(**values)
 

@@ -34,13 +34,13 @@ def score(
     form: Form = "rich",
 ) -> None:
     """Score stored runs anew, without their model; with a judge, ask for what it has not said yet."""
-    from emu2eval.evaluation import score_again
-    from emu2eval.report import runs
+    from emu2eval.engine.evaluation import score_again
     from emu2eval.report.progress import Bars
+    from emu2eval.runs import locate
 
     with stoppable(), Bars() as bars:
         results = [
-            score_again(folder, set_, judge=judge, watcher=bars) for folder in runs.find(run, out)
+            score_again(folder, set_, judge=judge, watcher=bars) for folder in locate.find(run, out)
         ]
     print_rows([row for result in results for row in result.rows], form, groups)
     report_failures(results)
@@ -64,8 +64,8 @@ def submit(
     ] = None,
 ) -> None:
     """Write the file that a hidden test split's server wants, complete, and check it."""
-    from emu2eval.report import runs as stored
-    from emu2eval.submit import submit as write
+    from emu2eval.exports.submit import submit as write
+    from emu2eval.runs import locate as stored
 
     written = write(stored.one(run, runs), file)
     say(written.summary())
@@ -118,7 +118,7 @@ def table(
     if number is not None or against is not None:
         raise UserError("--table and --against are for --paper", hint="emu2eval table --paper emu2")
     from emu2eval.report import leaderboard
-    from emu2eval.report import runs as stored
+    from emu2eval.runs import locate as stored
 
     rows = [row for folder in stored.find(runs or [], out) for row in stored.rows(folder)]
     if not rows:
@@ -146,7 +146,7 @@ def curves(
 ) -> None:
     """Draw the few-shot curves of stored runs [default: all] to a file."""
     from emu2eval.report import curves as drawing
-    from emu2eval.report import runs as stored
+    from emu2eval.runs import locate as stored
 
     rows = [row for folder in stored.find(runs or [], out) for row in stored.rows(folder)[:1]]
     drawing.draw(rows, file)
@@ -176,7 +176,7 @@ def report(
 ) -> None:
     """Write an HTML page of stored runs [default: all]: curves, differences, every sample."""
     from emu2eval.report import page
-    from emu2eval.report import runs as stored
+    from emu2eval.runs import locate as stored
 
     written = page.write(stored.find(runs or [], folder), file, inline=inline)
     for reason in written.promptless:
@@ -199,10 +199,10 @@ def sheet(
     out: Out = None,
 ) -> None:
     """Draw a contact sheet of a run: prompts, references and the images that were made."""
-    from emu2eval.report import runs
     from emu2eval.report import sheet as drawing
+    from emu2eval.runs import locate
 
-    found = runs.find([run], out)
+    found = locate.find([run], out)
     if len(found) > 1:
         names = ", ".join(folder.name for folder in found[:3])
         raise ConfigError(
@@ -224,10 +224,10 @@ def keep(
     out: Out = None,
 ) -> None:
     """Keep small records of finished runs, to be repeated later with `emu2eval repeat`."""
-    from emu2eval import reference
-    from emu2eval.report import runs
+    from emu2eval.doctor import reference
+    from emu2eval.runs import locate
 
-    for folder in runs.find(run, out):
+    for folder in locate.find(run, out):
         say(f"kept {reference.keep(folder, into)}")
 
 
@@ -251,12 +251,12 @@ def repeat(
     """Repeat reference runs with today's code and weights, and say which answers differ."""
     import tempfile
 
-    from emu2eval import reference
-    from emu2eval.report import runs
+    from emu2eval.doctor import reference
     from emu2eval.report.progress import Bars
     from emu2eval.report.repeated import repeated_table
+    from emu2eval.runs import locate
 
-    folders = runs.find(references or ["results/reference"], out)
+    folders = locate.find(references or ["results/reference"], out)
     with tempfile.TemporaryDirectory() as scratch, Bars() as bars:
         results = [reference.repeat(f, out or Path(scratch), limit, bars) for f in folders]
     console().print(repeated_table(results))

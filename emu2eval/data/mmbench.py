@@ -10,7 +10,7 @@ from pathlib import Path
 from emu2eval.data.options import check_letter, option_fields
 from emu2eval.data.paths import inside
 from emu2eval.errors import DataError, UnknownName
-from emu2eval.tsvfile import TableRow, rows
+from emu2eval.media.tsvfile import TableRow, rows
 from emu2eval.types import Image, Sample
 
 _ROTATION = 1_000_000

@@ -10,10 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from emu2eval import parquetfile
 from emu2eval.data.shards import shards
 from emu2eval.data.vqa import most_common
 from emu2eval.errors import ConfigError, DataError, UnknownName
+from emu2eval.media import parquetfile
 from emu2eval.types import Image, Sample
 
 BATCH = 1024

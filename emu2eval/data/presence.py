@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from emu2eval.config import Download, SourceSpec, Task
 from emu2eval.data.shards import missing_shards
+from emu2eval.spec.config import Download, SourceSpec, Task
 
 OFFICIAL = "official"
 """The name of the official files among the sources of a task."""

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import msgspec
 
-from emu2eval.boxes import COORDINATES, Box, write
 from emu2eval.data.jsonfile import parse
 from emu2eval.data.paths import inside
 from emu2eval.data.plainpickle import load
 from emu2eval.errors import DataError
+from emu2eval.media.boxes import COORDINATES, Box, write
 from emu2eval.types import Image, Sample
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from emu2eval.data.paths import inside
 from emu2eval.errors import DataError
-from emu2eval.tsvfile import TableRow, rows
+from emu2eval.media.tsvfile import TableRow, rows
 from emu2eval.types import Sample
 
 COLUMNS = ("index", "question", "human_annotation", "gpt4_ha_answer", "category")

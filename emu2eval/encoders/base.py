@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emu2eval import images, registry
+from emu2eval import registry
 from emu2eval.errors import ConfigError
+from emu2eval.media import images
 from emu2eval.types import Image
 
 Vectors = npt.NDArray[np.float32]

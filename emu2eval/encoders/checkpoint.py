@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from emu2eval import images
 from emu2eval.encoders.base import Encoder, Vectors
 from emu2eval.errors import MissingExtra, ModelError, UnknownName
+from emu2eval.media import images
 from emu2eval.types import Image
 
 if TYPE_CHECKING:

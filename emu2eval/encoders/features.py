@@ -27,10 +27,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from emu2eval import catalog, images
 from emu2eval.encoders.base import Encoder, Vectors
 from emu2eval.errors import DataError, ModelError, UserError
-from emu2eval.keys import value_key
+from emu2eval.identity import value_key
+from emu2eval.media import images
+from emu2eval.spec import catalog
 from emu2eval.types import Image, Progress
 
 Half = npt.NDArray[np.float16]

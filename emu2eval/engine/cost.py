@@ -7,9 +7,9 @@ from pathlib import Path
 
 from emu2eval.adapters.base import Adapter, Cost
 from emu2eval.engine.judging import Hearing, Judge, is_judged
+from emu2eval.engine.plan import Plan, folder_name, slots
 from emu2eval.engine.runner import Work
-from emu2eval.engine.store import RunStore
-from emu2eval.plan import Plan, folder_name, slots
+from emu2eval.runs.store import RunStore
 
 
 def estimate(work: Work, store: RunStore) -> Cost | None:

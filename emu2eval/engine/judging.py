@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from emu2eval.adapters.base import Adapter
-from emu2eval.config import ModelSpec, Task
+from emu2eval.engine.plan import Plan, Planned, check_request, model_identity
 from emu2eval.engine.runner import Tally, execute
 from emu2eval.engine.scoring import UNJUDGED, build_cleaner, build_scorer, response_of
-from emu2eval.engine.store import RunStore
 from emu2eval.errors import ConfigError
-from emu2eval.images import from_pil
-from emu2eval.keys import request_key, value_key
-from emu2eval.plan import Plan, Planned, check_request, model_identity
+from emu2eval.identity import request_key, value_key
+from emu2eval.media.images import from_pil
+from emu2eval.runs.store import RunStore
 from emu2eval.scorers.judged import JudgedScorer
+from emu2eval.spec.config import ModelSpec, Task
 from emu2eval.types import Image, Request, Response, Sample, Score
 
 RECORD = "judge.json"

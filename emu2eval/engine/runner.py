@@ -9,13 +9,13 @@ from contextlib import closing
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
-from emu2eval import images
 from emu2eval.adapters.base import Adapter
-from emu2eval.config import ModelSpec
 from emu2eval.engine.ahead import BATCHES, Ahead, reading_ahead
-from emu2eval.engine.store import RunStore
+from emu2eval.engine.plan import Planned
 from emu2eval.errors import ImageError, ModelError, UserError
-from emu2eval.plan import Planned
+from emu2eval.media import images
+from emu2eval.runs.store import RunStore
+from emu2eval.spec.config import ModelSpec
 from emu2eval.types import Output, Response, TextOutput
 
 WINDOW = 16

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from emu2eval import registry
-from emu2eval.config import Task
-from emu2eval.engine.store import RunStore
+from emu2eval.engine.plan import Plan
 from emu2eval.errors import ConfigError
-from emu2eval.plan import Plan
+from emu2eval.runs.store import RunStore
 from emu2eval.scorers.base import Scorer, Summary
 from emu2eval.scorers.judged import JudgedScorer
-from emu2eval.stats import Estimate, estimate
+from emu2eval.spec.config import Task
+from emu2eval.statistics.estimates import Estimate, estimate
 from emu2eval.types import Progress, Response, Row, Sample, Score
 
 UNJUDGED = "unjudged"

@@ -17,8 +17,8 @@ from dataclasses import replace
 from functools import cache
 from typing import TypeVar
 
-from emu2eval import images
 from emu2eval.fewshot.draw import keyed
+from emu2eval.media import images
 from emu2eval.types import Image, Part, Turn, Video
 
 ABLATIONS = ("none", "labels", "images", "blank", "order")

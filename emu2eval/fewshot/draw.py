@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from hashlib import blake2b
 
-from emu2eval import images
+from emu2eval.media import images
 from emu2eval.types import Image, Sample, Video
 
 _PATIENCE = 256

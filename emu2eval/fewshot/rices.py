@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from emu2eval import images
 from emu2eval.data.samples import Samples
 from emu2eval.encoders.base import OWN, Encoder, build_encoder
 from emu2eval.encoders.features import Features, Kind
@@ -23,6 +22,7 @@ from emu2eval.errors import ConfigError, UnknownName
 from emu2eval.fewshot.choosers import Chooser, Demonstration
 from emu2eval.fewshot.pool_index import Digests, Found, PoolIndex, Rows, Stored
 from emu2eval.fewshot.search import everything, nearest
+from emu2eval.media import images
 from emu2eval.types import Image, Progress, Sample, Video
 
 ENCODER = "openai/clip-vit-large-patch14"

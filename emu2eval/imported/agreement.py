@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from emu2eval.engine.store import RunStore
-from emu2eval.stats import ClusteredMean
-from emu2eval.stored import StoredRun
+from emu2eval.engine.stored import StoredRun
+from emu2eval.runs.store import RunStore
+from emu2eval.statistics.estimates import ClusteredMean
 
 CLOSE = 1e-6
 

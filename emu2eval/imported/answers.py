@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from emu2eval.config import Task
 from emu2eval.engine.runner import IMPOSSIBLE
 from emu2eval.errors import ConfigError, DataError
+from emu2eval.identity import value_key
 from emu2eval.imported.entries import Entry
-from emu2eval.keys import value_key
+from emu2eval.spec.config import Task
 from emu2eval.types import Sample
 
 

@@ -15,7 +15,7 @@ import msgspec
 from emu2eval.data import table
 from emu2eval.data.damaged import hint
 from emu2eval.errors import ConfigError, DataError
-from emu2eval.jsontext import whole
+from emu2eval.runs.jsontext import whole
 
 Rows = list[tuple[str, Mapping[str, Any]]]
 ENDINGS = (".jsonl", ".json", ".csv", ".tsv")

@@ -9,21 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from emu2eval.adapters.base import Absent
-from emu2eval.config import DemonstrationSpec, ModelSpec, ProtocolSpec, Task
 from emu2eval.data.load import ids_in_order, load_split
+from emu2eval.engine.evaluation import Settings, open_task, slots
 from emu2eval.engine.judging import needs_judge
+from emu2eval.engine.plan import Imported, Plan, Shots, folder_name
+from emu2eval.engine.record import record_of
 from emu2eval.engine.scoring import build_cleaner, build_scorer, score_run
-from emu2eval.engine.store import RunStore
+from emu2eval.engine.stored import read_run
 from emu2eval.errors import ConfigError
-from emu2eval.evaluation import Settings, Watcher, open_task, slots
 from emu2eval.imported import answers, files, harness, predictions
 from emu2eval.imported.agreement import Agreement, agreements
 from emu2eval.imported.entries import Entry, Log, Wanted
 from emu2eval.imported.matching import Matched, match
-from emu2eval.plan import Imported, Plan, Shots, folder_name
-from emu2eval.record import record_of
-from emu2eval.stored import read_run
+from emu2eval.runs.store import RunStore
+from emu2eval.spec.config import DemonstrationSpec, ModelSpec, ProtocolSpec, Task
 from emu2eval.types import Row
+from emu2eval.watch import Watcher
 
 BATCH = 1024
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from emu2eval import images
 from emu2eval.errors import ConfigError, DataError, UnknownName
 from emu2eval.imported.entries import Entry, Log, Wanted, flat
 from emu2eval.imported.files import Rows, digest
+from emu2eval.media import images
 from emu2eval.types import Image, Response
 
 # What is meant for nothing else stands first: in a file with both, `answer` is often the reference.

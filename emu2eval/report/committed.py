@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from emu2eval import catalog, measured
-from emu2eval.papers import load_paper
-from emu2eval.report import leaderboard, paper, runs
+from emu2eval.papers import measured
+from emu2eval.papers.published import load_paper
+from emu2eval.report import leaderboard, paper
 from emu2eval.report.table import order, render
+from emu2eval.runs import locate
+from emu2eval.spec import catalog
 
 HEAD = "<!-- Made by `make tables`; changes by hand are lost. -->\n\n"
 
 
 def texts(references: Path) -> dict[str, str]:
     """File name -> Markdown: one file a paper; of the references a table and a leaderboard."""
-    folders = runs.folders(references)
-    rows = [row for folder in folders for row in runs.rows(folder)]
-    read = [measured.read(folder, found) for folder in folders if (found := runs.rows(folder))]
+    folders = locate.folders(references)
+    rows = [row for folder in folders for row in locate.rows(folder)]
+    read = [measured.read(folder, found) for folder in folders if (found := locate.rows(folder))]
     made = {}
     for name in catalog.names("paper"):
         source = load_paper(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from emu2eval.compare import Comparison, Difference, Flip
+from emu2eval.compare.comparison import Comparison, Difference, Flip
 from emu2eval.report import formats
 from emu2eval.report.formats import Column, ends, number
 

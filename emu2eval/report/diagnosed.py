@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from emu2eval.diagnose import Copying, Part
+from emu2eval.compare.diagnose import Copying, Part
 from emu2eval.report import formats
 from emu2eval.report.compared import chance
 from emu2eval.report.formats import Column, ends, number

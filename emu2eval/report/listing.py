@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from emu2eval import catalog
 from emu2eval.errors import UnknownName
+from emu2eval.spec import catalog
 
 KINDS = ("adapters", "models", "papers", "runs", "scorers", "tasks")
 
@@ -27,12 +27,12 @@ def listing(what: str, out: Path | None = None) -> str:
 
 
 def _runs(out: Path | None) -> list[tuple[str, str]]:
-    from emu2eval.report import runs
     from emu2eval.report.formats import ends
+    from emu2eval.runs import locate
 
     lines = []
-    for folder in runs.folders(out):
-        rows = runs.rows(folder)
+    for folder in locate.folders(out):
+        rows = locate.rows(folder)
         if not rows or rows[0].value is None:
             lines.append((folder.name, "not scored yet"))
             continue

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from emu2eval.measured import Cell, Line, Rebuilt
+from emu2eval.papers.measured import Cell, Line, Rebuilt
 from emu2eval.report import formats
 from emu2eval.report.formats import Column, ends, number
 

@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from emu2eval.adapters.emu2.memory import TEXT, parse_memory, prompt_positions
-from emu2eval.config import load_model
 from emu2eval.errors import ConfigError, MissingExtra
+from emu2eval.spec.config import load_model
 
 if TYPE_CHECKING:
     from emu2eval.adapters.emu2.placement import Placement

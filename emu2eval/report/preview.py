@@ -8,11 +8,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from emu2eval import judges
-from emu2eval.config import parse_settings
+from emu2eval.engine import judges
 from emu2eval.engine.cost import costs, peek
-from emu2eval.evaluation import Settings, Watcher, plans
-from emu2eval.plan import Plan, folder_name
+from emu2eval.engine.evaluation import Settings, plans
+from emu2eval.engine.plan import Plan, folder_name
+from emu2eval.spec.config import parse_settings
+from emu2eval.watch import Watcher
 
 
 def preview(

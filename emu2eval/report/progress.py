@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
@@ -20,8 +19,7 @@ from rich.progress import (
 from rich.text import Text
 
 from emu2eval.errors import printable
-from emu2eval.evaluation import Result, Watcher
-from emu2eval.plan import Plan
+from emu2eval.watch import RunEnd, RunStart, Watcher
 
 
 class _Rate(ProgressColumn):
@@ -48,7 +46,6 @@ class Bars(Watcher):
             disable=not self.console.is_terminal,
         )
         self.bar: TaskID | None = None
-        self.check: TaskID | None = None
         self.work: tuple[str, TaskID] | None = None
 
     def __enter__(self) -> Bars:
@@ -76,22 +73,12 @@ class Bars(Watcher):
             self.progress.remove_task(self.work[1])
             self.work = None
 
-    def checking(self, plan: Plan, done: int) -> None:
-        if len(plan) < 2 or plan.adapter.limits.positions is None:
-            return
-        if self.check is None:
-            self.check = self.progress.add_task("checking that every prompt fits", total=len(plan))
-        self.progress.update(self.check, completed=done, total=len(plan))
-        if done == len(plan):
-            self.progress.remove_task(self.check)
-            self.check = None
-
     def loading(self, model: str) -> None:
         self.note(f"loading {model}")
 
-    def starting(self, plan: Plan, folder: Path) -> None:
-        name = f"{plan.task.name} · {plan.model.name} · {plan.label} shots"
-        self.bar = self.progress.add_task(name, total=len(plan))
+    def starting(self, run: RunStart) -> None:
+        name = f"{run.task} · {run.model} · {run.shots} shots"
+        self.bar = self.progress.add_task(name, total=run.requests)
 
     def judging(self, judge: str, requests: int) -> None:
         self.bar = self.progress.add_task(f"judged by {judge}", total=requests)
@@ -100,13 +87,12 @@ class Bars(Watcher):
         if self.bar is not None:
             self.progress.advance(self.bar, count)
 
-    def finished(self, result: Result) -> None:
+    def finished(self, run: RunEnd) -> None:
         if self.progress.disable:
-            tally = result.tally
-            kept = f", {tally.kept + tally.copied:,} kept" if tally.kept + tally.copied else ""
-            failed = f", {result.failed:,} failed" if result.failed else ""
-            judged = f", {result.judged.asked:,} judged" if result.judged.asked else ""
-            self.note(f"{result.folder.name}: {tally.asked:,} asked{kept}{judged}{failed}")
+            kept = f", {run.kept + run.copied:,} kept" if run.kept + run.copied else ""
+            judged = f", {run.judged:,} judged" if run.judged else ""
+            failed = f", {run.failed:,} failed" if run.failed else ""
+            self.note(f"{run.folder.name}: {run.asked:,} asked{kept}{judged}{failed}")
 
     def note(self, text: str) -> None:
         self.console.print(Text(printable(text), style="dim"), soft_wrap=True)

@@ -8,13 +8,14 @@ from rich.console import Group, RenderableType
 from rich.rule import Rule
 from rich.text import Text
 
-from emu2eval import frames, images
 from emu2eval.adapters.base import Adapter, Limits
-from emu2eval.config import ModelSpec
+from emu2eval.engine.evaluation import Settings, SplitCache, make_plan, open_task
 from emu2eval.errors import ConfigError, UnknownName
-from emu2eval.evaluation import Settings, SplitCache, Watcher, make_plan, open_task
 from emu2eval.fewshot.choosers import Demonstration
+from emu2eval.media import frames, images
+from emu2eval.spec.config import ModelSpec
 from emu2eval.types import Image, Part, Request, Response, Video
+from emu2eval.watch import Watcher
 
 
 class _Nobody(Adapter):

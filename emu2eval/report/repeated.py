@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from emu2eval.reference import TOLERANCE, Repeated
+from emu2eval.doctor.reference import TOLERANCE, Repeated
 
 EXAMPLES = 5
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from emu2eval.measured import Rebuilt
+from emu2eval.papers.measured import Rebuilt
+from emu2eval.papers.reproduce import Cost
 from emu2eval.report import formats
 from emu2eval.report.formats import Column, ends, number, signed
 from emu2eval.report.paper import Number, numbers
-from emu2eval.reproduce import Cost
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -11,11 +11,11 @@ import msgspec
 from PIL import Image as PILImage
 from PIL import ImageDraw, ImageFont
 
-from emu2eval import images
-from emu2eval.engine.store import RunStore
+from emu2eval.engine.evaluation import reopen
+from emu2eval.engine.plan import Plan
 from emu2eval.errors import ConfigError, StoreError
-from emu2eval.evaluation import reopen
-from emu2eval.plan import Plan
+from emu2eval.media import images
+from emu2eval.runs.store import RunStore
 from emu2eval.types import Image, Part, Video
 
 FORMATS = (".png", ".jpg", ".webp", ".pdf")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emu2eval.compare import Difference
+from emu2eval.compare.comparison import Difference
 from emu2eval.report import curves, formats
 from emu2eval.report.compared import chance
 from emu2eval.report.formats import Column, ends, number

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from emu2eval.errors import UserError
-from emu2eval.stats import Accumulator, ClusteredMean
+from emu2eval.statistics.estimates import Accumulator, ClusteredMean
 from emu2eval.types import Image, Progress, Response, Sample, Score
 
 

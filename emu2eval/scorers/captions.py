@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
-from emu2eval.bootstrap import BootstrapOfSums
 from emu2eval.errors import ConfigError, UnknownName
 from emu2eval.scorers import caption_java as programs
 from emu2eval.scorers import caption_stats as stats
 from emu2eval.scorers.base import Scorer, Summary, text_of, texts, unreferenced
-from emu2eval.stats import Accumulator, ClusteredMean
+from emu2eval.statistics.bootstrap import BootstrapOfSums
+from emu2eval.statistics.estimates import Accumulator, ClusteredMean
 from emu2eval.types import Progress, Response, Sample, Score
 
 Caption = tuple[str, str]

@@ -9,7 +9,7 @@ from typing import Any
 from emu2eval.scorers.base import ScoringError, Summary, drawn, texts, unreferenced
 from emu2eval.scorers.images import likeness
 from emu2eval.scorers.judged import JudgedScorer, Shown, Wording
-from emu2eval.stats import ClusteredMean
+from emu2eval.statistics.estimates import ClusteredMean
 from emu2eval.types import Image, Progress, Response, Sample, Score
 
 OBJECT, ATTRIBUTE = "object", "attribute"

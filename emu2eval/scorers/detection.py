@@ -14,8 +14,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from emu2eval.bootstrap import Array, Bootstrap
-from emu2eval.stats import Accumulator, Bounds
+from emu2eval.statistics.bootstrap import Array, Bootstrap
+from emu2eval.statistics.estimates import Accumulator, Bounds
 from emu2eval.types import Sample, Score
 
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emu2eval import images
+from emu2eval.media import images
 from emu2eval.scorers.base import ScoringError, Summary, drawn, texts, unreferenced
 from emu2eval.scorers.judged import JudgedScorer, Shown, Wording
-from emu2eval.stats import ClusteredMean
+from emu2eval.statistics.estimates import ClusteredMean
 from emu2eval.types import Response, Sample, Score
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
-from emu2eval.bootstrap import BootstrapOfSums
 from emu2eval.errors import ConfigError, UnknownName
 from emu2eval.scorers.base import Summary, drawn, unreferenced
 from emu2eval.scorers.images import Images, Wanted
 from emu2eval.scorers.judged import JudgedScorer, Shown, Wording
-from emu2eval.stats import ClusteredMean
+from emu2eval.statistics.bootstrap import BootstrapOfSums
+from emu2eval.statistics.estimates import ClusteredMean
 from emu2eval.types import Image, Progress, Response, Sample, Score, TextOutput
 
 Kind = Literal["subject", "style", "prompt"]

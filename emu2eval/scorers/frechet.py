@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emu2eval import images
 from emu2eval.encoders.base import Encoder, build_encoder
 from emu2eval.encoders.features import Features
 from emu2eval.encoders.inception import ENDINGS, InceptionEncoder
 from emu2eval.errors import ConfigError, MissingExtra
-from emu2eval.keys import value_key
-from emu2eval.stats import Linearized
+from emu2eval.identity import value_key
+from emu2eval.media import images
+from emu2eval.statistics.estimates import Linearized
 from emu2eval.types import Image, Progress, Sample, Score
 
 Array = NDArray[np.float64]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from emu2eval.scorers.base import Scorer, Summary, text_of, texts, unreferenced
-from emu2eval.stats import Accumulator, Bounds, ClusteredMean
+from emu2eval.statistics.estimates import Accumulator, Bounds, ClusteredMean
 from emu2eval.types import Response, Sample, Score
 
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Literal
 
-from emu2eval import boxes
-from emu2eval.boxes import BINS, COORDINATES, Coordinates, Quantiser
 from emu2eval.errors import ConfigError, UnknownName
+from emu2eval.media import boxes
+from emu2eval.media.boxes import BINS, COORDINATES, Coordinates, Quantiser
 from emu2eval.scorers.base import Scorer, ScoringError, Summary, text_of, texts, unreferenced
-from emu2eval.stats import ClusteredMean
+from emu2eval.statistics.estimates import ClusteredMean
 from emu2eval.types import Response, Sample, Score
 
 
 class Grounding(Scorer):
     """1 where the box overlaps the true one with an IoU of at least `iou`, else 0 (Acc@0.5).
 
-    coordinates: how answers write boxes, see `emu2eval.boxes`; never guessed from an answer.
+    coordinates: how answers write boxes, see `emu2eval.media.boxes`; never guessed from an answer.
     dequantise: the place that a location token stands for, "edge" or "centre" of its bin; bins: how many.
     An answer without a box is wrong, as everywhere; the second summary says how many there are.
     The reference is the true box in pixels; the sample's fields `width` and `height` are the image's.

@@ -12,13 +12,13 @@ from functools import partial
 from itertools import chain
 from typing import Any, Literal
 
-from emu2eval import images
 from emu2eval.encoders.base import Encoder
 from emu2eval.errors import ConfigError, together
+from emu2eval.media import images
 from emu2eval.scorers.base import Scorer, Summary, drawn, unreferenced
 from emu2eval.scorers.frechet import FrechetDistance, frechet, matched
 from emu2eval.scorers.likeness import Likeness
-from emu2eval.stats import ClusteredMean
+from emu2eval.statistics.estimates import ClusteredMean
 from emu2eval.types import Image, Progress, Response, Sample, Score
 
 Wanted = Mapping[str, Any] | None

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict
 
 from emu2eval.errors import ConfigError
 from emu2eval.scorers.base import Scorer, ScoringError
+from emu2eval.spec.yamlfile import read_yaml, validate
 from emu2eval.types import Image, Part, Prompt, Response, Sample, Score, TextOutput
-from emu2eval.yamlfile import read_yaml, validate
 
 Shown = str | Image | Sequence[Image]
 """What a {field} of a wording stands for: a text, or images of the sample or the response."""

@@ -13,7 +13,7 @@ from string import ascii_uppercase
 
 from emu2eval.errors import UnknownName
 from emu2eval.scorers.base import Scorer, ScoringError, Summary, text_of, texts, unreferenced
-from emu2eval.stats import AllOrNothing, ClusteredMean
+from emu2eval.statistics.estimates import AllOrNothing, ClusteredMean
 from emu2eval.types import Response, Sample, Score
 
 Options = tuple[str, ...]

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emu2eval import images
 from emu2eval.encoders.base import Encoder, build_encoder
 from emu2eval.encoders.features import Features, Kind
 from emu2eval.errors import ConfigError
-from emu2eval.keys import value_key
+from emu2eval.identity import value_key
+from emu2eval.media import images
 from emu2eval.types import Image, Progress
 
 Vector = npt.NDArray[np.float64]

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from emu2eval.errors import ConfigError
 from emu2eval.scorers.base import Summary, text_of, texts, unreferenced
 from emu2eval.scorers.judged import JudgedScorer, Wording
-from emu2eval.stats import Accumulator, ClusteredMean
+from emu2eval.statistics.estimates import Accumulator, ClusteredMean
 from emu2eval.types import Response, Sample, Score, TextOutput
 
 

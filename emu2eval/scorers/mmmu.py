@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from emu2eval.scorers.base import Scorer, Summary, text_of, texts, unreferenced
 from emu2eval.scorers.letters import letters
-from emu2eval.stats import ClusteredMean
+from emu2eval.statistics.estimates import ClusteredMean
 from emu2eval.types import Response, Sample, Score
 
 SEED = 42

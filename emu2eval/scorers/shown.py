@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from emu2eval.errors import ConfigError
 from emu2eval.scorers.base import ScoringError, Summary, drawn, texts, unreferenced
 from emu2eval.scorers.judged import JudgedScorer, Shown, Wording
-from emu2eval.stats import ClusteredMean
+from emu2eval.statistics.estimates import ClusteredMean
 from emu2eval.types import Response, Sample, Score, TextOutput
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from emu2eval.scorers.base import Summary
 from emu2eval.scorers.detection import F1, AveragePrecision
 from emu2eval.scorers.vqa import VQAAccuracy, normalise, plain
-from emu2eval.stats import ClusteredMean
+from emu2eval.statistics.estimates import ClusteredMean
 from emu2eval.types import Response, Sample, Score
 
 UNANSWERABLE = "unanswerable"

@@ -8,7 +8,7 @@ from functools import partial
 
 from emu2eval.errors import UnknownName
 from emu2eval.scorers.base import Scorer, ScoringError, Summary, text_of, texts, unreferenced
-from emu2eval.stats import ClusteredRatio
+from emu2eval.statistics.estimates import ClusteredRatio
 from emu2eval.types import Response, Sample, Score
 
 

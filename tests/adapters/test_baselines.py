@@ -8,11 +8,11 @@ from itertools import count
 import pytest
 from PIL import Image as PILImage
 
-from emu2eval import images
 from emu2eval.adapters import conformance
 from emu2eval.adapters.base import Adapter, Limits
 from emu2eval.adapters.baselines import Copy, MostCommon, Nearest
 from emu2eval.adapters.scripted import Scripted
+from emu2eval.media import images
 from emu2eval.types import (
     ChoiceOutput,
     Image,

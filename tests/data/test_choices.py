@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from PIL import Image as PILImage
 
-from emu2eval import images
 from emu2eval.data import mmbench, mmmu, pope, scienceqa, seed_bench
 from emu2eval.data.samples import Samples
 from emu2eval.errors import DataError, UnknownName
+from emu2eval.media import images
 from emu2eval.types import Image, Sample, Segment, Video
 
 from ..tasks.layouts import mmbench as mmbench_files

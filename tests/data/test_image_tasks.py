@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from emu2eval.config import load_task
 from emu2eval.data import coco_images, dreambench
 from emu2eval.data.load import load_split
 from emu2eval.errors import ConfigError, DataError
+from emu2eval.spec.config import load_task
 from emu2eval.types import Image, Sample
 
 from ..tasks.layouts import coco_t2i as coco_layout

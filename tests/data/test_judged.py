@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from emu2eval import images
 from emu2eval.data import mm_vet, touchstone
 from emu2eval.data.samples import Samples
 from emu2eval.errors import DataError
+from emu2eval.media import images
 
 ROW = {"imagename": "v1_0.png", "question": "What?", "answer": "a<AND>b", "capability": ["rec"]}
 

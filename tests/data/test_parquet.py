@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from emu2eval import images, parquetfile
 from emu2eval.data.parquet import read
 from emu2eval.data.samples import Samples
 from emu2eval.errors import ConfigError, DataError, ImageError, MissingData, UnknownName
+from emu2eval.media import images, parquetfile
 from emu2eval.types import Image, Sample
 
 from ..conftest import encoded, hub_image, write_shards

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from emu2eval import images
-from emu2eval.config import load_task
 from emu2eval.data import shapes_draw
 from emu2eval.data.load import load_split
 from emu2eval.data.names import names
 from emu2eval.errors import ConfigError, DataError
 from emu2eval.fewshot.episode import Episode
+from emu2eval.media import images
 from emu2eval.prompts import PromptBuilder
 from emu2eval.scorers.drawing import Drawing
+from emu2eval.spec.config import load_task
 from emu2eval.types import Image, Prompt, Response, Sample
 
 HERE = Path()

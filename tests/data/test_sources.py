@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from emu2eval import evaluate
-from emu2eval.config import load_task
 from emu2eval.data.load import load_split
 from emu2eval.data.sources import choose
 from emu2eval.errors import ConfigError, DataError, MissingData
+from emu2eval.spec.config import load_task
 
 from ..conftest import Program, write_shards
 

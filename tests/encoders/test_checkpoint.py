@@ -14,11 +14,12 @@ from PIL import Image as PILImage
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from emu2eval import evaluate, images  # noqa: E402
+from emu2eval import evaluate  # noqa: E402
 from emu2eval.encoders.checkpoint import CheckpointEncoder  # noqa: E402
 from emu2eval.encoders.features import Features  # noqa: E402
+from emu2eval.engine.evaluation import Result  # noqa: E402
 from emu2eval.errors import ConfigError, MissingExtra, ModelError  # noqa: E402
-from emu2eval.evaluation import Result  # noqa: E402
+from emu2eval.media import images  # noqa: E402
 from emu2eval.types import Image  # noqa: E402
 
 MakeTask = Callable[..., Path]

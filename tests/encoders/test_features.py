@@ -14,11 +14,11 @@ import pytest
 from PIL import Image as PILImage
 from safetensors import safe_open
 
-from emu2eval import images
 from emu2eval.encoders import features
 from emu2eval.encoders.base import Encoder, Thumbnail, Vectors, build_encoder
 from emu2eval.encoders.features import Features
 from emu2eval.errors import ConfigError, DataError, ImageError, ModelError
+from emu2eval.media import images
 from emu2eval.types import Image
 
 

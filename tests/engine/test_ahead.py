@@ -8,9 +8,9 @@ from pathlib import Path
 
 from emu2eval.adapters.base import Adapter, Limits
 from emu2eval.engine.ahead import reading_ahead
+from emu2eval.engine.evaluation import Settings, plans, slots
 from emu2eval.engine.runner import execute
-from emu2eval.engine.store import RunStore
-from emu2eval.evaluation import Settings, plans, slots
+from emu2eval.runs.store import RunStore
 from emu2eval.types import Prompt, Request, Response, TextOutput
 
 SEEN: list[tuple[str, str]] = []

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from emu2eval import evaluate
-from emu2eval.config import ModelSpec, load_task
+from emu2eval.engine.evaluation import Settings, SplitCache, make_plan
+from emu2eval.engine.plan import Plan
 from emu2eval.errors import UnknownName
-from emu2eval.evaluation import Settings, SplitCache, Watcher, make_plan
 from emu2eval.fewshot.ablate import ablate, changes_nothing, dealt
-from emu2eval.images import digest, info
-from emu2eval.plan import Plan
+from emu2eval.media.images import digest, info
+from emu2eval.spec.config import ModelSpec, load_task
 from emu2eval.types import Image, Prompt, Turn, Video
+from emu2eval.watch import Watcher
 
 MakeTask = Callable[..., Path]
 

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as PILImage
 
-from emu2eval import images
 from emu2eval.data.samples import Samples
 from emu2eval.errors import ConfigError, PlanError
 from emu2eval.fewshot import draw
 from emu2eval.fewshot.choosers import Balanced, Chooser, Fixed, Random
 from emu2eval.fewshot.draw import keyed, permutation
+from emu2eval.media import images
 from emu2eval.types import Image, Sample
 
 KINDS: list[type[Chooser]] = [Random, Fixed, Balanced]

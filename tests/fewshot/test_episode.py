@@ -7,12 +7,12 @@ from collections import Counter
 import pytest
 
 from emu2eval.adapters.baselines import MostCommon
-from emu2eval.config import ModelSpec, load_task
 from emu2eval.data.load import load_split
 from emu2eval.data.names import names
 from emu2eval.data.samples import Samples
+from emu2eval.engine.plan import Plan, Shots
 from emu2eval.fewshot.episode import Episode
-from emu2eval.plan import Plan, Shots
+from emu2eval.spec.config import ModelSpec, load_task
 
 
 @pytest.fixture(scope="module")

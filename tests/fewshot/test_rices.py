@@ -16,14 +16,15 @@ import pytest
 from PIL import Image as PILImage
 from rich.console import Console
 
-from emu2eval import evaluate, images
+from emu2eval import evaluate
 from emu2eval.data.samples import Samples
 from emu2eval.encoders.base import Thumbnail
+from emu2eval.engine.evaluation import Result, Settings, reopen
+from emu2eval.engine.precompute import compute_features
 from emu2eval.errors import ConfigError, PlanError, StoreError, UnknownName
-from emu2eval.evaluation import Result, Settings, reopen
 from emu2eval.fewshot import rices
 from emu2eval.fewshot.rices import Rices
-from emu2eval.precompute import compute_features
+from emu2eval.media import images
 from emu2eval.report.preview import preview
 from emu2eval.report.prompt import show_prompt
 from emu2eval.types import Image, Sample, Video

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image as PILImage
 
 from emu2eval import evaluate
-from emu2eval.config import load_task
 from emu2eval.data.load import load_split
 from emu2eval.data.samples import Samples
+from emu2eval.engine.plan import build_chooser
 from emu2eval.errors import DataError, PlanError
 from emu2eval.fewshot.vl_icl import VLICL
-from emu2eval.plan import build_chooser
+from emu2eval.spec.config import load_task
 from emu2eval.types import Image, Sample
 
 from ..tasks.layouts import (

@@ -40,7 +40,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_short_run_writes_what_the_adapter_loads(trained: Path) -> None:
     from emu2eval.adapters.emu2.adapter import Emu2Adapter
     from emu2eval.data.easy_vqa import shape_images
-    from emu2eval.images import load
+    from emu2eval.media.images import load
     from emu2eval.types import ImageOutput, Prompt, Request, TextOutput
 
     lines = (trained / "state" / "log.jsonl").read_text(encoding="utf-8").splitlines()
@@ -75,9 +75,9 @@ def test_training_reads_prompts_token_by_token_as_the_adapter_does(
     from emu2eval.adapters.emu2.config import Emu2Config
     from emu2eval.adapters.emu2.prompt import Form
     from emu2eval.adapters.emu2.tokenizer import Tokenizer
-    from emu2eval.config import load_task
     from emu2eval.data.easy_vqa import shape_images
     from emu2eval.prompts import PromptBuilder
+    from emu2eval.spec.config import load_task
     from emu2eval.types import Sample
 
     monkeypatch.syspath_prepend(str(TRAIN))
@@ -116,9 +116,9 @@ def test_drawing_is_laid_out_as_the_adapter_does(
     from emu2eval.adapters.emu2.config import Emu2Config
     from emu2eval.adapters.emu2.prompt import Form
     from emu2eval.adapters.emu2.tokenizer import Tokenizer
-    from emu2eval.config import load_task
     from emu2eval.data.easy_vqa import shape_images
     from emu2eval.prompts import PromptBuilder
+    from emu2eval.spec.config import load_task
     from emu2eval.types import Sample
 
     monkeypatch.syspath_prepend(str(TRAIN))

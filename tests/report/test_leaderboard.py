@@ -13,8 +13,8 @@ from rich.console import Console
 
 import emu2eval
 from emu2eval import evaluate
+from emu2eval.doctor.reference import keep
 from emu2eval.errors import UnknownName
-from emu2eval.reference import keep
 from emu2eval.report import committed
 from emu2eval.report.leaderboard import (
     BEST,

@@ -12,11 +12,11 @@ import msgspec
 import pytest
 
 from emu2eval import evaluate
-from emu2eval.compare import compare
-from emu2eval.evaluation import reopen
+from emu2eval.compare.comparison import compare
+from emu2eval.engine.evaluation import reopen
+from emu2eval.engine.stored import read_run
 from emu2eval.report import page
 from emu2eval.report.page.html import embedded
-from emu2eval.stored import read_run
 from emu2eval.types import Image, Prompt
 
 Make = Callable[..., Path]

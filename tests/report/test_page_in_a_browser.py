@@ -15,9 +15,9 @@ import yaml
 from PIL import Image
 
 from emu2eval import evaluate
-from emu2eval.record import read_record
+from emu2eval.engine.record import read_record
+from emu2eval.engine.stored import read_run
 from emu2eval.report import page
-from emu2eval.stored import read_run
 
 EVIL = '<script>window.hacked=1</script><img src=x onerror="window.hacked=1">'
 PAINTER = '''
@@ -241,7 +241,7 @@ def test_scripts_of_models_and_data_are_texts(opened: Opened) -> None:
 
 
 def test_a_sample_shows_what_the_model_saw(opened: Opened) -> None:
-    from emu2eval.evaluation import reopen
+    from emu2eval.engine.evaluation import reopen
 
     plan, _ = reopen(opened.folders["good"], demonstrations=True)
     planned = plan.at(7)

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emu2eval.bootstrap import BootstrapOfSums
 from emu2eval.errors import ConfigError, MissingExtra, UnknownName
 from emu2eval.scorers import caption_java as programs
 from emu2eval.scorers import caption_stats as stats
 from emu2eval.scorers.captions import Captions
+from emu2eval.statistics.bootstrap import BootstrapOfSums
 from emu2eval.types import Response, Sample, Score
 
 VECTORS = Path(__file__).parent / "vectors" / "captions.json"

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
-from emu2eval import evaluate, images
+from emu2eval import evaluate
 from emu2eval.data.easy_vqa import shape_images
+from emu2eval.media import images
 from emu2eval.scorers import drawing
 from emu2eval.scorers.base import ScoringError
 from emu2eval.scorers.drawing import Drawing, look

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from emu2eval import evaluate
-from emu2eval.compare import compare
-from emu2eval.config import load_task
+from emu2eval.compare.comparison import compare
 from emu2eval.data.load import load_split
+from emu2eval.engine.stored import read_run
 from emu2eval.errors import ConfigError, DataError, UnknownName
 from emu2eval.scorers.dreambench_plus import DreamBenchPlus
-from emu2eval.stored import read_run
+from emu2eval.spec.config import load_task
 
 from ..chat_server import ChatServer, digests, texts
 from ..tasks.layouts import dreambench_plus

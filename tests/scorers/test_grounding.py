@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emu2eval import boxes
-from emu2eval.boxes import COORDINATES, Coordinates, Quantiser, iou, read, write
 from emu2eval.errors import ConfigError, UnknownName
+from emu2eval.media import boxes
+from emu2eval.media.boxes import COORDINATES, Coordinates, Quantiser, iou, read, write
 from emu2eval.scorers.base import ScoringError
 from emu2eval.scorers.grounding import Grounding
 from emu2eval.types import Response, Sample, Score

@@ -12,12 +12,13 @@ import pytest
 import yaml
 from PIL import Image as PILImage
 
-from emu2eval import evaluate, images
+from emu2eval import evaluate
 from emu2eval.encoders.base import Encoder, Thumbnail, Vectors
 from emu2eval.errors import ConfigError, ModelError
-from emu2eval.paired import paired_influences, paired_jackknife
+from emu2eval.media import images
 from emu2eval.scorers.frechet import Frechet, FrechetDistance
 from emu2eval.scorers.images import Images
+from emu2eval.statistics.paired import paired_influences, paired_jackknife
 from emu2eval.types import Image, Response, Sample, Score
 
 

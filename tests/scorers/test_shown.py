@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from emu2eval import evaluate, images
+from emu2eval import evaluate
 from emu2eval.errors import ConfigError
+from emu2eval.media import images
 from emu2eval.scorers.base import ScoringError
 from emu2eval.scorers.shown import ShownConcepts
 from emu2eval.types import Response, Sample

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emu2eval import evaluate, images, score_again
-from emu2eval.config import load_task
+from emu2eval import evaluate, score_again
 from emu2eval.data.cobsat import SPACES
 from emu2eval.data.load import load_split
+from emu2eval.engine.plan import build_chooser
 from emu2eval.errors import ConfigError, DataError, ModelError
-from emu2eval.plan import build_chooser
+from emu2eval.media import images
+from emu2eval.spec.config import load_task
 from emu2eval.types import Image
 
 from .layouts import cobsat

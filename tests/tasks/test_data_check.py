@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from emu2eval.report.data import check
+from emu2eval.doctor.data_status import check
 
 
 def test_fields_and_images_are_as_they_should_be(task: str, root: Path) -> None:

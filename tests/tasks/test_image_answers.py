@@ -18,11 +18,11 @@ from PIL import Image as PILImage
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from emu2eval import catalog  # noqa: E402
 from emu2eval.adapters.emu2 import inference  # noqa: E402
 from emu2eval.adapters.emu2.regress import regress  # noqa: E402
-from emu2eval.config import load_task  # noqa: E402
 from emu2eval.data.load import load_split  # noqa: E402
+from emu2eval.spec import catalog  # noqa: E402
+from emu2eval.spec.config import load_task  # noqa: E402
 from emu2eval.types import Image  # noqa: E402
 
 from .. import tiny_models  # noqa: E402

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from emu2eval import catalog
+from emu2eval.spec import catalog
 
 from .conftest import judged, seen_by, shots
 

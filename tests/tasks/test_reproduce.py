@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from emu2eval import catalog, cli
+from emu2eval import cli
+from emu2eval.engine.evaluation import Settings
 from emu2eval.errors import ConfigError, UnknownName
-from emu2eval.evaluation import Settings
-from emu2eval.papers import load_paper
-from emu2eval.reproduce import NotReady, Wanted, estimate, missing, ready, together, wanted
-from emu2eval.reproduce import costs as costs_of
+from emu2eval.papers.published import load_paper
+from emu2eval.papers.reproduce import NotReady, Wanted, estimate, missing, ready, together, wanted
+from emu2eval.papers.reproduce import costs as costs_of
+from emu2eval.spec import catalog
 
 Command = Callable[..., str]
 

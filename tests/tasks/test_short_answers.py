@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from emu2eval import evaluate, frames, images
+from emu2eval import evaluate
 from emu2eval.adapters.base import Adapter, Limits
-from emu2eval.config import load_task
 from emu2eval.data.load import load_split
+from emu2eval.engine.evaluation import Result
 from emu2eval.errors import ImageError
-from emu2eval.evaluation import Result
+from emu2eval.media import frames, images
+from emu2eval.spec.config import load_task
 from emu2eval.types import Request, Response
 
 from .drawing import write_json

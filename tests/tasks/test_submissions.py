@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from emu2eval import evaluate
-from emu2eval.config import load_task
-from emu2eval.submit import submit
+from emu2eval.exports.submit import submit
+from emu2eval.spec.config import load_task
 
 from .conftest import TASKS
 

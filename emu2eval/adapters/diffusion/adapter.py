@@ -12,7 +12,7 @@ from emu2eval.adapters.base import Adapter, Limits
 from emu2eval.adapters.diffusion.texts import remember
 from emu2eval.adapters.weights import folder_digest, located
 from emu2eval.errors import ConfigError, ModelError, UnknownName, UserError
-from emu2eval.images import from_pil, load
+from emu2eval.media.images import from_pil, load
 from emu2eval.types import Image, ImageOutput, Request, Response
 
 Mode = Literal["text", "image"]

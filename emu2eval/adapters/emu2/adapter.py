@@ -16,7 +16,7 @@ from emu2eval.adapters.emu2.tokenizer import Manner, Tokenizer
 from emu2eval.adapters.encoded import Encoded
 from emu2eval.adapters.threads import set_threads
 from emu2eval.errors import ConfigError, ModelError, PlanError, UnknownName, UserError
-from emu2eval.images import digest
+from emu2eval.media.images import digest
 from emu2eval.types import (
     ChoiceOutput,
     Image,

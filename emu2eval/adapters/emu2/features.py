@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from emu2eval import images
 from emu2eval.adapters.bounded import Bounded
 from emu2eval.adapters.emu2.model import Emu2
 from emu2eval.adapters.emu2.vision import pixels
 from emu2eval.adapters.encoded import Encoded, Shown
+from emu2eval.media import images
 
 CACHE_BYTES = 1 << 30
 """1 GiB holds about 4,700 images of 64 tokens in bf16."""

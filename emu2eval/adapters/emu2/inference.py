@@ -19,7 +19,7 @@ from emu2eval.adapters.emu2.ranking import log_probs
 from emu2eval.adapters.emu2.regress import regress
 from emu2eval.adapters.emu2.vision import pixels
 from emu2eval.adapters.encoded import Encoded
-from emu2eval.images import from_pil, load
+from emu2eval.media.images import from_pil, load
 from emu2eval.types import Image, ImageOutput
 
 

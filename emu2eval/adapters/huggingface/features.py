@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from emu2eval import images
 from emu2eval.adapters.bounded import Bounded
 from emu2eval.adapters.encoded import Shown
 from emu2eval.adapters.huggingface.expansion import Arrays, Expansion
 from emu2eval.adapters.huggingface.grid import Tiles, paint
 from emu2eval.errors import ImageError
+from emu2eval.media import images
 
 CACHE_BYTES = 1 << 30
 """1 GiB holds about 3,000 images of 64 tokens for a model 2,560 wide in bf16."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from PIL import Image as PILImage
 from PIL import ImageDraw, ImageOps
 
-from emu2eval.images import load
+from emu2eval.media.images import load
 from emu2eval.types import Image, Part, Prompt, Turn, Video
 
 TILE = 224

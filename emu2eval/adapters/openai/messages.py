@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
-from emu2eval import images
+from emu2eval.media import images
 from emu2eval.types import Image, Part, Prompt, Video
 
 Layout = Literal["turns", "single"]

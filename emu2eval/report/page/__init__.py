@@ -9,12 +9,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
+from emu2eval.engine.stored import read_run
 from emu2eval.errors import ConfigError
 from emu2eval.report.page import html
 from emu2eval.report.page.gather import gather
 from emu2eval.report.page.matrix import matrices
 from emu2eval.report.page.tables import Tables, Thumbnails
-from emu2eval.stored import read_run
 
 
 @dataclass(frozen=True)

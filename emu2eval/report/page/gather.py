@@ -7,13 +7,13 @@ from typing import Any
 
 import msgspec
 
-from emu2eval.engine.store import RunStore
+from emu2eval.engine.evaluation import reopen
+from emu2eval.engine.plan import Plan, Planned
+from emu2eval.engine.stored import Answer, Key, StoredRun
 from emu2eval.errors import StoreError, UserError
-from emu2eval.evaluation import reopen
-from emu2eval.keys import request_key, value_key
-from emu2eval.plan import Plan, Planned
+from emu2eval.identity import request_key, value_key
 from emu2eval.report.page.tables import Tables
-from emu2eval.stored import Answer, Key, StoredRun
+from emu2eval.runs.store import RunStore
 from emu2eval.types import Row
 
 

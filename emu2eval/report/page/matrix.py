@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from itertools import combinations
 from typing import Any
 
-from emu2eval.compare import Difference, compare
+from emu2eval.compare.comparison import Difference, compare
+from emu2eval.engine.stored import StoredRun
 from emu2eval.errors import UserError
-from emu2eval.paired import holm
-from emu2eval.stored import StoredRun
+from emu2eval.statistics.paired import holm
 
 
 def matrices(

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from emu2eval import images
 from emu2eval.errors import StoreError, UserError
+from emu2eval.media import images
 from emu2eval.types import Image, Part, Turn, Video
 
 SIDE = 256

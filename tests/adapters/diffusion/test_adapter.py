@@ -20,11 +20,12 @@ from PIL import Image as PILImage
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
 
-from emu2eval import evaluate, images
+from emu2eval import evaluate
 from emu2eval.adapters.conformance import check
 from emu2eval.adapters.diffusion.adapter import DiffusionAdapter
 from emu2eval.errors import ConfigError, ModelError, PlanError, UnknownName
-from emu2eval.keys import request_key
+from emu2eval.identity import request_key
+from emu2eval.media import images
 from emu2eval.types import Image, ImageOutput, Prompt, Request, Turn
 
 pytestmark = pytest.mark.filterwarnings(

@@ -22,7 +22,7 @@ from emu2eval.adapters.emu2.prefix import Prefilled, PrefixCache, prefill
 from emu2eval.adapters.emu2.saving import save_folder
 from emu2eval.adapters.emu2.tokenizer import Tokenizer
 from emu2eval.adapters.encoded import Encoded, Shown
-from emu2eval.images import from_pil
+from emu2eval.media.images import from_pil
 
 from .golden_weights import fill
 

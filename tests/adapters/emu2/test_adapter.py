@@ -14,7 +14,7 @@ from emu2eval.adapters.conformance import check
 from emu2eval.adapters.emu2.adapter import Emu2Adapter
 from emu2eval.adapters.emu2.tokenizer import ADDED, Tokenizer
 from emu2eval.errors import ConfigError, ModelError, UnknownName
-from emu2eval.images import from_pil, load
+from emu2eval.media.images import from_pil, load
 from emu2eval.types import (
     ChoiceOutput,
     Image,

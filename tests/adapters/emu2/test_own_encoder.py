@@ -11,9 +11,10 @@ import numpy as np
 import torch
 import yaml
 
-from emu2eval import evaluate, images
+from emu2eval import evaluate
 from emu2eval.adapters.emu2.adapter import Emu2Adapter
 from emu2eval.adapters.emu2.vision import pixels
+from emu2eval.media import images
 from emu2eval.types import Image
 
 MakeTask = Callable[..., Path]

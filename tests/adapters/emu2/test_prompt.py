@@ -15,7 +15,7 @@ from emu2eval.adapters.emu2.prompt import GROUNDING_SYSTEM, SYSTEM, Form, shorte
 from emu2eval.adapters.emu2.tokenizer import EOS, Tokenizer
 from emu2eval.adapters.encoded import Encoded
 from emu2eval.errors import PlanError
-from emu2eval.images import from_pil
+from emu2eval.media.images import from_pil
 from emu2eval.types import Image, Prompt, Turn, Video
 
 from .conftest import Golden

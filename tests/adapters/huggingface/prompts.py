@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from PIL import Image as PILImage
 
-from emu2eval import images
 from emu2eval.adapters.huggingface.adapter import HuggingFaceAdapter
-from emu2eval.keys import request_key
+from emu2eval.identity import request_key
+from emu2eval.media import images
 from emu2eval.types import ChoiceOutput, Image, Output, Prompt, Request, TextOutput, Turn
 
 QUESTION = "what colour is square? Answer:"
@@ -42,8 +42,8 @@ def request(asked: Prompt, output: Output = TEXT) -> Request:
 
 
 def built(model: str, **settings: Any) -> HuggingFaceAdapter:
-    from emu2eval.config import load_model
-    from emu2eval.evaluation import build_adapter
+    from emu2eval.engine.evaluation import build_adapter
+    from emu2eval.spec.config import load_model
 
     spec = load_model(model)
     adapter = build_adapter(spec.model_copy(update={"settings": {**spec.settings, **settings}}))

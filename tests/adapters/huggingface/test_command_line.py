@@ -164,7 +164,7 @@ def test_a_broken_image_costs_its_own_request(
     good = request(prompt(1, 0))
     path = tmp_path / "gone.png"
     asked = prompt(1, 1)
-    from emu2eval import images
+    from emu2eval.media import images
 
     path.write_bytes(images.read(asked.turns[0].ask[0]))  # type: ignore[arg-type]
     broken = request(Prompt(query=(Image(path=str(path)), "what? Answer:")))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from emu2eval import catalog, registry
-from emu2eval.config import ModelSpec, load_model
+from emu2eval import registry
+from emu2eval.spec import catalog
+from emu2eval.spec.config import ModelSpec, load_model
 
 
 def shipped() -> list[ModelSpec]:

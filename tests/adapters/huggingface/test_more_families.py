@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from emu2eval import images
 from emu2eval.adapters.huggingface.adapter import HuggingFaceAdapter
+from emu2eval.media import images
 from emu2eval.types import Prompt
 
 from .prompts import (

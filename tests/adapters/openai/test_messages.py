@@ -14,8 +14,8 @@ from PIL import Image as PILImage
 from emu2eval.adapters.openai import messages as module
 from emu2eval.adapters.openai.adapter import OpenAIAdapter
 from emu2eval.adapters.openai.messages import ImageUrls, messages
+from emu2eval.engine.plan import check_request
 from emu2eval.errors import PlanError
-from emu2eval.plan import check_request
 from emu2eval.types import Image, Prompt, Request, TextOutput, Turn, Video
 
 

@@ -18,8 +18,8 @@ import pytest
 from emu2eval import evaluate
 from emu2eval.adapters.conformance import check
 from emu2eval.adapters.openai.adapter import OpenAIAdapter
-from emu2eval.engine.store import RunStore
 from emu2eval.errors import ConfigError, ModelError, PlanError
+from emu2eval.runs.store import RunStore
 
 from ...chat_server import FAULTS, ChatServer, digests, parts, reply, texts
 

@@ -1,0 +1,1 @@
+"""Two runs or many: what can be compared, paired differences, what the demonstrations bring."""

@@ -1,0 +1,358 @@
+"""Runs compared sample by sample: how much they differ, whether that can be chance, and where."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from emu2eval.compare.comparable import incomparable, settings_apart
+from emu2eval.engine.evaluation import reopen
+from emu2eval.engine.stored import Answer, StoredRun
+from emu2eval.errors import CompareError, UserError
+from emu2eval.scorers.base import Summary
+from emu2eval.statistics.bootstrap import Bootstrap
+from emu2eval.statistics.estimates import Accumulator, ClusteredMean, Linearized
+from emu2eval.statistics.paired import (
+    Paired,
+    holm,
+    paired_bootstrap,
+    paired_influences,
+    paired_jackknife,
+    paired_means,
+)
+from emu2eval.types import Row, Sample, Score
+
+Pairs = list[tuple[Answer, Answer]]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The second run against the first, on the samples that both have scored, on the metric's scale.
+
+    error, low, high: clustered standard error and 95 % interval of the difference. p: of no difference, by
+    sign flips of whole clusters; holm: corrected for all comparisons shown; mcnemar: by McNemar's exact
+    test, which takes samples for independent. wins, losses, ties: samples at which the second one is
+    better, worse, alike; None for a metric that gives samples no values. detectable: the smallest true
+    difference found with 80 % power at this size.
+    digits: how many to show behind the point.
+    unmatched: samples that only one of them has; unscored: those unscored in either.
+    """
+
+    task: str
+    protocol: str
+    split: str
+    metric: str
+    first: str
+    second: str
+    first_value: float | None
+    second_value: float | None
+    difference: float | None
+    error: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    holm: float | None
+    mcnemar: float | None
+    wins: int | None
+    losses: int | None
+    ties: int | None
+    n: int
+    clusters: int
+    detectable: float | None
+    unmatched: int
+    unscored: int
+    higher_is_better: bool = True
+    digits: int = 2
+    group: str | None = None
+    forced: bool = False
+    notes: tuple[str, ...] = ()
+    first_run: str = ""
+    second_run: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Flip:
+    """A sample at which two runs differ. better: whether the second one's value is the better one."""
+
+    task: str
+    first: str
+    second: str
+    id: str
+    trial: int
+    cluster: str
+    first_value: float
+    second_value: float
+    first_prediction: str | None
+    second_prediction: str | None
+    better: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The whole first, then other metrics, then sub-scores; the flipped samples, largest change first."""
+
+    differences: tuple[Difference, ...]
+    flips: tuple[Flip, ...]
+
+
+def compare(first: StoredRun, second: StoredRun, *, force: bool = False) -> Comparison:
+    """Two runs. Raises CompareError where they did not answer the same questions, unless forced."""
+    reasons = incomparable(first, second)
+    if reasons and not force:
+        raise CompareError(
+            "these runs cannot be compared: " + "; ".join(reasons),
+            where=f"{first.folder.name} and {second.folder.name}",
+            hint="compare runs of one task, protocol, split and data; or --force, which marks the result",
+        )
+    pairs, unmatched = matched(first, second)
+    known = [(a, b) for a, b in pairs if a.value is not None and b.value is not None]
+    if not known:
+        raise CompareError(
+            "these runs have no scored sample in common",
+            where=f"{first.folder.name} and {second.folder.name}",
+        )
+    notes = [f"forced: {reason}" for reason in reasons] + settings_apart(first, second)
+    notes += [run.unclustered for run in (first, second) if run.unclustered][:1]
+    blank = Difference(
+        task=first.task,
+        protocol=first.record["protocol"],
+        split=first.record["split"],
+        metric="",
+        first=first.label,
+        second=second.label,
+        first_value=None,
+        second_value=None,
+        difference=None,
+        error=None,
+        low=None,
+        high=None,
+        p=None,
+        holm=None,
+        mcnemar=None,
+        wins=None,
+        losses=None,
+        ties=None,
+        n=0,
+        clusters=0,
+        detectable=None,
+        unmatched=unmatched,
+        unscored=len(pairs) - len(known),
+        forced=bool(reasons),
+        notes=tuple(dict.fromkeys(notes)),
+        first_run=first.folder.name,
+        second_run=second.folder.name,
+    )
+    differences = list(_of_summaries(first, second, known, blank))
+    groups: dict[str, Pairs] = {}
+    for pair in known:
+        for label in pair[0].labels():
+            groups.setdefault(label, []).append(pair)
+    for label, inside in sorted(groups.items()):
+        about = replace(blank, group=label, unmatched=0, unscored=0)
+        differences += _of_summaries(first, second, inside, about)
+    flips = tuple(_flips(first, second, known))
+    return Comparison(tuple(differences), flips)
+
+
+def compare_all(pairs: Sequence[tuple[StoredRun, StoredRun]], *, force: bool = False) -> Comparison:
+    """Several comparisons, those of the headlines corrected together."""
+    made = [compare(first, second, force=force) for first, second in pairs]
+    corrected = iter(holm([c.differences[0].p for c in made]))
+    differences: list[Difference] = []
+    for each in made:
+        head, *rest = each.differences
+        differences += [replace(head, holm=next(corrected) if len(made) > 1 else None), *rest]
+    return Comparison(tuple(differences), tuple(f for c in made for f in c.flips))
+
+
+def matched(first: StoredRun, second: StoredRun) -> tuple[Pairs, int]:
+    """The answers to the same sample in the same trial, and how many have no partner.
+
+    A run of one trial, such as one without demonstrations, stands beside every trial of the other.
+    """
+    few, many = sorted((first, second), key=lambda run: run.trials)
+    every = few.trials == 1
+    partner = {
+        key: few.answers[key[0], 0 if every else key[1]]
+        for key in many.answers
+        if (key[0], 0 if every else key[1]) in few.answers
+    }
+    pairs = [
+        (partner[key], many.answers[key]) if few is first else (many.answers[key], partner[key])
+        for key in sorted(partner)
+    ]
+    used = {(answer.id, answer.trial) for answer in partner.values()}
+    return pairs, len(many.answers) - len(partner) + len(few.answers) - len(used)
+
+
+def _of_summaries(
+    first: StoredRun, second: StoredRun, pairs: Pairs, about: Difference
+) -> Iterator[Difference]:
+    places = range(len(first.scorer.summaries()))
+    for place in places:
+        summary = first.scorer.summaries()[place]
+        # The label that the run was scored with, such as one with its judge's name.
+        metric = next((row.metric for row in first.rows if _is_of(row, summary)), None)
+        if metric is None or (summary.whole and about.group is not None):
+            continue  # a number of a judge's, and nobody was asked; or one of the whole alone
+        found = _paired(first, second, pairs, place, summary, about.group)
+        if found is None:
+            if place == 0:
+                note = f"{metric} cannot be compared sample by sample"
+                yield replace(about, metric=metric, notes=(*about.notes, note))
+            continue
+        made, (one, other), better = found
+        wins, losses = (made.up, made.down) if better else (made.down, made.up)
+        yield replace(
+            about,
+            metric=metric,
+            first_value=one,
+            second_value=other,
+            difference=made.difference,
+            error=made.error,
+            low=made.low,
+            high=made.high,
+            p=made.p,
+            mcnemar=made.mcnemar,
+            wins=wins,
+            losses=losses,
+            ties=made.n - wins - losses if wins is not None and losses is not None else None,
+            n=made.n,
+            clusters=made.clusters,
+            detectable=made.detectable,
+            higher_is_better=better,
+            digits=summary.digits,
+        )
+
+
+def _is_of(row: Row, summary: Summary) -> bool:
+    return row.metric == summary.metric or row.metric.startswith(f"{summary.metric} by ")
+
+
+_Found = tuple[Paired, tuple[float | None, float | None], bool]
+
+
+def _paired(
+    first: StoredRun,
+    second: StoredRun,
+    pairs: Pairs,
+    place: int,
+    summary: Summary,
+    group: str | None,
+) -> _Found | None:
+    better, accumulator = summary.higher_is_better, summary.accumulator
+    mean = _as_mean(first, accumulator, place)
+    if mean is not None:
+        read, scale = mean
+        known = [(a, b) for a, b in pairs if read(a) is not None and read(b) is not None]
+        if not known:
+            return None
+        one = [float(read(a) or 0.0) for a, _ in known]
+        other = [float(read(b) or 0.0) for _, b in known]
+        made = paired_means(one, other, [a.cluster for a, _ in known], scale)
+        values = math.fsum(one) / len(one) * scale, math.fsum(other) / len(other) * scale
+        return made, values, better
+    samples = _samples(first, pairs)
+    if samples is None:
+        return None
+    return _by_accumulators(first, second, pairs, samples, place, better)
+
+
+Reader = Callable[[Answer], float | None]
+
+
+def headline(run: StoredRun) -> Reader | None:
+    """What an answer counts in the headline; None where that is no mean over samples."""
+    mean = _as_mean(run, run.scorer.summaries()[0].accumulator, 0)
+    return mean[0] if mean is not None else None
+
+
+def _as_mean(run: StoredRun, accumulator: Accumulator, place: int) -> tuple[Reader, float] | None:
+    """How to read a metric that is a mean over samples off an answer, and its scale."""
+    if isinstance(accumulator, ClusteredMean):
+        of = accumulator.of
+        if of is None:
+            return (lambda answer: answer.value), accumulator.scale
+        return (lambda answer: answer.details.get(of)), accumulator.scale
+    if place or run.rows[0].value is None:
+        return None
+    # A metric with a way of its own, such as CIDEr, may still be the mean of what it said of each sample.
+    values = [answer.value for answer in run.answers.values() if answer.value is not None]
+    mean = math.fsum(values) / len(values) * run.scorer.scale
+    if not math.isclose(mean, run.rows[0].value, rel_tol=1e-6, abs_tol=1e-9):
+        return None
+    return (lambda answer: answer.value), run.scorer.scale
+
+
+def _samples(run: StoredRun, pairs: Pairs) -> list[Sample] | None:
+    """The samples themselves, which some metrics look at; None where the data is not there."""
+    try:
+        plan, store = reopen(run.folder)
+        store.close()
+    except UserError:
+        return None
+    places = [plan.samples.position(answer.id) for answer, _ in pairs]
+    if any(place is None for place in places):
+        return None
+    return [plan.query(place) for place in places if place is not None]
+
+
+def _by_accumulators(
+    first: StoredRun,
+    second: StoredRun,
+    pairs: Pairs,
+    samples: list[Sample],
+    place: int,
+    better: bool,
+) -> _Found | None:
+    def make() -> Accumulator:
+        return first.scorer.summaries()[place].accumulator
+
+    def feed(one: Accumulator, other: Accumulator, places: Sequence[int]) -> None:
+        for i in places:
+            for accumulator, answer in zip((one, other), pairs[i], strict=True):
+                score = Score(answer.value, answer.prediction, answer.details)
+                accumulator.add(samples[i], score)
+
+    one, other = make(), make()
+    try:
+        feed(one, other, range(len(pairs)))
+        if isinstance(one, Bootstrap) and isinstance(other, Bootstrap):
+            made = paired_bootstrap(one, other)
+        elif isinstance(one, Linearized) and isinstance(other, Linearized):
+            made = paired_influences(one, other, len(pairs))
+        else:
+            made = paired_jackknife(make, feed, [answer.cluster for answer, _ in pairs])
+        values = one.value(), other.value()
+    except (KeyError, TypeError, ValueError):
+        # It needs more than what was stored, such as the details that a reference leaves out.
+        return None
+    return (made, values, better) if made is not None else None
+
+
+def _flips(first: StoredRun, second: StoredRun, pairs: Pairs) -> Iterator[Flip]:
+    read = headline(first)
+    if read is None:
+        return
+    higher = first.scorer.summaries()[0].higher_is_better
+    values = ((a, b, read(a), read(b)) for a, b in pairs)
+    apart = [
+        (a, b, one, other)
+        for a, b, one, other in values
+        if one is not None and other is not None and abs(other - one) > 1e-9
+    ]
+    for a, b, one, other in sorted(apart, key=lambda e: (-abs(e[3] - e[2]), e[0].id, e[1].trial)):
+        yield Flip(
+            task=first.task,
+            first=first.label,
+            second=second.label,
+            id=a.id,
+            trial=max(a.trial, b.trial),
+            cluster=a.cluster,
+            first_value=float(one),
+            second_value=float(other),
+            first_prediction=a.prediction,
+            second_prediction=b.prediction,
+            better=(other > one) == higher,
+        )

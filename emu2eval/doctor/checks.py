@@ -1,0 +1,152 @@
+"""`emu2eval check`: the installation, the files, one task's data, or an adapter's conduct."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from emu2eval import registry
+from emu2eval.adapters.conformance import Finding, raised
+from emu2eval.adapters.conformance import check as conform
+from emu2eval.data.load import load_split
+from emu2eval.data.sources import choose
+from emu2eval.engine.evaluation import build_adapter
+from emu2eval.engine.scoring import build_cleaner, build_scorer
+from emu2eval.errors import ConfigError, UserError
+from emu2eval.prompts import PromptBuilder
+from emu2eval.spec import catalog
+from emu2eval.spec.config import load_model, load_task
+
+EXTRAS = {
+    "hf": ("torch", "transformers", "accelerate", "safetensors", "num2words"),
+    "emu2": ("torch", "transformers", "sentencepiece", "diffusers"),
+    "quantize": ("bitsandbytes",),
+    "captions": ("pycocoevalcap", "nltk"),
+    "images": ("torchmetrics", "diffusers"),
+    "api": ("httpx",),
+    "ray": ("ray",),
+    "plots": ("matplotlib",),
+    "data": ("pyarrow", "datasets", "pandas"),
+    "video": ("av",),
+}
+
+
+def findings(listed: Iterable[Finding]) -> tuple[RenderableType, bool]:
+    """A table of findings, and whether all hold."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for _ in range(3):
+        table.add_column(overflow="fold")  # a path that is cut short helps nobody
+    good = True
+    for finding in listed:
+        good &= finding.holds
+        mark = Text("ok", style="green") if finding.holds else Text("no", style="bold red")
+        table.add_row(mark, Text(finding.rule), Text(finding.seen, style="dim"))
+    return table, good
+
+
+def check_all(out: Path | None = None) -> Iterator[Finding]:
+    """Every task and model file that is shipped, the extras, Java, the results folder, the data root."""
+    for name in catalog.names("task"):
+        yield _tried(f"task {name}", lambda name=name: _task_file(name))
+    for name in catalog.names("model"):
+        yield _tried(f"model {name}", lambda name=name: load_model(name).adapter)
+    for extra, packages in EXTRAS.items():
+        missing = [package for package in packages if find_spec(package) is None]
+        # An extra is a choice: one that is missing is no fault.
+        seen = (
+            f"pip install 'emu2eval[{extra}]' for {', '.join(missing)}" if missing else "installed"
+        )
+        yield Finding(f"extra {extra}", True, seen)
+    yield Finding("java", True, shutil.which("java") or "not there; caption metrics need it")
+    yield _writable(out or catalog.results_root())
+    root = catalog.data_root()
+    yield Finding(
+        "data root", True, f"{root.resolve()}" + ("" if root.is_dir() else " (not there)")
+    )
+
+
+def check_task(name: str, source: str | None = None) -> Iterator[Finding]:
+    """One task: its file, then every split: counts, the first sample's prompt and images."""
+    yield _tried(f"task {name}", lambda: _task_file(name))
+    task = load_task(name)
+    for split in task.spec.data.splits:
+
+        def read(split: str = split) -> str:
+            chosen, _ = choose(task, [split], source)
+            samples = load_split(chosen, split)
+            where = task.document.where(("protocols", task.protocol_name))
+            prompt = PromptBuilder(task.protocol, where).build(samples[0], [])
+            from emu2eval.media import images
+
+            shown = [images.info(image) for image in prompt.images()]
+            sizes = ", ".join(f"{info.width} x {info.height}" for info in shown)
+            return f"{len(samples):,} samples; the first shows {sizes or 'no image'}"
+
+        yield _tried(f"split {split}", read)
+
+
+def check_model(name: str) -> Iterator[Finding]:
+    """A model's file and its adapter's conduct."""
+    yield from conform(build_adapter(load_model(name)))
+
+
+def check_adapter(name: str) -> Iterator[Finding]:
+    """The conduct of an adapter by name or module:attr, with its default settings.
+
+    Raises ConfigError where it does not exist or has no defaults.
+    """
+    try:
+        adapter = registry.build("adapter", name, {})
+    except ConfigError as error:
+        if "needs the option" in error.what:
+            error.hint = "write a model file with its settings: emu2eval check --model ./FILE.yaml"
+        raise
+    except UserError:
+        raise
+    except Exception as error:
+        # Somebody's own code: whatever it raises is a finding about it.
+        yield Finding("can be made", False, raised(error))
+        return
+    yield from conform(adapter)
+
+
+def _task_file(name: str) -> str:
+    task = load_task(name)
+    for protocol in task.spec.protocols:
+        each = load_task(name, protocol=protocol)
+        PromptBuilder(each.protocol, each.document.where(("protocols", protocol)))
+        build_scorer(each)
+        registry.find("chooser", each.spec.demonstrations.chooser)
+        build_cleaner(each)
+    registry.find("reader", task.spec.data.reader)
+    return f"protocols {', '.join(task.spec.protocols)}"
+
+
+def _tried(rule: str, attempt: object) -> Finding:
+    try:
+        return Finding(rule, True, str(attempt()))  # type: ignore[operator]
+    except UserError as error:
+        return Finding(rule, False, str(error))
+
+
+def _writable(folder: Path) -> Finding:
+    rule = "results folder"
+    parent = folder
+    while not parent.exists():
+        parent = parent.parent
+    try:
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        return Finding(rule, False, f"{folder.resolve()}: {error.strerror}")
+    free = os.statvfs(parent)
+    gigabytes = free.f_bavail * free.f_frsize / 2**30
+    return Finding(rule, True, f"{folder.resolve()}, {gigabytes:,.0f} GiB free")

@@ -1,0 +1,112 @@
+"""Results of stored runs in the formats of other tools, as files: none of the tools is needed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from emu2eval.engine.record import read_record
+from emu2eval.errors import StoreError, UnknownName
+from emu2eval.runs import locate
+from emu2eval.types import Row
+
+_RENDERED = ("value", "stderr", "low", "high", "n", "unscored")
+
+
+def render(folders: Sequence[Path], form: str) -> str:
+    """The text of a file of that format. Raises UnknownName, or StoreError where no run is scored."""
+    if form not in FORMATS:
+        raise UnknownName("format of exports", form, FORMATS, where="--format")
+    read = [(folder, rows) for folder in folders if (rows := locate.rows(folder))]
+    if not read:
+        raise StoreError("there is no scored run to export", hint="emu2eval ls runs")
+    return FORMATS[form](read)
+
+
+def write(text: str, file: Path) -> None:
+    """Raises StoreError where the file cannot be written."""
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StoreError(f"the file cannot be written ({error.strerror})", where=file) from None
+
+
+def wandb(read: Sequence[tuple[Path, list[Row]]]) -> str:
+    """JSON lines, one run each, with what Weights & Biases takes.
+
+    name, group, config: of `wandb.init`; summary: of `run.summary.update`; table: of `wandb.Table`, the
+    rows of the report.
+    """
+    lines = []
+    for folder, rows in read:
+        record, first = read_record(folder), rows[0]
+        config = {
+            **_setting(first),
+            "seed": record["seed"],
+            "limit": record["extent"]["limit"],
+            "trials": first.trials,
+            "changes": list(record.get("changes", ())),
+            "settings": record["model"]["settings"],
+            "versions": record["versions"],
+            "fingerprint": record["fingerprint"],
+        }
+        summary: dict[str, Any] = {}
+        for row in rows:
+            name = "/".join(filter(None, (row.task, row.group, row.metric)))
+            summary |= {f"{name}/{key}": getattr(row, key) for key in _RENDERED}
+        columns = ["group", "metric", *_RENDERED]
+        table = {"columns": columns, "data": [[getattr(r, c) for c in columns] for r in rows]}
+        run = {"name": folder.name, "group": first.task, "config": config}
+        lines.append(json.dumps({**run, "summary": summary, "table": table}, ensure_ascii=False))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def model_index(read: Sequence[tuple[Path, list[Row]]]) -> str:
+    """The front matter of a model card: `model-index` with the numbers of the whole splits and subsets."""
+    models: dict[str, list[dict[str, Any]]] = {}
+    for folder, rows in read:
+        record = read_record(folder)
+        for row in rows:
+            if row.group is None and row.value is not None:
+                models.setdefault(row.model, []).append(_result(row, record))
+    index = [{"name": name, "results": results} for name, results in models.items()]
+    body = yaml.safe_dump({"model-index": index}, sort_keys=False, allow_unicode=True)
+    return f"---\n{body}---\n"
+
+
+def _result(row: Row, record: Mapping[str, Any]) -> dict[str, Any]:
+    task = record["task"]
+    kind = "text-to-image" if task["output"]["kind"] == "image" else "image-text-to-text"
+    sources = task["data"].get("sources") or {}
+    repository = next((source["repo"] for source in sources.values()), row.task)
+    args = {"shots": row.shots, "protocol": row.protocol, "n": row.n, "unscored": row.unscored}
+    args |= {key: getattr(row, key) for key in ("stderr", "low", "high")}
+    if row.notes:
+        args["notes"] = "; ".join(row.notes)
+    return {
+        "task": {"type": kind},
+        "dataset": {"name": task["title"], "type": repository, "split": row.split},
+        "metrics": [
+            {
+                "type": row.metric,
+                "value": row.value,
+                "name": f"{row.metric}, {row.shots} shots",
+                "args": {key: value for key, value in args.items() if value is not None},
+            }
+        ],
+    }
+
+
+def _setting(row: Row) -> dict[str, Any]:
+    names = ("task", "split", "protocol", "model", "shots", "ablation", "metric")
+    return {name: getattr(row, name) for name in names}
+
+
+FORMATS: dict[str, Callable[[Sequence[tuple[Path, list[Row]]]], str]] = {
+    "model-index": model_index,
+    "wandb": wandb,
+}

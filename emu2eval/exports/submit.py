@@ -1,0 +1,94 @@
+"""A stored run on a hidden test split -> the file for its evaluation server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from emu2eval import registry
+from emu2eval.data.load import load_split
+from emu2eval.data.sources import choose
+from emu2eval.engine.evaluation import reopen, slots
+from emu2eval.engine.scoring import answers_of
+from emu2eval.errors import ConfigError, StoreError
+from emu2eval.exports.formats import Format, write
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What was written. unanswered: questions of the run's own split left empty; filled: the others."""
+
+    file: Path
+    entries: int
+    unanswered: int
+    filled: int
+    questions: str
+    server: str
+
+    def summary(self) -> str:
+        """A few lines for people."""
+        answered = self.entries - self.unanswered - self.filled
+        lines = [f"wrote {self.file}: {self.entries:,} entries, {answered:,} of them answered"]
+        if self.filled:
+            lines.append(
+                f"{self.filled:,} other questions of {self.questions} hold an empty answer"
+            )
+        if self.unanswered:
+            lines.append(
+                f"{self.unanswered:,} questions of the run's own split have no answer and hold an empty "
+                "one, which the server counts as wrong: the same `run` command asks them"
+            )
+        if self.server:
+            lines.append(f"hand it in at {self.server}")
+        return "\n".join(lines)
+
+
+def submit(folder: Path, out: Path | None = None) -> Submission:
+    """Writes the file of a stored run, complete and checked against the official list of questions.
+
+    out: absent = submission.json in the run's folder. Raises ConfigError for a task or a split without
+    a server, MissingData without the list, StoreError where the server would refuse the file.
+    """
+    plan, store = reopen(folder)
+    task, spec = plan.task, plan.task.spec.submission
+    if spec is None:
+        raise ConfigError(
+            f"no server is known for {task.name}: its file has no `submission`",
+            where=folder,
+            hint="its answers are known, so the table has its numbers: emu2eval table",
+        )
+    able = spec.splits or (spec.questions,)
+    if task.split not in able:
+        raise ConfigError(
+            f"this run is on {task.name}'s split {task.split}; the server takes {' or '.join(able)}",
+            where=folder,
+            hint=f"emu2eval run --task {task.name} --split {able[0]} …, and submit that run",
+        )
+    where = task.document.where(("submission", "format"))
+    form: Format = registry.find("submission", spec.format, where=where)
+    with store:
+        store.index(slots(plan), len(plan.samples) * plan.draws)
+        answers = answers_of(plan, store, spec.answer)
+    questions = plan.samples
+    if spec.questions != task.split:
+        whole, _ = choose(task, [spec.questions], None)
+        questions = load_split(whole, spec.questions)
+        strange = [name for name in answers if questions.position(name) is None]
+        if strange:
+            raise StoreError(
+                f"{len(strange):,} answered questions are not in the official list (split "
+                f"{spec.questions}), the first is {strange[0]}",
+                where=folder,
+                hint="the files of the two splits must be of the same version",
+            )
+    file = out or folder / "submission.json"
+    write(file, form.build(questions, answers), form, questions)
+    unanswered = len(plan.samples) - len(answers)
+    return Submission(
+        file=file,
+        entries=len(questions),
+        unanswered=unanswered,
+        filled=len(questions) - len(plan.samples),
+        questions=spec.questions,
+        server=spec.server,
+    )

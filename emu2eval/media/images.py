@@ -1,0 +1,227 @@
+"""Images: digest, check, open and encode. Only here, and in `frames`, is decoded what others encoded."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import warnings
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from emu2eval.errors import ImageError
+from emu2eval.media import frames, parquetfile, tsvfile
+from emu2eval.types import Image
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+
+MAX_PIXELS = 178_956_970
+"""Refuse larger images: twice Pillow's own warning limit, 0.5 GiB once decoded."""
+
+BYTES = "an image given as bytes"
+_REMEMBERED = 1 << 17
+_infos: OrderedDict[tuple[str, str | None, int, int], ImageInfo] = OrderedDict()
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """digest: hex sha256 of the encoded bytes; width, height: pixels as stored.
+
+    orientation: EXIF's, 1 = upright as stored.
+    """
+
+    digest: str
+    width: int
+    height: int
+    format: str
+    orientation: int = 1
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """Width and height as `load` gives the image."""
+        return (self.width, self.height) if self.orientation < 5 else (self.height, self.width)
+
+
+def info(image: Image) -> ImageInfo:
+    """Digest and size, after checking that the image is whole. Remembered per unchanged file.
+
+    Raises ImageError where the file is missing, empty, truncated, too large or not an image.
+    """
+    if image.frame is not None and image.path is not None:
+        return ImageInfo(digest(image), *frames.size(image.path), "video")
+    if image._info is None:
+        found = _info_of_file(image) if image.path is not None else None
+        found = found or _examine(image.data or b"", BYTES)
+        # One image is asked for its digest many times; the value is frozen to everybody else.
+        object.__setattr__(image, "_info", found)
+    known: ImageInfo = image._info
+    return known
+
+
+def _info_of_file(image: Image) -> ImageInfo:
+    path = image.path or ""
+    try:
+        stat = os.stat(path)  # noqa: PTH116 (a Path costs more than the call)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    key = (path, image.member, stat.st_mtime_ns, stat.st_size)
+    known = _infos.get(key)
+    if known is None:
+        known = _infos[key] = _examine(read(image), where(image))
+        if len(_infos) > _REMEMBERED:
+            _infos.popitem(last=False)
+    return known
+
+
+def digest(image: Image) -> str:
+    """Hex sha256 of the encoded bytes: the image's identity in keys, caches and leakage checks.
+
+    That of a video's frame is made without decoding it, see `frames.digest`.
+    """
+    if image.frame is not None and image.path is not None:
+        return frames.digest(image.path, image.frame, image.segment)
+    return image._digest or info(image).digest
+
+
+def read(image: Image) -> bytes:
+    """The encoded bytes; those of a video's frame as PNG."""
+    if image.frame is not None:
+        return from_pil(load(image)).data or b""
+    if image.path is None:
+        return image.data or b""
+    try:
+        if image.member is not None:
+            if image.member.startswith(tsvfile.PREFIX):
+                return tsvfile.read_cell(image.path, image.member)
+            return parquetfile.read_cell(image.path, image.member)
+        return Path(image.path).read_bytes()
+    except OSError as error:
+        raise _unreadable(image.path, error) from None
+
+
+def load(image: Image) -> PILImage:
+    """Decoded to RGB, upright (EXIF orientation applied), transparency laid over white."""
+    from PIL import Image as PILImage
+    from PIL import ImageOps
+
+    if image.frame is not None and image.path is not None:
+        return frames.load(image.path, image.frame, image.segment)
+    place = where(image)
+    info(image)
+    decoded = _open(read(image), place)
+    try:
+        decoded.load()
+        upright = ImageOps.exif_transpose(decoded)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise _damaged(place, error) from None
+    if upright.mode == "RGB":
+        return upright
+    if upright.mode.startswith("I;16"):
+        # Pillow's own conversion clips 16-bit greys to white; keep the upper byte instead.
+        upright = upright.point(lambda value: value / 256).convert("L")
+    if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
+        layer = upright.convert("RGBA")
+        white = PILImage.new("RGBA", layer.size, (255, 255, 255, 255))
+        return PILImage.alpha_composite(white, layer).convert("RGB")
+    return upright.convert("RGB")
+
+
+def where(image: Image) -> str:
+    """Where a message says that the image is."""
+    if image.path is None:
+        return BYTES
+    return image.path if image.member is None else f"{image.path}#{image.member}"
+
+
+def from_pil(pixels: PILImage) -> Image:
+    """A PIL image as an PILImage, encoded as PNG: lossless, the same bytes for the same pixels."""
+    buffer = io.BytesIO()
+    pixels.save(buffer, format="PNG")
+    return Image(data=buffer.getvalue())
+
+
+def _examine(data: bytes, where: str) -> ImageInfo:
+    image = _open(data, where)
+    name = image.format or "?"
+    width, height = image.size
+    try:
+        orientation = _orientation(image, name)
+        if name == "PNG":
+            image.verify()  # checksums of every chunk, without decoding
+            whole = data.rstrip(b"\0")[-8:-4] == b"IEND"
+        else:
+            # A complete JPEG ends in its end mark. Anything after it, or another format: decode.
+            whole = name == "JPEG" and data[-2:] == b"\xff\xd9"
+        if not whole:
+            with _open(data, where) as again:
+                again.load()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise _damaged(where, error) from None
+    return ImageInfo(hashlib.sha256(data).hexdigest(), width, height, name, orientation)
+
+
+def _orientation(image: PILImage, name: str) -> int:
+    # A PNG without EXIF in front of its pixels would be decoded whole only to look for one behind them.
+    if name == "PNG" and "exif" not in image.info:
+        return 1
+    found = image.getexif().get(0x0112, 1)
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
+
+
+def _open(data: bytes, where: str) -> PILImage:
+    from PIL import Image as PILImage
+    from PIL import UnidentifiedImageError
+
+    if not data:
+        raise ImageError(
+            "the image is empty (0 bytes)", where=where, hint="download or copy it again"
+        )
+    try:
+        with warnings.catch_warnings():
+            # Our own limit below replaces Pillow's warning at half of it.
+            warnings.simplefilter("ignore", PILImage.DecompressionBombWarning)
+            image = PILImage.open(io.BytesIO(data))
+    except UnidentifiedImageError:
+        raise ImageError(
+            f"this is not an image in a known format (first bytes {data[:8]!r})",
+            where=where,
+            hint="check that the download is the image and not an error page",
+        ) from None
+    except PILImage.DecompressionBombError:
+        raise _too_large(where, None) from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise _damaged(where, error) from None
+    if image.size[0] * image.size[1] > MAX_PIXELS:
+        raise _too_large(where, image.size)
+    return image
+
+
+def _too_large(where: str, size: tuple[int, int] | None) -> ImageError:
+    shown = f" ({size[0]} x {size[1]} pixels)" if size else ""
+    return ImageError(
+        f"the image is larger than {MAX_PIXELS:,} pixels{shown} and is not opened",
+        where=where,
+        hint="store a smaller copy; models resize images to far fewer pixels anyway",
+    )
+
+
+def _damaged(where: str, error: Exception) -> ImageError:
+    return ImageError(
+        f"the image is truncated or damaged ({error})",
+        where=where,
+        hint="download or copy it again",
+    )
+
+
+def _unreadable(path: str, error: OSError) -> ImageError:
+    if isinstance(error, FileNotFoundError):
+        return ImageError(
+            "the image does not exist",
+            where=path,
+            hint="check the data root ($EMU2EVAL_DATA) and that the archive was unpacked whole; "
+            "`emu2eval data check TASK` names every image that is missing",
+        )
+    return ImageError(f"the image cannot be read ({error.strerror})", where=path)

@@ -1,0 +1,1 @@
+"""Published tables, ours beside them, and making them again."""

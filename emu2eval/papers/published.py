@@ -1,0 +1,138 @@
+"""Published tables: one YAML file a paper, whose columns say what stands for them here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from emu2eval.errors import ConfigError, UnknownName
+from emu2eval.spec.catalog import find_file
+from emu2eval.spec.config import Spec
+from emu2eval.spec.yamlfile import Document, Keys, read_yaml, validate
+
+# fmt: off
+Kind = Literal[
+    "split", "protocol", "metric", "judge", "subset", "settings", "unscored", "shortened",
+    "text_only", "training",
+]
+# fmt: on
+"""What can keep a number from being compared with the others of its column."""
+
+
+class Mark(Spec):
+    """What a sign beside a number means. why: None where the number can be compared all the same."""
+
+    means: str
+    why: Kind | None = None
+
+
+class PaperColumn(Spec):
+    """A column, and what measures it here.
+
+    split: the paper's, by the task's name for it; stand_in: one that can be scored, where its answers are
+    hidden. protocol: None where the paper's is none of the task's. metric: its label in our tables.
+    judge: who judged, in which words; then any label that begins with `metric/` is another judge's.
+    """
+
+    id: str
+    title: str
+    task: str
+    split: str | None = None
+    stand_in: str | None = None
+    protocol: str | None = None
+    metric: str
+    judge: str | None = None
+
+
+class PaperRow(Spec):
+    """A model's numbers, None for a dash. checkpoint: the name of its model file here.
+
+    trained_on: columns whose training data it saw. note: to all its numbers; notes: to those of columns.
+    """
+
+    model: str
+    checkpoint: str | None = None
+    shots: str | None = None
+    mark: str | None = None
+    group: str | None = None
+    values: tuple[float | None, ...]
+    trained_on: tuple[str, ...] = ()
+    note: str | None = None
+    notes: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("shots", mode="before")
+    @classmethod
+    def _label(cls, value: object) -> object:
+        return str(value) if isinstance(value, int) else value
+
+
+class PaperTable(Spec):
+    """shots: of rows that say none; digits: behind the point, as printed."""
+
+    id: str
+    caption: str
+    scale: str
+    digits: int = Field(default=1, ge=0, le=6)
+    shots: str = "0"
+    higher_is_better: bool = True
+    marks: dict[str, Mark] = Field(default_factory=dict)
+    columns: tuple[PaperColumn, ...]
+    rows: tuple[PaperRow, ...]
+
+    def shots_of(self, row: PaperRow) -> str:
+        return row.shots or self.shots
+
+
+class PaperSpec(Spec):
+    title: str
+    source: str
+    year: int
+    about: str = ""
+    tables: tuple[PaperTable, ...] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class Paper:
+    """name: of its file."""
+
+    name: str
+    spec: PaperSpec
+    document: Document
+
+    def table(self, name: str) -> PaperTable:
+        """Raises UnknownName."""
+        for table in self.spec.tables:
+            if table.id == name:
+                return table
+        known = [table.id for table in self.spec.tables]
+        raise UnknownName(f"table of {self.name}", name, known, where=self.document.path)
+
+
+def load_paper(name: str) -> Paper:
+    """A paper by name or by the path of its YAML file. Raises UnknownName or ConfigError."""
+    document = read_yaml(find_file("paper", name))
+    spec = validate(PaperSpec, document.data, document)
+    for number, table in enumerate(spec.tables):
+        _check(table, document, ("tables", number))
+    return Paper(document.path.stem, spec, document)
+
+
+def _check(table: PaperTable, document: Document, at: Keys) -> None:
+    known = [column.id for column in table.columns]
+    if len(set(known)) < len(known):
+        raise ConfigError("two columns have the same id", where=document.where((*at, "columns")))
+    for number, row in enumerate(table.rows):
+        where = document.where((*at, "rows", number))
+        if len(row.values) != len(known):
+            raise ConfigError(
+                f"{row.model} has {len(row.values)} values, the table {len(known)} columns",
+                where=where,
+                hint="null stands for a dash",
+            )
+        for column in (*row.trained_on, *row.notes):
+            if column not in known:
+                raise UnknownName("column", column, known, where=where)
+        if row.mark is not None and row.mark not in table.marks:
+            raise UnknownName("mark", row.mark, table.marks, where=where)

@@ -1,0 +1,1 @@
+"""YAML files to checked specs, and where the shipped ones are."""

@@ -1,0 +1,105 @@
+"""Where task and model files are found. Imports next to nothing, so that listing them is instant."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from emu2eval.errors import ConfigError, UnknownName
+
+_HERE = Path(__file__).parent.parent
+_FOLDERS = {"task": "tasks", "model": "models", "paper": "results/published"}
+
+
+def data_root() -> Path:
+    """The folder of benchmark data: $EMU2EVAL_DATA, else ./data."""
+    return Path(os.environ.get("EMU2EVAL_DATA") or "data")
+
+
+def results_root() -> Path:
+    """The folder of runs: $EMU2EVAL_RUNS, else ./results/runs."""
+    return Path(os.environ.get("EMU2EVAL_RUNS") or "results/runs")
+
+
+def cache_root() -> Path:
+    """The folder of what can be computed again, such as image features: $EMU2EVAL_CACHE, else
+    ~/.cache/emu2eval."""
+    return Path(os.environ.get("EMU2EVAL_CACHE") or "~/.cache/emu2eval").expanduser()
+
+
+def references_root() -> Path:
+    """The folder of reference runs: ./results/reference."""
+    return Path("results/reference")
+
+
+def shipped(kind: str) -> Path:
+    """The folder of what comes with the package; kind: "task", "model" or "paper"."""
+    folder = Path(_FOLDERS[kind])
+    installed = _HERE / folder.name
+    # In a checkout the folders stand beside the package, where people look for them.
+    return installed if installed.is_dir() else _HERE.parent / folder
+
+
+def portable(kind: str, path: Path) -> str:
+    """A path as records hold it: below the shipped folder relative to it, else absolute."""
+    whole, top = path.resolve(), shipped(kind).resolve()
+    return str(whole.relative_to(top) if whole.is_relative_to(top) else whole)
+
+
+def located(kind: str, recorded: str) -> Path:
+    """The path that `portable` made a record of; it need not exist."""
+    return shipped(kind) / recorded  # an absolute path stays what it is
+
+
+def names(kind: str) -> dict[str, Path]:
+    """Every shipped task, model or paper by name, with its file; a folder may hold its own `model.yaml`."""
+    folder = shipped(kind)
+    found = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    for path in sorted(folder.glob(f"*/{kind}.yaml")):
+        found[path.parent.name] = path
+    return dict(sorted(found.items()))
+
+
+def is_path(name: str) -> bool:
+    """The name is meant as a path, and not as that of something shipped."""
+    return name.endswith((".yaml", ".yml")) or "/" in name or os.sep in name
+
+
+def find_file(kind: str, name: str) -> Path:
+    """The YAML file of a shipped name, of a path to a file, or of a folder that holds one.
+
+    Raises UnknownName with the nearest names, or ConfigError where a path is not there.
+    """
+    if not is_path(name):
+        known = names(kind)
+        if name in known:
+            return known[name]
+        raise UnknownName(
+            kind,
+            name,
+            known,
+            hint=f"emu2eval ls {kind}s lists them; your own {kind} goes by the path of its .yaml file",
+        )
+    path = Path(name)
+    if path.is_dir():
+        path = path / f"{kind}.yaml"
+    if not path.is_file():
+        raise ConfigError(
+            f"there is no {kind} file here",
+            where=path,
+            hint=f"give the path of a .yaml file, or a name from: emu2eval ls {kind}s",
+        )
+    return path
+
+
+def titles(kind: str) -> Iterator[tuple[str, str]]:
+    """(name, title) of what is shipped, read without a YAML parser for speed."""
+    for name, path in names(kind).items():
+        title = ""
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                if line.startswith("title:"):
+                    title = line.removeprefix("title:").strip().strip("\"'")
+                    break
+        yield name, title

@@ -1,0 +1,57 @@
+"""Told how things get on: the one seam to progress bars, notebooks and logs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class RunStart:
+    """What is about to be asked. requests: in all, those that are answered already included."""
+
+    task: str
+    model: str
+    shots: str
+    requests: int
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnd:
+    """What was done. kept: answered before; copied: equal to an answered one; judged: asked of a judge."""
+
+    folder: Path
+    asked: int
+    kept: int
+    copied: int
+    failed: int
+    judged: int
+
+
+class Watcher:
+    """Override what you want to hear of; does nothing by itself. Called on the thread that evaluates."""
+
+    def reading(self, what: str) -> None:
+        """Files of a benchmark are about to be read."""
+
+    def working(self, what: str, done: int, total: int) -> None:
+        """Long work beside the asking, such as features of images."""
+
+    def loading(self, model: str) -> None:
+        """Weights are about to be read."""
+
+    def starting(self, run: RunStart) -> None:
+        """The requests of a run come next."""
+
+    def judging(self, judge: str, requests: int) -> None:
+        """The requests to a judge come next."""
+
+    def settled(self, count: int) -> None:
+        """So many more requests of the run, or of the judge, have an answer or an error."""
+
+    def finished(self, run: RunEnd) -> None:
+        """A run is scored."""
+
+    def note(self, text: str) -> None:
+        """Something that a user should know."""

@@ -1,0 +1,144 @@
+"""What demonstrations bring: a model that reads them, one that reads their format alone, one that copies."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from emu2eval import Adapter, Limits, Request, Response, evaluate
+from emu2eval.cli import app
+from emu2eval.compare.diagnose import Part, copying, parts
+from emu2eval.engine.stored import StoredRun, read_run
+from emu2eval.errors import CompareError
+from emu2eval.media.images import load
+from emu2eval.types import Image
+from emu2eval.types import Part as PromptPart
+
+ABLATIONS = ["none", "labels", "images", "blank", "order"]
+
+
+class Pupil(Adapter):
+    """Looks at colours: `learns` says the reply shown with the query's colour; else the commonest reply."""
+
+    limits = Limits(frozenset({"text"}))
+
+    def __init__(self, learns: bool = True):
+        self.learns = learns
+
+    def answer(self, requests: Sequence[Request]) -> Sequence[Response]:
+        return [Response(text=self._said(request)) for request in requests]
+
+    def _said(self, request: Request) -> str:
+        turns = request.prompt.turns
+        if not turns:
+            return "?"
+        replies = [str(turn.reply[0]) for turn in turns]
+        if self.learns:
+            wanted = _colour(request.prompt.query)
+            for turn, reply in zip(turns, replies, strict=True):
+                if _colour(turn.ask) == wanted:
+                    return reply
+            return "none of them"
+        return Counter(sorted(replies)).most_common(1)[0][0]
+
+
+def _colour(parts: Sequence[PromptPart]) -> object:
+    (image,) = (part for part in parts if isinstance(part, Image))
+    return load(image).convert("RGB").getpixel((8, 8))
+
+
+@pytest.fixture
+def runs(make_task: Any, tmp_path: Path) -> Callable[..., list[StoredRun]]:
+    def make(learns: bool, **settings: Any) -> list[StoredRun]:
+        model = tmp_path / f"pupil-{learns}.yaml"
+        spec = {
+            "name": f"pupil-{learns}",
+            "adapter": f"{__name__}:Pupil",
+            "settings": {"learns": learns},
+        }
+        model.write_text(yaml.safe_dump(spec))
+        task = make_task(60, 40, demonstrations={"split": "train", "chooser": "balanced"})
+        results = evaluate(str(task), str(model), shots=[0, 5], ablate=ABLATIONS, **settings)
+        return [read_run(result.folder) for result in results]
+
+    return make
+
+
+def by_name(found: Sequence[Part]) -> dict[str, Part]:
+    return {part.of.partition(" (")[0]: part for part in found}
+
+
+def test_a_model_that_learns_needs_images_and_labels(runs: Any) -> None:
+    made = by_name(parts(runs(True)))
+    assert made["all"].difference == 100 and made["all"].share is None
+    for name in ("the right labels", "the right images"):
+        part = made[name]
+        # A fifth of dealt replies stays where it was.
+        assert 60 < part.difference < 95 and part.low > 40 and part.p < 0.001  # type: ignore[operator]
+        assert part.share == pytest.approx(part.difference)
+        assert part.share_low < part.share < part.share_high  # type: ignore[operator]
+    assert made["images at all"].difference == 100
+    assert made["the order"].difference == 0 and made["the order"].share_low is None
+    left = made["the format"]
+    assert left.difference + made["the right labels"].difference == pytest.approx(100)  # type: ignore[operator]
+    assert left.share + made["the right labels"].share == pytest.approx(100)  # type: ignore[operator]
+
+
+def test_a_model_that_reads_the_format_alone_needs_neither(runs: Any) -> None:
+    made = by_name(parts(runs(False)))
+    assert made["all"].difference > 10  # type: ignore[operator]
+    for name in ("the right labels", "the right images", "images at all", "the order"):
+        assert made[name].difference == 0
+    assert made["the format"].share == 100
+
+
+def test_copies_and_what_they_would_be_by_chance(runs: Any) -> None:
+    read = runs(True)
+    found = {run.shots: copying(run) for run in read}
+    assert found["0"] is None
+    # Balanced demonstrations of five colours show each: whatever is a colour was shown to everybody.
+    assert found["5"].copied == found["5"].known == found["5"].chance == 100
+    assert found["5"].low < 97
+    assert found["5 (blank)"].copied == found["5 (blank)"].chance == 0
+
+
+def test_the_chance_of_copies_is_that_of_other_demonstrations(
+    make_task: Any, make_model: Any
+) -> None:
+    task = str(make_task(40, 30))
+    (result,) = evaluate(task, "nearest", shots=[1])
+    made = copying(read_run(result.folder))
+    assert made is not None
+    assert made.copied == 100  # with one demonstration there is nothing else to say
+    assert made.chance == pytest.approx(20, abs=8)  # five colours
+    assert made.known == pytest.approx(20, abs=15)
+
+
+def test_by_command(runs: Any) -> None:
+    runs(True)
+    run = CliRunner()
+    shown = run.invoke(app, ["diagnose"]).output
+    assert "the right labels" in shown and "copied %" in shown
+    read = json.loads(run.invoke(app, ["diagnose", "--format", "json"]).output)
+    assert len(read["parts"]) == 6 and len(read["copying"]) == 5
+    table = run.invoke(app, ["diagnose", "--format", "csv"]).output
+    assert {row["of"] for row in csv.DictReader(io.StringIO(table))} >= {"the order"}
+    assert run.invoke(app, ["diagnose", "--format", "markdown"]).output.count("| task |") == 2
+    assert "toprule" in run.invoke(app, ["diagnose", "--format", "latex"]).output
+    nothing = run.invoke(app, ["diagnose", "squares_0"])
+    assert "shows demonstrations" in str(nothing.exception)
+
+
+def test_two_runs_of_one_kind_are_refused(runs: Any) -> None:
+    read = runs(True)
+    with pytest.raises(CompareError, match="two runs of pupil-True"):
+        parts([*read, *runs(True, seed=1)])

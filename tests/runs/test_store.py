@@ -1,0 +1,188 @@
+"""The run store: what was stored stays, what was torn goes, what is full or locked is said."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image as PILImage
+
+from emu2eval.errors import ImageError, StoreError
+from emu2eval.media import images
+from emu2eval.runs.store import RunStore
+from emu2eval.types import Image
+
+
+def key(number: int) -> str:
+    return f"{number:064x}"[::-1]
+
+
+def row(number: int, **more: Any) -> dict[str, Any]:
+    return {"id": f"q{number}", "trial": 0, "key": key(number), "text": "täxt\n", **more}
+
+
+def slot_of(sample_id: str, trial: int) -> int | None:
+    number = int(sample_id[1:])
+    return number if number < 50 else None
+
+
+def opened(folder: Path) -> RunStore:
+    store = RunStore(folder).open_for_writing()
+    store.index(slot_of, 50)
+    return store
+
+
+def test_what_is_stored_is_found_again(tmp_path: Path) -> None:
+    with opened(tmp_path / "run") as store:
+        store.append([(1, row(1)), (2, row(2))])
+        assert store.has(1, key(1))
+        assert not store.has(1, key(2))
+    with opened(tmp_path / "run") as store:
+        assert store.has(2, key(2))
+        assert store.stored(2) == row(2)
+        assert store.stored(3) is None
+        assert store.twin(key(1)) == row(1)
+        assert store.twin(key(9)) is None
+
+
+def test_errors_are_kept_but_asked_again(tmp_path: Path) -> None:
+    failed = {"id": "q1", "trial": 0, "key": key(1), "error": "no luck"}
+    with opened(tmp_path) as store:
+        store.append([(1, failed)])
+        assert not store.has(1, key(1))
+        assert store.stored(1) == failed
+        assert store.twin(key(1)) is None
+    with opened(tmp_path) as store:
+        assert not store.has(1, key(1))
+        store.append([(1, row(1))])
+        assert store.has(1, key(1))
+    with opened(tmp_path) as store:
+        assert store.stored(1) == row(1)
+
+
+def test_a_failure_never_hides_an_answer(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.append([(1, row(1)), (1, {"id": "q1", "trial": 0, "key": key(1), "error": "late"})])
+        assert store.stored(1) == row(1)
+
+
+@given(cut=st.integers(0, 10_000))
+@settings(max_examples=60, deadline=None)
+def test_a_torn_last_line_is_dropped(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
+    folder = tmp_path_factory.mktemp("torn")
+    with opened(folder) as store:
+        store.append([(n, row(n)) for n in range(10)])
+    path = folder / "responses.jsonl"
+    whole = path.read_bytes()
+    cut %= len(whole) + 1
+    path.write_bytes(whole[:cut])
+    complete = whole[:cut].count(b"\n")
+    with opened(folder) as store:
+        assert [store.has(n, key(n)) for n in range(10)] == [n < complete for n in range(10)]
+        store.append([(n, row(n)) for n in range(complete, 10)])
+    assert path.read_bytes() == whole
+
+
+def test_a_damaged_line_costs_only_itself(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.append([(n, row(n)) for n in range(3)])
+    path = tmp_path / "responses.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + b"\0\0\0 not json\n" + lines[2])
+    with opened(tmp_path) as store:
+        assert store.damaged == 1
+        assert [store.has(n, key(n)) for n in range(3)] == [True, False, True]
+        assert [r["id"] for r in store.rows()] == ["q0", "q2"]
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    with opened(tmp_path), pytest.raises(StoreError, match="another process"):
+        RunStore(tmp_path).open_for_writing()
+    opened(tmp_path).close()
+
+
+def test_files_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.write_json("run.json", {"a": 1})
+
+        def rows() -> Any:
+            yield {"n": 1}
+            raise KeyError("in the middle")
+
+        with pytest.raises(KeyError):
+            store.write_lines("run.json", rows())
+        assert store.read_json("run.json") == {"a": 1}
+        assert store.read_json("none.json") is None
+    assert not list(tmp_path.glob(".run.json*"))
+
+
+def test_a_damaged_record_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(StoreError) as caught:
+        RunStore(tmp_path).read_json("run.json")
+    assert caught.value.where == str(tmp_path / "run.json")
+
+
+FILL = """
+import resource, signal, sys
+from pathlib import Path
+from emu2eval.engine.store import RunStore
+from emu2eval.errors import StoreError
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+store = RunStore(Path(sys.argv[1])).open_for_writing()
+store.index(lambda name, trial: int(name), 10_000)
+resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, 5_000))
+number = 0
+try:
+    while True:
+        row = {"id": str(number), "trial": 0, "key": f"{number:064x}"[::-1], "text": "x" * 99}
+        store.append([(number, row)])
+        number += 1
+except StoreError as error:
+    print(number, error.what)
+"""
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
+    """For real: the kernel refuses to let the file grow, in the middle of a line."""
+    done = subprocess.run(
+        [sys.executable, "-c", FILL, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    stored, _, says = done.stdout.partition(" ")
+    assert "no room left" in says
+    lines = (tmp_path / "responses.jsonl").read_bytes()
+    assert lines.endswith(b"\n")
+    assert lines.count(b"\n") == int(stored) > 5
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")
+def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(StoreError, match="cannot be written"):
+        RunStore(tmp_path / "run").open_for_writing()
+
+
+def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(StoreError, match="cannot be written"):
+        RunStore(tmp_path / "runs" / "run").open_for_writing()
+
+
+def test_a_stored_image_is_known_without_being_read(tmp_path: Path) -> None:
+    store = RunStore(tmp_path / "run")
+    made = images.from_pil(PILImage.new("RGB", (8, 8), "red"))
+    with store.open_for_writing():
+        digest = store.save_image(made)
+    shown = store.image(digest)
+    assert images.digest(Image(str(shown.path))) == digest
+    Path(str(shown.path)).unlink()
+    assert images.digest(shown) == digest
+    with pytest.raises(ImageError):
+        images.load(shown)
