@@ -187,7 +187,7 @@ def test_hidden_answers(tmp_path: Path) -> None:
     [
         ({"id": "question_idd"}, UnknownName, "did you mean 'question_id'"),
         ({"fields": ["quest"]}, UnknownName, "unknown column 'quest'"),
-        ({"images": "image"}, UnknownName, "unknown column 'image'"),
+        ({"images": "photo"}, UnknownName, "unknown column 'photo'"),
         ({"id": "types.none"}, DataError, "no id in its column"),
     ],
 )

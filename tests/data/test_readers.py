@@ -152,7 +152,7 @@ def test_tables_hold_lists_choices_and_images_as_answers(tmp_path: Path) -> None
     [
         ("t.jsonl", '{"id": 1, "image": "a.png", "answer": "x"}\n{"id": 2,\n', "not JSON", 2),
         ("t.jsonl", "[1, 2]\n", "not a JSON object", 1),
-        ("t.jsonl", '{"id": 1, "pictur": "a.png"}\n', "did you mean 'pictur'", 1),
+        ("t.jsonl", '{"id": 1, "imag": "a.png"}\n', "did you mean 'imag'", 1),
         ("t.jsonl", '{"id": "", "image": "a.png"}\n', "no id", 1),
         ("t.jsonl", '{"id": null, "image": "a.png"}\n', "no id", 1),
         ("t.jsonl", '{"id": 1, "image": "../../etc/passwd"}\n', "leaves the data folder", 1),

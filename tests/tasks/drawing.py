@@ -41,7 +41,7 @@ def film(path: Path, number: int, frames: int = 6) -> None:
         for place in range(frames):
             shade = 1 - place / frames
             image = draw(number).point(lambda value, shade=shade: round(value * shade))
-            container.mux(stream.encode(av.VideoFrame.from_pil(image)))
+            container.mux(stream.encode(av.VideoFrame.from_image(image)))
         container.mux(stream.encode())
 
 

@@ -46,12 +46,12 @@ def test_other_formats_go_as_png_without_loss(form: str) -> None:
     assert ImageChops.difference(before, PILImage.open(io.BytesIO(data))).getbbox() is None
 
 
-def test_a_image_that_lies_on_its_side_is_sent_upright() -> None:
+def test_an_image_that_lies_on_its_side_is_sent_upright() -> None:
     exif = PILImage.Exif()
     exif[ExifTags.Base.Orientation] = 6
     head, data = decoded(ImageUrls().url(image("JPEG", exif=exif)))
     sent = PILImage.open(io.BytesIO(data))
-    assert (head, sent.size) == ("data:sent/png", (20, 40))
+    assert (head, sent.size) == ("data:image/png", (20, 40))
     assert sent.getexif().get(ExifTags.Base.Orientation, 1) == 1
 
 
