@@ -100,7 +100,7 @@ def test_popes_files_count_from_one_and_share_their_images(tmp_path: Path) -> No
     assert str(caught.value.where).endswith("coco_pope_popular.json:2")
 
 
-def test_scienceqa_img_leaves_out_problems_without_a_image(tmp_path: Path) -> None:
+def test_scienceqa_img_leaves_out_problems_without_an_image(tmp_path: Path) -> None:
     scienceqa_files.write(tmp_path)
     options = ("scienceqa/problems.json", "scienceqa/pid_splits.json", "scienceqa/images")
     samples = list(scienceqa.read(tmp_path, *options, "test"))
@@ -214,7 +214,7 @@ def test_hidden_answers_of_mmmu_are_a_question_mark(tmp_path: Path) -> None:
     assert exam(tmp_path, answer="?").references == ()
 
 
-def test_a_image_that_mmmu_speaks_of_must_be_there(tmp_path: Path) -> None:
+def test_an_image_that_mmmu_speaks_of_must_be_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="speaks of image 3, but there are 1") as caught:
         exam(tmp_path, question="What is in <image 3>?")
     assert "row 0" in str(caught.value.where)

@@ -50,7 +50,7 @@ def table(root: Path, *rows: list[str]) -> list[Any]:
     return list(touchstone.read(root, "t.tsv"))
 
 
-def test_a_image_is_read_late(tmp_path: Path) -> None:
+def test_an_image_is_read_late(tmp_path: Path) -> None:
     data = bytes(range(256)) * 1000
     cell = base64.b64encode(data).decode()
     header = ["image", *touchstone.COLUMNS]

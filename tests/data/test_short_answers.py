@@ -47,7 +47,7 @@ def test_rows_that_are_wrong(tmp_path: Path, read: Read, content: Any, says: str
 
 
 @pytest.mark.parametrize("read", [vizwiz.read, textvqa.read, gqa.read])
-def test_a_image_folder_that_is_missing_is_named(tmp_path: Path, read: Read) -> None:
+def test_an_image_folder_that_is_missing_is_named(tmp_path: Path, read: Read) -> None:
     with pytest.raises(FileNotFoundError, match="no such folder"):
         list(read(tmp_path, "file.json", images="nowhere"))
 

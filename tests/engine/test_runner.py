@@ -119,7 +119,7 @@ def test_what_changes_the_question_changes_the_run(
     assert len(asked(log)) == 12 * len(changes)
 
 
-def test_a_image_that_changed_is_asked_about_again(
+def test_an_image_that_changed_is_asked_about_again(
     make_task: Any, make_model: Any, tmp_path: Path
 ) -> None:
     from PIL import Image

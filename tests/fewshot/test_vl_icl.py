@@ -133,7 +133,7 @@ def test_draws_do_not_depend_on_the_limit(make_model: Any, tmp_path: Path) -> No
     assert asked[2].items() <= asked[None].items()
 
 
-def test_a_image_of_the_query_is_never_shown(root: Path) -> None:
+def test_an_image_of_the_query_is_never_shown(root: Path) -> None:
     wanted = chosen("clevr", 2)["0"]
     drawn = root / wanted[0][0][0]
     with PILImage.open(drawn) as image:

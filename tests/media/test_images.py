@@ -68,7 +68,7 @@ def png_header(width: int, height: int) -> bytes:
     ],
     ids=["empty", "html", "png", "png-end", "jpeg", "gif", "huge", "large"],
 )
-def test_what_is_wrong_with_a_image_is_said(tmp_path: Path, data: bytes, says: str) -> None:
+def test_what_is_wrong_with_an_image_is_said(tmp_path: Path, data: bytes, says: str) -> None:
     path = tmp_path / "image.bin"
     path.write_bytes(data)
     with pytest.raises(ImageError, match=says) as caught:
@@ -125,7 +125,7 @@ def test_one_that_is_made_is_the_same_bytes_again() -> None:
     assert images.load(one).tobytes() == SMALL.tobytes()
 
 
-def test_a_image_is_a_path_or_bytes() -> None:
+def test_an_image_is_a_path_or_bytes() -> None:
     with pytest.raises(ValueError, match="exactly one"):
         Image()
     with pytest.raises(ValueError, match="exactly one"):

@@ -130,7 +130,7 @@ def test_without_its_data_a_run_is_shown_without_prompts(
     assert texts == {"red"}
 
 
-def test_a_image_that_cannot_be_opened_costs_its_own_place(
+def test_an_image_that_cannot_be_opened_costs_its_own_place(
     runs: list[Path], tmp_path: Path
 ) -> None:
     (tmp_path / "squares" / "images" / "0003.png").write_bytes(b"no image")

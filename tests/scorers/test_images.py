@@ -76,7 +76,7 @@ def test_cosines_with_the_first_or_with_all_references(references: Any) -> None:
         assert scorer.score(sample, response).value == pytest.approx(np.mean(wanted), abs=1e-12)
 
 
-def test_a_image_without_a_reference_is_unscored() -> None:
+def test_an_image_without_a_reference_is_unscored() -> None:
     scorer = Images(clip_i={"encoder": "thumbnail"})
     assert scorer.score(Sample("a"), Response(image=image(1))).value is None
     assert scorer.score(Sample("a", references=("words",)), Response(image=image(1))).value is None

@@ -63,7 +63,7 @@ def test_a_large_image_is_shrunk_and_a_small_one_left_alone() -> None:
     assert decoded(urls.url(small))[1] == small.data
 
 
-def test_a_image_is_encoded_once_and_forgotten_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_is_encoded_once_and_forgotten_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     urls = ImageUrls()
     shown = [image("PNG", (20 + n, 20)) for n in range(5)]
     assert urls.url(shown[0]) is urls.url(Image(data=shown[0].data))
