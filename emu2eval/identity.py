@@ -28,6 +28,7 @@ def request_key(prompt: Prompt, output: Output, model_digest: str) -> str:
         _named(prompt.query),
         prompt.lead,
         prompt.separator,
+        output.kind,
         output,
     )
     return hashlib.sha256(_encode(content)).hexdigest()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import msgspec
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,46 +172,121 @@ class Prompt:
         return tuple(joined)
 
 
-@dataclass(frozen=True, slots=True)
-class TextOutput:
-    """Free text is wanted. None leaves a choice to the model's own default.
+class Mark(msgspec.Struct, frozen=True):
+    """Something about how an answer came about that a reader of the table should know.
 
-    stop: the text is cut before the first of these strings.
+    kind: one of `report.notes.SENTENCES`, or a word of your own; value: what tells marks of one kind apart.
     """
 
+    kind: str
+    value: str | int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """Everything that a model gave for one request; or an error, and then the answer is unscored.
+
+    text: what is scored; raw: the text as it came, where that is more (None = the same); thought: what the
+    model wrote before its answer. log_probs: one per choice, in nats. images: in the order they came.
+    ended: why the answer ended, such as "stop" or "length". tokens_in, tokens_out: as the model counts.
+    """
+
+    text: str | None = None
+    log_probs: tuple[float, ...] | None = None
+    images: tuple[Image, ...] = ()
+    error: str | None = None
+    raw: str | None = None
+    thought: str | None = None
+    ended: str | None = None
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    marks: tuple[Mark, ...] = ()
+
+    @property
+    def image(self) -> Image | None:
+        """The first image, where there is one."""
+        return self.images[0] if self.images else None
+
+
+IMPOSSIBLE = -1e30
+"""Stands for a log-probability of minus infinity, which JSON cannot hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What is wanted of a model. Subclass it for a kind of your own, such as an image with a box.
+
+    kind: its name, as `Limits.outputs`, `Scorer.outputs` and task files have it.
+    """
+
+    kind: ClassVar[str]
+
+    def kept(self, response: Response) -> Response:
+        """The response as it is stored: trimmed to what was asked for, or with an error where it is
+        something else. Only called for a response without an error; whatever else it holds is kept.
+        """
+        return response
+
+
+@dataclass(frozen=True, slots=True)
+class TextOutput(Output):
+    """Free text is wanted. None leaves a choice to the model's own default.
+
+    stop: the text is cut before the first of these strings; `raw` then holds all of it.
+    """
+
+    kind: ClassVar[str] = "text"
     max_new_tokens: int = 10
     min_new_tokens: int = 0
     beams: int | None = None
     length_penalty: float | None = None
     stop: tuple[str, ...] = ()
-    kind: str = field(default="text", init=False)
+
+    def kept(self, response: Response) -> Response:
+        if not isinstance(response.text, str):
+            return replace(response, error="the model gave no text")
+        text = response.text
+        for stop in self.stop:
+            text = text.partition(stop)[0]
+        if text == response.text:
+            return response
+        whole = response.text if response.raw is None else response.raw
+        return replace(response, text=text, raw=whole)
 
 
 @dataclass(frozen=True, slots=True)
-class ChoiceOutput:
+class ChoiceOutput(Output):
     """The log-likelihood of each choice as the reply is wanted: a sum, or the mean over its tokens."""
 
+    kind: ClassVar[str] = "choice"
     choices: tuple[str, ...]
     per_token: bool = False
-    kind: str = field(default="choice", init=False)
+
+    def kept(self, response: Response) -> Response:
+        values = response.log_probs
+        if values is None or len(values) != len(self.choices):
+            return replace(response, error="the model gave no log-probability for each choice")
+        if any(math.isnan(value) or value == math.inf for value in values):
+            return replace(response, error="a log-probability is not a number", log_probs=None)
+        return replace(response, log_probs=tuple(max(value, IMPOSSIBLE) for value in values))
 
 
 @dataclass(frozen=True, slots=True)
-class ImageOutput:
+class ImageOutput(Output):
     """An image is wanted. The seed alone decides its noise, whatever the batch.
 
     width, height: pixels; steps: denoising steps; guidance: classifier-free guidance scale, 1 = none.
     """
 
+    kind: ClassVar[str] = "image"
     seed: int = 0
     width: int | None = None
     height: int | None = None
     steps: int | None = None
     guidance: float | None = None
-    kind: str = field(default="image", init=False)
 
-
-Output = TextOutput | ChoiceOutput | ImageOutput
+    def kept(self, response: Response) -> Response:
+        return response if response.images else replace(response, error="the model gave no image")
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,51 +302,62 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Response:
-    """What a model gave: a text, log-probabilities of choices (nats), or an image; or an error.
-
-    details: small JSON values worth keeping beside the answer, such as token counts.
-    """
-
-    text: str | None = None
-    log_probs: tuple[float, ...] | None = None
-    image: Image | None = None
-    error: str | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class Score:
     """What a scorer made of one response.
 
-    value: on the scorer's own scale; None = unscored, which is counted and never taken as zero.
-    prediction: the answer as it was compared, after clean-up.
+    value: on the scorer's own scale; None = unscored, which is counted and never taken as zero; `why` then
+    says the reason. prediction: the answer as it was compared, after clean-up. unjudged: why what a judge
+    would add is missing, for a scorer that can do without one.
     """
 
     value: float | None
     prediction: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+    why: str | None = None
+    unjudged: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line of a results table.
+class Shots(msgspec.Struct, frozen=True, order=True):
+    """How many demonstrations; text_only: without their images, the setting written 0*."""
 
+    count: int
+    text_only: bool = False
+
+    def __str__(self) -> str:
+        """As options and tables write it: `4`, or `0*`."""
+        return "0*" if self.text_only else str(self.count)
+
+
+class Published(msgspec.Struct, frozen=True):
+    """A split whose size is not the published one."""
+
+    here: int
+    official: int
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One number of a results table, with all that a reader needs to judge it; sentences come later.
+
+    run: the name of its folder. metric and variant name what was measured, such as vqa_accuracy and official;
+    encoder: the identity of the encoder that it was measured with; judge: who judged.
     value, stderr: on the metric's scale (percent where it is a rate); None where nothing was scored.
     low, high: the ends of the 95 % interval. The error is clustered by image, and both hold what trials of
     demonstration draws add; spread: the standard deviation of the values of single trials.
     n: samples scored, over all trials; unscored: those whose request failed or had nothing to score by.
-    ablation: what was taken away from the demonstrations, which `shots` says too.
+    covered, queries: how many queries were asked about, and how many the split has.
+    shortened: prompts that hold fewer demonstrations than asked for, so that they fit.
+    marks: what answers were marked with, and how many; changes: what was set against the task's and the
+    model's files. imported: where answers that were given elsewhere come from.
     set_scaled: the metric's scale depends on the set, so numbers of different sets cannot be compared.
-    digits: how many to show behind the point.
-    encoder: the identity of what measured it, in short, where that is files which a name may outlive.
+    digits: how many to show behind the point. notes: what the scorer says of its number.
     chance, ceiling: what guessing and what perfect use of the demonstrations give, where the task says.
     seconds: time spent in the model, added up over every start of the run.
     """
 
+    run: str
     task: str
     model: str
-    shots: str
+    shots: Shots
     protocol: str
     split: str
     metric: str
@@ -276,19 +365,45 @@ class Row:
     stderr: float | None
     n: int
     unscored: int
-    seconds: float
+    covered: int
+    queries: int
+    seconds: float = 0.0
+    version: int = 1
+    seed: int = 0
     trials: int = 1
-    complete: bool = True
-    higher_is_better: bool = True
+    ablation: str = "none"
     group: str | None = None
-    notes: tuple[str, ...] = ()
-    run: str | None = None
-    chance: float | None = None
-    ceiling: float | None = None
+    variant: str | None = None
+    judge: str | None = None
+    encoder: str | None = None
     low: float | None = None
     high: float | None = None
     spread: float | None = None
-    ablation: str | None = None
+    higher_is_better: bool = True
     set_scaled: bool = False
     digits: int = 2
-    encoder: str | None = None
+    chance: float | None = None
+    ceiling: float | None = None
+    shortened: int = 0
+    marks: tuple[tuple[Mark, int], ...] = ()
+    changes: tuple[str, ...] = ()
+    sources: Mapping[str, str] = {}
+    size: Published | None = None
+    imported: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The number's whole name: `vqa_accuracy/official`, `mm_vet/own by gpt-4`."""
+        name = self.metric if self.variant is None else f"{self.metric}/{self.variant}"
+        return name if self.judge is None else f"{name} by {self.judge}"
+
+    @property
+    def setting(self) -> str:
+        """Shots as people read them, with what was taken away: `4`, `0*`, `4 (labels)`."""
+        return str(self.shots) if self.ablation == "none" else f"{self.shots} ({self.ablation})"
+
+    @property
+    def complete(self) -> bool:
+        """Every query of the split was asked about."""
+        return self.covered == self.queries

@@ -1,21 +1,19 @@
-"""Stored runs: found by path or name, and their rows."""
+"""Stored runs, found by path or name."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
-
 from emu2eval.errors import StoreError, UnknownName
+from emu2eval.runs.record import RECORD, is_run
 from emu2eval.spec import catalog
-from emu2eval.types import Row
 
 
 def folders(root: Path | None = None) -> list[Path]:
     """The folders of all runs below the results folder, by name."""
     top = root or catalog.results_root()
-    return sorted(path.parent for path in top.glob("*/run.json"))
+    return sorted(path.parent for path in top.glob(f"*/{RECORD}"))
 
 
 def find(names: Sequence[str], root: Path | None = None) -> list[Path]:
@@ -30,7 +28,7 @@ def find(names: Sequence[str], root: Path | None = None) -> list[Path]:
     known = {path.name: path for path in folders(root)}
     for name in names:
         path = Path(name)
-        if (path / "run.json").is_file():
+        if is_run(path):
             found.append(path)
         elif path.is_dir() and folders(path):
             found += folders(path)
@@ -51,19 +49,3 @@ def one(name: str, root: Path | None = None) -> Path:
             hint="name one: " + ", ".join(folder.name for folder in found[:5]),
         )
     return found[0]
-
-
-def rows(folder: Path) -> list[Row]:
-    """The rows of a run's report, the whole first. Empty where it was never scored."""
-    path = folder / "report.json"
-    try:
-        report = msgspec.json.decode(path.read_bytes(), type=dict[str, list[Row]])
-    except FileNotFoundError:
-        return []
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise StoreError(
-            f"the report cannot be read: {error}",
-            where=path,
-            hint=f"make it anew: emu2eval score {folder}",
-        ) from None
-    return report["rows"]

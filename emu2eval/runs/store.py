@@ -1,46 +1,34 @@
 """The run store: one folder a run, append-only, that any kill leaves usable.
 
-run.json         what was asked of whom: identity, extent, versions
-responses.jsonl  one line a response, in the order of arrival
-scores.jsonl     one line a sample, in the order of trials and ids
-report.json      the rows of the table
-images/        generated images, named by digest
+run.json         what was asked of whom: identity, extent, versions (`runs.record`)
+responses.jsonl  one line an answer, in the order of arrival (`runs.answers`)
+scores.jsonl     one line an answer, in the order of trials, takes and ids (`runs.scores`)
+report.json      the rows of the table (`runs.scores`)
+images/          generated images, named by digest
+judge/           what judges replied (`engine.judging`)
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-import msgspec
-
 from emu2eval.errors import StoreError
 from emu2eval.media import images
-from emu2eval.runs.jsontext import encode
-from emu2eval.types import Image
+from emu2eval.runs.answers import Answer, Damaged, from_line, of_response, to_line, to_response
+from emu2eval.runs.files import explained, replaced
+from emu2eval.types import Image, Response
+
+ANSWERS = "responses.jsonl"
+IMAGES = "images"
 
 SYNC_EVERY = 0.5
 """Seconds between forced writes to the disk. A kill loses nothing; a power cut at most this much."""
-
-_decode = msgspec.json.Decoder().decode
-
-
-class _Line(msgspec.Struct):
-    """What continuing a run needs to know of a stored response."""
-
-    id: str
-    trial: int
-    key: str
-    error: str | None = None
-
-
-_decode_line = msgspec.json.Decoder(_Line).decode
 
 
 class RunStore:
@@ -62,7 +50,7 @@ class RunStore:
 
     def open_for_writing(self) -> RunStore:
         """Makes the folder and takes its lock. Raises StoreError where either cannot be done."""
-        with _explained(self.folder):
+        with explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         if not _take(self._lock):
@@ -73,8 +61,8 @@ class RunStore:
                 where=self.folder,
                 hint="wait for it, or give this one another --out folder",
             )
-        with _explained(self.folder):
-            path = self.folder / "responses.jsonl"
+        with explained(self.folder):
+            path = self.folder / ANSWERS
             self._writer = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
             self._end = _drop_torn_line(self._writer)
         return self
@@ -107,77 +95,55 @@ class RunStore:
 
     # -- what is there ----------------------------------------------------------------------------
 
-    def index(self, slot_of: Callable[[str, int], int | None], slots: int) -> None:
-        """Reads where every usable response stands. slot_of: (id, trial) -> slot, or None."""
+    def index(self, slot_of: Callable[[Answer], int | None], slots: int) -> None:
+        """Reads where every usable answer stands. slot_of: the slot that an answer fills, or None."""
         self._offsets = array("q", [-1]) * slots
         self._keys = array("Q", [0]) * slots
         self._by_key = {}
         self.damaged = 0
-        path = self.folder / "responses.jsonl"
-        if not path.exists():
-            return
-        offset = 0
-        with path.open("rb") as lines:
-            for line in lines:
-                if not line.endswith(b"\n"):
-                    break  # torn by a kill, or being written right now
-                try:
-                    row = _decode_line(line)
-                except (msgspec.DecodeError, UnicodeDecodeError):
-                    # A disk fault or an editor. What the line held is simply asked again.
-                    self.damaged += 1
-                else:
-                    slot = slot_of(row.id, row.trial)
-                    if slot is not None:
-                        self._note(slot, row.key, row.error, offset)
-                offset += len(line)
+        for offset, answer in self._walk():
+            slot = slot_of(answer)
+            if slot is not None:
+                self._note(slot, answer, offset)
 
     def has(self, slot: int, key: str) -> bool:
-        """A response without error to this very request is stored."""
+        """An answer without an error to this very request is stored."""
         return self._offsets[slot] >= 0 and self._keys[slot] == _short(key)
 
-    def twin(self, key: str) -> dict[str, Any] | None:
-        """A stored response to an equal request of another sample or trial."""
+    def twin(self, key: str) -> Answer | None:
+        """A stored answer to an equal request of another sample, trial or take."""
         offset = self._by_key.get(_short(key))
-        row = self._read(offset) if offset is not None else None
-        return row if row is not None and row["key"] == key and not row.get("error") else None
+        answer = self._read(offset) if offset is not None else None
+        return answer if answer is not None and answer.key == key and not answer.error else None
 
-    def stored(self, slot: int) -> dict[str, Any] | None:
-        """The last response stored for a slot, one with an error included; None = none."""
+    def stored(self, slot: int) -> Answer | None:
+        """The last answer stored for a slot, one with an error included; None = none."""
         offset = self._offsets[slot]
         if offset == -1:
             return None
         return self._read(offset if offset >= 0 else -offset - 2)
 
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """Every stored response in the order of arrival."""
-        path = self.folder / "responses.jsonl"
-        if not path.exists():
-            return
-        with path.open("rb") as lines:
-            for line in lines:
-                try:
-                    yield _decode(line)
-                except (msgspec.DecodeError, UnicodeDecodeError):
-                    continue
+    def answers(self) -> Iterator[Answer]:
+        """Every undamaged answer in the order of arrival, those with an error included."""
+        return (answer for _, answer in self._walk())
 
     def ids(self) -> frozenset[str]:
-        """Of every sample with a response, one with an error included."""
-        return frozenset(row["id"] for row in self.rows())
+        """Of every sample with an answer, one with an error included."""
+        return frozenset(answer.id for answer in self.answers())
 
     # -- writing ----------------------------------------------------------------------------------
 
-    def append(self, rows: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
-        """Stores (slot, response) pairs in one write; on the disk within SYNC_EVERY seconds.
+    def append(self, answers: Iterable[tuple[int, Answer]]) -> None:
+        """Stores (slot, answer) pairs in one write; on the disk within SYNC_EVERY seconds.
 
         Raises StoreError where the disk is full; what stood there before is intact.
         """
         if self._writer is None:
             raise StoreError("the run is not open for writing", where=self.folder)
-        lines = [(slot, row, encode(row) + b"\n") for slot, row in rows]
+        lines = [(slot, answer, to_line(answer)) for slot, answer in answers]
         data = b"".join(line for _, _, line in lines)
         try:
-            with _explained(self.folder):
+            with explained(self.folder):
                 _write_all(self._writer, data, self._end)
                 now = time.monotonic()
                 if now - self._synced >= SYNC_EVERY:
@@ -186,115 +152,75 @@ class RunStore:
         except StoreError:
             os.ftruncate(self._writer, self._end)
             raise
-        for slot, row, line in lines:
-            self._note(slot, row["key"], row.get("error"), self._end)
+        for slot, answer, line in lines:
+            self._note(slot, answer, self._end)
             self._end += len(line)
 
     def save_image(self, image: Image) -> str:
         """Keeps a generated image under its digest, which is returned."""
         digest = images.digest(image)
-        path = self.folder / "images" / f"{digest}.png"
+        path = self.folder / IMAGES / f"{digest}.png"
         if not path.exists():
-            with _explained(self.folder):
+            with explained(self.folder):
                 path.parent.mkdir(exist_ok=True)
-            self._replace(path, images.read(image))
+            with replaced(path) as file:
+                file.write(images.read(image))
         return digest
 
     def image(self, digest: str) -> Image:
         """A generated image by its digest."""
-        return Image.known(str(self.folder / "images" / f"{digest}.png"), digest)
+        return Image.known(str(self.folder / IMAGES / f"{digest}.png"), digest)
 
-    def write_json(self, name: str, value: Any) -> None:
-        """Writes `name` whole or not at all."""
-        self._replace(self.folder / name, msgspec.json.format(encode(value), indent=2) + b"\n")
+    def keep(self, response: Response, **about: Any) -> Answer:
+        """The answer that keeps a response, its images saved. about: the fields that are no response's."""
+        digests = tuple(self.save_image(image) for image in response.images)
+        return of_response(response, digests, **about)
 
-    def read_json(self, name: str) -> Any:
-        """What `write_json` wrote; None where it is not there. Raises StoreError where damaged."""
-        path = self.folder / name
-        try:
-            return _decode(path.read_bytes())
-        except FileNotFoundError:
-            return None
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise StoreError(f"the file cannot be read: {error}", where=path) from None
-
-    def write_lines(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Writes JSON lines whole or not at all, one row in memory at a time."""
-        path = self.folder / name
-        with _explained(path):
-            temporary = path.with_name(f".{name}.{os.getpid()}")
-            try:
-                with temporary.open("wb") as lines:
-                    for row in rows:
-                        lines.write(encode(row) + b"\n")
-                    lines.flush()
-                    os.fsync(lines.fileno())
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
+    def response(self, answer: Answer) -> Response:
+        """The response that an answer keeps."""
+        return to_response(answer, tuple(self.image(digest) for digest in answer.images))
 
     # -- inside -----------------------------------------------------------------------------------
 
-    def _note(self, slot: int, key: str, error: str | None, offset: int) -> None:
-        short = _short(key)
-        if error is None:
+    def _walk(self) -> Iterator[tuple[int, Answer]]:
+        """(offset, answer) of every undamaged line; counts the damaged ones."""
+        path = self.folder / ANSWERS
+        if not path.exists():
+            return
+        offset = 0
+        self.damaged = 0
+        with path.open("rb") as lines:
+            for line in lines:
+                if not line.endswith(b"\n"):
+                    break  # torn by a kill, or being written right now
+                try:
+                    answer = from_line(line)
+                except Damaged:
+                    # A disk fault or an editor. What the line held is simply asked again.
+                    self.damaged += 1
+                else:
+                    yield offset, answer
+                offset += len(line)
+
+    def _note(self, slot: int, answer: Answer, offset: int) -> None:
+        short = _short(answer.key)
+        if answer.error is None:
             self._offsets[slot] = offset
             self._keys[slot] = short
             self._by_key[short] = offset
-        elif not self.has(slot, key):
+        elif not self.has(slot, answer.key):
             # Errors keep their place as -offset - 2: shown and counted, but asked again.
             self._offsets[slot] = -offset - 2
             self._keys[slot] = 0
 
-    def _read(self, offset: int) -> dict[str, Any]:
+    def _read(self, offset: int) -> Answer | None:
         if self._reader is None:
-            self._reader = (self.folder / "responses.jsonl").open("rb")
+            self._reader = (self.folder / ANSWERS).open("rb")
         self._reader.seek(offset)
-        row: dict[str, Any] = _decode(self._reader.readline())
-        return row
-
-    def _replace(self, path: Path, data: bytes) -> None:
-        with _explained(path):
-            temporary = path.with_name(f".{path.name}.{os.getpid()}")
-            try:
-                with temporary.open("wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
-
-
-class _explained:
-    """Turns an OSError about the results folder into a StoreError that says what to try."""
-
-    def __init__(self, where: Path):
-        self.where = where
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if not isinstance(error, OSError):
-            return
-        where = error.filename or self.where
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise StoreError(
-                f"there is no room left for results ({error.strerror})",
-                where=where,
-                hint="free some space and run the same command again; all that was answered is kept",
-            ) from None
-        raise StoreError(
-            f"the results folder cannot be written ({error.strerror})",
-            where=where,
-            hint="check its permissions, or name another folder with --out",
-        ) from None
+        try:
+            return from_line(self._reader.readline())
+        except Damaged:  # since it was indexed
+            return None
 
 
 def _short(key: str) -> int:

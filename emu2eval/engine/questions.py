@@ -1,0 +1,90 @@
+"""What a run asks, before any model is known: queries, trials and takes, and the slots that they fill."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
+from typing import NamedTuple
+
+from emu2eval.data.samples import Samples
+from emu2eval.engine.tasks import OpenTask
+from emu2eval.fewshot.draw import permutation
+from emu2eval.runs.answers import Answer
+from emu2eval.types import Sample
+
+
+class Place(NamedTuple):
+    """One answer of a run. position: of the query in its split; trial: which draw of demonstrations;
+    take: which of several answers to the same prompt."""
+
+    position: int
+    trial: int = 0
+    take: int = 0
+
+
+@dataclass(frozen=True)
+class Questions:
+    """All that scoring, importing, judging and submitting need to know of a run.
+
+    limit: only so many queries, a fixed random subset in which smaller ones are contained in larger.
+    trials: repetitions with other demonstrations (and another noise); takes: answers to each prompt.
+    only: ids of the queries, where answers that were given elsewhere decide them.
+    """
+
+    task: OpenTask
+    samples: Samples
+    limit: int | None = None
+    trials: int = 1
+    takes: int = 1
+    only: frozenset[str] | None = None
+
+    @cached_property
+    def positions(self) -> list[int]:
+        """Positions of the queries within the split, in the order of their ids."""
+        total = len(self.samples)
+        if self.only is not None:
+            return [i for i, name in enumerate(self.samples.ids) if name in self.only]
+        if self.limit is None or self.limit >= total:
+            return list(range(total))
+        # Not the first ones of the file: those often share a few images or a few question types.
+        return sorted(islice(permutation(total, "limit"), self.limit))
+
+    def __len__(self) -> int:
+        return len(self.positions) * self.trials * self.takes
+
+    def __iter__(self) -> Iterator[Place]:
+        """Trial by trial; the takes of a prompt one after the other, for models that keep what they read."""
+        for trial in range(self.trials):
+            for position in self.positions:
+                for take in range(self.takes):
+                    yield Place(position, trial, take)
+
+    @property
+    def slots(self) -> int:
+        """How many there are, those of queries that are left out included."""
+        return len(self.samples) * self.trials * self.takes
+
+    def slot(self, place: Place) -> int:
+        """The number of a place: the same for any limit, and for more trials."""
+        return (place.trial * self.takes + place.take) * len(self.samples) + place.position
+
+    def place(self, slot: int) -> Place:
+        """The place of a slot."""
+        answer, position = divmod(slot, len(self.samples))
+        return Place(position, *divmod(answer, self.takes))
+
+    def slot_of(self, answer: Answer) -> int | None:
+        """The slot that a stored answer fills, or None where it is none of these questions'."""
+        position = self.samples.position(answer.id)
+        known = 0 <= answer.trial < self.trials and 0 <= answer.take < self.takes
+        if position is None or not known:
+            return None
+        return self.slot(Place(position, answer.trial, answer.take))
+
+    def query(self, position: int) -> Sample:
+        """The sample at a position, with the choices that the task fixes for all."""
+        sample = self.samples[position]
+        fixed = self.task.choices
+        return replace(sample, choices=fixed) if fixed else sample

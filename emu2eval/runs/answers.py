@@ -1,0 +1,116 @@
+"""A stored answer: everything that a response held and what was shown to get it; one line, one checksum."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from zlib import crc32
+
+import msgspec
+
+from emu2eval.runs.jsontext import encode
+from emu2eval.types import Image, Mark, Response
+
+
+class JudgeCase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a judge was asked about an answer: name of the scorer's question, wording, which attempt."""
+
+    name: str
+    wording: str
+    attempt: int = 0
+
+
+class Answer(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """One response in the store, with the query that it answers and what the model was really shown.
+
+    id: of the query's sample; trial: which draw of demonstrations; take: which of several answers to the same
+    prompt. key: of the request. examples: ids of the demonstrations in the prompt, farthest first; left_out:
+    how many were drawn but dropped so that the prompt fits. shown: digests of the prompt's images, in order.
+    images: digests of the images that the model gave. case: of a judge's reply, whose trial and take are
+    those of the answer that it judges. theirs: scores that an imported log holds.
+    The other fields are those of `Response`; seconds: time in the model.
+    """
+
+    id: str
+    trial: int = 0
+    take: int = 0
+    key: str
+    examples: tuple[str, ...] = ()
+    left_out: int = 0
+    shown: tuple[str, ...] = ()
+    text: str | None = None
+    raw: str | None = None
+    thought: str | None = None
+    log_probs: tuple[float, ...] | None = None
+    images: tuple[str, ...] = ()
+    ended: str | None = None
+    error: str | None = None
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    marks: tuple[Mark, ...] = ()
+    case: JudgeCase | None = None
+    theirs: dict[str, float] | None = None
+    seconds: float = 0.0
+
+
+_HEAD = re.compile(rb'\{"sum":"([0-9a-f]{8})",')
+_decode = msgspec.json.Decoder(Answer).decode
+
+
+class Damaged(ValueError):
+    """A line that is not an answer as it was written."""
+
+
+def to_line(answer: Answer) -> bytes:
+    """One line of responses.jsonl, its newline included: a JSON object that begins with its checksum."""
+    body = encode(answer)
+    return b'{"sum":"%08x",' % crc32(body) + body[1:] + b"\n"
+
+
+def from_line(line: bytes) -> Answer:
+    """The answer of a line. Raises Damaged where the checksum or the struct does not hold."""
+    head = _HEAD.match(line)
+    if head is None or not line.endswith(b"\n"):
+        raise Damaged("not a line of answers")
+    body = b"{" + line[head.end() : -1]
+    if crc32(body) != int(head[1], 16):
+        raise Damaged("the checksum does not hold")
+    try:
+        return _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Damaged(str(error)) from None
+
+
+def of_response(response: Response, digests: tuple[str, ...] = (), **about: Any) -> Answer:
+    """The answer that keeps a response. digests: of its images; about: the other fields."""
+    return Answer(
+        text=response.text,
+        raw=response.raw,
+        thought=response.thought,
+        log_probs=response.log_probs,
+        images=digests,
+        ended=response.ended,
+        error=response.error,
+        tokens_in=response.tokens_in,
+        tokens_out=response.tokens_out,
+        marks=response.marks,
+        **about,
+    )
+
+
+def to_response(answer: Answer, images: tuple[Image, ...] = ()) -> Response:
+    """The response that an answer keeps. images: those of its digests."""
+    return Response(
+        text=answer.text,
+        raw=answer.raw,
+        thought=answer.thought,
+        log_probs=answer.log_probs,
+        images=images,
+        ended=answer.ended,
+        error=answer.error,
+        tokens_in=answer.tokens_in,
+        tokens_out=answer.tokens_out,
+        marks=answer.marks,
+    )

@@ -1,0 +1,244 @@
+"""run.json: what a run was, enough to score it again, to repeat it and to compare it."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from emu2eval.errors import StoreError
+from emu2eval.identity import value_key
+from emu2eval.runs.files import explained, replaced
+from emu2eval.runs.jsontext import encode
+from emu2eval.spec.changes import Changes
+from emu2eval.types import Shots
+
+RECORD = "run.json"
+FORMAT = 2
+"""The version of the layout of a run's folder."""
+
+LARGEST = 1 << 24
+"""Bytes of a record: a hundred times those of the longest task file."""
+
+Count = Annotated[int, Meta(ge=0, le=10**9)]
+Positive = Annotated[int, Meta(ge=1, le=10**9)]
+Name = Annotated[str, Meta(min_length=1, max_length=1000)]
+
+
+class TaskRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The task as it was: its whole file with everything that was set, and where that file is.
+
+    file: below the shipped tasks relative to them, else absolute. sources: of the splits that do not come
+    from the official files.
+    """
+
+    name: Name
+    file: str
+    protocol: Name
+    split: Name
+    spec: dict[str, Any]
+    sources: dict[str, str] = {}
+
+
+class ModelRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The model as it was asked for. adapter: None where its answers were given elsewhere."""
+
+    name: Name
+    adapter: Name | None = None
+    settings: dict[str, Any] = {}
+
+
+class TaskIdentity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What decides the questions: everything in a task file but titles and scoring."""
+
+    name: Name
+    version: int
+    split: Name
+    protocol: Name
+    template: dict[str, Any]
+    demonstrations: dict[str, Any]
+    output: dict[str, Any]
+
+
+class ModelIdentity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What decides the answers: the adapter, the settings that matter, digests of files."""
+
+    adapter: Name
+    settings: dict[str, Any]
+    files: dict[str, Any] = {}
+
+
+class DataIdentity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Digests of the splits, their sources where they are not the official files, and what a chooser
+    depends on beside its options."""
+
+    queries: str
+    demonstrations: str | None = None
+    sources: dict[str, str] = {}
+    chooser: dict[str, Any] = {}
+
+
+class ImportRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where answers that were given elsewhere come from.
+
+    label: who asked, which tables show in the place of a protocol, since the prompts are unknown.
+    files: name -> sha256; model, shots: as the log says; told: the number of shots was given by the user.
+    id, answer: the columns that were read; unknown, repeated: rows that were passed over.
+    """
+
+    label: Name
+    origin: str
+    files: dict[str, str]
+    model: str | None = None
+    shots: Count | None = None
+    told: bool = False
+    id: str
+    answer: str | None = None
+    rows: Count = 0
+    unknown: Count = 0
+    repeated: Count = 0
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What decides the answers of a run: two runs of equal identity are one.
+
+    model: None where the answers were given elsewhere, which `imported` then tells apart. fit: the positions
+    that prompts were shortened to, where they were.
+    """
+
+    task: TaskIdentity
+    model: ModelIdentity | None
+    data: DataIdentity
+    shots: Shots
+    seed: int = 0
+    ablation: str = "none"
+    fit: Count | None = None
+    imported: ImportRecord | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex sha256."""
+        return value_key(msgspec.to_builtins(self))
+
+
+class Extent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much of a run was asked for: queries (None = all) and draws of demonstrations."""
+
+    limit: Positive | None = None
+    trials: Annotated[int, Meta(ge=1, le=10**6)] = 1
+
+    def within(self, other: Extent) -> bool:
+        """Everything of this one is part of the other."""
+        whole = other.limit is None or (self.limit is not None and self.limit <= other.limit)
+        return whole and self.trials <= other.trials
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that is known of a run beside its answers. It names built-in parts and entry points, never code."""
+
+    format: Literal[2] = 2
+    task: TaskRecord
+    model: ModelRecord
+    changes: Changes = Changes()
+    shots: Shots
+    ablation: str = "none"
+    seed: int = 0
+    extent: Extent = Extent()
+    fit: bool = False
+    identity: Identity
+    versions: dict[str, str] = {}
+    imported: ImportRecord | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        return self.identity.fingerprint
+
+    @property
+    def setting(self) -> str:
+        """Shots as people read them, with what was taken away: `4`, `0*`, `4 (labels)`."""
+        return str(self.shots) if self.ablation == "none" else f"{self.shots} ({self.ablation})"
+
+
+class WordingRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The words in which a judge was asked."""
+
+    system: str | None
+    user: str
+    again: str
+    digest: str
+
+
+class JudgeRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """judge.json: who judges, about what, in which words; it keeps the words of earlier times."""
+
+    format: Literal[2] = 2
+    model: ModelRecord
+    identity: ModelIdentity
+    scorer: str
+    asked: tuple[str, ...]
+    attempts: Positive
+    wordings: dict[str, WordingRecord]
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """Writes run.json whole or not at all."""
+    _write(folder / RECORD, record)
+
+
+def read_record(folder: Path) -> Record:
+    """The record of a run. Raises StoreError where the folder is no run, or its record is damaged."""
+    return _read(folder / RECORD, Record)
+
+
+def write_judge(folder: Path, record: JudgeRecord) -> None:
+    _write(folder / "judge.json", record)
+
+
+def read_judge(folder: Path) -> JudgeRecord:
+    return _read(folder / "judge.json", JudgeRecord)
+
+
+def is_run(folder: Path) -> bool:
+    return (folder / RECORD).is_file()
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that a run depends on, as far as they are installed."""
+    found = {"python": platform.python_version()}
+    for package in ("emu2eval", "torch", "transformers", "diffusers", "pillow"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+_Any = TypeVar("_Any")
+
+
+def _write(path: Path, value: object) -> None:
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with replaced(path) as file:
+        file.write(msgspec.json.format(encode(value), indent=2) + b"\n")
+
+
+def _read(path: Path, kind: type[_Any]) -> _Any:
+    try:
+        if path.stat().st_size > LARGEST:
+            raise StoreError(f"{path.name} is too large to be a record", where=path)
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except FileNotFoundError:
+        raise StoreError(
+            "this is not the folder of a run", where=path.parent, hint="emu2eval ls runs lists them"
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise StoreError(
+            f"{path.name} is damaged, or was written by another version: {error}",
+            where=path,
+            hint="run the same evaluation again; answers that are stored under it are kept",
+        ) from None
