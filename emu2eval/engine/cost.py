@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 
 from emu2eval.adapters.base import Adapter, Cost
-from emu2eval.engine.judging import Hearing, Judge, is_judged
-from emu2eval.engine.plan import Plan, folder_name, slots
+from emu2eval.engine.judging import Judge, Judging
+from emu2eval.engine.plan import Plan, Planned
 from emu2eval.engine.runner import Work
 from emu2eval.runs.store import RunStore
 
+LOOKED_AT = 2048
+"""Requests that an estimate looks at."""
+
 
 def estimate(work: Work, store: RunStore) -> Cost | None:
-    """Of the requests that the store does not answer yet; None where the model does not tell."""
+    """Of the requests that the store does not answer yet; None where the model does not tell.
+
+    Of more than `LOOKED_AT` places, that many are looked at, spread over all, and the sum is scaled.
+    """
     if type(work.adapter).cost is Adapter.cost:
         return None
     total = Cost()
     asked: set[str] = set()
-    for planned in work:
+    places, scale = _looked_at(work)
+    for planned in places:
         key = planned.request.key
         if key in asked or store.has(planned.slot, key) or store.twin(key) is not None:
             continue
         asked.add(key)
         total += work.adapter.cost(planned.request) or Cost()
-    return total
+    return total if scale == 1 else total.times(scale)
+
+
+def _looked_at(work: Work) -> tuple[Iterable[Planned], float]:
+    if not isinstance(work, Plan) or len(work) <= LOOKED_AT:
+        return work, 1
+    every = list(islice(work.questions, 0, None, -(-len(work) // LOOKED_AT)))
+    return map(work.at, every), len(work) / len(every)
 
 
 def shown(cost: Cost) -> str:
@@ -55,29 +70,30 @@ def costs(groups: Sequence[Sequence[Plan]], judge: Judge | None, root: Path) -> 
             store = peek(plan, root)
             cost = estimate(plan, store)
             total = total + cost if total and cost else total or cost
-            if judge is not None and is_judged(plan.task):
-                more = _outlook(Hearing(plan, store, judge))
+            if judge is not None and plan.task.judged is not None:
+                more = _outlook(Judging(plan.questions, store, judge))
                 judging = judging + more if judging and more else judging or more
             store.close()
         if total is not None and total.requests:
-            told.append(f"{group[0].model.name}: {shown(total)}")
+            told.append(f"{group[0].name}: {shown(total)}")
             group[0].adapter.afford(total)
     if judge is not None and judging is not None and judging.requests:
-        told.append(f"{judge.model.name}, judging: {shown(judging)}, answers at their longest")
-        # How long answers are is not known yet; how many, is.
-        judge.adapter.afford(Cost(judging.requests))
+        told.append(f"{judge.name}, judging: {shown(judging)}, answers at their longest")
+        if judge.adapter is not None:
+            # How long answers are is not known yet; how many, is.
+            judge.adapter.afford(Cost(judging.requests))
     return told
 
 
 def peek(plan: Plan, root: Path) -> RunStore:
     """The store of a plan's run below the folder of runs, for reading what is there already."""
-    store = RunStore(root / folder_name(plan))
-    store.index(slots(plan), len(plan.samples) * plan.draws)
+    store = RunStore(root / plan.folder)
+    store.index(plan.questions.slot_of, plan.questions.slots)
     return store
 
 
-def _outlook(hearing: Hearing) -> Cost | None:
+def _outlook(judging: Judging) -> Cost | None:
     """An estimate of judging before there are answers, each taken to be as long as the task allows."""
-    hearing.assume_longest()
-    with hearing.open(writing=False) as replies:
-        return estimate(hearing, replies)
+    judging.assume_longest()
+    with judging.open(writing=False) as replies:
+        return estimate(judging, replies)

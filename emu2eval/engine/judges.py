@@ -1,24 +1,25 @@
-"""Which model judges a run, and the judging itself: between the answers and the scores."""
+"""Which model judges a run, and judging and scoring it: between the answers and the rows."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from emu2eval import registry
-from emu2eval.adapters.base import Absent, Adapter
+from emu2eval.adapters.base import Adapter
 from emu2eval.engine.cost import estimate, shown
-from emu2eval.engine.judging import Hearing, Judge, is_judged, needs_judge, stored
-from emu2eval.engine.plan import Plan
-from emu2eval.engine.runner import Once, Tally
+from emu2eval.engine.judging import Judge, Judging, stored_judges
+from emu2eval.engine.questions import Questions
+from emu2eval.engine.runner import Loader, Tally
 from emu2eval.engine.scoring import score_run
+from emu2eval.engine.tasks import OpenTask
 from emu2eval.errors import ConfigError
+from emu2eval.runs.record import Record
 from emu2eval.runs.store import RunStore
 from emu2eval.spec import catalog
-from emu2eval.spec.config import Task, load_model
+from emu2eval.spec.config import load_model
 from emu2eval.types import Row
 from emu2eval.watch import Watcher
 
@@ -39,14 +40,15 @@ def load_judge(name: str, overrides: Mapping[str, Any]) -> Judge:
     return Judge.of(model, adapter)
 
 
-def choose(tasks: Sequence[Task], name: str | None, overrides: Mapping[str, Any]) -> Judge | None:
+def choose_judge(
+    tasks: Sequence[OpenTask], name: str | None, overrides: Mapping[str, Any]
+) -> Judge | None:
     """The judge of these tasks; None where none needs one.
 
     Raises ConfigError where one is needed and none is named, or one is named that nothing needs.
     """
-    judged = [task.name for task in tasks if is_judged(task)]
     if name is None:
-        needed = [task.name for task in tasks if needs_judge(task)]
+        needed = [task.name for task in tasks if task.needs_judge]
         if needed:
             raise ConfigError(
                 f"{' and '.join(dict.fromkeys(needed))} is scored by a judge, and none is named",
@@ -60,7 +62,7 @@ def choose(tasks: Sequence[Task], name: str | None, overrides: Mapping[str, Any]
                 ),
             )
         return None
-    if not judged:
+    if not any(task.judged for task in tasks):
         raise ConfigError(
             f"{' and '.join(dict.fromkeys(task.name for task in tasks))} is scored without a judge",
             where="--judge",
@@ -68,16 +70,16 @@ def choose(tasks: Sequence[Task], name: str | None, overrides: Mapping[str, Any]
     return load_judge(name, overrides)
 
 
-def stored_judge(task: Task, folder: Path) -> Judge | None:
+def stored_judge(task: OpenTask, folder: Path) -> Judge | None:
     """The judge whose replies a run's folder holds; None where there is none and none is needed.
 
     Raises ConfigError where there is not exactly one.
     """
-    found = stored(folder, Absent())
+    found = stored_judges(folder)
     if len(found) == 1:
         return found[0]
     if not found:
-        return choose([task], None, {})  # says what the choices are, where one is needed
+        return choose_judge([task], None, {})  # says what the choices are, where one is needed
     names = " and ".join(judge.folder for judge in found)
     raise ConfigError(
         f"this run holds replies of several judges: {names}",
@@ -86,41 +88,48 @@ def stored_judge(task: Task, folder: Path) -> Judge | None:
     )
 
 
-Hear = Callable[[Plan, RunStore], tuple[list[Row], Tally]]
-"""Judges a run where its task wants that, and scores it."""
-
-
-def hearer(judge: Judge | None, told: Watcher, opened: ExitStack) -> Hear:
-    """What judges and scores runs; `opened` closes the judge. Raises PlanError beyond its budget.
+class Scoring:
+    """Scores runs, and asks the judge first where there is one.
 
     Without a judge nobody is asked; what one said of a run before is scored all the same.
     """
-    if judge is None:
-        return lambda plan, store: (_scored(plan, store, told), Tally())
-    name = judge.model.name
-    opened.enter_context(closing(judge.adapter))
-    load = Once(judge.adapter, lambda: told.loading(name))
 
-    def hear(plan: Plan, store: RunStore) -> tuple[list[Row], Tally]:
-        if not is_judged(plan.task):
-            return score_run(plan, store, progress=told.working), Tally()
-        hearing = Hearing(plan, store, judge)
-        with hearing.open(writing=True):
-            cost = estimate(hearing, hearing.replies)
-            if cost is not None and cost.requests:
-                told.note(f"{name}, judging: {shown(cost)}")
-                judge.adapter.afford(cost)
-            told.judging(name, len(hearing))
-            tally = hearing.hear(load, told.settled)
-            return score_run(plan, store, hearing, told.working), tally
+    def __init__(self, judge: Judge | None, watcher: Watcher):
+        self.judge = judge
+        self.watcher = watcher
+        self._load: Loader | None = None
+        if judge is not None and judge.adapter is not None:
+            name = judge.name
+            self._load = Loader(judge.adapter, lambda: watcher.loading(name))
 
-    return hear
+    def __enter__(self) -> Scoring:
+        return self
 
+    def __exit__(self, *error: object) -> None:
+        if self._load is not None:
+            self._load.close()
 
-def _scored(plan: Plan, store: RunStore, told: Watcher) -> list[Row]:
-    judge = stored_judge(plan.task, store.folder) if is_judged(plan.task) else None
-    if judge is None:
-        return score_run(plan, store, progress=told.working)
-    hearing = Hearing(plan, store, judge)
-    with hearing.open(writing=False):
-        return score_run(plan, store, hearing, told.working)
+    def __call__(
+        self, record: Record, questions: Questions, store: RunStore
+    ) -> tuple[list[Row], Tally]:
+        """The rows of a run and what was asked of the judge. Raises PlanError beyond its budget."""
+        working = self.watcher.working
+        if questions.task.judged is None:
+            return score_run(record, questions, store, progress=working), Tally()
+        judge = self.judge or stored_judge(questions.task, store.folder)
+        if judge is None:
+            return score_run(record, questions, store, progress=working), Tally()
+        judging = Judging(questions, store, judge)
+        with judging.open(writing=self._load is not None):
+            tally = self._ask(judging)
+            return score_run(record, questions, store, judging, working), tally
+
+    def _ask(self, judging: Judging) -> Tally:
+        if self._load is None:
+            return Tally()
+        cost = estimate(judging, judging.replies)
+        if cost is not None and cost.requests:
+            self.watcher.note(f"{judging.name}, judging: {shown(cost)}")
+            judging.adapter.afford(cost)
+        self.watcher.judging(judging.name, len(judging))
+        return judging.ask(self._load, self.watcher.settled)

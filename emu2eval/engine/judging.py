@@ -1,125 +1,135 @@
 """A judge's replies to what a run's model answered: asked through the same engine, kept in the run's folder.
 
-judge/NAME_DIGEST/judge.json        who judges, in which words; wordings by their names
+judge/NAME_DIGEST/judge.json        who judges, in which words (`runs.record.JudgeRecord`)
 judge/NAME_DIGEST/responses.jsonl   every reply, one a line, those that cannot be read too
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from emu2eval.adapters.base import Adapter
-from emu2eval.engine.plan import Plan, Planned, check_request, model_identity
+from emu2eval.engine.plan import Planned, check_request, model_identity
+from emu2eval.engine.questions import Place, Questions
 from emu2eval.engine.runner import Tally, execute
-from emu2eval.engine.scoring import UNJUDGED, build_cleaner, build_scorer, response_of
-from emu2eval.errors import ConfigError
+from emu2eval.engine.scoring import response_of
+from emu2eval.errors import ConfigError, StoreError
 from emu2eval.identity import request_key, value_key
 from emu2eval.media.images import from_pil
+from emu2eval.runs.answers import Answer, JudgeCase
+from emu2eval.runs.record import (
+    JUDGE,
+    JudgeRecord,
+    ModelIdentity,
+    ModelRecord,
+    WordingRecord,
+    read_judge,
+    write_judge,
+)
 from emu2eval.runs.store import RunStore
-from emu2eval.scorers.judged import JudgedScorer
-from emu2eval.spec.config import ModelSpec, Task
-from emu2eval.types import Image, Request, Response, Sample, Score
-
-RECORD = "judge.json"
+from emu2eval.spec.config import ModelSpec
+from emu2eval.types import Image, Request, Response, Sample, Score, TextOutput
 
 
 @dataclass(frozen=True)
 class Judge:
-    """The model that judges. identity: what decides its replies, as for any model."""
+    """The model that judges. identity: what decides its replies, as for any model.
 
-    model: ModelSpec
-    adapter: Adapter
-    identity: Mapping[str, Any]
+    adapter: None for one whose replies are stored, and who is asked nothing more.
+    """
+
+    model: ModelRecord
+    identity: ModelIdentity
+    adapter: Adapter | None = None
 
     @classmethod
     def of(cls, model: ModelSpec, adapter: Adapter) -> Judge:
-        return cls(model, adapter, model_identity(model, adapter))
+        known = ModelRecord(name=model.name, adapter=model.adapter, settings=dict(model.settings))
+        return cls(known, model_identity(model, adapter), adapter)
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    @cached_property
+    def digest(self) -> str:
+        return value_key(msgspec.to_builtins(self.identity))
 
     @property
     def folder(self) -> str:
         """Below the run's folder."""
-        return f"judge/{self.model.name}_{value_key(self.identity)[:8]}"
+        return f"judge/{self.model.name}_{self.digest[:8]}"
 
 
-def is_judged(task: Task) -> bool:
-    """Its scorer asks a judge, if one is named."""
-    return isinstance(build_scorer(task), JudgedScorer)
+def stored_judges(folder: Path) -> list[Judge]:
+    """The judges that a run's folder holds replies of."""
+    records = (read_judge(path.parent) for path in sorted(folder.glob(f"judge/*/{JUDGE}")))
+    return [Judge(record.model, record.identity) for record in records]
 
 
-def needs_judge(task: Task) -> bool:
-    """Its scorer gives no number without a judge."""
-    scorer = build_scorer(task)
-    return isinstance(scorer, JudgedScorer) and not scorer.optional
+class Judging:
+    """What a judge is asked about a run, and what was read in the replies.
 
-
-def stored(folder: Path, absent: Adapter) -> list[Judge]:
-    """The judges that a run's folder holds replies of; `absent` stands in for each."""
-    found = []
-    for path in sorted(folder.glob(f"judge/*/{RECORD}")):
-        record = RunStore(path.parent).read_json(RECORD)
-        model = ModelSpec.model_validate(record["model"])
-        found.append(Judge(model, absent, record["identity"]))
-    return found
-
-
-class Hearing:
-    """What a judge is asked about a run, and what was read in its replies.
-
-    Iterating gives the requests of one attempt: at first one for each response and name of the scorer, then
+    Iterating gives the requests of one attempt: at first one for each answer and name of the scorer, then
     again those whose reply could not be read.
     """
 
-    def __init__(self, plan: Plan, answers: RunStore, judge: Judge):
-        scorer = build_scorer(plan.task)
-        if not isinstance(scorer, JudgedScorer):
-            raise ConfigError(f"{plan.task.name} is scored without a judge", where="--judge")
-        self.plan = plan
+    def __init__(self, questions: Questions, answers: RunStore, judge: Judge):
+        scorer = questions.task.judged
+        if scorer is None:
+            raise ConfigError(f"{questions.task.name} is scored without a judge", where="--judge")
+        self.questions = questions
         self.answers = answers
         self.judge = judge
         self.scorer = scorer
         self.replies = RunStore(answers.folder / judge.folder)
         self.attempt = 0
-        self._clean = build_cleaner(plan.task)
         self._assumed: Response | None = None
 
     # -- as work for the engine -------------------------------------------------------------------
 
     @property
     def adapter(self) -> Adapter:
+        if self.judge.adapter is None:
+            raise StoreError(
+                f"{self.name} is asked nothing more here",
+                where=self.replies.folder,
+                hint="name the judge again: --judge NAME",
+            )
         return self.judge.adapter
 
     @property
-    def model(self) -> ModelSpec:
-        return self.judge.model
+    def name(self) -> str:
+        return self.judge.name
 
     def __len__(self) -> int:
-        return len(self.plan) * len(self.scorer.names)
+        return len(self.questions) * len(self.scorer.names)
 
     def __iter__(self) -> Iterator[Planned]:
-        plan = self.plan
-        for trial in range(plan.draws):
-            for position in plan.positions:
-                slot = trial * len(plan.samples) + position
-                response = response_of(self.answers.stored(slot), self._clean, self.answers)
-                response = response or self._assumed
-                if response is None:
-                    continue
-                sample = plan.query(position)
-                for place in range(len(self.scorer.names)):
-                    if self._unread(slot, sample, response, place):
-                        yield self._case(slot, sample, response, place, self.attempt)
+        for place in self.questions:
+            stored = self.answers.stored(self.questions.slot(place))
+            response = response_of(stored, self.questions.task.clean, self.answers)
+            response = response or self._assumed
+            if response is None:
+                continue
+            sample = self.questions.query(place.position)
+            for number in range(len(self.scorer.names)):
+                if self._unread(place, sample, response, number):
+                    yield self._case(place, sample, response, number, self.attempt)
 
     def check(self, planned: Planned) -> None:
         """Raises PlanError where the judge cannot take the request."""
-        where = f"{self.plan.task.name}, judging query {planned.sample.id}"
-        asks = f"judging {self.plan.task.name}"
-        check_request(self.adapter, self.model.name, planned.request, asks, where)
+        task = self.questions.task.name
+        where = f"{task}, judging query {planned.id}"
+        check_request(self.adapter, self.name, planned.request, f"judging {task}", where)
 
-    def hear(self, load: Callable[[], None], progress: Callable[[int], None]) -> Tally:
+    def ask(self, load: Callable[[], None], progress: Callable[[int], None]) -> Tally:
         """Asks for all that is not yet said, and again for what cannot be read. Raises UserError."""
         total = Tally()
         for attempt in range(self.scorer.attempts):
@@ -132,37 +142,31 @@ class Hearing:
         """The store of the replies, read as far as they fit this run."""
         if writing:
             self.replies.open_for_writing()
-            self.replies.write_json(RECORD, self._record())
-        plan, cases = self.plan, self.plan.draws * self._cases
-        self.replies.index(self._slot_of, cases * len(plan.samples))
+            write_judge(self.replies.folder, self._record())
+        self.replies.index(self._slot_of, self.questions.slots * self._cases)
         return self.replies
 
     def assume_longest(self) -> None:
         """What is not answered yet counts as answered at the greatest length: for an estimate."""
-        output = self.plan.task.spec.output
-        longest = Response(text="word " * output.max_new_tokens)
-        self._assumed = Response(image=_blank()) if output.kind == "image" else longest
+        output = self.questions.task.spec.output.build(("",), 0)
+        tokens = output.max_new_tokens if isinstance(output, TextOutput) else 0
+        self._assumed = Response(text="word " * tokens, images=(_blank(),))
 
     # -- as verdicts for the scorer ---------------------------------------------------------------
 
-    @property
-    def name(self) -> str:
-        return self.judge.model.name
-
-    def score(self, slot: int, sample: Sample, response: Response) -> Score:
+    def score(self, place: Place, sample: Sample, response: Response) -> Score:
         """The scorer's score; where a reply is still missing unscored, or, of a scorer that needs no judge,
         what it says without one, marked as unjudged."""
         said: dict[str, Any] = {}
-        for place, name in enumerate(self.scorer.names):
+        for number, name in enumerate(self.scorer.names):
             for attempt in range(self.scorer.attempts):
-                case = self._case(slot, sample, response, place, attempt)
+                case = self._case(place, sample, response, number, attempt)
                 text, error = self._said(case)
                 if text is None:
                     why = error or "not judged yet"
                     if not self.scorer.optional:
-                        return Score(None, details={"why": why})
-                    alone = self.scorer.score(sample, response)
-                    return replace(alone, details={**alone.details, UNJUDGED: why})
+                        return Score(None, why=why)
+                    return replace(self.scorer.score(sample, response), unjudged=why)
                 said[name] = self.scorer.read(text)
                 if said[name] is not None:
                     break
@@ -172,16 +176,13 @@ class Hearing:
 
     @property
     def _cases(self) -> int:
+        """Requests about one answer, at most."""
         return len(self.scorer.names) * self.scorer.attempts
 
-    @cached_property
-    def _digest(self) -> str:
-        return value_key(self.judge.identity)
-
-    def _unread(self, slot: int, sample: Sample, response: Response, place: int) -> bool:
+    def _unread(self, place: Place, sample: Sample, response: Response, number: int) -> bool:
         """All replies before this attempt are there, and none can be read."""
         for attempt in range(self.attempt):
-            text, _ = self._said(self._case(slot, sample, response, place, attempt))
+            text, _ = self._said(self._case(place, sample, response, number, attempt))
             if text is None or self.scorer.read(text) is not None:
                 return False
         return True
@@ -189,67 +190,69 @@ class Hearing:
     def _said(self, case: Planned) -> tuple[str | None, str | None]:
         """(reply, None) of a case, or (None, why there is none)."""
         key = case.request.key
-        row = (
+        found = (
             self.replies.stored(case.slot)
             if self.replies.has(case.slot, key)
             else self.replies.twin(key)
         )
-        if row is not None:
-            return row["text"], None
+        if found is not None:
+            return found.text or "", None
         failed = self.replies.stored(case.slot)
-        why = failed.get("error") if failed is not None and failed["key"] == key else None
+        why = failed.error if failed is not None and failed.key == key else None
         return None, f"the judge did not answer: {why}" if why else None
 
     def _case(
-        self, slot: int, sample: Sample, response: Response, place: int, attempt: int
+        self, place: Place, sample: Sample, response: Response, number: int, attempt: int
     ) -> Planned:
         """The request for one name and attempt. Its key is its own, though its words may be another's."""
-        scorer, count = self.scorer, len(self.plan.samples)
-        name = scorer.names[place]
-        trial, position = divmod(slot, count)
-        case = (trial * len(scorer.names) + place) * scorer.attempts + attempt
-        fields = scorer.question(sample, response, name)
+        scorer = self.scorer
+        name = scorer.names[number]
         wording = scorer.words(sample, name)
-        prompt = wording.prompt(fields, again=attempt > 0)
-        key = request_key(prompt, scorer.reply, value_key([self._digest, name, attempt]))
+        prompt = wording.prompt(scorer.question(sample, response, name), again=attempt > 0)
+        key = request_key(prompt, scorer.reply, value_key([self.judge.digest, name, attempt]))
         return Planned(
-            case * count + position,
-            sample,
-            case,
-            (),
+            self._slot(place, number, attempt),
+            sample.id,
+            place.trial,
+            place.take,
             Request(key, prompt, scorer.reply),
-            {
-                "answer_trial": trial,
-                "asked": name,
-                "attempt": attempt,
-                "wording": wording.name,
-            },
+            case=JudgeCase(name, wording.name, attempt),
         )
 
-    def _slot_of(self, sample_id: str, case: int) -> int | None:
-        position = self.plan.samples.position(sample_id)
-        if position is None or not 0 <= case < self.plan.draws * self._cases:
-            return None
-        return case * len(self.plan.samples) + position
+    def _slot(self, place: Place, number: int, attempt: int) -> int:
+        case = number * self.scorer.attempts + attempt
+        return case * self.questions.slots + self.questions.slot(place)
 
-    def _record(self) -> dict[str, Any]:
-        """judge.json; it keeps the words of earlier hearings, whose replies are kept too."""
-        known = self.replies.read_json(RECORD) or {}
+    def _slot_of(self, reply: Answer) -> int | None:
+        slot, case = self.questions.slot_of(reply), reply.case
+        if slot is None or case is None or case.name not in self.scorer.names:
+            return None
+        if not 0 <= case.attempt < self.scorer.attempts:
+            return None
+        number = self.scorer.names.index(case.name) * self.scorer.attempts + case.attempt
+        return number * self.questions.slots + slot
+
+    def _record(self) -> JudgeRecord:
+        """judge.json; it keeps the words of earlier times, whose replies are kept too."""
+        known = {}
+        if (self.replies.folder / JUDGE).is_file():
+            known = read_judge(self.replies.folder).wordings
         used = self.scorer.every_wording()
         names = [f"{w.name} {w.digest[:8]}" if len(used) > 1 else w.name for w in used]
         words = {
-            name: {key: getattr(wording, key) for key in ("system", "user", "again", "digest")}
+            name: WordingRecord(
+                system=wording.system, user=wording.user, again=wording.again, digest=wording.digest
+            )
             for name, wording in zip(names, used, strict=True)
         }
-        return {
-            "format": 1,
-            "model": self.judge.model.model_dump(mode="json"),
-            "identity": dict(self.judge.identity),
-            "scorer": self.scorer.metric,
-            "asked": list(self.scorer.names),
-            "attempts": self.scorer.attempts,
-            "wordings": {**known.get("wordings", {}), **words},
-        }
+        return JudgeRecord(
+            model=self.judge.model,
+            identity=self.judge.identity,
+            scorer=self.scorer.metric,
+            asked=tuple(self.scorer.names),
+            attempts=self.scorer.attempts,
+            wordings={**known, **words},
+        )
 
 
 def _blank() -> Image:

@@ -1,213 +1,201 @@
-"""task x model x shots x seed -> Requests, checked against the model's limits before any is made."""
+"""Prompts + a model -> Requests, each shortened where that is wanted and checked before it is asked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
-from emu2eval import registry
 from emu2eval.adapters.base import Adapter
-from emu2eval.data.samples import Samples
 from emu2eval.encoders.base import OWN, Encoder, Vectors
+from emu2eval.engine.prompting import Prompted, Prompts
+from emu2eval.engine.questions import Place, Questions
+from emu2eval.engine.tasks import OpenTask
 from emu2eval.errors import ConfigError, PlanError
-from emu2eval.fewshot.ablate import ablate, dealt
-from emu2eval.fewshot.choosers import Chooser, Demonstration
-from emu2eval.fewshot.draw import keyed, permutation
+from emu2eval.fewshot.draw import keyed
 from emu2eval.identity import request_key, value_key
-from emu2eval.prompts import PromptBuilder
-from emu2eval.spec.config import ModelSpec, Task
-from emu2eval.types import Image, Progress, Request, Sample
+from emu2eval.media import images
+from emu2eval.runs.answers import Answer, JudgeCase
+from emu2eval.runs.record import (
+    DataIdentity,
+    Extent,
+    Identity,
+    ModelIdentity,
+    ModelRecord,
+    Record,
+    TaskIdentity,
+    TaskRecord,
+    versions,
+)
+from emu2eval.runs.store import RunStore
+from emu2eval.spec import catalog
+from emu2eval.spec.changes import Changes
+from emu2eval.spec.config import ModelSpec
+from emu2eval.types import Image, Output, Progress, Request, Response
 
 
-@dataclass(frozen=True, slots=True)
-class Shots:
-    """How many demonstrations; text_only: without their images, the setting written 0*."""
-
-    label: str
-    count: int
-    text_only: bool = False
-
-    @classmethod
-    def parse(cls, text: str, task: Task) -> Shots:
-        """`4`, or `0*` for true zero-shot's other kind: the protocol's text-only demonstrations.
-
-        Raises ConfigError, also where the benchmark has nothing that could be shown.
-        """
-        if text == "0*":
-            shots = cls(text, task.protocol.text_only, text_only=True)
-        elif text.isdecimal() and len(text) < 6:
-            shots = cls(str(int(text)), int(text))
-        else:
-            raise ConfigError(
-                f"--shots takes whole numbers, or 0* for text-only demonstrations, not {text!r}",
-                hint="for example: --shots 0 4 8 '0*'",
-            )
-        demonstrations = task.spec.demonstrations
-        if shots.count and demonstrations.refused and demonstrations.split is None:
-            raise ConfigError(
-                f"{task.name} has no demonstrations for --shots {text}: {demonstrations.refused}",
-                where=task.document.where(("demonstrations",)),
-                hint="--shots 0; or --set task.demonstrations.split=SPLIT draws them from the test data "
-                "itself, never the query's own image, which is not the benchmark's protocol",
-            )
-        return shots
+FIRST = 64
+"""Requests that are checked before anything is loaded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One request with what it came from. slot: trial x number of samples + position.
+    """One request with what its answer is stored under.
 
-    about: what else is stored beside its answer.
+    slot: its number in the store. examples: ids of the demonstrations in the prompt, farthest first.
     """
 
     slot: int
-    sample: Sample
+    id: str
     trial: int
-    demonstrations: tuple[Demonstration, ...]
+    take: int
     request: Request
-    about: Mapping[str, Any] = field(default_factory=dict)
+    examples: tuple[str, ...] = ()
+    left_out: int = 0
+    case: JudgeCase | None = None
 
+    def answer(self, response: Response, seconds: float, store: RunStore) -> Answer:
+        """The answer that keeps a response to it; images that were given are saved."""
+        return store.keep(
+            response,
+            id=self.id,
+            trial=self.trial,
+            take=self.take,
+            key=self.request.key,
+            examples=self.examples,
+            left_out=self.left_out,
+            shown=tuple(images.digest(image) for image in self.request.prompt.images()),
+            case=self.case,
+            seconds=round(seconds, 6),
+        )
 
-@dataclass(frozen=True)
-class Imported:
-    """Of a run whose answers were given elsewhere. ids: of the queries that have one; note: for tables."""
-
-    ids: frozenset[str]
-    note: str
+    def copy(self, twin: Answer) -> Answer:
+        """The answer to an equal request as the answer to this one."""
+        return msgspec.structs.replace(
+            twin,
+            id=self.id,
+            trial=self.trial,
+            take=self.take,
+            examples=self.examples,
+            left_out=self.left_out,
+            case=self.case,
+            seconds=0.0,
+        )
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Every request of one run, made one at a time: the same whatever the order they are asked for.
+    """Every request of one run, made when it is its turn: the same whatever the order they are asked for.
 
-    limit: only so many queries, a fixed random subset in which smaller ones are contained in larger.
-    trials: repeated draws of demonstrations. pool, chooser: None where no demonstrations are shown.
-    ablation: what is taken away from them, of `fewshot.ablate.ABLATIONS`.
-    imported: its answers were given elsewhere; such a plan has queries, but no prompts.
+    fit: the farthest demonstrations are dropped from a prompt that is too long. extent, changes: as they were
+    asked for, for the record.
     """
 
-    task: Task
+    prompts: Prompts
     model: ModelSpec
     adapter: Adapter
-    shots: Shots
-    samples: Samples
-    pool: Samples | None
-    chooser: Chooser | None = None
-    seed: int = 0
-    limit: int | None = None
-    trials: int = 1
-    ablation: str = "none"
-    imported: Imported | None = None
+    fit: bool = False
+    extent: Extent = field(default_factory=Extent)
+    changes: Changes = field(default_factory=Changes)
 
     @property
-    def label(self) -> str:
+    def questions(self) -> Questions:
+        return self.prompts.questions
+
+    @property
+    def task(self) -> OpenTask:
+        return self.prompts.questions.task
+
+    @property
+    def name(self) -> str:
+        """Of the model."""
+        return self.model.name
+
+    @property
+    def setting(self) -> str:
         """Shots as tables show them, with what was taken away from them: `4`, `0*`, `4 (labels)`."""
-        return (
-            self.shots.label if self.ablation == "none" else f"{self.shots.label} ({self.ablation})"
+        shots, ablation = self.prompts.shots, self.prompts.ablation
+        return str(shots) if ablation == "none" else f"{shots} ({ablation})"
+
+    @cached_property
+    def identity(self) -> Identity:
+        """What decides the answers. Two runs with equal identities are one run."""
+        prompts, questions = self.prompts, self.questions
+        pool, chooser = prompts.pool, prompts.chooser
+        return Identity(
+            task=TaskIdentity(**self.task.task.asked()),
+            model=model_identity(self.model, self.adapter),
+            data=DataIdentity(
+                queries=questions.samples.digest,
+                demonstrations=pool.digest if pool is not None else None,
+                sources=sources(self.task, shown=pool is not None),
+                chooser=dict(chooser.identity()) if chooser is not None else {},
+            ),
+            shots=prompts.shots,
+            seed=prompts.seed,
+            ablation=prompts.ablation,
+            fit=self.adapter.limits.positions if self.fit else None,
         )
 
     @cached_property
-    def identity(self) -> dict[str, Any]:
-        """What decides the answers. Two runs with equal identities are one run."""
-        chosen_by = self.chooser.identity() if self.chooser is not None else {}
-        return {
-            **({"ablation": self.ablation} if self.ablation != "none" else {}),
-            "task": self.task.asked(),
-            "shots": self.shots.label,
-            "seed": self.seed,
-            "model": model_identity(self.model, self.adapter),
-            "data": {
-                "queries": self.samples.digest,
-                "demonstrations": self.pool.digest if self.pool is not None else None,
-                **({"sources": self.sources} if self.sources else {}),
-                **({"chooser": chosen_by} if chosen_by else {}),
-            },
-        }
+    def folder(self) -> str:
+        """The name of the run's folder."""
+        return folder_name(self.record)
 
     @cached_property
-    def sources(self) -> dict[str, str]:
-        """Where queries and demonstrations come from; nothing is said of the official files."""
-        used = {"queries": self.task.sources.get(self.task.split)}
-        if self.shots.count and self.imported is None:
-            shown = self.task.spec.demonstrations.split or self.task.split
-            used["demonstrations"] = self.task.sources.get(shown)
-        return {role: source for role, source in used.items() if source is not None}
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hex sha256 of the identity."""
-        return value_key(self.identity)
-
-    @cached_property
-    def positions(self) -> list[int]:
-        """Positions of the queries within the split, in the order of their ids."""
-        total = len(self.samples)
-        if self.imported is not None:
-            return [i for i, name in enumerate(self.samples.ids) if name in self.imported.ids]
-        if self.limit is None or self.limit >= total:
-            return list(range(total))
-        # Not the first ones of the file: those often share a few images or a few question types.
-        return sorted(islice(permutation(total, "limit"), self.limit))
-
-    @property
-    def images(self) -> int:
-        """Images a prompt; 1 where the answer is no image."""
-        return self.task.spec.output.images
-
-    @cached_property
-    def trials_that_differ(self) -> int:
-        """Without demonstrations nothing is drawn, but for an image's noise."""
-        differ = self.shots.count or self.task.spec.output.kind == "image"
-        return self.trials if differ else 1
-
-    @cached_property
-    def draws(self) -> int:
-        """Answers to each query: the images of the first trial, then those of the next."""
-        return self.trials_that_differ * self.images
+    def record(self) -> Record:
+        """run.json."""
+        task = self.task
+        return Record(
+            task=task_record(task),
+            model=ModelRecord(
+                name=self.model.name, adapter=self.model.adapter, settings=_portable(self.model)
+            ),
+            changes=self.changes,
+            shots=self.prompts.shots,
+            ablation=self.prompts.ablation,
+            seed=self.prompts.seed,
+            extent=self.extent,
+            fit=self.fit,
+            identity=self.identity,
+            versions=versions(),
+        )
 
     def __len__(self) -> int:
-        return len(self.positions) * self.draws
+        return len(self.questions)
 
     def __iter__(self) -> Iterator[Planned]:
-        for first in range(0, self.draws, self.images):
-            for position in self.positions:
-                # One after the other, for models that keep what they have just read.
-                for trial in range(first, first + self.images):
-                    yield self.at(position, trial)
+        return map(self.at, self.questions)
 
-    def at(self, position: int, trial: int = 0) -> Planned:
-        """The request for the query at a position of the split; trial: of `draws`.
-
-        Raises PlanError for an imported run, whose prompts nobody knows.
-        """
-        if self.imported is not None:
-            raise PlanError(
-                f"the prompts of this run are unknown: its answers were {self.imported.note}",
-                where=folder_name(self),
-                hint="score, table, compare, report and submit work on it; what needs prompts, or asks the "
-                "model again, does not",
-            )
-        sample = self.query(position)
-        chosen: list[Demonstration] = []
-        if self.chooser is not None:
-            chosen = self.chooser.choose(sample, self.shots.count, trial // self.images)
-        key = (self.seed, trial // self.images)
-        if self.ablation == "order":
-            chosen = dealt(chosen, [d.sample.id for d in chosen], "order", *key)
-        prompt = self._builder.build(
-            sample, [d.sample for d in chosen], text_only=self.shots.text_only
+    def at(self, place: Place) -> Planned:
+        """The request of a place."""
+        prompted = self.prompts.at(place)
+        output = self._output(prompted, place)
+        request = self._request(prompted, output)
+        if self.fit and prompted.demonstrations:
+            prompted, request = self._fitted(prompted, request)
+        return Planned(
+            self.questions.slot(place),
+            prompted.sample.id,
+            place.trial,
+            place.take,
+            request,
+            tuple(d.sample.id for d in prompted.demonstrations),
+            prompted.left_out,
         )
-        if self.ablation != "none":
-            names = [d.sample.id for d in chosen]
-            prompt = replace(prompt, turns=ablate(prompt.turns, names, self.ablation, *key))
-        wanted = self.task.spec.output
+
+    def _output(self, prompted: Prompted, place: Place) -> Output:
+        wanted, sample = self.task.spec.output, prompted.sample
         # Every image has noise of its own, which no batch, limit or order of queries changes.
-        noise = keyed("noise", wanted.seed, self.seed, sample.id, trial) % 2**31
+        number = place.trial * self.questions.takes + place.take
+        noise = keyed("noise", wanted.seed, self.prompts.seed, sample.id, number) % 2**31
         output = wanted.build(sample.choices, noise)
         if output.kind == "choice" and not sample.choices:
             raise ConfigError(
@@ -215,9 +203,36 @@ class Plan:
                 where=self.task.document.where(("output",)),
                 hint="list them under output.choices, or name their column in the data's options",
             )
-        request = Request(request_key(prompt, output, self._model_digest), prompt, output)
-        slot = trial * len(self.samples) + position
-        return Planned(slot, sample, trial, tuple(chosen), request)
+        return output
+
+    def _request(self, prompted: Prompted, output: Output) -> Request:
+        return Request(
+            request_key(prompted.prompt, output, self._model_digest), prompted.prompt, output
+        )
+
+    def _fitted(self, prompted: Prompted, request: Request) -> tuple[Prompted, Request]:
+        """The longest of the shorter prompts that fits; the query alone where none does."""
+        most = self.adapter.limits.positions
+        needed = self.adapter.positions(request)
+        if most is None or needed is None:
+            raise PlanError(
+                f"{self.model.name} does not say how many positions a prompt takes, so --fit cannot shorten it",
+                where=self.model.name,
+                hint="fewer shots; or set the model's context length, if its file has a key for it",
+            )
+        if needed <= most:
+            return prompted, request
+        # Every demonstration adds positions, so the least number to drop is found by halving.
+        low, high = 1, len(prompted.demonstrations)
+        while low < high:
+            middle = (low + high) // 2
+            shorter = self._request(prompted.shorter(middle), request.output)
+            if (self.adapter.positions(shorter) or 0) <= most:
+                high = middle
+            else:
+                low = middle + 1
+        fitting = prompted.shorter(low)
+        return fitting, self._request(fitting, request.output)
 
     def prepare(
         self, load: Callable[[], None] | None = None, progress: Progress | None = None
@@ -226,58 +241,25 @@ class Plan:
 
         load: reads the model's weights, if the chooser looks through the model.
         """
-        if self.chooser is not None:
+        chooser, questions = self.prompts.chooser, self.questions
+        if chooser is not None:
             own = OwnEncoder(self.model, self.adapter, load or self.adapter.load)
-            queries = (self.query(position) for position in self.positions)
-            self.chooser.prepare(queries, self.shots.count, model=own, progress=progress)
-
-    def query(self, position: int) -> Sample:
-        """The sample at a position, with the choices that the task fixes for all."""
-        sample = self.samples[position]
-        fixed = self.task.spec.output.choices
-        return replace(sample, choices=fixed) if fixed else sample
+            queries = (questions.query(position) for position in questions.positions)
+            chooser.prepare(queries, self.prompts.shots.count, model=own, progress=progress)
 
     def check(self, planned: Planned) -> None:
         """Raises PlanError where the model cannot take the request."""
-        where = f"{self.task.name}, {self.label} shots, query {planned.sample.id}"
+        where = f"{self.task.name}, {self.setting} shots, query {planned.id}"
         check_request(self.adapter, self.model.name, planned.request, self.task.name, where)
 
-    def check_all(self, progress: Callable[[int], None] | None = None) -> int:
-        """Checks every request; returns how many. The first one is enough for a model without limits."""
-        limits = self.adapter.limits
-        thorough = (
-            limits.images is not None
-            or limits.positions is not None
-            or type(self.adapter).refusal is not Adapter.refusal
-        )
-        checked = 0
-        for planned in self:
-            self.check(planned)
-            checked += 1
-            if progress is not None:
-                progress(checked)
-            if not thorough:
-                break
-        return checked
+    def check_first(self) -> None:
+        """Checks the first requests, before a model is loaded for them; the others are checked in their turn."""
+        for place in islice(self.questions, FIRST):
+            self.check(self.at(place))
 
     @cached_property
     def _model_digest(self) -> str:
-        return value_key(self.identity["model"])
-
-    @cached_property
-    def _builder(self) -> PromptBuilder:
-        name = self.task.protocol_name
-        return PromptBuilder(self.task.protocol, self.task.document.where(("protocols", name)))
-
-
-def build_chooser(task: Task, pool: Samples, seed: int) -> Chooser:
-    """The task's chooser of demonstrations. Raises UnknownName or ConfigError."""
-    spec = task.spec.demonstrations
-    where = task.document.where(("demonstrations",))
-    factory = registry.find("chooser", spec.chooser, where=where)
-    registry.check_options(f"chooser {spec.chooser}", factory, spec.options, where=where, given=2)
-    chooser: Chooser = factory(pool, seed, **spec.options)
-    return chooser
+        return value_key(msgspec.to_builtins(self.identity.model))
 
 
 class OwnEncoder(Encoder):
@@ -289,11 +271,10 @@ class OwnEncoder(Encoder):
         self._adapter = adapter
         self._load = load
 
-    def identity(self) -> Mapping[str, Any]:
+    def identity(self) -> dict[str, object]:
         if type(self._adapter).encode_images is Adapter.encode_images:
             raise ConfigError(
-                f"the encoder {OWN!r} is the evaluated model's own, and {self._model} lets no one look "
-                "through it",
+                f"the encoder {OWN!r} is the evaluated model's own, and {self._model} offers no image features",
                 hint="name another encoder: --set task.demonstrations.options.encoder=thumbnail",
             )
         # Not the settings: how a model answers does not change how it sees.
@@ -304,10 +285,42 @@ class OwnEncoder(Encoder):
         return np.asarray(self._adapter.encode_images(prepared), dtype=np.float32)
 
 
-def model_identity(model: ModelSpec, adapter: Adapter) -> dict[str, Any]:
+def model_identity(model: ModelSpec, adapter: Adapter) -> ModelIdentity:
     """What decides the answers of a model: adapter, settings that matter, digests of its weights."""
     settings = {k: v for k, v in model.settings.items() if k not in adapter.neutral}
-    return {"adapter": model.adapter, "settings": settings, **adapter.identity()}
+    return ModelIdentity(adapter=model.adapter, settings=settings, files=dict(adapter.identity()))
+
+
+def task_record(task: OpenTask) -> TaskRecord:
+    """The task as run.json has it."""
+    return TaskRecord(
+        name=task.name,
+        file=catalog.portable("task", task.document.path),
+        protocol=task.protocol_name,
+        split=task.split,
+        spec=task.spec.model_dump(mode="json"),
+        sources=dict(task.task.sources),
+    )
+
+
+def sources(task: OpenTask, *, shown: bool) -> dict[str, str]:
+    """Where queries and demonstrations come from; nothing is said of the official files."""
+    used = {"queries": task.task.sources.get(task.split)}
+    if shown:
+        used["demonstrations"] = task.task.sources.get(task.pool_split)
+    return {role: source for role, source in used.items() if source is not None}
+
+
+def folder_name(record: Record) -> str:
+    """What people read, then what makes it unique: `easy-vqa_4-shot_nearest_1a2b3c4d`.
+
+    What was taken away from the demonstrations stands beside their number: `…_4-shot-labels_…`.
+    """
+    shots = f"{str(record.shots).replace('*', '-text-only')}-shot"
+    if record.ablation != "none":
+        shots += f"-{record.ablation}"
+    names = _safe(record.task.name), shots, _safe(record.model.name), record.fingerprint[:8]
+    return "_".join(names)
 
 
 def check_request(adapter: Adapter, model: str, request: Request, asks: str, where: str) -> None:
@@ -345,29 +358,23 @@ def check_request(adapter: Adapter, model: str, request: Request, asks: str, whe
             raise PlanError(
                 f"the prompt takes {needed:,} positions, {model} has {limits.positions:,}",
                 where=where,
-                hint="fewer shots; or --fit, which drops the farthest demonstrations and says so",
+                hint="fewer shots; or --fit, which drops the farthest demonstrations of such prompts, and the "
+                "table says of how many",
             )
 
 
-def folder_name(plan: Plan) -> str:
-    """What people read, then what makes it unique: `easy-vqa_4-shot_nearest_1a2b3c4d`.
-
-    What was taken away from the demonstrations stands beside their number: `…_4-shot-labels_…`.
-    """
-    label = plan.shots.label.replace("*", "-text-only") + "-shot"
-    if plan.ablation != "none":
-        label += f"-{plan.ablation}"
-    return f"{plan.task.name}_{label}_{plan.model.name}_{plan.fingerprint[:8]}"
+def _portable(model: ModelSpec) -> dict[str, Any]:
+    """The settings without the place of a checkpoint that comes with the package."""
+    checkpoint = model.settings.get("checkpoint")
+    if not isinstance(checkpoint, str) or not Path(checkpoint).exists():
+        return dict(model.settings)
+    return {**model.settings, "checkpoint": catalog.portable("model", Path(checkpoint))}
 
 
-def slots(plan: Plan) -> Callable[[str, int], int | None]:
-    """(id, trial) -> the slot of the plan that a stored response fills, or None."""
-    samples, trials = plan.samples, plan.draws
+_UNSAFE = re.compile(r"[^\w.+-]+")
 
-    def slot_of(sample_id: str, trial: int) -> int | None:
-        position = samples.position(sample_id)
-        if position is None or not 0 <= trial < trials:
-            return None
-        return trial * len(samples) + position
 
-    return slot_of
+def _safe(name: str) -> str:
+    """A name as part of a folder's: `org/model-7b` becomes `org--model-7b`, at most 80 bytes."""
+    plain = _UNSAFE.sub("-", name.replace("/", "--").replace("\\", "--")).strip(".-") or "unnamed"
+    return plain.encode()[:80].decode(errors="ignore")

@@ -12,7 +12,8 @@ from emu2eval.data.samples import Samples
 from emu2eval.engine.tasks import OpenTask
 from emu2eval.fewshot.draw import permutation
 from emu2eval.runs.answers import Answer
-from emu2eval.types import Sample
+from emu2eval.runs.record import Extent
+from emu2eval.types import Sample, Shots
 
 
 class Place(NamedTuple):
@@ -88,3 +89,18 @@ class Questions:
         sample = self.samples[position]
         fixed = self.task.choices
         return replace(sample, choices=fixed) if fixed else sample
+
+
+def questions_of(
+    task: OpenTask,
+    samples: Samples,
+    shots: Shots,
+    extent: Extent,
+    only: frozenset[str] | None = None,
+) -> Questions:
+    """The questions of a run. Without demonstrations nothing is drawn, so one trial is as good as many,
+    unless the answer itself is drawn, as an image is. Answers given elsewhere (`only`) have one take."""
+    output = task.spec.output
+    trials = extent.trials if shots.count or output.random else 1
+    takes = output.takes if only is None else 1
+    return Questions(task, samples, extent.limit, trials, takes, only)

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import Protocol
 
 from emu2eval.adapters.base import Adapter
 from emu2eval.engine.ahead import BATCHES, Ahead, reading_ahead
 from emu2eval.engine.plan import Planned
 from emu2eval.errors import ImageError, ModelError, UserError
-from emu2eval.media import images
+from emu2eval.runs.answers import Answer
 from emu2eval.runs.store import RunStore
-from emu2eval.spec.config import ModelSpec
-from emu2eval.types import Output, Response, TextOutput
+from emu2eval.types import Output, Response
 
 WINDOW = 16
 """Batches that are looked at together, so that requests of like length share one."""
 
 GIVE_UP_AFTER = 32
 """Failures in a row, without any answer before, after which the model is taken to be broken."""
-
-IMPOSSIBLE = -1e30
-"""Stands for a log-probability of minus infinity."""
-
 
 @dataclass
 class Tally:
@@ -47,12 +41,15 @@ class Work(Protocol):
     @property
     def adapter(self) -> Adapter: ...
     @property
-    def model(self) -> ModelSpec: ...
+    def name(self) -> str:
+        """Of the model."""
+        ...
+
     def __iter__(self) -> Iterator[Planned]: ...
     def check(self, planned: Planned) -> None: ...
 
 
-class Once:
+class Loader:
     """Loads an adapter when the first request is about to be made, and not if none is."""
 
     def __init__(self, adapter: Adapter, tell: Callable[[], None]):
@@ -73,24 +70,26 @@ class Once:
 
 
 def execute(
-    plan: Work,
+    work: Work,
     store: RunStore,
     *,
     load: Callable[[], None] | None = None,
     batch: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Tally:
-    """Asks for every request of the plan that the store does not hold, and stores each answer.
+    """Asks for every request that the store does not hold, and stores each answer.
 
-    load: called before the first request is made, and not if there is none.
-    progress: called with the number of requests settled since the last call. Raises UserError.
+    Requests are planned and checked a window at a time, ahead of asking them. load: called once the first
+    window is checked, and not if nothing is to be asked.
+    progress: called with the number of requests settled since the last call. Raises UserError; a PlanError
+    for a request that the model cannot take comes before its window is asked, and all that came is kept.
     """
-    with reading_ahead(plan.adapter) as ahead:
-        return _execute(plan, store, ahead, load=load, batch=batch, progress=progress)
+    with reading_ahead(work.adapter) as ahead:
+        return _execute(work, store, ahead, load=load, batch=batch, progress=progress)
 
 
 def _execute(
-    plan: Work,
+    work: Work,
     store: RunStore,
     ahead: Ahead,
     *,
@@ -100,66 +99,57 @@ def _execute(
 ) -> Tally:
     tally = Tally()
     tell = progress or (lambda count: None)
-    ready = load or plan.adapter.load
-    asker = _Asker(plan.adapter, batch or plan.adapter.limits.batch)
-    for window in _windows(_pending(plan, store, tally, tell), asker.batch * WINDOW):
+    ready = load or work.adapter.load
+    asker = _Asker(work.adapter, batch or work.adapter.limits.batch)
+    for window in _windows(_pending(work, store, tally, tell), asker.batch * WINDOW):
         if not tally.asked:
             ready()
         # Equal requests of a window are asked once.
         twins: dict[str, list[Planned]] = {}
         for planned in window:
             twins.setdefault(planned.request.key, []).append(planned)
-        left = _by_length(plan.adapter, [same[0] for same in twins.values()])
+        left = _by_length(work.adapter, [same[0] for same in twins.values()])
         while left:
             group, left = left[: asker.batch], left[asker.batch :]
             ahead.prepare([planned.request for planned in left[: asker.batch * BATCHES]])
             with closing(asker.ask(group)) as answers:
                 for answered in answers:
-                    rows = []
+                    rows: list[tuple[int, Answer]] = []
                     for planned, response, seconds in answered:
                         tally.asked += 1
+                        first = planned.answer(response, seconds, store)
                         for same in twins[planned.request.key]:
-                            rows.append((same.slot, _row(same, response, seconds, store)))
+                            rows.append((same.slot, first if same is planned else same.copy(first)))
                             tally.failed += response.error is not None
                             tally.copied += same is not planned
-                            seconds = 0.0
                     store.append(rows)
                     tell(len(rows))
                     if tally.failed >= max(tally.asked, GIVE_UP_AFTER) and not tally.kept:
                         raise ModelError(
                             f"the first {tally.failed} requests all failed; the last one: "
-                            f"{rows[-1][1]['error']}",
-                            where=plan.model.name,
-                            hint="mend the model or its settings and run the same command again",
+                            f"{rows[-1][1].error}",
+                            where=work.name,
+                            hint="fix the model or its settings and run the same command again",
                         )
     return tally
 
 
 def _pending(
-    plan: Work, store: RunStore, tally: Tally, tell: Callable[[int], None]
+    work: Work, store: RunStore, tally: Tally, tell: Callable[[int], None]
 ) -> Iterator[Planned]:
     """The requests still to be made; an answer to an equal request is copied instead."""
-    for planned in plan:
-        if store.has(planned.slot, planned.request.key):
+    for planned in work:
+        key = planned.request.key
+        if store.has(planned.slot, key):
             tally.kept += 1
             tell(1)
-        elif _copy(planned, store, tally):
+        elif (twin := store.twin(key)) is not None:
+            store.append([(planned.slot, planned.copy(twin))])
+            tally.copied += 1
             tell(1)
         else:
-            plan.check(planned)
+            work.check(planned)
             yield planned
-
-
-def _copy(planned: Planned, store: RunStore, tally: Tally) -> bool:
-    twin = store.twin(planned.request.key)
-    if twin is None:
-        return False
-    row = _head(planned) | {
-        name: twin[name] for name in ("text", "log_probs", "image", "details") if name in twin
-    }
-    store.append([(planned.slot, row | {"seconds": 0.0})])
-    tally.copied += 1
-    return True
 
 
 def _windows(planned: Iterator[Planned], size: int) -> Iterator[list[Planned]]:
@@ -266,50 +256,7 @@ def _out_of_memory(error: Exception) -> bool:
 
 
 def _checked(response: Response, output: Output) -> Response:
-    """The response cut at the stop strings; an error where it is not what was asked for."""
-    if response.error is not None:
-        return response
-    if isinstance(output, TextOutput):
-        if not isinstance(response.text, str):
-            return Response(error=f"the adapter gave no text but {response.text!r}")
-        text = response.text
-        for stop in output.stop:
-            text = text.partition(stop)[0]
-        return Response(text=text, details=response.details)
-    if output.kind == "choice":
-        values = response.log_probs
-        if values is None or len(values) != len(output.choices):  # type: ignore[union-attr]
-            return Response(error="the adapter gave no log-probability for each choice")
-        if any(math.isnan(value) or value == math.inf for value in values):
-            return Response(error="a log-probability is not a number")
-        # JSON has no infinity: an impossible choice is stored as a very unlikely one.
-        finite = tuple(max(value, IMPOSSIBLE) for value in values)
-        return Response(log_probs=finite, details=response.details)
-    return response if response.image is not None else Response(error="the adapter gave no image")
-
-
-def _head(planned: Planned) -> dict[str, Any]:
-    return {
-        "id": planned.sample.id,
-        "trial": planned.trial,
-        "key": planned.request.key,
-        **planned.about,
-        "demonstrations": [d.sample.id for d in planned.demonstrations],
-        "images": [images.digest(p) for p in planned.request.prompt.images()],
-    }
-
-
-def _row(planned: Planned, response: Response, seconds: float, store: RunStore) -> dict[str, Any]:
-    row = _head(planned)
-    if response.error is not None:
-        row["error"] = response.error
-    elif response.text is not None:
-        row["text"] = response.text
-    elif response.log_probs is not None:
-        row["log_probs"] = list(response.log_probs)
-    elif response.image is not None:
-        row["image"] = store.save_image(response.image)
-    if response.details:
-        row["details"] = dict(response.details)
-    row["seconds"] = round(seconds, 6)
-    return row
+    """The response as it is stored; an error where it is not what was asked for."""
+    if not isinstance(response, Response):
+        return Response(error=f"the adapter gave no Response but {type(response).__name__}")
+    return response if response.error is not None else output.kept(response)

@@ -3,50 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol
 
-from emu2eval import registry
-from emu2eval.engine.plan import Plan
-from emu2eval.errors import ConfigError
+import msgspec
+
+from emu2eval.engine.questions import Place, Questions
+from emu2eval.errors import of_part
+from emu2eval.runs.answers import Answer
+from emu2eval.runs.record import Record
+from emu2eval.runs.scores import SampleScore, write_rows, write_scores
 from emu2eval.runs.store import RunStore
 from emu2eval.scorers.base import Scorer, Summary
 from emu2eval.scorers.judged import JudgedScorer
-from emu2eval.spec.config import Task
 from emu2eval.statistics.estimates import Estimate, estimate
-from emu2eval.types import Progress, Response, Row, Sample, Score
-
-UNJUDGED = "unjudged"
-"""The detail of a score that says why what a judge would add to it is missing."""
-
-
-def build_scorer(task: Task) -> Scorer:
-    """The task's scorer. Raises ConfigError where it cannot score the task's kind of output."""
-    spec = task.spec.score
-    where = task.document.where(("score", "scorer"))
-    scorer: Scorer = registry.build("scorer", spec.scorer, spec.options, where=where)
-    kind = task.spec.output.kind
-    if kind not in scorer.outputs:
-        raise ConfigError(
-            f"the scorer {spec.scorer!r} scores {' or '.join(sorted(scorer.outputs))}, "
-            f"the task asks for {kind}",
-            where=where,
-        )
-    return scorer
-
-
-def build_cleaner(task: Task) -> Callable[[str], str]:
-    """The task's clean-up steps as one function. Raises UnknownName."""
-    where = task.document.where(("score", "clean"))
-    steps = [registry.find("cleaner", name, where=where) for name in task.spec.score.clean]
-
-    def clean(text: str) -> str:
-        for step in steps:
-            text = step(text)
-        return text
-
-    return clean
+from emu2eval.types import Mark, Progress, Published, Response, Row, Sample, Score
 
 
 @dataclass
@@ -75,7 +47,7 @@ class _Total:
             self.unscored += 1
             return
         self.n += 1
-        self.unjudged += UNJUDGED in (score.details or ())
+        self.unjudged += score.unjudged is not None
         self.clusters[sample.cluster or sample.id] += 1
         for summary in (*self.summaries, *(self.trials[trial] if self.trials else ())):
             summary.accumulator.add(sample, score)
@@ -96,10 +68,7 @@ class _Totals:
     groups: dict[str, _Total] = field(default_factory=dict)
     seconds: float = 0.0
     shortened: int = 0
-    marks: Counter[str] = field(default_factory=Counter)
-    servers: set[str] = field(default_factory=set)
-    tiled: int = 0
-    encoders: Mapping[str, str] = field(default_factory=dict)
+    marks: Counter[Mark] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self.whole = _Total(self.scorer, self.draws)
@@ -107,6 +76,12 @@ class _Totals:
     def add(self, sample: Sample, score: Score, trial: int) -> None:
         for total in (self.whole, *self._groups(sample)):
             total.add(sample, score, trial)
+
+    def note(self, answer: Answer) -> None:
+        """Counts what is said of the answer beside its score."""
+        self.seconds += answer.seconds
+        self.shortened += answer.left_out > 0
+        self.marks.update(answer.marks)
 
     def _groups(self, sample: Sample) -> Iterator[_Total]:
         for name, label in sample.groups.items():
@@ -118,207 +93,193 @@ class _Totals:
 
 
 class Verdicts(Protocol):
-    """What a judge said of a run's responses. name: of the judge, as tables show it."""
+    """What a judge said of a run's answers. name: of the judge, as tables show it."""
 
     @property
     def name(self) -> str: ...
-    def score(self, slot: int, sample: Sample, response: Response) -> Score: ...
+    def score(self, place: Place, sample: Sample, response: Response) -> Score: ...
 
 
 def score_run(
-    plan: Plan,
+    record: Record,
+    questions: Questions,
     store: RunStore,
     verdicts: Verdicts | None = None,
     progress: Progress | None = None,
 ) -> list[Row]:
-    """Scores every sample of the plan and writes the result: the rows of the whole, its headline first,
-    then those of the sub-scores. verdicts: of the judge, where the scorer needs one.
+    """Scores every answer and writes the result: the rows of the whole, its headline first, then those of
+    the sub-scores. verdicts: of the judge, where the scorer needs one.
     progress: told of long work, such as features of images.
 
     A response that failed, or is not there yet, is unscored: counted, never taken as zero.
     """
-    scorer = build_scorer(plan.task)
-    totals = _Totals(scorer, plan.trials_that_differ)
-    store.write_lines("scores.jsonl", _scores(plan, store, scorer, totals, verdicts, progress))
-    totals.encoders = scorer.encoders()
-    by = verdicts.name if verdicts is not None else None
-    rows = _rows(plan, store, totals, None, totals.whole, by)
-    for name, total in sorted(totals.groups.items()):
-        rows += _rows(plan, store, totals, name, total, by)
-    store.write_json("report.json", {"rows": rows})
+    scorer = questions.task.scorer
+    totals = _Totals(scorer, questions.trials)
+    with of_part("scorer", questions.task.spec.score.scorer):
+        write_scores(store.folder, _scores(questions, store, totals, verdicts, progress))
+        about = _about(record, questions, store, totals)
+        by = verdicts.name if verdicts is not None else None
+        rows = list(_rows(about, totals, None, totals.whole, by))
+        for name, total in sorted(totals.groups.items()):
+            rows += _rows(about, totals, name, total, by)
+    if rows:
+        rows[0] = _headline(rows[0], questions, record, scorer)
+    write_rows(store.folder, rows)
     return rows
 
 
-def answers_of(plan: Plan, store: RunStore, kind: Literal["clean", "prediction"]) -> dict[str, str]:
+def answers_of(
+    questions: Questions, store: RunStore, kind: Literal["clean", "prediction"]
+) -> dict[str, str]:
     """Query id -> the answer of its first trial, for the queries that have one.
 
     kind: clean = the text after the task's clean-up; prediction = what the scorer read out of it.
     """
-    scorer, clean = build_scorer(plan.task), build_cleaner(plan.task)
+    scorer, clean = questions.task.scorer, questions.task.clean
     found: dict[str, str] = {}
-    for position in plan.positions:
-        response = response_of(store.stored(position), clean, store)
+    for position in questions.positions:
+        response = response_of(store.stored(questions.slot(Place(position))), clean, store)
         if response is None:
             continue
         answer = response.text
         if kind == "prediction":
-            answer = scorer.score(plan.query(position), response).prediction
+            answer = scorer.score(questions.query(position), response).prediction
         if answer is not None:
-            found[plan.samples.ids[position]] = answer
+            found[questions.samples.ids[position]] = answer
     return found
 
 
 def _scores(
-    plan: Plan,
+    questions: Questions,
     store: RunStore,
-    scorer: Scorer,
     totals: _Totals,
     verdicts: Verdicts | None,
     progress: Progress | None,
-) -> Iterator[dict[str, Any]]:
-    samples = plan.samples
-    clean = build_cleaner(plan.task)
-    scorer.prepare(_answered(plan, store, clean), progress)
-    for trial in range(plan.draws):
-        for position in plan.positions:
-            sample = plan.query(position)
-            slot = trial * len(samples) + position
-            stored = store.stored(slot)
-            response = response_of(stored, clean, store)
-            if response is None:
-                why = stored["error"] if stored is not None else "not asked yet"
-                score = Score(None, details={"why": why})
-            elif verdicts is not None:
-                score = verdicts.score(slot, sample, response)
-            else:
-                score = scorer.score(sample, response)
-            totals.add(sample, score, trial // plan.images)
-            if stored is not None:
-                totals.seconds += stored["seconds"]
-                details = stored.get("details", {})
-                totals.shortened += bool(details.get("dropped"))
-                totals.marks.update(details.get("marks", ()))
-                totals.servers.update(filter(None, [details.get("served_by")]))
-                totals.tiled += bool(details.get("tiles"))
-            row: dict[str, Any] = {
-                "id": sample.id,
-                "trial": trial,
-                "value": score.value,
-                "prediction": score.prediction,
-                "scorer": scorer.label,
-                "cluster": sample.cluster or sample.id,
-                "groups": dict(sample.groups),
-            }
-            if score.details:
-                row["details"] = dict(score.details)
-            yield row
+) -> Iterator[SampleScore]:
+    scorer, clean = questions.task.scorer, questions.task.clean
+    scorer.prepare(_answered(questions, store), progress)
+    for place in _in_order(questions):
+        sample = questions.query(place.position)
+        answer = store.stored(questions.slot(place))
+        response = response_of(answer, clean, store)
+        if response is None:
+            score = Score(None, why=answer.error if answer is not None else "not asked yet")
+        elif verdicts is not None:
+            score = verdicts.score(place, sample, response)
+        else:
+            score = scorer.score(sample, response)
+        totals.add(sample, score, place.trial)
+        if answer is not None:
+            totals.note(answer)
+        yield SampleScore(
+            id=sample.id,
+            trial=place.trial,
+            take=place.take,
+            value=score.value,
+            prediction=score.prediction,
+            cluster=sample.cluster or sample.id,
+            groups=dict(sample.groups),
+            details=dict(score.details),
+            why=score.why,
+            unjudged=score.unjudged,
+        )
 
 
-def _answered(
-    plan: Plan, store: RunStore, clean: Callable[[str], str]
-) -> Iterator[tuple[Sample, Response]]:
+def _in_order(questions: Questions) -> Iterator[Place]:
+    """Trial by trial and take by take, as scores.jsonl has them."""
+    for trial in range(questions.trials):
+        for take in range(questions.takes):
+            for position in questions.positions:
+                yield Place(position, trial, take)
+
+
+def _answered(questions: Questions, store: RunStore) -> Iterator[tuple[Sample, Response]]:
     """Every sample with a response that is no error."""
-    for trial in range(plan.draws):
-        for position in plan.positions:
-            stored = store.stored(trial * len(plan.samples) + position)
-            response = response_of(stored, clean, store)
-            if response is not None:
-                yield plan.query(position), response
+    for place in _in_order(questions):
+        answer = store.stored(questions.slot(place))
+        response = response_of(answer, questions.task.clean, store)
+        if response is not None:
+            yield questions.query(place.position), response
 
 
 def response_of(
-    stored: dict[str, Any] | None, clean: Callable[[str], str], store: RunStore
+    answer: Answer | None, clean: Callable[[str], str], store: RunStore
 ) -> Response | None:
     """A stored response, its text cleaned up; None where there is none yet, or only an error."""
-    if stored is None or stored.get("error"):
+    if answer is None or answer.error is not None:
         return None
-    text = stored.get("text")
-    log_probs = stored.get("log_probs")
-    image = stored.get("image")
-    return Response(
-        text=clean(text) if text is not None else None,
-        log_probs=tuple(log_probs) if log_probs is not None else None,
-        image=store.image(image) if image is not None else None,
-        details=stored.get("details", {}),
+    response = store.response(answer)
+    return response if response.text is None else replace(response, text=clean(response.text))
+
+
+def _about(record: Record, questions: Questions, store: RunStore, totals: _Totals) -> Row:
+    """A row that says all about a run but its numbers."""
+    samples = len(questions.samples)
+    official = questions.task.spec.data.expected.get(questions.task.split)
+    other = official is not None and official.samples != samples
+    return Row(
+        run=store.folder.name,
+        task=record.task.name,
+        version=record.identity.task.version,
+        model=record.model.name,
+        shots=record.shots,
+        ablation=record.ablation,
+        protocol=record.task.protocol,
+        split=record.task.split,
+        metric="",
+        value=None,
+        stderr=None,
+        n=0,
+        unscored=0,
+        covered=len(questions.positions),
+        queries=samples,
+        seconds=round(totals.seconds, 3),
+        seed=record.seed,
+        trials=questions.trials,
+        shortened=totals.shortened,
+        marks=tuple(sorted(totals.marks.items(), key=lambda item: (item[0].kind, str(item[0].value)))),
+        changes=tuple(record.changes.assignments()),
+        sources=record.identity.data.sources,
+        size=Published(samples, official.samples) if official is not None and other else None,
+        imported=record.imported.label if record.imported is not None else None,
     )
 
 
 def _rows(
-    plan: Plan,
-    store: RunStore,
-    totals: _Totals,
-    group: str | None,
-    total: _Total,
-    judge: str | None,
-) -> list[Row]:
-    covered = len(plan.positions)
-    notes = [plan.imported.note] if plan.imported is not None else []
-    if covered < len(plan.samples):
-        notes.append(f"{covered:,} of {len(plan.samples):,} queries")
-    official = plan.task.spec.data.expected.get(plan.task.split)
-    if official is not None and official.samples != len(plan.samples):
-        notes.append(
-            f"the split holds {len(plan.samples):,} samples, officially {official.samples:,}"
-        )
-    for role, source in plan.sources.items():
-        notes.append(f"{role} from the {source}")
-    if totals.shortened:
-        notes.append(f"{totals.shortened:,} prompts shortened to fit")
-    notes += [f"{count:,} {mark}" for mark, count in sorted(totals.marks.items())]
-    if len(totals.servers) > 1:
-        notes.append(f"the server changed its model: {', '.join(sorted(totals.servers))}")
-    if totals.tiled:
-        notes.append("demonstrations' images as tiles of one")
-    rows: list[Row] = []
-    scorer = totals.scorer
+    about: Row, totals: _Totals, group: str | None, total: _Total, judge: str | None
+) -> Iterator[Row]:
+    scorer, encoders = totals.scorer, totals.scorer.encoders()
     for summary, found in total.estimates():
         if judge is None and summary.judged and isinstance(scorer, JudgedScorer):
             continue  # nobody was asked
         unjudged = total.unjudged if summary.judged else 0
-        # Once is enough for these: with the headline of the whole.
-        headline = group is None and not rows
-        chance, ceiling = _bounds(plan) if headline else (None, None)
-        own = totals.scorer.notes() if headline else ()
-        rows.append(
-            Row(
-                task=plan.task.name,
-                model=plan.model.name,
-                shots=plan.label,
-                protocol=plan.task.protocol_name,
-                split=plan.task.split,
-                ablation=plan.ablation if plan.ablation != "none" else None,
-                # Numbers of two judges are no more comparable than those of two metrics.
-                metric=f"{summary.metric} by {judge}"
-                if judge and summary.judged
-                else summary.metric,
-                value=found.value,
-                stderr=found.error,
-                low=found.low,
-                high=found.high,
-                spread=found.spread,
-                n=total.n - unjudged,
-                unscored=total.unscored + unjudged,
-                seconds=round(totals.seconds, 3),
-                trials=plan.trials_that_differ,
-                complete=covered == len(plan.samples),
-                higher_is_better=summary.higher_is_better,
-                set_scaled=summary.set_scaled,
-                digits=summary.digits,
-                encoder=totals.encoders.get(summary.metric),
-                group=group,
-                notes=(*notes, *own),
-                run=store.folder.name,
-                chance=chance,
-                ceiling=ceiling,
-            )
+        yield msgspec.structs.replace(
+            about,
+            metric=summary.metric,
+            variant=summary.variant,
+            judge=judge if summary.judged else None,
+            encoder=encoders.get((summary.metric, summary.variant)),
+            group=group,
+            value=found.value,
+            stderr=found.error,
+            low=found.low,
+            high=found.high,
+            spread=found.spread,
+            n=total.n - unjudged,
+            unscored=total.unscored + unjudged,
+            higher_is_better=summary.higher_is_better,
+            set_scaled=summary.set_scaled,
+            digits=summary.digits,
         )
-    return rows
 
 
-def _bounds(plan: Plan) -> tuple[float | None, float | None]:
-    bounds = plan.task.spec.bounds.get(plan.task.split)
+def _headline(row: Row, questions: Questions, record: Record, scorer: Scorer) -> Row:
+    """The first row of the whole, with what is said once a run."""
+    row = msgspec.structs.replace(row, notes=scorer.notes())
+    bounds = questions.task.spec.bounds.get(questions.task.split)
     # What text-only demonstrations can tell is another matter, and so is what ablated ones can.
-    if bounds is None or plan.shots.text_only:
-        return None, None
-    chance, ceiling = bounds.at(plan.shots.count)
-    return chance, ceiling if plan.ablation in ("none", "order") else None
+    if bounds is None or record.shots.text_only:
+        return row
+    chance, ceiling = bounds.at(record.shots.count)
+    reachable = ceiling if record.ablation in ("none", "order") else None
+    return msgspec.structs.replace(row, chance=chance, ceiling=reachable)

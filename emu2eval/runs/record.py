@@ -18,6 +18,7 @@ from emu2eval.spec.changes import Changes
 from emu2eval.types import Shots
 
 RECORD = "run.json"
+JUDGE = "judge.json"
 FORMAT = 2
 """The version of the layout of a run's folder."""
 
@@ -195,11 +196,11 @@ def read_record(folder: Path) -> Record:
 
 
 def write_judge(folder: Path, record: JudgeRecord) -> None:
-    _write(folder / "judge.json", record)
+    _write(folder / JUDGE, record)
 
 
 def read_judge(folder: Path) -> JudgeRecord:
-    return _read(folder / "judge.json", JudgeRecord)
+    return _read(folder / JUDGE, JudgeRecord)
 
 
 def is_run(folder: Path) -> bool:

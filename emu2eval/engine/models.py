@@ -1,0 +1,68 @@
+"""A model, opened once: its file and its adapter, not yet loaded."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from uuid import uuid4
+
+from emu2eval import registry
+from emu2eval.adapters.base import Adapter
+from emu2eval.errors import ConfigError, raise_together
+from emu2eval.spec.changes import Changes
+from emu2eval.spec.config import ModelSpec, load_model
+from emu2eval.watch import Watcher
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """A model ready to be planned for. Its weights are read when something is asked."""
+
+    spec: ModelSpec
+    adapter: Adapter
+
+    def bring(self, watcher: Watcher, *, fetch: bool) -> None:
+        """Raises UserError with all that the model lacks; fetch: downloads first what can be."""
+        lacks = self.adapter.lacks()
+        if lacks and fetch:
+            watcher.note(f"fetching {self.spec.name}")
+            self.adapter.fetch()
+            lacks = self.adapter.lacks()
+        raise_together(lacks)
+
+
+def open_model(given: str | ModelSpec | Adapter | type[Adapter], changes: Changes) -> OpenModel:
+    """The model with its adapter. Raises ConfigError, ModelError, UnknownName or MissingExtra."""
+    if isinstance(given, Adapter):
+        return OpenModel(_of_object(given), given)
+    if inspect.isclass(given) and issubclass(given, Adapter):
+        return open_model(given(), changes)
+    if isinstance(given, str):
+        given = load_model(given, overrides=changes.model)
+    if not isinstance(given, ModelSpec):
+        raise ConfigError(
+            f"a model is a name, a path or an adapter, not {type(given).__name__}",
+            hint="emu2eval ls models lists the names; your own is a subclass of emu2eval.Adapter",
+        )
+    return OpenModel(given, build_adapter(given))
+
+
+def build_adapter(model: ModelSpec) -> Adapter:
+    """The model's adapter, not yet loaded. Raises ConfigError, ModelError or MissingExtra."""
+    adapter: Adapter = registry.build("adapter", model.adapter, model.settings, where=model.name)
+    return adapter
+
+
+def _of_object(adapter: Adapter) -> ModelSpec:
+    """A spec for an adapter that exists only in this process.
+
+    One that does not say what decides its answers is another model in every process, so that answers of
+    other weights are never reused.
+    """
+    kind = type(adapter)
+    settings = {}
+    if kind.identity is Adapter.identity:
+        token = adapter.__dict__.setdefault("_emu2eval_token", uuid4().hex)
+        settings = {"process": token}
+    name = str(getattr(adapter, "name", None) or kind.__name__)
+    return ModelSpec(name=name, adapter=f"{kind.__module__}:{kind.__qualname__}", settings=settings)

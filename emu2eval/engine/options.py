@@ -1,0 +1,102 @@
+"""What applies to every run of one evaluation, checked once, whoever says it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from emu2eval.errors import ConfigError, UnknownName
+from emu2eval.fewshot.ablate import ABLATIONS
+from emu2eval.runs.record import Extent
+from emu2eval.spec import catalog
+from emu2eval.spec.changes import Changes
+
+Positive = Annotated[int, Meta(ge=1, le=10**6)]
+
+
+class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """shots: numbers, or "0*" for demonstrations without their images. ablate: what is taken away from
+    demonstrations, each as runs of their own; "none" = nothing. fit: the farthest demonstrations are dropped
+    from prompts that are too long. source: where samples come from; None = see `data.sources.choose`.
+    """
+
+    shots: tuple[str | int, ...] = ("0",)
+    ablate: tuple[str, ...] = ("none",)
+    seed: Annotated[int, Meta(ge=0, lt=2**63)] = 0
+    limit: Annotated[int, Meta(ge=1, le=10**9)] | None = None
+    trials: Positive = 1
+    split: str | None = None
+    protocol: str | None = None
+    source: str | None = None
+    changes: Changes = Changes()
+    fit: bool = False
+    out: Path | None = None
+    batch: Positive | None = None
+    judge: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        shots: int | str | Sequence[int | str] = 0,
+        ablate: str | Sequence[str] = "none",
+        changes: Changes | Mapping[str, Any] | Sequence[str] = (),
+        out: str | Path | None = None,
+        **plain: Any,
+    ) -> RunOptions:
+        """The options as people give them. Raises ConfigError or UnknownName."""
+        given = {
+            "shots": _once("shots", shots),
+            "ablate": _once("ablate", ablate),
+            "changes": Changes.of(changes),
+            "out": Path(out) if out is not None else None,
+            **plain,
+        }
+        for name in given["ablate"]:
+            if name not in ABLATIONS:
+                raise UnknownName("ablation", name, ABLATIONS, where="--ablate")
+        for field in msgspec.structs.fields(cls):
+            if field.name in given and field.name != "changes":
+                try:
+                    msgspec.convert(given[field.name], field.type)
+                except msgspec.ValidationError:
+                    raise ConfigError(
+                        f"--{field.name} does not take {given[field.name]!r}; it takes {_takes(field)}",
+                        where=f"--{field.name}",
+                    ) from None
+        return cls(**given)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of runs."""
+        return self.out or catalog.results_root()
+
+    @property
+    def extent(self) -> Extent:
+        return Extent(limit=self.limit, trials=self.trials)
+
+
+def _once(name: str, given: Any) -> tuple[Any, ...]:
+    """One value or several, each once."""
+    if isinstance(given, (str, int)) and not isinstance(given, bool):
+        return (given,)
+    if not isinstance(given, Iterable) or isinstance(given, (bytes, Mapping)):
+        raise ConfigError(f"{name} takes one value or a list of them, not {given!r}")
+    return tuple(dict.fromkeys(given))
+
+
+def _takes(field: msgspec.structs.FieldInfo) -> str:
+    known = {
+        "seed": "a whole number of at least 0",
+        "limit": "a whole number of at least 1",
+        "trials": "a whole number from 1 to 1,000,000",
+        "batch": "a whole number from 1 to 1,000,000",
+        "shots": "whole numbers, or 0*",
+        "fit": "true or false",
+        "out": "a folder",
+    }
+    return known.get(field.name, "a text")

@@ -1,0 +1,73 @@
+"""The prompts of a run: which demonstrations a query is shown, in which order, and what is taken away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from emu2eval.data.samples import Samples
+from emu2eval.engine.questions import Place, Questions
+from emu2eval.fewshot.ablate import ablate, dealt
+from emu2eval.fewshot.choosers import Chooser, Demonstration
+from emu2eval.prompts import PromptBuilder
+from emu2eval.types import Prompt, Sample, Shots
+
+
+@dataclass(frozen=True, slots=True)
+class Prompted:
+    """The prompt of a query with what it was made of. left_out: demonstrations that were drawn but dropped."""
+
+    sample: Sample
+    demonstrations: tuple[Demonstration, ...]
+    prompt: Prompt
+    left_out: int = 0
+
+    def shorter(self, left_out: int) -> Prompted:
+        """Without so many of the farthest demonstrations of the whole prompt."""
+        more = left_out - self.left_out
+        return replace(
+            self,
+            demonstrations=self.demonstrations[more:],
+            prompt=replace(self.prompt, turns=self.prompt.turns[more:]),
+            left_out=left_out,
+        )
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Every prompt of a run, made one at a time: the same whatever the order they are asked for.
+
+    pool, chooser: None where no demonstrations are shown. ablation: what is taken away from them, of
+    `fewshot.ablate.ABLATIONS`.
+    """
+
+    questions: Questions
+    shots: Shots
+    pool: Samples | None = None
+    chooser: Chooser | None = None
+    seed: int = 0
+    ablation: str = "none"
+
+    def at(self, place: Place, left_out: int = 0) -> Prompted:
+        """The prompt of a place; all takes of a query and trial share it."""
+        sample = self.questions.query(place.position)
+        chosen: list[Demonstration] = []
+        if self.chooser is not None:
+            chosen = self.chooser.choose(sample, self.shots.count, place.trial)
+        key = (self.seed, place.trial)
+        if self.ablation == "order":
+            chosen = dealt(chosen, [d.sample.id for d in chosen], "order", *key)
+        prompt = self._builder.build(
+            sample, [d.sample for d in chosen], text_only=self.shots.text_only
+        )
+        if self.ablation != "none":
+            names = [d.sample.id for d in chosen]
+            prompt = replace(prompt, turns=ablate(prompt.turns, names, self.ablation, *key))
+        whole = Prompted(sample, tuple(chosen), prompt)
+        return whole.shorter(left_out) if left_out else whole
+
+    @cached_property
+    def _builder(self) -> PromptBuilder:
+        task = self.questions.task
+        where = task.document.where(("protocols", task.protocol_name))
+        return PromptBuilder(task.protocol, where)

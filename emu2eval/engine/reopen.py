@@ -1,0 +1,113 @@
+"""A stored run, opened again from its record alone, without the model; and scored anew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from emu2eval.engine.judges import Scoring, choose_judge
+from emu2eval.engine.plan import task_record
+from emu2eval.engine.prompting import Prompts
+from emu2eval.engine.questions import Questions, questions_of
+from emu2eval.engine.results import Result
+from emu2eval.engine.runner import Tally
+from emu2eval.engine.splits import Splits
+from emu2eval.engine.tasks import opened, recorded_task, unknown_prompts
+from emu2eval.errors import StoreError, raise_together
+from emu2eval.runs.record import Record, read_record, write_record
+from emu2eval.runs.store import RunStore
+from emu2eval.spec.changes import Changes
+from emu2eval.watch import Watcher
+
+
+@dataclass(frozen=True)
+class Reopened:
+    """A stored run. prompts: None unless they were asked for."""
+
+    record: Record
+    questions: Questions
+    store: RunStore
+    prompts: Prompts | None = None
+
+    def index(self) -> RunStore:
+        """The store, read as far as its answers fit the questions."""
+        self.store.index(self.questions.slot_of, self.questions.slots)
+        return self.store
+
+
+def reopen(
+    folder: Path, changes: Changes | None = None, *, demonstrations: bool = False
+) -> Reopened:
+    """A stored run with its questions, and with its prompts where demonstrations are wanted.
+
+    changes: of `task.score`. Raises StoreError where the folder is no run, or its data is not what it was;
+    PlanError for the prompts of answers that were given elsewhere.
+    """
+    store, record = RunStore(folder), read_record(folder)
+    task = opened(recorded_task(record, changes))
+    data = Splits(Watcher())
+    if demonstrations and record.imported is not None:
+        raise unknown_prompts(record.imported.origin, folder)
+    samples = data.split(task, task.split, shots=record.shots.count)
+    shown = demonstrations and record.shots.count
+    pool, chooser = data.chooser(task, record.seed) if shown else (None, None)
+    known = record.identity.data
+    for now, then in ((samples, known.queries), (pool, known.demonstrations)):
+        if now is not None and now.digest != then:
+            raise StoreError(
+                f"the data of {task.name} is not what it was when this run was made",
+                where=task.task.root,
+                hint="bring the old data back, or run the evaluation again on the new one",
+            )
+    # One that looks through the model cannot be asked without it.
+    asked = chooser is not None and not chooser.looks_through_model
+    if asked and dict(chooser.identity()) != known.chooser:
+        raise StoreError(
+            f"what the demonstrations of {task.name} were chosen by is not what it was when this run "
+            "was made, so others would be shown",
+            where=folder,
+            hint="bring the old images and encoder back, or run the evaluation again",
+        )
+    only = store.ids() if record.imported is not None else None
+    questions = questions_of(task, samples, record.shots, record.extent, only)
+    prompts = None
+    if demonstrations:
+        prompts = Prompts(questions, record.shots, pool, chooser, record.seed, record.ablation)
+    return Reopened(record, questions, store, prompts)
+
+
+def score_again(
+    folder: str | Path,
+    changes: Changes | Mapping[str, Any] | None = None,
+    *,
+    judge: str | None = None,
+    watcher: Watcher | None = None,
+) -> Result:
+    """Scores a stored run anew, without its model. Raises UserError.
+
+    changes: of the task's scoring, such as {"task": {"score": {"options": {"normalise": True}}}}.
+    judge: who judges it, where that is wanted; by default the one whose replies are stored, who is asked
+    nothing more.
+    """
+    folder, told = Path(folder), watcher or Watcher()
+    changed = Changes.of(changes or {})
+    run = reopen(folder, changed)
+    task = run.questions.task
+    raise_together(task.scorer.lacks())
+    chosen = choose_judge([task], judge, changed.judge) if judge is not None else None
+    record = msgspec.structs.replace(
+        run.record,
+        task=msgspec.structs.replace(run.record.task, spec=task_record(task).spec),
+        changes=run.record.changes.merged(changed),
+    )
+    with run.store.open_for_writing(), Scoring(chosen, told) as scoring:
+        run.index()
+        rows, judged = scoring(record, run.questions, run.store)
+        if record != run.record:
+            # What is compared or shown later is what was scored last.
+            write_record(folder, record)
+    return Result(rows, folder, Tally(kept=len(run.questions)), judged)

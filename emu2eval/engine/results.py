@@ -1,0 +1,36 @@
+"""What an evaluation gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from emu2eval.engine.runner import Tally
+from emu2eval.types import Row
+from emu2eval.watch import RunEnd
+
+
+@dataclass(frozen=True)
+class Result:
+    """One finished run: its rows (the whole first, then sub-scores), its folder, what was done.
+
+    judged: what was done by the judge, where there is one.
+    """
+
+    rows: list[Row]
+    folder: Path
+    tally: Tally
+    judged: Tally = field(default_factory=Tally)
+
+    @property
+    def failed(self) -> int:
+        """Requests that failed, of the model or of the judge."""
+        return self.tally.failed + self.judged.failed
+
+    @property
+    def end(self) -> RunEnd:
+        """As a watcher is told of it."""
+        done = self.tally
+        return RunEnd(
+            self.folder, done.asked, done.kept, done.copied, self.failed, self.judged.asked
+        )

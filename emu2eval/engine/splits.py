@@ -1,0 +1,58 @@
+"""The splits and choosers of one evaluation, each made once, so that several shots and models share them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from emu2eval.data.load import load_split, takes_shots
+from emu2eval.data.samples import Samples
+from emu2eval.engine.tasks import OpenTask
+from emu2eval.errors import of_part
+from emu2eval.fewshot.choosers import Chooser
+from emu2eval.fewshot.draw import permutation
+from emu2eval.watch import Watcher
+
+
+@dataclass
+class Splits:
+    """What was read, and who chooses from it."""
+
+    watcher: Watcher
+    read: dict[tuple[Any, ...], Samples] = field(default_factory=dict)
+    choosers: dict[tuple[Any, ...], Chooser] = field(default_factory=dict)
+
+    def chooser(self, task: OpenTask, seed: int) -> tuple[Samples, Chooser]:
+        """The pool of the task's demonstrations, and who chooses from it."""
+        spec = task.spec.demonstrations
+        pool = self.split(task, task.pool_split, spec.pool, seed)
+        key = (self._key(task, task.pool_split, spec.pool, seed), seed, str(spec))
+        found = self.choosers.get(key)
+        if found is None or found.looks_through_model:
+            with of_part("chooser", spec.chooser):
+                found = self.choosers[key] = task.chooser(pool, seed)
+        return pool, found
+
+    def split(
+        self, task: OpenTask, name: str, pool: int | None = None, seed: int = 0, shots: int = 0
+    ) -> Samples:
+        """pool: only so many samples of it, drawn by the seed. shots: how many demonstrations its samples
+        are shown, as queries; few readers ask for it."""
+        key = self._key(task, name, pool, seed, shots)
+        if key not in self.read:
+            if pool is not None:
+                whole = self.split(task, name)
+                drawn = permutation(len(whole), seed, "pool")
+                chosen = [index for index, _ in zip(drawn, range(pool), strict=False)]
+                self.read[key] = whole.subset(chosen)
+            else:
+                self.watcher.reading(f"{task.name}, split {name}")
+                self.read[key] = load_split(task.task, name, shots)
+        return self.read[key]
+
+    def _key(
+        self, task: OpenTask, name: str, pool: int | None, seed: int, shots: int = 0
+    ) -> tuple[Any, ...]:
+        source = (str(task.task.root), task.task.sources.get(name), str(task.document.path))
+        asked = shots if takes_shots(task.task, name) else 0
+        return (*source, str(task.spec.data), name, pool, seed if pool else 0, asked)

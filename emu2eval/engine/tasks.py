@@ -1,0 +1,221 @@
+"""A task, opened once: its parts found, their options checked, and handed on to all that use it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from emu2eval import registry
+from emu2eval.data.samples import Samples
+from emu2eval.data.sources import choose, require
+from emu2eval.errors import ConfigError, PlanError
+from emu2eval.fewshot.choosers import Chooser
+from emu2eval.runs.record import Record
+from emu2eval.scorers.base import Scorer
+from emu2eval.scorers.judged import JudgedScorer
+from emu2eval.spec import catalog
+from emu2eval.spec.changes import Changes
+from emu2eval.spec.config import ProtocolSpec, Task, TaskSpec, load_task, override
+from emu2eval.spec.yamlfile import Document, validate
+from emu2eval.types import Shots
+
+
+class ChooserFactory(Protocol):
+    """Makes the task's chooser for a pool."""
+
+    def __call__(self, pool: Samples, seed: int) -> Chooser: ...
+
+
+@dataclass(frozen=True)
+class OpenTask:
+    """A task ready to be used. clean: the task's clean-up steps as one function."""
+
+    task: Task
+    scorer: Scorer
+    clean: Callable[[str], str]
+    chooser: ChooserFactory
+
+    @property
+    def name(self) -> str:
+        return self.task.name
+
+    @property
+    def spec(self) -> TaskSpec:
+        return self.task.spec
+
+    @property
+    def protocol_name(self) -> str:
+        return self.task.protocol_name
+
+    @property
+    def protocol(self) -> ProtocolSpec:
+        return self.task.protocol
+
+    @property
+    def split(self) -> str:
+        return self.task.split
+
+    @property
+    def document(self) -> Document:
+        return self.task.document
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The closed set of answers that the task fixes for all its queries; empty = each has its own."""
+        return self.task.spec.output.choices
+
+    @property
+    def pool_split(self) -> str:
+        """The split that demonstrations are drawn from."""
+        return self.task.spec.demonstrations.split or self.task.split
+
+    @property
+    def judged(self) -> JudgedScorer | None:
+        """Its scorer, where that asks a judge, if one is named."""
+        return self.scorer if isinstance(self.scorer, JudgedScorer) else None
+
+    @property
+    def needs_judge(self) -> bool:
+        """It has no number without a judge."""
+        return self.judged is not None and not self.judged.optional
+
+    def shots(self, given: str | int | Shots) -> Shots:
+        """`4`, or `0*` for the protocol's demonstrations without images.
+
+        Raises ConfigError, also where the benchmark has nothing that could be shown.
+        """
+        parsed = _parse_shots(given, self.protocol.text_only)
+        demonstrations = self.spec.demonstrations
+        if parsed.count and demonstrations.refused and demonstrations.split is None:
+            raise ConfigError(
+                f"{self.name} has no demonstrations for --shots {given}: {demonstrations.refused}",
+                where=self.document.where(("demonstrations",)),
+                hint="--shots 0; or --set task.demonstrations.split=SPLIT draws them from the test data "
+                "itself, never the query's own image, which is not the benchmark's protocol",
+            )
+        return parsed
+
+
+def _parse_shots(given: str | int | Shots, text_only: int) -> Shots:
+    if isinstance(given, Shots):
+        return given
+    text = str(given)
+    if text == "0*":
+        return Shots(text_only, text_only=True)
+    if text.isdecimal() and len(text) < 6:
+        return Shots(int(text))
+    raise ConfigError(
+        f"--shots takes whole numbers, or 0* for text-only demonstrations, not {text!r}",
+        hint="for example: --shots 0 4 8 '0*'",
+    )
+
+
+def opened(task: Task) -> OpenTask:
+    """The task with its parts. Raises ConfigError or UnknownName for any of them."""
+    return OpenTask(task, _scorer(task), _cleaner(task), _chooser(task))
+
+
+def open_task(
+    name: str | Task,
+    changes: Changes,
+    *,
+    shots: Sequence[str | int] = (),
+    protocol: str | None = None,
+    split: str | None = None,
+    source: str | None = None,
+    note: Callable[[str], None] = lambda text: None,
+) -> OpenTask:
+    """The task by name or path, with the sources of the splits that it needs at these numbers of shots.
+
+    Raises MissingData with all that must be fetched, ConfigError or UnknownName.
+    """
+    loaded = opened(described(name, changes, protocol=protocol, split=split))
+    shown = any(loaded.shots(each).count for each in shots)
+    splits = [loaded.split, loaded.pool_split if shown else loaded.split]
+    task, notes = choose(loaded.task, splits, source)
+    require(task, splits)
+    for text in notes:
+        note(text)
+    return replace(loaded, task=task)
+
+
+def described(
+    name: str | Task, changes: Changes, *, protocol: str | None = None, split: str | None = None
+) -> Task:
+    """The task as its file and the changes describe it; nothing of its data is looked at."""
+    if isinstance(name, Task):
+        return name
+    return load_task(name, protocol=protocol, split=split, overrides=changes.task)
+
+
+def recorded_task(record: Record, changes: Changes | None = None) -> Task:
+    """The task that a run's record holds; its data is not read. changes: of `task.score` alone."""
+    overrides = changes.task if changes is not None else {}
+    for key in overrides:
+        if not key.startswith("score."):
+            raise ConfigError(
+                f"--set task.{key} would change what was asked; only task.score.… can change here"
+            )
+    known = record.task
+    document = Document(catalog.located("task", known.file), known.spec)
+    spec = validate(TaskSpec, override(known.spec, overrides, "task"), document)
+    root = document.path.parent / spec.data.root if spec.data.root is not None else None
+    return Task(
+        spec, known.protocol, known.split, root or catalog.data_root(), document, known.sources
+    )
+
+
+def scorer_of(record: Record) -> Scorer:
+    """The scorer of a stored run."""
+    return _scorer(recorded_task(record))
+
+
+def unknown_prompts(origin: str, folder: Path | str) -> PlanError:
+    """Of a run whose answers were given elsewhere."""
+    return PlanError(
+        f"the prompts of this run are unknown: its answers were imported from {origin}",
+        where=folder,
+        hint="score, table, compare, report and submit work on it; what needs prompts, or asks the model "
+        "again, does not",
+    )
+
+
+def _scorer(task: Task) -> Scorer:
+    spec = task.spec.score
+    where = task.document.where(("score", "scorer"))
+    scorer: Scorer = registry.build("scorer", spec.scorer, spec.options, where=where)
+    kind = task.spec.output.kind
+    if kind not in scorer.outputs:
+        raise ConfigError(
+            f"the scorer {spec.scorer!r} scores {' or '.join(sorted(scorer.outputs))}, "
+            f"the task asks for {kind}",
+            where=where,
+        )
+    return scorer
+
+
+def _cleaner(task: Task) -> Callable[[str], str]:
+    where = task.document.where(("score", "clean"))
+    steps = [registry.find("cleaner", name, where=where) for name in task.spec.score.clean]
+
+    def clean(text: str) -> str:
+        for step in steps:
+            text = step(text)
+        return text
+
+    return clean
+
+
+def _chooser(task: Task) -> ChooserFactory:
+    spec = task.spec.demonstrations
+    where = task.document.where(("demonstrations",))
+    factory = registry.find("chooser", spec.chooser, where=where)
+    registry.check_options(f"chooser {spec.chooser}", factory, spec.options, where=where, given=2)
+
+    def build(pool: Samples, seed: int) -> Chooser:
+        chooser: Chooser = factory(pool, seed, **spec.options)
+        return chooser
+
+    return build
