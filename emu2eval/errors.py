@@ -5,12 +5,13 @@ UserError
 │   └── UnknownName    a task, model, split, scorer, key … that does not exist
 ├── DataError          a data file or a row in it
 │   ├── MissingData    files of a benchmark that are not there
-│   └── ImageError   an image that cannot be used
+│   └── ImageError     an image that cannot be used
 ├── PlanError          a request that the model cannot take; raised before any is made
 ├── StoreError         the results folder
 │   └── CompareError   runs that cannot be set side by side
 ├── ModelError         weights or a server
 ├── MissingExtra       an optional dependency that is not installed
+├── PartError          a plug-in that raised an error of its own
 └── Several            more than one of these, told at once
 """
 
@@ -18,9 +19,14 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable
+import tempfile
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
+_HERE = Path(__file__).parent
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -137,6 +143,12 @@ class MissingExtra(UserError):
             hint=f"pip install 'emu2eval[{extra}]'",
         )
 
+    @classmethod
+    def of(cls, packages: Iterable[str], extra: str, *, why: str) -> list[UserError]:
+        """One for the first of the packages that is not installed; looked up without importing any."""
+        lacking = next((name for name in packages if find_spec(name) is None), None)
+        return [] if lacking is None else [cls(lacking, extra, why=why)]
+
 
 class Several(UserError):
     """More than one thing is wrong; each is told with its own way out."""
@@ -151,18 +163,81 @@ class Several(UserError):
         return self._parts
 
 
-def together(checks: Iterable[Callable[[], object]]) -> None:
-    """Makes every check; raises the error of the one that fails, or `Several` with those of all that do.
+def raise_together(errors: Iterable[UserError]) -> None:
+    """Raises the only one of the errors, or `Several` with all; nothing where there are none.
 
-    What two checks say in the same words is told once.
+    What two of them say in the same words is told once.
     """
-    found: dict[str, UserError] = {}
-    for check in checks:
-        try:
-            check()
-        except UserError as error:
-            found.update((str(part), part) for part in error.parts)
+    found = {str(part): part for error in errors for part in error.parts}
     if len(found) > 1:
         raise Several(found.values())
     for only in found.values():
         raise only
+
+
+def together(checks: Iterable[Callable[[], object]]) -> None:
+    """Makes every check; then `raise_together` of what they raised."""
+    found: list[UserError] = []
+    for check in checks:
+        try:
+            check()
+        except UserError as error:
+            found.append(error)
+    raise_together(found)
+
+
+class PartError(UserError):
+    """Something that somebody plugged in raised an error of its own; the traceback is in a file.
+
+    kind: of the part, such as "scorer"; name: as a task or model file has it. The error itself is the cause.
+    """
+
+    def __init__(self, kind: str, name: str, error: Exception):
+        self.traceback = "".join(traceback.format_exception(error))
+        text = " ".join(str(error).split())[:300]
+        kept = _written(self.traceback)
+        super().__init__(
+            printable(f"the {kind} {name!r} failed: {type(error).__name__}: {text}").rstrip(": "),
+            where=origin(error),
+            hint="mend it, or ask its author; "
+            + (f"the traceback is in {kept}" if kept else "--debug shows the traceback"),
+        )
+
+
+def origin(error: Exception) -> str | None:
+    """`file:line` of the last place outside this package and of libraries that an error came through."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not Path(frame.filename).is_relative_to(_HERE) and "site-packages" not in frame.filename
+    ]
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else None
+
+
+def _written(text: str) -> str | None:
+    """The path of a new file that holds the text; None where none can be written."""
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", prefix="emu2eval-", suffix=".txt", delete=False
+        ) as file:
+            file.write(text)
+        return file.name
+    except OSError:
+        return None
+
+
+@contextmanager
+def of_part(kind: str, name: str) -> Iterator[None]:
+    """What is raised inside, other than a UserError, becomes a PartError that names the part.
+
+    >>> with of_part("scorer", "mine"):
+    ...     [][0]
+    Traceback (most recent call last):
+    emu2eval.errors.PartError: the scorer 'mine' failed: IndexError: list index out of range...
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise PartError(kind, name, error) from error

@@ -10,7 +10,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from emu2eval.errors import ConfigError
+from emu2eval.errors import UserError
 from emu2eval.types import Image, Request, Response
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Limits:
     """What a model can take. Planning refuses a request beyond them, with the numbers.
 
-    outputs: of "text", "choice" and "image", those it can give.
+    outputs: the kinds of output it can give: "text", "choice", "image", or a kind of somebody's own.
     images: the most images in one prompt (None = no limit of their own).
     positions: context length in tokens, prompt and answer together (None = not known).
     image_replies: a demonstration's reply may be an image.
@@ -60,8 +60,13 @@ class Cost:
 class Adapter(ABC):
     """Subclass, set `limits`, write `answer`. The rest has defaults.
 
-    The constructor gets the `settings` of the model's YAML as keyword arguments and is cheap: it
-    reads configuration, not weights. `load` does the heavy work and is called once, after planning.
+    The constructor gets the `settings` of the model's YAML. It reads local configuration only: no weights,
+    no network. `lacks` says what is missing, `fetch` downloads it, `load` does the heavy work; the engine
+    calls them in this order, once each, `load` right before the first `answer`.
+
+    `positions`, `refusal` and `cost` are cheap and deterministic, and may be called ahead of `answer`, on
+    another thread. An adapter answers the prompt that it is given: to shorten one that is too long is the
+    plan's business (`--fit`), which asks `positions`.
     """
 
     limits: Limits
@@ -92,6 +97,16 @@ class Adapter(ABC):
 
         It must not change an answer, and what it raises is raised again by `answer` or does not matter.
         """
+
+    def lacks(self) -> list[UserError]:
+        """What is missing before it can answer: extras, files, weights, keys; each with the way to get it.
+
+        Told by what is on this machine, without loading anything and without the network.
+        """
+        return []
+
+    def fetch(self) -> None:
+        """Downloads what `lacks` told of, as far as it can be. Raises UserError where that fails."""
 
     def load(self) -> None:
         """Reads weights, opens connections. Called once, before the first `answer`."""
@@ -127,10 +142,3 @@ class Adapter(ABC):
         Optional. Each vector depends on its image alone. Called after `load`.
         """
         raise NotImplementedError
-
-
-class Absent(Adapter):
-    """Stands in for the model of a stored run, where nothing is asked."""
-
-    def answer(self, requests: Sequence[Request]) -> Sequence[Response]:
-        raise ConfigError("a stored run is scored without its model; nothing can be asked")

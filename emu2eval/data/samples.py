@@ -23,7 +23,7 @@ class Samples(Sequence[Sample]):
     Raises DataError for an id that stands twice, or for a split without samples.
     """
 
-    def __init__(self, samples: Iterable[Sample], *, where: str):
+    def __init__(self, samples: Iterable[Sample], *, where: str, may_be_empty: bool = False):
         packed: list[tuple[str, bytes]] = []
         total = 0
         for sample in samples:
@@ -31,7 +31,7 @@ class Samples(Sequence[Sample]):
             # A sum does not depend on the order of the rows in the file.
             named = sample.id.encode() + b"\0" + _pack(sample, _name)
             total += int.from_bytes(hashlib.sha256(named).digest(), "big")
-        if not packed:
+        if not packed and not may_be_empty:
             raise DataError("the split has no samples", where=where)
         packed.sort(key=lambda pair: pair[0])
         for (left, _), (right, _) in pairwise(packed):
@@ -49,6 +49,11 @@ class Samples(Sequence[Sample]):
 
         Images count by file name here; their bytes count in the key of each request.
         """
+
+    @classmethod
+    def none(cls) -> Samples:
+        """No samples: for what is asked before any data is there."""
+        return cls((), where="no data", may_be_empty=True)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emu2eval import registry
-from emu2eval.errors import ConfigError
+from emu2eval.errors import ConfigError, UserError
 from emu2eval.media import images
 from emu2eval.types import Image
 
@@ -25,12 +25,23 @@ class Encoder(ABC):
     """Subclass, set `name`, write `identity` and `encode`; `texts` where words can be encoded too.
 
     A vector depends on its image alone, never on the others of the batch: neither which demonstrations
-    are shown nor a score may depend on how the features were computed.
+    are shown nor a score may depend on how the features were computed. The constructor reads local
+    configuration only: no weights, no network.
     """
 
     name: str
     batch: int = 32
     """How many images or texts `encode` and `texts` are given at a time, at most."""
+
+    def lacks(self) -> list[UserError]:
+        """What is missing before it can encode: extras, files, weights; each with the way to get it.
+
+        Told by what is on this machine, without loading anything and without the network.
+        """
+        return []
+
+    def fetch(self) -> None:
+        """Downloads what `lacks` told of, as far as it can be. Raises UserError where that fails."""
 
     @abstractmethod
     def identity(self) -> Mapping[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emu2eval.encoders.base import Encoder, Vectors
-from emu2eval.errors import MissingExtra, ModelError, UnknownName
+from emu2eval.errors import MissingExtra, ModelError, UnknownName, UserError
 from emu2eval.media import images
 from emu2eval.types import Image
 
@@ -32,7 +32,6 @@ class CheckpointEncoder(Encoder):
     float32, on a GPU where there is one. Images are prepared as the checkpoint's own
     preprocessor says, by Pillow; preprocessing: keys of a preprocessor_config.json in place of those.
     setting: the key that names the encoder; instead: what can be done without it; both for errors.
-    Raises MissingExtra, and ModelError where the files are not there.
     """
 
     def __init__(
@@ -42,18 +41,58 @@ class CheckpointEncoder(Encoder):
         setting: str = SETTING,
         instead: str | None = None,
     ):
-        try:
-            import torch
-            import transformers  # noqa: F401 (said now rather than after an hour of digests)
-        except ModuleNotFoundError as error:
-            raise MissingExtra(error.name or "torch", "hf", why=f"the encoder {name!r}") from None
         self.name = name
         self.preprocessing = dict(preprocessing or {})
         # What an error tells people to do.
         self._setting = setting
         self._way_out = instead or f"without weights: --set {setting}=thumbnail"
-        self.folder = self._located()
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def lacks(self) -> list[UserError]:
+        packages = ("torch", "transformers")
+        if missing := MissingExtra.of(packages, "hf", why=f"the encoder {self.name!r}"):
+            return missing
+        try:
+            _ = self.folder
+        except UserError as error:
+            return [error]
+        return []
+
+    def fetch(self) -> None:
+        """From the hub. What was fetched before needs no connection, and stays what it was."""
+        if self._at_hand() is not None or MissingExtra.of(("huggingface_hub",), "hf", why=""):
+            return
+        from huggingface_hub import snapshot_download
+
+        try:
+            snapshot_download(self.name, allow_patterns=[*_FILES])
+        except Exception as error:
+            # The hub's client raises its own, its HTTP library's and the system's errors; all mean the same.
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise self._absent(
+                f"is no local folder, and the hub does not give it ({reason})"
+            ) from None
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where its files are. Raises ModelError where they are not on this machine."""
+        path = self._at_hand()
+        if path is None:
+            raise self._absent("is not on this machine")
+        for needed in ("config.json", "*.safetensors"):
+            if next(path.glob(needed), None) is None:
+                raise ModelError(
+                    f"the encoder's folder holds no {needed}",
+                    where=path,
+                    hint="a folder as `hf download` or `save_pretrained` makes it; or "
+                    + self._way_out,
+                )
+        return path
+
+    @cached_property
+    def device(self) -> torch.device:
+        import torch
+
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def identity(self) -> Mapping[str, Any]:
         return {
@@ -181,44 +220,28 @@ class CheckpointEncoder(Encoder):
                 logging.enable_progress_bar()
         return model.to(self.device).eval()
 
-    def _located(self) -> Path:
-        path = Path(self.name).expanduser()
-        if not path.exists():
-            path = self._from_hub()
-        for needed in ("config.json", "*.safetensors"):
-            if next(path.glob(needed), None) is None:
-                raise ModelError(
-                    f"the encoder's folder holds no {needed}",
-                    where=path,
-                    hint="a folder as `hf download` or `save_pretrained` makes it; or "
-                    + self._way_out,
-                )
-        return path
-
-    def _from_hub(self) -> Path:
+    def _at_hand(self) -> Path | None:
+        """Its folder, or that of the files that were fetched from the hub before."""
+        # Nobody's home and a name too long for a file are no folders either.
+        with suppress(RuntimeError, OSError):
+            path = Path(self.name).expanduser()
+            if path.exists():
+                return path
         from huggingface_hub import snapshot_download
 
-        name = self.name
         try:
-            try:
-                # What was fetched before needs no connection, and stays what it was.
-                found = Path(
-                    snapshot_download(name, allow_patterns=[*_FILES], local_files_only=True)
-                )
-                if next(found.glob("*.safetensors"), None) is not None:
-                    return found
-            except FileNotFoundError:
-                pass
-            return Path(snapshot_download(name, allow_patterns=[*_FILES]))
-        except Exception as error:
-            # The hub's client raises its own, its HTTP library's and the system's errors; all mean the same.
-            reason = str(error).strip().partition("\n")[0] or type(error).__name__
-            folder = name.rpartition("/")[2]
-            raise ModelError(
-                f"the encoder {name} is no local folder, and the hub does not give it ({reason})",
-                hint=f"hf download {name} --local-dir {folder}, where there is a connection, then "
-                f"--set {self._setting}=./{folder}; or, {self._way_out}",
-            ) from None
+            found = snapshot_download(self.name, allow_patterns=[*_FILES], local_files_only=True)
+        except (OSError, ValueError):  # not there; no name of a repository
+            return None
+        return Path(found) if next(Path(found).glob("*.safetensors"), None) else None
+
+    def _absent(self, says: str) -> ModelError:
+        folder = self.name.rpartition("/")[2]
+        return ModelError(
+            f"the encoder {self.name} {says}",
+            hint=f"hf download {self.name} --local-dir {folder}, where there is a connection, then "
+            f"--set {self._setting}=./{folder}; or, {self._way_out}",
+        )
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emu2eval.encoders.base import Encoder, Vectors
-from emu2eval.errors import MissingExtra, ModelError
+from emu2eval.errors import MissingExtra, ModelError, UserError
 from emu2eval.media import images
 from emu2eval.types import Image
 
@@ -33,27 +33,33 @@ class InceptionEncoder(Encoder):
     """crop: the short side is resized to so many pixels (bilinear, Pillow) and a square cut out of the
     middle; None = the whole image. Then 299 x 299, bilinear: antialias as torchmetrics does it, False as
     the original did.
-
-    Raises MissingExtra, and ModelError where the file is not there.
     """
 
     def __init__(self, path: str, crop: int | None = 256, antialias: bool = True):
-        try:
-            import torch
-        except ModuleNotFoundError:
-            raise MissingExtra("torch", "images", why="FID") from None
         self.path = Path(path).expanduser()
         self.name = self.path.stem
         self.crop = crop
         self.antialias = antialias
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def lacks(self) -> list[UserError]:
+        found = MissingExtra.of(("torch",), "images", why="FID")
         if not self.path.is_file():
-            raise ModelError(
-                "the network of FID is not there",
-                where=self.path,
-                hint="pt_inception-2015-12-05-6726825d.pth of github.com/mseitzer/pytorch-fid/releases, "
-                "or without this number: --set task.score.options.fid=null",
+            found.append(
+                ModelError(
+                    "the network of FID is not there",
+                    where=self.path,
+                    hint="pt_inception-2015-12-05-6726825d.pth of "
+                    "github.com/mseitzer/pytorch-fid/releases, "
+                    "or without this number: --set task.score.options.fid=null",
+                )
             )
+        return found
+
+    @cached_property
+    def device(self) -> torch.device:
+        import torch
+
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def identity(self) -> Mapping[str, Any]:
         return {

@@ -5,15 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emu2eval.data.samples import Samples
-from emu2eval.errors import ConfigError, PlanError
+from emu2eval.errors import ConfigError, PlanError, UserError
 from emu2eval.fewshot.draw import Exclusion, permutation
 from emu2eval.types import Progress, Sample
 
 if TYPE_CHECKING:
     from emu2eval.encoders.base import Encoder
+    from emu2eval.encoders.features import Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +26,36 @@ class Demonstration:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class PoolFeatures:
+    """Features of a pool's images or texts: how many, how many of them new, their digest and folder."""
+
+    kind: Kind
+    total: int
+    computed: int
+    digest: str
+    folder: Path
+
+
 class Chooser(ABC):
-    """Built once a run from (pool, seed, **options of the task's YAML)."""
+    """Built once a run from the pool, the seed and the options of the task's YAML.
+
+    The constructor reads local configuration and the pool, which is empty where only `lacks` is asked.
+    """
 
     def __init__(self, pool: Samples, seed: int):
         self.pool = pool
         self.seed = seed
+
+    def lacks(self) -> list[UserError]:
+        """What is missing before it can choose, such as an encoder's weights; each with the way to get it.
+
+        Told by what is on this machine, without loading anything and without the network.
+        """
+        return []
+
+    def fetch(self) -> None:
+        """Downloads what `lacks` told of, as far as it can be. Raises UserError where that fails."""
 
     @property
     def looks_through_model(self) -> bool:
@@ -48,6 +74,15 @@ class Chooser(ABC):
 
         model: the evaluated model's own image encoder.
         """
+
+    def features(
+        self, *, model: Encoder | None = None, progress: Progress | None = None
+    ) -> list[PoolFeatures]:
+        """Computes the features of its pool that are not there yet; says what there is then.
+
+        Empty where it chooses by no features. model: as of `prepare`.
+        """
+        return []
 
     def identity(self) -> Mapping[str, Any]:
         """Small JSON values that decide its choices beside its options, such as a digest of features.

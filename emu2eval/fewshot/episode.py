@@ -27,7 +27,7 @@ class Episode(Chooser):
         by: str | None = None,
     ):
         super().__init__(pool, seed)
-        if by is not None and by not in pool[0].fields:
+        if by is not None and len(pool) and by not in pool[0].fields:
             raise UnknownName("field of the samples", by, pool[0].fields)
         self.rounds = rounds
         self.by = by

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +16,8 @@ import numpy as np
 from emu2eval.data.samples import Samples
 from emu2eval.encoders.base import OWN, Encoder, build_encoder
 from emu2eval.encoders.features import Features, Kind
-from emu2eval.errors import ConfigError, UnknownName
-from emu2eval.fewshot.choosers import Chooser, Demonstration
+from emu2eval.errors import ConfigError, UnknownName, UserError
+from emu2eval.fewshot.choosers import Chooser, Demonstration, PoolFeatures
 from emu2eval.fewshot.pool_index import Digests, Found, PoolIndex, Rows, Stored
 from emu2eval.fewshot.search import everything, nearest
 from emu2eval.media import images
@@ -31,17 +29,6 @@ KEPT = 32
 
 Key = tuple[Digests, str]
 """Digests of a sample's images, and its words; either is empty where it does not count."""
-
-
-@dataclass(frozen=True)
-class Made:
-    """Features of one kind: how many, how many of them were computed now, their digest, where they are."""
-
-    kind: Kind
-    total: int
-    computed: int
-    digest: str
-    folder: Path
 
 
 class Rices(Chooser):
@@ -76,10 +63,18 @@ class Rices(Chooser):
         self.text = text
         self.text_field = text_field
         self.per_image = per_image
-        self._encoder: Encoder | None = None
+        self._encoder = None if encoder == OWN else build_encoder(encoder)
         self._own: Encoder | None = None
         self._index: PoolIndex | None = None
         self._found: dict[Key, Found] = {}
+
+    def lacks(self) -> list[UserError]:
+        """What its encoder lacks; the evaluated model's own is the model's business."""
+        return [] if self._encoder is None else self._encoder.lacks()
+
+    def fetch(self) -> None:
+        if self._encoder is not None:
+            self._encoder.fetch()
 
     @property
     def looks_through_model(self) -> bool:
@@ -129,13 +124,12 @@ class Rices(Chooser):
 
     def features(
         self, *, model: Encoder | None = None, progress: Progress | None = None
-    ) -> list[Made]:
-        """Computes what is missing of the pool's features, and says what there is now."""
+    ) -> list[PoolFeatures]:
         self._own = model or self._own
         wanted, _ = self._pool_units(progress)
         stored = self._filled(wanted.keys, wanted.images, progress)
         return [
-            Made(kind, len(found.used), found.computed, found.digest, found.store.folder)
+            PoolFeatures(kind, len(found.used), found.computed, found.digest, found.store.folder)
             for kind, found in stored.items()
         ]
 

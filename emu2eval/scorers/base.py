@@ -18,8 +18,10 @@ class ScoringError(UserError):
 
 @dataclass(frozen=True)
 class Summary:
-    """One number of a table: its metric's label, and what makes it of the scores.
+    """One number of a table: what it is called, and what makes it of the scores.
 
+    metric: such as "vqa_accuracy"; variant: the rule, wording or encoder that it was made with, such as
+    "official"; None where there is but one way.
     set_scaled: its scale depends on the set of samples, as CIDEr's does, and the table says so.
     digits: how many a table shows behind the point.
     judged: of a scorer that asks a judge, whether this number is made of what the judge said.
@@ -28,39 +30,70 @@ class Summary:
 
     metric: str
     accumulator: Accumulator
+    variant: str | None = None
     higher_is_better: bool = True
     set_scaled: bool = False
     judged: bool = True
     digits: int = 2
     whole: bool = False
 
+    @property
+    def label(self) -> str:
+        """Both names as one: `vqa_accuracy/official`."""
+        return labelled(self.metric, self.variant)
+
+
+def labelled(metric: str, variant: str | None) -> str:
+    """
+    >>> labelled("vqa_accuracy", "official"), labelled("roc_auc", None)
+    ('vqa_accuracy/official', 'roc_auc')
+    """
+    return metric if variant is None else f"{metric}/{variant}"
+
 
 class Scorer(ABC):
     """Subclass and write `score`; the average over samples is the default summary.
 
     metric: its name in tables; scale: what a value of 1 is shown as (100 = percent).
-    outputs: the kinds of output that it can score.
+    outputs: the kinds of output that it can score. The constructor reads local configuration only: no
+    weights, no network.
     """
 
-    metric: ClassVar[str]
+    metric: str
     scale: ClassVar[float] = 100.0
     higher_is_better: ClassVar[bool] = True
     outputs: ClassVar[frozenset[str]] = frozenset({"text"})
 
     @property
+    def variant(self) -> str | None:
+        """The rule, wording or encoder of its headline, such as "official"; None = there is but one way."""
+        return None
+
+    @property
     def label(self) -> str:
-        """The metric with the variant that was used; stored with every score."""
-        return self.metric
+        """The headline's whole name: `vqa_accuracy/official`."""
+        return labelled(self.metric, self.variant)
+
+    def lacks(self) -> list[UserError]:
+        """What is missing before it can score: extras, programs, weights; each with the way to get it.
+
+        Told by what is on this machine, without loading anything and without the network. Asked before
+        anything is asked of a model.
+        """
+        return []
+
+    def fetch(self) -> None:
+        """Downloads what `lacks` told of, as far as it can be. Raises UserError where that fails."""
+
+    def try_out(self) -> None:
+        """Tries on something small what takes weights, before a model is asked for an hour of answers.
+
+        Raises UserError where it cannot do its work.
+        """
 
     @abstractmethod
     def score(self, sample: Sample, response: Response) -> Score:
-        """The score of a response that is no error. Score(None) where it cannot be scored."""
-
-    def require(self) -> None:
-        """Raises UserError where something that scoring needs is not installed.
-
-        Called before anything is asked of a model.
-        """
+        """The score of a response that is no error. `Score(None, why=…)` where it cannot be scored."""
 
     def prepare(
         self, answered: Iterable[tuple[Sample, Response]], progress: Progress | None = None
@@ -72,8 +105,8 @@ class Scorer(ABC):
         """What a reader of the table has to know, such as a number that cannot be given here."""
         return ()
 
-    def encoders(self) -> Mapping[str, str]:
-        """Metric -> `Row.encoder`, of the numbers that have one. Only called once all is scored."""
+    def encoders(self) -> Mapping[tuple[str, str | None], str]:
+        """(metric, variant) -> `Row.encoder`, of the numbers that have one. Called once all is scored."""
         return {}
 
     def summaries(self) -> tuple[Summary, ...]:
@@ -81,7 +114,8 @@ class Scorer(ABC):
 
         By default one: the mean of the scores, its error clustered by image.
         """
-        return (Summary(self.label, ClusteredMean(self.scale), self.higher_is_better),)
+        mean = ClusteredMean(self.scale)
+        return (Summary(self.metric, mean, self.variant, self.higher_is_better),)
 
 
 def text_of(response: Response) -> str:
@@ -114,4 +148,4 @@ def texts(references: tuple[Any, ...], sample_id: str) -> tuple[str, ...]:
 
 def unreferenced(details: Mapping[str, Any] | None = None) -> Score:
     """The score of a sample without references, such as one of a hidden test split: unscored."""
-    return Score(None, details={"why": "no references", **(details or {})})
+    return Score(None, details=details or {}, why="no references")

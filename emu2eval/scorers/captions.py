@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
-from emu2eval.errors import ConfigError, UnknownName
+from emu2eval.errors import ConfigError, UnknownName, UserError, raise_together
 from emu2eval.scorers import caption_java as programs
 from emu2eval.scorers import caption_stats as stats
 from emu2eval.scorers.base import Scorer, Summary, text_of, texts, unreferenced
@@ -45,8 +45,6 @@ class Captions(Scorer):
     Several trials share one set: each image counts once in CIDEr's weights, each caption in the sums.
     """
 
-    metric = "CIDEr"
-
     def __init__(self, metrics: Sequence[str] = tuple(METRICS)):
         for name in metrics:
             if name not in METRICS:
@@ -54,19 +52,21 @@ class Captions(Scorer):
         if not metrics:
             raise ConfigError("the scorer 'captions' needs at least one metric")
         self.wanted = [name for name in METRICS if name in metrics]
+        self.metric = METRICS[self.wanted[0]][0]
         self.references: dict[str, tuple[str, ...]] = {}
         self.values: dict[Caption, dict[str, float]] = {}
         self.sums: dict[str, dict[Caption, Sequence[float]]] = {}
 
-    @property
-    def label(self) -> str:
-        return METRICS[self.wanted[0]][0]
-
-    def require(self) -> None:
-        programs.package()
-        programs.java()
-        if self.wanted == ["spice"] and self.notes():
-            raise ConfigError(*self.notes(), hint="name other metrics beside it")
+    def lacks(self) -> list[UserError]:
+        found: list[UserError] = []
+        for needed in (programs.package, programs.java):
+            try:
+                needed()
+            except UserError as error:
+                found.append(error)
+        if not found and self.wanted == ["spice"] and self.notes():
+            found.append(ConfigError(*self.notes(), hint="name other metrics beside it"))
+        return found
 
     def notes(self) -> tuple[str, ...]:
         missing = programs.no_spice() if "spice" in self.wanted else None
@@ -75,7 +75,7 @@ class Captions(Scorer):
     def prepare(
         self, answered: Iterable[tuple[Sample, Response]], progress: Progress | None = None
     ) -> None:
-        self.require()
+        raise_together(self.lacks())
         given = [
             (sample.id, text_of(response), texts(sample.references, sample.id))
             for sample, response in answered
@@ -99,8 +99,8 @@ class Captions(Scorer):
             return unreferenced()
         caption = _tokens[text_of(response)]
         values = self.values[sample.id, caption]
-        others = {name: value for name, value in values.items() if name != self.label}
-        return Score(values.get(self.label), caption, others)
+        others = {name: value for name, value in values.items() if name != self.metric}
+        return Score(values.get(self.metric), caption, others)
 
     def summaries(self) -> tuple[Summary, ...]:
         labels = [label for metric in self._computed() for label in METRICS[metric]]
@@ -120,7 +120,7 @@ class Captions(Scorer):
         if label.startswith("BLEU"):
             formula = partial(stats.bleu, n=int(label[-1]))
             return BootstrapOfSums(partial(self._summands, "bleu"), formula, 100.0)
-        return ClusteredMean(100.0, of=None if label == self.label else label)
+        return ClusteredMean(100.0, of=None if label == self.metric else label)
 
     def _summands(self, metric: str, sample: Sample, score: Score) -> Sequence[float]:
         return self.sums[metric][sample.id, score.prediction or ""]

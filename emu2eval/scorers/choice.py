@@ -20,8 +20,8 @@ class ChoiceAccuracy(Scorer):
         self.by_letter = by_letter
 
     @property
-    def label(self) -> str:
-        return "accuracy/ranked_contents" if self.by_letter else "accuracy"
+    def variant(self) -> str | None:
+        return "ranked_contents" if self.by_letter else None
 
     def score(self, sample: Sample, response: Response) -> Score:
         references = texts(sample.references, sample.id)

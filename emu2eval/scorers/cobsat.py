@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from emu2eval.errors import UserError
 from emu2eval.scorers.base import ScoringError, Summary, drawn, texts, unreferenced
 from emu2eval.scorers.images import likeness
 from emu2eval.scorers.judged import JudgedScorer, Shown, Wording
@@ -27,22 +28,29 @@ class CoBSAT(JudgedScorer):
     wording: a YAML file in place of our own words, see `Wording`.
     """
 
-    metric = "cobsat"
     outputs = frozenset({"image", "text"})
     names = (OBJECT, ATTRIBUTE)
 
     def __init__(self, clip: Mapping[str, Any] | None = None, wording: str | None = None):
         self.clip = likeness("clip", clip) if clip else None
         self.optional = self.clip is not None
+        self.metric = "clip_right" if self.clip is not None else "judged_right"
         self.wording = Wording.read("cobsat", wording, ("image", "question", "options"))
 
     @property
-    def label(self) -> str:
-        return f"clip_right/{self.clip.name}" if self.clip else f"judged_right/{self.wording.name}"
+    def variant(self) -> str:
+        return self.clip.name if self.clip is not None else self.wording.name
 
-    def require(self) -> None:
+    def lacks(self) -> list[UserError]:
+        return self.clip.lacks() if self.clip is not None else []
+
+    def fetch(self) -> None:
         if self.clip is not None:
-            self.clip.require(words=True)
+            self.clip.fetch()
+
+    def try_out(self) -> None:
+        if self.clip is not None:
+            self.clip.try_out(words=True)
 
     def prepare(
         self, answered: Iterable[tuple[Sample, Response]], progress: Progress | None = None
@@ -106,9 +114,8 @@ class CoBSAT(JudgedScorer):
             # Officially wrong. The other numbers stand.
             why = f"the judge named no option for the {' and the '.join(unread)}"
             if self.clip is None:
-                return Score(None, details={"why": why})
-            score = self.score(sample, response)
-            return replace(score, details={**score.details, "unjudged": why})
+                return Score(None, why=why)
+            return replace(self.score(sample, response), unjudged=why)
         found = {name: _option(sample, name, said[name]) for name in self.names}
         figures = _figures(sample, found)
         told = f"{found[ATTRIBUTE]} {found[OBJECT]}"
@@ -121,23 +128,19 @@ class CoBSAT(JudgedScorer):
     def notes(self) -> tuple[str, ...]:
         return (f"clip: {self.clip.note}",) if self.clip is not None else ()
 
-    def encoders(self) -> Mapping[str, str]:
+    def encoders(self) -> Mapping[tuple[str, str | None], str]:
         if self.clip is None:
             return {}
-        return {f"clip_{figure}/{self.clip.name}": self.clip.short for figure in FIGURES}
+        return {(f"clip_{figure}", self.clip.name): self.clip.short for figure in FIGURES}
 
     def summaries(self) -> tuple[Summary, ...]:
         by_clip = self.clip.name if self.clip is not None else None
         parts = [("clip", by_clip, False)] if by_clip else []
         parts.append(("judged", self.wording.name, True))
         return tuple(
-            Summary(
-                f"{by}_{figure}/{label}",
-                ClusteredMean(self.scale, of=f"{by}_{figure}"),
-                judged=judged,
-            )
-            for by, label, judged in parts
-            for figure in FIGURES
+            Summary(name, ClusteredMean(self.scale, of=name), variant, judged=judged)
+            for by, variant, judged in parts
+            for name in (f"{by}_{figure}" for figure in FIGURES)
         )
 
 

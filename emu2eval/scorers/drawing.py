@@ -151,8 +151,8 @@ class Drawing(JudgedScorer):
         self.wording = Wording.read("drawing", None, ("image", "question"))
 
     @property
-    def label(self) -> str:
-        return self.metric
+    def variant(self) -> None:
+        """Geometry has but one way; the judge's number is told by its name."""
 
     def question(self, sample: Sample, response: Response, name: str) -> Mapping[str, Shown]:
         return {"image": drawn(response), "question": QUESTIONS[name]}
@@ -187,7 +187,7 @@ class Drawing(JudgedScorer):
         )
 
     def summaries(self) -> tuple[Summary, ...]:
-        drawn = Summary(self.label, ClusteredMean(self.scale), judged=False)
+        drawn = Summary(self.metric, ClusteredMean(self.scale), judged=False)
         return drawn, Summary("answered_right", ClusteredMean(self.scale, of="answered"))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
-from emu2eval.errors import ConfigError, UnknownName
+from emu2eval.errors import ConfigError, UnknownName, UserError
 from emu2eval.scorers.base import Summary, drawn, unreferenced
 from emu2eval.scorers.images import Images, Wanted
 from emu2eval.scorers.judged import JudgedScorer, Shown, Wording
@@ -36,7 +36,6 @@ class DreamBenchPlus(JudgedScorer):
     none; officially it is left out, too.
     """
 
-    metric = "dreambench_plus"
     scale = 1.0
     outputs = frozenset({"image"})
     reply: ClassVar[TextOutput] = TextOutput(max_new_tokens=128)
@@ -67,14 +66,22 @@ class DreamBenchPlus(JudgedScorer):
         self.names = (*self.rounds["concept"], *self.rounds["prompt"])
         self.images = Images(dino, clip_i, clip_t) if dino or clip_i or clip_t else None
         self.optional = self.images is not None
+        self.metric = self.images.metric if self.images is not None else "concept_x_prompt"
 
     @property
-    def label(self) -> str:
-        return self.images.label if self.images is not None else self._judged("concept_x_prompt")
+    def variant(self) -> str:
+        return self.images.variant if self.images is not None else self._wordings
 
-    def require(self) -> None:
+    def lacks(self) -> list[UserError]:
+        return self.images.lacks() if self.images is not None else []
+
+    def fetch(self) -> None:
         if self.images is not None:
-            self.images.require()
+            self.images.fetch()
+
+    def try_out(self) -> None:
+        if self.images is not None:
+            self.images.try_out()
 
     def prepare(
         self, answered: Iterable[tuple[Sample, Response]], progress: Progress | None = None
@@ -120,13 +127,12 @@ class DreamBenchPlus(JudgedScorer):
             if None not in grades:
                 figures[figure] = math.fsum(grades) / len(grades) / _BEST
         details: dict[str, Any] = {**figures, "grades": dict(said)}
-        if unread:
-            details["unjudged"] = f"no grade could be read: {', '.join(unread)}"
+        why = f"no grade could be read: {', '.join(unread)}" if unread else None
         if self.images is not None:
             score = self.score(sample, response)
-            return replace(score, details={**score.details, **details})
+            return replace(score, details={**score.details, **details}, unjudged=why)
         if unread:
-            return Score(None, details={**details, "why": details["unjudged"]})
+            return Score(None, details=details, why=why)
         return Score(figures["concept"] * figures["prompt"], details=details)
 
     def notes(self) -> tuple[str, ...]:
@@ -135,17 +141,17 @@ class DreamBenchPlus(JudgedScorer):
     def summaries(self) -> tuple[Summary, ...]:
         product = BootstrapOfSums(_parts, lambda s: s[:, 0] * s[:, 1] / s[:, 2] ** 2, self.scale)
         own = (
-            Summary(self._judged("concept_x_prompt"), product),
-            *(Summary(self._judged(name), ClusteredMean(of=name)) for name in self.rounds),
+            Summary("concept_x_prompt", product, self._wordings),
+            *(Summary(name, ClusteredMean(of=name), self._wordings) for name in self.rounds),
         )
         if self.images is None:
             return own
         automatic = (replace(summary, judged=False) for summary in self.images.summaries())
         return *own, *automatic
 
-    def _judged(self, figure: str) -> str:
-        names = dict.fromkeys(wording.name for wording in self.wordings.values())
-        return f"{figure}/{'+'.join(names)}"
+    @property
+    def _wordings(self) -> str:
+        return "+".join(dict.fromkeys(wording.name for wording in self.wordings.values()))
 
 
 def _asked(sample: Sample, name: str) -> Kind:

@@ -20,8 +20,8 @@ class ExactMatch(Scorer):
         self.normalise = normalise
 
     @property
-    def label(self) -> str:
-        return "exact_match/normalised" if self.normalise else "exact_match"
+    def variant(self) -> str | None:
+        return "normalised" if self.normalise else None
 
     def score(self, sample: Sample, response: Response) -> Score:
         references = texts(sample.references, sample.id)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from emu2eval.encoders.base import Encoder, build_encoder
 from emu2eval.encoders.features import Features
 from emu2eval.encoders.inception import ENDINGS, InceptionEncoder
-from emu2eval.errors import ConfigError, MissingExtra
+from emu2eval.errors import ConfigError, MissingExtra, UserError
 from emu2eval.identity import value_key
 from emu2eval.media import images
 from emu2eval.statistics.estimates import Linearized
@@ -54,7 +54,7 @@ class Frechet:
 
     @cached_property
     def encoder(self) -> Encoder:
-        """Raises MissingExtra, and ModelError where it is not there."""
+        """Raises ConfigError where it cannot be built."""
         if Path(self.network).suffix in ENDINGS:
             return InceptionEncoder(self.network, self.crop, self.antialias)
         return build_encoder(
@@ -64,17 +64,25 @@ class Frechet:
         )
 
     @property
-    def label(self) -> str:
-        return f"fid/{Path(self.network).name.removesuffix(Path(self.network).suffix)}"
+    def variant(self) -> str:
+        """The network's name."""
+        return Path(self.network).name.removesuffix(Path(self.network).suffix)
 
-    def require(self) -> None:
-        try:
-            import torchmetrics.image.fid  # noqa: F401
-        except ModuleNotFoundError as error:
-            raise MissingExtra(error.name or "torchmetrics", "images", why="FID") from None
-        self.kept.try_out()
+    def lacks(self) -> list[UserError]:
+        found = MissingExtra.of(("torchmetrics",), "images", why="FID") + self.encoder.lacks()
         if self.references != MATCHED:
-            self._shown  # noqa: B018 (raises where there is none)
+            try:
+                _ = self._shown
+            except UserError as error:
+                found.append(error)
+        return found
+
+    def fetch(self) -> None:
+        self.encoder.fetch()
+
+    def try_out(self) -> None:
+        """Raises UserError where the network cannot encode an image."""
+        self.kept.try_out()
 
     @property
     def short(self) -> str:

@@ -30,10 +30,10 @@ class GQA(Scorer):
             return Score(right, guess, {"balanced": right})
         if self.consistency:
             return Score(right, guess)
-        return Score(None, guess, {"why": "not among the balanced questions"})
+        return Score(None, guess, why="not among the balanced questions")
 
     def summaries(self) -> tuple[Summary, ...]:
-        accuracy = Summary(self.label, ClusteredMean(self.scale, of="balanced"))
+        accuracy = Summary(self.metric, ClusteredMean(self.scale, of="balanced"))
         if not self.consistency:
             return (accuracy,)
         return (accuracy, Summary("consistency", Consistency(self.scale)))

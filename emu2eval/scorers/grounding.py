@@ -21,8 +21,6 @@ class Grounding(Scorer):
     The reference is the true box in pixels; the sample's fields `width` and `height` are the image's.
     """
 
-    metric = "grounding_accuracy"
-
     def __init__(
         self,
         coordinates: Coordinates = "unit",
@@ -39,15 +37,17 @@ class Grounding(Scorer):
         self.coordinates = coordinates
         self.quantiser = Quantiser(dequantise, bins)
         self.threshold = iou
+        self.metric = f"grounding_accuracy@{iou:g}"
 
     @property
-    def label(self) -> str:
+    def variant(self) -> str:
+        """How answers write boxes."""
         how: str = self.coordinates
         if self.coordinates == "tokens":
             how += f"-{self.quantiser.at}"
             if self.quantiser.bins != BINS:
                 how += f"-{self.quantiser.bins}"
-        return f"{self.metric}@{self.threshold:g}/{how}"
+        return how
 
     def score(self, sample: Sample, response: Response) -> Score:
         references = texts(sample.references, sample.id)

@@ -13,13 +13,15 @@ from itertools import chain
 from typing import Any, Literal
 
 from emu2eval.encoders.base import Encoder
-from emu2eval.errors import ConfigError, together
+from emu2eval.errors import ConfigError, UserError, together
 from emu2eval.media import images
 from emu2eval.scorers.base import Scorer, Summary, drawn, unreferenced
-from emu2eval.scorers.frechet import FrechetDistance, frechet, matched
+from emu2eval.scorers.frechet import Frechet, FrechetDistance, frechet, matched
 from emu2eval.scorers.likeness import Likeness
 from emu2eval.statistics.estimates import ClusteredMean
 from emu2eval.types import Image, Progress, Response, Sample, Score
+
+FID = "fid"
 
 Wanted = Mapping[str, Any] | None
 
@@ -34,7 +36,6 @@ class Images(Scorer):
     taken, so that each image counts alike.
     """
 
-    metric = "images"
     scale = 1.0
     outputs = frozenset({"image"})
 
@@ -61,14 +62,27 @@ class Images(Scorer):
                 hint="at least one of the options " + ", ".join(named),
             )
         self.all = references == "all"
+        self.metric = next(iter(self.cosines))
 
     @property
-    def label(self) -> str:
-        return _label(*next(iter(self.cosines.items())))
+    def variant(self) -> str:
+        """The encoder of the headline."""
+        return self.cosines[self.metric].name
 
-    def require(self) -> None:
-        checks = [partial(each.require, n == "clip_t") for n, each in self.cosines.items()]
-        together([*checks, self.frechet.require] if self.frechet is not None else checks)
+    def lacks(self) -> list[UserError]:
+        return [error for each in self._measures for error in each.lacks()]
+
+    def fetch(self) -> None:
+        for each in self._measures:
+            each.fetch()
+
+    def try_out(self) -> None:
+        checks = [partial(each.try_out, n == "clip_t") for n, each in self.cosines.items()]
+        together([*checks, self.frechet.try_out] if self.frechet is not None else checks)
+
+    @property
+    def _measures(self) -> list[Likeness | Frechet]:
+        return [*self.cosines.values(), *([self.frechet] if self.frechet is not None else [])]
 
     def prepare(
         self, answered: Iterable[tuple[Sample, Response]], progress: Progress | None = None
@@ -101,25 +115,31 @@ class Images(Scorer):
         notes = [f"{n}: {likeness.note}" for n, likeness in self.cosines.items()]
         return (*notes, self.frechet.note) if self.frechet is not None else tuple(notes)
 
-    def encoders(self) -> Mapping[str, str]:
-        found = {_label(name, likeness): likeness.short for name, likeness in self.cosines.items()}
-        return found | ({self.frechet.label: self.frechet.short} if self.frechet else {})
+    def encoders(self) -> Mapping[tuple[str, str | None], str]:
+        found: dict[tuple[str, str | None], str] = {
+            (name, likeness.name): likeness.short for name, likeness in self.cosines.items()
+        }
+        if self.frechet is not None:
+            found[FID, self.frechet.variant] = self.frechet.short
+        return found
 
     def summaries(self) -> tuple[Summary, ...]:
         cosines: list[Summary] = []
         for name, likeness in self.cosines.items():
             # The headline is the value itself, which is all that a reference run keeps.
             mean = ClusteredMean(self.scale, of=name if cosines else None, bounded=False)
-            cosines.append(Summary(_label(name, likeness), mean, digits=3))
+            cosines.append(Summary(name, mean, likeness.name, digits=3))
         if self.frechet is None:
             return tuple(cosines)
-        distance = FrechetDistance(self.frechet)
-        return (
-            *cosines,
-            Summary(
-                self.frechet.label, distance, higher_is_better=False, set_scaled=True, whole=True
-            ),
+        distance = Summary(
+            FID,
+            FrechetDistance(self.frechet),
+            self.frechet.variant,
+            higher_is_better=False,
+            set_scaled=True,
+            whole=True,
         )
+        return (*cosines, distance)
 
     def _against(self, name: str, sample: Sample) -> list[Image | str]:
         """What an image is compared with."""
@@ -149,7 +169,3 @@ def likeness(
         instead=f"without this number: --set {key}=null",
         loaded=loaded,
     )
-
-
-def _label(name: str, likeness: Likeness) -> str:
-    return f"{name}/{likeness.name}"

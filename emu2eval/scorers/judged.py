@@ -99,8 +99,9 @@ class JudgedScorer(Scorer):
     names: tuple[str, ...]
 
     @property
-    def label(self) -> str:
-        return f"{self.metric}/{self.wording.name}"
+    def variant(self) -> str | None:
+        """The wording's name."""
+        return self.wording.name
 
     def words(self, sample: Sample, name: str) -> Wording:
         """The wording of one question, for scorers that have several."""

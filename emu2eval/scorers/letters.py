@@ -105,17 +105,16 @@ class LetterAccuracy(Scorer):
     plain accuracy, each question asked once.
     """
 
-    metric = "accuracy"
-
     def __init__(self, rule: str = "exact", circular: bool = False):
         if rule not in RULES:
             raise UnknownName("rule of letter", rule, RULES)
         self.rule = rule
         self.circular = circular
+        self.metric = "circular_accuracy" if circular else "accuracy"
 
     @property
-    def label(self) -> str:
-        return f"{'circular_' if self.circular else ''}accuracy/{self.rule}"
+    def variant(self) -> str:
+        return self.rule
 
     def score(self, sample: Sample, response: Response) -> Score:
         references = texts(sample.references, sample.id)
@@ -134,8 +133,8 @@ class LetterAccuracy(Scorer):
         if not self.circular:
             return super().summaries()
         return (
-            Summary(self.label, AllOrNothing(_rotations, self.scale)),
-            Summary(f"accuracy/{self.rule}", ClusteredMean(self.scale, of="as_given")),
+            Summary(self.metric, AllOrNothing(_rotations, self.scale), self.rule),
+            Summary("accuracy", ClusteredMean(self.scale, of="as_given"), self.rule),
         )
 
 

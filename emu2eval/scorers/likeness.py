@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from emu2eval.encoders.base import Encoder, build_encoder
 from emu2eval.encoders.features import Features, Kind
-from emu2eval.errors import ConfigError
+from emu2eval.errors import ConfigError, UserError
 from emu2eval.identity import value_key
 from emu2eval.media import images
 from emu2eval.types import Image, Progress
@@ -51,14 +51,20 @@ class Likeness:
 
     @cached_property
     def encoder(self) -> Encoder:
-        """Raises MissingExtra, and ModelError where it is not there."""
+        """Raises ConfigError where it cannot be built."""
         key = value_key([self._named, self._told["preprocessing"]])
         if key not in self._loaded:
             self._loaded[key] = build_encoder(self._named, **self._told)
         return self._loaded[key]
 
-    def require(self, words: bool = False) -> None:
-        """Raises UserError where the encoder is not there, or cannot encode images, and words if wanted."""
+    def lacks(self) -> list[UserError]:
+        return self.encoder.lacks()
+
+    def fetch(self) -> None:
+        self.encoder.fetch()
+
+    def try_out(self, words: bool = False) -> None:
+        """Raises UserError where the encoder cannot encode images, and words if wanted."""
         self._kept("images").try_out()
         if words:
             self._kept("texts").try_out()

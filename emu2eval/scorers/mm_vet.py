@@ -61,15 +61,15 @@ class MMVet(JudgedScorer):
             why = "the judge gave no grade that can be read in " + ", ".join(
                 name for name in self.names if said[name] is None
             )
-            return Score(None, prediction, {"why": why, "grades": grades})
+            return Score(None, prediction, {"grades": grades}, why)
         return Score(math.fsum(grades) / len(grades), prediction, {"grades": grades})
 
     def summaries(self) -> tuple[Summary, ...]:
-        mean = Summary(self.label, ClusteredMean(self.scale))
+        mean = Summary(self.metric, ClusteredMean(self.scale), self.variant)
         if len(self.names) == 1:
             return (mean,)
-        spread = Summary(f"{self.label}, std of runs", SpreadOfRuns(self.scale), False)
-        return (mean, spread)
+        spread = SpreadOfRuns(self.scale)
+        return mean, Summary("mm_vet_std_of_runs", spread, self.variant, higher_is_better=False)
 
 
 class SpreadOfRuns(Accumulator):

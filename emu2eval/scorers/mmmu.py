@@ -127,8 +127,8 @@ class MMMUAccuracy(Scorer):
     metric = "accuracy"
 
     @property
-    def label(self) -> str:
-        return "accuracy/mmmu"
+    def variant(self) -> str:
+        return "mmmu"
 
     def score(self, sample: Sample, response: Response) -> Score:
         references = texts(sample.references, sample.id)
@@ -146,6 +146,11 @@ class MMMUAccuracy(Scorer):
 
     def summaries(self) -> tuple[Summary, ...]:
         return (
-            Summary(self.label, ClusteredMean(self.scale)),
-            Summary("guessed/mmmu", ClusteredMean(self.scale, of="guessed"), False),
+            Summary(self.metric, ClusteredMean(self.scale), self.variant),
+            Summary(
+                "guessed",
+                ClusteredMean(self.scale, of="guessed"),
+                self.variant,
+                higher_is_better=False,
+            ),
         )

@@ -47,7 +47,7 @@ class RocAucScorer(Scorer):
         return Score(value, best, details)
 
     def summaries(self) -> tuple[Summary, ...]:
-        return (Summary(self.label, RocAuc(self.scale)),)
+        return (Summary(self.metric, RocAuc(self.scale)),)
 
 
 def _log_sum(values: list[float]) -> float:

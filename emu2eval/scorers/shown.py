@@ -56,10 +56,9 @@ class ShownConcepts(JudgedScorer):
         return Score(min(found.values()), " and ".join(seen) or "none", found)
 
     def summaries(self) -> tuple[Summary, ...]:
-        whole = Summary(self.label, ClusteredMean(self.scale))
+        whole = Summary(self.metric, ClusteredMean(self.scale), self.variant)
         if len(self.names) == 1:
             return (whole,)
-        _, _, wording = self.label.partition("/")
         return whole, *(
-            Summary(f"{name}/{wording}", ClusteredMean(self.scale, of=name)) for name in self.names
+            Summary(name, ClusteredMean(self.scale, of=name), self.variant) for name in self.names
         )

@@ -59,11 +59,11 @@ class TouchStone(JudgedScorer):
         prediction = text_of(response)
         if not ratings:
             why = "the judge gave no ratings that can be read"
-            return Score(None, prediction, {"why": why})
+            return Score(None, prediction, why=why)
         return Score(sum(ratings) / len(ratings), prediction, {"ratings": ratings})
 
     def summaries(self) -> tuple[Summary, ...]:
-        return (Summary(self.label, MeanRating(self.scale)),)
+        return (Summary(self.metric, MeanRating(self.scale), self.variant),)
 
 
 class MeanRating(Accumulator):

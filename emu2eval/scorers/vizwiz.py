@@ -31,7 +31,7 @@ class VizWiz(VQAAccuracy):
 
     def summaries(self) -> tuple[Summary, ...]:
         return (
-            Summary(self.label, ClusteredMean(self.scale)),
-            Summary("unanswerable/ap_of_answers", AveragePrecision(self.scale)),
-            Summary("unanswerable/f1_of_answers", F1(self.scale)),
+            Summary(self.metric, ClusteredMean(self.scale), self.variant),
+            Summary("unanswerable_ap", AveragePrecision(self.scale), "of_answers"),
+            Summary("unanswerable_f1", F1(self.scale), "of_answers"),
         )

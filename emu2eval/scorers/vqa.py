@@ -229,12 +229,12 @@ class VQAAccuracy(Scorer):
     def __init__(self, variant: str = "official", against: str | None = None):
         if variant not in VARIANTS:
             raise UnknownName("variant of vqa_accuracy", variant, VARIANTS)
-        self.variant = variant
+        self.rule = variant
         self.against = against
 
     @property
-    def label(self) -> str:
-        return f"vqa_accuracy/{self.variant}" + (f"/{self.against}" if self.against else "")
+    def variant(self) -> str:
+        return self.rule if self.against is None else f"{self.rule}/{self.against}"
 
     def score(self, sample: Sample, response: Response) -> Score:
         answers = texts(sample.references, sample.id)
@@ -246,5 +246,5 @@ class VQAAccuracy(Scorer):
             answers = sample.alternatives.get(self.against, ())
         if not answers:
             return unreferenced()
-        value, compared = compare(text_of(response), answers, self.variant)
+        value, compared = compare(text_of(response), answers, self.rule)
         return Score(value, compared)

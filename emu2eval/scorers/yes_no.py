@@ -89,8 +89,8 @@ class YesNo(Scorer):
         self.by = by
 
     @property
-    def label(self) -> str:
-        return f"f1/{self.rule}"
+    def variant(self) -> str:
+        return self.rule
 
     def score(self, sample: Sample, response: Response) -> Score:
         references = texts(sample.references, sample.id)
@@ -105,9 +105,7 @@ class YesNo(Scorer):
 
     def summaries(self) -> tuple[Summary, ...]:
         return tuple(
-            Summary(
-                f"{name}/{self.rule}", ClusteredRatio(partial(_parts, number), self.scale, self.by)
-            )
+            Summary(name, ClusteredRatio(partial(_parts, number), self.scale, self.by), self.rule)
             for name, number in NUMBERS.items()
         )
 
