@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from emu2eval.adapters.base import Adapter, Limits
-    from emu2eval.engine.evaluation import Result, evaluate, score_again
+    from emu2eval.engine.evaluation import evaluate
+    from emu2eval.engine.reopen import score_again
+    from emu2eval.engine.results import Result
     from emu2eval.errors import UserError
     from emu2eval.exports.frame import load_runs
     from emu2eval.scorers.base import Scorer
@@ -42,7 +44,7 @@ _WHERE = {
     "Prompt": "types",
     "Request": "types",
     "Response": "types",
-    "Result": "engine.evaluation",
+    "Result": "engine.results",
     "Row": "types",
     "Sample": "types",
     "Score": "types",
@@ -54,7 +56,7 @@ _WHERE = {
     "Watcher": "watch",
     "evaluate": "engine.evaluation",
     "load_runs": "exports.frame",
-    "score_again": "engine.evaluation",
+    "score_again": "engine.reopen",
 }
 
 __all__ = [

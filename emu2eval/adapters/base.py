@@ -56,6 +56,15 @@ class Cost:
             sum(known) if known else None,
         )
 
+    def times(self, factor: float) -> Cost:
+        """Of so many times as much."""
+        return Cost(
+            round(self.requests * factor),
+            round(self.tokens_in * factor),
+            round(self.tokens_out * factor),
+            None if self.money is None else self.money * factor,
+        )
+
 
 class Adapter(ABC):
     """Subclass, set `limits`, write `answer`. The rest has defaults.

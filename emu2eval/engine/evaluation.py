@@ -10,8 +10,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-
-
 from emu2eval.adapters.base import Adapter
 from emu2eval.engine.cost import costs
 from emu2eval.engine.judges import Scoring, choose_judge
@@ -37,7 +35,7 @@ AnyTask = str | Path | Task
 """A task by name, by the path of its YAML file, or as `load_task` gives it."""
 
 AnyModel = str | Path | ModelSpec | Adapter | type[Adapter]
-"""A model by name, by the path of its YAML file, as `load_model` gives it; or an adapter, made or to be made."""
+"""A model by name, by the path of its YAML file, or as `load_model` gives it; an adapter, or its class."""
 
 
 def evaluate(
@@ -201,9 +199,7 @@ def run_plan(
     return Result(rows, folder, tally, judged)
 
 
-def _wanted(
-    task: OpenTask, options: RunOptions, watcher: Watcher
-) -> Iterator[tuple[Shots, str]]:
+def _wanted(task: OpenTask, options: RunOptions, watcher: Watcher) -> Iterator[tuple[Shots, str]]:
     """Every number of shots with every ablation that has something to take away from them."""
     every = dict.fromkeys(task.shots(each) for each in options.shots)
     for shots, ablation in product(every, options.ablate):

@@ -40,7 +40,6 @@ from emu2eval.spec.changes import Changes
 from emu2eval.spec.config import ModelSpec
 from emu2eval.types import Image, Output, Progress, Request, Response
 
-
 FIRST = 64
 """Requests that are checked before anything is loaded."""
 
@@ -216,7 +215,7 @@ class Plan:
         needed = self.adapter.positions(request)
         if most is None or needed is None:
             raise PlanError(
-                f"{self.model.name} does not say how many positions a prompt takes, so --fit cannot shorten it",
+                f"{self.model.name} cannot count the positions of a prompt, so --fit cannot shorten it",
                 where=self.model.name,
                 hint="fewer shots; or set the model's context length, if its file has a key for it",
             )
@@ -253,7 +252,7 @@ class Plan:
         check_request(self.adapter, self.model.name, planned.request, self.task.name, where)
 
     def check_first(self) -> None:
-        """Checks the first requests, before a model is loaded for them; the others are checked in their turn."""
+        """Checks the first requests before a model is loaded for them; the others come in their turn."""
         for place in islice(self.questions, FIRST):
             self.check(self.at(place))
 
@@ -274,7 +273,7 @@ class OwnEncoder(Encoder):
     def identity(self) -> dict[str, object]:
         if type(self._adapter).encode_images is Adapter.encode_images:
             raise ConfigError(
-                f"the encoder {OWN!r} is the evaluated model's own, and {self._model} offers no image features",
+                f"the encoder {OWN!r} is the evaluated model's own; {self._model} offers no image features",
                 hint="name another encoder: --set task.demonstrations.options.encoder=thumbnail",
             )
         # Not the settings: how a model answers does not change how it sees.
@@ -358,8 +357,8 @@ def check_request(adapter: Adapter, model: str, request: Request, asks: str, whe
             raise PlanError(
                 f"the prompt takes {needed:,} positions, {model} has {limits.positions:,}",
                 where=where,
-                hint="fewer shots; or --fit, which drops the farthest demonstrations of such prompts, and the "
-                "table says of how many",
+                hint="fewer shots; or --fit, which drops the farthest demonstrations of such prompts; the "
+                "table then says of how many",
             )
 
 

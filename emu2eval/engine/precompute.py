@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing, nullcontext
+from dataclasses import replace
 from functools import partial
 
-from emu2eval import registry
 from emu2eval.data.sources import choose, require
-from emu2eval.engine.evaluation import SplitCache, build_adapter
+from emu2eval.engine.models import open_model
 from emu2eval.engine.plan import OwnEncoder
-from emu2eval.engine.runner import Once
-from emu2eval.errors import UnknownName
-from emu2eval.fewshot.rices import Made, Rices
-from emu2eval.spec.config import load_model, load_task, parse_settings
+from emu2eval.engine.runner import Loader
+from emu2eval.engine.splits import Splits
+from emu2eval.engine.tasks import described, opened
+from emu2eval.errors import ConfigError, UnknownName, raise_together
+from emu2eval.fewshot.choosers import PoolFeatures
+from emu2eval.spec.changes import Changes
 from emu2eval.watch import Watcher
 
 
@@ -24,39 +26,44 @@ def compute_features(
     *,
     model: str | None = None,
     protocol: str | None = None,
-    changes: Sequence[str] = (),
+    changes: Changes | None = None,
     watcher: Watcher | None = None,
-) -> Iterator[tuple[str, Made]]:
+) -> Iterator[tuple[str, PoolFeatures]]:
     """(split, what was made) for every image of the splits, and its texts where the chooser weighs them.
 
     splits, encoder: the task's own where left out. Continues where it was stopped. Raises UserError.
     """
-    told = watcher or Watcher()
-    parsed = parse_settings(changes)
-    loaded = load_task(task, protocol=protocol, overrides=parsed["task"])
-    spec = loaded.spec.demonstrations
-    where = loaded.document.where(("demonstrations",))
-    options = dict(spec.options) if spec.chooser == "rices" else {}
+    told, changed = watcher or Watcher(), changes or Changes()
     if encoder is not None:
-        options["encoder"] = encoder
-    registry.check_options("chooser rices", Rices, options, where=where, given=2)
-    names = list(dict.fromkeys(splits or [loaded.split, spec.split or loaded.split]))
+        changed = changed.merged(Changes(task={"demonstrations.options.encoder": encoder}))
+    task_ = opened(described(task, changed, protocol=protocol))
+    where = task_.document.where(("demonstrations",))
+    names = list(dict.fromkeys(splits or [task_.split, task_.pool_split]))
     for name in names:
-        if name not in loaded.spec.data.splits:
-            raise UnknownName(f"split of {loaded.name}", name, loaded.spec.data.splits, where=where)
-    loaded, notes = choose(loaded, names)
-    require(loaded, names)
+        if name not in task_.spec.data.splits:
+            raise UnknownName(f"split of {task_.name}", name, task_.spec.data.splits, where=where)
+    sourced, notes = choose(task_.task, names)
+    require(sourced, names)
     for note in notes:
         told.note(note)
-    data = SplitCache(told)
+    task_ = replace(task_, task=sourced)
+    data = Splits(told)
     own = loader = None
     if model is not None:
-        described = load_model(model, overrides=parsed["model"])
-        adapter = build_adapter(described)
-        loader = Once(adapter, partial(told.loading, described.name))
-        own = OwnEncoder(described, adapter, loader)
+        known = open_model(model, changed)
+        loader = Loader(known.adapter, partial(told.loading, known.spec.name))
+        own = OwnEncoder(known.spec, known.adapter, loader)
+    made = False
     with closing(loader) if loader is not None else nullcontext():
         for name in names:
-            chooser = Rices(data.split(loaded, name), 0, **options)
-            for made in chooser.features(model=own, progress=told.working):
-                yield name, made
+            chooser = task_.chooser(data.split(task_, name), 0)
+            raise_together(chooser.lacks())
+            for features in chooser.features(model=own, progress=told.working):
+                made = True
+                yield name, features
+    if not made:
+        raise ConfigError(
+            f"{task_.name}'s chooser {task_.spec.demonstrations.chooser!r} chooses by no features",
+            where=where,
+            hint="a protocol that does: --protocol NAME; or --set task.demonstrations.chooser=rices",
+        )

@@ -15,7 +15,7 @@ from emu2eval.types import Prompt, Sample, Shots
 
 @dataclass(frozen=True, slots=True)
 class Prompted:
-    """The prompt of a query with what it was made of. left_out: demonstrations that were drawn but dropped."""
+    """A query's prompt with what it is made of. left_out: demonstrations that were drawn but dropped."""
 
     sample: Sample
     demonstrations: tuple[Demonstration, ...]

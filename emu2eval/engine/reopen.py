@@ -64,8 +64,8 @@ def reopen(
                 hint="bring the old data back, or run the evaluation again on the new one",
             )
     # One that looks through the model cannot be asked without it.
-    asked = chooser is not None and not chooser.looks_through_model
-    if asked and dict(chooser.identity()) != known.chooser:
+    chosen_by = chooser.identity() if chooser and not chooser.looks_through_model else None
+    if chosen_by is not None and dict(chosen_by) != known.chooser:
         raise StoreError(
             f"what the demonstrations of {task.name} were chosen by is not what it was when this run "
             "was made, so others would be shown",

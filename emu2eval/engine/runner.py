@@ -22,6 +22,7 @@ WINDOW = 16
 GIVE_UP_AFTER = 32
 """Failures in a row, without any answer before, after which the model is taken to be broken."""
 
+
 @dataclass
 class Tally:
     """asked: requests made now; kept: answered before; copied: equal to an answered one."""

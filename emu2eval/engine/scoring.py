@@ -237,7 +237,9 @@ def _about(record: Record, questions: Questions, store: RunStore, totals: _Total
         seed=record.seed,
         trials=questions.trials,
         shortened=totals.shortened,
-        marks=tuple(sorted(totals.marks.items(), key=lambda item: (item[0].kind, str(item[0].value)))),
+        marks=tuple(
+            sorted(totals.marks.items(), key=lambda item: (item[0].kind, str(item[0].value)))
+        ),
         changes=tuple(record.changes.assignments()),
         sources=record.identity.data.sources,
         size=Published(samples, official.samples) if official is not None and other else None,

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from emu2eval.engine.stored import StoredRun
+from emu2eval.engine.tasks import scorer_of
+from emu2eval.runs.scored import ScoredRun
 from emu2eval.runs.store import RunStore
+from emu2eval.scorers.base import Scorer
 from emu2eval.statistics.estimates import ClusteredMean
 
 CLOSE = 1e-6
@@ -38,35 +40,37 @@ class Agreement:
         return text
 
 
-def agreements(run: StoredRun) -> tuple[list[Agreement], list[str]]:
+def agreements(run: ScoredRun) -> tuple[list[Agreement], list[str]]:
     """What each score of the log has in common with ours; and the names of those that cannot be compared.
 
     Only what lies between 0 and 1 is, with metrics that are means over samples.
     """
     given: dict[str, dict[str, float]] = {}
-    for row in RunStore(run.folder).rows():
-        for name, value in row.get("details", {}).get("theirs", {}).items():
-            given.setdefault(name, {})[row["id"]] = value
-    summary = run.scorer.summaries()[0]
-    accumulator = summary.accumulator
+    for answer in RunStore(run.folder).answers():
+        for name, value in (answer.theirs or {}).items():
+            given.setdefault(name, {})[answer.id] = value
+    scorer = scorer_of(run.record)
+    accumulator = scorer.summaries()[0].accumulator
     mean = isinstance(accumulator, ClusteredMean) and accumulator.of is None
     found, left = [], []
     for name, theirs in given.items():
         if not mean or not all(0 <= value <= 1 for value in theirs.values()):
             left.append(name)
             continue
-        ours = {i: run.answers[i, 0].value for i in theirs if (i, 0) in run.answers}
+        ours = {i: run.scores[i, 0, 0].value for i in theirs if (i, 0, 0) in run.scores}
         pairs = [(i, theirs[i], value) for i, value in sorted(ours.items()) if value is not None]
         if pairs:
-            found.append(_agreement(name, run, pairs))
+            found.append(_agreement(name, run, scorer, pairs))
     return found, left
 
 
-def _agreement(name: str, run: StoredRun, pairs: list[tuple[str, float, float]]) -> Agreement:
-    scale = run.scorer.scale / len(pairs)
+def _agreement(
+    name: str, run: ScoredRun, scorer: Scorer, pairs: list[tuple[str, float, float]]
+) -> Agreement:
+    scale = scorer.scale / len(pairs)
     return Agreement(
         name=name,
-        metric=run.rows[0].metric,
+        metric=run.rows[0].label,
         theirs=math.fsum(a for _, a, _ in pairs) * scale,
         ours=math.fsum(b for *_, b in pairs) * scale,
         n=len(pairs),

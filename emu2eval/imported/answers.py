@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
-from emu2eval.engine.runner import IMPOSSIBLE
 from emu2eval.errors import ConfigError, DataError
 from emu2eval.identity import value_key
 from emu2eval.imported.entries import Entry
+from emu2eval.runs.answers import Answer
+from emu2eval.runs.store import RunStore
 from emu2eval.spec.config import Task
-from emu2eval.types import Sample
+from emu2eval.types import IMPOSSIBLE, Response, Sample
 
 
 def require(task: Task, entries: Sequence[Entry]) -> None:
@@ -25,29 +26,29 @@ def require(task: Task, entries: Sequence[Entry]) -> None:
         )
 
 
-def row(entry: Entry, sample: Sample, digest: str) -> dict[str, Any]:
-    """The line of responses.jsonl, but for an image, which the store keeps.
+def stored(entry: Entry, sample: Sample, digest: str, store: RunStore) -> Answer:
+    """The answer as the store keeps it. digest: of the imported run, so that its keys are its own.
 
-    digest: of the imported run, so that its keys are its own. Raises DataError where log-probabilities are
-    not those of the sample's choices.
+    Raises DataError where log-probabilities are not those of the sample's choices.
     """
+    return store.keep(
+        _fitting(entry, sample),
+        id=sample.id,
+        key=value_key([digest, sample.id]),
+        theirs=dict(entry.theirs) or None,
+    )
+
+
+def check(entry: Entry, sample: Sample) -> None:
+    """Raises DataError as `stored` does, without storing anything."""
+    _fitting(entry, sample)
+
+
+def _fitting(entry: Entry, sample: Sample) -> Response:
     response = entry.response
-    made: dict[str, Any] = {
-        "id": sample.id,
-        "trial": 0,
-        "key": value_key([digest, sample.id]),
-        "demonstrations": [],
-        "images": [],
-    }
-    if response.error is not None:
-        made["error"] = response.error
-    elif response.log_probs is not None:
-        made["log_probs"] = _in_order(entry, response.log_probs, sample)
-    elif response.text is not None:
-        made["text"] = response.text
-    if entry.theirs:
-        made["details"] = {"theirs": dict(entry.theirs)}
-    return made | {"seconds": 0.0}
+    if response.error is not None or response.log_probs is None:
+        return response
+    return replace(response, log_probs=tuple(_in_order(entry, response.log_probs, sample)))
 
 
 def _in_order(entry: Entry, log_probs: Sequence[float], sample: Sample) -> list[float]:

@@ -104,6 +104,16 @@ class ImportRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     repeated: Count = 0
 
 
+class ImportIdentity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What tells answers that were given elsewhere apart. sha256: of the files, sorted; id, answer: columns."""
+
+    label: Name
+    model: Name
+    sha256: tuple[str, ...]
+    id: str
+    answer: str | None = None
+
+
 class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What decides the answers of a run: two runs of equal identity are one.
 
@@ -118,7 +128,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     seed: int = 0
     ablation: str = "none"
     fit: Count | None = None
-    imported: ImportRecord | None = None
+    imported: ImportIdentity | None = None
 
     @property
     def fingerprint(self) -> str:

@@ -134,6 +134,16 @@ class OutputSpec(Spec):
             raise ValueError(f"{self.images} images a prompt, but the output is {self.kind}")
         return self
 
+    @property
+    def takes(self) -> int:
+        """Answers to each prompt."""
+        return self.images
+
+    @property
+    def random(self) -> bool:
+        """Each take and trial has noise of its own."""
+        return self.kind == "image"
+
     def build(self, choices: Sequence[str], noise: int = 0) -> Output:
         """The request's output; `choices` are the sample's own, used where the task names none.
 
@@ -300,7 +310,7 @@ class Task:
         if output["images"] == 1:
             del output["images"]
         return {
-            "task": spec["name"],
+            "name": spec["name"],
             "version": spec["version"],
             "split": self.split,
             "protocol": self.protocol_name,
