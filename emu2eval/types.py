@@ -244,7 +244,7 @@ class TextOutput(Output):
 
     def kept(self, response: Response) -> Response:
         if not isinstance(response.text, str):
-            return replace(response, error="the model gave no text")
+            return replace(response, text=None, error="the model gave no text")
         text = response.text
         for stop in self.stop:
             text = text.partition(stop)[0]

@@ -85,7 +85,7 @@ class Copy(Adapter):
             image = images.load(shown[-1]) if shown else PILImage.new("RGB", (64, 64), "grey")
         except UserError as error:
             return Response(error=str(error))
-        return Response(image=images.from_pil(image))
+        return Response(images=(images.from_pil(image),))
 
 
 def _likeness(turn: Turn, query: Sequence[Part]) -> float:

@@ -26,7 +26,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     shots: tuple[str | int, ...] = ("0",)
     ablate: tuple[str, ...] = ("none",)
-    seed: Annotated[int, Meta(ge=0, lt=2**63)] = 0
+    seed: Annotated[int, Meta(ge=0, le=2**53)] = 0
     limit: Annotated[int, Meta(ge=1, le=10**9)] | None = None
     trials: Positive = 1
     split: str | None = None
@@ -91,7 +91,7 @@ def _once(name: str, given: Any) -> tuple[Any, ...]:
 
 def _takes(field: msgspec.structs.FieldInfo) -> str:
     known = {
-        "seed": "a whole number of at least 0",
+        "seed": "a whole number from 0 to 2**53",
         "limit": "a whole number of at least 1",
         "trials": "a whole number from 1 to 1,000,000",
         "batch": "a whole number from 1 to 1,000,000",

@@ -14,7 +14,7 @@ from emu2eval.engine.plan import Planned
 from emu2eval.errors import ImageError, ModelError, UserError
 from emu2eval.runs.answers import Answer
 from emu2eval.runs.store import RunStore
-from emu2eval.types import Output, Response
+from emu2eval.types import Image, Mark, Output, Response
 
 WINDOW = 16
 """Batches that are looked at together, so that requests of like length share one."""
@@ -260,4 +260,19 @@ def _checked(response: Response, output: Output) -> Response:
     """The response as it is stored; an error where it is not what was asked for."""
     if not isinstance(response, Response):
         return Response(error=f"the adapter gave no Response but {type(response).__name__}")
+    for name, kind in _KINDS.items():
+        value = getattr(response, name)
+        if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+            return Response(error=f"the adapter gave a response whose {name} is {value!r:.80}")
+    for name, each in (("log_probs", (int, float)), ("images", Image), ("marks", Mark)):
+        if any(not isinstance(item, each) for item in getattr(response, name) or ()):
+            return Response(error=f"the adapter gave a response whose {name} hold something else")
     return response if response.error is not None else output.kept(response)
+
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("text", "raw", "thought", "ended", "error"), (str,)),
+    **dict.fromkeys(("tokens_in", "tokens_out"), (int,)),
+    **dict.fromkeys(("log_probs", "images", "marks"), (tuple, list)),
+}
+"""What the fields of a response are, which a plug-in may get wrong."""

@@ -80,13 +80,7 @@ def read_images(folder: Path, wanted: Wanted) -> Log:
         image = Image(str(path))
         images.load(image)  # a broken one is told now
         files[path.name] = images.digest(image)
-        entries.append(
-            Entry(
-                str(path),
-                {"file": path.stem},
-                Response(images=(image)),
-            )
-        )
+        entries.append(Entry(str(path), {"file": path.stem}, Response(images=(image,))))
     return Log(origin=f"the folder {folder.name}", files=files, entries=entries, answer="images")
 
 

@@ -34,7 +34,7 @@ class SampleScore(
     id: str
     trial: int = 0
     take: int = 0
-    value: float | None = None
+    value: float | None
     prediction: str | None = None
     cluster: str
     groups: dict[str, str | tuple[str, ...]] = {}

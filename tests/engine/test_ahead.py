@@ -8,7 +8,8 @@ from pathlib import Path
 
 from emu2eval.adapters.base import Adapter, Limits
 from emu2eval.engine.ahead import reading_ahead
-from emu2eval.engine.evaluation import Settings, plans, slots
+from emu2eval.engine.evaluation import plans
+from emu2eval.engine.options import RunOptions
 from emu2eval.engine.runner import execute
 from emu2eval.runs.store import RunStore
 from emu2eval.types import Prompt, Request, Response, TextOutput
@@ -35,11 +36,11 @@ class Looking(Adapter):
 
 def test_each_request_is_prepared_once(make_task: Callable[..., Path], tmp_path: Path) -> None:
     task = make_task(queries=12)
-    ((plan,),) = plans([str(task)], ["most-common"], Settings())
+    ((plan,),) = plans([str(task)], ["most-common"], RunOptions())
     object.__setattr__(plan, "adapter", Looking())
     SEEN.clear()
     with RunStore(tmp_path / "run").open_for_writing() as store:
-        store.index(slots(plan), len(plan.samples) * plan.draws)
+        store.index(plan.questions.slot_of, plan.questions.slots)
         tally = execute(plan, store)
     assert (tally.asked, tally.failed) == (12, 0)
     prepared = [key for what, key in SEEN if what == "prepared"]

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from emu2eval import evaluate
-from emu2eval.engine.evaluation import score_again
+from emu2eval import evaluate, score_again
 from emu2eval.errors import ConfigError
 from emu2eval.scorers import caption_java
 from emu2eval.scorers.captions import Captions

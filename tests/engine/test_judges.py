@@ -21,8 +21,8 @@ from emu2eval import Watcher, evaluate, score_again
 from emu2eval.errors import ConfigError, ModelError, PlanError
 from emu2eval.runs import locate
 
-from .chat_server import ChatServer, digests, texts
-from .tasks.layouts import mm_vet, touchstone
+from ..chat_server import ChatServer, digests, texts
+from ..tasks.layouts import mm_vet, touchstone
 
 KEY = "sk-judge-Very5ecret0123456789"
 
@@ -136,7 +136,7 @@ def test_a_reply_that_cannot_be_read_is_asked_for_again_and_then_unscored(
     kept = Counter((row["id"], row["text"]) for row in replies(result.folder))
     assert kept["v1_1", "good"] == kept["v1_5", "good"] == 4  # every reply is kept
     scores = {row["id"]: row for row in lines(result.folder / "scores.jsonl")}
-    assert "no grade that can be read in round 1" in scores["v1_1"]["details"]["why"]
+    assert "no grade that can be read in round 1" in scores["v1_1"]["why"]
     assert result.failed == 0
     before = len(chat_server.asked)
     (again,) = evaluate(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from emu2eval.engine.evaluation import Settings, plans
+from emu2eval.engine.evaluation import plans
+from emu2eval.engine.options import RunOptions
 from emu2eval.engine.plan import Plan
 from emu2eval.types import ImageOutput
 
@@ -17,12 +18,12 @@ def seeds(plan: Plan) -> dict[tuple[str, int], int]:
     found = {}
     for planned in plan:
         assert isinstance(planned.request.output, ImageOutput)
-        found[planned.sample.id, planned.trial] = planned.request.output.seed
+        found[planned.id, planned.trial] = planned.request.output.seed
     return found
 
 
 def plan_of(task: Path, model: Path, **settings: object) -> Plan:
-    chosen = Settings(**settings)  # type: ignore[arg-type]
+    chosen = RunOptions.of(**settings)  # type: ignore[arg-type]
     ((plan,),) = plans([str(task)], [str(model)], chosen)
     return plan
 

@@ -13,7 +13,7 @@ from emu2eval import evaluate
 from emu2eval.adapters.base import Adapter, Limits
 from emu2eval.engine import runner
 from emu2eval.errors import ModelError, PlanError
-from emu2eval.types import ChoiceOutput, Output, Request, Response, TextOutput
+from emu2eval.types import IMPOSSIBLE, ChoiceOutput, Output, Request, Response, TextOutput
 
 
 def lines(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -155,7 +155,7 @@ def test_failed_requests_are_unscored_and_asked_again(
     assert whole.value == pytest.approx(30)
     scores = {row["id"]: row for row in lines(result.folder, "scores.jsonl")}
     assert scores["q0003"]["value"] is None
-    assert "script" in scores["q0003"]["details"]["why"]
+    assert "script" in scores["q0003"]["why"]
     mended = str(make_model(default="red"))  # `fail` is no part of what decides an answer
     (result,) = evaluate(task, mended, out=out)
     assert (result.tally.asked, result.tally.kept) == (2, 10)
@@ -248,7 +248,8 @@ def test_text_is_cut_at_the_stops(make_task: Any, tmp_path: Path) -> None:
     ("response", "output", "says"),
     [
         (Response(), TextOutput(), "no text"),
-        (Response(text=False), TextOutput(), "no text but False"),  # type: ignore[arg-type]
+        (Response(text=False), TextOutput(), "whose text is False"),  # type: ignore[arg-type]
+        (Response(text="a", marks=("x",)), TextOutput(), "marks hold something else"),  # type: ignore[arg-type]
         (Response(log_probs=(-1.0,)), ChoiceOutput(("a", "b")), "each choice"),
         (Response(log_probs=(-1.0, float("nan"))), ChoiceOutput(("a", "b")), "not a number"),
     ],
@@ -260,7 +261,7 @@ def test_what_is_no_answer(response: Response, output: Output, says: str) -> Non
 def test_an_impossible_choice_can_be_stored() -> None:
     response = Response(log_probs=(-1.0, float("-inf")))
     found = runner._checked(response, ChoiceOutput(("a", "b")))
-    assert found.log_probs == (-1.0, runner.IMPOSSIBLE)
+    assert found.log_probs == (-1.0, IMPOSSIBLE)
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 from hypothesis import given, settings
@@ -15,20 +18,22 @@ from PIL import Image as PILImage
 
 from emu2eval.errors import ImageError, StoreError
 from emu2eval.media import images
+from emu2eval.runs.answers import Answer, Damaged, JudgeCase, from_line, to_line
+from emu2eval.runs.scores import SampleScore, read_scores, write_scores
 from emu2eval.runs.store import RunStore
-from emu2eval.types import Image
+from emu2eval.types import Image, Mark
 
 
 def key(number: int) -> str:
     return f"{number:064x}"[::-1]
 
 
-def row(number: int, **more: Any) -> dict[str, Any]:
-    return {"id": f"q{number}", "trial": 0, "key": key(number), "text": "täxt\n", **more}
+def row(number: int, **more: Any) -> Answer:
+    return Answer(**{"id": f"q{number}", "key": key(number), "text": "täxt\n", **more})
 
 
-def slot_of(sample_id: str, trial: int) -> int | None:
-    number = int(sample_id[1:])
+def slot_of(answer: Answer) -> int | None:
+    number = int(answer.id[1:])
     return number if number < 50 else None
 
 
@@ -52,7 +57,7 @@ def test_what_is_stored_is_found_again(tmp_path: Path) -> None:
 
 
 def test_errors_are_kept_but_asked_again(tmp_path: Path) -> None:
-    failed = {"id": "q1", "trial": 0, "key": key(1), "error": "no luck"}
+    failed = row(1, text=None, error="no luck")
     with opened(tmp_path) as store:
         store.append([(1, failed)])
         assert not store.has(1, key(1))
@@ -68,7 +73,7 @@ def test_errors_are_kept_but_asked_again(tmp_path: Path) -> None:
 
 def test_a_failure_never_hides_an_answer(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
-        store.append([(1, row(1)), (1, {"id": "q1", "trial": 0, "key": key(1), "error": "late"})])
+        store.append([(1, row(1)), (1, row(1, text=None, error="late"))])
         assert store.stored(1) == row(1)
 
 
@@ -98,7 +103,7 @@ def test_a_damaged_line_costs_only_itself(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         assert store.damaged == 1
         assert [store.has(n, key(n)) for n in range(3)] == [True, False, True]
-        assert [r["id"] for r in store.rows()] == ["q0", "q2"]
+        assert [a.id for a in store.answers()] == ["q0", "q2"]
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
@@ -108,42 +113,60 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
 
 
 def test_files_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    with opened(tmp_path) as store:
-        store.write_json("run.json", {"a": 1})
+    score = SampleScore(id="q1", cluster="q1", value=1.0)
+    write_scores(tmp_path, [score])
 
-        def rows() -> Any:
-            yield {"n": 1}
-            raise KeyError("in the middle")
+    def broken() -> Iterator[SampleScore]:
+        yield SampleScore(id="q2", cluster="q2")
+        raise KeyError("in the middle")
 
-        with pytest.raises(KeyError):
-            store.write_lines("run.json", rows())
-        assert store.read_json("run.json") == {"a": 1}
-        assert store.read_json("none.json") is None
-    assert not list(tmp_path.glob(".run.json*"))
+    with pytest.raises(KeyError):
+        write_scores(tmp_path, broken())
+    assert list(read_scores(tmp_path)) == [score]
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.jsonl"]
 
 
-def test_a_damaged_record_is_named(tmp_path: Path) -> None:
-    (tmp_path / "run.json").write_text("{")
-    with pytest.raises(StoreError) as caught:
-        RunStore(tmp_path).read_json("run.json")
-    assert caught.value.where == str(tmp_path / "run.json")
+def test_a_line_is_an_answer_as_it_was_written_or_damaged() -> None:
+    whole = Answer(
+        id="q", trial=1, take=2, key=key(1), examples=("a", "b"), left_out=1, shown=("d",),
+        text="t", raw="<think>x</think>t", thought="x", log_probs=(-0.5, -1e30), images=("e",),
+        ended="length", tokens_in=5, tokens_out=3, marks=(Mark("server", "m"),),
+        case=JudgeCase("round 1", "own", 1), theirs={"acc": 1.0}, seconds=0.25,
+    )  # fmt: skip
+    line = to_line(whole)
+    assert from_line(line) == whole
+    assert json.loads(line)["text"] == "t"
+    for place in range(len(line)):
+        for flipped in (line[place] ^ 1, line[place] ^ 0x80, 0xFF):
+            if flipped != line[place]:
+                with pytest.raises(Damaged):
+                    from_line(line[:place] + bytes([flipped]) + line[place + 1 :])
+
+
+@pytest.mark.parametrize("fault", ['"extra": 1', '"trial": "one"', '"log_probs": [[]]'])
+def test_what_does_not_fit_the_struct_is_damaged_whatever_its_checksum(fault: str) -> None:
+    body = b'{"id":"q","key":"00",' + fault.encode() + b"}"
+    line = b'{"sum":"%08x",' % crc32(body) + body[1:] + b"\n"
+    with pytest.raises(Damaged):
+        from_line(line)
 
 
 FILL = """
 import resource, signal, sys
 from pathlib import Path
-from emu2eval.engine.store import RunStore
+from emu2eval.runs.answers import Answer
+from emu2eval.runs.store import RunStore
 from emu2eval.errors import StoreError
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 store = RunStore(Path(sys.argv[1])).open_for_writing()
-store.index(lambda name, trial: int(name), 10_000)
+store.index(lambda answer: int(answer.id), 10_000)
 resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, 5_000))
 number = 0
 try:
     while True:
-        row = {"id": str(number), "trial": 0, "key": f"{number:064x}"[::-1], "text": "x" * 99}
-        store.append([(number, row)])
+        answer = Answer(id=str(number), key=f"{number:064x}"[::-1], text="x" * 99)
+        store.append([(number, answer)])
         number += 1
 except StoreError as error:
     print(number, error.what)

@@ -179,7 +179,7 @@ def test_a_judge_chooses_among_the_same_items(make_model: Any) -> None:
     assert whole["judged_latent/own by judge"].value == pytest.approx(100 * np.mean(latent))
     assert (result.rows[0].n, result.rows[0].unscored) == (16, 4)  # styles are unscored, not wrong
     lines = (result.folder / "scores.jsonl").read_text().splitlines()
-    why = {row["details"].get("why") for row in map(json.loads, lines)}
+    why = {row.get("why") for row in map(json.loads, lines)}
     assert why == {None, "the judge named no option for the attribute"}
 
 

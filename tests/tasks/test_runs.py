@@ -30,7 +30,7 @@ def complete(printed: str, task: str, split: str, wanted: list[str]) -> None:
         assert row["value"] is None or row["n"], row
         scores = catalog.results_root() / row["run"] / "scores.jsonl"
         for score in map(json.loads, scores.read_text(encoding="utf-8").splitlines()):
-            reason = score.get("details", {}).get("why")
+            reason = score.get("why")
             assert score["value"] is not None or reason not in (None, "not asked yet"), score
 
 
