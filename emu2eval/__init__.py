@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from emu2eval.engine.reopen import score_again
     from emu2eval.engine.results import Result
     from emu2eval.errors import UserError
-    from emu2eval.exports.frame import load_runs
+    from emu2eval.exports.dataframe import load_runs
     from emu2eval.scorers.base import Scorer
     from emu2eval.types import (
         ChoiceOutput,
@@ -55,7 +55,7 @@ _WHERE = {
     "Video": "types",
     "Watcher": "watch",
     "evaluate": "engine.evaluation",
-    "load_runs": "exports.frame",
+    "load_runs": "exports.dataframe",
     "score_again": "engine.reopen",
 }
 

@@ -108,10 +108,10 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "yes_no": "emu2eval.scorers.yes_no:YesNo",
     },
     "submission": {
-        "gqa": "emu2eval.exports.formats:GQA",
-        "mmmu": "emu2eval.exports.formats:MMMU",
-        "vizwiz": "emu2eval.exports.formats:VIZWIZ",
-        "vqa": "emu2eval.exports.formats:VQA",
+        "gqa": "emu2eval.exports.server_formats:GQA",
+        "mmmu": "emu2eval.exports.server_formats:MMMU",
+        "vizwiz": "emu2eval.exports.server_formats:VIZWIZ",
+        "vqa": "emu2eval.exports.server_formats:VQA",
     },
 }
 

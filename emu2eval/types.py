@@ -317,7 +317,7 @@ class Score:
     unjudged: str | None = None
 
 
-class Shots(msgspec.Struct, frozen=True, order=True):
+class Shots(msgspec.Struct, frozen=True):
     """How many demonstrations; text_only: without their images, the setting written 0*."""
 
     count: int
@@ -327,12 +327,36 @@ class Shots(msgspec.Struct, frozen=True, order=True):
         """As options and tables write it: `4`, or `0*`."""
         return "0*" if self.text_only else str(self.count)
 
+    @property
+    def rank(self) -> tuple[int, bool, int]:
+        """For sorting: in rising order, 0* right after 0."""
+        return (0 if self.text_only else self.count), self.text_only, self.count
+
 
 class Published(msgspec.Struct, frozen=True):
     """A split whose size is not the published one."""
 
     here: int
     official: int
+
+
+def metric_label(metric: str, variant: str | None = None, judge: str | None = None) -> str:
+    """A number's whole name.
+
+    >>> metric_label("mm_vet", "own", "gpt-4"), metric_label("CIDEr")
+    ('mm_vet/own by gpt-4', 'CIDEr')
+    """
+    name = metric if variant is None else f"{metric}/{variant}"
+    return name if judge is None else f"{name} by {judge}"
+
+
+def protocol_label(protocol: str, imported: str | None = None) -> str:
+    """The protocol as tables show it. imported: who asked for answers that were given elsewhere.
+
+    >>> protocol_label("plain"), protocol_label("plain", "lm-eval")
+    ('plain', 'imported-lm-eval')
+    """
+    return protocol if imported is None else f"imported-{imported}"
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -395,8 +419,12 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def label(self) -> str:
         """The number's whole name: `vqa_accuracy/official`, `mm_vet/own by gpt-4`."""
-        name = self.metric if self.variant is None else f"{self.metric}/{self.variant}"
-        return name if self.judge is None else f"{name} by {self.judge}"
+        return metric_label(self.metric, self.variant, self.judge)
+
+    @property
+    def protocol_label(self) -> str:
+        """The protocol as tables show it; `imported-LABEL` where nobody knows the prompts."""
+        return protocol_label(self.protocol, self.imported)
 
     @property
     def setting(self) -> str:

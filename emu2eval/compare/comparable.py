@@ -1,47 +1,74 @@
-"""Whether the difference of two runs would be one of what is compared, and what else differs."""
+"""What a number is of, and whether the difference of two runs would be one of what is compared."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
-from emu2eval.engine.stored import StoredRun
+from emu2eval.runs.record import Record
+from emu2eval.runs.scored import ScoredRun
+from emu2eval.types import Row
 
 
-def incomparable(first: StoredRun, second: StoredRun) -> list[str]:
+class Measure(NamedTuple):
+    """What a row's number is of, whatever the model and the shots: numbers of two measures are never set
+    side by side unmarked. imported: who asked, for answers that were given elsewhere.
+    """
+
+    task: str
+    version: int
+    split: str
+    protocol: str
+    imported: str | None
+    metric: str
+    variant: str | None
+    judge: str | None
+    encoder: str | None
+
+    @classmethod
+    def of(cls, row: Row) -> Measure:
+        return cls(*(getattr(row, name) for name in cls._fields))
+
+
+def incomparable(first: ScoredRun, second: ScoredRun) -> list[str]:
     """Why a difference of the two would not be one of the models; empty where they can be compared."""
     one, other = first.record, second.record
-    asked, also = (r["identity"]["task"] for r in (one, other))
-    places: list[tuple[str, Any, Any]] = [
-        ("tasks", first.task, second.task),
-        ("versions of the task", asked["version"], also["version"]),
-        ("protocols", one["protocol"], other["protocol"]),
-        ("splits", one["split"], other["split"]),
-        ("metrics", first.rows[0].metric, second.rows[0].metric),
-    ]
-    whole = [{r.metric: r.encoder for r in run.rows if r.group is None} for run in (first, second)]
-    places += [
-        (f"encoders of {metric}", encoder, whole[1][metric])
-        for metric, encoder in whole[0].items()
-        # Runs that were scored by an older version do not say.
-        if encoder is not None and whole[1].get(metric) is not None
-    ]
-    reasons = [f"their {what} differ ({a}, {b})" for what, a, b in places if a != b]
+    reasons = [f"their {what} differ ({a}, {b})" for what, a, b in _places(first, second) if a != b]
     if not reasons:
-        for what, a, b in (
-            ("prompt templates", asked["template"], also["template"]),
-            ("settings of the output", asked["output"], also["output"]),
-            ("ways to score", one["task"]["score"], other["task"]["score"]),
+        asked, also = one.identity.task, other.identity.task
+        for what, before, after in (
+            ("prompt templates", asked.template, also.template),
+            ("settings of the output", asked.output, also.output),
+            ("ways to score", one.task.spec.get("score", {}), other.task.spec.get("score", {})),
         ):
-            if a != b:
-                reasons.append(f"their {what} differ ({_apart(a, b)})")
-    for role, a, b in (
-        (role, one["identity"]["data"][role], other["identity"]["data"][role])
-        for role in ("queries", "demonstrations")
-    ):
-        if a is not None and b is not None and a != b and first.task == second.task:
-            reasons.append(f"the data of their {role} differs ({a[:8]}…, {b[:8]}…)")
+            if before != after:
+                reasons.append(f"their {what} differ ({_apart(before, after)})")
+    if first.task == second.task:
+        reasons += _data(one, other)
     return reasons
+
+
+def _places(first: ScoredRun, second: ScoredRun) -> Iterator[tuple[str, object, object]]:
+    one, other = first.record, second.record
+    yield "tasks", first.task, second.task
+    yield "versions of the task", one.identity.task.version, other.identity.task.version
+    yield "protocols", one.protocol_label, other.protocol_label
+    yield "splits", one.task.split, other.task.split
+    yield "metrics", first.rows[0].label, second.rows[0].label
+    encoders = {row.label: row.encoder for row in second.rows if row.group is None}
+    for row in first.rows:
+        if row.group is None and row.label in encoders:
+            yield f"encoders of {row.label}", row.encoder, encoders[row.label]
+
+
+def _data(one: Record, other: Record) -> Iterator[str]:
+    known, also = one.identity.data, other.identity.data
+    for role, a, b in (
+        ("queries", known.queries, also.queries),
+        ("demonstrations", known.demonstrations, also.demonstrations),
+    ):
+        if a is not None and b is not None and a != b:
+            yield f"the data of their {role} differs ({a[:8]}…, {b[:8]}…)"
 
 
 def _apart(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
@@ -49,14 +76,17 @@ def _apart(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {one.get(key)!r} and {other.get(key)!r}" for key in keys)
 
 
-def settings_apart(first: StoredRun, second: StoredRun) -> list[str]:
-    """What differs beside the model and may well be what is compared."""
+def settings_apart(first: ScoredRun, second: ScoredRun) -> list[str]:
+    """What differs besides the model and may well be what is compared."""
     notes = []
-    one, other = (run.record["identity"]["task"]["demonstrations"] for run in (first, second))
-    shown = all(run.record["identity"]["data"]["demonstrations"] for run in (first, second))
-    if shown and one != other:
-        notes.append(f"demonstrations differ: {_apart(one, other)}")
-    if shown and first.record["seed"] != second.record["seed"]:
-        seeds = f"{first.record['seed']} and {second.record['seed']}"
-        notes.append(f"demonstrations are drawn by seeds {seeds}")
+    one, other = first.record, second.record
+    if one.identity.data.demonstrations and other.identity.data.demonstrations:
+        shown, also = one.identity.task.demonstrations, other.identity.task.demonstrations
+        if shown != also:
+            notes.append(f"demonstrations differ: {_apart(shown, also)}")
+        if one.seed != other.seed:
+            notes.append(f"demonstrations are drawn by seeds {one.seed} and {other.seed}")
+    for run in (first, second):
+        if run.rows[0].shortened:
+            notes.append(f"{run.rows[0].shortened:,} prompts of {run.label} shortened to fit")
     return notes

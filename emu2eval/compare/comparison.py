@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from emu2eval.compare.comparable import incomparable, settings_apart
-from emu2eval.engine.evaluation import reopen
-from emu2eval.engine.stored import Answer, StoredRun
+from emu2eval.engine.reopen import reopen
+from emu2eval.engine.tasks import scorer_of
 from emu2eval.errors import CompareError, UserError
-from emu2eval.scorers.base import Summary
+from emu2eval.runs.scored import Key, ScoredRun
+from emu2eval.runs.scores import SampleScore
+from emu2eval.scorers.base import Scorer, Summary
 from emu2eval.statistics.bootstrap import Bootstrap
 from emu2eval.statistics.estimates import Accumulator, ClusteredMean, Linearized
 from emu2eval.statistics.paired import (
@@ -21,21 +23,21 @@ from emu2eval.statistics.paired import (
     paired_jackknife,
     paired_means,
 )
-from emu2eval.types import Row, Sample, Score
+from emu2eval.types import Sample, metric_label
 
-Pairs = list[tuple[Answer, Answer]]
+Pairs = list[tuple[SampleScore, SampleScore]]
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
     """The second run against the first, on the samples that both have scored, on the metric's scale.
 
-    error, low, high: clustered standard error and 95 % interval of the difference. p: of no difference, by
-    sign flips of whole clusters; holm: corrected for all comparisons shown; mcnemar: by McNemar's exact
-    test, which takes samples for independent. wins, losses, ties: samples at which the second one is
-    better, worse, alike; None for a metric that gives samples no values. detectable: the smallest true
-    difference found with 80 % power at this size.
-    digits: how many to show behind the point.
+    protocol: as tables show it. metric, variant, judge: as in a row. error, low, high: clustered standard
+    error and 95 % interval of the difference. p: of no difference, by sign flips of whole clusters; holm:
+    corrected for all comparisons shown; mcnemar: by McNemar's exact test, which takes samples for
+    independent. wins, losses, ties: samples at which the second one is better, worse, the same; None for a
+    metric that gives samples no values. detectable: the smallest true difference found with 80 % power at
+    this size. digits: how many to show after the point.
     unmatched: samples that only one of them has; unscored: those unscored in either.
     """
 
@@ -69,6 +71,13 @@ class Difference:
     notes: tuple[str, ...] = ()
     first_run: str = ""
     second_run: str = ""
+    variant: str | None = None
+    judge: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The whole name of what was measured."""
+        return metric_label(self.metric, self.variant, self.judge)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +89,7 @@ class Flip:
     second: str
     id: str
     trial: int
+    take: int
     cluster: str
     first_value: float
     second_value: float
@@ -96,13 +106,13 @@ class Comparison:
     flips: tuple[Flip, ...]
 
 
-def compare(first: StoredRun, second: StoredRun, *, force: bool = False) -> Comparison:
+def compare(first: ScoredRun, second: ScoredRun, *, force: bool = False) -> Comparison:
     """Two runs. Raises CompareError where they did not answer the same questions, unless forced."""
     reasons = incomparable(first, second)
     if reasons and not force:
         raise CompareError(
             "these runs cannot be compared: " + "; ".join(reasons),
-            where=f"{first.folder.name} and {second.folder.name}",
+            where=f"{first.name} and {second.name}",
             hint="compare runs of one task, protocol, split and data; or --force, which marks the result",
         )
     pairs, unmatched = matched(first, second)
@@ -110,14 +120,13 @@ def compare(first: StoredRun, second: StoredRun, *, force: bool = False) -> Comp
     if not known:
         raise CompareError(
             "these runs have no scored sample in common",
-            where=f"{first.folder.name} and {second.folder.name}",
+            where=f"{first.name} and {second.name}",
         )
     notes = [f"forced: {reason}" for reason in reasons] + settings_apart(first, second)
-    notes += [run.unclustered for run in (first, second) if run.unclustered][:1]
     blank = Difference(
         task=first.task,
-        protocol=first.record["protocol"],
-        split=first.record["split"],
+        protocol=first.record.protocol_label,
+        split=first.record.task.split,
         metric="",
         first=first.label,
         second=second.label,
@@ -140,22 +149,23 @@ def compare(first: StoredRun, second: StoredRun, *, force: bool = False) -> Comp
         unscored=len(pairs) - len(known),
         forced=bool(reasons),
         notes=tuple(dict.fromkeys(notes)),
-        first_run=first.folder.name,
-        second_run=second.folder.name,
+        first_run=first.name,
+        second_run=second.name,
     )
-    differences = list(_of_summaries(first, second, known, blank))
+    scorer = scorer_of(first.record)
+    differences = list(_of_summaries(first, second, scorer, known, blank))
     groups: dict[str, Pairs] = {}
     for pair in known:
         for label in pair[0].labels():
             groups.setdefault(label, []).append(pair)
     for label, inside in sorted(groups.items()):
         about = replace(blank, group=label, unmatched=0, unscored=0)
-        differences += _of_summaries(first, second, inside, about)
-    flips = tuple(_flips(first, second, known))
+        differences += _of_summaries(first, second, scorer, inside, about)
+    flips = tuple(_flips(first, second, scorer, known))
     return Comparison(tuple(differences), flips)
 
 
-def compare_all(pairs: Sequence[tuple[StoredRun, StoredRun]], *, force: bool = False) -> Comparison:
+def compare_all(pairs: Sequence[tuple[ScoredRun, ScoredRun]], *, force: bool = False) -> Comparison:
     """Several comparisons, those of the headlines corrected together."""
     made = [compare(first, second, force=force) for first, second in pairs]
     corrected = iter(holm([c.differences[0].p for c in made]))
@@ -166,47 +176,48 @@ def compare_all(pairs: Sequence[tuple[StoredRun, StoredRun]], *, force: bool = F
     return Comparison(tuple(differences), tuple(f for c in made for f in c.flips))
 
 
-def matched(first: StoredRun, second: StoredRun) -> tuple[Pairs, int]:
-    """The answers to the same sample in the same trial, and how many have no partner.
+def matched(first: ScoredRun, second: ScoredRun) -> tuple[Pairs, int]:
+    """The scores of the same sample in the same trial and take, and how many have no partner.
 
-    A run of one trial, such as one without demonstrations, stands beside every trial of the other.
+    A run of one trial, such as one without demonstrations, stands beside every trial of the other; likewise
+    for takes.
     """
-    few, many = sorted((first, second), key=lambda run: run.trials)
-    every = few.trials == 1
-    partner = {
-        key: few.answers[key[0], 0 if every else key[1]]
-        for key in many.answers
-        if (key[0], 0 if every else key[1]) in few.answers
-    }
-    pairs = [
-        (partner[key], many.answers[key]) if few is first else (many.answers[key], partner[key])
-        for key in sorted(partner)
-    ]
-    used = {(answer.id, answer.trial) for answer in partner.values()}
-    return pairs, len(many.answers) - len(partner) + len(few.answers) - len(used)
+    pairs: Pairs = []
+    used: tuple[set[Key], set[Key]] = set(), set()
+    for name in sorted({name for name, *_ in first.scores}):
+        for trial in range(max(first.trials, second.trials)):
+            for take in range(max(first.takes, second.takes)):
+                keys = [_own(run, name, trial, take) for run in (first, second)]
+                if keys[0] in first.scores and keys[1] in second.scores:
+                    pairs.append((first.scores[keys[0]], second.scores[keys[1]]))
+                    used[0].add(keys[0])
+                    used[1].add(keys[1])
+    return pairs, len(first.scores) - len(used[0]) + len(second.scores) - len(used[1])
+
+
+def _own(run: ScoredRun, name: str, trial: int, take: int) -> Key:
+    return name, trial if run.trials > 1 else 0, take if run.takes > 1 else 0
 
 
 def _of_summaries(
-    first: StoredRun, second: StoredRun, pairs: Pairs, about: Difference
+    first: ScoredRun, second: ScoredRun, scorer: Scorer, pairs: Pairs, about: Difference
 ) -> Iterator[Difference]:
-    places = range(len(first.scorer.summaries()))
-    for place in places:
-        summary = first.scorer.summaries()[place]
-        # The label that the run was scored with, such as one with its judge's name.
-        metric = next((row.metric for row in first.rows if _is_of(row, summary)), None)
-        if metric is None or (summary.whole and about.group is not None):
+    scored = {(row.metric, row.variant): row for row in first.rows if row.group is None}
+    for place, summary in enumerate(scorer.summaries()):
+        row = scored.get((summary.metric, summary.variant))
+        if row is None or (summary.whole and about.group is not None):
             continue  # a number of a judge's, and nobody was asked; or one of the whole alone
-        found = _paired(first, second, pairs, place, summary, about.group)
+        about = replace(about, metric=row.metric, variant=row.variant, judge=row.judge)
+        found = _paired(first, second, scorer, pairs, place, summary)
         if found is None:
             if place == 0:
-                note = f"{metric} cannot be compared sample by sample"
-                yield replace(about, metric=metric, notes=(*about.notes, note))
+                note = f"{row.label} cannot be compared sample by sample"
+                yield replace(about, notes=(*about.notes, note))
             continue
         made, (one, other), better = found
         wins, losses = (made.up, made.down) if better else (made.down, made.up)
         yield replace(
             about,
-            metric=metric,
             first_value=one,
             second_value=other,
             difference=made.difference,
@@ -226,23 +237,19 @@ def _of_summaries(
         )
 
 
-def _is_of(row: Row, summary: Summary) -> bool:
-    return row.metric == summary.metric or row.metric.startswith(f"{summary.metric} by ")
-
-
 _Found = tuple[Paired, tuple[float | None, float | None], bool]
 
 
 def _paired(
-    first: StoredRun,
-    second: StoredRun,
+    first: ScoredRun,
+    second: ScoredRun,
+    scorer: Scorer,
     pairs: Pairs,
     place: int,
     summary: Summary,
-    group: str | None,
 ) -> _Found | None:
     better, accumulator = summary.higher_is_better, summary.accumulator
-    mean = _as_mean(first, accumulator, place)
+    mean = _as_mean(first, scorer, accumulator, place)
     if mean is not None:
         read, scale = mean
         known = [(a, b) for a, b in pairs if read(a) is not None and read(b) is not None]
@@ -256,64 +263,62 @@ def _paired(
     samples = _samples(first, pairs)
     if samples is None:
         return None
-    return _by_accumulators(first, second, pairs, samples, place, better)
+    return _by_accumulators(scorer, pairs, samples, place, better)
 
 
-Reader = Callable[[Answer], float | None]
+ReadValue = Callable[[SampleScore], float | None]
 
 
-def headline(run: StoredRun) -> Reader | None:
-    """What an answer counts in the headline; None where that is no mean over samples."""
-    mean = _as_mean(run, run.scorer.summaries()[0].accumulator, 0)
+def headline(run: ScoredRun, scorer: Scorer | None = None) -> ReadValue | None:
+    """What a sample counts in the headline; None where that is no mean over samples."""
+    scorer = scorer or scorer_of(run.record)
+    mean = _as_mean(run, scorer, scorer.summaries()[0].accumulator, 0)
     return mean[0] if mean is not None else None
 
 
-def _as_mean(run: StoredRun, accumulator: Accumulator, place: int) -> tuple[Reader, float] | None:
-    """How to read a metric that is a mean over samples off an answer, and its scale."""
+def _as_mean(
+    run: ScoredRun, scorer: Scorer, accumulator: Accumulator, place: int
+) -> tuple[ReadValue, float] | None:
+    """How to read a metric that is a mean over samples off a score, and its scale."""
     if isinstance(accumulator, ClusteredMean):
         of = accumulator.of
         if of is None:
-            return (lambda answer: answer.value), accumulator.scale
-        return (lambda answer: answer.details.get(of)), accumulator.scale
+            return (lambda score: score.value), accumulator.scale
+        return (lambda score: score.details.get(of)), accumulator.scale
     if place or run.rows[0].value is None:
         return None
     # A metric with a way of its own, such as CIDEr, may still be the mean of what it said of each sample.
-    values = [answer.value for answer in run.answers.values() if answer.value is not None]
-    mean = math.fsum(values) / len(values) * run.scorer.scale
+    values = [score.value for score in run.scores.values() if score.value is not None]
+    mean = math.fsum(values) / len(values) * scorer.scale
     if not math.isclose(mean, run.rows[0].value, rel_tol=1e-6, abs_tol=1e-9):
         return None
-    return (lambda answer: answer.value), run.scorer.scale
+    return (lambda score: score.value), scorer.scale
 
 
-def _samples(run: StoredRun, pairs: Pairs) -> list[Sample] | None:
+def _samples(run: ScoredRun, pairs: Pairs) -> list[Sample] | None:
     """The samples themselves, which some metrics look at; None where the data is not there."""
     try:
-        plan, store = reopen(run.folder)
-        store.close()
+        reopened = reopen(run.folder)
     except UserError:
         return None
-    places = [plan.samples.position(answer.id) for answer, _ in pairs]
+    reopened.store.close()
+    questions = reopened.questions
+    places = [questions.samples.position(score.id) for score, _ in pairs]
     if any(place is None for place in places):
         return None
-    return [plan.query(place) for place in places if place is not None]
+    return [questions.query(place) for place in places if place is not None]
 
 
 def _by_accumulators(
-    first: StoredRun,
-    second: StoredRun,
-    pairs: Pairs,
-    samples: list[Sample],
-    place: int,
-    better: bool,
+    scorer: Scorer, pairs: Pairs, samples: list[Sample], place: int, better: bool
 ) -> _Found | None:
     def make() -> Accumulator:
-        return first.scorer.summaries()[place].accumulator
+        return scorer.summaries()[place].accumulator
 
     def feed(one: Accumulator, other: Accumulator, places: Sequence[int]) -> None:
         for i in places:
-            for accumulator, answer in zip((one, other), pairs[i], strict=True):
-                score = Score(answer.value, answer.prediction, answer.details)
-                accumulator.add(samples[i], score)
+            for accumulator, score in zip((one, other), pairs[i], strict=True):
+                accumulator.add(samples[i], score.score)
 
     one, other = make(), make()
     try:
@@ -323,7 +328,7 @@ def _by_accumulators(
         elif isinstance(one, Linearized) and isinstance(other, Linearized):
             made = paired_influences(one, other, len(pairs))
         else:
-            made = paired_jackknife(make, feed, [answer.cluster for answer, _ in pairs])
+            made = paired_jackknife(make, feed, [score.cluster for score, _ in pairs])
         values = one.value(), other.value()
     except (KeyError, TypeError, ValueError):
         # It needs more than what was stored, such as the details that a reference leaves out.
@@ -331,24 +336,25 @@ def _by_accumulators(
     return (made, values, better) if made is not None else None
 
 
-def _flips(first: StoredRun, second: StoredRun, pairs: Pairs) -> Iterator[Flip]:
-    read = headline(first)
+def _flips(first: ScoredRun, second: ScoredRun, scorer: Scorer, pairs: Pairs) -> Iterator[Flip]:
+    read = headline(first, scorer)
     if read is None:
         return
-    higher = first.scorer.summaries()[0].higher_is_better
+    higher = scorer.summaries()[0].higher_is_better
     values = ((a, b, read(a), read(b)) for a, b in pairs)
     apart = [
         (a, b, one, other)
         for a, b, one, other in values
         if one is not None and other is not None and abs(other - one) > 1e-9
     ]
-    for a, b, one, other in sorted(apart, key=lambda e: (-abs(e[3] - e[2]), e[0].id, e[1].trial)):
+    for a, b, one, other in sorted(apart, key=lambda e: (-abs(e[3] - e[2]), e[0].id, e[1].key)):
         yield Flip(
             task=first.task,
             first=first.label,
             second=second.label,
             id=a.id,
             trial=max(a.trial, b.trial),
+            take=max(a.take, b.take),
             cluster=a.cluster,
             first_value=float(one),
             second_value=float(other),

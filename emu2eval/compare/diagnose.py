@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from emu2eval.compare.comparison import Difference, compare, headline, matched
-from emu2eval.engine.evaluation import reopen
-from emu2eval.engine.scoring import build_cleaner
-from emu2eval.engine.stored import StoredRun
-from emu2eval.errors import CompareError
+from emu2eval.engine.prompting import Prompted
+from emu2eval.engine.questions import Place
+from emu2eval.engine.reopen import Reopened, reopen
+from emu2eval.errors import CompareError, StoreError
+from emu2eval.runs.scored import Key, ScoredRun
 from emu2eval.statistics.estimates import ClusteredMean, estimate
 from emu2eval.statistics.student_t import quantile
-from emu2eval.types import Sample, Score
+from emu2eval.types import Sample, Score, Shots
 
 PARTS = {
     "labels": "the right labels",
@@ -26,11 +27,12 @@ PARTS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Contribution:
     """A part of what demonstrations bring: a difference of two runs, on the metric's scale.
 
-    of: what it is the part of, such as "the right labels". share: of the whole gain, with a 95 % interval
-    by the delta method; None where the gain itself may be nothing, or the metric is no mean.
+    protocol, shots: as tables show them. metric: its whole name. of: what it is the part of, such as "the
+    right labels". share: of the whole gain, with a 95 % interval by the delta method; None where the gain
+    itself may be nothing, or the metric is no mean.
     """
 
     task: str
@@ -38,6 +40,7 @@ class Part:
     split: str
     model: str
     shots: str
+    seed: int
     metric: str
     of: str
     difference: float | None
@@ -53,9 +56,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Copying:
-    """How often answers equal one of their own demonstrations' replies (percent, with a 95 % interval).
+    """How often answers equal a reply of one of their own demonstrations (percent, with a 95 % interval).
 
-    chance: the same for demonstrations of other queries. known: queries whose right answer is among theirs.
+    protocol, shots: as tables show them. chance: the same for demonstrations of other queries. known: queries
+    with the correct answer among the demonstrations that were shown.
     """
 
     task: str
@@ -63,6 +67,7 @@ class Copying:
     split: str
     model: str
     shots: str
+    seed: int
     copied: float | None
     low: float | None
     high: float | None
@@ -72,69 +77,94 @@ class Copying:
     run: str
 
 
-def parts(runs: Sequence[StoredRun]) -> list[Part]:
+@dataclass(frozen=True)
+class _Group:
+    """Runs that differ in shots, ablation and seed alone."""
+
+    runs: Mapping[tuple[Shots, str, int], ScoredRun]
+
+    def zero(self, seed: int) -> ScoredRun | None:
+        """The run without demonstrations: of that seed, or the only one, since nothing is drawn for it."""
+        found = {key[2]: run for key, run in self.runs.items() if not key[0].count}
+        return found.get(seed) or (next(iter(found.values())) if len(found) == 1 else None)
+
+    def whole(self) -> Iterator[ScoredRun]:
+        """The runs with demonstrations from which nothing is taken away."""
+        for (shots, ablation, _), run in self.runs.items():
+            if shots.count and ablation == "none":
+                yield run
+
+    def ablated(self, whole: ScoredRun) -> dict[str, ScoredRun]:
+        """The runs with the same demonstrations from which something is taken away, by what it is."""
+        record = whole.record
+        return {
+            ablation: run
+            for (shots, ablation, seed), run in self.runs.items()
+            if ablation != "none" and (shots, seed) == (record.shots, record.seed)
+        }
+
+
+def contributions(runs: Sequence[ScoredRun]) -> list[Contribution]:
     """For each model and number of shots: the whole gain over none, and what of it each part brings.
 
     Parts are k shots less k shots with that part taken away. What is left with labels dealt, against no
     demonstration, is the format's: the set of labels, how answers look, what images are like. Labels and
     images work together, so their parts overlap and need not add up.
     """
-    found: list[Part] = []
+    found: list[Contribution] = []
     for group in _groups(runs):
-        plain = {run.record["shots"]: run for run in group if run.ablation == "none"}
-        zero = plain.get("0")
-        for shots, whole in plain.items():
-            ablated = {
-                run.ablation: run
-                for run in group
-                if run.ablation != "none" and run.record["shots"] == shots
-            }
-            if shots == "0" or not (zero or ablated):
-                continue
-            gain = compare(zero, whole).differences[0] if zero else None
-            if gain is not None:
-                found.append(_part(whole, "all (against 0 shots)", gain))
-            for name, of in PARTS.items():
-                if name in ablated:
-                    lost = compare(ablated[name], whole).differences[0]
-                    share = _share(zero, whole, ablated[name], gain)
-                    found.append(_part(whole, of, lost, share))
-            if zero is not None and "labels" in ablated:
-                left = compare(zero, ablated["labels"]).differences[0]
-                share = _share(zero, whole, ablated["labels"], gain, left=True)
-                found.append(_part(whole, "the format (labels dealt)", left, share))
+        for whole in group.whole():
+            found += _of(whole, group.zero(whole.record.seed), group.ablated(whole))
     return found
 
 
-def _groups(runs: Sequence[StoredRun]) -> list[list[StoredRun]]:
-    """Runs that differ in shots and ablation alone."""
-    by_kind: dict[tuple[str, ...], list[StoredRun]] = {}
-    seen: dict[tuple[str, ...], StoredRun] = {}
+def _of(
+    whole: ScoredRun, zero: ScoredRun | None, ablated: Mapping[str, ScoredRun]
+) -> Iterator[Contribution]:
+    gain = compare(zero, whole).differences[0] if zero else None
+    if gain is not None:
+        yield _contribution(whole, "all (against 0 shots)", gain)
+    for name, of in PARTS.items():
+        if name in ablated:
+            lost = compare(ablated[name], whole).differences[0]
+            yield _contribution(whole, of, lost, _share(zero, whole, ablated[name], gain))
+    if zero is not None and "labels" in ablated:
+        left = compare(zero, ablated["labels"]).differences[0]
+        share = _share(zero, whole, ablated["labels"], gain, left=True)
+        yield _contribution(whole, "the format (labels dealt)", left, share)
+
+
+def _groups(runs: Sequence[ScoredRun]) -> list[_Group]:
+    by_kind: dict[tuple[str, ...], dict[tuple[Shots, str, int], ScoredRun]] = {}
     for run in runs:
-        kind = (run.task, run.record["protocol"], run.record["split"], run.model)
-        if (*kind, run.shots) in seen:
-            other = seen[(*kind, run.shots)]
+        record = run.record
+        kind = (run.task, record.protocol_label, record.task.split, run.model)
+        own = by_kind.setdefault(kind, {})
+        key = (record.shots, record.ablation, record.seed)
+        if key in own:
             raise CompareError(
-                f"there are two runs of {run.model} on {run.task} at {run.shots} shots",
-                hint=f"name one of them: {other.folder.name} or {run.folder.name}",
+                f"there are two runs of {run.model} on {run.task} at {record.setting} shots",
+                hint=f"name one of them: {own[key].name} or {run.name}",
             )
-        seen[(*kind, run.shots)] = run
-        by_kind.setdefault(kind, []).append(run)
-    return list(by_kind.values())
+        own[key] = run
+    return [_Group(own) for own in by_kind.values()]
 
 
 _Share = tuple[float, float | None, float | None]
 
 
-def _part(run: StoredRun, of: str, made: Difference, share: _Share | None = None) -> Part:
+def _contribution(
+    run: ScoredRun, of: str, made: Difference, share: _Share | None = None
+) -> Contribution:
     ratio, low, high = share or (None, None, None)
-    return Part(
+    return Contribution(
         task=run.task,
-        protocol=run.record["protocol"],
-        split=run.record["split"],
+        protocol=run.record.protocol_label,
+        split=run.record.task.split,
         model=run.model,
-        shots=run.shots,
-        metric=made.metric,
+        shots=run.record.setting,
+        seed=run.record.seed,
+        metric=made.label,
         of=of,
         difference=made.difference,
         low=made.low,
@@ -149,9 +179,9 @@ def _part(run: StoredRun, of: str, made: Difference, share: _Share | None = None
 
 
 def _share(
-    zero: StoredRun | None,
-    whole: StoredRun,
-    ablated: StoredRun,
+    zero: ScoredRun | None,
+    whole: ScoredRun,
+    ablated: ScoredRun,
     gain: Difference | None,
     *,
     left: bool = False,
@@ -162,10 +192,10 @@ def _share(
     read = headline(whole)
     if gain.low <= 0 <= gain.high or read is None:
         return None
-    before = {(b.id, b.trial): read(a) for a, b in matched(zero, whole)[0]}
+    before = {b.key: read(a) for a, b in matched(zero, whole)[0]}
     offs = []
     for a, b in matched(ablated, whole)[0]:
-        base, without, with_all = before.get((b.id, b.trial)), read(a), read(b)
+        base, without, with_all = before.get(b.key), read(a), read(b)
         if base is None or without is None or with_all is None:
             continue
         part = without - base if left else with_all - without
@@ -187,70 +217,109 @@ def _share(
     return 100 * ratio, 100 * (ratio - reach), 100 * (ratio + reach)
 
 
-def copying(run: StoredRun) -> Copying | None:
+def copying(run: ScoredRun) -> Copying | None:
     """How often a run with demonstrations copies; None without any, or where answers are no texts.
 
-    Reads the data, since replies are not stored. Raises UserError where it is not there.
+    Counts what each answer was really shown, which --fit may have made less than what was drawn. Reads the
+    data, since replies are not stored. Raises UserError where it is not there.
     """
-    if run.record["shots"] == "0" or run.record["task"]["output"]["kind"] == "image":
+    record = run.record
+    if not record.shots.count or record.identity.task.output.get("kind") == "image":
         return None
-    plan, store = reopen(run.folder, demonstrations=True)
-    store.close()
-    plan.prepare()
-    clean = build_cleaner(plan.task)
-    said: list[tuple[Sample, str]] = []
-    shown: list[frozenset[str]] = []
-    copied, known = ClusteredMean(100), ClusteredMean(100)
-    clusters: Counter[str] = Counter()
-    for trial in range(plan.draws):
-        for position in plan.positions:
-            answer = run.answers.get((plan.samples.ids[position], trial))
-            if answer is None or answer.prediction is None or answer.value is None:
-                continue
-            planned = plan.at(position, trial)
-            replies = frozenset(
-                clean("".join(part for part in turn.reply if isinstance(part, str)))
-                for turn in planned.request.prompt.turns
-            )
-            said.append((planned.sample, answer.prediction))
-            shown.append(replies)
-            right = {clean(r) for r in planned.sample.references if isinstance(r, str)}
-            known.add(planned.sample, Score(float(bool(right & replies))))
-            copied.add(planned.sample, Score(float(answer.prediction in replies)))
-            clusters[planned.sample.cluster or planned.sample.id] += 1
+    reopened = reopen(run.folder, demonstrations=True)
+    with reopened.store:
+        reopened.index()
+        said = list(_said(run, reopened))
     if not said:
         return None
+    copied, known = ClusteredMean(100), ClusteredMean(100)
+    clusters: Counter[str] = Counter()
+    for each in said:
+        known.add(each.sample, Score(float(bool(each.right & each.replies))))
+        copied.add(each.sample, Score(float(each.prediction in each.replies)))
+        clusters[each.cluster] += 1
     made = estimate(copied, [], clusters.values())
     return Copying(
-        run.task,
-        run.record["protocol"],
-        run.record["split"],
-        run.model,
-        run.shots,
-        made.value,
-        made.low,
-        made.high,
-        _by_chance(said, shown),
-        known.value(),
-        len(said),
-        run.folder.name,
+        task=run.task,
+        protocol=record.protocol_label,
+        split=record.task.split,
+        model=run.model,
+        shots=record.setting,
+        seed=record.seed,
+        copied=made.value,
+        low=made.low,
+        high=made.high,
+        chance=_by_chance(said),
+        known=known.value(),
+        n=len(said),
+        run=run.name,
     )
 
 
-def _by_chance(said: Sequence[tuple[Sample, str]], shown: Sequence[frozenset[str]]) -> float | None:
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What was answered to a query, the replies of its demonstrations, and its correct answers."""
+
+    sample: Sample
+    prediction: str
+    replies: frozenset[str]
+    right: frozenset[str]
+
+    @property
+    def cluster(self) -> str:
+        return self.sample.cluster or self.sample.id
+
+
+def _said(run: ScoredRun, reopened: Reopened) -> Iterator[_Said]:
+    questions = reopened.questions
+    clean = questions.task.clean
+    for place in questions:
+        key: Key = (questions.samples.ids[place.position], place.trial, place.take)
+        score = run.scores.get(key)
+        if score is None or score.prediction is None or score.value is None:
+            continue
+        shown = _shown(run, reopened, place)
+        replies = ("".join(p for p in turn.reply if isinstance(p, str)) for turn in shown.prompt.turns)
+        right = (clean(r) for r in shown.sample.references if isinstance(r, str))
+        yield _Said(shown.sample, score.prediction, frozenset(map(clean, replies)), frozenset(right))
+
+
+def _shown(run: ScoredRun, reopened: Reopened, place: Place) -> Prompted:
+    """The prompt that was really given. Raises StoreError where that is not known."""
+    assert reopened.prompts is not None
+    answer = reopened.store.stored(reopened.questions.slot(place))
+    if answer is None:
+        # A reference keeps scores alone. What was drawn was shown, unless some of it was dropped.
+        if run.rows[0].shortened:
+            raise StoreError(
+                "some prompts were shortened, and which demonstrations were left out is not stored",
+                where=run.folder,
+                hint="diagnose the run itself instead of its reference",
+            )
+        return reopened.prompts.at(place)
+    shown = reopened.prompts.at(place, left_out=answer.left_out)
+    if tuple(each.sample.id for each in shown.demonstrations) != answer.examples:
+        raise StoreError(
+            f"the answer to {answer.id!r} was given to other demonstrations than are drawn today",
+            where=run.folder,
+            hint="run the same evaluation again",
+        )
+    return shown
+
+
+def _by_chance(said: Sequence[_Said]) -> float | None:
     """Percent of answers among the replies shown to another query, one of another cluster."""
     everywhere: Counter[str] = Counter()
     inside: Counter[tuple[str, str]] = Counter()
     sizes: Counter[str] = Counter()
-    for (sample, _), replies in zip(said, shown, strict=True):
-        cluster = sample.cluster or sample.id
-        sizes[cluster] += 1
-        everywhere.update(replies)
-        inside.update((cluster, reply) for reply in replies)
+    for each in said:
+        sizes[each.cluster] += 1
+        everywhere.update(each.replies)
+        inside.update((each.cluster, reply) for reply in each.replies)
     rates = []
-    for sample, prediction in said:
-        cluster = sample.cluster or sample.id
-        others = len(said) - sizes[cluster]
+    for each in said:
+        others = len(said) - sizes[each.cluster]
         if others:
-            rates.append((everywhere[prediction] - inside[cluster, prediction]) / others)
+            among = everywhere[each.prediction] - inside[each.cluster, each.prediction]
+            rates.append(among / others)
     return 100 * math.fsum(rates) / len(rates) if rates else None

@@ -11,7 +11,7 @@ from emu2eval.data.sources import choose
 from emu2eval.engine.evaluation import reopen, slots
 from emu2eval.engine.scoring import answers_of
 from emu2eval.errors import ConfigError, StoreError
-from emu2eval.exports.formats import Format, write
+from emu2eval.exports.server_formats import Format, write
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from emu2eval.compare.comparison import Comparison, Difference, Flip
+from emu2eval.exports import fields
 from emu2eval.report import formats
 from emu2eval.report.formats import Column, ends, number
 
@@ -36,7 +37,7 @@ DIFFERENCES: tuple[Column[Difference], ...] = (
     Column("task", lambda d: d.task, shared=True),
     Column("protocol", lambda d: d.protocol, shared=True),
     Column("split", lambda d: d.split, shared=True),
-    Column("metric", lambda d: d.metric, shared=True),
+    Column("metric", lambda d: d.label, shared=True),
     Column("A", lambda d: d.first, shared=True),
     Column("B", lambda d: d.second, shared=True),
     Column("group", lambda d: d.group or "", empty=""),
@@ -65,6 +66,7 @@ FLIPS: tuple[Column[Flip], ...] = (
     Column("B", lambda f: f.second, shared=True),
     Column("sample", lambda f: f.id),
     Column("trial", lambda f: str(f.trial), number=True, empty="0"),
+    Column("take", lambda f: str(f.take), number=True, empty="0"),
     Column("A said", lambda f: repr(f.first_prediction)),
     Column("B said", lambda f: repr(f.second_prediction)),
     Column("A got", lambda f: f"{f.first_value:.4g}", number=True),
@@ -74,10 +76,10 @@ FLIPS: tuple[Column[Flip], ...] = (
 
 LEGEND = (
     "wins, losses: samples at which B is better, or worse. p: of no difference, by sign flips of whole "
-    "clusters; McNemar: the same with every sample taken for independent. detectable: the smallest true "
+    "clusters; McNemar: the same with all samples taken to be independent. detectable: the smallest true "
     "difference that would be found four times in five (80 % power, 5 % level)."
 )
-SINGLE = "sub-scores and further metrics are not corrected for being many"
+SINGLE = "sub-scores and further metrics are not corrected for multiple comparisons"
 
 
 def comparison_tables(
@@ -121,7 +123,12 @@ def render(differences: Sequence[Difference], flips: Sequence[Flip], form: str) 
         "csv": lambda: (
             formats.csv_text(Flip, flips) if flips else formats.csv_text(Difference, differences)
         ),
-        "json": lambda: formats.json_text({"differences": list(differences), "flips": list(flips)}),
+        "json": lambda: formats.json_text(
+            {
+                "differences": [fields.plain(each) for each in differences],
+                "flips": [fields.plain(each) for each in flips],
+            }
+        ),
         "latex": lambda: two(formats.latex),
         "markdown": lambda: two(formats.markdown),
     }

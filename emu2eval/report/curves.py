@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from emu2eval.compare.comparable import Measure
 from emu2eval.errors import ConfigError, MissingExtra, StoreError
 from emu2eval.report.table import order
 from emu2eval.types import Row
@@ -22,14 +23,37 @@ def draw(rows: Sequence[Row], file: Path) -> None:
     ConfigError where nothing can be drawn, MissingExtra without matplotlib, StoreError where the file
     cannot be written.
     """
-    drawn = [row for row in order(rows) if row.value is not None and row.shots.isdecimal()]
+    drawn = [row for row in order(rows) if row.value is not None and is_on_curve(row)]
     check(file, drawn)
-    panels = list(dict.fromkeys(_panel(row) for row in drawn))
-    models = list(dict.fromkeys(row.model for row in drawn))
+    panels: dict[Measure, list[Row]] = {}
+    for row in drawn:
+        panels.setdefault(Measure.of(row), []).append(row)
+    lines = list(dict.fromkeys(_Line.of(row) for row in drawn))
     figure, axes = canvas(len(panels))
-    for panel, axis in zip(panels, axes, strict=False):
-        _panel_of(axis, panel, [row for row in drawn if _panel(row) == panel], models)
+    for own, axis in zip(panels.values(), axes, strict=False):
+        _panel(axis, own, lines)
     finish(figure, axes[: len(panels)], file)
+
+
+def is_on_curve(row: Row) -> bool:
+    """Whether it was shown whole demonstrations, of which nothing but the number counts."""
+    return not row.shots.text_only and row.ablation == "none"
+
+
+class _Line(NamedTuple):
+    """A model with one seed."""
+
+    model: str
+    seed: int
+
+    @classmethod
+    def of(cls, row: Row) -> _Line:
+        return cls(row.model, row.seed)
+
+    def label(self, lines: Sequence[_Line]) -> str:
+        """With the seed where the model has several."""
+        several = sum(line.model == self.model for line in lines) > 1
+        return f"{self.model}, seed {self.seed}" if several else self.model
 
 
 def check(file: Path, rows: Sequence[Row]) -> None:
@@ -94,40 +118,34 @@ def line(axis: Any, places: Sequence[int], rows: Sequence[Row], label: str, numb
 
 
 def bars(rows: Sequence[Row]) -> list[list[float]]:
-    """How far the intervals reach below and above the values."""
-    below, above = [], []
-    for row in rows:
-        value, error = row.value or 0.0, 1.96 * (row.stderr or 0.0)
-        # A report of an older version has no ends.
-        below.append(max(0.0, value - row.low) if row.low is not None else error)
-        above.append(max(0.0, row.high - value) if row.high is not None else error)
+    """How far the intervals reach below and above the values; 0 where there is none."""
+    values = [row.value or 0.0 for row in rows]
+    below = [0.0 if row.low is None else max(0.0, v - row.low) for v, row in zip(values, rows, strict=True)]
+    above = [0.0 if row.high is None else max(0.0, row.high - v) for v, row in zip(values, rows, strict=True)]
     return [below, above]
 
 
-def _panel(row: Row) -> tuple[str, str, str, str]:
-    return row.task, row.split, row.protocol, row.metric
-
-
-def _panel_of(
-    axis: Any, panel: tuple[str, str, str, str], rows: Sequence[Row], models: Sequence[str]
-) -> None:
-    task, split, protocol, metric = panel
-    for number, model in enumerate(models):
-        own = [row for row in rows if row.model == model]
-        if not own:
-            continue
-        line(axis, [int(row.shots) for row in own], own, model, number)
-    own = [row for row in rows if row.ceiling is not None or row.chance is not None]
+def _panel(axis: Any, rows: Sequence[Row], lines: Sequence[_Line]) -> None:
+    for number, each in enumerate(lines):
+        own = [row for row in rows if _Line.of(row) == each]
+        if own:
+            line(axis, [row.shots.count for row in own], own, each.label(lines), number)
     for name, values, style in (
-        ("ceiling", {int(r.shots): r.ceiling for r in own if r.ceiling is not None}, "--"),
-        ("chance", {int(r.shots): r.chance for r in own if r.chance is not None}, ":"),
+        ("ceiling", {r.shots.count: r.ceiling for r in rows if r.ceiling is not None}, "--"),
+        ("chance", {r.shots.count: r.chance for r in rows if r.chance is not None}, ":"),
     ):
         shots = sorted(values)
         if shots:
             axis.plot(shots, [values[k] for k in shots], style, color="0.5", lw=1, label=name)
-    axis.set_title(f"{task} ({split}, {protocol})", fontsize=10)
+    axis.set_title(title(rows[0]), fontsize=10)
     axis.set_xlabel("demonstrations")
-    axis.set_ylabel(metric)
-    axis.set_xticks(sorted({int(row.shots) for row in rows}))
+    axis.set_ylabel(rows[0].label)
+    axis.set_xticks(sorted({row.shots.count for row in rows}))
     axis.set_ylim(bottom=min(0.0, *(row.value or 0.0 for row in rows)))
     axis.grid(alpha=0.3)
+
+
+def title(row: Row) -> str:
+    """Of a panel: what its numbers are of."""
+    version = f" v{row.version}" if row.version != 1 else ""
+    return f"{row.task}{version} ({row.split}, {row.protocol_label})"

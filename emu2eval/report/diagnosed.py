@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from emu2eval.compare.diagnose import Copying, Part
+from emu2eval.compare.diagnose import Contribution, Copying
+from emu2eval.exports import fields
 from emu2eval.report import formats
 from emu2eval.report.compared import chance
 from emu2eval.report.formats import Column, ends, number
@@ -13,13 +14,14 @@ from emu2eval.report.formats import Column, ends, number
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-PARTS: tuple[Column[Part], ...] = (
+PARTS: tuple[Column[Contribution], ...] = (
     Column("task", lambda p: p.task, shared=True),
     Column("protocol", lambda p: p.protocol, shared=True),
     Column("split", lambda p: p.split, shared=True),
     Column("metric", lambda p: p.metric, shared=True),
     Column("model", lambda p: p.model),
     Column("shots", lambda p: p.shots, number=True),
+    Column("seed", lambda p: str(p.seed), number=True, empty="0"),
     Column("what demonstrations bring", lambda p: p.of),
     Column("gain", lambda p: "–" if p.difference is None else f"{p.difference:+.2f}", number=True),
     Column("95 %", lambda p: ends(p.low, p.high), number=True),
@@ -35,10 +37,11 @@ COPYING: tuple[Column[Copying], ...] = (
     Column("split", lambda c: c.split, shared=True),
     Column("model", lambda c: c.model),
     Column("shots", lambda c: c.shots, number=True),
+    Column("seed", lambda c: str(c.seed), number=True, empty="0"),
     Column("copied %", lambda c: number(c.copied, 2), number=True),
     Column("95 %", lambda c: ends(c.low, c.high), number=True),
     Column("by chance %", lambda c: number(c.chance, 2), number=True),
-    Column("right one shown %", lambda c: number(c.known, 2), number=True),
+    Column("correct answer among the examples, %", lambda c: number(c.known, 2), number=True),
     Column("n", lambda c: f"{c.n:,}", number=True),
 )
 
@@ -49,11 +52,11 @@ LEGEND = (
 )
 COPIES = (
     "copied: answers equal to a reply of their own demonstrations; by chance: to one of another query's; "
-    "right one shown: queries whose right answer is among them."
+    "correct answer among the examples: queries of which one was shown with it."
 )
 
 
-def tables(parts: Sequence[Part], copies: Sequence[Copying]) -> RenderableType:
+def tables(parts: Sequence[Contribution], copies: Sequence[Copying]) -> RenderableType:
     """For a terminal."""
     from rich.console import Group
     from rich.text import Text
@@ -61,7 +64,7 @@ def tables(parts: Sequence[Part], copies: Sequence[Copying]) -> RenderableType:
     shown: list[RenderableType] = []
     if parts:
         columns = formats.needed(PARTS, parts)
-        table = formats.rich_table(columns, parts, section=lambda p: (p.task, p.model, p.shots))
+        table = formats.rich_table(columns, parts, section=lambda p: (p.task, p.model, p.seed, p.shots))
         shown += [table, Text(LEGEND, style="dim")]
     if copies:
         columns_ = formats.needed(COPYING, copies)
@@ -70,7 +73,7 @@ def tables(parts: Sequence[Part], copies: Sequence[Copying]) -> RenderableType:
     return Group(*shown)
 
 
-def render(parts: Sequence[Part], copies: Sequence[Copying], form: str) -> str:
+def render(parts: Sequence[Contribution], copies: Sequence[Copying], form: str) -> str:
     """As text. CSV holds one table: the parts, or copying where there are none."""
 
     def two(table: formats.Text) -> str:
@@ -80,9 +83,14 @@ def render(parts: Sequence[Part], copies: Sequence[Copying], form: str) -> str:
 
     forms = {
         "csv": lambda: (
-            formats.csv_text(Part, parts) if parts else formats.csv_text(Copying, copies)
+            formats.csv_text(Contribution, parts) if parts else formats.csv_text(Copying, copies)
         ),
-        "json": lambda: formats.json_text({"parts": list(parts), "copying": list(copies)}),
+        "json": lambda: formats.json_text(
+            {
+                "parts": [fields.plain(part) for part in parts],
+                "copying": [fields.plain(each) for each in copies],
+            }
+        ),
         "latex": lambda: two(formats.latex),
         "markdown": lambda: two(formats.markdown),
     }

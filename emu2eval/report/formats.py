@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
 from emu2eval.errors import UnknownName
+from emu2eval.exports import fields
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -184,29 +185,32 @@ def listed(lines: Iterable[str]) -> str:
 
 
 def csv_text(kind: type[Any], items: Sequence[Any]) -> str:
-    """Every field of every item of a dataclass, numbers unrounded."""
-    names = [field.name for field in fields(kind)]
-    return _csv(names, ([getattr(item, name) for name in names] for item in items))
+    """Every field of every item of a dataclass or a struct, numbers unrounded."""
+    return _csv(fields.names(kind), [fields.plain(item) for item in items])
 
 
 def csv_rows(rows: Sequence[Mapping[str, Any]]) -> str:
     """Mappings that all have the keys of the first."""
-    names = list(rows[0]) if rows else []
-    return _csv(names, ([row[name] for name in names] for row in rows))
+    return _csv(list(rows[0]) if rows else [], rows)
 
 
-def _csv(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def _csv(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(names)
     for row in rows:
-        writer.writerow(["; ".join(v) if isinstance(v, tuple) else v for v in row])
+        writer.writerow([fields.text(row[name]) for name in names])
     return out.getvalue()
 
 
 def json_text(value: Any) -> str:
-    """Every field, numbers unrounded."""
+    """Indented JSON, numbers unrounded."""
     return msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n"
+
+
+def json_items(items: Iterable[Any]) -> str:
+    """Every field of every item of a dataclass or a struct, numbers unrounded."""
+    return json_text([fields.plain(item) for item in items])
 
 
 def chosen(forms: Mapping[str, Callable[[], str]], form: str) -> str:

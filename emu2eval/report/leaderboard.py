@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from emu2eval.compare.comparable import Measure
 from emu2eval.errors import UnknownName
+from emu2eval.exports import fields
 from emu2eval.report import formats
 from emu2eval.report.formats import Column, number
-from emu2eval.report.table import COLUMNS, order
-from emu2eval.types import Row
+from emu2eval.report.table import GROUPS, order
+from emu2eval.types import Row, Shots, metric_label, protocol_label
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 BEST, SECOND = "①", "②"
 Z = 1.959964
-GROUPS = ("task", "model", "shots", "protocol", "split")
-
 BELOW = (
     f"{BEST} and {SECOND}: best and second best of the column, marked only where the 95 % interval of the "
-    "difference to every one below excludes zero (the runs taken for independent; where an error is not "
-    "known, where the intervals do not overlap). emu2eval compare pairs runs sample by sample and tells more",
+    "difference to every lower one excludes zero (the runs taken to be independent; where an error is not "
+    "known, where the intervals do not overlap). emu2eval compare pairs runs sample by sample, which shows "
+    "more",
     "mean rank: over the columns in which every model has a number",
 )
 
@@ -37,7 +38,7 @@ def arranged(rows: Sequence[Row], by: str | None = None, sort: str | None = None
     listed = order(rows)
     if sort is not None:
         falling, name = sort.startswith("-"), sort.removeprefix("-")
-        keys = {"value", "n", "seconds", "unscored", *GROUPS, "metric"}
+        keys = {"value", "n", "seconds", "unscored", "metric", *GROUPS}
         if name not in keys:
             raise UnknownName("column to sort by", name, keys, where="--sort")
         listed.sort(key=lambda row: _key(row, name), reverse=falling)
@@ -48,57 +49,79 @@ def arranged(rows: Sequence[Row], by: str | None = None, sort: str | None = None
     return listed
 
 
-def _key(row: Row, name: str) -> tuple[float, str]:
+def _key(row: Row, name: str) -> tuple[object, ...]:
     if name == "value":
-        if row.value is None:
-            return (math.inf, "")
-        return (-row.value if row.higher_is_better else row.value, "")
+        return _worth(row), ""
     if name == "shots":
-        count, _, more = row.shots.partition(" ")
-        return (float(count.rstrip("*")) + 0.5 * count.endswith("*"), more)
-    value = getattr(row, name)
-    return (float(value), "") if isinstance(value, int | float) else (0.0, str(value))
+        return row.shots.rank, "" if row.ablation == "none" else row.ablation
+    if name == "metric":
+        return 0.0, row.label
+    if name in GROUPS:
+        return 0.0, GROUPS[name](row)
+    return float(getattr(row, name)), ""
 
 
-@dataclass(frozen=True)
-class Place:
-    """What a column of a leaderboard is of; only rows of one place are compared."""
+def _worth(row: Row) -> float:
+    """Falls as the value gets better."""
+    if row.value is None:
+        return math.inf
+    return -row.value if row.higher_is_better else row.value
 
-    task: str
-    split: str
-    protocol: str
-    metric: str
-    shots: str
+
+class BoardColumn(NamedTuple):
+    """What a column of a leaderboard is of; only rows of one column are compared."""
+
+    measure: Measure
+    shots: Shots
+    ablation: str
 
     @classmethod
-    def of(cls, row: Row) -> Place:
-        return cls(row.task, row.split, row.protocol, row.metric, row.shots)
+    def of(cls, row: Row) -> BoardColumn:
+        return cls(Measure.of(row), row.shots, row.ablation)
+
+    @property
+    def task(self) -> str:
+        return self.measure.task
+
+    @property
+    def setting(self) -> str:
+        """Shots as tables show them."""
+        return str(self.shots) if self.ablation == "none" else f"{self.shots} ({self.ablation})"
 
 
 @dataclass
 class Board:
-    """One line: a model's rows by place. marks: BEST or SECOND; rank: its mean, None where none is shared."""
+    """One line: a model's rows by column. marks: BEST or SECOND; rank: its mean, None where no column is
+    shared by all. passed_over: runs of a column that another run of the model stands for.
+    """
 
     model: str
-    rows: dict[Place, Row] = field(default_factory=dict)
-    marks: dict[Place, str] = field(default_factory=dict)
+    rows: dict[BoardColumn, Row] = field(default_factory=dict)
+    marks: dict[BoardColumn, str] = field(default_factory=dict)
     rank: float | None = None
+    passed_over: list[str] = field(default_factory=list)
+
+    def take(self, row: Row) -> None:
+        """Keeps the row, unless one of its column with as many queries is there."""
+        place = BoardColumn.of(row)
+        kept = self.rows.get(place)
+        if kept is None or row.n > kept.n:
+            self.rows[place] = row
+        if kept is not None:
+            self.passed_over.append(kept.run if row.n > kept.n else row.run)
 
 
-def board(rows: Sequence[Row], sort: str | None = None) -> tuple[list[Place], list[Board]]:
-    """The headline of every run, by model and place; of several runs of one place the one with most queries.
+def board(rows: Sequence[Row], sort: str | None = None) -> tuple[list[BoardColumn], list[Board]]:
+    """The headline of every run, by model and column; of several runs of one column the one with most queries.
 
     sort: `model`, `rank`, or the name of a task, which sorts by its first column; `-` in front: falling.
     Raises UnknownName.
     """
     headlines = [row for row in _headlines(order(rows)) if row.value is not None]
-    places = list(dict.fromkeys(map(Place.of, headlines)))
+    places = list(dict.fromkeys(map(BoardColumn.of, headlines)))
     lines: dict[str, Board] = {}
     for row in headlines:
-        line = lines.setdefault(row.model, Board(row.model))
-        kept = line.rows.get(Place.of(row))
-        if kept is None or row.n > kept.n:
-            line.rows[Place.of(row)] = row
+        lines.setdefault(row.model, Board(row.model)).take(row)
     for place in places:
         for model, mark in marks({m: b.rows[place] for m, b in lines.items() if place in b.rows}):
             lines[model].marks[place] = mark
@@ -112,19 +135,18 @@ def board(rows: Sequence[Row], sort: str | None = None) -> tuple[list[Place], li
 
 def _headlines(rows: Sequence[Row]) -> list[Row]:
     """The first row of each run that is neither a sub-score nor a further metric."""
-    seen: set[tuple[object, ...]] = set()
+    seen: set[str] = set()
     out = []
     for row in rows:
-        key = (row.run, row.task, row.model, row.shots, row.protocol, row.split)
-        if row.group is None and (row.run is None or key not in seen):
-            seen.add(key)
+        if row.group is None and row.run not in seen:
+            seen.add(row.run)
             out.append(row)
     return out
 
 
 def marks(rows: Mapping[str, Row]) -> list[tuple[str, str]]:
     """(model, mark) of the best and, behind it, the second best, where each is apart from all below it."""
-    ranked = sorted(rows.items(), key=lambda item: _key(item[1], "value"))
+    ranked = sorted(rows.items(), key=lambda item: _worth(item[1]))
     found = []
     for place, mark in enumerate((BEST, SECOND)):
         below = ranked[place + 1 :]
@@ -149,14 +171,14 @@ def apart(one: Row, other: Row) -> bool:
 
 def _ranks(rows: Mapping[str, Row]) -> dict[str, float]:
     """Ranks from 1; equal values share the mean of theirs."""
-    keys = {model: _key(row, "value")[0] for model, row in rows.items()}
+    keys = {model: _worth(row) for model, row in rows.items()}
     listed = sorted(keys.values())
     return {
         model: listed.index(key) + 1 + (listed.count(key) - 1) / 2 for model, key in keys.items()
     }
 
 
-def _sorted(lines: list[Board], places: Sequence[Place], sort: str | None) -> list[Board]:
+def _sorted(lines: list[Board], places: Sequence[BoardColumn], sort: str | None) -> list[Board]:
     name = (sort or "rank").removeprefix("-")
     first = next((place for place in places if place.task == name), None)
     if name not in ("model", "rank") and first is None:
@@ -167,7 +189,7 @@ def _sorted(lines: list[Board], places: Sequence[Place], sort: str | None) -> li
     def key(line: Board) -> tuple[float, str]:
         if first is not None:
             row = line.rows.get(first)
-            return (_key(row, "value")[0] if row else math.inf, line.model)
+            return (_worth(row) if row else math.inf, line.model)
         if name == "model" or line.rank is None:
             return (0.0, line.model)
         return (line.rank, line.model)
@@ -175,27 +197,33 @@ def _sorted(lines: list[Board], places: Sequence[Place], sort: str | None) -> li
     return sorted(lines, key=key, reverse=(sort or "").startswith("-"))
 
 
-def columns(places: Sequence[Place], lines: Sequence[Board]) -> list[Column[Board]]:
-    """model, each place, mean rank. What all places share is left out of their names."""
-    parts = ("split", "protocol", "metric")
+_NAMES: tuple[Callable[[Measure], str], ...] = (
+    lambda m: f"v{m.version}",
+    lambda m: m.split,
+    lambda m: protocol_label(m.protocol, m.imported),
+    lambda m: metric_label(m.metric, m.variant, m.judge),
+    lambda m: m.encoder or "",
+)
+"""Parts of a column's name that are left out where all columns of a task share them."""
+
+
+def columns(places: Sequence[BoardColumn], lines: Sequence[Board]) -> list[Column[Board]]:
+    """model, each column, mean rank."""
     differing = [
-        part
-        for part in parts
-        if any(
-            len({getattr(p, part) for p in places if p.task == task}) > 1
-            for task in {p.task for p in places}
-        )
+        name
+        for name in _NAMES
+        if len({(p.task, name(p.measure)) for p in places}) > len({p.task for p in places})
     ]
     made: list[Column[Board]] = [Column("model", lambda line: line.model)]
     for place in places:
-        more = [getattr(place, part) for part in differing]
-        name = " ".join([place.task, *more, f"@{place.shots}"])
-        made.append(Column(name, partial(_cell, place), number=True))
+        more = filter(None, (name(place.measure) for name in differing))
+        title = " ".join([place.task, *more, f"@{place.setting}"])
+        made.append(Column(title, partial(_cell, place), number=True))
     made.append(Column("mean rank", lambda line: number(line.rank, 1), number=True, empty="–"))
     return formats.needed(made, lines)
 
 
-def _cell(place: Place, line: Board) -> str:
+def _cell(place: BoardColumn, line: Board) -> str:
     row = line.rows.get(place)
     if row is None:
         return "–"
@@ -206,17 +234,28 @@ def _cell(place: Place, line: Board) -> str:
     return f"{number(row.value, digits)}{error}{part}{failed} {line.marks.get(place, '')}".rstrip()
 
 
-def below(places: Sequence[Place], lines: Sequence[Board]) -> list[str]:
+def below(places: Sequence[BoardColumn], lines: Sequence[Board]) -> list[str]:
     """What stands under a leaderboard."""
     said = ["value ± standard error; @ the number of demonstrations", *BELOW]
     if any(not row.complete for line in lines for row in line.rows.values()):
         said.append("† a subset of the split")
-    for task in dict.fromkeys(place.task for place in places):
-        of = dict.fromkeys(
-            f"split {p.split}, protocol {p.protocol}, {p.metric}" for p in places if p.task == task
+    passed_over = [name for line in lines for name in line.passed_over]
+    if passed_over:
+        said.append(
+            "not shown, since another run of the model stands in their column: "
+            + ", ".join(dict.fromkeys(passed_over))
         )
-        said.append(f"{task}: {'; '.join(of)}")
+    for task in dict.fromkeys(place.task for place in places):
+        own = dict.fromkeys(_said(place.measure) for place in places if place.task == task)
+        said.append(f"{task}: {'; '.join(own)}")
     return said
+
+
+def _said(measure: Measure) -> str:
+    protocol = protocol_label(measure.protocol, measure.imported)
+    metric = metric_label(measure.metric, measure.variant, measure.judge)
+    encoder = f" by {measure.encoder}" if measure.encoder else ""
+    return f"split {measure.split}, protocol {protocol}, {metric}{encoder}"
 
 
 def rich_board(rows: Sequence[Row], sort: str | None = None) -> RenderableType:
@@ -233,7 +272,7 @@ def render_board(rows: Sequence[Row], form: str, sort: str | None = None) -> str
     places, lines = board(rows, sort)
     shown = columns(places, lines)
     flat = [
-        {**_fields(row), "mark": line.marks.get(place), "mean_rank": line.rank}
+        {**fields.plain(row), "mark": line.marks.get(place), "mean_rank": line.rank}
         for line in lines
         for place, row in line.rows.items()
     ]
@@ -245,9 +284,3 @@ def render_board(rows: Sequence[Row], form: str, sort: str | None = None) -> str
         "markdown": lambda: formats.markdown(shown, lines) + "\n" + formats.listed(notes),
     }
     return formats.chosen(forms, form)
-
-
-def _fields(row: Row) -> dict[str, object]:
-    names = [column.name for column in COLUMNS if hasattr(row, column.name)]
-    return {**{name: getattr(row, name) for name in names}, "stderr": row.stderr,
-            "low": row.low, "high": row.high, "run": row.run}  # fmt: skip

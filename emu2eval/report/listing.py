@@ -1,4 +1,4 @@
-"""What there is: tasks, models, papers, scorers, adapters, runs. Plain text, since it should come at once."""
+"""`emu2eval ls`: tasks, models, papers, scorers, adapters, runs. Plain text, so that it appears at once."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ def listing(what: str, out: Path | None = None) -> str:
 def _runs(out: Path | None) -> list[tuple[str, str]]:
     from emu2eval.report.formats import ends
     from emu2eval.runs import locate
+    from emu2eval.runs.scores import read_rows
 
     lines = []
     for folder in locate.folders(out):
-        rows = locate.rows(folder)
+        rows = read_rows(folder)
         if not rows or rows[0].value is None:
             lines.append((folder.name, "not scored yet"))
             continue
@@ -41,7 +42,7 @@ def _runs(out: Path | None) -> list[tuple[str, str]]:
         error = f" ± {whole.stderr:.{digits}f}" if whole.stderr is not None else ""
         error += f" {ends(whole.low, whole.high, digits)}" if whole.low is not None else ""
         unscored = f", {whole.unscored:,} unscored" if whole.unscored else ""
-        text = f"{whole.value:.{digits}f}{error} {whole.metric}, n {whole.n:,}{unscored}"
+        text = f"{whole.value:.{digits}f}{error} {whole.label}, n {whole.n:,}{unscored}"
         lines.append((folder.name, text))
     return lines
 

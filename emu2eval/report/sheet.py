@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from PIL import Image as PILImage
 from PIL import ImageDraw, ImageFont
 
-from emu2eval.engine.evaluation import reopen
-from emu2eval.engine.plan import Plan
+from emu2eval.engine.prompting import Prompts
+from emu2eval.engine.questions import Place
+from emu2eval.engine.reopen import reopen
 from emu2eval.errors import ConfigError, StoreError
 from emu2eval.media import images
+from emu2eval.runs.answers import Answer
+from emu2eval.runs.scored import Key
+from emu2eval.runs.scores import SCORES, SampleScore, read_scores
 from emu2eval.runs.store import RunStore
 from emu2eval.types import Image, Part, Video
 
@@ -45,17 +49,21 @@ def draw(folder: Path, file: Path, most: int = MOST) -> int:
     """
     if file.suffix not in FORMATS:
         raise ConfigError(f"a sheet is written as {', '.join(FORMATS)}", where=file)
-    plan, store = reopen(folder, demonstrations=True)
-    if plan.task.spec.output.kind != "image":
-        raise ConfigError(
-            f"{plan.task.name} asks for {plan.task.spec.output.kind}; a sheet shows images",
-            where=folder,
-            hint="runs with images come from tasks such as easy-vqa-draw",
-        )
-    cards = [_card(items) for items in _entries(plan, store, most)]
+    reopened = reopen(folder, demonstrations=True)
+    record, store, prompts = reopened.record, reopened.store, reopened.prompts
+    assert prompts is not None
+    with store:
+        answers = {_key(answer): answer for answer in store.answers() if answer.images}
+        if not answers:
+            raise ConfigError(
+                "this run holds no images, and a sheet shows images",
+                where=folder,
+                hint="runs with images come from tasks such as easy-vqa-draw",
+            )
+        cards = [_card(items) for items in _entries(prompts, store, answers, most)]
     title = (
-        f"{plan.task.name} ({plan.task.split}, {plan.task.protocol_name}) · {plan.model.name} · "
-        f"{plan.label} shots · {len(cards)} of {len(plan.positions)} queries"
+        f"{record.task.name} ({record.task.split}, {record.protocol_label}) · {record.model.name} · "
+        f"{record.setting} shots · {len(cards)} of {len(reopened.questions.positions)} queries"
     )
     page = _page(cards, title)
     try:
@@ -66,18 +74,20 @@ def draw(folder: Path, file: Path, most: int = MOST) -> int:
     return len(cards)
 
 
-def _entries(plan: Plan, store: RunStore, most: int) -> Iterator[list[_Item]]:
+def _entries(
+    prompts: Prompts, store: RunStore, answers: Mapping[Key, Answer], most: int
+) -> Iterator[list[_Item]]:
     """One list of items a query: the prompt, a line break (empty text), references, results."""
-    given = {(row["id"], row["trial"]): row for row in store.rows() if row.get("image")}
+    questions = prompts.questions
     scores = _scores(store.folder)
-    positions = plan.positions
+    positions = questions.positions
     if len(positions) > most:
         positions = [positions[i * len(positions) // most] for i in range(most)]
     for position in positions:
-        prompt = plan.at(position).request.prompt
-        items = [item for part in prompt.flat() for item in _shown(part)]
+        prompted = prompts.at(Place(position))
+        items = [item for part in prompted.prompt.flat() for item in _shown(part)]
         items.append(_text(""))
-        sample = plan.query(position)
+        sample = prompted.sample
         real = [reference for reference in sample.references if isinstance(reference, Image)]
         # Where there are several, they stand small in one line: the results are what is looked at.
         side = _LARGE if len(real) == 1 else _MIDDLE
@@ -87,33 +97,34 @@ def _entries(plan: Plan, store: RunStore, most: int) -> Iterator[list[_Item]]:
         ]
         if real:
             items.append(_text(""))
-        for trial in range(plan.draws):
-            row = given.get((sample.id, trial))
-            if row is None:
+        for trial, take in product(range(questions.trials), range(questions.takes)):
+            key = sample.id, trial, take
+            if key not in answers:
                 items.append(_text("no image"))
                 continue
-            colour, said = _judgement(scores.get((sample.id, trial), {}))
-            items.append(_image(store.image(row["image"]), _LARGE, colour, said))
+            colour, said = _judgement(scores.get(key))
+            made = (store.image(digest) for digest in answers[key].images)
+            items += [_image(image, _LARGE, colour, said) for image in made]
         yield items
 
 
-def _judgement(score: dict[str, Any]) -> tuple[str, str]:
+def _judgement(score: SampleScore | None) -> tuple[str, str]:
     """The colour of a result's frame, and what stands below it."""
-    value, said = score.get("value"), score.get("prediction")
-    if value is None:
-        return _FAINT, said or ""
-    if said is not None:
-        return (_RIGHT if value == 1 else _WRONG), said
-    numbers = score.get("details", {})
-    return _INK, "\n".join(f"{n} {v:.2f}" for n, v in numbers.items() if isinstance(v, float))
+    if score is None or score.value is None:
+        return _FAINT, (score.prediction if score is not None else None) or ""
+    if score.prediction is not None:
+        return (_RIGHT if score.value == 1 else _WRONG), score.prediction
+    numbers = ((name, value) for name, value in score.details.items() if isinstance(value, float))
+    return _INK, "\n".join(f"{name} {value:.2f}" for name, value in numbers)
 
 
-def _scores(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
-    path = folder / "scores.jsonl"
-    if not path.exists():
-        return {}
-    rows = (msgspec.json.decode(line) for line in path.read_bytes().splitlines())
-    return {(row["id"], row["trial"]): row for row in rows}
+def _scores(folder: Path) -> dict[Key, SampleScore]:
+    """Of a run that was scored; a sheet shows others, too."""
+    return {score.key: score for score in read_scores(folder)} if (folder / SCORES).is_file() else {}
+
+
+def _key(answer: Answer) -> Key:
+    return answer.id, answer.trial, answer.take
 
 
 def _font() -> Any:

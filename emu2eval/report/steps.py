@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emu2eval.compare.comparable import Measure
 from emu2eval.compare.comparison import Difference
 from emu2eval.report import curves, formats
 from emu2eval.report.compared import chance
@@ -19,11 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One checkpoint's row, and how it differs from the one before; the first has none before it."""
+    """One checkpoint's row, and how it differs from the previous one; the first has none.
+
+    track: which of several series of runs it belongs to, such as those of 0 and of 4 shots.
+    """
 
     number: int
     row: Row
     change: Difference | None = None
+    track: int = 0
 
 
 def _change(step: Step) -> str:
@@ -37,10 +42,10 @@ def _reach(step: Step) -> str:
 
 COLUMNS: tuple[Column[Step], ...] = (
     Column("task", lambda s: s.row.task, shared=True),
-    Column("protocol", lambda s: s.row.protocol, shared=True),
+    Column("protocol", lambda s: s.row.protocol_label, shared=True),
     Column("split", lambda s: s.row.split, shared=True),
-    Column("shots", lambda s: s.row.shots, number=True, shared=True),
-    Column("metric", lambda s: s.row.metric, shared=True),
+    Column("shots", lambda s: s.row.setting, number=True, shared=True),
+    Column("metric", lambda s: s.row.label, shared=True),
     Column("step", lambda s: str(s.number), number=True),
     Column("checkpoint", lambda s: s.row.model),
     Column("value", lambda s: number(s.row.value, s.row.digits), number=True),
@@ -67,7 +72,11 @@ class _Flat:
     protocol: str
     split: str
     shots: str
+    ablation: str
+    seed: int
     metric: str
+    variant: str | None
+    judge: str | None
     checkpoint: str
     value: float | None
     stderr: float | None
@@ -89,10 +98,14 @@ def _flat(step: Step) -> _Flat:
     return _Flat(
         step.number,
         row.task,
-        row.protocol,
+        row.protocol_label,
         row.split,
-        row.shots,
+        str(row.shots),
+        row.ablation,
+        row.seed,
         row.metric,
+        row.variant,
+        row.judge,
         row.model,
         row.value,
         row.stderr,
@@ -110,13 +123,8 @@ def _flat(step: Step) -> _Flat:
     )
 
 
-def _kind(step: Step) -> tuple[str, ...]:
-    row = step.row
-    return row.task, row.split, row.protocol, row.shots, row.metric
-
-
 def steps_table(steps: Sequence[Step]) -> RenderableType:
-    return formats.rich_table(formats.needed(COLUMNS, steps), steps, section=_kind, lift=1)
+    return formats.rich_table(formats.needed(COLUMNS, steps), steps, section=lambda s: s.track, lift=1)
 
 
 def render(steps: Sequence[Step], form: str) -> str:
@@ -124,7 +132,7 @@ def render(steps: Sequence[Step], form: str) -> str:
     columns, flat = formats.needed(COLUMNS, steps), [_flat(step) for step in steps]
     forms = {
         "csv": lambda: formats.csv_text(_Flat, flat),
-        "json": lambda: formats.json_text(flat),
+        "json": lambda: formats.json_items(flat),
         "latex": lambda: formats.latex(columns, steps),
         "markdown": lambda: formats.markdown(columns, steps),
     }
@@ -137,22 +145,28 @@ def draw(steps: Sequence[Step], file: Path) -> None:
     Raises as `curves.draw`.
     """
     curves.check(file, [step.row for step in steps])
-    panels: dict[tuple[str, ...], list[Step]] = {}
+    tracks: dict[int, list[Step]] = {}
     for step in steps:
-        panels.setdefault((*_kind(step)[:3], step.row.metric), []).append(step)
+        tracks.setdefault(step.track, []).append(step)
+    panels: dict[Measure, list[list[Step]]] = {}
+    for track in tracks.values():
+        panels.setdefault(Measure.of(track[0].row), []).append(track)
     figure, axes = curves.canvas(len(panels))
-    for axis, (panel, own) in zip(axes, panels.items(), strict=False):
-        _panel(axis, panel, own)
+    for axis, own in zip(axes, panels.values(), strict=False):
+        _panel(axis, own)
     curves.finish(figure, axes[: len(panels)], file)
 
 
-def _panel(axis: Any, panel: tuple[str, ...], steps: Sequence[Step]) -> None:
-    task, split, protocol, metric = panel
-    for place, shots in enumerate(dict.fromkeys(step.row.shots for step in steps)):
-        own = [s for s in steps if s.row.shots == shots and s.row.value is not None]
-        curves.line(axis, [s.number for s in own], [s.row for s in own], f"{shots} shots", place)
-    names = {step.number: step.row.model for step in steps}
+def _panel(axis: Any, tracks: Sequence[Sequence[Step]]) -> None:
+    seeds = len({track[0].row.seed for track in tracks}) > 1
+    for place, track in enumerate(tracks):
+        own = [step for step in track if step.row.value is not None]
+        row = track[0].row
+        label = f"{row.setting} shots" + (f", seed {row.seed}" if seeds else "")
+        curves.line(axis, [s.number for s in own], [s.row for s in own], label, place)
+    names = {step.number: step.row.model for track in tracks for step in track}
     axis.set_xticks(sorted(names), [names[n] for n in sorted(names)], rotation=30, ha="right")
-    axis.set_title(f"{task} ({split}, {protocol})", fontsize=10)
-    axis.set_ylabel(metric)
+    row = tracks[0][0].row
+    axis.set_title(curves.title(row), fontsize=10)
+    axis.set_ylabel(row.label)
     axis.grid(alpha=0.3)

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from emu2eval.report import formats
 from emu2eval.report.formats import Column, ends, number
+from emu2eval.report.notes import notes
 from emu2eval.types import Row
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-SET_SCALED = "the scale depends on the set"
-
-
-def _notes(row: Row) -> str:
-    return "; ".join((*row.notes, *((SET_SCALED,) if row.set_scaled else ())))
-
-
 COLUMNS: tuple[Column[Row], ...] = (
     Column("task", lambda row: row.task, shared=True),
-    Column("protocol", lambda row: row.protocol, shared=True),
+    Column("protocol", lambda row: row.protocol_label, shared=True),
     Column("split", lambda row: row.split, shared=True),
     Column("group", lambda row: row.group or "", empty=""),
     Column("model", lambda row: row.model),
-    Column("shots", lambda row: row.shots, number=True),
-    Column("metric", lambda row: row.metric, shared=True),
+    Column("shots", lambda row: row.setting, number=True),
+    Column("seed", lambda row: str(row.seed), number=True, empty="0"),
+    Column("metric", lambda row: row.label, shared=True),
     Column("value", lambda row: number(row.value, row.digits), number=True),
     Column("± s.e.", lambda row: number(row.stderr, row.digits), number=True),
     Column("95 %", lambda row: ends(row.low, row.high, row.digits), number=True, empty="–"),
@@ -37,24 +32,51 @@ COLUMNS: tuple[Column[Row], ...] = (
     Column("trials", lambda row: str(row.trials), number=True, empty="1"),
     Column("unscored", lambda row: f"{row.unscored:,}", number=True, warns=True),
     Column("seconds", lambda row: number(row.seconds, 1), number=True, empty="0.0"),
-    Column("notes", _notes, empty="", shared=True),
+    Column("notes", lambda row: "; ".join(notes(row)), empty="", shared=True),
 )
 
 
 def order(rows: Sequence[Row]) -> list[Row]:
-    """By task, protocol, split, group and model; shots in rising order, 0* behind 0, then ablated ones."""
+    """By task, protocol, split, group and model; then by shots in rising order, 0* after 0, ablations last."""
+    return sorted(rows, key=_key)
 
-    def key(row: Row) -> tuple[object, ...]:
-        count, _, ablation = row.shots.partition(" ")
-        shots = (int(count.rstrip("*")), count.endswith("*"), ablation)
-        return (row.task, row.protocol, row.split, row.group or "", row.model, *shots)
 
-    return sorted(rows, key=key)
+def _key(row: Row) -> tuple[object, ...]:
+    where = (row.task, row.protocol_label, row.split, row.group or "", row.model)
+    return (*where, row.shots.rank, _ablation(row), row.seed)
+
+
+def _ablation(row: Row) -> str:
+    return "" if row.ablation == "none" else row.ablation
+
+
+GROUPS: Mapping[str, Callable[[Row], str]] = {
+    "task": lambda row: row.task,
+    "model": lambda row: row.model,
+    "shots": lambda row: row.setting,
+    "protocol": lambda row: row.protocol_label,
+    "split": lambda row: row.split,
+}
+"""What rows can be grouped by."""
 
 
 def columns(rows: Sequence[Row]) -> list[Column[Row]]:
     """The columns that these rows need."""
-    return formats.needed(COLUMNS, rows)
+    found = formats.needed(COLUMNS, rows)
+    for column, where in _TELLING:
+        if len({(row.task, row.label, column.cell(row)) for row in rows}) > len(
+            {(row.task, row.label) for row in rows}
+        ):
+            place = next(i for i, known in enumerate(found) if known.name == where)
+            found.insert(place + 1, column)
+    return found
+
+
+_TELLING: tuple[tuple[Column[Row], str], ...] = (
+    (Column("version", lambda row: str(row.version), number=True), "task"),
+    (Column("encoder", lambda row: row.encoder or ""), "metric"),
+)
+"""Columns that only tell numbers of one name apart, and which column each stands after."""
 
 
 def rich_table(
@@ -62,13 +84,13 @@ def rich_table(
 ) -> RenderableType:
     """For a terminal. Texts from files are shown as they are, never taken for markup.
 
-    by: the field whose groups a line stands between; else task and model.
+    by: one of GROUPS, separated by lines; by default task and model.
     """
     return formats.rich_table(
         columns(rows),
         rows,
         title=title,
-        section=lambda row: (row.task, row.model) if by is None else getattr(row, by),
+        section=lambda row: (row.task, row.model) if by is None else GROUPS[by](row),
     )
 
 
@@ -76,7 +98,7 @@ def render(rows: Sequence[Row], form: str) -> str:
     """The table as text. Raises UnknownName for a format that does not exist."""
     forms = {
         "csv": lambda: formats.csv_text(Row, rows),
-        "json": lambda: formats.json_text(list(rows)),
+        "json": lambda: formats.json_items(rows),
         "latex": lambda: formats.latex(columns(rows), rows),
         "markdown": lambda: formats.markdown(columns(rows), rows),
     }

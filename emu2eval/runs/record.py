@@ -15,7 +15,7 @@ from emu2eval.identity import value_key
 from emu2eval.runs.files import explained, replaced
 from emu2eval.runs.jsontext import encode
 from emu2eval.spec.changes import Changes
-from emu2eval.types import Shots
+from emu2eval.types import Shots, protocol_label
 
 RECORD = "run.json"
 JUDGE = "judge.json"
@@ -167,6 +167,12 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @property
     def fingerprint(self) -> str:
         return self.identity.fingerprint
+
+    @property
+    def protocol_label(self) -> str:
+        """The protocol as tables show it; `imported-LABEL` where nobody knows the prompts."""
+        asker = self.imported.label if self.imported is not None else None
+        return protocol_label(self.task.protocol, asker)
 
     @property
     def setting(self) -> str:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from emu2eval import evaluate
 from emu2eval.errors import ConfigError, StoreError
-from emu2eval.exports.formats import GQA, MMMU, VIZWIZ, VQA, Format, write
+from emu2eval.exports.server_formats import GQA, MMMU, VIZWIZ, VQA, Format, write
 from emu2eval.exports.submit import submit
 from emu2eval.types import Sample
 
@@ -208,7 +208,7 @@ def test_a_file_that_would_be_refused_is_not_written(tmp_path: Path) -> None:
 
 def test_a_format_of_ones_own(tmp_path: Path, make_model: Any) -> None:
     (tmp_path / "mine.py").write_text(
-        "from emu2eval.engine.submission import Format\nPAIRS = Format('key', 'said')\n"
+        "from emu2eval.exports.server_formats import Format\nPAIRS = Format('key', 'said')\n"
     )
     task = hidden_task(tmp_path / "t", "mine:PAIRS", ["1"])
     assert handed_in(task, make_model(default="yes"))[1] == [{"key": "1", "said": "yes"}]

@@ -9,16 +9,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from emu2eval.engine.stored import read_run
 from emu2eval.errors import ConfigError
 from emu2eval.report.page import html
 from emu2eval.report.page.gather import gather
 from emu2eval.report.page.matrix import matrices
 from emu2eval.report.page.tables import Tables, Thumbnails
+from emu2eval.runs.scored import read_run
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenPage:
     """What the page shows. promptless: why prompts are missing, once for each reason."""
 
     runs: int
@@ -27,7 +27,7 @@ class Written:
     promptless: tuple[str, ...] = ()
 
 
-def write(folders: Sequence[Path], file: Path, *, inline: bool = False) -> Written:
+def write(folders: Sequence[Path], file: Path, *, inline: bool = False) -> WrittenPage:
     """Writes the page of these runs. inline: images go into the page, not into a folder beside it.
 
     Raises ConfigError for another ending or no run, StoreError where a run was never scored or the page
@@ -41,7 +41,7 @@ def write(folders: Sequence[Path], file: Path, *, inline: bool = False) -> Writt
     beside = None if inline else file.with_name(f"{file.stem}_images")
     tables = Tables(Thumbnails(beside))
     with Progress(console=Console(stderr=True), transient=True) as bars:
-        reading = bars.add_task("reading samples", total=sum(len(run.answers) for run in runs))
+        reading = bars.add_task("reading samples", total=sum(len(run.scores) for run in runs))
         shown, sets = gather(runs, tables, lambda: bars.advance(reading))
         comparing = bars.add_task("comparing runs", total=None)
         differences = matrices(
@@ -51,4 +51,4 @@ def write(folders: Sequence[Path], file: Path, *, inline: bool = False) -> Writt
     html.save(page, file)
     reasons = dict.fromkeys(run["promptless"] for run in shown if run["promptless"])
     count = sum(len(run["answers"]) for run in shown)
-    return Written(len(runs), count, len(tables.thumbnails.entries), tuple(reasons))
+    return WrittenPage(len(runs), count, len(tables.thumbnails.entries), tuple(reasons))

@@ -3,9 +3,8 @@ const PANELS = [];
 for (const [place, run] of RUNS.entries()) {
   run.place = place;
   const head = run.rows[0];
-  let panel = PANELS.find((p) => p.task === run.task && p.split === run.split
-    && p.protocol === run.protocol && p.metric === head.metric);
-  if (!panel) PANELS.push(panel = { task: run.task, split: run.split, protocol: run.protocol, metric: head.metric, runs: [] });
+  let panel = PANELS.find((p) => p.measure === run.measure);
+  if (!panel) PANELS.push(panel = { measure: run.measure, task: run.task, split: run.split, protocol: run.protocol, metric: head.metric, runs: [] });
   panel.runs.push(run);
 }
 const MODELS = unique(RUNS.map((run) => run.model));
@@ -28,7 +27,7 @@ function hover(run) {
 }
 
 function curves() {
-  const panels = PANELS.filter((p) => p.runs.some((r) => r.rows[0].value != null && shotsOf(r) != null));
+  const panels = PANELS.filter((p) => p.runs.some((r) => r.rows[0].value != null && r.count != null));
   if (!panels.length) return null;
   return section("Few-shot curves", "Value against number of demonstrations, with 95 % intervals.", legend(MODELS),
     el("div", { class: "panels" }, panels.map((panel) => el("figure", {},
@@ -36,8 +35,8 @@ function curves() {
 }
 
 function curve(panel) {
-  const runs = panel.runs.filter((r) => r.rows[0].value != null && shotsOf(r) != null);
-  const shots = unique(runs.map(shotsOf)).sort((a, b) => a - b);
+  const runs = panel.runs.filter((r) => r.rows[0].value != null && r.count != null);
+  const shots = unique(runs.map((r) => r.count)).sort((a, b) => a - b);
   const [low, high] = range(panel);
   const left = 46, right = 348, top = 12, bottom = 188;
   const x = (k) => shots.length < 2 ? (left + right) / 2
@@ -53,15 +52,15 @@ function curve(panel) {
   drawn.push(svg("text", { class: "axis", x: (left + right) / 2, y: bottom + 34, "text-anchor": "middle" }, "demonstrations"),
     svg("text", { class: "axis", transform: `translate(11 ${(top + bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, panel.metric));
   for (const name of ["chance", "ceiling"]) {
-    const known = shots.map((k) => [k, runs.find((r) => shotsOf(r) === k && r.rows[0][name] != null)]).filter(([, r]) => r);
+    const known = shots.map((k) => [k, runs.find((r) => r.count === k && r.rows[0][name] != null)]).filter(([, r]) => r);
     if (known.length) drawn.push(svg("polyline", { class: name,
       points: known.map(([k, r]) => `${x(k)},${y(r.rows[0][name])}`).join(" ") }, svg("title", {}, name)));
   }
   const models = MODELS.filter((model) => runs.some((run) => run.model === model));
   models.forEach((model, place) => {
-    const own = runs.filter((run) => run.model === model).sort((a, b) => shotsOf(a) - shotsOf(b));
+    const own = runs.filter((run) => run.model === model).sort((a, b) => a.count - b.count);
     // A little beside one another, so that no interval hides another.
-    const at = (run) => x(shotsOf(run)) + (place - (models.length - 1) / 2) * 5;
+    const at = (run) => x(run.count) + (place - (models.length - 1) / 2) * 5;
     drawn.push(svg("polyline", { class: `line ${colour(model)}`, points: own.map((r) => `${at(r)},${y(r.rows[0].value)}`).join(" ") }));
     for (const run of own) {
       const row = run.rows[0], cx = at(run);
@@ -121,7 +120,7 @@ function groupsOf(panel) {
     el("tbody", {}, names.map((name) => el("tr", {}, el("th", {}, name), panel.runs.map((run) => {
       const row = run.rows.find((r) => r.group === name && r.metric === panel.metric);
       return el("td", { title: row ? `${within(row.low, row.high)} n ${count(row.n)}` : null }, row
-        ? el("a", { href: address(run, null, 0, { group: name }) }, number(row.value)) : "–");
+        ? el("a", { href: address(run, null, 0, 0, { group: name }) }, number(row.value)) : "–");
     })))));
   return made;
 }
@@ -184,7 +183,7 @@ function cellOf(ahead, behind, a, b) {
     `${count(wins)} better, ${count(losses)} worse, ${count(cell.ties)} alike`,
     cell.unmatched && `${count(cell.unmatched)} samples have no partner`,
     cell.unscored && `${count(cell.unscored)} unscored in either`, ...cell.notes].filter(Boolean).join("\n");
-  return el("td", { class: kind, title }, el("a", { href: address(RUNS[a], null, 0, { against: RUNS[b].name, show: "flipped" }) }, signed(gap)));
+  return el("td", { class: kind, title }, el("a", { href: address(RUNS[a], null, 0, 0, { against: RUNS[b].name, show: "flipped" }) }, signed(gap)));
 }
 
 function runsTable() {
@@ -195,7 +194,7 @@ function runsTable() {
       el("th", {}, el("a", { href: address(run) }, run.task)), [run.split, run.protocol, run.model].map((t) => el("td", { class: "word" }, t)),
       el("td", {}, run.shots), el("td", { class: "word" }, row.metric), el("td", {}, number(row.value, 2)),
       el("td", {}, within(row.low, row.high, 2)), el("td", {}, count(row.n)), el("td", {}, count(row.unscored)),
-      el("td", { class: "word" }, [...row.notes, ...(row.scaled ? ["scale depends on the set"] : []),
+      el("td", { class: "word" }, [...row.notes,
         ...(place === 0 && run.promptless ? [`no prompts: ${run.promptless}`] : [])].join("; ")))))))));
 }
 

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
-from emu2eval.engine.evaluation import reopen
-from emu2eval.engine.plan import Plan, Planned
-from emu2eval.engine.stored import Answer, Key, StoredRun
-from emu2eval.errors import StoreError, UserError
-from emu2eval.identity import request_key, value_key
+from emu2eval.compare.comparable import Measure
+from emu2eval.engine.prompting import Prompted, Prompts
+from emu2eval.engine.questions import Place, Questions
+from emu2eval.engine.reopen import Reopened, reopen
+from emu2eval.engine.tasks import scorer_of
+from emu2eval.errors import PlanError, StoreError, UserError
+from emu2eval.identity import value_key
+from emu2eval.media import images
+from emu2eval.report.curves import is_on_curve
+from emu2eval.report.notes import notes
 from emu2eval.report.page.tables import Tables
+from emu2eval.runs.answers import Answer
+from emu2eval.runs.scored import Key, ScoredRun
+from emu2eval.runs.scores import SampleScore
 from emu2eval.runs.store import RunStore
 from emu2eval.types import Row
 
 
 def gather(
-    runs: Sequence[StoredRun], tables: Tables, tick: Callable[[], None]
+    runs: Sequence[ScoredRun], tables: Tables, tick: Callable[[], None]
 ) -> tuple[list[dict[str, Any]], list[list[dict[str, Any]]]]:
     """Every run with its answers, and the sets of samples that they answer.
 
@@ -26,10 +34,9 @@ def gather(
     """
     together: dict[str, list[int]] = {}
     for number, run in enumerate(runs):
-        identity = {k: v for k, v in run.record["identity"].items() if k != "model"}
-        # Why there is no prompt is said beside each sample, and each import has a reason of its own.
-        identity |= {"imported": run.record.get("imported")}
-        together.setdefault(value_key(identity), []).append(number)
+        # An import stays apart: why there is no prompt is said beside each sample, in words of its own.
+        asked = msgspec.structs.replace(run.record.identity, model=None)
+        together.setdefault(value_key(msgspec.to_builtins(asked)), []).append(number)
     shown: dict[int, dict[str, Any]] = {}
     sets: list[list[dict[str, Any]]] = []
     for numbers in together.values():
@@ -44,96 +51,117 @@ def gather(
 class _Set:
     """The samples of runs with the same prompts, each made once. promptless: why there are no prompts."""
 
-    def __init__(self, number: int, run: StoredRun, tables: Tables):
+    def __init__(self, number: int, run: ScoredRun, tables: Tables):
         self.number = number
         self.tables = tables
         self.samples: list[dict[str, Any]] = []
-        self.plan: Plan | None = None
+        self.questions: Questions | None = None
+        self.prompts: Prompts | None = None
         self.promptless: str | None = None
-        self._places: dict[Key, int] = {}
-        self._last: tuple[tuple[int, int], Planned] | None = None
+        self._unknown = ""
+        self._places: dict[tuple[str, int], int] = {}
+        self._last: tuple[Place, Prompted] | None = None
         try:
-            self.plan, store = reopen(run.folder, demonstrations=True)
-            store.close()
+            reopened = self._reopened(run)
         except UserError as error:
             self.promptless = error.what + (f" ({error.where})" if error.where else "")
+        else:
+            reopened.store.close()
+            self.questions, self.prompts = reopened.questions, reopened.prompts
 
-    def place(self, answer: Answer) -> int:
-        """The number of the answer's sample."""
-        key = answer.id, answer.trial
+    def _reopened(self, run: ScoredRun) -> Reopened:
+        try:
+            return reopen(run.folder, demonstrations=True)
+        except PlanError as error:
+            # Nobody knows the prompts of an import, but its samples can be shown.
+            self._unknown = error.what
+            return reopen(run.folder)
+
+    def place(self, score: SampleScore) -> int:
+        """The number of the score's sample; all takes of a trial share it."""
+        key = score.id, score.trial
         if key not in self._places:
             self._places[key] = len(self.samples)
-            self.samples.append(self._sample(answer))
+            self.samples.append(self._sample(score))
         return self._places[key]
 
-    def _sample(self, answer: Answer) -> dict[str, Any]:
+    def _sample(self, score: SampleScore) -> dict[str, Any]:
         """i: id, t: trial, g: groups; s: system, d: demonstrations with e: why, q: query, j: what joins
         them, r: references, c: choices; or x: why there is no prompt, with p: images and fields of the
         sample where they are there.
         """
         tables = self.tables
-        shown: dict[str, Any] = {"i": answer.id, "t": answer.trial}
-        shown["g"] = [tables.text(label) for label in answer.labels()]
-        if self.plan is None:
+        shown: dict[str, Any] = {"i": score.id, "t": score.trial}
+        shown["g"] = [tables.text(label) for label in score.labels()]
+        if self.questions is None:
             return shown
-        position = self.plan.samples.position(answer.id)
+        position = self.questions.samples.position(score.id)
         if position is None:
             return shown | {"x": tables.text("the data does not hold this sample")}
-        sample = self.plan.query(position)
+        sample = self.questions.query(position)
         shown["r"] = tables.parts(sample.references)
         if sample.choices:
             shown["c"] = [tables.text(choice) for choice in sample.choices]
-        try:
-            planned = self._planned(self.plan, position, answer.trial)
-        except StoreError:
-            raise
-        except UserError as error:
-            fields = [f"{name}: {text}\n" for name, text in sample.fields.items()]
-            why = str(error) if self.plan.imported is None else error.what
-            return shown | {
-                "x": tables.text(why),
-                "p": tables.parts((*sample.images, *fields)),
-            }
-        prompt = planned.request.prompt
-        shown["s"] = tables.maybe(prompt.system)
-        shown["d"] = [tables.turn(turn) for turn in prompt.turns]
-        shown["e"] = [tables.text(f"{d.sample.id} ({d.why})") for d in planned.demonstrations]
-        shown["q"] = tables.parts(prompt.query)
-        shown["j"] = [tables.text(prompt.lead), tables.text(prompt.separator)]
-        return shown
+        why = self._unknown
+        if self.prompts is not None:
+            try:
+                prompted = self._prompted(self.prompts, Place(position, score.trial))
+            except StoreError:
+                raise
+            except UserError as error:
+                why = str(error)
+            else:
+                return shown | self._prompt(prompted)
+        fields = [f"{name}: {text}\n" for name, text in sample.fields.items()]
+        return shown | {"x": tables.text(why), "p": tables.parts((*sample.images, *fields))}
 
-    def asked(self, answer: Answer, stored: Mapping[str, Any], model: str) -> bool:
-        """Whether the stored reply was given to the prompt that the page shows. True without a prompt."""
-        position = self.plan.samples.position(answer.id) if self.plan is not None else None
-        if self.plan is None or position is None or "q" not in self.samples[self.place(answer)]:
+    def _prompt(self, prompted: Prompted) -> dict[str, Any]:
+        tables, prompt = self.tables, prompted.prompt
+        return {
+            "s": tables.maybe(prompt.system),
+            "d": [tables.turn(turn) for turn in prompt.turns],
+            "e": [tables.text(f"{d.sample.id} ({d.why})") for d in prompted.demonstrations],
+            "q": tables.parts(prompt.query),
+            "j": [tables.text(prompt.lead), tables.text(prompt.separator)],
+        }
+
+    def is_of(self, answer: Answer, sample: int) -> bool:
+        """Whether the answer was given to the prompt that the page shows. True without a prompt."""
+        if self.questions is None or self.prompts is None or "q" not in self.samples[sample]:
             return True
-        request = self._planned(self.plan, position, answer.trial).request
-        return request_key(request.prompt, request.output, model) == stored.get("key")
+        position = self.questions.samples.position(answer.id)
+        if position is None:
+            return True
+        shown = self._prompted(self.prompts, Place(position, answer.trial)).shorter(answer.left_out)
+        names = tuple(each.sample.id for each in shown.demonstrations)
+        digests = tuple(images.digest(image) for image in shown.prompt.images())
+        return names == answer.examples and digests == answer.shown
 
-    def _planned(self, plan: Plan, position: int, trial: int) -> Planned:
+    def _prompted(self, prompts: Prompts, place: Place) -> Prompted:
         # A sample is asked for twice in a row, once to show its prompt and once to check it.
-        if self._last is None or self._last[0] != (position, trial):
-            self._last = (position, trial), plan.at(position, trial)
+        if self._last is None or self._last[0] != place:
+            self._last = place, prompts.at(place)
         return self._last[1]
 
 
-def _run(run: StoredRun, found: _Set, tables: Tables, tick: Callable[[], None]) -> dict[str, Any]:
+def _run(run: ScoredRun, found: _Set, tables: Tables, tick: Callable[[], None]) -> dict[str, Any]:
     store = RunStore(run.folder)
-    replies = _replies(store)
-    model = value_key(run.record["identity"]["model"])
+    given = _answers(store)
     answers = []
-    for answer in run.answers.values():
-        stored = replies.get((answer.id, answer.trial), {})
-        answers.append(_answer(found, answer, stored, store, model, tables))
+    for score in run.scores.values():
+        answers.append(_answer(found, score, given.get(score.key), store, tables))
         tick()
     head = run.rows[0]
     return {
-        "name": run.folder.name,
+        "name": run.name,
         "task": run.task,
         "model": run.model,
-        "shots": run.shots,
-        "protocol": head.protocol,
+        "shots": head.setting,
+        "count": head.shots.count if is_on_curve(head) else None,
+        "seed": head.seed,
+        "protocol": head.protocol_label,
         "split": head.split,
+        "measure": value_key(Measure.of(head)),
         "percent": _percent(run),
         "rows": [_row(row) for row in run.rows],
         "set": found.number,
@@ -143,67 +171,62 @@ def _run(run: StoredRun, found: _Set, tables: Tables, tick: Callable[[], None]) 
 
 
 def _answer(
-    found: _Set,
-    answer: Answer,
-    stored: Mapping[str, Any],
-    store: RunStore,
-    model: str,
-    tables: Tables,
+    found: _Set, score: SampleScore, answer: Answer | None, store: RunStore, tables: Tables
 ) -> list[Any]:
-    """[sample, value, text, prediction, image, why unscored, demonstrations dropped, whether the prompt
-    is another one than was asked, log-probabilities, other details]; Nones at the end are left out.
+    """[sample, value, text, prediction, images, why unscored, demonstrations left out, whether the prompt is
+    another one than was asked, log-probabilities, other details, take, raw text, thought, why the reply ended
+    where that is not by itself]; Nones at the end are left out. Texts and images are numbers of `tables`.
     """
-    details = dict(answer.details)
-    why = details.pop("why", None)
-    log_probs = stored.get("log_probs")
-    digest = stored.get("image")
+    sample = found.place(score)
+    details = {**score.details, **({"unjudged": score.unjudged} if score.unjudged else {})}
+    other = answer is not None and not found.is_of(answer, sample)
+    given = answer or Answer(id=score.id, key="")
     cells = [
-        found.place(answer),
-        answer.value,
-        tables.maybe(stored.get("text")),
-        tables.maybe(answer.prediction),
-        tables.image(store.image(digest)) if digest else None,
-        tables.text(str(why or "unscored")) if answer.value is None else None,
-        stored.get("details", {}).get("dropped") or None,
-        None if not stored or found.asked(answer, stored, model) else 1,
-        [round(value, 3) for value in log_probs] if log_probs else None,
+        sample,
+        score.value,
+        tables.maybe(given.text),
+        tables.maybe(score.prediction),
+        [tables.image(store.image(digest)) for digest in given.images] or None,
+        tables.text(score.why or "unscored") if score.value is None else None,
+        given.left_out or None,
+        1 if other else None,
+        [round(value, 3) for value in given.log_probs] if given.log_probs else None,
         tables.text(msgspec.json.encode(details).decode()) if details else None,
+        score.take or None,
+        tables.maybe(given.raw),
+        tables.maybe(given.thought),
+        tables.maybe(given.ended if given.ended != "stop" else None),
     ]
     while cells[-1] is None:
         cells.pop()
     return cells
 
 
-def _replies(store: RunStore) -> dict[Key, dict[str, Any]]:
-    """The last reply to each, one without an error where there is one."""
-    replies: dict[Key, dict[str, Any]] = {}
-    for row in store.rows():
-        key = row["id"], row["trial"]
-        if not row.get("error") or replies.get(key, row).get("error"):
-            replies[key] = row
-    return replies
+def _answers(store: RunStore) -> dict[Key, Answer]:
+    """The last answer to each question, one without an error where there is one."""
+    found: dict[Key, Answer] = {}
+    for answer in store.answers():
+        key = answer.id, answer.trial, answer.take
+        if answer.error is None or found.get(key, answer).error is not None:
+            found[key] = answer
+    return found
 
 
 def _row(row: Row) -> dict[str, Any]:
-    low, high = row.low, row.high
-    if low is None and row.value is not None and row.stderr is not None:
-        # A report of an older version has no ends.
-        low, high = row.value - 1.96 * row.stderr, row.value + 1.96 * row.stderr
-    kept = ("metric", "value", "n", "unscored", "group", "chance", "ceiling", "trials", "notes")
+    kept = ("value", "low", "high", "n", "unscored", "group", "chance", "ceiling", "trials")
     return {
         **{name: getattr(row, name) for name in kept},
-        "low": low,
-        "high": high,
+        "metric": row.label,
+        "notes": notes(row),
         "better": row.higher_is_better,
-        "scaled": row.set_scaled,
     }
 
 
-def _percent(run: StoredRun) -> bool:
+def _percent(run: ScoredRun) -> bool:
     """Whether the headline is a share of the samples in percent, as a radar needs of all its axes."""
     head = run.rows[0]
     try:
-        scale = run.scorer.scale
+        scale = scorer_of(run.record).scale
     except UserError:
         return False
     return (
@@ -215,5 +238,5 @@ def _percent(run: StoredRun) -> bool:
     )
 
 
-def _values(run: StoredRun) -> Iterator[float]:
-    return (answer.value for answer in run.answers.values() if answer.value is not None)
+def _values(run: ScoredRun) -> Iterator[float]:
+    return (score.value for score in run.scores.values() if score.value is not None)

@@ -7,13 +7,13 @@ from itertools import combinations
 from typing import Any
 
 from emu2eval.compare.comparison import Difference, compare
-from emu2eval.engine.stored import StoredRun
 from emu2eval.errors import UserError
+from emu2eval.runs.scored import ScoredRun
 from emu2eval.statistics.paired import holm
 
 
 def matrices(
-    runs: Sequence[StoredRun], progress: Callable[[int, int], None]
+    runs: Sequence[ScoredRun], progress: Callable[[int, int], None]
 ) -> list[dict[str, Any]]:
     """One matrix for each task, protocol and split with two runs or more.
 
@@ -22,7 +22,7 @@ def matrices(
     """
     groups: dict[tuple[str, str, str], list[int]] = {}
     for number, run in enumerate(runs):
-        key = run.task, str(run.record["protocol"]), str(run.record["split"])
+        key = run.task, run.record.protocol_label, run.record.task.split
         groups.setdefault(key, []).append(number)
     total = sum(len(group) * (len(group) - 1) // 2 for group in groups.values())
     made, done = [], 0
@@ -43,7 +43,6 @@ def matrices(
 
 
 _KEPT = (
-    "metric",
     "difference",
     "low",
     "high",
@@ -58,9 +57,10 @@ _KEPT = (
 )
 
 
-def _cell(first: StoredRun, second: StoredRun) -> dict[str, Any]:
+def _cell(first: ScoredRun, second: ScoredRun) -> dict[str, Any]:
     try:
         head: Difference = compare(first, second).differences[0]
     except UserError as error:
         return {"why": error.what}
-    return {name: getattr(head, name) for name in _KEPT} | {"better": head.higher_is_better}
+    kept = {name: getattr(head, name) for name in _KEPT}
+    return {"metric": head.label, "better": head.higher_is_better, **kept}

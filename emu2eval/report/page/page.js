@@ -4,7 +4,7 @@ const decoded = (text) => { try { return decodeURIComponent(text); } catch { ret
 
 function remember(anew = false) {
   const filters = Object.fromEntries(FILTERS.map((name) => [name, state[name]]));
-  const to = address(state.run, state.sample, state.trial, filters);
+  const to = address(state.run, state.sample, state.trial, state.take, filters);
   // The way back leads to the list, not through every sample that was seen.
   history[anew ? "pushState" : "replaceState"](null, "", to);
   document.title = `${state.sample ?? labelOf(state.run)} · ${state.run.task} · emu2eval`;
@@ -12,7 +12,7 @@ function remember(anew = false) {
 
 function route() {
   const [path, query] = location.hash.slice(1).split(/\?(.*)/s);
-  const [name, sample, trial] = path.split("/").map(decoded);
+  const [name, sample, trial, take] = path.split("/").map(decoded);
   const run = name ? RUNS.find((r) => r.name === name) : null;
   const samples = Boolean(run);
   $("overview").hidden = samples;
@@ -27,7 +27,7 @@ function route() {
   }
   const asked = new URLSearchParams(query || "");
   for (const key of FILTERS) state[key] = asked.get(key) || "";
-  Object.assign(state, { run, sample: sample || null, trial: Number(trial) || 0 });
+  Object.assign(state, { run, sample: sample || null, trial: Number(trial) || 0, take: Number(take) || 0 });
   selects();
   filter();
   if (current < 0) $("list").scrollTop = 0;

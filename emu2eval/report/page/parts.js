@@ -4,8 +4,8 @@ const RUNS = DATA.runs;
 const SVG = "http://www.w3.org/2000/svg";
 
 // The places in an answer, as `_answer` in gather.py lists them.
-const SAMPLE = 0, VALUE = 1, TEXT = 2, PREDICTION = 3, IMAGE = 4, WHY = 5, DROPPED = 6, OTHER = 7,
-  LOGS = 8, DETAILS = 9;
+const SAMPLE = 0, VALUE = 1, TEXT = 2, PREDICTION = 3, IMAGES = 4, WHY = 5, LEFT_OUT = 6, OTHER = 7,
+  LOGS = 8, DETAILS = 9, TAKE = 10, RAW = 11, THOUGHT = 12, ENDED = 13;
 
 const $ = (id) => document.getElementById(id);
 const textOf = (number) => number == null ? null : DATA.texts[number];
@@ -30,14 +30,15 @@ const count = (value) => value.toLocaleString("en");
 const signed = (value) => (value > 0 ? "+" : value < 0 ? "−" : "") + number(Math.abs(value));
 const chance = (p) => p == null ? "–" : p < 0.0001 ? "< 0.0001" : p.toFixed(4);
 const within = (low, high, digits = 1) => low == null ? "" : `[${number(low, digits)}, ${number(high, digits)}]`;
-const shotsOf = (run) => /^\d+$/.test(run.shots) ? Number(run.shots) : null;
 const unique = (list) => [...new Set(list)];
 
 function labelOf(run) {
-  const same = (r) => r !== run && ["task", "split", "protocol", "model", "shots"].every((key) => r[key] === run[key]);
-  // Runs that differ in a seed or a setting are told apart by the end of their name.
-  run.label ??= `${run.model}, ${run.shots} shots` + (RUNS.some(same) ? ` (${run.name.slice(-8)})` : "");
-  return run.label;
+  if (run.label) return run.label;
+  const same = RUNS.filter((r) => ["task", "split", "protocol", "model", "shots"].every((key) => r[key] === run[key]));
+  // Runs of several seeds are told apart by these; others, such as those of two settings, by the end of their name.
+  const seeds = unique(same.map((r) => r.seed)).length === same.length;
+  const more = same.length < 2 ? "" : seeds ? `, seed ${run.seed}` : ` (${run.name.slice(-8)})`;
+  return run.label = `${run.model}, ${run.shots} shots${more}`;
 }
 
 // Spaces and line breaks at the ends matter to a model and are easily missed.
@@ -88,22 +89,28 @@ function bounded(run) {
 const MARKS = { right: "✓", partly: "◐", wrong: "✗", unscored: "?", scored: "·" };
 const sampleOf = (run, answer) => DATA.sets[run.set][answer[SAMPLE]];
 
-function answerTo(run, id, trial) {
+const takeOf = (answer) => answer[TAKE] ?? 0;
+const highest = (numbers) => numbers.reduce((a, b) => Math.max(a, b), 0);
+
+// The place of the answer to a sample in a trial, the take'th one.
+function answerTo(run, id, trial, take) {
   if (!run.index) {
     run.index = new Map();
     run.answers.forEach((answer, place) => {
       const sample = sampleOf(run, answer);
-      run.index.set(`${sample.t}/${sample.i}`, place);
+      run.index.set(`${sample.t}/${takeOf(answer)}/${sample.i}`, place);
     });
-    run.trials = Math.max(0, ...DATA.sets[run.set].map((sample) => sample.t)) + 1;
+    run.trials = highest(DATA.sets[run.set].map((sample) => sample.t)) + 1;
+    run.takes = highest(run.answers.map(takeOf)) + 1;
   }
-  // A run of one trial stands beside every trial of another.
-  return run.index.get(`${run.trials === 1 ? 0 : trial}/${id}`);
+  // A run of one trial stands beside every trial of another, and likewise for takes.
+  return run.index.get(`${run.trials === 1 ? 0 : trial}/${run.takes === 1 ? 0 : take}/${id}`);
 }
 
 function replyOf(run, answer) {
-  if (answer[IMAGE] != null) return image(answer[IMAGE]);
-  const text = textOf(answer[TEXT]) ?? textOf(answer[PREDICTION]);
+  const images = (answer[IMAGES] || []).map((place) => image(place));
+  const text = textOf(answer[TEXT]) ?? (images.length ? null : textOf(answer[PREDICTION]));
+  if (images.length) return text ? [...images, exact(text)] : images;
   if (text == null) return el("em", {}, answer[WHY] == null ? "not stored" : `none: ${textOf(answer[WHY])}`);
   return text === "" ? el("em", {}, "empty") : exact(text);
 }
@@ -114,10 +121,13 @@ function score(run, answer) {
   return el("span", { class: `score ${kind}` }, `${MARKS[kind]} ${value}`);
 }
 
-// Where a sample of a run is found: #run/sample, #run/sample/trial, with filters after a question mark.
-function address(run, sample, trial, filters) {
+// Which of several answers to a question it is, for people.
+const which = (trial, take) => (trial ? ` · trial ${trial + 1}` : "") + (take ? ` · take ${take + 1}` : "");
+
+// Where a sample of a run is found: #run/sample, #run/sample/trial/take, with filters after a question mark.
+function address(run, sample, trial, take, filters) {
   let text = "#" + encodeURIComponent(run.name) + "/";
-  if (sample != null) text += encodeURIComponent(sample) + (trial ? "/" + trial : "");
+  if (sample != null) text += encodeURIComponent(sample) + (trial || take ? `/${trial}/${take}` : "");
   const query = new URLSearchParams(Object.entries(filters || {}).filter(([, value]) => value)).toString();
   return text + (query ? "?" + query : "");
 }

@@ -6,7 +6,7 @@ const SHOWN = {
 };
 const ORDERS = { "": "as stored", low: "lowest score first", high: "highest score first", id: "by id" };
 
-const state = { run: null, sample: null, trial: 0, against: "", show: "", group: "", order: "", q: "" };
+const state = { run: null, sample: null, trial: 0, take: 0, against: "", show: "", group: "", order: "", q: "" };
 let listed = [];  // places in state.run.answers, filtered and in order
 let current = -1;  // place in `listed`
 
@@ -23,7 +23,7 @@ function haystack(run, answer) {
 function partnerOf(answer) {
   const other = RUNS.find((run) => run.name === state.against);
   if (!other) return null;
-  const sample = sampleOf(state.run, answer), place = answerTo(other, sample.i, sample.t);
+  const sample = sampleOf(state.run, answer), place = answerTo(other, sample.i, sample.t, takeOf(answer));
   return place == null ? null : [other, other.answers[place]];
 }
 
@@ -53,7 +53,7 @@ function filter() {
   if (state.order === "id") listed.sort((a, b) => sampleOf(run, run.answers[a]).i.localeCompare(sampleOf(run, run.answers[b]).i, "en", { numeric: true }) || a - b);
   $("count").value = `${count(listed.length)} of ${count(run.answers.length)}`;
   $("spacer").style.height = `${Math.max(1, listed.length) * TALL}px`;
-  const place = state.sample == null ? null : answerTo(run, state.sample, state.trial);
+  const place = state.sample == null ? null : answerTo(run, state.sample, state.trial, state.take);
   current = place == null ? -1 : listed.indexOf(place);
   rows(true);
 }
@@ -84,13 +84,13 @@ function rowOf(place) {
   const run = state.run, answer = run.answers[listed[place]], sample = sampleOf(run, answer);
   const shown = (sample.q || sample.p || []).flat().find((p) => p < 0);
   const kind = verdict(run, answer[VALUE]);
-  const reply = answer[IMAGE] != null ? "▣" : textOf(answer[TEXT]) ?? textOf(answer[PREDICTION]) ?? textOf(answer[WHY]) ?? "";
+  const reply = answer[IMAGES] != null ? "▣" : textOf(answer[TEXT]) ?? textOf(answer[PREDICTION]) ?? textOf(answer[WHY]) ?? "";
   const asked = (sample.q || sample.p || []).flat().filter((p) => p >= 0).map(textOf).join(" ").trim();
   const row = el("div", { class: "row", role: "option", id: `row-${place}`, "aria-selected": String(place === current),
     on: { click: () => choose(place) } },
   el("span", { class: `mark ${kind}`, title: kind }, MARKS[kind]),
-  answer[IMAGE] != null ? image(answer[IMAGE], true) : shown != null ? image(shown, true) : el("span", { class: "noimg" }),
-  el("span", { class: "two" }, el("span", { class: "id" }, sample.i, sample.t ? ` · trial ${sample.t + 1}` : ""),
+  answer[IMAGES] != null ? image(answer[IMAGES][0], true) : shown != null ? image(shown, true) : el("span", { class: "noimg" }),
+  el("span", { class: "two" }, el("span", { class: "id" }, sample.i, which(sample.t, takeOf(answer))),
     el("span", { class: "asked" }, asked.slice(-160)), el("span", { class: "said" }, "→ ", reply.slice(0, 160))));
   row.style.top = `${place * TALL}px`;
   return row;
@@ -99,10 +99,9 @@ function rowOf(place) {
 function choose(place) {
   if (!listed.length) return;
   const to = Math.max(0, Math.min(listed.length - 1, place));
-  const sample = sampleOf(state.run, state.run.answers[listed[to]]);
+  const answer = state.run.answers[listed[to]], sample = sampleOf(state.run, answer);
   const first = state.sample == null;
-  state.sample = sample.i;
-  state.trial = sample.t;
+  Object.assign(state, { sample: sample.i, trial: sample.t, take: takeOf(answer) });
   made.get(current)?.setAttribute("aria-selected", "false");
   current = to;
   made.get(current)?.setAttribute("aria-selected", "true");
@@ -122,7 +121,7 @@ function reveal() {
 function detail() {
   const box = $("detail"), run = state.run;
   document.body.classList.toggle("one", state.sample != null);
-  const place = state.sample == null ? null : answerTo(run, state.sample, state.trial);
+  const place = state.sample == null ? null : answerTo(run, state.sample, state.trial, state.take);
   box.scrollTop = 0;
   if (place == null) {
     box.replaceChildren(el("p", { class: "empty" }, state.sample == null ? "Choose a sample: j and k go down and up."
@@ -133,7 +132,7 @@ function detail() {
   box.replaceChildren(
     el("div", { class: "top" },
       el("button", { type: "button", class: "back", on: { click: back } }, "← list"),
-      el("h2", {}, sample.i, sample.t ? ` · trial ${sample.t + 1}` : ""), score(run, answer),
+      el("h2", {}, sample.i, which(sample.t, takeOf(answer))), score(run, answer),
       el("span", { class: "steps" },
         el("button", { type: "button", "aria-label": "Previous", on: { click: () => choose(current - 1) } }, "↑"),
         el("button", { type: "button", "aria-label": "Next", on: { click: () => choose(current + 1) } }, "↓"))),
@@ -141,7 +140,7 @@ function detail() {
       sample.g.map((g) => el("span", { class: "tag" }, textOf(g)))),
     el("div", { class: "halves" }, el("div", {}, promptOf(run, sample, answer)), el("div", {},
       block("reply", `Reply of ${labelOf(run)}`, replyOf(run, answer)),
-      scoredAs(answer), likelihoods(sample, answer), referencesOf(run, sample), others(run, sample),
+      asItCame(answer), scoredAs(answer), likelihoods(sample, answer), referencesOf(run, sample), others(run, sample, answer),
       answer[DETAILS] == null ? "" : el("details", {}, el("summary", {}, "What the scorer noted"), el("pre", {}, textOf(answer[DETAILS]))))));
 }
 
@@ -155,15 +154,25 @@ function promptOf(run, sample, answer) {
   if (answer[OTHER]) shown.push(el("p", { class: "note" }, "This reply was given to another prompt than the one that is made today."));
   if (sample.s != null) shown.push(block("system", "System", exact(textOf(sample.s))));
   const [lead, separator] = sample.j.map(textOf);
-  const dropped = answer[DROPPED] || 0;
+  const leftOut = answer[LEFT_OUT] || 0;
   sample.d.forEach((turn, place) => {
     const [ask, reply] = DATA.turns[turn];
-    const gone = place < dropped;
+    const gone = place < leftOut;
     shown.push(block(gone ? "turn gone" : "turn", `Demonstration ${place + 1} of ${sample.d.length}: ${textOf(sample.e[place])}`
       + (gone ? ", left out: the prompt was too long" : ""), ask.map(part), joint(lead), el("span", { class: "shown" }, reply.map(part)), joint(separator)));
   });
   shown.push(block("query", "Query", sample.q.map(part)));
   return shown;
+}
+
+// What came with the text that is scored: all that the model wrote, its thoughts, an unusual end.
+function asItCame(answer) {
+  const [raw, thought, ended] = [RAW, THOUGHT, ENDED].map((place) => textOf(answer[place]));
+  return [
+    ended && el("p", { class: "note" }, `The reply ended by ${ended}.`),
+    raw != null && el("details", {}, el("summary", {}, "The whole text, as it came"), el("pre", {}, raw)),
+    thought != null && el("details", {}, el("summary", {}, "Thought before the reply"), el("pre", {}, thought)),
+  ].filter(Boolean);
 }
 
 function scoredAs(answer) {
@@ -187,13 +196,13 @@ function referencesOf(run, sample) {
     el("li", {}, part(each), n > 1 ? el("small", {}, ` × ${n}`) : ""))) : el("em", {}, "none"));
 }
 
-function others(run, sample) {
+function others(run, sample, answer) {
   const found = RUNS.filter((r) => r !== run && r.task === run.task && r.split === run.split && r.protocol === run.protocol)
-    .map((r) => [r, answerTo(r, sample.i, sample.t)]).filter(([, place]) => place != null);
+    .map((r) => [r, answerTo(r, sample.i, sample.t, takeOf(answer))]).filter(([, place]) => place != null);
   if (!found.length) return "";
   found.sort(([a], [b]) => (b.name === state.against) - (a.name === state.against));
   return block("others", "The same question, other runs", el("table", {}, found.map(([r, place]) => el("tr", { class: r.name === state.against ? "best" : null },
-    el("th", {}, el("a", { href: address(r, sample.i, sample.t) }, labelOf(r))),
+    el("th", {}, el("a", { href: address(r, sample.i, sample.t, takeOf(answer)) }, labelOf(r))),
     el("td", {}, score(r, r.answers[place])), el("td", { class: "word" }, replyOf(r, r.answers[place]))))));
 }
 

@@ -1,0 +1,112 @@
+"""Which runs are compared with which: partners in groups of runs, and checkpoints in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from emu2eval.compare.comparison import Difference, compare_all
+from emu2eval.errors import CompareError
+from emu2eval.runs.scored import ScoredRun
+from emu2eval.types import Shots
+
+
+class _Kind(NamedTuple):
+    """What partners have in common. seed: None where seeds tell no runs of a group apart."""
+
+    task: str
+    split: str
+    protocol: str
+    shots: Shots
+    ablation: str
+    seed: int | None
+
+
+def partners(
+    groups: Sequence[Sequence[ScoredRun]], names: Sequence[str]
+) -> tuple[list[tuple[ScoredRun, ScoredRun]], list[str]]:
+    """Each run of the first group with its partner in each other group, and the names of those without one.
+
+    Groups of one run each are partners whatever they are; larger ones are matched by task, split, protocol,
+    shots and ablation, and by seed where a group has several. Raises CompareError where a group still has
+    several runs of one kind.
+    """
+    if all(len(group) == 1 for group in groups):
+        head, *others = (group[0] for group in groups)
+        return [(head, other) for other in others], []
+    keyed = _by_kind(groups, names)
+    pairs, alone = [], []
+    for other in keyed[1:]:
+        pairs += [(keyed[0][kind], other[kind]) for kind in keyed[0] if kind in other]
+        alone += [keyed[0][kind].name for kind in keyed[0] if kind not in other]
+        alone += [other[kind].name for kind in other if kind not in keyed[0]]
+    if not pairs:
+        raise CompareError(
+            f"{names[0]} and {' and '.join(names[1:])} have no task, split, protocol and number of "
+            "shots in common",
+            hint="emu2eval ls runs",
+        )
+    return pairs, list(dict.fromkeys(alone))
+
+
+def _by_kind(
+    groups: Sequence[Sequence[ScoredRun]], names: Sequence[str]
+) -> list[dict[_Kind, ScoredRun]]:
+    # Another seed is no other question, so it only counts where a group was run with several.
+    seeds = any(len({_kind(run, False) for run in group}) < len(group) for group in groups)
+    keyed = []
+    for group, name in zip(groups, names, strict=True):
+        found: dict[_Kind, ScoredRun] = {}
+        for run in group:
+            kind = _kind(run, seeds)
+            if kind in found:
+                raise CompareError(
+                    f"{name!r} stands for several runs of {run.task} at {run.record.setting} shots",
+                    hint=f"name one of them: {found[kind].name} or {run.name}",
+                )
+            found[kind] = run
+        keyed.append(found)
+    return keyed
+
+
+def _kind(run: ScoredRun, seeds: bool) -> _Kind:
+    record = run.record
+    return _Kind(
+        run.task,
+        record.task.split,
+        record.protocol_label,
+        record.shots,
+        record.ablation,
+        record.seed if seeds else None,
+    )
+
+
+def compare_series(
+    steps: Sequence[Sequence[ScoredRun]], names: Sequence[str], *, force: bool = False
+) -> list[list[tuple[ScoredRun, Difference | None]]]:
+    """Checkpoints in the order given: for each kind of run every step's, with its change since the last.
+
+    Headlines alone; their p-values are corrected together. Raises CompareError as `compare` and `partners`.
+    """
+    if all(len(group) == 1 for group in steps):
+        tracks = [[group[0] for group in steps]]
+    else:
+        kinds = _by_kind(steps, names)
+        shared = [kind for kind in kinds[0] if all(kind in each for each in kinds)]
+        tracks = [[each[kind] for each in kinds] for kind in shared]
+        if not tracks:
+            raise CompareError(
+                "the checkpoints have no task, split, protocol and number of shots in common",
+                hint="emu2eval ls runs",
+            )
+    pairs = [(a, b) for track in tracks for a, b in pairwise(track)]
+    made = compare_all(pairs, force=force)
+    first_of: dict[tuple[str, str], Difference] = {}
+    for each in made.differences:
+        if each.group is None:
+            first_of.setdefault((each.first_run, each.second_run), each)
+    return [
+        [(track[0], None), *((b, first_of[a.name, b.name]) for a, b in pairwise(track))]
+        for track in tracks
+    ]

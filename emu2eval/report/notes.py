@@ -1,0 +1,104 @@
+"""What a reader of a number should know, as sentences; all of them are written here, from a row's fields."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+
+from emu2eval.types import Mark, Row
+
+Marked = Sequence[tuple[Mark, int]]
+"""The marks of one kind on a run's answers, each with the number of answers that carry it."""
+
+
+def counted(count: int, singular: str, plural: str | None = None) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "prompt"), counted(1200, "query", "queries")
+    ('1 prompt', '1,200 queries')
+    """
+    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
+
+
+def _server(marks: Marked) -> Iterator[str]:
+    # One server is as it should be; which one it was stands with each answer.
+    if len(marks) > 1:
+        yield f"the server changed its model: {', '.join(str(mark.value) for mark, _ in marks)}"
+
+
+def _tiles(marks: Marked) -> Iterator[str]:
+    yield "the demonstrations' images were shown as tiles of one image"
+
+
+def _unmet(marks: Marked) -> Iterator[str]:
+    for mark, count in marks:
+        yield f"{counted(count, 'answer')} without the task's {mark.value}"
+
+
+def _first_token(marks: Marked) -> Iterator[str]:
+    yield f"{counted(_total(marks), 'answer')} ranked by the first token of each choice alone"
+
+
+def _flagged(marks: Marked) -> Iterator[str]:
+    yield f"{counted(_total(marks), 'image')} blacked out by the safety checker"
+
+
+def _total(marks: Marked) -> int:
+    return sum(count for _, count in marks)
+
+
+SENTENCES: Mapping[str, Callable[[Marked], Iterator[str]]] = MappingProxyType(
+    {
+        "server": _server,
+        "tiles": _tiles,
+        "unmet": _unmet,
+        "first_token": _first_token,
+        "flagged": _flagged,
+    }
+)
+"""Kind of mark -> what a table says of all marks of that kind."""
+
+
+def _generic(marks: Marked) -> Iterator[str]:
+    """Of a kind that only a plug-in knows."""
+    for mark, count in marks:
+        value = "" if mark.value is None else f" {mark.value}"
+        yield f"{counted(count, 'answer')} marked {mark.kind}{value}"
+
+
+def of_marks(marks: Iterable[tuple[Mark, int]]) -> Iterator[str]:
+    """The sentences about the marks of a run's answers, kind by kind."""
+    kinds: dict[str, list[tuple[Mark, int]]] = {}
+    for mark, count in marks:
+        kinds.setdefault(mark.kind, []).append((mark, count))
+    for kind, own in kinds.items():
+        yield from SENTENCES.get(kind, _generic)(own)
+
+
+def notes(row: Row) -> tuple[str, ...]:
+    """Everything that a table says beside a number, what the scorer says of it included."""
+    return tuple(_notes(row))
+
+
+def _notes(row: Row) -> Iterator[str]:
+    if row.imported is not None:
+        yield f"imported from {row.imported}, scored as {row.protocol}"
+    if row.changes:
+        yield f"set by hand: {', '.join(row.changes)}"
+    if not row.complete:
+        yield subset(row)
+    if row.size is not None:
+        yield f"the split holds {row.size.here:,} samples, officially {row.size.official:,}"
+    for role, source in row.sources.items():
+        yield f"{role} from the {source}"
+    if row.shortened:
+        yield f"{counted(row.shortened, 'prompt')} shortened to fit"
+    yield from of_marks(row.marks)
+    yield from row.notes
+    if row.set_scaled:
+        yield "the scale depends on the set of samples"
+
+
+def subset(row: Row) -> str:
+    """How many of the split's queries were asked about."""
+    return f"{row.covered:,} of {row.queries:,} queries"
