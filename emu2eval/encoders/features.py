@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emu2eval.encoders.base import Encoder, Vectors
-from emu2eval.errors import DataError, ModelError, UserError
+from emu2eval.errors import DataError, ModelError, UserError, raise_together
 from emu2eval.identity import value_key
 from emu2eval.media import images
 from emu2eval.spec import catalog
@@ -46,12 +46,14 @@ _WORDS = "an image"
 
 
 class Features:
-    """The vectors of one encoder and kind. Raises DataError for a file that is not as it was written.
+    """The vectors of one encoder and kind.
 
+    Raises DataError for a file that is not as it was written, and what the encoder lacks.
     exact: float32 as the encoder gave them, in place of float16 of unit length.
     """
 
     def __init__(self, encoder: Encoder, kind: Kind = "images", *, exact: bool = False):
+        raise_together(encoder.lacks())
         self.encoder = encoder
         self.kind = kind
         self.exact = exact

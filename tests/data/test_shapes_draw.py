@@ -44,7 +44,9 @@ def test_real_images_are_drawn_right() -> None:
     samples = list(shapes_draw.read(HERE, "test"))[:50]
     answers = [s.answer for s in samples if isinstance(s.answer, Image)]
     assert len(answers) == 50
-    scores = [Drawing().score(s, Response(image=a)) for s, a in zip(samples, answers, strict=True)]
+    scores = [
+        Drawing().score(s, Response(images=(a,))) for s, a in zip(samples, answers, strict=True)
+    ]
     assert all(score.value == 1 for score in scores)
 
 

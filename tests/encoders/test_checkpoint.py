@@ -200,14 +200,21 @@ def test_what_is_not_there_is_told_with_a_way_out(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    with pytest.raises(ModelError, match="no local folder") as caught:
-        CheckpointEncoder("openai/clip-vit-large-patch14")
-    assert "hf download openai/clip-vit-large-patch14" in str(caught.value)
-    assert "encoder=thumbnail" in str(caught.value)
+    away = CheckpointEncoder("openai/clip-vit-large-patch14")
+    (lacking,) = away.lacks()
+    with pytest.raises(ModelError, match="no local folder, and the hub does not give it") as caught:
+        away.fetch()
+    with pytest.raises(ModelError, match="is not on this machine"):
+        Features(away)
+    for told in (str(lacking), str(caught.value)):
+        assert "hf download openai/clip-vit-large-patch14" in told
+        assert "encoder=thumbnail" in told
+    (lacking,) = CheckpointEncoder("~nobody/or no name at all").lacks()
+    assert "is not on this machine" in lacking.what
 
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ModelError, match=r"holds no config\.json"):
-        CheckpointEncoder(str(tmp_path / "empty"))
+    (lacking,) = CheckpointEncoder(str(tmp_path / "empty")).lacks()
+    assert "holds no config.json" in lacking.what
 
     half = tmp_path / "half"
     half.mkdir()
@@ -220,5 +227,5 @@ def test_what_is_not_there_is_told_with_a_way_out(
 
 def test_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch, clip: Path) -> None:
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)
-    with pytest.raises(MissingExtra, match="transformers"):
-        CheckpointEncoder(str(clip))
+    (lacking,) = CheckpointEncoder(str(clip)).lacks()
+    assert isinstance(lacking, MissingExtra) and "transformers" in lacking.what

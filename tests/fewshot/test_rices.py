@@ -188,6 +188,16 @@ def test_several_images_count_as_their_mean() -> None:
     assert ids(chooser(Samples(shown, where="the pool")), query, 9) == expected
 
 
+def test_what_its_encoder_lacks_is_known_without_a_pool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    (lacking,) = Rices(Samples.none(), 0).lacks()
+    assert "openai/clip-vit-large-patch14" in str(lacking)
+    assert Rices(Samples.none(), 0, encoder="thumbnail").lacks() == []
+    assert Rices(Samples.none(), 0, encoder="model").lacks() == []
+
+
 def test_samples_without_images_and_impossible_options_are_refused() -> None:
     bare = Samples([Sample("1", {"question": "who?"}, answer="x")], where="texts")
     with pytest.raises(ConfigError, match="has none"):

@@ -56,7 +56,7 @@ def test_what_is_no_shape_is_called_none() -> None:
 def test_colour_and_shape_must_both_be_right() -> None:
     image = Image.new("RGB", (64, 64), "white")
     ImageDraw.Draw(image).rectangle((10, 10, 40, 30), fill="teal")
-    response = Response(image=images.from_pil(image))
+    response = Response(images=(images.from_pil(image),))
 
     def score(reference: str) -> float | None:
         return Drawing().score(Sample("1", references=(reference,)), response).value
@@ -68,7 +68,7 @@ def test_colour_and_shape_must_both_be_right() -> None:
 
 
 def test_what_cannot_be_judged_is_refused() -> None:
-    image = Response(image=images.from_pil(Image.new("RGB", (8, 8), "white")))
+    image = Response(images=(images.from_pil(Image.new("RGB", (8, 8), "white")),))
     with pytest.raises(ScoringError):
         Drawing().score(Sample("1", references=("a big dog",)), image)
     with pytest.raises(ScoringError):

@@ -27,7 +27,7 @@ def test_equality_is_letter_for_letter(reply: str, value: float) -> None:
 def test_a_question_outside_the_balanced_set_is_unscored() -> None:
     score = GQA().score(question("1", "red", balanced=False), Response(text="red"))
     assert score.value is None
-    assert "balanced" in score.details["why"]
+    assert score.why == "not among the balanced questions"
 
 
 def totals(pairs: list[tuple[Sample, str]]) -> list[tuple[float | None, float | None]]:
@@ -67,6 +67,4 @@ def test_consistency_is_empty_where_an_entailed_question_is_missing() -> None:
 
 
 def test_a_hidden_answer_is_unscored() -> None:
-    assert GQA().score(Sample("1"), Response(text="red")) == Score(
-        None, details={"why": "no references"}
-    )
+    assert GQA().score(Sample("1"), Response(text="red")) == Score(None, why="no references")

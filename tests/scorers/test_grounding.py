@@ -147,7 +147,7 @@ def test_the_share_without_a_box_is_a_row_of_its_own() -> None:
         sample = Sample(str(number), fields=fields, references=(str(list(TRUTH)),))
         for summary in summaries:
             summary.accumulator.add(sample, scorer.score(sample, Response(text=text)))
-    rows = {s.metric: (s.accumulator.result()[0], s.higher_is_better) for s in summaries}
+    rows = {s.label: (s.accumulator.result()[0], s.higher_is_better) for s in summaries}
     assert rows == {"grounding_accuracy@0.5/pixels": (25, True), "unparsable": (50, False)}
 
 

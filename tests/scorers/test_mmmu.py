@@ -55,7 +55,7 @@ def test_how_often_it_guessed_is_a_number_of_the_table() -> None:
         for summary in summaries:
             summary.accumulator.add(sample, score)
     guessed = summaries[1]
-    assert (guessed.metric, guessed.higher_is_better) == ("guessed/mmmu", False)
+    assert (guessed.label, guessed.higher_is_better) == ("guessed/mmmu", False)
     assert guessed.accumulator.result()[0] == 25.0
 
 

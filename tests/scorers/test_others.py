@@ -21,7 +21,7 @@ from emu2eval.types import Response, Sample
     [
         "scorers.clean",
         "scorers.vqa",
-        "stats",
+        "statistics.estimates",
         "cli",
         "scorers.exact",
         "scorers.choice",

@@ -73,7 +73,7 @@ def test_latent_and_other_concept_are_asked_for_by_themselves(
 def test_what_cannot_be_asked_is_refused() -> None:
     from PIL import Image
 
-    response = Response(image=images.from_pil(Image.new("RGB", (8, 8))))
+    response = Response(images=(images.from_pil(Image.new("RGB", (8, 8))),))
     with pytest.raises(ScoringError, match="names 1 concepts, not 2"):
         scorer = ShownConcepts(["latent", "non_latent"])
         scorer.question(Sample("1", references=("a cat",)), response, "latent")

@@ -37,12 +37,12 @@ def test_answerability_takes_the_unanswerable_for_positive() -> None:
         sample = asked(["red"] * 10, answerable)
         for summary in summaries:
             summary.accumulator.add(sample, scorer.score(sample, Response(text=reply)))
-    values = {s.metric: s.accumulator.result()[0] for s in summaries}
+    values = {s.label: s.accumulator.result()[0] for s in summaries}
     # Two said to be unanswerable, one of them rightly; two are. Then all the rest, at 2 in 5.
     assert values == {
         "vqa_accuracy/vizwiz": pytest.approx(60),
-        "unanswerable/ap_of_answers": pytest.approx(100 * (0.5 * 0.5 + 0.5 * 0.4)),
-        "unanswerable/f1_of_answers": pytest.approx(50),
+        "unanswerable_ap/of_answers": pytest.approx(100 * (0.5 * 0.5 + 0.5 * 0.4)),
+        "unanswerable_f1/of_answers": pytest.approx(50),
     }
 
 
