@@ -279,9 +279,13 @@ def _said(run: ScoredRun, reopened: Reopened) -> Iterator[_Said]:
         if score is None or score.prediction is None or score.value is None:
             continue
         shown = _shown(run, reopened, place)
-        replies = ("".join(p for p in turn.reply if isinstance(p, str)) for turn in shown.prompt.turns)
+        replies = (
+            "".join(p for p in turn.reply if isinstance(p, str)) for turn in shown.prompt.turns
+        )
         right = (clean(r) for r in shown.sample.references if isinstance(r, str))
-        yield _Said(shown.sample, score.prediction, frozenset(map(clean, replies)), frozenset(right))
+        yield _Said(
+            shown.sample, score.prediction, frozenset(map(clean, replies)), frozenset(right)
+        )
 
 
 def _shown(run: ScoredRun, reopened: Reopened, place: Place) -> Prompted:

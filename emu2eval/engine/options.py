@@ -53,14 +53,14 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
             "shots": _once("shots", shots),
             "ablate": _once("ablate", ablate),
             "changes": Changes.of(changes),
-            "out": Path(out) if out is not None else None,
+            "out": _folder(out),
             **plain,
         }
         for name in given["ablate"]:
             if name not in ABLATIONS:
                 raise UnknownName("ablation", name, ABLATIONS, where="--ablate")
         for field in msgspec.structs.fields(cls):
-            if field.name in given and field.name != "changes":
+            if field.name in given and field.name not in ("changes", "out"):
                 try:
                     msgspec.convert(given[field.name], field.type)
                 except msgspec.ValidationError:
@@ -78,6 +78,12 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def extent(self) -> Extent:
         return Extent(limit=self.limit, trials=self.trials)
+
+
+def _folder(out: Any) -> Path | None:
+    if out is not None and not isinstance(out, (str, Path)):
+        raise ConfigError(f"out is a folder, not {out!r}", where="out")
+    return Path(out) if out is not None else None
 
 
 def _once(name: str, given: Any) -> tuple[Any, ...]:

@@ -147,6 +147,11 @@ def described(
     """The task as its file and the changes describe it; nothing of its data is looked at."""
     if isinstance(name, Task):
         return name
+    if not isinstance(name, str):
+        raise ConfigError(
+            f"a task is a name, a path or a Task, not {type(name).__name__}",
+            hint="emu2eval ls tasks lists the names; load_task makes a Task of a file",
+        )
     return load_task(name, protocol=protocol, split=split, overrides=changes.task)
 
 

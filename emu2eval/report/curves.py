@@ -120,8 +120,14 @@ def line(axis: Any, places: Sequence[int], rows: Sequence[Row], label: str, numb
 def bars(rows: Sequence[Row]) -> list[list[float]]:
     """How far the intervals reach below and above the values; 0 where there is none."""
     values = [row.value or 0.0 for row in rows]
-    below = [0.0 if row.low is None else max(0.0, v - row.low) for v, row in zip(values, rows, strict=True)]
-    above = [0.0 if row.high is None else max(0.0, row.high - v) for v, row in zip(values, rows, strict=True)]
+    below = [
+        0.0 if row.low is None else max(0.0, v - row.low)
+        for v, row in zip(values, rows, strict=True)
+    ]
+    above = [
+        0.0 if row.high is None else max(0.0, row.high - v)
+        for v, row in zip(values, rows, strict=True)
+    ]
     return [below, above]
 
 

@@ -64,7 +64,9 @@ def tables(parts: Sequence[Contribution], copies: Sequence[Copying]) -> Renderab
     shown: list[RenderableType] = []
     if parts:
         columns = formats.needed(PARTS, parts)
-        table = formats.rich_table(columns, parts, section=lambda p: (p.task, p.model, p.seed, p.shots))
+        table = formats.rich_table(
+            columns, parts, section=lambda p: (p.task, p.model, p.seed, p.shots)
+        )
         shown += [table, Text(LEGEND, style="dim")]
     if copies:
         columns_ = formats.needed(COPYING, copies)

@@ -120,7 +120,9 @@ def _judgement(score: SampleScore | None) -> tuple[str, str]:
 
 def _scores(folder: Path) -> dict[Key, SampleScore]:
     """Of a run that was scored; a sheet shows others, too."""
-    return {score.key: score for score in read_scores(folder)} if (folder / SCORES).is_file() else {}
+    return (
+        {score.key: score for score in read_scores(folder)} if (folder / SCORES).is_file() else {}
+    )
 
 
 def _key(answer: Answer) -> Key:

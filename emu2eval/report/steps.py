@@ -124,7 +124,9 @@ def _flat(step: Step) -> _Flat:
 
 
 def steps_table(steps: Sequence[Step]) -> RenderableType:
-    return formats.rich_table(formats.needed(COLUMNS, steps), steps, section=lambda s: s.track, lift=1)
+    return formats.rich_table(
+        formats.needed(COLUMNS, steps), steps, section=lambda s: s.track, lift=1
+    )
 
 
 def render(steps: Sequence[Step], form: str) -> str:

@@ -105,7 +105,7 @@ class ImportRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class ImportIdentity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What tells answers that were given elsewhere apart. sha256: of the files, sorted; id, answer: columns."""
+    """What tells imported answers apart. sha256: of the files, sorted; id, answer: columns."""
 
     label: Name
     model: Name

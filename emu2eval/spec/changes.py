@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
+
+from emu2eval.errors import ConfigError, UnknownName
 
 
 class Changes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -25,9 +27,13 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         if isinstance(given, Mapping):
             parts: dict[str, dict[str, Any]] = {"task": {}, "model": {}, "judge": {}}
             for part, inner in given.items():
+                if part not in parts or not isinstance(inner, Mapping):
+                    raise UnknownName("part of changes", str(part), parts)
                 parts[part].update(_flat(inner))
             return cls(**parts)
-        return cls(**parse_settings(given))
+        if isinstance(given, str) or not isinstance(given, Iterable):
+            raise ConfigError(f"changes are a mapping or a list of assignments, not {given!r}")
+        return cls(**parse_settings(list(given)))
 
     def merged(self, later: Changes) -> Changes:
         return Changes(
