@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
-from pathlib import Path
 
 import msgspec
 
 from emu2eval.adapters.base import Adapter, Limits
-from emu2eval.errors import UserError
+from emu2eval.errors import UserError, origin
 from emu2eval.identity import request_key
 from emu2eval.media import images
 from emu2eval.types import (
@@ -28,12 +26,12 @@ from emu2eval.types import (
     Turn,
 )
 
-OUTPUTS: dict[str, Output] = {
-    "text": TextOutput(max_new_tokens=4),
-    "choice": ChoiceOutput(("yes", "no")),
-    "image": ImageOutput(seed=1),
-}
-_HERE, _LIBRARY = Path(__file__).parent.parent, "site-packages"
+OUTPUTS: tuple[Output, ...] = (
+    TextOutput(max_new_tokens=4),
+    ChoiceOutput(("yes", "no")),
+    ImageOutput(seed=1),
+)
+"""What is asked for of the kinds that come with the package; of other kinds, their class's defaults."""
 TOLERANCE = 1e-4
 """Nats by which a log-probability may differ between one batch and another: rounding, no more."""
 
@@ -53,15 +51,25 @@ def check(adapter: Adapter) -> Iterator[Finding]:
         kind = type(adapter).__name__
         yield Finding("is an adapter", False, f"{kind} is no subclass of emu2eval.Adapter")
         return
-    declared = list(_limits(adapter))
-    yield from declared
+    outputs = _outputs()
+    declared: list[Finding] = []
+    try:
+        for rule, attempt in (
+            ("says what it lacks", partial(_lacks, adapter)),
+            ("declares its limits", partial(_limits, adapter, outputs)),
+        ):
+            for finding in _tried(rule, attempt):
+                declared.append(finding)
+                yield finding
+    except _Broken:
+        return
     if not all(finding.holds for finding in declared):
         return
     yield _identity(adapter)
     try:
         yield from _tried("loads", adapter.load)
         for kind in sorted(adapter.limits.outputs):
-            yield from _tried(f"{kind}: answers", partial(_answers, adapter, kind))
+            yield from _tried(f"{kind}: answers", partial(_answers, adapter, outputs[kind]))
         yield from _tried("counts positions", partial(_positions, adapter))
     except _Broken:
         pass
@@ -93,30 +101,63 @@ def _tried(rule: str, attempt: Callable[[], Iterator[Finding] | None]) -> Iterat
 
 def raised(error: Exception) -> str:
     """Kind and text of an error in somebody's code, and the last place there that it came through."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [
-        f
-        for f in frames
-        if not Path(f.filename).is_relative_to(_HERE) and _LIBRARY not in f.filename
-    ]
-    place = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
-    return f"{type(error).__name__}: {error}{place}"
+    place = origin(error)
+    shown = f" ({place.rpartition('/')[2]})" if place is not None else ""
+    return f"{type(error).__name__}: {error}{shown}"
 
 
-def _limits(adapter: Adapter) -> Iterator[Finding]:
+def _outputs() -> dict[str, Output | None]:
+    """One of each kind of output there is in this process, also of somebody's own, by its name.
+
+    None where its class wants arguments.
+    """
+    found: dict[str, Output | None] = {output.kind: output for output in OUTPUTS}
+    for kind in _kinds(Output):
+        name = getattr(kind, "kind", None)
+        if isinstance(name, str) and name not in found:
+            try:
+                found[name] = kind()
+            except TypeError:
+                found[name] = None
+    return found
+
+
+def _kinds(kind: type[Output]) -> Iterator[type[Output]]:
+    for inner in kind.__subclasses__():
+        yield inner
+        yield from _kinds(inner)
+
+
+def _lacks(adapter: Adapter) -> Iterator[Finding]:
+    rule = "says what it lacks"
+    found = adapter.lacks()
+    if not isinstance(found, list) or not all(isinstance(each, UserError) for each in found):
+        yield Finding(rule, False, f"lacks() gave {found!r}, not a list of UserError"[:120])
+        return
+    if found:
+        adapter.fetch()
+    for each in adapter.lacks() if found else ():
+        yield Finding("is complete", False, str(each))
+
+
+def _limits(adapter: Adapter, outputs: Mapping[str, Output | None]) -> Iterator[Finding]:
     limits = getattr(adapter, "limits", None)
     if not isinstance(limits, Limits):
         seen = "there are none" if limits is None else f"`limits` is {limits!r}"
         yield Finding("declares its limits", False, f"{seen}; set self.limits = Limits(…)")
         return
-    rule, known = "declares outputs that exist", ", ".join(OUTPUTS)
+    rule, known = "declares outputs that exist", ", ".join(outputs)
     if not isinstance(limits.outputs, (frozenset, set)):
         yield Finding(rule, False, f"{limits.outputs!r} is no frozenset of some of {known}")
         return
-    unknown = sorted(map(str, limits.outputs - OUTPUTS.keys()))
+    unknown = sorted(map(str, limits.outputs - outputs.keys()))
     seen = ", ".join(sorted(map(str, limits.outputs))) or "none"
     wrong = bool(unknown) or not limits.outputs
     yield Finding(rule, not wrong, f"{seen}; there are {known}" if wrong else seen)
+    for kind in sorted(limits.outputs & outputs.keys()):
+        if outputs[kind] is None:
+            seen = f"the class of {kind!r} wants arguments; give its fields defaults"
+            yield Finding("gives outputs that can be asked for", False, seen)
     yield Finding("takes at least one request at a time", limits.batch >= 1, f"{limits.batch}")
 
 
@@ -129,8 +170,9 @@ def _identity(adapter: Adapter) -> Finding:
     return Finding(rule, first == second, first[:60] + ("" if first == second else f", {second}"))
 
 
-def _answers(adapter: Adapter, kind: str) -> Iterator[Finding]:
-    requests = _requests(adapter, kind)
+def _answers(adapter: Adapter, output: Output | None) -> Iterator[Finding]:
+    assert output is not None  # `_limits` has refused it
+    kind, requests = output.kind, _requests(adapter, output)
     rule = f"{kind}: one response a request"
     given = adapter.answer(requests)
     if not isinstance(given, Sequence) or any(not isinstance(one, Response) for one in given):
@@ -168,8 +210,9 @@ def _answers(adapter: Adapter, kind: str) -> Iterator[Finding]:
 
 def _positions(adapter: Adapter) -> Iterator[Finding]:
     rule = "counts more positions for more demonstrations, or does not count"
-    kind = min(adapter.limits.outputs)
-    counts = [adapter.positions(request) for request in _requests(adapter, kind)]
+    output = _outputs()[min(adapter.limits.outputs)]
+    assert output is not None
+    counts = [adapter.positions(request) for request in _requests(adapter, output)]
     if all(count is None for count in counts):
         limit = adapter.limits.positions
         seen = "" if limit is None else f", though its limits say {limit:,} positions"
@@ -182,7 +225,7 @@ def _positions(adapter: Adapter) -> Iterator[Finding]:
     yield Finding(rule, grows and longer, ", ".join(map(str, counts)))
 
 
-def _requests(adapter: Adapter, kind: str) -> list[Request]:
+def _requests(adapter: Adapter, output: Output) -> list[Request]:
     """Prompts of rising length: bare text, one image, demonstrations; as far as the limits allow."""
     red, blue, grey = (_square(colour) for colour in ("red", "blue", "grey"))
     most = adapter.limits.images
@@ -195,7 +238,6 @@ def _requests(adapter: Adapter, kind: str) -> list[Request]:
             for image, name in ((red, "red"), (blue, "blue"))
         )
         prompts.append(Prompt(query=(grey, "What colour is the square? Answer:"), turns=turns))
-    output = OUTPUTS[kind]
     return [Request(request_key(prompt, output, "check"), prompt, output) for prompt in prompts]
 
 
@@ -207,18 +249,17 @@ def _square(colour: str) -> Image:
 
 
 def _wrong(response: Response, output: Output) -> str | None:
-    if isinstance(output, TextOutput):
-        return None if isinstance(response.text, str) else f"text is {response.text!r}"
-    if isinstance(output, ChoiceOutput):
-        values = response.log_probs
-        if values is None or len(values) != len(output.choices):
-            return f"log_probs is {values!r} for {len(output.choices)} choices"
-        if any(math.isnan(value) or value > 1e-6 for value in values):
-            return f"log_probs {values!r} are no log-probabilities"
-        return None
-    if response.image is None:
-        return "image is None"
-    images.load(response.image)
+    """What the output itself says of the response, and what no response of any kind may hold."""
+    says = output.kept(response).error
+    if says is not None:
+        return f"{says}, but {_shown(response)}"
+    if not isinstance(response.text, str | None):
+        return f"text is {response.text!r}"
+    values = response.log_probs or ()
+    if any(math.isnan(value) or value > 1e-6 for value in values):
+        return f"log_probs {values!r} are no log-probabilities"
+    for shown in response.images:
+        images.load(shown)
     return None
 
 
@@ -239,16 +280,20 @@ def _same(left: Sequence[Response], right: Sequence[Response]) -> bool:
 
 
 def _equal(a: Response, b: Response) -> bool:
-    if a.text != b.text or a.error != b.error:
+    said = [(r.text, r.raw, r.thought, r.error, r.ended) for r in (a, b)]
+    values, others = a.log_probs or (), b.log_probs or ()
+    if said[0] != said[1] or len(values) != len(others) or len(a.images) != len(b.images):
         return False
-    if a.image is not None and b.image is not None:
-        return images.load(a.image).tobytes() == images.load(b.image).tobytes()
-    return all(
-        abs(x - y) <= TOLERANCE for x, y in zip(a.log_probs or (), b.log_probs or (), strict=True)
+    return all(abs(x - y) <= TOLERANCE for x, y in zip(values, others, strict=True)) and all(
+        images.load(x).tobytes() == images.load(y).tobytes()
+        for x, y in zip(a.images, b.images, strict=True)
     )
 
 
 def _shown(response: Response) -> str:
-    return repr(response.text if response.text is not None else response.log_probs or "an image")[
-        :60
-    ]
+    """The response in a few words: its text or its log-probabilities, and how many images it holds."""
+    said = response.text if response.text is not None else response.log_probs
+    words = [repr(said)[:60]] if said is not None else []
+    if response.images:
+        words.append("an image" if len(response.images) == 1 else f"{len(response.images)} images")
+    return " and ".join(words) or "nothing"

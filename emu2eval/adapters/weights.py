@@ -27,21 +27,14 @@ def located(
 ) -> Path:
     """A local file or folder as it is, or the files of a repository of the hub that fit the patterns.
 
-    else_weights: one more pattern where there are no safetensors. Raises ModelError, which says how the
-    files are fetched.
+    else_weights: one more pattern where there are no safetensors. Downloads what is not here. Raises
+    ModelError, which says how the files are fetched.
     """
-    path, name = Path(path_or_id), str(path_or_id)
-    # Nobody's home and a name too long for a file are no folders either.
-    with suppress(RuntimeError, OSError):
-        path = path.expanduser()
-        if path.exists():
-            return path
+    path, name = _local(path_or_id), str(path_or_id)
+    if path is not None:
+        return path
     if not HUB_ID.fullmatch(name):
-        raise ModelError(
-            "there is no checkpoint here",
-            where=path,
-            hint=f"give a folder, a weight file, or a repository of the hub such as {example}",
-        )
+        raise absent(path_or_id, revision, example=example)
     from huggingface_hub import snapshot_download
 
     try:
@@ -53,13 +46,60 @@ def located(
     except Exception as error:
         # The hub's client raises its own, httpx's and the system's errors; all mean the same here.
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        folder = name.rpartition("/")[2]
-        at = f" --revision {revision}" if revision is not None else ""
-        raise ModelError(
-            f"{name} is no local path, and the hub does not give it ({reason})",
-            hint=f"hf download {name}{at} --local-dir {folder}, where there is a connection; "
-            f"then set `checkpoint` to that folder",
-        ) from None
+        says = f"{name} is no local path, and the hub does not give it ({reason})"
+        raise ModelError(says, hint=_by_hand(name, revision)) from None
+
+
+def at_hand(path_or_id: str | Path, revision: str | None, patterns: Sequence[str]) -> Path | None:
+    """A local file or folder as it is, or what was fetched of a repository before; no network.
+
+    None where there is neither. What was fetched may lack files: whoever reads them looks.
+    """
+    path = _local(path_or_id)
+    if path is not None or not HUB_ID.fullmatch(str(path_or_id)):
+        return path
+    from huggingface_hub import snapshot_download
+
+    with suppress(OSError, ValueError):
+        return Path(
+            snapshot_download(
+                str(path_or_id),
+                revision=revision,
+                allow_patterns=list(patterns),
+                local_files_only=True,
+            )
+        )
+    return None
+
+
+def absent(path_or_id: str | Path, revision: str | None, *, example: str) -> ModelError:
+    """Says that a checkpoint is not here, and how to get it."""
+    name = str(path_or_id)
+    if HUB_ID.fullmatch(name):
+        return ModelError(f"{name} is not on this machine", hint=_by_hand(name, revision))
+    return ModelError(
+        "there is no checkpoint here",
+        where=name,
+        hint=f"give a folder, a weight file, or a repository of the hub such as {example}",
+    )
+
+
+def _local(path_or_id: str | Path) -> Path | None:
+    # Nobody's home and a name too long for a file are no folders either.
+    with suppress(RuntimeError, OSError):
+        path = Path(path_or_id).expanduser()
+        if path.exists():
+            return path
+    return None
+
+
+def _by_hand(name: str, revision: str | None) -> str:
+    folder = name.rpartition("/")[2]
+    at = f" --revision {revision}" if revision is not None else ""
+    return (
+        f"hf download {name}{at} --local-dir {folder}, where there is a connection; "
+        f"then set `checkpoint` to that folder"
+    )
 
 
 def file_digest(path: Path, whole: int = WHOLE) -> str:

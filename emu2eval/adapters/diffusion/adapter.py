@@ -6,17 +6,19 @@ import inspect
 import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 from emu2eval.adapters.base import Adapter, Limits
 from emu2eval.adapters.diffusion.texts import remember
-from emu2eval.adapters.weights import folder_digest, located
-from emu2eval.errors import ConfigError, ModelError, UnknownName, UserError
+from emu2eval.adapters.weights import absent, at_hand, folder_digest, located
+from emu2eval.errors import ConfigError, MissingExtra, ModelError, UnknownName, UserError
 from emu2eval.media.images import from_pil, load
-from emu2eval.types import Image, ImageOutput, Request, Response
+from emu2eval.types import ImageOutput, Mark, Request, Response
 
 Mode = Literal["text", "image"]
 _FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
+_EXAMPLE = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 _DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -64,33 +66,40 @@ class DiffusionAdapter(Adapter):
                 raise ConfigError(f"{name} is {size}; it is at least 1")
         if strength is not None and (mode == "text" or not 0 < strength <= 1):
             raise ConfigError("strength is between 0 and 1, for `mode: image`")
-        self._path = located(
-            checkpoint, revision, _FILES, example="stable-diffusion-v1-5/stable-diffusion-v1-5"
-        )
-        index = self._path / "model_index.json"
-        if not index.is_file():
-            raise ModelError(
-                "this folder holds no model_index.json, so it is no pipeline of diffusers",
-                where=self._path,
-                hint="give the folder that `hf download` or `save_pretrained` wrote",
-            )
-        try:
-            self._class = str(json.loads(index.read_text(encoding="utf-8"))["_class_name"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ModelError(f"the file names no pipeline ({error!r})", where=index) from None
+        self._checkpoint = checkpoint
         self._revision, self._mode = revision, mode
         self._steps, self._guidance = steps, guidance
         self._size = (width, height)
         self._strength, self._negative = strength, negative
         self._dtype, self._device = dtype, device
         self._pipeline: Any = None
-        self.limits = Limits(
+        self._max_positions = max_positions
+        self._batch = batch
+
+    @cached_property
+    def limits(self) -> Limits:  # type: ignore[override]
+        """Told by the pipeline's files: a tokenizer says how long a text may be."""
+        return Limits(
             frozenset({"image"}),
-            images=1 if mode == "image" else 0,
-            positions=max_positions or self._longest,
+            images=1 if self._mode == "image" else 0,
+            positions=self._max_positions or self._longest,
             image_replies=False,
-            batch=batch,
+            batch=self._batch,
         )
+
+    def lacks(self) -> list[UserError]:
+        packages = ("torch", "transformers", "diffusers")
+        if missing := MissingExtra.of(packages, "emu2", why="the adapter 'diffusers'"):
+            return missing
+        try:
+            _ = self._class
+        except UserError as error:
+            return [error]
+        return []
+
+    def fetch(self) -> None:
+        located(self._checkpoint, self._revision, _FILES, example=_EXAMPLE)
+        self.__dict__.pop("_path", None)
 
     def identity(self) -> Mapping[str, Any]:
         return {
@@ -193,8 +202,30 @@ class DiffusionAdapter(Adapter):
             **{name: value for name, value in given.items() if name in takes}, generator=noise
         )
         flagged = any(getattr(result, "nsfw_content_detected", None) or ())
-        image: Image = from_pil(result.images[0])
-        return Response(image=image, details={"flagged": True} if flagged else {})
+        marks = (Mark("flagged"),) if flagged else ()
+        return Response(images=(from_pil(result.images[0]),), marks=marks)
+
+    @cached_property
+    def _path(self) -> Path:
+        path = at_hand(self._checkpoint, self._revision, _FILES)
+        if path is None:
+            raise absent(self._checkpoint, self._revision, example=_EXAMPLE)
+        return path
+
+    @cached_property
+    def _class(self) -> str:
+        """The pipeline's, by its files. Raises ModelError where they are not here, or are no pipeline's."""
+        index = self._path / "model_index.json"
+        if not index.is_file():
+            raise ModelError(
+                "this folder holds no model_index.json, so it is no pipeline of diffusers",
+                where=self._path,
+                hint="give the folder that `hf download` or `save_pretrained` wrote",
+            )
+        try:
+            return str(json.loads(index.read_text(encoding="utf-8"))["_class_name"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelError(f"the file names no pipeline ({error!r})", where=index) from None
 
     @cached_property
     def _tokenizers(self) -> list[Any]:

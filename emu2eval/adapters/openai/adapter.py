@@ -10,13 +10,21 @@ from typing import Any, ClassVar, get_args
 
 from emu2eval.adapters.base import Adapter, Cost, Limits
 from emu2eval.adapters.openai import ranking as ranks
+from emu2eval.adapters.openai import replies as reading
 from emu2eval.adapters.openai.background import Background
-from emu2eval.adapters.openai.client import Client, Refused, check_extra, check_url, key_from, usage
+from emu2eval.adapters.openai.client import (
+    Client,
+    Refused,
+    check_extra,
+    check_key_name,
+    check_url,
+    key_from,
+)
 from emu2eval.adapters.openai.messages import ImageUrls, Layout, Message, beginning, messages
 from emu2eval.adapters.openai.pace import Budget, Pace, Prices
 from emu2eval.adapters.openai.ranking import Ranking
-from emu2eval.errors import ConfigError, ImageError, UnknownName
-from emu2eval.types import ChoiceOutput, Prompt, Request, Response, TextOutput
+from emu2eval.errors import ConfigError, ImageError, UnknownName, UserError
+from emu2eval.types import ChoiceOutput, Mark, Output, Prompt, Request, Response, TextOutput
 
 CHARACTERS_A_TOKEN = 4
 """Of English text, roughly; only estimates of length and cost rest on it."""
@@ -41,7 +49,7 @@ class OpenAIAdapter(Adapter):
     ranking: how choices are ranked: "prompt_logprobs" (vLLM), "echo" (completions, texts only), "first_token"
     (choices that differ in their first letter, from the top_logprobs alternatives); null refuses.
     max_images, max_positions: what a prompt may hold; image_tokens: positions of an image. Texts are
-    counted at 4 characters a token. fit: drops the farthest demonstrations until a prompt fits.
+    counted at 4 characters a token.
     concurrency: requests at once; requests_per_minute, tokens_per_minute: rates; timeout: seconds without a
     byte; retries: attempts after the first; longest_wait: seconds of rest that a server may ask for.
     budget: the most that one command may use, of requests, tokens and money; prices: money for a million
@@ -79,7 +87,6 @@ class OpenAIAdapter(Adapter):
         max_images: int | None = None,
         max_positions: int | None = None,
         image_tokens: int = 1000,
-        fit: bool = False,
         batch: int = 128,
         concurrency: int = 8,
         requests_per_minute: float | None = None,
@@ -136,7 +143,6 @@ class OpenAIAdapter(Adapter):
         self._ranking = ranking
         self._top_logprobs = top_logprobs
         self._image_tokens = image_tokens
-        self._fit = fit
         self._concurrency = concurrency
         self._budget = Budget(budget or {})
         prices = prices or {}
@@ -144,8 +150,6 @@ class OpenAIAdapter(Adapter):
         self._open = partial(
             Client,
             check_url("base_url", base_url),
-            # Found before anything is planned, so that a missing key costs nothing.
-            key_from(key_env),
             timeout=timeout,
             retries=retries,
             longest_wait=longest_wait,
@@ -153,15 +157,20 @@ class OpenAIAdapter(Adapter):
             budget=self._budget,
             prices=self._prices,
         )
+        self._key_env = check_key_name(key_env)
         self._client: Client | None = None
         self._background: Background | None = None
 
     def identity(self) -> Mapping[str, Any]:
-        """How prompts are laid out, in case that ever changes; and what decides which ones are shortened."""
-        found: dict[str, Any] = {"messages": 1}
-        if self._fit:
-            found["fit"] = [self.limits.positions, self._image_tokens]
-        return found
+        """How prompts are laid out, in case that ever changes."""
+        return {"messages": 1}
+
+    def lacks(self) -> list[UserError]:
+        try:
+            key_from(self._key_env)
+        except UserError as error:
+            return [error]
+        return []
 
     # -- planning ---------------------------------------------------------------------------------
 
@@ -169,8 +178,7 @@ class OpenAIAdapter(Adapter):
         """An estimate: nobody but the server knows its tokenizer. None where no limit is set."""
         if self.limits.positions is None:
             return None
-        prompt, _ = self._fitted(request)
-        return self._length(prompt) + _answer(request)
+        return self._length(request.prompt) + _answer(request)
 
     def refusal(self, request: Request) -> str | None:
         prompt, output = request.prompt, request.output
@@ -196,8 +204,8 @@ class OpenAIAdapter(Adapter):
 
     def cost(self, request: Request) -> Cost | None:
         """One request for a text; for choices as many as the way of ranking takes."""
-        prompt, _ = self._fitted(request)
-        one = self._prices.cost(1, self._length(prompt), _answer(request) + self._thinking)
+        read, written = self._length(request.prompt), _answer(request) + self._thinking
+        one = self._prices.cost(1, read, written)
         output = request.output
         if isinstance(output, ChoiceOutput) and self._ranking != "first_token":
             return sum([one] * len(output.choices), Cost())
@@ -205,18 +213,6 @@ class OpenAIAdapter(Adapter):
 
     def afford(self, cost: Cost) -> None:
         self._budget.afford(cost)
-
-    def _fitted(self, request: Request) -> tuple[Prompt, int]:
-        """The prompt without the farthest demonstrations that do not fit, and how many those are."""
-        prompt, most = request.prompt, self.limits.positions
-        if not self._fit or most is None:
-            return prompt, 0
-        whole = len(prompt.turns)
-        for dropped in range(whole + 1):
-            shorter = replace(prompt, turns=prompt.turns[dropped:])
-            if self._length(shorter) + _answer(request) <= most:
-                return shorter, dropped
-        return prompt, 0
 
     def _length(self, prompt: Prompt) -> int:
         characters = sum(len(part) for part in prompt.parts() if isinstance(part, str))
@@ -230,7 +226,7 @@ class OpenAIAdapter(Adapter):
     def load(self) -> None:
         """Opens the connection. Raises ModelError where no server answers or it refuses the key."""
         self._background = Background()
-        self._client = self._open()
+        self._client = self._open(key_from(self._key_env))
         self._background.run(self._client.reach())
 
     def close(self) -> None:
@@ -260,51 +256,37 @@ class OpenAIAdapter(Adapter):
         yield from self._background.each(order, ask, self._concurrency)
 
     async def _answer(self, request: Request) -> Response:
-        prompt, dropped = self._fitted(request)
-        replies: list[Mapping[str, Any]] = []
-        details: dict[str, Any] = {}
-        marks: list[str] = []
-        text = log_probs = None
         if isinstance(request.output, ChoiceOutput):
-            log_probs = await self._rank(request, prompt, replies)
-            if self._ranking == "first_token":
-                marks.append(ranks.FIRST_TOKEN)
-        else:
-            assert isinstance(request.output, TextOutput)
-            replies.append(await self._chat(request, prompt, self._wanted(request.output)))
-            text, details["finish"] = _text(replies[0])
-            marks += _unmet(request.output)
-        details |= _told(replies)
-        if dropped:
-            details["dropped"] = dropped
-        if marks:
-            details["marks"] = marks
-        return Response(text=text, log_probs=log_probs, details=details)
+            return await self._ranked(request, request.output)
+        reply = await self._chat(request, self._wanted(request.output))
+        response = reading.read(reply)
+        return reading.told([reply], replace(response, marks=_unmet(request.output)))
 
-    def _wanted(self, output: TextOutput) -> Message:
+    def _wanted(self, output: Output) -> Message:
+        """The fields of the request that the output asks for."""
+        if not isinstance(output, TextOutput):
+            return {}  # of somebody's own kind: the answer is as long as the server makes it
         body: Message = {self._token_limit: output.max_new_tokens + self._thinking}
         if output.stop and self._stop and not self._thinking:
             # The protocol takes four; the harness cuts at all of them anyway.
             body["stop"] = list(output.stop[:4])
         return body
 
-    async def _rank(
-        self, request: Request, prompt: Prompt, replies: list[Mapping[str, Any]]
-    ) -> tuple[float, ...]:
-        output = request.output
-        assert isinstance(output, ChoiceOutput)
+    async def _ranked(self, request: Request, output: ChoiceOutput) -> Response:
         if self._ranking == "first_token":
             body: Message = {
                 self._token_limit: 1,
                 "logprobs": True,
                 "top_logprobs": self._top_logprobs,
             }
-            replies.append(await self._chat(request, prompt, body))
-            return tuple(ranks.from_first_token(replies[0], output.choices))
-        found = []
+            reply = await self._chat(request, body)
+            found = tuple(ranks.from_first_token(reply, output.choices))
+            return reading.told([reply], Response(log_probs=found, marks=(Mark("first_token"),)))
+        replies: list[Mapping[str, Any]] = []
+        sums = []
         for choice in output.choices:
             if self._ranking == "echo":
-                before = "".join(str(part) for part in prompt.flat()) + prompt.lead
+                before = "".join(map(str, request.prompt.flat())) + request.prompt.lead
                 body = {"prompt": before + choice, "max_tokens": 1, "echo": True, "logprobs": 1}
                 replies.append(await self._post("/completions", body, request))
                 values = ranks.from_echo(replies[-1], before, choice)
@@ -315,15 +297,15 @@ class OpenAIAdapter(Adapter):
                     "add_generation_prompt": False,
                     "continue_final_message": True,
                 }
-                replies.append(await self._chat(request, prompt, body, choice))
+                replies.append(await self._chat(request, body, choice))
                 values = ranks.from_prompt(replies[-1], choice)
-            found.append(ranks.total(values, output.per_token))
-        return tuple(found)
+            sums.append(ranks.total(values, output.per_token))
+        return reading.told(replies, Response(log_probs=tuple(sums)))
 
     async def _chat(
-        self, request: Request, prompt: Prompt, body: Message, reply: str | None = None
+        self, request: Request, body: Message, reply: str | None = None
     ) -> Mapping[str, Any]:
-        said = messages(prompt, self._layout, self._urls)
+        said = messages(request.prompt, self._layout, self._urls)
         if reply is not None:
             said.append({"role": "assistant", "content": reply})
         return await self._post("/chat/completions", {"messages": said, **body}, request)
@@ -354,46 +336,12 @@ def _answer(request: Request) -> int:
     return 1
 
 
-def _text(reply: Mapping[str, Any]) -> tuple[str, str | None]:
-    """The reply's text and why it ended. Raises Refused where there is none."""
-    try:
-        choice = reply["choices"][0]
-        message = choice["message"]
-        content = message.get("content")
-    except (KeyError, IndexError, TypeError, AttributeError):
-        raise Refused("the reply holds no message") from None
-    finish = choice.get("finish_reason")
-    if isinstance(content, list):  # some servers give a list of parts
-        said = [part.get("text") for part in content if isinstance(part, dict)]
-        texts = [text for text in said if isinstance(text, str)]
-        content = "".join(texts) if texts else None
-    if content is None:
-        content = message.get("refusal")
-    if not isinstance(content, str):
-        hint = "; model.settings.thinking gives it more tokens" if finish == "length" else ""
-        raise Refused(f"the reply holds no text (it ended by {finish!r}){hint}")
-    return content, finish
-
-
-def _told(replies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What a server says of itself and of the tokens it counted."""
-    found: dict[str, Any] = {}
-    counted = [count for count in map(usage, replies) if count is not None]
-    if counted:
-        found["tokens_in"] = sum(read for read, _ in counted)
-        found["tokens_out"] = sum(written for _, written in counted)
-    for name, field in (("served_by", "model"), ("fingerprint", "system_fingerprint")):
-        values = {str(reply[field]) for reply in replies if reply.get(field)}
-        if values:
-            found[name] = " ".join(sorted(values))
-    return found
-
-
-def _unmet(output: TextOutput) -> list[str]:
+def _unmet(output: Output) -> tuple[Mark, ...]:
     """What the task asks for that the protocol has no word for."""
-    marks = []
-    if output.beams is not None and output.beams > 1:
-        marks.append(f"answered without the task's {output.beams} beams")
-    if output.min_new_tokens:
-        marks.append(f"answered without the task's least length of {output.min_new_tokens} tokens")
-    return marks
+    if not isinstance(output, TextOutput):
+        return ()
+    unmet = {
+        "beams": output.beams is not None and output.beams > 1,
+        "min_new_tokens": output.min_new_tokens > 0,
+    }
+    return tuple(Mark("unmet", name) for name, asked in unmet.items() if asked)

@@ -219,17 +219,22 @@ class Client:
 _NO_MORE = frozenset({"insufficient_quota", "billing_hard_limit_reached", "account_deactivated"})
 
 
-def key_from(name: str | None) -> str | None:
-    """The key in the environment variable `name`. Raises ConfigError or ModelError, without showing it."""
-    if name is None:
-        return None
-    if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
+def check_key_name(name: str | None) -> str | None:
+    """The name; raises ConfigError, without showing it, where it is no name of an environment variable."""
+    if name is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
         # Whoever puts the key itself here must not find it in a log.
         raise ConfigError(
             "key_env is the name of an environment variable, in capitals; what stands there is no "
             "such name and is not shown, in case it is the key itself",
             hint="export OPENAI_API_KEY=… and --set model.settings.key_env=OPENAI_API_KEY",
         )
+    return name
+
+
+def key_from(name: str | None) -> str | None:
+    """The key in the environment variable `name`. Raises ModelError, without showing it."""
+    if name is None:
+        return None
     key = os.environ.get(name, "").strip()
     if not key:
         raise ModelError(

@@ -10,9 +10,6 @@ from emu2eval.adapters.openai.client import Refused
 
 Ranking = Literal["prompt_logprobs", "echo", "first_token"]
 
-FIRST_TOKEN = "ranked by their first token only"
-"""What a table says of choices whose later tokens were not looked at."""
-
 _NEVER = -9999.0
 """vLLM's stand-in for a log-probability of minus infinity, which JSON lacks."""
 

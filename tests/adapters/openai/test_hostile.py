@@ -58,7 +58,7 @@ def test_the_key_is_found_however_json_writes_it(asked: Any) -> None:
     body = json.dumps(reply(f"your key is {KEY}", model=KEY)).replace("/", "\\/")
     assert KEY not in body.replace("\\/", "/")
     first, _ = asked(body)
-    assert (first["text"], first["details"]["served_by"]) == ("your key is [key]", "[key]")
+    assert (first["text"], first["marks"][0]["value"]) == ("your key is [key]", "[key] fp_7")
 
 
 @pytest.mark.parametrize("count", [-5, True, "7", 1.5, 10**400])

@@ -13,7 +13,7 @@ import pytest
 
 from emu2eval import evaluate
 from emu2eval.adapters.openai.adapter import OpenAIAdapter
-from emu2eval.errors import ConfigError, ModelError, UserError
+from emu2eval.errors import ConfigError, ModelError, UserError, raise_together
 
 from ...chat_server import ChatServer
 
@@ -131,7 +131,7 @@ def test_a_key_in_the_wrong_place_is_refused_unseen(
 ) -> None:
     monkeypatch.setenv("BROKEN_KEY", f"{KEY} and more")
     with pytest.raises((ConfigError, ModelError), match=says) as caught:
-        OpenAIAdapter("m", **settings)
+        raise_together(OpenAIAdapter("m", **settings).lacks())
     error: UserError = caught.value
     for shown in (str(error), repr(vars(error)), "".join(traceback.format_exception(error))):
         assert KEY not in shown

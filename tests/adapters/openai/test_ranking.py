@@ -13,6 +13,7 @@ from emu2eval import evaluate
 from emu2eval.adapters.openai import ranking
 from emu2eval.adapters.openai.client import Refused
 from emu2eval.errors import PlanError, UnknownName
+from emu2eval.types import Mark
 
 from ...chat_server import ChatServer, reply, texts
 
@@ -74,7 +75,7 @@ def test_from_the_prompts_log_probabilities(
     tokens = [-(-len(c) // 2) for c in CHOICES]
     wanted = each if per_token else [e * t for e, t in zip(each, tokens, strict=True)]
     assert row["log_probs"] == pytest.approx(wanted)
-    assert row["details"]["tokens_in"] == 55
+    assert row["tokens_in"] == 55
 
 
 def test_from_the_first_token_and_marked_so(
@@ -94,7 +95,7 @@ def test_from_the_first_token_and_marked_so(
     together = [math.log(math.exp(-0.1) + math.exp(-3.0)), math.log(math.exp(-4) + math.exp(-2.5))]
     assert row["log_probs"] == pytest.approx(together)
     assert len(chat_server.answered) == 12
-    assert result.rows[0].notes == ("12 ranked by their first token only",)
+    assert result.rows[0].marks == ((Mark("first_token"), 12),)
 
 
 @pytest.mark.parametrize(

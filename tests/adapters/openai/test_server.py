@@ -20,6 +20,7 @@ from emu2eval.adapters.conformance import check
 from emu2eval.adapters.openai.adapter import OpenAIAdapter
 from emu2eval.errors import ConfigError, ModelError, PlanError
 from emu2eval.runs.store import RunStore
+from emu2eval.types import Mark
 
 from ...chat_server import FAULTS, ChatServer, digests, parts, reply, texts
 
@@ -45,7 +46,7 @@ def test_every_image_reaches_the_server_in_its_turn(
     protocol = {"ask": "{image}{question} Answer:", "system": "Be brief."}
     task = make_task(protocols={"plain": protocol})
     (result,) = evaluate(str(task), served(), shots=[3])
-    stored = {tuple(row["images"]): row for row in rows(result.folder)}
+    stored = {tuple(row["shown"]): row for row in rows(result.folder)}
     assert len(chat_server.answered) == len(stored) == 12
     for body in chat_server.answered:
         roles = [message["role"] for message in body["messages"]]
@@ -57,8 +58,8 @@ def test_every_image_reaches_the_server_in_its_turn(
         assert texts(body)[-1] == f"what colour is square {int(row['id'][1:])}? Answer:"
         assert (body["model"], body["temperature"], body["max_tokens"]) == ("some/model", 0.0, 10)
     row = next(iter(stored.values()))
-    told = {"tokens_in": 11, "tokens_out": 3, "served_by": "served-model", "fingerprint": "fp_7"}
-    assert row["details"] == {"finish": "stop", **told}
+    assert (row["ended"], row["tokens_in"], row["tokens_out"]) == ("stop", 11, 3)
+    assert row["marks"] == [{"kind": "server", "value": "served-model fp_7"}]
 
 
 def test_everything_in_one_message(make_task: Any, served: Any, chat_server: ChatServer) -> None:
@@ -69,7 +70,7 @@ def test_everything_in_one_message(make_task: Any, served: Any, chat_server: Cha
         assert message["role"] == "user"
         assert ["text" in part for part in message["content"]] == [False, True] * 3
         assert texts(body)[0].endswith("\n")  # the reply, then the separator
-    assert {tuple(row["images"]) for row in rows(result.folder)} == {
+    assert {tuple(row["shown"]) for row in rows(result.folder)} == {
         tuple(digests(body)) for body in chat_server.answered
     }
 
@@ -244,10 +245,12 @@ def test_what_does_not_fit_is_refused_or_shortened(
     with pytest.raises(PlanError, match="positions, served has 400"):
         evaluate(task, served(**tight), shots=[4])
     assert chat_server.asked == []
-    (result,) = evaluate(task, served(**tight, fit=True), shots=[4], out=Path("runs"))
+    (result,) = evaluate(task, served(**tight), shots=[4], fit=True, out=Path("runs"))
     assert {len(digests(body)) for body in chat_server.answered} == {3}
-    assert result.rows[0].notes == ("12 prompts shortened to fit",)
-    near = {row["images"][-1]: row["images"][2:] for row in rows(result.folder)}
+    assert result.rows[0].shortened == 12
+    stored = rows(result.folder)
+    assert {(len(row["examples"]), row["left_out"]) for row in stored} == {(2, 2)}
+    near = {row["shown"][-1]: row["shown"] for row in stored}
     assert all(near[digests(body)[-1]] == digests(body) for body in chat_server.answered)
 
 
@@ -267,7 +270,7 @@ def test_where_the_server_is_decides_nothing(
 
 def test_beams_that_no_server_has_are_told_of(make_task: Any, served: Any) -> None:
     (result,) = evaluate(str(make_task(output={"beams": 5})), served(), out=Path("runs"))
-    assert result.rows[0].notes == ("12 answered without the task's 5 beams",)
+    assert (Mark("unmet", "beams"), 12) in result.rows[0].marks
 
 
 def test_a_server_that_changes_its_model_is_told_of(
@@ -275,7 +278,8 @@ def test_a_server_that_changes_its_model_is_told_of(
 ) -> None:
     chat_server.answer = lambda body: reply("red", model=f"v{len(chat_server.asked) > 4:d}")
     (result,) = evaluate(str(make_task()), served(concurrency=1), out=Path("runs"))
-    assert result.rows[0].notes == ("the server changed its model: v0, v1",)
+    served_by = {mark.value: count for mark, count in result.rows[0].marks}
+    assert served_by == {"v0 fp_7": 4, "v1 fp_7": 8}
 
 
 def test_prompts_that_begin_alike_are_neighbours(
