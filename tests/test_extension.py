@@ -87,7 +87,7 @@ def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_part_can_be_a_users_own(parts: Path) -> None:
     (result,) = evaluate("./sums.yaml", "./loud.yaml", shots=[1], out=parts / "runs")
     # Every query but the first is shown 0 + 0 = 0; the first is shown 1 + 1 = 2. No sum is 0 but its own.
-    assert result.rows[0].metric == "letters"
+    assert result.rows[0].label == "letters"
     assert result.rows[0].n == 9
     assert result.rows[0].value == 0
 

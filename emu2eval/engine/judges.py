@@ -7,15 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emu2eval import registry
-from emu2eval.adapters.base import Adapter
 from emu2eval.engine.cost import estimate, shown
 from emu2eval.engine.judging import Judge, Judging, stored_judges
+from emu2eval.engine.models import build_adapter
 from emu2eval.engine.questions import Questions
 from emu2eval.engine.runner import Loader, Tally
 from emu2eval.engine.scoring import score_run
 from emu2eval.engine.tasks import OpenTask
-from emu2eval.errors import ConfigError
+from emu2eval.errors import ConfigError, raise_together
 from emu2eval.runs.record import Record
 from emu2eval.runs.store import RunStore
 from emu2eval.spec import catalog
@@ -28,13 +27,17 @@ HOSTED = "openai"
 
 
 def load_judge(name: str, overrides: Mapping[str, Any]) -> Judge:
-    """A judge by the name or path of a model, or by what OpenAI calls it (gpt-4-0613). Raises UserError."""
+    """A judge by the name or path of a model, or by what OpenAI calls it (gpt-4-0613).
+
+    Raises UserError, also where the judge lacks something, such as its key.
+    """
     known = catalog.names("model")
     if name in known or catalog.is_path(name) or difflib.get_close_matches(name, known, 1, 0.8):
         model = load_model(name, overrides=overrides)
     else:
         model = load_model(HOSTED, overrides={"settings.model": name, **overrides})
-    adapter: Adapter = registry.build("adapter", model.adapter, model.settings, where=model.name)
+    adapter = build_adapter(model)
+    raise_together(adapter.lacks())
     if "text" not in adapter.limits.outputs:
         raise ConfigError(f"{model.name} gives no texts, so it cannot judge", where="--judge")
     return Judge.of(model, adapter)

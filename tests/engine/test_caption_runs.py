@@ -29,7 +29,7 @@ def test_failures_are_left_out_of_the_corpus_and_counted(make_task: Any, make_mo
     model = str(make_model(default="red", fail=["square 3"]))
     (result,) = evaluate(task, model)
     whole = [row for row in result.rows if row.group is None]
-    assert [(row.metric, row.n, row.unscored) for row in whole] == [
+    assert [(row.label, row.n, row.unscored) for row in whole] == [
         ("CIDEr", 4, 1),
         ("ROUGE-L", 4, 1),
     ]
@@ -46,7 +46,7 @@ def test_failures_are_left_out_of_the_corpus_and_counted(make_task: Any, make_mo
     assert stored["q0001"]["details"] == {"ROUGE-L": 0}
     assert whole[0].value == pytest.approx(100 * sum(v or 0 for v in values) / 4)
     # A group is a set of its own: of two images here.
-    odd = next(r for r in result.rows if r.group == "kind: odd" and r.metric == "CIDEr")
+    odd = next(r for r in result.rows if r.group == "kind: odd" and r.label == "CIDEr")
     assert (odd.n, odd.unscored) == (1, 1)
     assert score_again(result.folder).rows == result.rows
 
@@ -62,7 +62,7 @@ def test_several_metrics_are_rows_and_spice_is_said_to_be_missing(
     (result,) = evaluate(task, str(make_model(default="red")), trials=2, shots=[2])
     rows = [row for row in result.rows if row.group is None]
     expected = ["CIDEr", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L"]
-    assert [row.metric for row in rows] == expected
+    assert [row.label for row in rows] == expected
     assert all((row.n, row.trials) == (10, 2) for row in rows)
     said = [row.notes for row in result.rows]
     assert said[0] == ("no SPICE: the models of CoreNLP 3.6.0 are not installed",)

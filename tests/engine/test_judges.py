@@ -19,7 +19,7 @@ import yaml
 
 from emu2eval import Watcher, evaluate, score_again
 from emu2eval.errors import ConfigError, ModelError, PlanError
-from emu2eval.runs import locate
+from emu2eval.runs import scores
 
 from ..chat_server import ChatServer, digests, texts
 from ..tasks.layouts import mm_vet, touchstone
@@ -85,15 +85,15 @@ def test_mm_vet_is_the_official_sum(robot: str, judge: Any, chat_server: ChatSer
         for label in ("total", *names, f"combination: {'+'.join(own)}"):
             sums[label] += grades[name]
             counts[label] += 1
-    rows = {(row.group or "total", row.metric): row for row in result.rows}
+    rows = {(row.group or "total", row.label): row for row in result.rows}
     assert {group for group, _ in rows} == set(sums)
     for label, total in sums.items():
         runs = total / counts[label] * 100
         row = rows[label, "mm_vet/own by judge"]
         assert row.value == pytest.approx(runs.mean())
-        assert rows[label, "mm_vet/own, std of runs by judge"].value == pytest.approx(runs.std())
+        assert rows[label, "mm_vet, std of runs/own by judge"].value == pytest.approx(runs.std())
         assert (row.n, row.unscored) == (counts[label], 0)
-    assert result.rows[0].metric == "mm_vet/own by judge"
+    assert result.rows[0].label == "mm_vet/own by judge"
     assert (result.tally.asked, result.judged.asked) == (8, 40)
 
 
@@ -163,11 +163,11 @@ def test_touchstone_asks_in_both_orders_and_drops_what_failed(
     chat_server.answer = rate
     (result,) = evaluate("touchstone", robot, judge=judge())
     rounds = [9.0, 3.0] * 5 + [2.0] * 2
-    assert result.rows[0].metric == "touchstone/own by judge"
+    assert result.rows[0].label == "touchstone/own by judge"
     assert result.rows[0].value == pytest.approx(100 * np.mean(rounds))
     assert (result.rows[0].n, result.rows[0].unscored) == (7, 1)
     scores = {
-        row["id"]: row["details"].get("ratings") for row in lines(result.folder / "scores.jsonl")
+        row["id"]: row.get("details", {}).get("ratings") for row in lines(result.folder / "scores.jsonl")
     }
     assert scores["0"] == [3.0, 9.0]  # second beside the reference, then first
     assert (scores["2"], scores["4"]) == ([2.0], None)
@@ -198,7 +198,7 @@ def test_a_judge_by_its_name_at_a_server(
     chat_server.answer = lambda body: "1.0"
     changes = [f"judge.settings.base_url={chat_server.url}"]
     (result,) = evaluate("mm_vet", robot, judge="gpt-4-0613", changes=changes)
-    assert result.rows[0].metric == "mm_vet/own by gpt-4-0613"
+    assert result.rows[0].label == "mm_vet/own by gpt-4-0613"
     assert {body["model"] for body in chat_server.asked} == {"gpt-4-0613"}
     assert chat_server.headers[0]["Authorization"] == f"Bearer {KEY}"
 
@@ -217,8 +217,8 @@ def test_what_is_stored_is_judged_later_and_scored_without_the_judge(
     assert (later.rows[0].n, len(chat_server.asked)) == (4, asked + 1)
     other = str(make_model("other", default="1.0"))
     second = score_again(first.folder, judge=other)
-    assert (second.rows[0].value, second.rows[0].metric) == (100, "mm_vet/own by other")
-    assert locate.rows(first.folder) == second.rows
+    assert (second.rows[0].value, second.rows[0].label) == (100, "mm_vet/own by other")
+    assert scores.read_rows(first.folder) == second.rows
     with pytest.raises(ConfigError, match="replies of several judges"):
         score_again(first.folder)
     assert score_again(first.folder, judge=judge()).rows == later.rows
@@ -234,19 +234,19 @@ def test_the_words_can_be_a_file_and_are_recorded(
     chat_server.answer = lambda body: "0.5"
     change = [f"task.score.options.wording={path}"]
     (result,) = evaluate("mm_vet", robot, judge=judge(), changes=change, limit=2)
-    assert result.rows[0].metric.startswith("mm_vet/official-")
-    assert result.rows[0].metric.endswith(" by judge")
+    assert result.rows[0].label.startswith("mm_vet/official-")
+    assert result.rows[0].label.endswith(" by judge")
     assert texts(chat_server.asked[0])[0] == "Grade."
     assert texts(chat_server.asked[0])[1].endswith(" P a red square {unknown} {}")
     (record,) = result.folder.glob("judge/*/judge.json")
     kept = json.loads(record.read_text())
     ((name, used),) = kept["wordings"].items()
     assert (used["user"], used["system"]) == (words["user"], words["system"])
-    assert {row["wording"] for row in replies(result.folder)} == {name}
+    assert {row["case"]["wording"] for row in replies(result.folder)} == {name}
     assert kept["model"]["settings"]["model"] == "gpt-x"
     # With other words everything is asked anew; with the first ones nothing is.
     own = score_again(result.folder, ["task.score.options.wording=null"], judge=judge())
-    assert (own.rows[0].metric, own.judged.asked) == ("mm_vet/own by judge", 10)
+    assert (own.rows[0].label, own.judged.asked) == ("mm_vet/own by judge", 10)
     assert score_again(result.folder, change, judge=judge()).judged.asked == 0
     assert set(json.loads(record.read_text())["wordings"]) == {name, "own"}
     path.write_text(yaml.safe_dump({"user": "Q {question} P {prediction}"}))
@@ -331,7 +331,7 @@ def test_a_judge_that_is_killed_is_asked_nothing_twice(
         kills += 1
     (folder,) = Path("runs").iterdir()
     assert len({row["key"] for row in replies(folder)}) == len(replies(folder)) == 40
-    assert locate.rows(folder)[0].value == 50
+    assert scores.read_rows(folder)[0].value == 50
     assert len(Path("log").read_text().splitlines()) == 8
 
 

@@ -57,7 +57,7 @@ def scores(result: Result) -> dict[str, dict[str, Any]]:
 
 
 def numbers(result: Result, group: str | None = None) -> dict[str, float | None]:
-    return {row.metric: row.value for row in result.rows if row.group == group}
+    return {row.label: row.value for row in result.rows if row.group == group}
 
 
 def test_pope_without_a_no_is_all_yes(run: Callable[..., Result]) -> None:
@@ -154,7 +154,7 @@ def test_mmmu_guesses_alike_whatever_else_is_asked(
     whole = run("mmmu", "no idea", out=tmp_path / "whole")
     part = run("mmmu", "no idea", out=tmp_path / "part", limit=7)
     assert scores(part).items() <= scores(whole).items()
-    guessed = [row for row in whole.rows if row.metric == "guessed/mmmu" and row.group is None]
+    guessed = [row for row in whole.rows if row.label == "guessed/mmmu" and row.group is None]
     assert guessed[0].value == pytest.approx(100 * 20 / 30)  # ten of the thirty are open questions
 
 

@@ -121,14 +121,14 @@ def test_clip_takes_the_likest_of_ten_objects_and_of_ten_attributes(tiny_clip: P
         for group in (None, f"task: {name}", inference):
             wanted[group].append((float(all(hit)), float(latent), float(other)))
     assert len(wanted) == 1 + 10 + 2
-    rows = {(row.group, row.metric): row for row in result.rows}
+    rows = {(row.group, row.label): row for row in result.rows}
     assert len(rows) == 3 * len(wanted)
     for group, values in wanted.items():
         means = 100 * np.mean(values, axis=0)
         for figure, mean in zip(("right", "latent", "non_latent"), means, strict=True):
             row = rows[group, f"clip_{figure}/{tiny_clip.name}"]
             assert row.value == pytest.approx(mean)
-    assert result.rows[0].metric == f"clip_right/{tiny_clip.name}"
+    assert result.rows[0].label == f"clip_right/{tiny_clip.name}"
     assert any(0 < np.mean(values) < 1 for values in wanted.values())
 
 
@@ -173,7 +173,7 @@ def test_a_judge_chooses_among_the_same_items(make_model: Any) -> None:
         hit = query.references[0] == first, query.references[1] == third
         latent.append(hit[query.groups["inference"] == "attribute"])
         right.append(all(hit))
-    whole = {row.metric: row for row in result.rows if row.group is None}
+    whole = {row.label: row for row in result.rows if row.group is None}
     assert next(iter(whole)) == "judged_right/own by judge"
     assert whole["judged_right/own by judge"].value == pytest.approx(100 * np.mean(right))
     assert whole["judged_latent/own by judge"].value == pytest.approx(100 * np.mean(latent))
@@ -192,8 +192,8 @@ def test_clip_stays_the_headline_beside_a_judge(make_model: Any, tiny_clip: Path
     (plain,) = evaluate("cobsat", "copy", **options)
     (judged,) = evaluate("cobsat", "copy", judge=str(make_model("judge", default="9")), **options)
     assert judged.tally.asked == 0
-    assert [row.metric for row in judged.rows if row.group is None][:4] == [
-        *(row.metric for row in plain.rows if row.group is None),
+    assert [row.label for row in judged.rows if row.group is None][:4] == [
+        *(row.label for row in plain.rows if row.group is None),
         "judged_right/own by judge",
     ]
     assert judged.rows[0].value == plain.rows[0].value

@@ -47,8 +47,8 @@ Ask = Callable[..., Result]
 
 def values(result: Result) -> dict[str | None, float | None]:
     """Group -> value of the headline."""
-    headline = result.rows[0].metric
-    return {row.group: row.value for row in result.rows if row.metric == headline}
+    headline = result.rows[0].label
+    return {row.group: row.value for row in result.rows if row.label == headline}
 
 
 def scores(result: Result) -> dict[str, Any]:
@@ -58,14 +58,14 @@ def scores(result: Result) -> dict[str, Any]:
 
 def test_vizwiz_leaves_annotators_out_by_place(ask: Ask) -> None:
     result = ask("vizwiz", "Green")
-    assert result.rows[0].metric == "vqa_accuracy/vizwiz"
+    assert result.rows[0].label == "vqa_accuracy/vizwiz"
     # Ten times "green" and nothing else: by value, all would be left out together.
     assert scores(result)["VizWiz_val_00000001.jpg"]["value"] == 1
 
 
 def test_vizwiz_reports_answerability(ask: Ask) -> None:
     rows = ask("vizwiz", "Unanswerable", protocol="emu2-chat").rows
-    found = {row.metric: row.value for row in rows if row.group is None}
+    found = {row.label: row.value for row in rows if row.group is None}
     assert found["unanswerable/ap_of_answers"] == 25  # one of four has no answer
     assert found["unanswerable/f1_of_answers"] == pytest.approx(40)
 
@@ -81,13 +81,13 @@ def test_okvqa_is_scored_as_typed_or_stemmed_and_says_which(
     ask: Ask, changes: list[str], metric: str, value: float
 ) -> None:
     row = ask("okvqa", "racing", changes=changes).rows[0]
-    assert (row.metric, row.value) == (metric, value)
+    assert (row.label, row.value) == (metric, value)
 
 
 @pytest.mark.parametrize("protocol", ["emu2", "emu2-chat", "openflamingo"])
 def test_okvqa_stems_predictions_where_the_answers_are_stemmed(ask: Ask, protocol: str) -> None:
     row = ask("okvqa", "racing", protocol=protocol).rows[0]
-    assert (row.metric, row.value) == ("vqa_accuracy/okvqa_porter", 100)
+    assert (row.label, row.value) == ("vqa_accuracy/okvqa_porter", 100)
 
 
 def test_okvqa_s_question_types_have_names(ask: Ask) -> None:
@@ -115,7 +115,7 @@ def test_vqav2_unanimous_answers_are_compared_as_they_are(
 
 def test_textvqa_is_scored_by_mmf_s_evaluator(ask: Ask) -> None:
     result = ask("textvqa", "yellow's", {}, protocol="plain")
-    assert result.rows[0].metric == "vqa_accuracy/m4c"
+    assert result.rows[0].label == "vqa_accuracy/m4c"
     assert scores(result)["34603"]["prediction"] == "yellow 's"
 
 
@@ -168,7 +168,7 @@ def test_gqa_of_all_questions_scores_the_balanced_and_can_tell_consistency(ask: 
     assert (plain.rows[0].n, plain.rows[0].unscored) == (6, 2)
     option = ["task.score.options.consistency=true"]
     told = ask("gqa", "no", {"What color": "green"}, split="testdev-all", changes=option)
-    found = {row.metric: row.value for row in told.rows if row.group is None}
+    found = {row.label: row.value for row in told.rows if row.group is None}
     # One open question is right, and the one that it entails is not.
     assert found == {"exact_match": pytest.approx(100 / 6), "consistency": 0}
 
@@ -176,7 +176,7 @@ def test_gqa_of_all_questions_scores_the_balanced_and_can_tell_consistency(ask: 
 def test_hateful_memes_is_the_area_under_the_curve(ask: Ask) -> None:
     # Memes 1 to 4 are green, blue, yellow, black; 1 and 3 are hateful.
     result = ask("hateful_memes", "no", {"green": "yes", "black": "yes"})
-    assert result.rows[0].metric == "roc_auc"
+    assert result.rows[0].label == "roc_auc"
     # Of the pairs (1, 2) (1, 4) (3, 2) (3, 4): won, tied, tied, lost.
     assert result.rows[0].value == 50
     result = ask("hateful_memes", "no", {"green": "yes"})
