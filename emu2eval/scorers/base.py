@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from emu2eval.errors import UserError
 from emu2eval.statistics.estimates import Accumulator, ClusteredMean
-from emu2eval.types import Image, Progress, Response, Sample, Score
+from emu2eval.types import Image, Progress, Response, Sample, Score, metric_label
 
 
 class ScoringError(UserError):
@@ -40,15 +40,7 @@ class Summary:
     @property
     def label(self) -> str:
         """Both names as one: `vqa_accuracy/official`."""
-        return labelled(self.metric, self.variant)
-
-
-def labelled(metric: str, variant: str | None) -> str:
-    """
-    >>> labelled("vqa_accuracy", "official"), labelled("roc_auc", None)
-    ('vqa_accuracy/official', 'roc_auc')
-    """
-    return metric if variant is None else f"{metric}/{variant}"
+        return metric_label(self.metric, self.variant)
 
 
 class Scorer(ABC):
@@ -72,7 +64,7 @@ class Scorer(ABC):
     @property
     def label(self) -> str:
         """The headline's whole name: `vqa_accuracy/official`."""
-        return labelled(self.metric, self.variant)
+        return metric_label(self.metric, self.variant)
 
     def lacks(self) -> list[UserError]:
         """What is missing before it can score: extras, programs, weights; each with the way to get it.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -11,30 +10,36 @@ from typing import Any
 import pytest
 
 from emu2eval import evaluate
-from emu2eval.engine.evaluation import Settings, SplitCache, make_plan
-from emu2eval.engine.plan import Plan
+from emu2eval.engine.prompting import Prompted, Prompts
+from emu2eval.engine.questions import questions_of
+from emu2eval.engine.splits import Splits
+from emu2eval.engine.tasks import open_task
 from emu2eval.errors import UnknownName
 from emu2eval.fewshot.ablate import ablate, changes_nothing, dealt
+from emu2eval.identity import request_key
 from emu2eval.media.images import digest, info
-from emu2eval.spec.config import ModelSpec, load_task
-from emu2eval.types import Image, Prompt, Turn, Video
+from emu2eval.runs.record import Extent, read_record
+from emu2eval.spec.changes import Changes
+from emu2eval.types import Image, Prompt, Shots, TextOutput, Turn, Video
 from emu2eval.watch import Watcher
 
 MakeTask = Callable[..., Path]
 
 
-class _Anyone:
-    neutral: frozenset[str] = frozenset()
+def made(
+    task: Path, ablation: str, *, limit: int | None = None, trials: int = 1, seed: int = 0
+) -> list[Prompted]:
+    """Every prompt with 6 demonstrations, in the order in which they would be asked."""
+    opened, data, shots = open_task(str(task), Changes(), shots=[6]), Splits(Watcher()), Shots(6)
+    pool, chooser = data.chooser(opened, seed)
+    samples = data.split(opened, opened.split)
+    questions = questions_of(opened, samples, shots, Extent(limit=limit, trials=trials))
+    prompts = Prompts(questions, shots, pool, chooser, seed, ablation)
+    return [prompts.at(place) for place in questions]
 
-    def identity(self) -> dict[str, Any]:
-        return {}
 
-
-def plan(task: Path, ablation: str, shots: int = 6, **settings: Any) -> Plan:
-    model = ModelSpec(name="anyone", adapter="none")
-    chosen = Settings(**settings)
-    data = SplitCache(Watcher())
-    return make_plan(load_task(str(task)), model, _Anyone(), str(shots), chosen, data, ablation)  # type: ignore[arg-type]
+def key(prompted: Prompted) -> str:
+    return request_key(prompted.prompt, TextOutput(), "anyone")
 
 
 def replies(prompt: Prompt) -> list[str]:
@@ -51,10 +56,10 @@ def asked(prompt: Prompt) -> list[str]:
 
 def test_each_takes_away_one_thing_and_keeps_the_rest(make_task: MakeTask) -> None:
     task = make_task()
-    plain = list(plan(task, "none"))
+    plain = made(task, "none")
     for name in ("labels", "images", "blank", "order"):
-        for before, after in zip(plain, plan(task, name), strict=True):
-            one, other = before.request.prompt, after.request.prompt
+        for before, after in zip(plain, made(task, name), strict=True):
+            one, other = before.prompt, after.prompt
             assert other.query == one.query
             assert sorted(d.sample.id for d in after.demonstrations) == sorted(
                 d.sample.id for d in before.demonstrations
@@ -67,22 +72,21 @@ def test_each_takes_away_one_thing_and_keeps_the_rest(make_task: MakeTask) -> No
             else:
                 assert Counter(shown(other)) == Counter(shown(one))
                 assert (shown(other) == shown(one)) or name in ("images", "order")
-            assert before.request.key != after.request.key or one == other
+            assert key(before) != key(after) or one == other
 
 
 def test_an_answer_depends_on_its_own_demonstrations_alone(make_task: MakeTask) -> None:
     task = make_task()
-    many = {p.sample.id: p.request.key for p in plan(task, "labels", trials=2)}
-    few = {p.sample.id: p.request.key for p in plan(task, "labels", limit=5, trials=2)}
-    assert len(few) == 5
-    assert few.items() <= many.items()
-    keys = {p.request.key for p in plan(task, "labels", seed=1)}
-    assert keys.isdisjoint(many.values())
+    many = {(p.sample.id, key(p)) for p in made(task, "labels", trials=2)}
+    few = {(p.sample.id, key(p)) for p in made(task, "labels", limit=5, trials=2)}
+    assert (len(few), len(many)) == (5 * 2, 12 * 2)
+    assert few <= many
+    assert {key(p) for p in made(task, "labels", seed=1)}.isdisjoint(key for _, key in many)
 
 
 def test_the_same_fixed_demonstrations_are_dealt_alike_for_all(make_task: MakeTask) -> None:
     task = make_task(demonstrations={"split": "train", "chooser": "fixed"})
-    assert len({p.request.prompt.turns for p in plan(task, "labels")}) == 1
+    assert len({p.prompt.turns for p in made(task, "labels")}) == 1
 
 
 def test_one_more_demonstration_moves_at_most_one_other(make_task: MakeTask) -> None:
@@ -103,7 +107,7 @@ def test_every_order_is_equally_likely() -> None:
 
 def test_blank_images_keep_their_size_and_videos_their_frames(make_task: MakeTask) -> None:
     task = make_task()
-    image = next(iter(plan(task, "none"))).request.prompt.turns[0].ask[0]
+    image = made(task, "none")[0].prompt.turns[0].ask[0]
     assert isinstance(image, Image)
     turns = [Turn((Video((image, image)), "what?"), (image,)), Turn((image,), ("b",))]
     (video, text), still = (turn.ask for turn in ablate(turns, ["1", "2"], "blank"))
@@ -133,13 +137,13 @@ def test_ablated_runs_are_their_own_and_marked(make_task: MakeTask, make_model: 
     results = evaluate(
         task, model, shots=[0, 4], ablate=["none", "labels", "blank"], watcher=Notes()
     )
-    assert [r.rows[0].shots for r in results] == ["0", "4", "4 (labels)", "4 (blank)"]
-    assert [r.rows[0].ablation for r in results] == [None, None, "labels", "blank"]
+    assert [r.rows[0].setting for r in results] == ["0", "4", "4 (labels)", "4 (blank)"]
+    assert [r.rows[0].ablation for r in results] == ["none", "none", "labels", "blank"]
     assert len({r.folder for r in results}) == 4
     assert results[2].folder.name.startswith("squares_4-shot-labels_robot_")
-    assert json.loads((results[3].folder / "run.json").read_text())["ablation"] == "blank"
+    assert read_record(results[3].folder).ablation == "blank"
     assert sum("nothing to take away" in note for note in notes) == 2
     again = evaluate(task, model, shots=[4], ablate=["labels"])
     assert again[0].tally.asked == 0
     with pytest.raises(UnknownName, match="did you mean 'labels'"):
-        Settings(ablate=["label"])
+        evaluate(task, model, ablate=["label"])

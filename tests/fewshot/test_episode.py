@@ -6,13 +6,15 @@ from collections import Counter
 
 import pytest
 
-from emu2eval.adapters.baselines import MostCommon
 from emu2eval.data.load import load_split
 from emu2eval.data.names import names
 from emu2eval.data.samples import Samples
-from emu2eval.engine.plan import Plan, Shots
+from emu2eval.engine.prompting import Prompts
+from emu2eval.engine.questions import Questions
+from emu2eval.engine.tasks import opened
 from emu2eval.fewshot.episode import Episode
-from emu2eval.spec.config import ModelSpec, load_task
+from emu2eval.spec.config import load_task
+from emu2eval.types import Shots
 
 
 @pytest.fixture(scope="module")
@@ -68,25 +70,14 @@ def test_one_shot_shows_the_answer_to_a_third_of_the_queries(colours: Samples) -
 
 def test_ablation_takes_away_what_there_is_to_learn() -> None:
     """Of three names dealt among three demonstrations, one in three stays at its image."""
-    task = load_task("easy-vqa-binding")
-    pool = load_split(task, "colors")
+    task = opened(load_task("easy-vqa-binding"))
+    pool = load_split(task.task, "colors")
+    questions = Questions(task, pool, limit=100)
     right = total = 0
     for ablation in ("none", "labels"):
-        plan = Plan(
-            task=task,
-            model=ModelSpec(name="anyone", adapter="none"),
-            adapter=MostCommon(),
-            shots=Shots.parse("3", task),
-            samples=pool,
-            pool=pool,
-            chooser=Episode(pool, 0),
-            limit=100,
-            ablation=ablation,
-        )
-        for planned in plan:
-            for turn, shown in zip(
-                planned.request.prompt.turns, planned.demonstrations, strict=True
-            ):
+        prompts = Prompts(questions, Shots(3), pool, Episode(pool, 0), ablation=ablation)
+        for made in map(prompts.at, questions):
+            for turn, shown in zip(made.prompt.turns, made.demonstrations, strict=True):
                 right += turn.reply[0] == shown.sample.answer
                 total += 1
         if ablation == "none":

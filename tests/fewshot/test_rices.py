@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import subprocess
 import sys
@@ -14,19 +13,17 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image as PILImage
-from rich.console import Console
 
 from emu2eval import evaluate
 from emu2eval.data.samples import Samples
 from emu2eval.encoders.base import Thumbnail
-from emu2eval.engine.evaluation import Result, Settings, reopen
 from emu2eval.engine.precompute import compute_features
+from emu2eval.engine.reopen import reopen
+from emu2eval.engine.results import Result
 from emu2eval.errors import ConfigError, PlanError, StoreError, UnknownName
 from emu2eval.fewshot import rices
 from emu2eval.fewshot.rices import Rices
 from emu2eval.media import images
-from emu2eval.report.preview import preview
-from emu2eval.report.prompt import show_prompt
 from emu2eval.types import Image, Sample, Video
 
 MakeTask = Callable[..., Path]
@@ -220,7 +217,7 @@ def run(task: Path, **settings: Any) -> Result:
 
 def shown_by(result: Result) -> dict[str, list[str]]:
     lines = (result.folder / "responses.jsonl").read_text().splitlines()
-    return {row["id"]: row["demonstrations"] for row in map(json.loads, lines)}
+    return {row["id"]: row["examples"] for row in map(json.loads, lines)}
 
 
 def by_rices(**options: Any) -> dict[str, Any]:
@@ -283,7 +280,7 @@ def test_the_record_names_encoder_and_features(make_task: MakeTask, tmp_path: Pa
 
 def test_a_run_without_rices_records_no_features(make_task: MakeTask) -> None:
     record = json.loads((run(make_task()).folder / "run.json").read_text())
-    assert "chooser" not in record["identity"]["data"]
+    assert record["identity"]["data"]["chooser"] == {}
 
 
 def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -293,11 +290,11 @@ def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_from_the_command_line(make_task: MakeTask, tmp_path: Path) -> None:
     task = str(make_task(queries=5, pool=9))
-    made = cli("features", "--task", task, "--encoder", "thumbnail")
+    sets = ["task.demonstrations.chooser=rices", "task.demonstrations.options.encoder=thumbnail"]
+    made = cli("features", "--task", task, "--encoder", "thumbnail", "--set", sets[0])
     assert made.returncode == 0, made.stderr
     assert "test: 5 images, 5 of them computed now" in made.stdout
     assert "train: 9 images, 9 of them computed now" in made.stdout
-    sets = ["task.demonstrations.chooser=rices", "task.demonstrations.options.encoder=thumbnail"]
     done = cli("run", "--task", task, "--shots", "2", "-f", "json", "--set", *sets)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)[0]["n"] == 5
@@ -319,11 +316,9 @@ def test_models_without_eyes_and_wrong_splits_are_told(make_task: MakeTask) -> N
         list(compute_features(str(task), ["tests"]))
 
 
-def test_show_and_a_dry_run_choose_by_likeness_too(make_task: MakeTask) -> None:
+def test_show_and_a_dry_run_choose_by_likeness_too(make_task: MakeTask, program: Any) -> None:
     task = str(make_task(queries=5, pool=9, **by_rices()))
-    screen = Console(width=200, file=io.StringIO())
-    screen.print(show_prompt(task, "2", 0, None, 0, Settings()))
-    screen.print(preview([task], ["nearest"], Settings(shots=["2"])))
-    assert isinstance(screen.file, io.StringIO)
-    assert "rices: rank 1, similarity" in screen.file.getvalue()
-    assert "dry run: nothing is asked" in screen.file.getvalue()
+    code, printed, _ = program("show", "--task", task, "--shots", "2", "--index", "0")
+    assert (code, "rices: rank 1, similarity" in printed) == (0, True)
+    code, printed, _ = program("run", "--task", task, "--shots", "2", "--dry-run")
+    assert (code, "dry run: nothing is asked" in printed) == (0, True)

@@ -13,7 +13,7 @@ from PIL import Image as PILImage
 from emu2eval import evaluate
 from emu2eval.data.load import load_split
 from emu2eval.data.samples import Samples
-from emu2eval.engine.plan import build_chooser
+from emu2eval.engine.tasks import opened
 from emu2eval.errors import DataError, PlanError
 from emu2eval.fewshot.vl_icl import VLICL
 from emu2eval.spec.config import load_task
@@ -50,7 +50,7 @@ def chosen(dataset: str, shots: int, trial: int = 0) -> dict[str, list[tuple[lis
     """Query id -> the images and the words of each demonstration, in order."""
     task = load_task(f"vl_icl_{dataset}")
     queries, pool = (load_split(task, split) for split in ("query", "support"))
-    chooser = build_chooser(task, pool, 0)
+    chooser = opened(task).chooser(pool, 0)
     return {
         query.id: [_parts(d.sample) for d in chooser.choose(query, shots, trial)]
         for query in queries
@@ -128,7 +128,7 @@ def test_draws_do_not_depend_on_the_limit(make_model: Any, tmp_path: Path) -> No
         options = {"shots": [2], "limit": limit, "out": tmp_path / f"runs{limit}"}
         (result,) = evaluate("vl_icl_clevr", model, **options)
         lines = (result.folder / "responses.jsonl").read_text().splitlines()
-        asked[limit] = {row["id"]: row["demonstrations"] for row in map(json.loads, lines)}
+        asked[limit] = {row["id"]: row["examples"] for row in map(json.loads, lines)}
     assert len(asked[2]) == 2
     assert asked[2].items() <= asked[None].items()
 

@@ -81,7 +81,7 @@ def test_a_judge_adds_a_number_of_its_own(tmp_path: Path) -> None:
     options: dict[str, Any] = {"shots": [0], "limit": 4, "out": tmp_path / "runs"}
     (judged,) = evaluate("easy-vqa-draw", "emu2-nano", judge="emu2-nano", **options)
     whole = [row for row in judged.rows if row.group is None]
-    assert [row.metric for row in whole] == ["drawn_right", "answered_right by emu2-nano"]
+    assert [row.label for row in whole] == ["drawn_right", "answered_right by emu2-nano"]
     assert all(row.value is not None and row.unscored == 0 for row in whole)
     lines = (judged.folder / "scores.jsonl").read_text().splitlines()
     for line in map(json.loads, lines):
@@ -99,5 +99,5 @@ def test_a_judge_adds_a_number_of_its_own(tmp_path: Path) -> None:
     assert (answered.n, answered.unscored) == (4, 2)
     # Nothing of it is in a run that was never judged.
     (never,) = evaluate("easy-vqa-draw", "emu2-nano", **{**options, "out": tmp_path / "others"})
-    assert [row.metric for row in never.rows if row.group is None] == ["drawn_right"]
+    assert [row.label for row in never.rows if row.group is None] == ["drawn_right"]
     assert never.rows[0].value == whole[0].value

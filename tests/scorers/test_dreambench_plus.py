@@ -13,8 +13,8 @@ import pytest
 from emu2eval import evaluate
 from emu2eval.compare.comparison import compare
 from emu2eval.data.load import load_split
-from emu2eval.engine.stored import read_run
 from emu2eval.errors import ConfigError, DataError, UnknownName
+from emu2eval.runs.scored import read_run
 from emu2eval.scorers.dreambench_plus import DreamBenchPlus
 from emu2eval.spec.config import load_task
 
@@ -96,7 +96,7 @@ def test_the_headline_is_the_product_of_both_means(judge: str, chat_server: Chat
         for group in (None, *(f"{k}: {v}" for k, v in samples[row["id"]].groups.items())):
             grades[group].append(both)
     assert len(grades) == 1 + 4 + 3
-    rows = {(row.group, row.metric): row for row in result.rows}
+    rows = {(row.group, row.label): row for row in result.rows}
     for group, pairs in grades.items():
         concept, prompt = np.mean(pairs, axis=0)
         assert rows[group, "concept/own by judge"].value == pytest.approx(concept)
@@ -104,7 +104,7 @@ def test_the_headline_is_the_product_of_both_means(judge: str, chat_server: Chat
         product = rows[group, "concept_x_prompt/own by judge"]
         assert product.value == pytest.approx(concept * prompt)
     headline = result.rows[0]
-    assert headline.metric == "concept_x_prompt/own by judge"
+    assert headline.label == "concept_x_prompt/own by judge"
     assert headline.stderr is not None and headline.low is not None and headline.high is not None
     assert headline.low < (headline.value or 0) < headline.high
 
@@ -115,7 +115,7 @@ def test_the_judge_sees_reference_and_drawing_or_drawing_and_prompt(
     chat_server.answer = lambda body: "Score: 4"
     (result,) = evaluate("dreambench_plus", "copy", judge=judge, changes=NOTHING)
     drawn = {
-        json.loads(line)["image"].removesuffix(".png")
+        json.loads(line)["images"][0]
         for line in (result.folder / "responses.jsonl").read_text().splitlines()
     }
     for body in chat_server.asked:
@@ -134,7 +134,7 @@ def test_a_grade_that_cannot_be_read_leaves_out_its_figure_alone(
     chat_server.answer = lambda body: "Score: 2" if asked_about(body) == "prompt" else "Fine."
     changes = [*NOTHING[1:], *seen_by(tiny_dino)]
     (result,) = evaluate("dreambench_plus", "copy", judge=judge, changes=changes)
-    whole = {row.metric: row for row in result.rows if row.group is None}
+    whole = {row.label: row for row in result.rows if row.group is None}
     assert whole["prompt/own by judge"].value == 0.5
     assert whole["concept/own by judge"].value is None
     assert whole["concept_x_prompt/own by judge"].value is None
@@ -153,23 +153,23 @@ def test_the_automatic_figures_need_no_judge_and_can_be_compared(
         evaluate("dreambench_plus", "copy", protocol=protocol, **options)[0]
         for protocol in ("emu2", "plain")
     ]
-    metrics = [row.metric for row in results[0].rows if row.group is None]
-    assert metrics == [f"{name}/{path.name}" for name, path in encoders.items()]
-    values = {row.metric.partition("/")[0]: row.value for row in results[0].rows if not row.group}
+    labels = [row.label for row in results[0].rows if row.group is None]
+    assert labels == [f"{name}/{path.name}" for name, path in encoders.items()]
+    values = {row.metric: row.value for row in results[0].rows if not row.group}
     assert values["dino"] == pytest.approx(1) and values["clip_i"] == pytest.approx(1)
     assert values["clip_t"] is not None and abs(values["clip_t"]) < 1
     compared = compare(*(read_run(result.folder) for result in results), force=True)
     overall = [d for d in compared.differences if d.group is None]
-    assert [d.metric for d in overall] == metrics
+    assert [d.label for d in overall] == labels
     assert all(d.difference == 0 for d in overall)
 
 
 def test_other_words_are_named_and_unknown_ones_refused(tmp_path: Path) -> None:
     path = tmp_path / "official.yaml"
     path.write_text('user: "{reference}{image} Score?"\n')
-    own = [summary.metric for summary in DreamBenchPlus().summaries()]
+    own = [summary.label for summary in DreamBenchPlus().summaries()]
     assert own == ["concept_x_prompt/own", "concept/own", "prompt/own"]
-    mixed = DreamBenchPlus(wordings={"style": str(path)}).summaries()[0].metric
+    mixed = DreamBenchPlus(wordings={"style": str(path)}).summaries()[0].label
     assert mixed.startswith("concept_x_prompt/own+official-")
     with pytest.raises(UnknownName, match="sbject"):
         DreamBenchPlus(wordings={"sbject": str(path)})

@@ -39,12 +39,12 @@ def test_the_class_meant_is_asked_for_beside_the_image(
 ) -> None:
     chat_server.answer = lambda body: "Yes, it does" if "thing in red" in texts(body)[-1] else "No"
     (result,) = evaluate("vl_icl_open_t2i_mi", "copy", shots=[2], judge=judge)
-    assert (result.rows[0].metric, result.rows[0].value) == ("shown/own by judge", 25.0)
+    assert (result.rows[0].label, result.rows[0].value) == ("shown/own by judge", 25.0)
     lines = (result.folder / "responses.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     query = json.loads((root / "open_t2i_mi/query.json").read_text())
     assert len(chat_server.asked) == len(query) == 4
-    drawn = {row["image"].removesuffix(".png") for row in rows}
+    drawn = {row["images"][0] for row in rows}
     assert {digest for body in chat_server.asked for digest in digests(body)} == drawn
     asked = [texts(body)[-1] for body in chat_server.asked]
     for row in query:
@@ -59,7 +59,7 @@ def test_latent_and_other_concept_are_asked_for_by_themselves(
         (reply for word, reply in said.items() if f": {word}?" in texts(body)[-1]), "it is"
     )
     (result,) = evaluate("vl_icl_cobsat", "copy", shots=[1], judge=judge)
-    rows = {row.metric: row.value for row in result.rows if row.group is None}
+    rows = {row.label: row.value for row in result.rows if row.group is None}
     query = json.loads((root / "cobsat/query.json").read_text())
     hits = [[said.get(answer) == "yes" for answer in row["answer"]] for row in query]
     assert rows == {
