@@ -91,7 +91,7 @@ def test_mm_vet_is_the_official_sum(robot: str, judge: Any, chat_server: ChatSer
         runs = total / counts[label] * 100
         row = rows[label, "mm_vet/own by judge"]
         assert row.value == pytest.approx(runs.mean())
-        assert rows[label, "mm_vet, std of runs/own by judge"].value == pytest.approx(runs.std())
+        assert rows[label, "mm_vet_std_of_runs/own by judge"].value == pytest.approx(runs.std())
         assert (row.n, row.unscored) == (counts[label], 0)
     assert result.rows[0].label == "mm_vet/own by judge"
     assert (result.tally.asked, result.judged.asked) == (8, 40)
@@ -338,7 +338,8 @@ def test_a_judge_that_is_killed_is_asked_nothing_twice(
 MODULE = '''
 from PIL import Image
 
-from emu2eval import Adapter, Limits, Response, Score, TextOutput, images
+from emu2eval import Adapter, Limits, Response, Score, TextOutput
+from emu2eval.media import images
 from emu2eval.scorers.judged import JudgedScorer, Wording
 
 
@@ -349,7 +350,7 @@ class Painter(Adapter):
 
     def answer(self, requests):
         return [
-            Response(image=images.from_pil(Image.new("RGB", (9, 9), self.colour(request.prompt))))
+            Response(images=(images.from_pil(Image.new("RGB", (9, 9), self.colour(request.prompt))),))
             for request in requests
         ]
 
@@ -374,7 +375,7 @@ class Likeness(JudgedScorer):
         return float(reply) if reply.isdecimal() else None
 
     def judged(self, sample, response, said):
-        return Score(said["once"], details=None if said["once"] else {"why": "unread"})
+        return Score(said["once"], why=None if said["once"] else "unread")
 '''
 
 

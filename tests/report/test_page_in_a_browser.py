@@ -32,7 +32,7 @@ class Painter(Adapter):
     limits = Limits(outputs=frozenset({"image"}))
 
     def answer(self, requests):
-        return [Response(image=from_pil(Image.new("RGB", (64, 64), "red"))) for _ in requests]
+        return [Response(images=(from_pil(Image.new("RGB", (64, 64), "red")),)) for _ in requests]
 '''
 COLOURS = ("red", "green", "blue")
 COUNT = 120

@@ -287,7 +287,7 @@ class Noise(Adapter):
         with log.open("a") as out:
             out.write(f"{request.output.seed}\\n")
         pixels = random.Random(request.output.seed).randbytes(16 * 16 * 3)
-        return Response(image=from_pil(PILImage.frombytes("RGB", (16, 16), pixels)))
+        return Response(images=(from_pil(PILImage.frombytes("RGB", (16, 16), pixels)),))
 """
 
 
