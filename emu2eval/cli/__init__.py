@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
+import traceback
 
 import typer
 
 from emu2eval.cli import compare, data, imports, look, papers, run, stored
 from emu2eval.cli.say import say
-from emu2eval.errors import UserError
+from emu2eval.errors import PartError, UserError
 
 app = typer.Typer(
     help="Few-shot multimodal evaluation: how well does a model learn from demonstrations with images?",
+    epilog="--debug, anywhere on the line, shows the traceback of an error.",
     no_args_is_help=True,
     add_completion=False,
     # Plain help: rich's help costs a quarter of a second, and `--help` should answer at once.
@@ -33,12 +35,19 @@ MANY = frozenset({"--task", "--model", "--shots", "--ablate", "--set"})
 """Options that take several values in one go, as in `--shots 0 4 8`."""
 
 
+DEBUG = "--debug"
+"""Shows the traceback of an error; may stand anywhere on the command line."""
+
+
 def main() -> None:
-    """The `emu2eval` program. Exit codes: 2 for what the user can mend, 3 for failed requests."""
-    sys.argv[1:] = spread(sys.argv[1:])
+    """The `emu2eval` program. Exit codes: 2 for a usage or setup error, 3 for failed requests."""
+    debug = DEBUG in sys.argv[1:]
+    sys.argv[1:] = spread([argument for argument in sys.argv[1:] if argument != DEBUG])
     try:
         app()
     except UserError as error:
+        if debug:
+            say(error.traceback if isinstance(error, PartError) else traceback.format_exc())
         say(f"error: {error}")
         raise SystemExit(2) from None
     except BrokenPipeError:

@@ -22,7 +22,7 @@ Examples:
   emu2eval compare --series runs/step-1000 runs/step-2000 runs/step-3000 --file steps.svg
 
 The first run is A, each other one B. Folders with several runs are matched by task, split, protocol and
-shots, and their p-values corrected together (Holm)."""
+shots, and their p-values are corrected together (Holm)."""
 )
 def compare(
     runs: Annotated[list[str], typer.Argument(help="Two or more: runs, or folders of runs.")],
@@ -36,26 +36,27 @@ def compare(
         Path | None, typer.Option(help="With --series: draw it to a .png, .svg or .pdf file.")
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Compare what differs in more than the model; marked.")
+        bool,
+        typer.Option("--force", help="Compare runs that differ in more than the model; marked."),
     ] = False,
     out: Out = None,
     groups: Annotated[bool, typer.Option("--groups", help="Show sub-scores too.")] = False,
     form: Form = "rich",
 ) -> None:
     """Compare stored runs sample by sample: differences, intervals, p-values, flipped samples."""
-    from emu2eval.compare import lineup
+    from emu2eval.compare import pairing
     from emu2eval.compare.comparison import compare_all
-    from emu2eval.engine.stored import read_run
     from emu2eval.report import compared
-    from emu2eval.runs import locate as stored
+    from emu2eval.runs import locate
+    from emu2eval.runs.scored import read_run
 
     if len(runs) < 2:
         raise CompareError("a comparison takes two runs or more", hint="emu2eval ls runs")
-    sides = [[read_run(folder) for folder in stored.find([name], out)] for name in runs]
+    groups_ = [[read_run(folder) for folder in locate.find([name], out)] for name in runs]
     if series:
-        _print_steps(lineup.compare_series(sides, runs, force=force), file, form)
+        _print_steps(pairing.compare_series(groups_, runs, force=force), file, form)
         return
-    pairs, alone = lineup.sides(sides, runs)
+    pairs, alone = pairing.partners(groups_, runs)
     made = compare_all(pairs, force=force)
     shown = [d for d in made.differences if groups or d.group is None]
     listed = made.flips[:flips]
@@ -80,18 +81,18 @@ def diagnose(
 ) -> None:
     """Say what a model takes from demonstrations: images, labels, format; and how often it copies."""
     from emu2eval.compare import diagnose as diagnosing
-    from emu2eval.engine.stored import read_run
     from emu2eval.report import diagnosed
-    from emu2eval.runs import locate as stored
+    from emu2eval.runs import locate
+    from emu2eval.runs.scored import read_run
 
-    read = [read_run(folder) for folder in stored.find(runs or [], out)]
-    parts = diagnosing.parts(read)
+    read = [read_run(folder) for folder in locate.find(runs or [], out)]
+    parts = diagnosing.contributions(read)
     copies = []
     for run in read:
         try:
             made = diagnosing.copying(run)
         except UserError as error:
-            say(f"no copy rate of {run.folder.name}: {error.what}")
+            say(f"no copy rate of {run.name}: {error.what}")
         else:
             copies += [made] if made is not None else []
     if not parts and not copies:
@@ -109,8 +110,8 @@ def _print_steps(tracks: Any, file: Path | None, form: str) -> None:
     from emu2eval.report import steps as report
 
     steps = [
-        report.Step(number, run.rows[0], change)
-        for track in tracks
+        report.Step(number, run.rows[0], change, place)
+        for place, track in enumerate(tracks)
         for number, (run, change) in enumerate(track, 1)
     ]
     if form == "rich":

@@ -76,12 +76,12 @@ def import_(
     ] = "rich",
 ) -> None:
     """Make a run of answers given elsewhere: logs of other harnesses, predictions, images."""
-    from emu2eval.engine.evaluation import Settings
-    from emu2eval.imported.importing import Options, import_run
+    from emu2eval.engine.options import RunOptions
+    from emu2eval.imported.importing import ImportOptions, import_run
     from emu2eval.report.progress import Bars
 
-    options = Options(label, model, shots, id, answer, filtered, filter)
-    settings = Settings(split=split, protocol=protocol, source=source, changes=set_, out=out)
+    options = ImportOptions(label, model, shots, id, answer, filtered, filter)
+    settings = RunOptions.of(split=split, protocol=protocol, source=source, changes=set_, out=out)
     with Bars() as bars:
         made = import_run(path, task, options, settings=settings, watcher=bars)
     if made.rows:

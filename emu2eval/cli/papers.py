@@ -23,19 +23,20 @@ def show_paper(
     form: str,
 ) -> None:
     """Prints a paper's tables with stored runs, by default all of them and the references."""
-    from emu2eval.papers import measured
     from emu2eval.papers.published import load_paper
+    from emu2eval.papers.rebuild import measured_run, rebuild
     from emu2eval.report import paper as report
-    from emu2eval.runs import locate as stored
+    from emu2eval.runs import locate
+    from emu2eval.runs.scores import read_rows
     from emu2eval.spec import catalog
 
     source = load_paper(paper)
     tables = [source.table(table)] if table is not None else list(source.spec.tables)
-    folders = stored.find(runs, out)
+    folders = locate.find(runs, out)
     if not runs:
-        folders += stored.folders(catalog.references_root())
-    read = [measured.read(folder, rows) for folder in folders if (rows := stored.rows(folder))]
-    made = [measured.rebuild(source, each, read, against) for each in tables]
+        folders += locate.folders(catalog.references_root())
+    read = [measured_run(folder, rows) for folder in folders if (rows := read_rows(folder))]
+    made = [rebuild(source, each, read, against) for each in tables]
     if form == "rich":
         for each in made:
             console().print(report.rich_table(each))
@@ -94,7 +95,7 @@ def reproduce(
     ] = "rich",
 ) -> None:
     """Measure a published table again: check, estimate, run what is not yet run, compare."""
-    from emu2eval.engine.evaluation import Settings
+    from emu2eval.engine.options import RunOptions
     from emu2eval.papers import reproduce as made
     from emu2eval.papers.published import load_paper
     from emu2eval.report import paper as report
@@ -104,21 +105,21 @@ def reproduce(
     source = load_paper(paper)
     chosen = source.table(table)
     name = made.against_of(source, chosen, model, against)
-    settings = Settings(limit=limit, seed=seed, judge=judge, changes=set_, out=out, batch=batch)
+    options = RunOptions.of(limit=limit, seed=seed, judge=judge, changes=set_, out=out, batch=batch)
     listed = made.wanted(source, chosen, name, task, hidden=hidden)
-    able, lacks = made.ready(listed, model, settings, partial=partial)
+    able, lacks = made.ready(listed, model, options, partial=partial)
     for text in lacks:
         say(f"left out: {text}")
     if dry_run:
-        console().print(reproduced.cost_table(made.costs(able, model, settings)))
+        console().print(reproduced.cost_table(made.costs(able, model, options)))
         return
     aside = _aside()
     try:
         with Bars() as bars:
-            costs = made.estimate(able, model, settings, bars)
+            costs = made.estimate(able, model, options, bars)
         aside.print(reproduced.cost_table(costs))
         with Bars() as bars:
-            results = made.measure(able, model, settings, bars)
+            results = made.measure(able, model, options, bars)
     except KeyboardInterrupt:
         say("\nstopped; every answer so far is kept, the same command continues")
         raise typer.Exit(130) from None
@@ -156,14 +157,14 @@ def export(
     ] = None,
 ) -> None:
     """Write the results of stored runs [default: all] as other tools read them; no account is needed."""
-    from emu2eval.exports import logs
-    from emu2eval.runs import locate as stored
+    from emu2eval.exports import trackers
+    from emu2eval.runs import locate
 
-    text = logs.render(stored.find(runs or [], folder), form)
+    text = trackers.render(locate.find(runs or [], folder), form)
     if file is None:
         typer.echo(text, nl=False)
     else:
-        logs.write(text, file)
+        trackers.write(text, file)
         say(f"wrote {file}")
 
 

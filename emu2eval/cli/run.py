@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -21,9 +21,6 @@ from emu2eval.cli.options import (
     Tasks,
 )
 from emu2eval.cli.say import console, print_rows, report_failures, say, stoppable
-
-if TYPE_CHECKING:
-    from emu2eval.engine.evaluation import Settings
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -69,7 +66,10 @@ def run(
     form: Form = "rich",
 ) -> None:
     """Ask a model every question of a task, score the answers, print the table."""
-    settings = _settings(
+    from emu2eval.engine.options import RunOptions
+    from emu2eval.report.progress import Bars
+
+    options = RunOptions.of(
         shots=shots,
         ablate=ablate,
         seed=seed,
@@ -78,19 +78,23 @@ def run(
         split=split,
         protocol=protocol,
         source=source,
-        changes=[*set_, "model.settings.fit=true"] if fit else set_,
+        changes=set_,
+        fit=fit,
         out=out,
         batch=batch,
         judge=judge,
     )
     if dry_run:
-        _dry_run(task, model, settings)
+        from emu2eval.report.preview import preview
+
+        with Bars() as bars:
+            table = preview(task, model, options, bars)
+        console().print(table)
         return
-    from emu2eval.engine.evaluation import evaluate
-    from emu2eval.report.progress import Bars
+    from emu2eval.engine.evaluation import run_all
 
     with stoppable(), Bars() as bars:
-        results = evaluate(task, model, settings=settings, watcher=bars)
+        results = run_all(task, model, options, bars)
     print_rows([row for result in results for row in result.rows], form, groups)
     report_failures(results)
 
@@ -117,18 +121,20 @@ def show(
     set_: Sets = [],  # noqa: B006
 ) -> None:
     """Print the exact prompt of one query: parts, images, demonstrations and why they were chosen."""
+    from emu2eval.engine.options import RunOptions
     from emu2eval.report.prompt import show_prompt
 
-    settings = _settings(
+    options = RunOptions.of(
+        shots=shots,
         seed=seed,
-        ablate=[ablate],
+        ablate=ablate,
         split=split,
         protocol=protocol,
         source=source,
         changes=set_,
         trials=trial + 1,
     )
-    console().print(show_prompt(task, shots, index, id, trial, settings), soft_wrap=True)
+    console().print(show_prompt(task, index, id, trial, options), soft_wrap=True)
 
 
 @app.command(
@@ -165,11 +171,18 @@ def features(
     """Compute the features by which the chooser `rices` finds similar examples."""
     from emu2eval.engine.precompute import compute_features
     from emu2eval.report.progress import Bars
+    from emu2eval.spec.changes import Changes
 
     try:
         with Bars() as bars:
             found = compute_features(
-                task, split, encoder, model=model, protocol=protocol, changes=set_, watcher=bars
+                task,
+                split,
+                encoder,
+                model=model,
+                protocol=protocol,
+                changes=Changes.of(set_),
+                watcher=bars,
             )
             lines = [
                 f"{name}: {made.total:,} {made.kind}, {made.computed:,} of them computed now\n"
@@ -224,18 +237,3 @@ def plan(
             new_tokens=new_tokens,
         )
     )
-
-
-def _settings(**values: Any) -> Settings:
-    from emu2eval.engine.evaluation import Settings
-
-    return Settings(**values)
-
-
-def _dry_run(tasks: list[str], models: list[str], settings: Settings) -> None:
-    from emu2eval.report.preview import preview
-    from emu2eval.report.progress import Bars
-
-    with Bars() as bars:
-        table = preview(tasks, models, settings, bars)
-    console().print(table)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -11,9 +11,6 @@ from emu2eval.cli.options import Form, JudgeName, Out, Runs, Sets
 from emu2eval.cli.papers import show_paper
 from emu2eval.cli.say import console, print_rows, print_table, report_failures, say, stoppable
 from emu2eval.errors import ConfigError, UserError
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -34,13 +31,16 @@ def score(
     form: Form = "rich",
 ) -> None:
     """Score stored runs anew, without their model; with a judge, ask for what it has not said yet."""
-    from emu2eval.engine.evaluation import score_again
+    from emu2eval.engine.reopen import score_again
     from emu2eval.report.progress import Bars
     from emu2eval.runs import locate
+    from emu2eval.spec.changes import Changes
 
+    changes = Changes.of(set_)
     with stoppable(), Bars() as bars:
         results = [
-            score_again(folder, set_, judge=judge, watcher=bars) for folder in locate.find(run, out)
+            score_again(folder, changes, judge=judge, watcher=bars)
+            for folder in locate.find(run, out)
         ]
     print_rows([row for result in results for row in result.rows], form, groups)
     report_failures(results)
@@ -65,9 +65,9 @@ def submit(
 ) -> None:
     """Write the file that a hidden test split's server wants, complete, and check it."""
     from emu2eval.exports.submit import submit as write
-    from emu2eval.runs import locate as stored
+    from emu2eval.runs import locate
 
-    written = write(stored.one(run, runs), file)
+    written = write(locate.one(run, runs), file)
     say(written.summary())
     if written.unanswered:
         raise typer.Exit(3)
@@ -118,9 +118,10 @@ def table(
     if number is not None or against is not None:
         raise UserError("--table and --against are for --paper", hint="emu2eval table --paper emu2")
     from emu2eval.report import leaderboard
-    from emu2eval.runs import locate as stored
+    from emu2eval.runs import locate
+    from emu2eval.runs.scores import read_rows
 
-    rows = [row for folder in stored.find(runs or [], out) for row in stored.rows(folder)]
+    rows = [row for folder in locate.find(runs or [], out) for row in read_rows(folder)]
     if not rows:
         say("there are no runs yet; for example: emu2eval run --task easy-vqa --shots 4")
         return
@@ -146,9 +147,10 @@ def curves(
 ) -> None:
     """Draw the few-shot curves of stored runs [default: all] to a file."""
     from emu2eval.report import curves as drawing
-    from emu2eval.runs import locate as stored
+    from emu2eval.runs import locate
+    from emu2eval.runs.scores import read_rows
 
-    rows = [row for folder in stored.find(runs or [], out) for row in stored.rows(folder)[:1]]
+    rows = [row for folder in locate.find(runs or [], out) for row in read_rows(folder)[:1]]
     drawing.draw(rows, file)
     say(f"wrote {file}")
 
@@ -176,9 +178,9 @@ def report(
 ) -> None:
     """Write an HTML page of stored runs [default: all]: curves, differences, every sample."""
     from emu2eval.report import page
-    from emu2eval.runs import locate as stored
+    from emu2eval.runs import locate
 
-    written = page.write(stored.find(runs or [], folder), file, inline=inline)
+    written = page.write(locate.find(runs or [], folder), file, inline=inline)
     for reason in written.promptless:
         say(f"shown without prompts: {reason}")
     say(f"wrote {file}: {written.runs:,} runs, {written.samples:,} answers")

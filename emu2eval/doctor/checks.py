@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,8 +19,8 @@ from emu2eval.adapters.conformance import Finding, raised
 from emu2eval.adapters.conformance import check as conform
 from emu2eval.data.load import load_split
 from emu2eval.data.sources import choose
-from emu2eval.engine.evaluation import build_adapter
-from emu2eval.engine.scoring import build_cleaner, build_scorer
+from emu2eval.engine.models import build_adapter
+from emu2eval.engine.tasks import opened
 from emu2eval.errors import ConfigError, UserError
 from emu2eval.prompts import PromptBuilder
 from emu2eval.spec import catalog
@@ -55,9 +56,9 @@ def findings(listed: Iterable[Finding]) -> tuple[RenderableType, bool]:
 def check_all(out: Path | None = None) -> Iterator[Finding]:
     """Every task and model file that is shipped, the extras, Java, the results folder, the data root."""
     for name in catalog.names("task"):
-        yield _tried(f"task {name}", lambda name=name: _task_file(name))
+        yield _tried(f"task {name}", partial(_task_file, name))
     for name in catalog.names("model"):
-        yield _tried(f"model {name}", lambda name=name: load_model(name).adapter)
+        yield _tried(f"model {name}", partial(_model_file, name))
     for extra, packages in EXTRAS.items():
         missing = [package for package in packages if find_spec(package) is None]
         # An extra is a choice: one that is missing is no fault.
@@ -75,7 +76,7 @@ def check_all(out: Path | None = None) -> Iterator[Finding]:
 
 def check_task(name: str, source: str | None = None) -> Iterator[Finding]:
     """One task: its file, then every split: counts, the first sample's prompt and images."""
-    yield _tried(f"task {name}", lambda: _task_file(name))
+    yield _tried(f"task {name}", partial(_task_file, name))
     task = load_task(name)
     for split in task.spec.data.splits:
 
@@ -123,16 +124,18 @@ def _task_file(name: str) -> str:
     for protocol in task.spec.protocols:
         each = load_task(name, protocol=protocol)
         PromptBuilder(each.protocol, each.document.where(("protocols", protocol)))
-        build_scorer(each)
-        registry.find("chooser", each.spec.demonstrations.chooser)
-        build_cleaner(each)
+        opened(each)
     registry.find("reader", task.spec.data.reader)
     return f"protocols {', '.join(task.spec.protocols)}"
 
 
-def _tried(rule: str, attempt: object) -> Finding:
+def _model_file(name: str) -> str:
+    return load_model(name).adapter
+
+
+def _tried(rule: str, attempt: Callable[[], str]) -> Finding:
     try:
-        return Finding(rule, True, str(attempt()))  # type: ignore[operator]
+        return Finding(rule, True, attempt())
     except UserError as error:
         return Finding(rule, False, str(error))
 

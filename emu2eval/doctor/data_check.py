@@ -17,7 +17,7 @@ from emu2eval.types import Image, Sample, Video
 
 
 @dataclass(frozen=True)
-class Seen:
+class SplitSurvey:
     """What a walk over a split found. The first sample of each fault stands in `faults`."""
 
     samples: int
@@ -28,7 +28,7 @@ class Seen:
     faults: dict[str, tuple[int, str]]
 
 
-def walk(samples: Samples) -> Seen:
+def walk(samples: Samples) -> SplitSurvey:
     """One pass over the split. images: each once, by the name of its file and place in it."""
     shown: dict[str, Image] = {}
     fields: Counter[str] = Counter()
@@ -54,10 +54,10 @@ def walk(samples: Samples) -> Seen:
         for sample in samples:
             if not sample.references:
                 fault("have no reference, while others have", sample)
-    return Seen(len(samples), shown, fields, references, dict(groups), faults)
+    return SplitSurvey(len(samples), shown, fields, references, dict(groups), faults)
 
 
-def counts(seen: Seen, official: Expected | None) -> Iterator[tuple[str, bool, str]]:
+def counts(seen: SplitSurvey, official: Expected | None) -> Iterator[tuple[str, bool, str]]:
     """(what, as it should be, what was found) of the sizes; without official ones all is well."""
     yield _count("samples", seen.samples, official.samples if official else None)
     if seen.images:

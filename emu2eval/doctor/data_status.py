@@ -15,7 +15,7 @@ from emu2eval.adapters.conformance import Finding
 from emu2eval.data.load import load_split
 from emu2eval.data.presence import OFFICIAL, Piece, pieces
 from emu2eval.data.sources import choose, require
-from emu2eval.doctor.data_check import Seen, broken, counts, missing, walk
+from emu2eval.doctor.data_check import SplitSurvey, broken, counts, missing, walk
 from emu2eval.errors import UnknownName, UserError
 from emu2eval.prompts import PromptBuilder
 from emu2eval.spec import catalog
@@ -172,7 +172,7 @@ def _check_split(task: Task, split: str, wanted: str | None, decode: bool) -> It
         yield _decoded(split, seen)
 
 
-def _fields(task: Task, split: str, seen: Seen, samples: Sequence[Sample]) -> Finding:
+def _fields(task: Task, split: str, seen: SplitSurvey, samples: Sequence[Sample]) -> Finding:
     """Every sample has what the templates and the scorer need."""
     rule = f"{split}: fields"
     for what, (count, first) in seen.faults.items():
@@ -200,7 +200,7 @@ def _fields(task: Task, split: str, seen: Seen, samples: Sequence[Sample]) -> Fi
     return Finding(rule, True, "; ".join(held))
 
 
-def _decoded(split: str, seen: Seen) -> Finding:
+def _decoded(split: str, seen: SplitSurvey) -> Finding:
     listed = list(seen.images.values())
     with Progress(console=Console(stderr=True), transient=True) as bar:
         line = bar.add_task(f"opening the images of {split}", total=len(listed))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emu2eval.engine.stored import StoredRun, read_run
 from emu2eval.errors import MissingExtra
+from emu2eval.exports import fields
 from emu2eval.runs import locate
+from emu2eval.runs.scored import ScoredRun, read_run
+from emu2eval.runs.scores import read_rows
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -18,11 +19,12 @@ if TYPE_CHECKING:
 def load_runs(
     path: str | Path | Sequence[str | Path] | None = None, *, rows: bool = False
 ) -> DataFrame:
-    """One row a sample and trial of every scored run at the path; or, with `rows`, one row of a table.
+    """One row a sample, trial and take of every scored run at the path; with `rows`, one row of a table.
 
     path: a run, a folder of runs or of references, the beginning of a name, or several of these; None =
     all stored runs. A value is on the scorer's own scale, NaN where unscored; a sample's groups are columns
-    `group.NAME`. Raises MissingExtra without pandas, UnknownName or StoreError.
+    `group.NAME`. With `rows` a column for each field of `Row`. Raises MissingExtra without pandas,
+    UnknownName or StoreError.
     """
     try:
         import pandas
@@ -31,28 +33,37 @@ def load_runs(
     named = [path] if isinstance(path, str | Path) else list(path or ())
     folders = locate.find([str(name) for name in named])
     if rows:
-        listed = [asdict(row) for folder in folders for row in locate.rows(folder)]
+        listed = [fields.plain(row) for folder in folders for row in read_rows(folder)]
         return pandas.DataFrame(listed)
-    scored = [folder for folder in folders if locate.rows(folder)]
+    scored = [folder for folder in folders if read_rows(folder)]
     return pandas.DataFrame([line for folder in scored for line in _lines(read_run(folder))])
 
 
-def _lines(run: StoredRun) -> Iterator[dict[str, Any]]:
+def _lines(run: ScoredRun) -> Iterator[dict[str, Any]]:
+    record, head = run.record, run.rows[0]
     about = {
-        "run": run.folder.name,
+        "run": run.name,
         "task": run.task,
-        "split": run.record["split"],
-        "protocol": run.record["protocol"],
+        "split": record.task.split,
+        "protocol": record.task.protocol,
+        "imported": head.imported,
         "model": run.model,
-        "shots": run.shots,
+        "shots": str(record.shots),
+        "ablation": record.ablation,
+        "seed": record.seed,
+        "metric": head.metric,
+        "variant": head.variant,
+        "judge": head.judge,
     }
-    for answer in run.answers.values():
+    for score in run.scores.values():
         yield {
             **about,
-            "id": answer.id,
-            "trial": answer.trial,
-            "value": float("nan") if answer.value is None else float(answer.value),
-            "prediction": answer.prediction,
-            "cluster": answer.cluster,
-            **{f"group.{name}": label for name, label in answer.groups.items()},
+            "id": score.id,
+            "trial": score.trial,
+            "take": score.take,
+            "value": float("nan") if score.value is None else float(score.value),
+            "prediction": score.prediction,
+            "why": score.why,
+            "cluster": score.cluster,
+            **{f"group.{name}": label for name, label in score.groups.items()},
         }

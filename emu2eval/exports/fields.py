@@ -1,4 +1,4 @@
-"""Values with named fields, such as a table's rows, as what CSV, JSON and data frames hold: field by field."""
+"""Values with named fields, such as a table's rows, as CSV, JSON and data frames hold them."""
 
 from __future__ import annotations
 

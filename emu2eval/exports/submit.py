@@ -8,7 +8,7 @@ from pathlib import Path
 from emu2eval import registry
 from emu2eval.data.load import load_split
 from emu2eval.data.sources import choose
-from emu2eval.engine.evaluation import reopen, slots
+from emu2eval.engine.reopen import reopen
 from emu2eval.engine.scoring import answers_of
 from emu2eval.errors import ConfigError, StoreError
 from emu2eval.exports.server_formats import Format, write
@@ -49,8 +49,8 @@ def submit(folder: Path, out: Path | None = None) -> Submission:
     out: absent = submission.json in the run's folder. Raises ConfigError for a task or a split without
     a server, MissingData without the list, StoreError where the server would refuse the file.
     """
-    plan, store = reopen(folder)
-    task, spec = plan.task, plan.task.spec.submission
+    run = reopen(folder)
+    task, spec = run.questions.task, run.questions.task.spec.submission
     if spec is None:
         raise ConfigError(
             f"no server is known for {task.name}: its file has no `submission`",
@@ -66,12 +66,11 @@ def submit(folder: Path, out: Path | None = None) -> Submission:
         )
     where = task.document.where(("submission", "format"))
     form: Format = registry.find("submission", spec.format, where=where)
-    with store:
-        store.index(slots(plan), len(plan.samples) * plan.draws)
-        answers = answers_of(plan, store, spec.answer)
-    questions = plan.samples
+    with run.index() as store:
+        answers = answers_of(run.questions, store, spec.answer)
+    asked = questions = run.questions.samples
     if spec.questions != task.split:
-        whole, _ = choose(task, [spec.questions], None)
+        whole, _ = choose(task.task, [spec.questions], None)
         questions = load_split(whole, spec.questions)
         strange = [name for name in answers if questions.position(name) is None]
         if strange:
@@ -83,12 +82,11 @@ def submit(folder: Path, out: Path | None = None) -> Submission:
             )
     file = out or folder / "submission.json"
     write(file, form.build(questions, answers), form, questions)
-    unanswered = len(plan.samples) - len(answers)
     return Submission(
         file=file,
         entries=len(questions),
-        unanswered=unanswered,
-        filled=len(questions) - len(plan.samples),
+        unanswered=len(asked) - len(answers),
+        filled=len(questions) - len(asked),
         questions=spec.questions,
         server=spec.server,
     )

@@ -1,17 +1,18 @@
-"""Results of stored runs in the formats of other tools, as files: none of the tools is needed."""
+"""Results of stored runs as experiment trackers and model cards take them, in files: no tool is needed."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from emu2eval.engine.record import read_record
 from emu2eval.errors import StoreError, UnknownName
-from emu2eval.runs import locate
+from emu2eval.exports import fields
+from emu2eval.runs.record import Record, read_record
+from emu2eval.runs.scores import read_rows
 from emu2eval.types import Row
 
 _RENDERED = ("value", "stderr", "low", "high", "n", "unscored")
@@ -21,7 +22,7 @@ def render(folders: Sequence[Path], form: str) -> str:
     """The text of a file of that format. Raises UnknownName, or StoreError where no run is scored."""
     if form not in FORMATS:
         raise UnknownName("format of exports", form, FORMATS, where="--format")
-    read = [(folder, rows) for folder in folders if (rows := locate.rows(folder))]
+    read = [(folder, rows) for folder in folders if (rows := read_rows(folder))]
     if not read:
         raise StoreError("there is no scored run to export", hint="emu2eval ls runs")
     return FORMATS[form](read)
@@ -46,19 +47,19 @@ def wandb(read: Sequence[tuple[Path, list[Row]]]) -> str:
         record, first = read_record(folder), rows[0]
         config = {
             **_setting(first),
-            "seed": record["seed"],
-            "limit": record["extent"]["limit"],
+            "seed": record.seed,
+            "limit": record.extent.limit,
             "trials": first.trials,
-            "changes": list(record.get("changes", ())),
-            "settings": record["model"]["settings"],
-            "versions": record["versions"],
-            "fingerprint": record["fingerprint"],
+            "changes": record.changes.assignments(),
+            "settings": record.model.settings,
+            "versions": record.versions,
+            "fingerprint": record.fingerprint,
         }
         summary: dict[str, Any] = {}
         for row in rows:
-            name = "/".join(filter(None, (row.task, row.group, row.metric)))
+            name = "/".join(filter(None, (row.task, row.group, row.label)))
             summary |= {f"{name}/{key}": getattr(row, key) for key in _RENDERED}
-        columns = ["group", "metric", *_RENDERED]
+        columns = ["group", "metric", "variant", "judge", *_RENDERED]
         table = {"columns": columns, "data": [[getattr(r, c) for c in columns] for r in rows]}
         run = {"name": folder.name, "group": first.task, "config": config}
         lines.append(json.dumps({**run, "summary": summary, "table": table}, ensure_ascii=False))
@@ -78,32 +79,42 @@ def model_index(read: Sequence[tuple[Path, list[Row]]]) -> str:
     return f"---\n{body}---\n"
 
 
-def _result(row: Row, record: Mapping[str, Any]) -> dict[str, Any]:
-    task = record["task"]
-    kind = "text-to-image" if task["output"]["kind"] == "image" else "image-text-to-text"
-    sources = task["data"].get("sources") or {}
+_ARGUMENTS = (
+    "shots", "ablation", "protocol", "imported", "variant", "judge", "encoder", "n", "unscored", "covered",
+    "queries", "shortened", "trials", "seed", "stderr", "low", "high", "changes", "marks", "notes",
+)  # fmt: skip
+"""Fields of a row that a model card gives as arguments of the metric, where they say something."""
+
+
+def _result(row: Row, record: Record) -> dict[str, Any]:
+    spec = record.task.spec
+    kind = (
+        "text-to-image" if record.identity.task.output["kind"] == "image" else "image-text-to-text"
+    )
+    sources = spec["data"].get("sources") or {}
     repository = next((source["repo"] for source in sources.values()), row.task)
-    args = {"shots": row.shots, "protocol": row.protocol, "n": row.n, "unscored": row.unscored}
-    args |= {key: getattr(row, key) for key in ("stderr", "low", "high")}
-    if row.notes:
-        args["notes"] = "; ".join(row.notes)
+    known = fields.plain(row)
     return {
         "task": {"type": kind},
-        "dataset": {"name": task["title"], "type": repository, "split": row.split},
+        "dataset": {"name": spec["title"], "type": repository, "split": row.split},
         "metrics": [
             {
                 "type": row.metric,
                 "value": row.value,
-                "name": f"{row.metric}, {row.shots} shots",
-                "args": {key: value for key, value in args.items() if value is not None},
+                "name": f"{row.label}, {row.setting} shots",
+                "args": {name: known[name] for name in _ARGUMENTS if known[name] not in (None, [])},
             }
         ],
     }
 
 
 def _setting(row: Row) -> dict[str, Any]:
-    names = ("task", "split", "protocol", "model", "shots", "ablation", "metric")
-    return {name: getattr(row, name) for name in names}
+    names = (
+        "task", "version", "split", "protocol", "imported", "model", "shots", "ablation", "metric",
+        "variant", "judge",
+    )  # fmt: skip
+    known = fields.plain(row)
+    return {name: known[name] for name in names}
 
 
 FORMATS: dict[str, Callable[[Sequence[tuple[Path, list[Row]]]], str]] = {

@@ -11,6 +11,7 @@ from emu2eval.errors import ConfigError, UnknownName
 from emu2eval.spec.catalog import find_file
 from emu2eval.spec.config import Spec
 from emu2eval.spec.yamlfile import Document, Keys, read_yaml, validate
+from emu2eval.types import metric_label
 
 # fmt: off
 Kind = Literal[
@@ -21,7 +22,7 @@ Kind = Literal[
 """What can keep a number from being compared with the others of its column."""
 
 
-class Mark(Spec):
+class PaperMark(Spec):
     """What a sign beside a number means. why: None where the number can be compared all the same."""
 
     means: str
@@ -32,8 +33,8 @@ class PaperColumn(Spec):
     """A column, and what measures it here.
 
     split: the paper's, by the task's name for it; stand_in: one that can be scored, where its answers are
-    hidden. protocol: None where the paper's is none of the task's. metric: its label in our tables.
-    judge: who judged, in which words; then any label that begins with `metric/` is another judge's.
+    hidden. protocol: None where the paper's is none of the task's. metric, variant: as in our tables.
+    judge: who judged, in which words; every variant of the metric is then another judge's.
     """
 
     id: str
@@ -43,7 +44,13 @@ class PaperColumn(Spec):
     stand_in: str | None = None
     protocol: str | None = None
     metric: str
+    variant: str | None = None
     judge: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The metric with its variant, as our tables name it."""
+        return metric_label(self.metric, self.variant)
 
 
 class PaperRow(Spec):
@@ -77,7 +84,7 @@ class PaperTable(Spec):
     digits: int = Field(default=1, ge=0, le=6)
     shots: str = "0"
     higher_is_better: bool = True
-    marks: dict[str, Mark] = Field(default_factory=dict)
+    marks: dict[str, PaperMark] = Field(default_factory=dict)
     columns: tuple[PaperColumn, ...]
     rows: tuple[PaperRow, ...]
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from emu2eval import registry
-from emu2eval.engine.record import read_record
 from emu2eval.errors import UnknownName, UserError
 from emu2eval.papers.published import Kind, Paper, PaperColumn, PaperRow, PaperTable
-from emu2eval.types import Row
+from emu2eval.runs.record import Record, read_record
+from emu2eval.spec.changes import Changes
+from emu2eval.types import Row, Shots
 
 SHARED: frozenset[Kind] = frozenset({"text_only", "training"})
 """What a published number and its repetition have in common: they keep neither from the other."""
@@ -29,8 +29,8 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """The rows of a run's report, and what was set on the command line when it was made."""
+class MeasuredRun:
+    """The rows of a run's report. changes: what was set by hand and can change a number."""
 
     name: str
     rows: tuple[Row, ...]
@@ -38,7 +38,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class PaperCell:
     """One number. row: what was measured, None in published lines; published: what it stands against.
 
     why: what keeps it from being compared with its column; notes: what else is to be known.
@@ -77,12 +77,12 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One model at one number of shots; a cell a column."""
+class PaperLine:
+    """One model at one number of shots, as a paper writes it; a cell a column."""
 
     model: str
     shots: str
-    cells: tuple[Cell, ...]
+    cells: tuple[PaperCell, ...]
     measured: bool = False
     group: str | None = None
 
@@ -93,12 +93,16 @@ class Rebuilt:
 
     paper: Paper
     table: PaperTable
-    lines: tuple[Line, ...]
+    lines: tuple[PaperLine, ...]
     passed_over: tuple[str, ...] = ()
 
 
+_Setting = tuple[str, Shots]
+"""A measured model and its number of shots."""
+
+
 def rebuild(
-    paper: Paper, table: PaperTable, runs: Iterable[Run], against: str | None = None
+    paper: Paper, table: PaperTable, runs: Iterable[MeasuredRun], against: str | None = None
 ) -> Rebuilt:
     """The published lines; below each what was measured of the same checkpoint at the same shots; then the
     other measured ones.
@@ -109,27 +113,27 @@ def rebuild(
     """
     if against is not None:
         counterparts(paper, table, against)
-    places: dict[tuple[str, str], list[list[Cell]]] = {}
+    places: dict[_Setting, list[list[PaperCell]]] = {}
     for run in runs:
         for place, column in enumerate(table.columns):
             row = _fitting(run, column, table.columns)
             if row is not None:
                 columns = places.setdefault((row.model, row.shots), [[] for _ in table.columns])
-                columns[place].append(Cell(row.value, _reasons(run, row, column), row=row))
+                columns[place].append(PaperCell(row.value, _reasons(run, row, column), row=row))
     passed_over: list[str] = []
     measured = {
         key: tuple(_best(cells, passed_over) for cells in columns)
         for key, columns in places.items()
     }
-    lines: list[Line] = []
+    lines: list[PaperLine] = []
     for published in table.rows:
         lines.append(_published(table, published))
         for (model, shots), cells in list(measured.items()):
-            if shots == table.shots_of(published) and _is(published, against or model):
+            if str(shots) == table.shots_of(published) and _is(published, against or model):
                 del measured[model, shots]
                 lines.append(_beside(table, published, model, cells))
     for (model, shots), cells in sorted(measured.items(), key=_order):
-        lines.append(Line(model, shots, cells, measured=True))
+        lines.append(PaperLine(model, str(shots), cells, measured=True))
     return Rebuilt(paper, table, tuple(lines), tuple(dict.fromkeys(passed_over)))
 
 
@@ -160,14 +164,14 @@ def _is(row: PaperRow, name: str) -> bool:
     return name in (row.model, row.checkpoint)
 
 
-def _fitting(run: Run, column: PaperColumn, columns: Sequence[PaperColumn]) -> Row | None:
+def _fitting(run: MeasuredRun, column: PaperColumn, columns: Sequence[PaperColumn]) -> Row | None:
     """The run's number for the column: of its metric, else of a variant of it, else its headline; None where
     another column of the task is nearer to it. Ablations measure other things.
     """
     rows = [
         row
         for row in run.rows
-        if row.task == column.task and row.group is None and row.ablation is None
+        if row.task == column.task and row.group is None and row.ablation == "none"
     ]
     if not rows or rows[0].value is None:
         return None
@@ -181,63 +185,60 @@ def _nearness(row: Row, column: PaperColumn) -> int:
 
 
 def _metric_nearness(row: Row, column: PaperColumn) -> int:
-    """2: the same metric; 1: a variant of it, such as CLIP-I by another CLIP; 0: another one."""
-    alike = row.metric.partition("/")[0] == column.metric.partition("/")[0]
-    return 2 if _same_metric(row, column) else int(alike)
+    """2: the same metric; 1: another variant of it, such as CLIP-I by another CLIP; 0: another one."""
+    return 2 if _same_metric(row, column) else int(row.metric == column.metric)
 
 
 def _same_metric(row: Row, column: PaperColumn) -> bool:
-    judged = column.judge is not None and row.metric.startswith(f"{column.metric}/")
-    return row.metric == column.metric or judged
+    same_rule = row.variant == column.variant or column.judge is not None
+    return row.metric == column.metric and same_rule
 
 
-def _reasons(run: Run, row: Row, column: PaperColumn) -> tuple[Reason, ...]:
+def _reasons(run: MeasuredRun, row: Row, column: PaperColumn) -> tuple[Reason, ...]:
     return tuple(_each_reason(run, row, column))
 
 
-def _each_reason(run: Run, row: Row, column: PaperColumn) -> Iterator[Reason]:
+def _each_reason(run: MeasuredRun, row: Row, column: PaperColumn) -> Iterator[Reason]:
     title = column.title
     if row.split != column.split:
         said = f"the paper's is {column.split}" if column.split else "the source names none"
         yield Reason("split", f"{title}: split {row.split}; {said}")
-    if row.protocol != column.protocol:
+    if row.protocol_label != column.protocol:
         said = f"the paper's is {column.protocol}" if column.protocol else "none is the paper's"
-        yield Reason("protocol", f"{title}: protocol {row.protocol}; {said}")
+        yield Reason("protocol", f"{title}: protocol {row.protocol_label}; {said}")
     if not _same_metric(row, column):
-        yield Reason("metric", f"{title}: {row.metric}; the paper's is {column.metric}")
+        yield Reason("metric", f"{title}: {row.label}; the paper's is {column.label}")
     elif column.judge is not None:
-        yield Reason("judge", f"{title}: judged as {row.metric}; the paper's judge: {column.judge}")
+        yield Reason("judge", f"{title}: judged as {row.label}; the paper's judge: {column.judge}")
     if not row.complete:
-        seen = next((note for note in row.notes if note.endswith(" queries")), f"{row.n:,} queries")
-        yield Reason("subset", f"{title}: a subset, {seen}")
-    for note in row.notes:
-        if "shortened" in note:
-            yield Reason("shortened", f"{title}: {note}")
+        yield Reason("subset", f"{title}: a subset, {row.covered:,} of {row.queries:,} queries")
+    if row.shortened:
+        yield Reason("shortened", f"{title}: {row.shortened:,} prompts shortened to fit")
     if row.unscored:
         yield Reason("unscored", f"{title}: {row.unscored:,} queries unscored")
     if run.changes:
         yield Reason("settings", f"set by hand: {', '.join(run.changes)}")
-    if row.shots == "0*":
+    if row.shots.text_only:
         yield Reason("text_only", TEXT_ONLY)
 
 
-def _best(cells: Sequence[Cell], passed_over: list[str]) -> Cell:
+def _best(cells: Sequence[PaperCell], passed_over: list[str]) -> PaperCell:
     if not cells:
-        return Cell()
+        return PaperCell()
     ranked = sorted(cells, key=lambda cell: (len(cell.apart), -_n(cell), _name(cell)))
     passed_over += [_name(cell) for cell in ranked[1:]]
     return ranked[0]
 
 
-def _n(cell: Cell) -> int:
+def _n(cell: PaperCell) -> int:
     return cell.row.n if cell.row is not None else 0
 
 
-def _name(cell: Cell) -> str:
-    return (cell.row.run if cell.row is not None else None) or ""
+def _name(cell: PaperCell) -> str:
+    return cell.row.run if cell.row is not None else ""
 
 
-def _published(table: PaperTable, row: PaperRow) -> Line:
+def _published(table: PaperTable, row: PaperRow) -> PaperLine:
     shots = table.shots_of(row)
     mark = table.marks[row.mark] if row.mark is not None else None
     cells = []
@@ -253,12 +254,14 @@ def _published(table: PaperTable, row: PaperRow) -> Line:
         # A dash stands for no number, unless the paper says why.
         own = [row.notes[column.id]] if column.id in row.notes else []
         cells.append(
-            Cell(None, (), tuple(own)) if value is None else Cell(value, tuple(why), tuple(notes))
+            PaperCell(None, (), tuple(own))
+            if value is None
+            else PaperCell(value, tuple(why), tuple(notes))
         )
-    return Line(row.model, shots, tuple(cells), group=row.group)
+    return PaperLine(row.model, shots, tuple(cells), group=row.group)
 
 
-def _beside(table: PaperTable, row: PaperRow, model: str, cells: Sequence[Cell]) -> Line:
+def _beside(table: PaperTable, row: PaperRow, model: str, cells: Sequence[PaperCell]) -> PaperLine:
     """A measured line below its published one, whose training data it shares."""
     made = []
     for column, cell, value in zip(table.columns, cells, row.values, strict=True):
@@ -267,31 +270,36 @@ def _beside(table: PaperTable, row: PaperRow, model: str, cells: Sequence[Cell])
             why = (*why, Reason("training", TRAINED))
         made.append(replace(cell, why=why, published=value if cell.value is not None else None))
     shots = table.shots_of(row)
-    return Line(model, shots, tuple(made), measured=True, group=row.group)
+    return PaperLine(model, shots, tuple(made), measured=True, group=row.group)
 
 
-def _order(item: tuple[tuple[str, str], object]) -> tuple[str, int, str]:
+def _order(item: tuple[_Setting, object]) -> tuple[object, ...]:
     (model, shots), _ = item
-    return model, int(shots.rstrip("*")), shots
+    return model, shots.rank
 
 
-_ENCODER = re.compile(r"task\.score\.options\.\w+\.encoder=")
+def measured_run(folder: Path, rows: Sequence[Row]) -> MeasuredRun:
+    """A run for `rebuild`: its rows with what was set by hand and can change a number."""
+    return MeasuredRun(folder.name, tuple(rows), tuple(_telling(read_record(folder))))
 
 
-def read(folder: Path, rows: Sequence[Row]) -> Run:
-    """A run for `rebuild`: its rows with what was set by hand and can change a number.
+def _telling(record: Record) -> Iterator[str]:
+    """The changes that can change a number, as --set takes them."""
+    harmless = neutral(record.model.adapter) if record.model.adapter is not None else frozenset()
+    changes = record.changes
+    telling = Changes(
+        task={key: value for key, value in changes.task.items() if not _places_encoder(key)},
+        model={
+            key: value
+            for key, value in changes.model.items()
+            if not (key.startswith("settings.") and key.removeprefix("settings.") in harmless)
+        },
+        judge=changes.judge,
+    )
+    yield from telling.assignments()
 
-    Where an encoder lies can not: its name is part of the metric's.
-    """
-    record = read_record(folder)
-    harmless = neutral(record["model"]["adapter"])
-    changes = [
-        change
-        for change in record.get("changes", ())
-        if not (
-            change.startswith("model.settings.")
-            and change.removeprefix("model.settings.").partition("=")[0] in harmless
-        )
-        and not _ENCODER.match(change)
-    ]
-    return Run(folder.name, tuple(rows), tuple(changes))
+
+def _places_encoder(key: str) -> bool:
+    """Whether a task's key says where a scorer's encoder lies; its name is part of the metric's."""
+    *parts, last = key.split(".")
+    return parts[:2] == ["score", "options"] and len(parts) == 3 and last == "encoder"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from emu2eval.papers import measured
 from emu2eval.papers.published import load_paper
+from emu2eval.papers.rebuild import measured_run, rebuild
 from emu2eval.report import leaderboard, paper
 from emu2eval.report.table import order, render
 from emu2eval.runs import locate
+from emu2eval.runs.scores import read_rows
 from emu2eval.spec import catalog
 
 HEAD = "<!-- Made by `make tables`; changes by hand are lost. -->\n\n"
@@ -16,13 +17,15 @@ HEAD = "<!-- Made by `make tables`; changes by hand are lost. -->\n\n"
 
 def texts(references: Path) -> dict[str, str]:
     """File name -> Markdown: one file a paper; of the references a table and a leaderboard."""
-    folders = locate.folders(references)
-    rows = [row for folder in folders for row in locate.rows(folder)]
-    read = [measured.read(folder, found) for folder in folders if (found := locate.rows(folder))]
+    scored = [
+        (folder, found) for folder in locate.folders(references) if (found := read_rows(folder))
+    ]
+    rows = [row for _, found in scored for row in found]
+    read = [measured_run(folder, found) for folder, found in scored]
     made = {}
     for name in catalog.names("paper"):
         source = load_paper(name)
-        rebuilt = [measured.rebuild(source, table, read) for table in source.spec.tables]
+        rebuilt = [rebuild(source, table, read) for table in source.spec.tables]
         made[f"{name}.md"] = f"{HEAD}{paper.render(rebuilt, 'markdown')}"
     if rows:
         whole = order([row for row in rows if row.group is None])

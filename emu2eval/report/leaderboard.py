@@ -112,7 +112,7 @@ class Board:
 
 
 def board(rows: Sequence[Row], sort: str | None = None) -> tuple[list[BoardColumn], list[Board]]:
-    """The headline of every run, by model and column; of several runs of one column the one with most queries.
+    """The headline of every run, by model and column; of several runs for one, the one with most queries.
 
     sort: `model`, `rank`, or the name of a task, which sorts by its first column; `-` in front: falling.
     Raises UnknownName.

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from emu2eval.papers.measured import Cell, Line, Rebuilt
+from emu2eval.papers.rebuild import PaperCell, PaperLine, Rebuilt
 from emu2eval.report import formats
 from emu2eval.report.formats import Column, ends, number
 
@@ -41,6 +41,8 @@ class Number:
     split: str | None
     protocol: str | None
     metric: str
+    variant: str | None
+    judge: str | None
     published: float | None
     difference: float | None
     verdict: str | None
@@ -60,7 +62,7 @@ def numbers(rebuilt: Rebuilt) -> list[Number]:
     ]
 
 
-def _number(rebuilt: Rebuilt, line: Line, place: int, cell: Cell) -> Number:
+def _number(rebuilt: Rebuilt, line: PaperLine, place: int, cell: PaperCell) -> Number:
     column, row = rebuilt.table.columns[place], cell.row
     return Number(
         table=rebuilt.table.id,
@@ -75,8 +77,10 @@ def _number(rebuilt: Rebuilt, line: Line, place: int, cell: Cell) -> Number:
         high=row.high if row else None,
         n=row.n if row else None,
         split=row.split if row else column.split,
-        protocol=row.protocol if row else column.protocol,
+        protocol=row.protocol_label if row else column.protocol,
         metric=row.metric if row else column.metric,
+        variant=row.variant if row else column.variant,
+        judge=row.judge if row else column.judge,
         published=cell.published,
         difference=cell.difference,
         verdict=cell.verdict(rebuilt.table.digits) if cell.published is not None else None,
@@ -94,7 +98,7 @@ class _Marks:
     def __init__(self) -> None:
         self.texts: list[str] = []
 
-    def of(self, cell: Cell) -> str:
+    def of(self, cell: PaperCell) -> str:
         wanted = [*(reason.text for reason in cell.why), *cell.notes]
         self.texts += [text for text in dict.fromkeys(wanted) if text not in self.texts]
         return "".join(formats.superscript(self.texts.index(t)) for t in dict.fromkeys(wanted))
@@ -109,8 +113,8 @@ class _Laid:
     """A table as texts: its columns, its lines, and what stands above and below."""
 
     title: str
-    columns: list[Column[Line]]
-    lines: Sequence[Line]
+    columns: list[Column[PaperLine]]
+    lines: Sequence[PaperLine]
     below: list[str]
 
 
@@ -120,7 +124,7 @@ def _laid(rebuilt: Rebuilt) -> _Laid:
         id(line): [_cell(cell, line, table.digits, marks) for cell in line.cells]
         for line in rebuilt.lines
     }
-    columns: list[Column[Line]] = [
+    columns: list[Column[PaperLine]] = [
         Column("group", lambda line: line.group or "", empty=""),
         Column("model", lambda line: f"{line.model}, measured" if line.measured else line.model),
         Column("shots", lambda line: line.shots, number=True, empty=table.shots),
@@ -139,11 +143,11 @@ def _laid(rebuilt: Rebuilt) -> _Laid:
     return _Laid(title, formats.needed(columns, rebuilt.lines), rebuilt.lines, below)
 
 
-def _at(shown: Mapping[int, Sequence[str]], place: int, line: Line) -> str:
+def _at(shown: Mapping[int, Sequence[str]], place: int, line: PaperLine) -> str:
     return shown[id(line)][place]
 
 
-def _cell(cell: Cell, line: Line, digits: int, marks: _Marks) -> str:
+def _cell(cell: PaperCell, line: PaperLine, digits: int, marks: _Marks) -> str:
     text = number(cell.value, digits)
     if cell.row is not None:
         if cell.row.low is not None:
@@ -159,9 +163,9 @@ def _settings(rebuilt: Rebuilt) -> Iterator[str]:
     """What the paper's columns are of, those of one setting together."""
     same: dict[str, list[str]] = {}
     for column in rebuilt.table.columns:
-        split = f"split {column.split}" if column.split else "split not told"
+        split = f"split {column.split}" if column.split else "split not stated"
         protocol = f"protocol {column.protocol}" if column.protocol else "a protocol of its own"
-        same.setdefault(f"{split}, {protocol}, {column.metric}", []).append(column.title)
+        same.setdefault(f"{split}, {protocol}, {column.label}", []).append(column.title)
     for setting, titles in same.items():
         yield f"{', '.join(titles)}: {setting}"
 

@@ -8,16 +8,16 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from emu2eval.engine import judges
 from emu2eval.engine.cost import costs, peek
-from emu2eval.engine.evaluation import Settings, plans
-from emu2eval.engine.plan import Plan, folder_name
-from emu2eval.spec.config import parse_settings
+from emu2eval.engine.evaluation import plans
+from emu2eval.engine.judges import choose_judge
+from emu2eval.engine.options import RunOptions
+from emu2eval.engine.plan import Plan
 from emu2eval.watch import Watcher
 
 
 def preview(
-    tasks: Sequence[str], models: Sequence[str], settings: Settings, watcher: Watcher | None = None
+    tasks: Sequence[str], models: Sequence[str], options: RunOptions, watcher: Watcher | None = None
 ) -> RenderableType:
     """One line a run: how many requests, how many are answered already, what they hold; then the costs.
 
@@ -26,40 +26,40 @@ def preview(
     table = Table(title="dry run: nothing is asked", title_justify="left")
     for name in ("task", "model", "shots"):
         table.add_column(name)
-    for name in ("requests", "answered", "to ask", "images each", "longest"):
+    for name in ("requests", "answered", "to ask", "images each", "longest", "shortened"):
         table.add_column(name, justify="right")
     table.add_column("run", no_wrap=True)
     told = watcher or Watcher()
-    groups = list(plans(tasks, models, settings, told))
+    groups = list(plans(tasks, models, options, told))
     every = [plan for group in groups for plan in group]
     for plan in every:
         plan.prepare(progress=told.working)
-        table.add_row(*_line(plan, settings))
-    overrides = parse_settings(settings.changes)["judge"]
-    judge = judges.choose([plan.task for plan in every], settings.judge, overrides)
-    return Group(table, *map(Text, costs(groups, judge, settings.folder)))
+        table.add_row(*_line(plan, options))
+    judge = choose_judge([plan.task for plan in every], options.judge, options.changes.judge)
+    return Group(table, *map(Text, costs(groups, judge, options.folder)))
 
 
-def _line(plan: Plan, settings: Settings) -> list[str]:
-    store = peek(plan, settings.folder)
-    answered = most = longest = 0
+def _line(plan: Plan, options: RunOptions) -> list[str]:
+    answered = most = longest = shortened = 0
     fewest = 1 << 30
-    for planned in plan:
-        plan.check(planned)
-        answered += store.has(planned.slot, planned.request.key)
-        count = sum(1 for _ in planned.request.prompt.images())
-        fewest, most = min(fewest, count), max(most, count)
-        longest = max(longest, plan.adapter.positions(planned.request) or 0)
-    store.close()
+    with peek(plan, options.folder) as store:
+        for planned in plan:
+            plan.check(planned)
+            answered += store.has(planned.slot, planned.request.key)
+            count = sum(1 for _ in planned.request.prompt.images())
+            fewest, most = min(fewest, count), max(most, count)
+            longest = max(longest, plan.adapter.positions(planned.request) or 0)
+            shortened += planned.left_out > 0
     images = f"{most}" if fewest == most else f"{fewest} to {most}"
     return [
         plan.task.name,
-        plan.model.name,
-        plan.label,
+        plan.name,
+        plan.setting,
         f"{len(plan):,}",
         f"{answered:,}",
         f"{len(plan) - answered:,}",
         images,
         f"{longest:,} tokens" if longest else "–",
-        folder_name(plan),
+        f"{shortened:,}" if plan.fit else "–",
+        plan.folder,
     ]

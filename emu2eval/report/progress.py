@@ -89,10 +89,10 @@ class Bars(Watcher):
 
     def finished(self, run: RunEnd) -> None:
         if self.progress.disable:
-            kept = f", {run.kept + run.copied:,} kept" if run.kept + run.copied else ""
+            reused = f", {run.kept + run.copied:,} reused" if run.kept + run.copied else ""
             judged = f", {run.judged:,} judged" if run.judged else ""
             failed = f", {run.failed:,} failed" if run.failed else ""
-            self.note(f"{run.folder.name}: {run.asked:,} asked{kept}{judged}{failed}")
+            self.note(f"{run.folder.name}: {run.asked:,} run{reused}{judged}{failed}")
 
     def note(self, text: str) -> None:
         self.console.print(Text(printable(text), style="dim"), soft_wrap=True)

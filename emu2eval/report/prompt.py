@@ -8,65 +8,79 @@ from rich.console import Group, RenderableType
 from rich.rule import Rule
 from rich.text import Text
 
-from emu2eval.adapters.base import Adapter, Limits
-from emu2eval.engine.evaluation import Settings, SplitCache, make_plan, open_task
+from emu2eval.engine.options import RunOptions
+from emu2eval.engine.prompting import Prompts
+from emu2eval.engine.questions import Place, questions_of
+from emu2eval.engine.splits import Splits
+from emu2eval.engine.tasks import open_task
 from emu2eval.errors import ConfigError, UnknownName
 from emu2eval.fewshot.choosers import Demonstration
 from emu2eval.media import frames, images
-from emu2eval.spec.config import ModelSpec
-from emu2eval.types import Image, Part, Request, Response, Video
+from emu2eval.types import Image, Part, Video
 from emu2eval.watch import Watcher
 
 
-class _Nobody(Adapter):
-    """A prompt is the same for every model; this one takes any."""
-
-    limits = Limits(frozenset({"text", "choice", "image"}))
-
-    def answer(self, requests: Sequence[Request]) -> Sequence[Response]:
-        return [Response(error="nobody answers") for _ in requests]
-
-
 def show_prompt(
-    task_name: str, shots: str, index: int, sample_id: str | None, trial: int, settings: Settings
+    task_name: str, index: int, sample_id: str | None, trial: int, options: RunOptions
 ) -> RenderableType:
     """The prompt of the query at an index in the order of ids, or with an id.
 
-    Raises UnknownName or ConfigError where there is none.
+    options: with one number of shots and one ablation. Raises UnknownName or ConfigError where there is no
+    such query.
     """
-    task = open_task(task_name, settings, [shots], Watcher())
-    model = ModelSpec(name="any model", adapter="none")
-    (ablation,) = settings.ablate
-    plan = make_plan(task, model, _Nobody(), shots, settings, SplitCache(Watcher()), ablation)
+    prompts = _prompts(task_name, options)
+    task, samples = prompts.questions.task, prompts.questions.samples
     if sample_id is not None:
-        found = plan.samples.position(sample_id)
+        found = samples.position(sample_id)
         if found is None:
-            raise UnknownName("query", sample_id, plan.samples.ids, where=plan.samples.where)
+            raise UnknownName("query", sample_id, samples.ids, where=samples.where)
         index = found
-    if not 0 <= index < len(plan.samples):
+    if not 0 <= index < len(samples):
         raise ConfigError(
-            f"--index {index}: {task.name} has queries 0 to {len(plan.samples) - 1} "
-            f"in its split {task.split}"
+            f"--index {index}: {task.name} has queries 0 to {len(samples) - 1} in its split {task.split}"
         )
-    planned = plan.at(index, trial)
-    prompt, sample = planned.request.prompt, planned.sample
+    prompted = prompts.at(Place(index, trial))
+    prompt, sample = prompted.prompt, prompted.sample
+    shots = str(prompts.shots)
+    if prompts.ablation != "none":
+        shots += f" ({prompts.ablation})"
     blocks: list[RenderableType] = [
-        Text(
-            f"{task.name} · protocol {task.protocol_name} · {plan.label} shots · query {sample.id}"
-        ),
+        Text(f"{task.name} · protocol {task.protocol_name} · {shots} shots · query {sample.id}"),
     ]
     if prompt.system is not None:
         blocks += [_rule("system"), _parts((prompt.system,))]
-    for number, (turn, why) in enumerate(zip(prompt.turns, planned.demonstrations, strict=True), 1):
+    for number, (turn, why) in enumerate(
+        zip(prompt.turns, prompted.demonstrations, strict=True), 1
+    ):
         blocks.append(_rule(f"demonstration {number} of {len(prompt.turns)}", why))
         blocks += [_parts(turn.ask), _parts(turn.reply, "→ ")]
     blocks += [_rule("query"), _parts(prompt.query)]
-    blocks += [_rule("wanted"), Text(str(planned.request.output))]
+    output = task.spec.output.build(sample.choices)
+    blocks += [_rule("output"), Text(str(output))]
     if sample.references:
         blocks.append(Text("references: " + ", ".join(_shown(r) for r in sample.references)))
     joins = f"as one text: {prompt.lead!r} before a reply, {prompt.separator!r} after it"
     blocks.append(Text(joins, style="dim"))
     return Group(*blocks)
+
+
+def _prompts(task_name: str, options: RunOptions) -> Prompts:
+    """A prompt is the same for every model, so that none is needed."""
+    task = open_task(
+        task_name,
+        options.changes,
+        shots=options.shots,
+        protocol=options.protocol,
+        split=options.split,
+        source=options.source,
+    )
+    (given,), (ablation,) = options.shots, options.ablate
+    shots = task.shots(given)
+    data = Splits(Watcher())
+    samples = data.split(task, task.split, shots=shots.count)
+    pool, chooser = data.chooser(task, options.seed) if shots.count else (None, None)
+    questions = questions_of(task, samples, shots, options.extent)
+    return Prompts(questions, shots, pool, chooser, options.seed, ablation)
 
 
 def _rule(title: str, demonstration: Demonstration | None = None) -> RenderableType:

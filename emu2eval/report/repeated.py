@@ -1,4 +1,4 @@
-"""Reference runs made again, as a table."""
+"""Repeated reference runs, as a table."""
 
 from __future__ import annotations
 
@@ -29,8 +29,16 @@ def repeated_table(results: Sequence[Repeated]) -> RenderableType:
             f"{len(result.differing):,}",
             mark,
         )
-        for sample, trial, then, now in result.differing[:EXAMPLES]:
-            where = f", trial {trial}" if trial else ""
-            shown.append(Text(f"{result.name}: {sample}{where}: {then!r} then, {now!r} now"))
+        for answer in result.differing[:EXAMPLES]:
+            where = "".join(
+                f", {name} {number}"
+                for name, number in (("trial", answer.trial), ("take", answer.take))
+                if number
+            )
+            shown.append(
+                Text(
+                    f"{result.name}: {answer.id}{where}: {answer.before!r} then, {answer.now!r} now"
+                )
+            )
     shown.append(Text(f"at most one answer or {TOLERANCE:.1%} may differ", style="dim"))
     return Group(*shown)

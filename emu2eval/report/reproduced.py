@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from emu2eval.papers.measured import Rebuilt
-from emu2eval.papers.reproduce import Cost
+from emu2eval.papers.rebuild import Rebuilt
+from emu2eval.papers.reproduce import RunEstimate
 from emu2eval.report import formats
 from emu2eval.report.formats import Column, ends, number, signed
 from emu2eval.report.paper import Number, numbers
@@ -32,10 +32,10 @@ def duration(seconds: float | None) -> str:
     return f"{hours // 24} d {hours % 24} h"
 
 
-_COSTS: tuple[Column[Cost], ...] = (
+_COSTS: tuple[Column[RunEstimate], ...] = (
     Column("task", lambda cost: cost.task),
     Column("split", lambda cost: cost.split),
-    Column("shots", lambda cost: cost.shots, number=True),
+    Column("shots", lambda cost: str(cost.shots), number=True),
     Column("requests", lambda cost: f"{cost.requests:,}", number=True),
     Column("answered", lambda cost: f"{cost.answered:,}", number=True),
     Column("s/request", lambda cost: number(cost.seconds, 3), number=True),
@@ -44,7 +44,7 @@ _COSTS: tuple[Column[Cost], ...] = (
 )
 
 
-def cost_table(costs: Sequence[Cost]) -> RenderableType:
+def cost_table(costs: Sequence[RunEstimate]) -> RenderableType:
     """One line a run, and the sum."""
     from rich.console import Group
     from rich.text import Text
@@ -89,9 +89,9 @@ def outcome(rebuilt: Rebuilt, model: str) -> list[Number]:
             missing = Number(
                 **{name: getattr(n, name) for name in ("table", "column", "task", "model", "group")},
                 shots=n.shots, source="measured", value=None, low=None, high=None, n=None,
-                split=n.split, protocol=n.protocol, metric=n.metric, published=n.value,
-                difference=None, verdict="not measured", comparable=None, why=(), notes=(), run=None,
-                digits=n.digits,
+                split=n.split, protocol=n.protocol, metric=n.metric, variant=n.variant, judge=n.judge,
+                published=n.value, difference=None, verdict="not measured", comparable=None, why=(),
+                notes=(), run=None, digits=n.digits,
             )  # fmt: skip
             found.append(measured.get((n.column, n.shots), missing))
     return found

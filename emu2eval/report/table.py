@@ -37,7 +37,7 @@ COLUMNS: tuple[Column[Row], ...] = (
 
 
 def order(rows: Sequence[Row]) -> list[Row]:
-    """By task, protocol, split, group and model; then by shots in rising order, 0* after 0, ablations last."""
+    """By task, protocol, split, group and model; then by shots, 0* right after 0, and by ablation."""
     return sorted(rows, key=_key)
 
 

@@ -82,15 +82,16 @@ def find_file(kind: str, name: str) -> Path:
             hint=f"emu2eval ls {kind}s lists them; your own {kind} goes by the path of its .yaml file",
         )
     path = Path(name)
-    if path.is_dir():
-        path = path / f"{kind}.yaml"
-    if not path.is_file():
+    file = path / f"{kind}.yaml" if path.is_dir() else path
+    if not file.is_file():
         raise ConfigError(
-            f"there is no {kind} file here",
+            f"no {kind}.yaml in this folder"
+            if path.is_dir()
+            else f"this {kind} file does not exist",
             where=path,
             hint=f"give the path of a .yaml file, or a name from: emu2eval ls {kind}s",
         )
-    return path
+    return file
 
 
 def titles(kind: str) -> Iterator[tuple[str, str]]:

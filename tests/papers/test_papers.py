@@ -6,29 +6,30 @@ import csv
 import io
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from msgspec.structs import replace
 
-from emu2eval.engine.scoring import build_scorer
+from emu2eval.engine.tasks import opened
 from emu2eval.errors import ConfigError, UnknownName
-from emu2eval.papers.measured import Cell, Rebuilt, Run, rebuild
 from emu2eval.papers.published import PaperTable, load_paper
+from emu2eval.papers.rebuild import MeasuredRun, PaperCell, Rebuilt, rebuild
 from emu2eval.report.paper import Number, numbers, render
 from emu2eval.spec import catalog
 from emu2eval.spec.config import load_task
-from emu2eval.types import Row
+from emu2eval.types import Row, Shots
 
 FACTS = Path(__file__).parent / "published"
 PAPERS = sorted(path.stem for path in FACTS.glob("*.txt"))
 TASKS_TO_COME = {"visdial", "textcaps"}
 
 ROW = Row(
-    task="okvqa", model="emu2", shots="4", protocol="emu2", split="val",
-    metric="vqa_accuracy/okvqa_porter", value=53.3, stderr=0.5, n=5046, unscored=0, seconds=1.0,
-    low=52.3, high=54.3, run="okvqa_4-shot_emu2",
+    run="okvqa_4-shot_emu2", task="okvqa", model="emu2", shots=Shots(4), protocol="emu2", split="val",
+    metric="vqa_accuracy", variant="okvqa_porter", value=53.3, stderr=0.5, low=52.3, high=54.3, n=5046,
+    unscored=0, covered=5046, queries=5046,
 )  # fmt: skip
 
 
@@ -44,14 +45,14 @@ def facts(paper: str) -> list[tuple[str, str, str, list[float | None]]]:
     return found
 
 
-def rebuilt(paper: str, table: str, *runs: Run, against: str | None = None) -> Rebuilt:
+def rebuilt(paper: str, table: str, *runs: MeasuredRun, against: str | None = None) -> Rebuilt:
     source = load_paper(paper)
     return rebuild(source, source.table(table), runs, against)
 
 
 def table1(*rows: Row, changes: tuple[str, ...] = (), against: str | None = None) -> list[Number]:
     """The measured numbers of Emu2's table 1, those that are there."""
-    runs = [Run(row.run or "", (row,), changes) for row in rows]
+    runs = [MeasuredRun(row.run, (row,), changes) for row in rows]
     made = numbers(rebuilt("emu2", "1", *runs, against=against))
     return [n for n in made if n.source == "measured" and n.value is not None]
 
@@ -95,15 +96,18 @@ def test_columns_name_what_measures_them(paper: str) -> None:
                 task = load_task(column.task, protocol=column.protocol, split=split)
             if column.protocol is not None:
                 task = load_task(column.task, protocol=column.protocol)
-                labels = [s.metric for s in build_scorer(task).summaries()]
-                assert any(label.startswith(column.metric) for label in labels), labels
+                names = [(s.metric, s.variant) for s in opened(task).scorer.summaries()]
+                if column.judge is None:
+                    assert (column.metric, column.variant) in names, names
+                else:
+                    assert column.metric in {metric for metric, _ in names}, names
 
 
 def test_a_number_beside_its_published_one() -> None:
     (found,) = table1(ROW)
     assert (found.published, found.verdict, found.comparable) == (53.2, "reproduced", True)
     assert found.difference == pytest.approx(0.1)
-    markdown = render([rebuilt("emu2", "1", Run("a", (ROW,)))], "markdown")
+    markdown = render([rebuilt("emu2", "1", MeasuredRun("a", (ROW,)))], "markdown")
     lines = markdown.splitlines()
     at = next(i for i, line in enumerate(lines) if line.startswith("| Emu2 (37B) | 4 "))
     assert lines[at + 1] == "| emu2, measured | 4 |  | 53.3 [52.3, 54.3] +0.1 |  |  |  |"
@@ -119,8 +123,8 @@ def test_the_interval_decides_and_rounding_is_allowed_for() -> None:
     ):
         (found,) = table1(replace(ROW, low=low, high=high))
         assert found.verdict == verdict, (low, high)
-    assert Cell().verdict(1) == "not measured"
-    assert Cell(1.0).verdict(1) == "nothing published"
+    assert PaperCell().verdict(1) == "not measured"
+    assert PaperCell(1.0).verdict(1) == "nothing published"
 
 
 @pytest.mark.parametrize(
@@ -129,22 +133,23 @@ def test_the_interval_decides_and_rounding_is_allowed_for() -> None:
         ({"split": "train"}, "OK-VQA: split train; the paper's is val"),
         ({"protocol": "plain"}, "OK-VQA: protocol plain; the paper's is emu2"),
         (
-            {"metric": "vqa_accuracy/always"},
+            {"variant": "always"},
             "OK-VQA: vqa_accuracy/always; the paper's is vqa_accuracy/okvqa_porter",
         ),
         (
-            {"complete": False, "notes": ("400 of 5,046 queries",)},
+            {"covered": 400},
             "OK-VQA: a subset, 400 of 5,046 queries",
         ),
-        ({"notes": ("3 prompts shortened to fit",)}, "OK-VQA: 3 prompts shortened to fit"),
+        ({"shortened": 3}, "OK-VQA: 3 prompts shortened to fit"),
+        ({"imported": "lm-eval"}, "OK-VQA: protocol imported-lm-eval; the paper's is emu2"),
         ({"unscored": 2}, "OK-VQA: 2 queries unscored"),
     ],
 )
-def test_what_keeps_a_number_apart(change: dict[str, object], why: str) -> None:
-    (found,) = table1(replace(ROW, **change))  # type: ignore[arg-type]
+def test_what_keeps_a_number_apart(change: dict[str, Any], why: str) -> None:
+    (found,) = table1(replace(ROW, **change))
     assert found.why == (why,)
     assert (found.comparable, found.verdict) == (False, "not comparable")
-    made = rebuilt("emu2", "1", Run("a", (replace(ROW, **change),)))  # type: ignore[arg-type]
+    made = rebuilt("emu2", "1", MeasuredRun("a", (replace(ROW, **change),)))
     assert f"ᶜ {why}\n" in render([made], "markdown")
 
 
@@ -154,18 +159,28 @@ def test_what_was_set_by_hand_is_told() -> None:
 
 
 def test_numbers_of_another_encoder_stand_in_their_own_columns() -> None:
-    tiny = {"clip_t/tiny": 0.2, "dino/tiny": 0.4, "clip_i/tiny": 0.3}
+    tiny = {"clip_t": 0.2, "dino": 0.4, "clip_i": 0.3}
     rows = tuple(
-        replace(ROW, task="dreambench", split="all", shots="0", metric=metric, value=value)
+        replace(
+            ROW,
+            task="dreambench",
+            split="all",
+            shots=Shots(0),
+            metric=metric,
+            variant="tiny",
+            value=value,
+        )
         for metric, value in tiny.items()
     )
-    found = [n for n in numbers(rebuilt("emu2", "5", Run("a", rows))) if n.source == "measured"]
+    found = [
+        n for n in numbers(rebuilt("emu2", "5", MeasuredRun("a", rows))) if n.source == "measured"
+    ]
     assert [(n.column, n.value) for n in found] == [("dino", 0.4), ("clip_i", 0.3), ("clip_t", 0.2)]
     assert found[0].why == ("DINO: dino/tiny; the paper's is dino/dino-vits16",)
 
 
 def test_a_stand_in_is_marked() -> None:
-    row = replace(ROW, task="vqav2", metric="vqa_accuracy/official", value=67.0, low=66, high=68)
+    row = replace(ROW, task="vqav2", variant="official", value=67.0, low=66, high=68)
     (found,) = table1(row)
     assert found.why == ("VQAv2: split val; the paper's is test-dev",)
     assert (found.published, found.verdict) == (67.0, "not comparable")
@@ -173,22 +188,22 @@ def test_a_stand_in_is_marked() -> None:
 
 def test_a_judge_of_other_words_is_marked() -> None:
     row = replace(
-        ROW, task="mm_vet", model="emu2-chat", shots="0", protocol="emu2-chat", split="test",
-        metric="mm_vet/own", value=48.0, low=40.0, high=56.0,
+        ROW, task="mm_vet", model="emu2-chat", shots=Shots(0), protocol="emu2-chat", split="test",
+        metric="mm_vet", variant="own", judge="gpt-4o", value=48.0, low=40.0, high=56.0,
     )  # fmt: skip
-    made = numbers(rebuilt("emu2", "2", Run("a", (row,))))
+    made = numbers(rebuilt("emu2", "2", MeasuredRun("a", (row,))))
     (found,) = (n for n in made if n.source == "measured" and n.value is not None)
     assert found.published == 48.5
     assert len(found.why) == 1 and found.why[0].startswith(
-        "MM-Vet: judged as mm_vet/own; the paper"
+        "MM-Vet: judged as mm_vet/own by gpt-4o; the paper"
     )
 
 
 def test_training_data_and_text_only_zero_are_marked_in_both_kinds_of_lines() -> None:
     row = replace(
-        ROW, model="emu2-chat", shots="0", protocol="emu2-chat", value=64.8, low=64, high=66
+        ROW, model="emu2-chat", shots=Shots(0), protocol="emu2-chat", value=64.8, low=64, high=66
     )
-    made = numbers(rebuilt("emu2", "2", Run("a", (row,))))
+    made = numbers(rebuilt("emu2", "2", MeasuredRun("a", (row,))))
     trained = "trained on this benchmark's training data"
     (found,) = (n for n in made if n.source == "measured" and n.value is not None)
     # Both of them saw that data: the one repeats the other, and neither compares with the column.
@@ -198,7 +213,7 @@ def test_training_data_and_text_only_zero_are_marked_in_both_kinds_of_lines() ->
     assert marked == {"vqav2", "okvqa", "gqa", "textvqa"}
     zeros = [n for n in numbers(rebuilt("emu2", "1")) if n.shots == "0*" and n.value is not None]
     assert len(zeros) == 5 * 3 + 3 and all("0* is two" in n.why[0] for n in zeros)
-    (starred,) = table1(replace(ROW, model="other", shots="0*"))
+    (starred,) = table1(replace(ROW, model="other", shots=Shots(2, text_only=True)))
     assert "0* is two" in starred.why[0]
 
 
@@ -213,9 +228,9 @@ def test_marks_of_a_paper() -> None:
 
 
 def test_of_several_runs_the_most_comparable_is_shown() -> None:
-    part = replace(ROW, complete=False, notes=("9 of 5,046 queries",), n=9, run="part")
+    part = replace(ROW, covered=9, n=9, run="part")
     plain = replace(ROW, protocol="plain", run="plain")
-    made = rebuilt("emu2", "1", *(Run(r.run or "", (r,)) for r in (part, plain, ROW)))
+    made = rebuilt("emu2", "1", *(MeasuredRun(r.run, (r,)) for r in (part, plain, ROW)))
     (found,) = (n for n in numbers(made) if n.run is not None)
     assert found.run == ROW.run
     assert set(made.passed_over) == {"part", "plain"}
@@ -224,18 +239,20 @@ def test_of_several_runs_the_most_comparable_is_shown() -> None:
 
 def test_splits_metrics_subscores_and_ablations_find_their_place() -> None:
     row = replace(
-        ROW, task="refcoco", model="emu2-chat", shots="0", protocol="emu2-chat", split="testA",
-        metric="grounding_accuracy@0.5/tokens-edge", value=93.9, low=93.0, high=94.8,
+        ROW, task="refcoco", model="emu2-chat", shots=Shots(0), protocol="emu2-chat", split="testA",
+        metric="grounding_accuracy@0.5", variant="tokens-edge", value=93.9, low=93.0, high=94.8,
     )  # fmt: skip
-    made = numbers(rebuilt("emu2", "3", Run("a", (row,))))
+    made = numbers(rebuilt("emu2", "3", MeasuredRun("a", (row,))))
     assert [n.column for n in made if n.run] == ["refcoco_testA"]
-    other = replace(ROW, metric="second", value=1.0)
+    other = replace(ROW, metric="second", variant=None, value=1.0)
     (found,) = (
-        n for n in numbers(rebuilt("emu2", "1", Run("a", (other, ROW)))) if n.run is not None
+        n
+        for n in numbers(rebuilt("emu2", "1", MeasuredRun("a", (other, ROW))))
+        if n.run is not None
     )
     assert found.value == ROW.value
     assert table1(replace(ROW, group="question_type: one")) == []
-    assert table1(replace(ROW, ablation="labels", shots="4 (labels)")) == []
+    assert table1(replace(ROW, ablation="labels")) == []
 
 
 def test_against_another_model() -> None:
@@ -249,7 +266,7 @@ def test_against_another_model() -> None:
 
 def test_names_cannot_break_a_table() -> None:
     nasty = replace(ROW, model="a|b_50%&\\x{}")
-    made = [rebuilt("emu2", "1", Run("a", (nasty,)))]
+    made = [rebuilt("emu2", "1", MeasuredRun("a", (nasty,)))]
     assert r"a\|b_50%" in render(made, "markdown")
     assert r"a|b\_50\%\&\textbackslash{}x\{\}" in render(made, "latex")
     with pytest.raises(UnknownName, match="did you mean 'latex'"):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 
 import emu2eval
@@ -27,19 +28,21 @@ from emu2eval.report.leaderboard import (
     rich_board,
 )
 from emu2eval.report.table import rich_table
-from emu2eval.types import Row
+from emu2eval.types import Row, Shots
 
 ROOT = Path(emu2eval.__file__).parents[1]
 
 ROW = Row(
-    task="t", model="a", shots="4", protocol="plain", split="test", metric="accuracy", value=50.0,
-    stderr=1.0, n=100, unscored=0, seconds=1.0, low=48.0, high=52.0,
+    run="r", task="t", model="a", shots=Shots(4), protocol="plain", split="test", metric="accuracy",
+    value=50.0, stderr=1.0, n=100, unscored=0, covered=100, queries=100, seconds=1.0, low=48.0, high=52.0,
 )  # fmt: skip
+_NUMBERS = count()
 
 
 def row(model: str, value: float | None, stderr: float | None = 1.0, **changes: object) -> Row:
-    changed = replace(ROW, model=model, value=value, stderr=stderr, run=None)
-    return replace(changed, **changes)  # type: ignore[arg-type]
+    """A row of a run of its own."""
+    changed = replace(ROW, model=model, value=value, stderr=stderr, run=f"r{next(_NUMBERS)}")
+    return replace(changed, **changes)
 
 
 def marked(*rows: Row) -> list[tuple[str, str]]:
@@ -73,11 +76,11 @@ def test_best_and_second_best_only_beyond_doubt() -> None:
 
 def test_models_by_tasks_and_shots() -> None:
     rows = [
-        row("a", 60), row("b", 50), row("a", 70, shots="8"), row("b", 80, shots="8"),
+        row("a", 60), row("b", 50), row("a", 70, shots=Shots(8)), row("b", 80, shots=Shots(8)),
         row("a", 10, task="u"), row("a", 99, group="kind: odd"), row("c", None),
     ]  # fmt: skip
     places, lines = board(rows)
-    assert [(p.task, p.shots) for p in places] == [("t", "4"), ("t", "8"), ("u", "4")]
+    assert [(p.task, p.setting) for p in places] == [("t", "4"), ("t", "8"), ("u", "4")]
     assert [line.model for line in lines] == ["a", "b"]
     # Over the two places that both have: 1 and 2 each.
     assert [line.rank for line in lines] == [1.5, 1.5]
@@ -98,15 +101,31 @@ def test_ties_share_a_rank_and_protocols_a_column_never() -> None:
 
 
 def test_further_metrics_of_a_run_are_no_columns() -> None:
-    rows = [row("a", 60, run="r"), row("a", 1, run="r", metric="f1")]
-    places, _ = board([replace(each, run="r") for each in rows])
-    assert [place.metric for place in places] == ["accuracy"]
+    places, _ = board([row("a", 60, run="r"), row("a", 1, run="r", metric="f1")])
+    assert [place.measure.metric for place in places] == ["accuracy"]
 
 
 def test_the_largest_run_of_a_place_counts() -> None:
-    rows = [replace(row("a", 60), run="x"), replace(row("a", 61), run="y", n=200)]
+    rows = [row("a", 60, run="x"), row("a", 61, run="y", n=200), row("a", 62, run="z", seed=1)]
     _, (line,) = board(rows)
     assert [each.value for each in line.rows.values()] == [61]
+    assert line.passed_over == ["x", "z"]
+    said = "not shown, since another run of the model stands in their column: x, z"
+    assert said in render_board(rows, "markdown")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"imported": "lm-eval"}, {"judge": "gpt-4"}, {"variant": "official"}, {"encoder": "aaaaaaaa"},
+        {"version": 2}, {"split": "val"}, {"ablation": "labels"}, {"shots": Shots(2, text_only=True)},
+    ],
+)  # fmt: skip
+def test_numbers_of_different_things_never_share_a_column(other: dict[str, object]) -> None:
+    rows = [row("a", 60), row("b", 50, **other)]
+    places, lines = board(rows)
+    assert len(places) == 2 and not any(line.marks for line in lines)
+    assert len(set(map(str, render_board(rows, "markdown").splitlines()[0].split("|")[2:4]))) == 2
 
 
 def test_sorting() -> None:
@@ -119,15 +138,17 @@ def test_sorting() -> None:
     assert [r.value for r in arranged(rows, sort="value")] == [60, 50, 9, 1]
     assert [r.value for r in arranged(rows, "task", "value")] == [60, 50, 9, 1]
     assert [r.model for r in arranged(rows, "model", "-value")] == ["a", "a", "b", "b"]
-    shots = [row("a", 1, shots=s) for s in ("16", "0*", "4 (labels)", "0", "4")]
-    assert [r.shots for r in arranged(shots, sort="shots")] == ["0", "0*", "4", "4 (labels)", "16"]
+    every = (Shots(16), Shots(2, text_only=True), Shots(0), Shots(4))
+    shots = [row("a", 1, shots=Shots(4), ablation="labels"), *(row("a", 1, shots=s) for s in every)]
+    listed = [r.setting for r in arranged(shots, sort="shots")]
+    assert listed == ["0", "0*", "4", "4 (labels)", "16"]
     for by, sort in (("nothing", None), (None, "nothing")):
         with pytest.raises(UnknownName):
             arranged(rows, by, sort)
 
 
 def test_every_format() -> None:
-    rows = [row("a", 60, complete=False), row("b|", 50, unscored=3), row("c", 40)]
+    rows = [row("a", 60, queries=200), row("b|", 50, unscored=3), row("c", 40)]
     markdown = render_board(rows, "markdown")
     assert f"| a | 60.0 ±1.0† {BEST} | 1.0 |" in markdown
     assert rf"| b\| | 50.0 ±1.0 (3 unscored) {SECOND} | 2.0 |" in markdown

@@ -1,0 +1,64 @@
+"""What is said beside a number is written from the row's fields, and from nothing else."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from emu2eval.report.notes import SENTENCES, notes, of_marks
+from emu2eval.types import Mark, Published, Row, Shots
+
+ROW = Row(
+    run="r", task="t", model="m", shots=Shots(4), protocol="emu2", split="test", metric="accuracy",
+    value=50.0, stderr=1.0, n=100, unscored=0, covered=9673, queries=9673,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({}, ()),
+        ({"covered": 500}, ("500 of 9,673 queries",)),
+        ({"size": Published(5, 10)}, ("the split holds 5 samples, officially 10",)),
+        ({"sources": {"queries": "hub"}}, ("queries from the hub",)),
+        ({"shortened": 12}, ("12 prompts shortened to fit",)),
+        ({"shortened": 1}, ("1 prompt shortened to fit",)),
+        ({"imported": "lm-eval"}, ("imported from lm-eval, scored as emu2",)),
+        ({"changes": ("task.output.beams=3",)}, ("set by hand: task.output.beams=3",)),
+        ({"notes": ("needs Java",)}, ("needs Java",)),
+        ({"set_scaled": True}, ("the scale depends on the set of samples",)),
+    ],
+)
+def test_a_sentence_for_each_field(fields: dict[str, object], said: tuple[str, ...]) -> None:
+    assert notes(replace(ROW, **fields)) == said
+
+
+@pytest.mark.parametrize(
+    ("marks", "said"),
+    [
+        ([(Mark("server", "gpt-4o-05-13"), 9)], []),
+        (
+            [(Mark("server", "gpt-4o-05-13"), 9), (Mark("server", "gpt-4o-08-06"), 1)],
+            ["the server changed its model: gpt-4o-05-13, gpt-4o-08-06"],
+        ),
+        (
+            [(Mark("tiles", 4), 3), (Mark("tiles", 8), 3)],
+            ["the demonstrations' images were shown as tiles of one image"],
+        ),
+        ([(Mark("unmet", "5 beams"), 1000)], ["1,000 answers without the task's 5 beams"]),
+        ([(Mark("first_token"), 2)], ["2 answers ranked by the first token of each choice alone"]),
+        ([(Mark("flagged"), 1)], ["1 image blacked out by the safety checker"]),
+        (
+            [(Mark("rounds", 3), 2), (Mark("rounds", 4), 1), (Mark("cached"), 5)],
+            ["2 answers marked rounds 3", "1 answer marked rounds 4", "5 answers marked cached"],
+        ),
+    ],
+)
+def test_marks_of_every_kind_and_of_a_plug_in_s_own(
+    marks: list[tuple[Mark, int]], said: list[str]
+) -> None:
+    assert list(of_marks(marks)) == said
+
+
+def test_every_kind_has_a_sentence_that_is_tried_above() -> None:
+    assert set(SENTENCES) == {"server", "tiles", "unmet", "first_token", "flagged"}
