@@ -19,7 +19,7 @@ def encode(value: Any) -> bytes:
     try:
         return _encode(value)
     except UnicodeEncodeError:
-        return _encode(whole(value))
+        return _encode(whole(msgspec.to_builtins(value)))
 
 
 def whole(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -310,7 +311,7 @@ def test_from_the_command_line(make_task: MakeTask, tmp_path: Path) -> None:
 
 def test_models_without_eyes_and_wrong_splits_are_told(make_task: MakeTask) -> None:
     task = make_task(**by_rices(encoder="model"))
-    with pytest.raises(ConfigError, match="lets no one look"):
+    with pytest.raises(ConfigError, match="offers no image features"):
         run(task)
     with pytest.raises(UnknownName, match="did you mean 'test'"):
         list(compute_features(str(task), ["tests"]))
