@@ -273,10 +273,14 @@ class Plan:
 def build_chooser(task: Task, pool: Samples, seed: int) -> Chooser:
     """The task's chooser of demonstrations. Raises UnknownName or ConfigError."""
     spec = task.spec.demonstrations
-    where = task.document.where(("demonstrations",))
-    factory = registry.find("chooser", spec.chooser, where=where)
-    registry.check_options(f"chooser {spec.chooser}", factory, spec.options, where=where, given=2)
-    chooser: Chooser = factory(pool, seed, **spec.options)
+    chooser: Chooser = registry.build(
+        "chooser",
+        spec.chooser,
+        spec.options,
+        given=(pool, seed),
+        where=task.document.where(("demonstrations", "chooser")),
+        at=task.document.below(("demonstrations", "options")),
+    )
     return chooser
 
 

@@ -39,7 +39,8 @@ def compute_features(
     options = dict(spec.options) if spec.chooser == "rices" else {}
     if encoder is not None:
         options["encoder"] = encoder
-    registry.check_options("chooser rices", Rices, options, where=where, given=2)
+    at = loaded.document.below(("demonstrations", "options"))
+    registry.check_options("chooser rices", Rices, options, where=at, given=2)
     names = list(dict.fromkeys(splits or [loaded.split, spec.split or loaded.split]))
     for name in names:
         if name not in loaded.spec.data.splits:
@@ -57,6 +58,7 @@ def compute_features(
         own = OwnEncoder(described, adapter, loader)
     with closing(loader) if loader is not None else nullcontext():
         for name in names:
-            chooser = Rices(data.split(loaded, name), 0, **options)
+            pool = data.split(loaded, name)
+            chooser: Rices = registry.build("chooser", "rices", options, given=(pool, 0), at=at)
             for made in chooser.features(model=own, progress=told.working):
                 yield name, made

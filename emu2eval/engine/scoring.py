@@ -25,7 +25,8 @@ def build_scorer(task: Task) -> Scorer:
     """The task's scorer. Raises ConfigError where it cannot score the task's kind of output."""
     spec = task.spec.score
     where = task.document.where(("score", "scorer"))
-    scorer: Scorer = registry.build("scorer", spec.scorer, spec.options, where=where)
+    at = task.document.below(("score", "options"))
+    scorer: Scorer = registry.build("scorer", spec.scorer, spec.options, where=where, at=at)
     kind = task.spec.output.kind
     if kind not in scorer.outputs:
         raise ConfigError(
