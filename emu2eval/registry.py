@@ -7,16 +7,20 @@ entry-point groups `emu2eval.adapters`, `.scorers`, `.readers`, `.choosers`, `.e
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 import msgspec
 
 from emu2eval.errors import ConfigError, MissingExtra, UnknownName
+from emu2eval.spec.settings import Keys, Settings, Source, read
+
+Where = str | Callable[[Keys], str | None] | None
 
 BUILT_IN: Mapping[str, Mapping[str, str]] = {
     "adapter": {
@@ -190,57 +194,116 @@ def _import(kind: str, name: str, target: str, where: str | None) -> Any:
     return found
 
 
-def build(kind: str, name: str, options: Mapping[str, Any], *, where: str | None = None) -> Any:
-    """`find` and call it with the options of a YAML file.
+def build(
+    kind: str,
+    name: str,
+    options: Mapping[str, Any] | Settings | None = None,
+    *,
+    given: Sequence[Any] = (),
+    where: str | None = None,
+    at: Where = None,
+) -> Any:
+    """`find` and call it with what the harness gives, then the checked options.
 
-    Raises UnknownName for an option that it does not take, ConfigError for one that it lacks.
+    where: the place of the name, such as `file:line`; at: that of the options, or a function from the keys
+    of one to its place; absent = as `where`.
+    Raises UnknownName or ConfigError, Several where more than one option is wrong.
     """
     factory = find(kind, name, where=where)
     if not callable(factory):
         raise ConfigError(f"the {kind} {name!r} is not a class or a function", where=where)
-    check_options(f"{kind} {name}", factory, options, where=where)
-    return factory(**options)
+    settings = check_options(
+        f"{kind} {name}", factory, options, given=len(given), where=at or where
+    )
+    if isinstance(settings, Settings):
+        return factory(*given, settings)
+    return factory(*given, **settings)
 
 
 def check_options(
-    what: str, factory: Any, options: Mapping[str, Any], *, where: str | None = None, given: int = 0
-) -> None:
-    """Raises UnknownName or ConfigError where `options` do not fit the factory's parameters.
+    what: str,
+    factory: Callable[..., Any],
+    options: Mapping[str, Any] | Settings | None = None,
+    *,
+    given: int = 0,
+    where: Where = None,
+) -> Settings | dict[str, Any]:
+    """The options as the factory takes them: the Settings that it declares, else keyword arguments.
 
-    given: how many leading parameters the harness fills in itself.
+    what: such as "scorer images", for messages. given: how many leading parameters the harness fills in.
+    Raises as `build`.
     """
-    parameters = list(inspect.signature(factory).parameters.values())[given:]
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-        names = [p.name for p in parameters]
-        for option in options:
-            if option not in names:
-                raise UnknownName(f"option of {what}", option, names, where=where)
-    for p in parameters:
-        named = p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-        if named and p.default is p.empty and p.name not in options:
-            raise ConfigError(f"{what} needs the option {p.name!r}", where=where)
-    hints = _hints(factory)
-    for option, value in options.items():
-        if option not in hints:
+    declared = declared_settings(factory, given)
+    source = Source(what, _place(where))
+    if declared is not None:
+        return read(declared, options or {}, source)
+    kind, rest = _from_signature(factory, given)
+    values: Any = options or {}
+    if isinstance(options, Settings):
+        values = msgspec.structs.asdict(options)
+    more = {
+        key: value for key, value in values.items() if rest and key not in kind.__struct_fields__
+    }
+    own = {key: value for key, value in values.items() if key not in more}
+    settings = read(kind, own, source)
+    return {key: getattr(settings, key) for key in own} | more
+
+
+def declared_settings(factory: Callable[..., Any], given: int = 0) -> type[Settings] | None:
+    """The subclass of Settings with which the first parameter that is not given is annotated."""
+    parameters = _parameters(factory)[given:]
+    if not parameters:
+        return None
+    found = _hints(factory, parameters[:1]).get(parameters[0].name)
+    return found if isinstance(found, type) and issubclass(found, Settings) else None
+
+
+def option_names(factory: Callable[..., Any], given: int = 0) -> tuple[str, ...]:
+    """The names of the options that a factory takes."""
+    declared = declared_settings(factory, given) or _from_signature(factory, given)[0]
+    return declared.__struct_fields__
+
+
+def _parameters(factory: Callable[..., Any]) -> list[inspect.Parameter]:
+    try:
+        return list(inspect.signature(factory).parameters.values())
+    except ValueError:  # written in C, and silent about what it takes
+        return [inspect.Parameter("options", inspect.Parameter.VAR_KEYWORD)]
+
+
+def _from_signature(factory: Callable[..., Any], given: int) -> tuple[type[Settings], bool]:
+    """The factory's parameters as a struct, and whether it takes others, too (`**options`)."""
+    parameters = _parameters(factory)[given:]
+    hints = _hints(factory, parameters)
+    fields: list[Any] = []
+    for each in parameters:
+        if each.kind not in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY):
             continue
-        try:
-            msgspec.convert(value, hints[option])
-        except msgspec.ValidationError as error:
-            # It names the kinds and not the value, which may be a secret in the wrong place.
-            raise ConfigError(f"the option {option!r} of {what}: {error}", where=where) from None
-        except TypeError:
-            pass  # of a kind that a file cannot hold
+        declared = (each.name, hints.get(each.name, Any))
+        # The factory fills in its own defaults.
+        fields.append(declared if each.default is each.empty else (*declared, None))
+    rest = any(each.kind is each.VAR_KEYWORD for each in parameters)
+    kind: Any = msgspec.defstruct("Options", fields, bases=(Settings,), kw_only=True)
+    return kind, rest
 
 
-def _hints(factory: Any) -> dict[str, Any]:
-    """The kind of each parameter, as far as it is known. Choices of names are left to their owner."""
+def _hints(factory: Any, parameters: Sequence[inspect.Parameter]) -> dict[str, Any]:
+    """The types of parameters, as far as they are known here."""
     function = factory.__init__ if inspect.isclass(factory) else factory
     try:
-        found = get_type_hints(function)
+        return get_type_hints(function, include_extras=True)
     except (NameError, TypeError, AttributeError):
-        return {}
-    return {
-        name: kind
-        for name, kind in found.items()
-        if not any(get_origin(part) is Literal for part in (kind, *get_args(kind)))
-    }
+        pass  # such as a name that only type checkers import: the others are still known
+    names = getattr(function, "__globals__", {})
+    found = {}
+    for each in parameters:
+        if isinstance(each.annotation, str):
+            with contextlib.suppress(Exception):
+                found[each.name] = eval(each.annotation, names)
+        elif each.annotation is not each.empty:
+            found[each.name] = each.annotation
+    return found
+
+
+def _place(where: Where) -> Callable[[Keys], str | None]:
+    return where if callable(where) else lambda keys: where

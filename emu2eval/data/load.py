@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,12 @@ def load_split(task: Task, split: str, shots: int = 0) -> Samples:
     require(task, [split])
     reader, root, options, at = _reading(task, split)
     where = task.document.where((*at, "splits", split))
-    read = registry.find("reader", reader, where=task.document.where((*at, "reader")))
-    registry.check_options(f"reader {reader}", read, options, where=where, given=1)
     if takes_shots(task, split):
         options = {"shots": shots, **options}
+    named = task.document.where((*at, "reader"))
     try:
-        return Samples(read(root, **options), where=f"{task.name}, split {split}")
+        samples = registry.build("reader", reader, options, given=(root,), where=named, at=where)
+        return Samples(samples, where=f"{task.name}, split {split}")
     except FileNotFoundError as error:
         raise MissingData(
             f"the data of {task.name} (split {split}) is not there: {error.filename} does not exist",
@@ -44,14 +43,15 @@ def ids_in_order(task: Task, split: str, shots: int = 0) -> list[str]:
     reader, root, options, _ = _reading(task, split)
     if takes_shots(task, split):
         options = {"shots": shots, **options}
-    return [sample.id for sample in registry.find("reader", reader)(root, **options)]
+    samples = registry.build("reader", reader, options, given=(root,))
+    return [sample.id for sample in samples]
 
 
 def takes_shots(task: Task, split: str) -> bool:
     """Whether the split's reader wants to know how many demonstrations its samples will be shown."""
     reader, *_, at = _reading(task, split)
     read = registry.find("reader", reader, where=task.document.where((*at, "reader")))
-    return "shots" in inspect.signature(read).parameters
+    return "shots" in registry.option_names(read, given=1)
 
 
 def _reading(task: Task, split: str) -> tuple[str, Path, dict[str, Any], Keys]:

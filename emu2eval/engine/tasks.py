@@ -190,7 +190,8 @@ def unknown_prompts(origin: str, folder: Path | str) -> PlanError:
 def _scorer(task: Task) -> Scorer:
     spec = task.spec.score
     where = task.document.where(("score", "scorer"))
-    scorer: Scorer = registry.build("scorer", spec.scorer, spec.options, where=where)
+    at = task.document.below(("score", "options"))
+    scorer: Scorer = registry.build("scorer", spec.scorer, spec.options, where=where, at=at)
     kind = task.spec.output.kind
     if kind not in scorer.outputs:
         raise ConfigError(
@@ -215,12 +216,15 @@ def _cleaner(task: Task) -> Callable[[str], str]:
 
 def _chooser(task: Task) -> ChooserFactory:
     spec = task.spec.demonstrations
-    where = task.document.where(("demonstrations",))
+    where = task.document.where(("demonstrations", "chooser"))
+    at = task.document.below(("demonstrations", "options"))
     factory = registry.find("chooser", spec.chooser, where=where)
-    registry.check_options(f"chooser {spec.chooser}", factory, spec.options, where=where, given=2)
+    registry.check_options(f"chooser {spec.chooser}", factory, spec.options, where=at, given=2)
 
     def build(pool: Samples, seed: int) -> Chooser:
-        chooser: Chooser = factory(pool, seed, **spec.options)
+        chooser: Chooser = registry.build(
+            "chooser", spec.chooser, spec.options, given=(pool, seed), where=where, at=at
+        )
         return chooser
 
     return build

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -49,6 +49,10 @@ class Document:
             keys = keys[:-1]
         line = self.lines.get(keys)
         return f"{self.path}:{line}" if line else str(self.path)
+
+    def below(self, keys: Keys) -> Callable[[Keys], str]:
+        """`where` for the keys below some keys."""
+        return lambda inner: self.where((*keys, *inner))
 
 
 def read_yaml(path: Path) -> Document:

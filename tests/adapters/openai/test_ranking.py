@@ -12,7 +12,7 @@ import pytest
 from emu2eval import evaluate
 from emu2eval.adapters.openai import ranking
 from emu2eval.adapters.openai.client import Refused
-from emu2eval.errors import PlanError, UnknownName
+from emu2eval.errors import ConfigError, PlanError
 from emu2eval.types import Mark
 
 from ...chat_server import ChatServer, reply, texts
@@ -129,7 +129,7 @@ def test_choices_of_a_sample_are_looked_at_too(make_task: Any, served: Any, tmp_
 
 
 def test_a_way_of_ranking_that_does_not_exist(task: Any, served: Any) -> None:
-    with pytest.raises(UnknownName, match="did you mean 'prompt_logprobs'"):
+    with pytest.raises(ConfigError, match="did you mean 'prompt_logprobs'"):
         evaluate(task(), served(ranking="prompt_logprob"))
 
 
