@@ -116,7 +116,10 @@ def plug_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("Raises", "no text: answers without raising RuntimeError: out of paper (plug_ins_of_a"),
         ("RaisesAlone", "no text: answers without raising RuntimeError: lonely"),
         ("Errors", "no text: no response is an error no ink"),
-        ("NoText", "no text: each response is of the kind asked for the model gave no text, but nothing"),
+        (
+            "NoText",
+            "no text: each response is of the kind asked for the model gave no text, but nothing",
+        ),
         ("ByBatch", "no text: alone as in a batch '3' and then '1'"),
         ("ByOrder", "no text: in any order '0' and then '2'"),
         ("Remembers", "no text: again the same '0' and then '9'"),

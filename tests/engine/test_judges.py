@@ -167,7 +167,8 @@ def test_touchstone_asks_in_both_orders_and_drops_what_failed(
     assert result.rows[0].value == pytest.approx(100 * np.mean(rounds))
     assert (result.rows[0].n, result.rows[0].unscored) == (7, 1)
     scores = {
-        row["id"]: row.get("details", {}).get("ratings") for row in lines(result.folder / "scores.jsonl")
+        row["id"]: row.get("details", {}).get("ratings")
+        for row in lines(result.folder / "scores.jsonl")
     }
     assert scores["0"] == [3.0, 9.0]  # second beside the reference, then first
     assert (scores["2"], scores["4"]) == ([2.0], None)
