@@ -12,6 +12,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -203,7 +204,20 @@ def build(
     where: str | None = None,
     at: Where = None,
 ) -> Any:
-    """`find` and call it with what the harness gives, then the checked options.
+    """`find` and call it with what the harness gives, then the checked options; as `prepared`."""
+    return prepared(kind, name, options, given=len(given), where=where, at=at)(*given)
+
+
+def prepared(
+    kind: str,
+    name: str,
+    options: Mapping[str, Any] | Settings | None = None,
+    *,
+    given: int = 0,
+    where: str | None = None,
+    at: Where = None,
+) -> Callable[..., Any]:
+    """What builds the part from the `given` leading arguments of the harness; the options are checked now.
 
     where: the place of the name, such as `file:line`; at: that of the options, or a function from the keys
     of one to its place; absent = as `where`.
@@ -212,12 +226,10 @@ def build(
     factory = find(kind, name, where=where)
     if not callable(factory):
         raise ConfigError(f"the {kind} {name!r} is not a class or a function", where=where)
-    settings = check_options(
-        f"{kind} {name}", factory, options, given=len(given), where=at or where
-    )
+    settings = check_options(f"{kind} {name}", factory, options, given=given, where=at or where)
     if isinstance(settings, Settings):
-        return factory(*given, settings)
-    return factory(*given, **settings)
+        return lambda *leading: factory(*leading, settings)
+    return partial(factory, **settings)
 
 
 def check_options(

@@ -216,15 +216,11 @@ def _cleaner(task: Task) -> Callable[[str], str]:
 
 def _chooser(task: Task) -> ChooserFactory:
     spec = task.spec.demonstrations
-    where = task.document.where(("demonstrations", "chooser"))
-    at = task.document.below(("demonstrations", "options"))
-    factory = registry.find("chooser", spec.chooser, where=where)
-    registry.check_options(f"chooser {spec.chooser}", factory, spec.options, where=at, given=2)
-
-    def build(pool: Samples, seed: int) -> Chooser:
-        chooser: Chooser = registry.build(
-            "chooser", spec.chooser, spec.options, given=(pool, seed), where=where, at=at
-        )
-        return chooser
-
-    return build
+    return registry.prepared(
+        "chooser",
+        spec.chooser,
+        spec.options,
+        given=2,
+        where=task.document.where(("demonstrations", "chooser")),
+        at=task.document.below(("demonstrations", "options")),
+    )
