@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from string import Formatter
 
 from emu2eval.errors import ConfigError, UnknownName
-from emu2eval.spec.config import ProtocolSpec
+from emu2eval.spec.task import ProtocolSpec
 from emu2eval.types import Image, Part, Prompt, Sample, Turn, Video
 
 

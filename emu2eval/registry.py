@@ -1,8 +1,8 @@
 """find(kind, name): built in, from an entry point, or `module:attr`; imported on first use.
 
 Built-ins take the same path as plug-ins: a name for a `module:attr`. A package adds its own under the
-entry-point groups `emu2eval.adapters`, `.scorers`, `.readers`, `.choosers`, `.encoders`, `.cleaners` and
-`.submissions`.
+entry-point groups `emu2eval.adapters`, `.scorers`, `.readers`, `.choosers`, `.encoders`, `.cleaners`,
+`.outputs` and `.submissions`.
 """
 
 from __future__ import annotations
@@ -59,6 +59,11 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
     },
     "encoder": {
         "thumbnail": "emu2eval.encoders.base:Thumbnail",
+    },
+    "output": {
+        "choice": "emu2eval.spec.outputs:ChoiceSpec",
+        "image": "emu2eval.spec.outputs:ImageSpec",
+        "text": "emu2eval.spec.outputs:TextSpec",
     },
     "reader": {
         "captions": "emu2eval.data.captions:read",
@@ -287,16 +292,16 @@ def _from_signature(factory: Callable[..., Any], given: int) -> tuple[type[Setti
     """The factory's parameters as a struct, and whether it takes others, too (`**options`)."""
     parameters = _parameters(factory)[given:]
     hints = _hints(factory, parameters)
-    fields: list[Any] = []
+    fields: dict[str, Any] = {"__module__": __name__, "__annotations__": {}}
     for each in parameters:
         if each.kind not in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY):
             continue
-        declared = (each.name, hints.get(each.name, Any))
-        # The factory fills in its own defaults.
-        fields.append(declared if each.default is each.empty else (*declared, None))
+        fields["__annotations__"][each.name] = hints.get(each.name, Any)
+        if each.default is not each.empty:
+            fields[each.name] = None  # the factory fills in its own defaults
     rest = any(each.kind is each.VAR_KEYWORD for each in parameters)
-    kind: Any = msgspec.defstruct("Options", fields, bases=(Settings,), kw_only=True)
-    return kind, rest
+    build: Any = type(Settings)
+    return build("Options", (Settings,), fields), rest
 
 
 def _hints(factory: Any, parameters: Sequence[inspect.Parameter]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from emu2eval.errors import ConfigError, UnknownName
 from emu2eval.prompts import PromptBuilder, Template
-from emu2eval.spec.config import ProtocolSpec
+from emu2eval.spec.task import ProtocolSpec
 from emu2eval.types import Image, Prompt, Sample, Turn
 
 A, B = Image(data=b"a"), Image(data=b"b")

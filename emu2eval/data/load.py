@@ -9,8 +9,8 @@ from emu2eval import registry
 from emu2eval.data.samples import Samples
 from emu2eval.data.sources import require
 from emu2eval.errors import DataError, MissingData
-from emu2eval.spec.config import Task
-from emu2eval.spec.yamlfile import Keys
+from emu2eval.spec.settings import Keys
+from emu2eval.spec.task import Task
 
 
 def load_split(task: Task, split: str, shots: int = 0) -> Samples:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from emu2eval.data.shards import missing_shards
-from emu2eval.spec.config import Download, SourceSpec, Task
+from emu2eval.spec.data import Download, SourceSpec
+from emu2eval.spec.task import Task
 
 OFFICIAL = "official"
 """The name of the official files among the sources of a task."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from emu2eval.data.presence import OFFICIAL, pieces
 from emu2eval.errors import DataError, MissingData, UnknownName
-from emu2eval.spec.config import Task
+from emu2eval.spec.task import Task
 
 _ROOT_HINT = "if the data is elsewhere: export EMU2EVAL_DATA=/path/to/data"
 

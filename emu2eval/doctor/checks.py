@@ -24,7 +24,8 @@ from emu2eval.engine.tasks import opened
 from emu2eval.errors import ConfigError, UserError
 from emu2eval.prompts import PromptBuilder
 from emu2eval.spec import catalog
-from emu2eval.spec.config import load_model, load_task
+from emu2eval.spec.model import load_model
+from emu2eval.spec.task import load_task
 
 EXTRAS = {
     "hf": ("torch", "transformers", "accelerate", "safetensors", "num2words"),

@@ -12,7 +12,7 @@ from typing import Any
 from emu2eval.data.samples import Samples
 from emu2eval.errors import UserError
 from emu2eval.media import images
-from emu2eval.spec.config import Expected
+from emu2eval.spec.data import Expected
 from emu2eval.types import Image, Sample, Video
 
 

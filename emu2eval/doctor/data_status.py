@@ -19,7 +19,7 @@ from emu2eval.doctor.data_check import SplitSurvey, broken, counts, missing, wal
 from emu2eval.errors import UnknownName, UserError
 from emu2eval.prompts import PromptBuilder
 from emu2eval.spec import catalog
-from emu2eval.spec.config import Task, load_task
+from emu2eval.spec.task import Task, load_task
 from emu2eval.types import Sample
 
 _STYLES = {"there": "green", "half there": "yellow", "missing": "red", "refused": "dim"}

@@ -27,7 +27,8 @@ from emu2eval.fewshot.ablate import changes_nothing
 from emu2eval.runs.record import Extent, is_run, read_record, write_record
 from emu2eval.runs.store import RunStore
 from emu2eval.spec.changes import Changes
-from emu2eval.spec.config import ModelSpec, Task
+from emu2eval.spec.model import ModelSpec
+from emu2eval.spec.task import Task
 from emu2eval.types import Shots
 from emu2eval.watch import RunStart, Watcher
 

@@ -18,7 +18,7 @@ from emu2eval.errors import ConfigError, raise_together
 from emu2eval.runs.record import Record
 from emu2eval.runs.store import RunStore
 from emu2eval.spec import catalog
-from emu2eval.spec.config import load_model
+from emu2eval.spec.model import load_model
 from emu2eval.types import Row
 from emu2eval.watch import Watcher
 

@@ -33,7 +33,7 @@ from emu2eval.runs.record import (
     write_judge,
 )
 from emu2eval.runs.store import RunStore
-from emu2eval.spec.config import ModelSpec
+from emu2eval.spec.model import ModelSpec
 from emu2eval.types import Image, Request, Response, Sample, Score, TextOutput
 
 

@@ -10,7 +10,7 @@ from emu2eval import registry
 from emu2eval.adapters.base import Adapter
 from emu2eval.errors import ConfigError, raise_together
 from emu2eval.spec.changes import Changes
-from emu2eval.spec.config import ModelSpec, load_model
+from emu2eval.spec.model import ModelSpec, load_model
 from emu2eval.watch import Watcher
 
 

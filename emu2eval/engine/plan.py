@@ -37,7 +37,7 @@ from emu2eval.runs.record import (
 from emu2eval.runs.store import RunStore
 from emu2eval.spec import catalog
 from emu2eval.spec.changes import Changes
-from emu2eval.spec.config import ModelSpec
+from emu2eval.spec.model import ModelSpec
 from emu2eval.types import Image, Output, Progress, Request, Response
 
 FIRST = 64
@@ -195,14 +195,13 @@ class Plan:
         # Every image has noise of its own, which no batch, limit or order of queries changes.
         number = place.trial * self.questions.takes + place.take
         noise = keyed("noise", wanted.seed, self.prompts.seed, sample.id, number) % 2**31
-        output = wanted.build(sample.choices, noise)
-        if output.kind == "choice" and not sample.choices:
+        try:
+            return wanted.build(sample.choices, noise)
+        except ConfigError as error:
+            where = error.where or self.task.document.where(("output",))
             raise ConfigError(
-                f"sample {sample.id!r} has no choices to rank",
-                where=self.task.document.where(("output",)),
-                hint="list them under output.choices, or name their column in the data's options",
-            )
-        return output
+                f"sample {sample.id!r}: {error.what}", where=where, hint=error.hint
+            ) from None
 
     def _request(self, prompted: Prompted, output: Output) -> Request:
         return Request(
@@ -297,7 +296,7 @@ def task_record(task: OpenTask) -> TaskRecord:
         file=catalog.portable("task", task.document.path),
         protocol=task.protocol_name,
         split=task.split,
-        spec=task.spec.model_dump(mode="json"),
+        spec=task.spec.as_json(),
         sources=dict(task.task.sources),
     )
 

@@ -16,8 +16,8 @@ from emu2eval.runs.record import Record
 from emu2eval.scorers.base import Scorer
 from emu2eval.scorers.judged import JudgedScorer
 from emu2eval.spec import catalog
-from emu2eval.spec.changes import Changes
-from emu2eval.spec.config import ProtocolSpec, Task, TaskSpec, load_task, override
+from emu2eval.spec.changes import Changes, override
+from emu2eval.spec.task import ProtocolSpec, Task, TaskSpec, load_task, task_root
 from emu2eval.spec.yamlfile import Document, validate
 from emu2eval.types import Shots
 
@@ -166,10 +166,8 @@ def recorded_task(record: Record, changes: Changes | None = None) -> Task:
     known = record.task
     document = Document(catalog.located("task", known.file), known.spec)
     spec = validate(TaskSpec, override(known.spec, overrides, "task"), document)
-    root = document.path.parent / spec.data.root if spec.data.root is not None else None
-    return Task(
-        spec, known.protocol, known.split, root or catalog.data_root(), document, known.sources
-    )
+    root = task_root(spec, document)
+    return Task(spec, known.protocol, known.split, root, document, known.sources)
 
 
 def scorer_of(record: Record) -> Scorer:

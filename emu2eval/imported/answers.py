@@ -11,13 +11,16 @@ from emu2eval.identity import value_key
 from emu2eval.imported.entries import Entry
 from emu2eval.runs.answers import Answer
 from emu2eval.runs.store import RunStore
-from emu2eval.spec.config import Task
+from emu2eval.spec.outputs import ChoiceSpec
+from emu2eval.spec.task import Task
 from emu2eval.types import IMPOSSIBLE, Response, Sample
 
 
 def require(task: Task, entries: Sequence[Entry]) -> None:
     """Raises ConfigError where sums of log-probabilities were given and means over tokens are wanted."""
-    if task.spec.output.per_token and any(entry.choices for entry in entries):
+    output = task.spec.output
+    by_mean = isinstance(output, ChoiceSpec) and output.per_token
+    if by_mean and any(entry.choices for entry in entries):
         raise ConfigError(
             f"{task.name} ranks by the mean log-probability of a token, and the log holds sums over texts "
             "whose numbers of tokens it does not say",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from msgspec import Meta, field
 
 from emu2eval.errors import ConfigError, UnknownName
 from emu2eval.spec.catalog import find_file
-from emu2eval.spec.config import Spec
-from emu2eval.spec.yamlfile import Document, Keys, read_yaml, validate
+from emu2eval.spec.settings import Keys
+from emu2eval.spec.yamlfile import Document, Spec, read_yaml, validate
 from emu2eval.types import metric_label
 
 # fmt: off
@@ -67,12 +67,7 @@ class PaperRow(Spec):
     values: tuple[float | None, ...]
     trained_on: tuple[str, ...] = ()
     note: str | None = None
-    notes: dict[str, str] = Field(default_factory=dict)
-
-    @field_validator("shots", mode="before")
-    @classmethod
-    def _label(cls, value: object) -> object:
-        return str(value) if isinstance(value, int) else value
+    notes: dict[str, str] = field(default_factory=dict)
 
 
 class PaperTable(Spec):
@@ -81,10 +76,10 @@ class PaperTable(Spec):
     id: str
     caption: str
     scale: str
-    digits: int = Field(default=1, ge=0, le=6)
+    digits: Annotated[int, Meta(ge=0, le=6)] = 1
     shots: str = "0"
     higher_is_better: bool = True
-    marks: dict[str, PaperMark] = Field(default_factory=dict)
+    marks: dict[str, PaperMark] = field(default_factory=dict)
     columns: tuple[PaperColumn, ...]
     rows: tuple[PaperRow, ...]
 
@@ -97,7 +92,7 @@ class PaperSpec(Spec):
     source: str
     year: int
     about: str = ""
-    tables: tuple[PaperTable, ...] = Field(min_length=1)
+    tables: Annotated[tuple[PaperTable, ...], Meta(min_length=1)]
 
 
 @dataclass(frozen=True)

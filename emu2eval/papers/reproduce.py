@@ -22,7 +22,8 @@ from emu2eval.papers.rebuild import Rebuilt, counterparts, measured_run, rebuild
 from emu2eval.runs.answers import Answer
 from emu2eval.runs.scored import Key
 from emu2eval.runs.store import RunStore
-from emu2eval.spec.config import load_model, load_task
+from emu2eval.spec.model import load_model
+from emu2eval.spec.task import load_task
 from emu2eval.types import Shots
 from emu2eval.watch import Watcher
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from emu2eval.adapters.emu2.memory import TEXT, parse_memory, prompt_positions
 from emu2eval.errors import ConfigError, MissingExtra
-from emu2eval.spec.config import load_model
+from emu2eval.spec.model import load_model
 
 if TYPE_CHECKING:
     from emu2eval.adapters.emu2.placement import Placement

@@ -10,20 +10,16 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
-
 from emu2eval.errors import ConfigError
 from emu2eval.scorers.base import Scorer, ScoringError
-from emu2eval.spec.yamlfile import read_yaml, validate
+from emu2eval.spec.yamlfile import Spec, read_yaml, validate
 from emu2eval.types import Image, Part, Prompt, Response, Sample, Score, TextOutput
 
 Shown = str | Image | Sequence[Image]
 """What a {field} of a wording stands for: a text, or images of the sample or the response."""
 
 
-class _File(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class _File(Spec):
     user: str
     system: str | None = None
     again: str = ""

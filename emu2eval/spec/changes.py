@@ -1,61 +1,178 @@
-"""What is set against the task's and the model's files, from --set or from a mapping."""
+"""Changes: what is set against the task's, the model's and the judge's files, as one value."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import msgspec
+import yaml
 
 from emu2eval.errors import ConfigError, UnknownName
+from emu2eval.spec.catalog import find_file
+from emu2eval.spec.yamlfile import Document, parse_value, read_yaml
+
+Assignments = Mapping[str, Any] | Sequence[str]
+"""What people write: `{"task": {"output.beams": 3}}`, nested or with dots, or `["task.output.beams=3"]`."""
+
+_HINT = "for example: --set task.output.max_new_tokens=20 --set model.settings.batch=4"
 
 
 class Changes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Dotted key -> value, for the task, the model and the judge."""
+    """Dotted key -> value, for each of the three files."""
 
-    task: dict[str, Any] = {}
-    model: dict[str, Any] = {}
-    judge: dict[str, Any] = {}
+    task: dict[str, Any] = msgspec.field(default_factory=dict)
+    model: dict[str, Any] = msgspec.field(default_factory=dict)
+    judge: dict[str, Any] = msgspec.field(default_factory=dict)
 
     @classmethod
-    def of(cls, given: Any) -> Changes:
-        """From a mapping, nested or with dotted keys, from assignments, or as it is."""
+    def of(cls, given: Changes | Assignments | None) -> Changes:
+        """From a mapping, from a list of assignments, or as it is. Raises ConfigError or UnknownName.
+
+        A mapping inside changes the keys that it names and leaves the others.
+
+        >>> Changes.of({"task": {"output": {"beams": 3}}}) == Changes.parse(["task.output.beams=3"])
+        True
+        """
+        if given is None:
+            return cls()
         if isinstance(given, Changes):
             return given
-        from emu2eval.spec.config import parse_settings
-
         if isinstance(given, Mapping):
-            parts: dict[str, dict[str, Any]] = {"task": {}, "model": {}, "judge": {}}
-            for part, inner in given.items():
-                if part not in parts or not isinstance(inner, Mapping):
-                    raise UnknownName("part of changes", str(part), parts)
-                parts[part].update(_flat(inner))
-            return cls(**parts)
+            return cls(**_sorted_out(_flat(given)))
         if isinstance(given, str) or not isinstance(given, Iterable):
-            raise ConfigError(f"changes are a mapping or a list of assignments, not {given!r}")
-        return cls(**parse_settings(list(given)))
+            raise ConfigError(
+                f"changes are a mapping or a list of assignments, not {type(given).__name__}",
+                hint='for example: {"task": {"output.max_new_tokens": 20}}',
+            )
+        return cls.parse(given)
+
+    @classmethod
+    def parse(cls, assignments: Iterable[str]) -> Changes:
+        """From `task.a.b=c`, as --set takes it. Raises ConfigError.
+
+        Values are YAML: numbers, true, false, null, [lists]; anything else is a text.
+
+        >>> Changes.parse(["task.output.beams=3", "model.settings.layout=single"]).task
+        {'output.beams': 3}
+        """
+        parsed = {}
+        for assignment in assignments:
+            key, equals, text = assignment.partition("=")
+            part, _, rest = key.strip().partition(".")
+            if not equals or part not in cls.__struct_fields__ or not rest:
+                raise ConfigError(
+                    "--set takes task.KEY=VALUE, model.KEY=VALUE or judge.KEY=VALUE, "
+                    f"not {assignment!r}",
+                    hint=_HINT,
+                )
+            parsed[key.strip()] = _value(text)
+        return cls(**_sorted_out(parsed))
 
     def merged(self, later: Changes) -> Changes:
+        """Both; where they set the same key, the later one."""
         return Changes(
             task={**self.task, **later.task},
             model={**self.model, **later.model},
             judge={**self.judge, **later.judge},
         )
 
-    def assignments(self) -> list[str]:
-        """As --set takes them."""
-        return [
-            f"{part}.{key}={value}"
-            for part in ("task", "model", "judge")
-            for key, value in getattr(self, part).items()
-        ]
+    def assignments(self) -> tuple[str, ...]:
+        """As --set takes them; `parse` makes the same changes of them."""
+        return tuple(
+            f"{key}={_text(value)}" for key, value in _flat(msgspec.structs.asdict(self)).items()
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self.task or self.model or self.judge)
+
+
+def read_changed(kind: str, name: str, changes: Mapping[str, Any]) -> Document:
+    """The file of a task or model, which knows what the changes set. Raises UnknownName or ConfigError."""
+    document = read_yaml(find_file(kind, name))
+    return replace(document, set_by=frozenset(tuple(key.split(".")) for key in changes))
+
+
+def override(data: Mapping[str, Any], changes: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """A copy of `data` with the values of dotted keys replaced; kind: "task" or "model".
+
+    Raises ConfigError for a key below a value that has none.
+    """
+    merged = deepcopy(dict(data))
+    for dotted, value in changes.items():
+        *path, last = dotted.split(".")
+        inner = merged
+        for step in path:
+            inner = inner.setdefault(step, {})
+            if not isinstance(inner, dict):
+                raise ConfigError(
+                    f"--set {kind}.{dotted}: {step!r} holds a value, not more keys",
+                    hint=f"look at the file's keys: emu2eval ls {kind}s",
+                )
+        inner[last] = deepcopy(value)
+    return merged
 
 
 def _flat(given: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Nested mappings as dotted keys; a value is as YAML could hold it."""
     found: dict[str, Any] = {}
     for key, value in given.items():
-        if isinstance(value, Mapping) and value:
-            found.update(_flat(value, f"{before}{key}."))
+        name = f"{before}{key}"
+        if isinstance(value, Mapping) and (value or not before):
+            found.update(_flat(value, f"{name}."))
         else:
-            found[f"{before}{key}"] = value
+            found[name] = _plain(name, value)
     return found
+
+
+def _plain(name: str, value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, list | tuple):
+        return [_plain(name, item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): _plain(name, item) for key, item in value.items()}
+    raise ConfigError(
+        f"the change {name} is set to {type(value).__name__}, which no file could hold",
+        hint="a number, a string, true or false, None, a list or a mapping",
+    )
+
+
+def _sorted_out(dotted: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    parts: dict[str, dict[str, Any]] = {part: {} for part in Changes.__struct_fields__}
+    for key, value in dotted.items():
+        part, _, rest = key.partition(".")
+        if part not in parts:
+            raise UnknownName("part of changes", part, parts, hint=_HINT)
+        if not rest:
+            raise ConfigError(f"changes of the {part} are a mapping", hint=_HINT)
+        parts[part][rest] = value
+    return parts
+
+
+def _value(text: str) -> Any:
+    # A template such as "{image}{question}" would be a mapping; braces with anything in them are a text.
+    if text.strip() == "{}":
+        return {}
+    if not text.strip() or text.lstrip().startswith("{"):
+        return text
+    try:
+        return parse_value(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _text(value: Any) -> str:
+    """The shortest text that `_value` makes the same value of."""
+    if isinstance(value, str):
+        return value if _value(value) == value else json.dumps(value, ensure_ascii=False)
+    dumped = yaml.safe_dump(
+        value, default_flow_style=True, width=float("inf"), allow_unicode=True, sort_keys=False
+    )
+    return dumped.removesuffix("\n").removesuffix("\n...")

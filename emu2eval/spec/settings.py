@@ -11,7 +11,7 @@ import difflib
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, TypeGuard, TypeVar, dataclass_transform
 
 import msgspec
 from msgspec import inspect
@@ -24,9 +24,28 @@ Keys = tuple[str | int, ...]
 Struct = TypeVar("Struct", bound=msgspec.Struct)
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _Keywords(msgspec.StructMeta):
+    """Fields are given by name in every subclass: one without a default may follow one that has it."""
+
+    def __new__(
+        mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **config: Any
+    ) -> Any:
+        return super().__new__(mcls, name, bases, namespace, **{"kw_only": True, **config})
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, metaclass=_Keywords):
     """Subclass to declare options: types, defaults, bounds (`Annotated[int, msgspec.Meta(ge=1)]`), choices
     (`Literal`). What no type can say goes into `__post_init__`, which raises ConfigError or ValueError."""
+
+
+class Variants(Settings):
+    """Settings of several kinds: the key `kind` says of which class they are. Subclass it for the family."""
+
+    @classmethod
+    def variant(cls, named: str | None) -> type[Settings]:
+        """The class of a kind; None = the file names none. Raises UnknownName."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -34,11 +53,12 @@ class Source:
     """What settings belong to and where they stand, for messages about them.
 
     owner: such as "scorer images", whose keys are options; empty for a file, whose keys are keys.
-    where: the place of the value at some keys, such as `file:line`.
+    where: the place of the value at some keys, such as `file:line`; top: the keys above, in a file.
     """
 
     owner: str = ""
     where: Callable[[Keys], str | None] = lambda keys: None
+    top: Keys = ()
 
     def unknown(self, at: Keys, known: Iterable[str]) -> UserError:
         kind = "key"
@@ -49,9 +69,7 @@ class Source:
 
     def missing(self, at: Keys) -> UserError:
         *inner, last = at
-        if not self.owner:
-            what = f"{dotted(inner) or 'the file'} needs the key {last!r}"
-        elif inner:
+        if inner or not self.owner:
             what = f"{self._name(inner)} needs the key {last!r}"
         else:
             what = f"{self.owner} needs the option {last!r}"
@@ -67,7 +85,7 @@ class Source:
 
     def _name(self, at: Sequence[str | int]) -> str:
         if not self.owner:
-            return dotted(at) or "the file"
+            return dotted((*self.top, *at)) or "the file"
         return (
             f"the option {dotted(at)!r} of {self.owner}" if at else f"the options of {self.owner}"
         )
@@ -109,6 +127,14 @@ class _Reading:
             return values
         if not isinstance(values, Mapping):
             return self._wrong(at, f"expected a mapping, got {_kind(values)}")
+        if issubclass(kind, Variants):
+            try:
+                kind = kind.variant(
+                    self.value(_declared(str | None), values.get("kind"), (*at, "kind"))
+                )
+            except UserError as error:
+                self.faults.append(self.source.refused((*at, "kind"), error))
+                return None
         before = len(self.faults)
         declared = {field.encode_name: field for field in msgspec.structs.fields(kind)}
         strict = kind.__struct_config__.forbid_unknown_fields

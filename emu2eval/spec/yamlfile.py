@@ -6,15 +6,13 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
 
-from emu2eval.errors import ConfigError, UnknownName
+from emu2eval.errors import ConfigError
+from emu2eval.spec.settings import Keys, Settings, Source, Struct, read
 
-Keys = tuple[str | int, ...]
-Model = TypeVar("Model", bound=BaseModel)
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -29,6 +27,10 @@ _Loader.yaml_implicit_resolvers = {
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
 )
+
+
+class Spec(Settings):
+    """Subclass for a part of a YAML file: its keys, their types and their defaults."""
 
 
 @dataclass(frozen=True)
@@ -110,45 +112,10 @@ def _collect(node: Any, keys: Keys, lines: dict[Keys, int], path: Path) -> None:
             _collect(item, (*keys, index), lines, path)
 
 
-def validate(model: type[Model], data: Any, document: Document, at: Keys = ()) -> Model:
-    """`data`, found at the keys `at` of the document, as a `model`.
+def validate(kind: type[Struct], data: Any, document: Document, at: Keys = ()) -> Struct:
+    """`data`, found at the keys `at` of the document, as a struct.
 
-    Raises UnknownName for a key that does not exist, with the nearest ones; else ConfigError.
+    Raises UnknownName for a key that does not exist, with the nearest ones; else ConfigError; Several where
+    there is more than one fault.
     """
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        problems = error.errors(include_url=False)
-        first = problems[0]
-        location: Keys = first["loc"]
-        where = document.where((*at, *location))
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        if first["type"] == "extra_forbidden":
-            known = _keys_at(model, location[:-1])
-            raise UnknownName("key", str(location[-1]), known, where=where) from None
-        name = ".".join(str(part) for part in (*at, *location)) or "the file"
-        raise ConfigError(f"{name}: {first['msg'].lower()}{more}", where=where) from None
-
-
-def _keys_at(model: type[BaseModel], location: Keys) -> list[str]:
-    """The keys that the part of `model` at `location` takes."""
-    kind: Any = model
-    for step in location:
-        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
-            break
-        found = kind.model_fields.get(str(step))
-        kind = _inner(found.annotation) if found else kind
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        return list(kind.model_fields)
-    return []
-
-
-def _inner(annotation: Any) -> Any:
-    """The model inside an annotation such as `Spec | None` or `dict[str, Spec]`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        found = _inner(argument)
-        if found is not None:
-            return found
-    return None
+    return read(kind, data, Source(where=document.below(at), top=at))

@@ -11,7 +11,7 @@ import pytest
 from emu2eval.data import coco_images, dreambench
 from emu2eval.data.load import load_split
 from emu2eval.errors import ConfigError, DataError
-from emu2eval.spec.config import load_task
+from emu2eval.spec.task import load_task
 from emu2eval.types import Image, Sample
 
 from ..tasks.layouts import coco_t2i as coco_layout

@@ -15,7 +15,7 @@ from emu2eval.fewshot.episode import Episode
 from emu2eval.media import images
 from emu2eval.prompts import PromptBuilder
 from emu2eval.scorers.drawing import Drawing
-from emu2eval.spec.config import load_task
+from emu2eval.spec.task import load_task
 from emu2eval.types import Image, Prompt, Response, Sample
 
 HERE = Path()

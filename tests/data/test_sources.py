@@ -14,7 +14,7 @@ from emu2eval import evaluate
 from emu2eval.data.load import load_split
 from emu2eval.data.sources import choose
 from emu2eval.errors import ConfigError, DataError, MissingData
-from emu2eval.spec.config import load_task
+from emu2eval.spec.task import load_task
 
 from ..conftest import Program, write_shards
 

@@ -12,7 +12,7 @@ import pytest
 from emu2eval import Adapter, Limits, Request, Response, evaluate
 from emu2eval.errors import ConfigError, UserError
 from emu2eval.runs.record import read_record
-from emu2eval.spec.config import load_task
+from emu2eval.spec.task import load_task
 
 MakeTask = Callable[..., Path]
 

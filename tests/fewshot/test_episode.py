@@ -13,7 +13,7 @@ from emu2eval.engine.prompting import Prompts
 from emu2eval.engine.questions import Questions
 from emu2eval.engine.tasks import opened
 from emu2eval.fewshot.episode import Episode
-from emu2eval.spec.config import load_task
+from emu2eval.spec.task import load_task
 from emu2eval.types import Shots
 
 

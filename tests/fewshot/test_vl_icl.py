@@ -16,7 +16,7 @@ from emu2eval.data.samples import Samples
 from emu2eval.engine.tasks import opened
 from emu2eval.errors import DataError, PlanError
 from emu2eval.fewshot.vl_icl import VLICL
-from emu2eval.spec.config import load_task
+from emu2eval.spec.task import load_task
 from emu2eval.types import Image, Sample
 
 from ..tasks.layouts import (

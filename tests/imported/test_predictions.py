@@ -12,7 +12,7 @@ import pytest
 from emu2eval.data.load import load_split
 from emu2eval.media import images
 from emu2eval.report import page
-from emu2eval.spec.config import load_task
+from emu2eval.spec.task import load_task
 from emu2eval.types import Image
 
 Make = Callable[..., Path]

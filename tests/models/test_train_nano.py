@@ -77,7 +77,7 @@ def test_training_reads_prompts_token_by_token_as_the_adapter_does(
     from emu2eval.adapters.emu2.tokenizer import Tokenizer
     from emu2eval.data.easy_vqa import shape_images
     from emu2eval.prompts import PromptBuilder
-    from emu2eval.spec.config import load_task
+    from emu2eval.spec.task import load_task
     from emu2eval.types import Sample
 
     monkeypatch.syspath_prepend(str(TRAIN))
@@ -118,7 +118,7 @@ def test_drawing_is_laid_out_as_the_adapter_does(
     from emu2eval.adapters.emu2.tokenizer import Tokenizer
     from emu2eval.data.easy_vqa import shape_images
     from emu2eval.prompts import PromptBuilder
-    from emu2eval.spec.config import load_task
+    from emu2eval.spec.task import load_task
     from emu2eval.types import Sample
 
     monkeypatch.syspath_prepend(str(TRAIN))

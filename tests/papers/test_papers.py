@@ -19,7 +19,7 @@ from emu2eval.papers.published import PaperTable, load_paper
 from emu2eval.papers.rebuild import MeasuredRun, PaperCell, Rebuilt, rebuild
 from emu2eval.report.paper import Number, numbers, render
 from emu2eval.spec import catalog
-from emu2eval.spec.config import load_task
+from emu2eval.spec.task import load_task
 from emu2eval.types import Row, Shots
 
 FACTS = Path(__file__).parent / "published"

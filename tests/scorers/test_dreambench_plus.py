@@ -16,7 +16,7 @@ from emu2eval.data.load import load_split
 from emu2eval.errors import ConfigError, DataError, UnknownName
 from emu2eval.runs.scored import read_run
 from emu2eval.scorers.dreambench_plus import DreamBenchPlus
-from emu2eval.spec.config import load_task
+from emu2eval.spec.task import load_task
 
 from ..chat_server import ChatServer, digests, texts
 from ..tasks.layouts import dreambench_plus

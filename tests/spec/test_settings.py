@@ -22,7 +22,7 @@ class Part(Settings):
     weight: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.5
 
 
-class Options(Settings, kw_only=True):
+class Options(Settings):
     layout: Literal["turns", "single"] = "turns"
     batch: Annotated[int, msgspec.Meta(ge=1)] | None = 8
     rate: Annotated[float, msgspec.Meta(gt=0)] | None = None

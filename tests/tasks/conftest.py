@@ -16,7 +16,7 @@ import yaml
 
 from emu2eval import cli
 from emu2eval.engine.judging import is_judged
-from emu2eval.spec.config import load_task
+from emu2eval.spec.task import load_task
 
 TASKS = sorted(
     path.stem for path in (Path(__file__).parent / "layouts").glob("*.py") if path.stem[0] != "_"

@@ -15,7 +15,7 @@ from emu2eval.adapters.base import Adapter, Limits
 from emu2eval.data.load import load_split
 from emu2eval.engine.evaluation import Result
 from emu2eval.errors import ConfigError
-from emu2eval.spec.config import load_task
+from emu2eval.spec.task import load_task
 from emu2eval.types import ChoiceOutput, Request, Response
 
 Roots = Callable[[str], Path]

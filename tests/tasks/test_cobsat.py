@@ -16,7 +16,7 @@ from emu2eval.data.load import load_split
 from emu2eval.engine.plan import build_chooser
 from emu2eval.errors import ConfigError, DataError, ModelError
 from emu2eval.media import images
-from emu2eval.spec.config import load_task
+from emu2eval.spec.task import load_task
 from emu2eval.types import Image
 
 from .layouts import cobsat

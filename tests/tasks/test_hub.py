@@ -13,7 +13,7 @@ import pytest
 from emu2eval.data.load import load_split
 from emu2eval.data.sources import choose
 from emu2eval.media import images
-from emu2eval.spec.config import load_task
+from emu2eval.spec.task import load_task
 from emu2eval.types import Sample
 
 from ..conftest import write_shards

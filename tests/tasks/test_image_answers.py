@@ -22,7 +22,7 @@ from emu2eval.adapters.emu2 import inference  # noqa: E402
 from emu2eval.adapters.emu2.regress import regress  # noqa: E402
 from emu2eval.data.load import load_split  # noqa: E402
 from emu2eval.spec import catalog  # noqa: E402
-from emu2eval.spec.config import load_task  # noqa: E402
+from emu2eval.spec.task import load_task  # noqa: E402
 from emu2eval.types import Image  # noqa: E402
 
 from .. import tiny_models  # noqa: E402

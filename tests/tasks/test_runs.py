@@ -10,7 +10,7 @@ import pytest
 
 from emu2eval.data.load import load_split
 from emu2eval.spec import catalog
-from emu2eval.spec.config import load_task
+from emu2eval.spec.task import load_task
 
 from .conftest import baseline, drawn, judged, protocols, quickly, seen_by, shots
 

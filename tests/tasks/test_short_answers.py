@@ -16,7 +16,7 @@ from emu2eval.data.load import load_split
 from emu2eval.engine.evaluation import Result
 from emu2eval.errors import ImageError
 from emu2eval.media import frames, images
-from emu2eval.spec.config import load_task
+from emu2eval.spec.task import load_task
 from emu2eval.types import Request, Response
 
 from .drawing import write_json

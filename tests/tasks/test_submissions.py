@@ -10,7 +10,7 @@ import pytest
 
 from emu2eval import evaluate
 from emu2eval.exports.submit import submit
-from emu2eval.spec.config import load_task
+from emu2eval.spec.task import load_task
 
 from .conftest import TASKS
 

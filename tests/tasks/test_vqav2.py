@@ -14,7 +14,7 @@ from PIL import Image
 from emu2eval import evaluate
 from emu2eval.data.load import load_split
 from emu2eval.errors import DataError
-from emu2eval.spec.config import load_task
+from emu2eval.spec.task import load_task
 
 
 @pytest.fixture

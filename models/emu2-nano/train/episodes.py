@@ -20,7 +20,7 @@ from emu2eval.adapters.emu2.tokenizer import Tokenizer
 from emu2eval.data import easy_vqa
 from emu2eval.data.easy_vqa import package_folder
 from emu2eval.data.names import names
-from emu2eval.spec.config import load_task
+from emu2eval.spec.task import load_task
 
 FIRST = 0.05  # weight of an answer that nothing before it could tell
 PUBLISHED = 0.3  # share of real images where there are some

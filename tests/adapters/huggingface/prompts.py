@@ -43,7 +43,7 @@ def request(asked: Prompt, output: Output = TEXT) -> Request:
 
 def built(model: str, **settings: Any) -> HuggingFaceAdapter:
     from emu2eval.engine.evaluation import build_adapter
-    from emu2eval.spec.config import load_model
+    from emu2eval.spec.model import load_model
 
     spec = load_model(model)
     adapter = build_adapter(spec.model_copy(update={"settings": {**spec.settings, **settings}}))

@@ -6,7 +6,7 @@ import pytest
 
 from emu2eval import registry
 from emu2eval.spec import catalog
-from emu2eval.spec.config import ModelSpec, load_model
+from emu2eval.spec.model import ModelSpec, load_model
 
 
 def shipped() -> list[ModelSpec]:

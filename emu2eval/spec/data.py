@@ -1,0 +1,87 @@
+"""The part of a task's file that says where its samples come from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import Meta, field
+
+from emu2eval.spec.yamlfile import Spec
+
+Positive = Annotated[int, Meta(ge=1)]
+Options = dict[str, Any]
+
+
+class Download(Spec):
+    """What a user fetches by hand, told when it is missing.
+
+    into: the folder below the data root to unpack it in; gives: what is there afterwards; files: how
+    many files a folder that it gives then holds.
+    """
+
+    what: str
+    size: str
+    source: str
+    into: str
+    gives: tuple[str, ...]
+    files: Positive | None = None
+    splits: tuple[str, ...] = ()
+    note: str | None = None
+
+
+class Expected(Spec):
+    """What the official split holds, counted in samples and in different images."""
+
+    samples: Positive
+    images: int | None = None
+
+
+class SourceSpec(Spec):
+    """A repository of the hub that holds the same samples as the official files, for some splits.
+
+    It lies below the data root in `folder`, as `hf download REPO --repo-type dataset` leaves it.
+    reader, options, splits: as for the official files, from that folder; `files` and `images` among
+    the options, and those of `join`, are patterns of the files that a split needs. refused: splits
+    that the repository does not hold faithfully, with the reason.
+    """
+
+    repo: Annotated[str, Meta(pattern=r"^\w[\w.-]*/\w[\w.-]*$")]
+    size: str = ""
+    note: str | None = None
+    reader: str = "parquet"
+    options: Options = field(default_factory=dict)
+    splits: dict[str, Options] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> str:
+        """Relative to the data root."""
+        return f"hub/{self.repo}"
+
+    def files(self, split: str) -> list[str]:
+        """Every pattern of files that the split needs."""
+        found: list[str] = []
+        options = {**self.options, **self.splits[split]}
+        for files in (options, options.get("join") or {}):
+            for key in ("files", "images"):
+                patterns = files.get(key) or []
+                found += [patterns] if isinstance(patterns, str) else patterns
+        return found
+
+
+class DataSpec(Spec):
+    """Where samples come from.
+
+    reader: a built-in one, an entry point or `module:attr`; one with a parameter `shots` is told their
+    number. options: what it takes, for all splits; splits: its options for each.
+    root: absent = the data root ($EMU2EVAL_DATA), else a folder relative to this YAML file. expected: the
+    official sizes of the splits. sources: other places that hold the same samples, by name, such as `hub`.
+    """
+
+    reader: str
+    root: str | None = None
+    options: Options = field(default_factory=dict)
+    splits: dict[str, Options]
+    expected: dict[str, Expected] = field(default_factory=dict)
+    downloads: tuple[Download, ...] = ()
+    sources: dict[str, SourceSpec] = field(default_factory=dict)

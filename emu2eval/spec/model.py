@@ -1,0 +1,46 @@
+"""Models: their YAML files as specs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from emu2eval.spec.changes import override, read_changed
+from emu2eval.spec.data import Options
+from emu2eval.spec.yamlfile import Spec, validate
+
+
+class ModelSpec(Spec):
+    """adapter: a built-in one, an entry point or `module:attr`; settings: its options."""
+
+    name: str
+    title: str = ""
+    about: str = ""
+    source: str = ""
+    licence: str = ""
+    adapter: str
+    settings: Options = msgspec.field(default_factory=dict)
+
+
+def load_model(name: str, *, overrides: Mapping[str, Any] | None = None) -> ModelSpec:
+    """A model by name, by the path of its YAML file, or by the path of a folder that holds one.
+
+    A relative `settings.checkpoint` that exists beside the YAML file is taken from there. {model} in the
+    name stands for the last part of `settings.model`, so that tables tell a server's models apart.
+    Raises UnknownName or ConfigError.
+    """
+    changes = overrides or {}
+    document = read_changed("model", name, changes)
+    spec = validate(ModelSpec, override(document.data, changes, "model"), document)
+    served = str(spec.settings.get("model") or document.path.stem).rpartition("/")[2]
+    settings = dict(spec.settings)
+    checkpoint = settings.get("checkpoint")
+    beside = document.path.parent / checkpoint if isinstance(checkpoint, str) else None
+    if beside is not None and beside.exists():
+        settings["checkpoint"] = os.fspath(beside)
+    return msgspec.structs.replace(
+        spec, name=spec.name.replace("{model}", served), settings=settings
+    )
