@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 from emu2eval.adapters.base import Adapter, Limits
-from emu2eval.adapters.choices import Question
 from emu2eval.adapters.emu2 import tokenizer as tokens
 from emu2eval.adapters.emu2.config import Variant
 from emu2eval.adapters.emu2.prompt import Form, Item, shorten
 from emu2eval.adapters.emu2.tokenizer import Manner, Tokenizer
-from emu2eval.adapters.encoded import Encoded
-from emu2eval.adapters.threads import set_threads
+from emu2eval.adapters.local.choices import Question
+from emu2eval.adapters.local.encoded import Encoded, Shown
+from emu2eval.adapters.local.threads import set_threads
 from emu2eval.errors import ConfigError, ModelError, PlanError, UnknownName, UserError
 from emu2eval.media.images import digest
 from emu2eval.types import (
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import torch
 
-    from emu2eval.adapters.emu2.inference import Inference
+    from emu2eval.adapters.emu2.inference import Emu2Inference
     from emu2eval.adapters.emu2.painter import Painter
     from emu2eval.adapters.emu2.placement import Placement
     from emu2eval.adapters.emu2.quantize import Bits
@@ -157,7 +157,7 @@ class Emu2Adapter(Adapter):
         self._safety = safety
         self._threads = threads
         self._threads_before: int | None = None
-        self._inference: Inference | None = None
+        self._inference: Emu2Inference | None = None
         outputs = {"text", "choice"} | ({"image"} if self._checkpoint.paints else set())
         self.limits = Limits(frozenset(outputs), positions=self._max_positions, batch=batch)
 
@@ -175,7 +175,7 @@ class Emu2Adapter(Adapter):
 
     def load(self) -> None:
         from emu2eval.adapters.emu2.checkpoint import load_model, load_painter
-        from emu2eval.adapters.emu2.inference import Inference
+        from emu2eval.adapters.emu2.inference import Emu2Inference
         from emu2eval.adapters.emu2.quantize import check_bits
 
         if self._threads is not None:
@@ -196,7 +196,7 @@ class Emu2Adapter(Adapter):
             return load_painter(self._checkpoint, dtype=dtype, device=device, safety=self._safety)
 
         empty = self._form.encode([self._begin_image])
-        self._inference = Inference(model, empty, painter, self._reuse)
+        self._inference = Emu2Inference(model, empty, painter, self._reuse)
 
     def close(self) -> None:
         self._inference = None
@@ -208,7 +208,8 @@ class Emu2Adapter(Adapter):
         """(n, width): the vision tower's features, averaged over the patches."""
         if self._inference is None:
             raise ModelError("the model is not loaded", hint="call load() before encode_images()")
-        return self._inference.averages(images)
+        tokens = self._config.n_query
+        return self._inference.averages([Shown(image, tokens) for image in images])
 
     def answer(self, requests: Sequence[Request]) -> list[Response]:
         """One response a request; a request whose prompt cannot be read is an error of its own."""
@@ -236,9 +237,9 @@ class Emu2Adapter(Adapter):
         return [responses[i] for i in range(len(requests))]
 
     def _texts(
-        self, inference: Inference, asked: Mapping[int, tuple[TextOutput, _Laid]]
+        self, inference: Emu2Inference, asked: Mapping[int, tuple[TextOutput, _Laid]]
     ) -> dict[int, Response]:
-        from emu2eval.adapters.emu2.decoding import Search
+        from emu2eval.adapters.local.search import Search
 
         alike: dict[Search, list[int]] = {}
         for i, (out, _) in asked.items():
@@ -253,16 +254,18 @@ class Emu2Adapter(Adapter):
         responses = {}
         for search, rows in alike.items():
             found = inference.texts([asked[i][1].encoded for i in rows], search)
-            for i, ids in zip(rows, found, strict=True):
+            for i, answer in zip(rows, found, strict=True):
                 out, laid = asked[i]
-                text = self._tokenizer.decode(ids, special=self._form.wants_boxes(laid.prompt))
+                text = self._tokenizer.decode(
+                    answer.ids, special=self._form.wants_boxes(laid.prompt)
+                )
                 ends = [at for stop in out.stop if (at := text.find(stop)) >= 0]
-                details = _details(laid, tokens=len(ids))
+                details = _details(laid, tokens=len(answer.ids))
                 responses[i] = Response(text=text[: min(ends, default=None)], details=details)
         return responses
 
     def _choices(
-        self, inference: Inference, asked: Mapping[int, tuple[ChoiceOutput, _Laid]]
+        self, inference: Emu2Inference, asked: Mapping[int, tuple[ChoiceOutput, _Laid]]
     ) -> dict[int, Response]:
         questions = [laid.question for _, laid in asked.values() if laid.question is not None]
         sums = inference.choices(questions) if questions else []
@@ -276,7 +279,7 @@ class Emu2Adapter(Adapter):
         }
 
     def _images(
-        self, inference: Inference, asked: Mapping[int, tuple[ImageOutput, _Laid]]
+        self, inference: Emu2Inference, asked: Mapping[int, tuple[ImageOutput, _Laid]]
     ) -> dict[int, Response]:
         responses = {}
         for i, (wanted, laid) in asked.items():
