@@ -261,7 +261,10 @@ class Emu2Adapter(Adapter):
                     answer.ids, special=self._form.wants_boxes(laid.prompt)
                 )
                 responses[i] = Response(
-                    text=text, tokens_in=len(laid.encoded), tokens_out=len(answer.ids)
+                    text=text,
+                    tokens_in=len(laid.encoded),
+                    tokens_out=len(answer.ids),
+                    ended="stop" if answer.ended else "length",
                 )
         return responses
 

@@ -255,6 +255,7 @@ class HuggingFaceAdapter(Adapter):
                     text=text,
                     tokens_in=len(laid.encoded),
                     tokens_out=len(answer.ids),
+                    ended="stop" if answer.ended else "length",
                     marks=_marks(laid),
                 )
         return responses
