@@ -17,14 +17,11 @@ import torch
 from PIL import Image as PILImage
 from torch import Tensor
 
-from emu2eval.adapters.emu2.cache import SegmentedCache
 from emu2eval.adapters.emu2.config import DecoderConfig, Emu2Config, VisionConfig
-from emu2eval.adapters.emu2.decoding import Search
-from emu2eval.adapters.emu2.inference import Inference
+from emu2eval.adapters.emu2.inference import Emu2Inference
 from emu2eval.adapters.emu2.model import Emu2
-from emu2eval.adapters.emu2.prefix import prefill
-from emu2eval.adapters.emu2.regress import regress
-from emu2eval.adapters.encoded import Encoded, Shown
+from emu2eval.adapters.local.encoded import Encoded, Shown
+from emu2eval.adapters.local.search import Search
 from emu2eval.media.images import from_pil
 from emu2eval.types import Image
 
@@ -70,8 +67,8 @@ def seconds(work: Callable[[], object]) -> float:
 
 def time_a_query(model: Emu2, shots: int, reuse: bool, queries: int) -> float:
     """Median seconds of a query in the middle of a run: five beams, ten tokens, one at a time."""
-    inference = Inference(model, prompt(0, 0), _no_painter, reuse)
-    search = Search(max_new_tokens=10, min_new_tokens=10)
+    inference = Emu2Inference(model, prompt(0, 0), _no_painter, reuse)
+    search = Search(max_new_tokens=10, min_new_tokens=10, beams=5, length_penalty=-1.0)
 
     def ask(query: int) -> None:
         inference.texts([prompt(shots, query)], search)
@@ -81,14 +78,15 @@ def time_a_query(model: Emu2, shots: int, reuse: bool, queries: int) -> float:
     return median(times[2:])
 
 
-def regress_anew(model: Emu2, asked: Encoded, features: Tensor, count: int) -> Tensor:
+def regress_anew(inference: Emu2Inference, asked: Encoded, count: int) -> Tensor:
     """As the authors' released code does it: the whole sequence again for each embedding."""
-    ids, slots = torch.tensor(asked.ids), torch.tensor(asked.slots)
-    embeds = model.embed(ids, slots, features)[None]
+    model, encoder = inference.model, inference.reader.encoder
+    encoder.hold([asked])
+    features = torch.cat([encoder.held(shown).pooled for shown in asked.shown])
+    embeds = model.embed(torch.tensor(asked.ids), torch.tensor(asked.slots), features)[None]
     found = []
     for _ in range(count):
-        valid = torch.ones(embeds.shape[:2], dtype=torch.bool)
-        found.append(model.down(model.read(embeds, valid, SegmentedCache())[:, -1]))
+        found.append(model.down(model.read(embeds)[:, -1]))
         embeds = torch.cat([embeds, model.up(found[-1])[:, None]], 1)
     return torch.stack(found, 1)
 
@@ -115,13 +113,11 @@ def main() -> None:
         print(f"{shots:>6} {length:>10} {without / unit:>8.2f}x {reused / unit:>8.2f}x")
     print(f"one unit is {unit * 1000:.0f} ms here")
 
-    print("\nregressing 64 visual embeddings after five images and their words")
+    print(f"\nregressing {TOKENS} visual embeddings after five images and their words")
+    inference = Emu2Inference(model, prompt(0, 0), _no_painter)
     asked = prompt(4, 0)
-    features = torch.randn(5 * TOKENS, CONFIG.vision.width)
-    cached = median(
-        seconds(lambda: regress(model, prefill(model, [asked], [features]), 64)) for _ in range(3)
-    )
-    anew = median(seconds(lambda: regress_anew(model, asked, features, 64)) for _ in range(3))
+    cached = median(seconds(lambda: inference.regress([asked])) for _ in range(3))
+    anew = median(seconds(lambda: regress_anew(inference, asked, TOKENS)) for _ in range(3))
     print(f"without the cache {anew / cached:.1f}x the time of with it ({cached * 1000:.0f} ms)")
 
 

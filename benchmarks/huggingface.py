@@ -31,7 +31,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from emu2eval import evaluate
 from emu2eval.adapters.huggingface.adapter import HuggingFaceAdapter
-from emu2eval.adapters.huggingface.inference import Inference
+from emu2eval.adapters.local.inference import Inference
 from emu2eval.engine import evaluation
 from emu2eval.engine.evaluation import Settings, plans
 from emu2eval.media.images import load

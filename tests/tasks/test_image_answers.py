@@ -18,8 +18,7 @@ from PIL import Image as PILImage
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from emu2eval.adapters.emu2 import inference  # noqa: E402
-from emu2eval.adapters.emu2.regress import regress  # noqa: E402
+from emu2eval.adapters.emu2.reading import Emu2Reader  # noqa: E402
 from emu2eval.data.load import load_split  # noqa: E402
 from emu2eval.spec import catalog  # noqa: E402
 from emu2eval.spec.task import load_task  # noqa: E402
@@ -243,11 +242,13 @@ def test_images_of_a_prompt_are_the_same_however_many_are_asked_for(
     asked += ["--set", "task.score.options.clip_i.encoder=thumbnail"]
     found, conditions = [], []
 
+    regress = Emu2Reader.regress
+
     def counted(*given: Any) -> Any:
         conditions[-1] += 1
         return regress(*given)
 
-    monkeypatch.setattr(inference, "regress", counted)
+    monkeypatch.setattr(Emu2Reader, "regress", counted)
     for name, ways in (
         ("four", [["--limit", "3"]]),
         ("in steps", [["--limit", "1", "--batch", "1"], ["--limit", "3", "--batch", "3"]]),

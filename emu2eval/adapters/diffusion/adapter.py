@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 from emu2eval.adapters.base import Adapter, Limits
 from emu2eval.adapters.diffusion.texts import remember
-from emu2eval.adapters.weights import absent, at_hand, folder_digest, located
+from emu2eval.adapters.local.files import absent, at_hand, folder_digest, located
 from emu2eval.errors import ConfigError, MissingExtra, ModelError, UnknownName, UserError
 from emu2eval.media.images import from_pil, load
 from emu2eval.types import ImageOutput, Mark, Request, Response

@@ -8,19 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 from emu2eval.adapters.base import Adapter, Limits
-from emu2eval.adapters.choices import Question
 from emu2eval.adapters.emu2 import tokenizer as tokens
 from emu2eval.adapters.emu2.config import Variant
 from emu2eval.adapters.emu2.prompt import Form, Item, shorten
 from emu2eval.adapters.emu2.tokenizer import Manner, Tokenizer
-from emu2eval.adapters.encoded import Encoded
-from emu2eval.adapters.threads import set_threads
+from emu2eval.adapters.local.choices import Question
+from emu2eval.adapters.local.encoded import Encoded, Shown
+from emu2eval.adapters.local.threads import set_threads
 from emu2eval.errors import ConfigError, ModelError, PlanError, UnknownName, UserError
 from emu2eval.media.images import digest
 from emu2eval.types import (
     ChoiceOutput,
     Image,
     ImageOutput,
+    Mark,
     Prompt,
     Request,
     Response,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import torch
 
-    from emu2eval.adapters.emu2.inference import Inference
+    from emu2eval.adapters.emu2.inference import Emu2Inference
     from emu2eval.adapters.emu2.painter import Painter
     from emu2eval.adapters.emu2.placement import Placement
     from emu2eval.adapters.emu2.quantize import Bits
@@ -157,7 +158,7 @@ class Emu2Adapter(Adapter):
         self._safety = safety
         self._threads = threads
         self._threads_before: int | None = None
-        self._inference: Inference | None = None
+        self._inference: Emu2Inference | None = None
         outputs = {"text", "choice"} | ({"image"} if self._checkpoint.paints else set())
         self.limits = Limits(frozenset(outputs), positions=self._max_positions, batch=batch)
 
@@ -175,7 +176,7 @@ class Emu2Adapter(Adapter):
 
     def load(self) -> None:
         from emu2eval.adapters.emu2.checkpoint import load_model, load_painter
-        from emu2eval.adapters.emu2.inference import Inference
+        from emu2eval.adapters.emu2.inference import Emu2Inference
         from emu2eval.adapters.emu2.quantize import check_bits
 
         if self._threads is not None:
@@ -196,7 +197,7 @@ class Emu2Adapter(Adapter):
             return load_painter(self._checkpoint, dtype=dtype, device=device, safety=self._safety)
 
         empty = self._form.encode([self._begin_image])
-        self._inference = Inference(model, empty, painter, self._reuse)
+        self._inference = Emu2Inference(model, empty, painter, self._reuse)
 
     def close(self) -> None:
         self._inference = None
@@ -208,7 +209,8 @@ class Emu2Adapter(Adapter):
         """(n, width): the vision tower's features, averaged over the patches."""
         if self._inference is None:
             raise ModelError("the model is not loaded", hint="call load() before encode_images()")
-        return self._inference.averages(images)
+        tokens = self._config.n_query
+        return self._inference.averages([Shown(image, tokens) for image in images])
 
     def answer(self, requests: Sequence[Request]) -> list[Response]:
         """One response a request; a request whose prompt cannot be read is an error of its own."""
@@ -228,7 +230,7 @@ class Emu2Adapter(Adapter):
                 texts[i] = (request.output, laid)
             elif isinstance(request.output, ChoiceOutput):
                 choices[i] = (request.output, laid)
-            else:
+            elif isinstance(request.output, ImageOutput):
                 images[i] = (request.output, laid)
         responses |= self._texts(self._inference, texts)
         responses |= self._choices(self._inference, choices)
@@ -236,9 +238,9 @@ class Emu2Adapter(Adapter):
         return [responses[i] for i in range(len(requests))]
 
     def _texts(
-        self, inference: Inference, asked: Mapping[int, tuple[TextOutput, _Laid]]
+        self, inference: Emu2Inference, asked: Mapping[int, tuple[TextOutput, _Laid]]
     ) -> dict[int, Response]:
-        from emu2eval.adapters.emu2.decoding import Search
+        from emu2eval.adapters.local.search import Search
 
         alike: dict[Search, list[int]] = {}
         for i, (out, _) in asked.items():
@@ -253,22 +255,28 @@ class Emu2Adapter(Adapter):
         responses = {}
         for search, rows in alike.items():
             found = inference.texts([asked[i][1].encoded for i in rows], search)
-            for i, ids in zip(rows, found, strict=True):
-                out, laid = asked[i]
-                text = self._tokenizer.decode(ids, special=self._form.wants_boxes(laid.prompt))
-                ends = [at for stop in out.stop if (at := text.find(stop)) >= 0]
-                details = _details(laid, tokens=len(ids))
-                responses[i] = Response(text=text[: min(ends, default=None)], details=details)
+            for i, answer in zip(rows, found, strict=True):
+                laid = asked[i][1]
+                text = self._tokenizer.decode(
+                    answer.ids, special=self._form.wants_boxes(laid.prompt)
+                )
+                responses[i] = Response(
+                    text=text,
+                    tokens_in=len(laid.encoded),
+                    tokens_out=len(answer.ids),
+                    ended="stop" if answer.ended else "length",
+                )
         return responses
 
     def _choices(
-        self, inference: Inference, asked: Mapping[int, tuple[ChoiceOutput, _Laid]]
+        self, inference: Emu2Inference, asked: Mapping[int, tuple[ChoiceOutput, _Laid]]
     ) -> dict[int, Response]:
         questions = [laid.question for _, laid in asked.values() if laid.question is not None]
         sums = inference.choices(questions) if questions else []
         return {
             i: Response(
-                log_probs=question.scores(values, per_token=out.per_token), details=_details(laid)
+                log_probs=question.scores(values, per_token=out.per_token),
+                tokens_in=len(laid.encoded),
             )
             for (i, (out, laid)), question, values in zip(
                 asked.items(), questions, sums, strict=True
@@ -276,7 +284,7 @@ class Emu2Adapter(Adapter):
         }
 
     def _images(
-        self, inference: Inference, asked: Mapping[int, tuple[ImageOutput, _Laid]]
+        self, inference: Emu2Inference, asked: Mapping[int, tuple[ImageOutput, _Laid]]
     ) -> dict[int, Response]:
         responses = {}
         for i, (wanted, laid) in asked.items():
@@ -291,8 +299,8 @@ class Emu2Adapter(Adapter):
             else:
                 # The authors' autoencoding mode: an image and nothing else is painted again.
                 image, flagged = inference.autoencoded(alone, out)
-            details = _details(laid, **({"flagged": True} if flagged else {}))
-            responses[i] = Response(image=image, details=details)
+            marks = (Mark("flagged"),) if flagged else ()
+            responses[i] = Response(images=(image,), tokens_in=len(laid.encoded), marks=marks)
         return responses
 
     def _checked(self, request: Request) -> _Laid:
@@ -324,8 +332,9 @@ class Emu2Adapter(Adapter):
         encoded = self._form.encode(items)
         if isinstance(out, TextOutput):
             return _Laid(prompt, encoded, len(encoded) + out.max_new_tokens, dropped)
-        replied = [self._form.encode_reply(prompt, items, choice) for choice in out.choices]
-        question = Question.of(encoded, replied, out.choices)
+        choices = out.choices if isinstance(out, ChoiceOutput) else ()
+        replied = [self._form.encode_reply(prompt, items, choice) for choice in choices]
+        question = Question.of(encoded, replied, choices)
         return _Laid(prompt, encoded, max(map(len, (encoded, *replied))), dropped, question)
 
     def _torch_dtype(self) -> torch.dtype:
@@ -362,8 +371,3 @@ def _only_a_image(prompt: Prompt) -> Image | None:
         return None
     only = prompt.query[0]
     return only if isinstance(only, Image) else None
-
-
-def _details(laid: _Laid, **more: int) -> dict[str, Any]:
-    dropped = {"dropped": laid.dropped} if laid.dropped else {}
-    return {"prompt_tokens": len(laid.encoded), **more, **dropped}

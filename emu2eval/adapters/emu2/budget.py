@@ -14,12 +14,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from emu2eval.adapters.beginnings import CACHE_BYTES
 from emu2eval.adapters.emu2 import sdxl
 from emu2eval.adapters.emu2.config import Emu2Config
 from emu2eval.adapters.emu2.model import Emu2
 from emu2eval.adapters.emu2.painter import vae_factor
 from emu2eval.adapters.emu2.quantize import Bits, is_quantizable, quantized_bytes
+from emu2eval.adapters.local.cache import ROOM
+from emu2eval.adapters.local.prefix import CACHE_BYTES
 from emu2eval.errors import ModelError
 
 IMAGES_AT_A_TIME = 8
@@ -113,7 +114,12 @@ def _cached_positions(
     # that reorders beams copies the keys before it lets go of the old ones.
     prompt, answers = positions - new_tokens, batch * beams * new_tokens
     # The beginning that is remembered stays beside prompts that do not share it (`prefix`).
-    return batch * prompt + min(prompt, remembered) + answers + (answers // 2 if beams > 1 else 0)
+    return (
+        batch * (prompt + ROOM)
+        + min(prompt, remembered)
+        + answers
+        + (answers // 2 if beams > 1 else 0)
+    )
 
 
 def _units(model: Emu2, dtype: torch.dtype, quantize: Bits | None) -> list[Unit]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from emu2eval.adapters.emu2.config import VARIANTS, Emu2Config, Variant
 from emu2eval.adapters.emu2.layouts import Part, Tensors, find_parts, read_json
-from emu2eval.adapters.weights import HUB_ID, file_digest, located
+from emu2eval.adapters.local.files import HUB_ID, file_digest, located
 from emu2eval.errors import ConfigError, UnknownName
 
 if TYPE_CHECKING:

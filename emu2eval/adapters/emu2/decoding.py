@@ -15,54 +15,18 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from emu2eval.adapters.emu2.cache import SegmentedCache
-from emu2eval.adapters.emu2.model import Emu2
-from emu2eval.adapters.emu2.prefix import Prefilled
 from emu2eval.adapters.emu2.tokenizer import BOS, EOS
-from emu2eval.errors import ModelError
+from emu2eval.adapters.local.search import Search
 
 Advance = Callable[[list[int], list[int]], Tensor]
 """(next token of each row, the row it goes on from) -> logits (rows, vocabulary)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Search:
-    """How a text is searched for; the defaults are the authors' (negative penalty: short answers).
-
-    min_new_tokens: </s> is blocked until then; 4.31's `min_length` m is min_new_tokens m - 1.
-    length_penalty: a hypothesis scores sum of log-probabilities / length ** length_penalty.
-    repetition_penalty: on <s> and what was generated, never on the prompt.
-    """
-
-    max_new_tokens: int = 10
-    min_new_tokens: int = 0
-    beams: int = 5
-    length_penalty: float = -1.0
-    repetition_penalty: float = 1.0
-
-
-def generate(model: Emu2, prompts: Prefilled, search: Search) -> list[list[int]]:
-    """The answer of each prompt as ids, </s> last where it ended. Prompts do not affect each other."""
-    cache = SegmentedCache(prompts.segments)
-
-    def advance(tokens: list[int], parents: list[int]) -> Tensor:
-        cache.reorder(torch.tensor(parents))
-        ids = torch.tensor(tokens)[:, None]
-        embeds = model.embed(ids, torch.zeros_like(ids, dtype=torch.bool), None)
-        valid = torch.ones_like(ids, dtype=torch.bool)
-        return model.logits(model.read(embeds, valid, cache)[:, -1])
-
-    first = model.logits(prompts.hidden)
-    if not torch.isfinite(first).all():
-        raise ModelError(
-            "the model's scores are not finite numbers",
-            hint="float16 overflows in Emu2: use bfloat16 or float32; else the weights are damaged",
-        )
-    return (greedy if search.beams == 1 else beam_search)(first, advance, search)
-
-
 def greedy(first: Tensor, advance: Advance, search: Search) -> list[list[int]]:
-    """The likeliest token each time. first: (prompts, vocabulary), the logits after the prompts."""
+    """The likeliest token each time, </s> last where there is one.
+
+    first: (prompts, vocabulary), the logits after the prompts.
+    """
     ids: list[list[int]] = [[] for _ in first]
     rows = [*range(len(first))]
     logits = first
@@ -79,7 +43,10 @@ def greedy(first: Tensor, advance: Advance, search: Search) -> list[list[int]]:
 
 
 def beam_search(first: Tensor, advance: Advance, search: Search) -> list[list[int]]:
-    """The best hypothesis of each prompt. first: (prompts, vocabulary), the logits after the prompts."""
+    """The best hypothesis of each prompt, </s> last where it ended.
+
+    first: (prompts, vocabulary), the logits after the prompts.
+    """
     samples, vocabulary = first.shape
     beams = search.beams
     # Only the first beam counts at the start: all are equal until they part.
@@ -165,8 +132,13 @@ class _Ended:
 
 
 def _processed(scores: Tensor, ids: list[list[int]], search: Search, generated: int) -> Tensor:
+    """The scores with what the search forbids; the repetition penalty never counts the prompt."""
     if search.repetition_penalty != 1.0:
-        seen = torch.tensor([[BOS, *row] for row in ids], device=scores.device)
+        # Rows that ended early are shorter; <s>, which every row begins with, fills them.
+        most = max(map(len, ids))
+        seen = torch.tensor(
+            [[BOS, *row, *[BOS] * (most - len(row))] for row in ids], device=scores.device
+        )
         old = scores.gather(1, seen)
         penalty = search.repetition_penalty
         scores = scores.scatter(1, seen, torch.where(old < 0, old * penalty, old / penalty))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
-from emu2eval.adapters.emu2.tensorfile import StoredTensor, read_tensor_list
+from emu2eval.adapters.local.tensorfile import StoredTensor, read_tensor_list
 from emu2eval.errors import ModelError
 
 Part = Literal["encoder", "unet", "vae", "safety_checker"]

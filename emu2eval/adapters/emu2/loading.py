@@ -17,7 +17,7 @@ from emu2eval.adapters.emu2.model import Emu2
 from emu2eval.adapters.emu2.painter import Painter, refuse_half
 from emu2eval.adapters.emu2.placement import Placement
 from emu2eval.adapters.emu2.quantize import Bits, quantize_decoder, quantized_weight
-from emu2eval.adapters.emu2.tensorfile import is_safetensors, stream
+from emu2eval.adapters.local.tensorfile import is_safetensors, stream
 from emu2eval.errors import ConfigError, ModelError
 
 _SHOWN = 4

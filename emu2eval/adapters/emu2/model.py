@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
-from transformers import AttentionInterface, LlamaConfig, LlamaForCausalLM
+from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
-from emu2eval.adapters.emu2.cache import ATTENTION, SegmentedCache, attend
 from emu2eval.adapters.emu2.config import DecoderConfig, Emu2Config
 from emu2eval.adapters.emu2.vision import EvaVisionTower, pool
-
-AttentionInterface.register(ATTENTION, attend)
+from emu2eval.adapters.local.attention import register
 
 
 class Emu2(nn.Module):
@@ -67,18 +62,26 @@ class Emu2(nn.Module):
         features: Tensor = self.project_down(hidden.to(_device(self.project_down)))
         return features
 
-    def read(self, embeds: Tensor, valid: Tensor, cache: SegmentedCache) -> Tensor:
+    def read(
+        self, embeds: Tensor, mask: Tensor | None = None, cache: DynamicCache | None = None
+    ) -> Tensor:
         """Hidden states after the final norm, (rows, new, hidden), of new positions on top of a cache.
 
-        embeds: (rows, new, hidden); valid: (rows, new) bool, False at left padding.
+        embeds: (rows, new, hidden); mask: (rows, cached + new), 0 at padding; None = there is none.
         """
-        mask, positions = cache.admit(valid.to(embeds.device))
+        before = 0 if cache is None else cache.get_seq_length()
+        if mask is None:
+            new = torch.arange(before, before + embeds.shape[1], device=embeds.device)
+            positions = new[None].expand(len(embeds), -1)
+        else:
+            mask = mask.to(embeds.device)
+            positions = (mask.long().cumsum(1) - 1).clamp(min=0)[:, before:]
         out = self.decoder.lm.model(
             inputs_embeds=embeds,
             attention_mask=mask,
             position_ids=positions,
             past_key_values=cache,
-            use_cache=True,
+            use_cache=cache is not None,
         )
         hidden: Tensor = out.last_hidden_state
         return hidden
@@ -105,7 +108,7 @@ class Decoder(nn.Module):
             rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
             tie_word_embeddings=False,
         )
-        llama._attn_implementation = ATTENTION
+        llama._attn_implementation = register()
         self.lm = LlamaForCausalLM(llama)
         self.lm.model.rotary_emb = Rotary(
             config.hidden_size // config.num_attention_heads, config.rope_theta
@@ -130,17 +133,6 @@ class Rotary(nn.Module):
         angle = position_ids[..., None].to(x.device, torch.float32) * frequency
         angle = torch.cat([angle, angle], -1)
         return angle.cos().to(x.dtype), angle.sin().to(x.dtype)
-
-
-def left_pad(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Rows of (length, hidden) as one (rows, longest, hidden), padded on the left with zeros.
-
-    The second result is (rows, longest), True where a row has a position.
-    """
-    embeds = pad_sequence([*rows], batch_first=True, padding_side="left")
-    lengths = torch.tensor([len(r) for r in rows], device=embeds.device)
-    place = torch.arange(embeds.shape[1], device=embeds.device)
-    return embeds, place >= embeds.shape[1] - lengths[:, None]
 
 
 def _device(module: nn.Module) -> torch.device:

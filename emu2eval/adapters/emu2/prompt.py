@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from emu2eval.adapters.emu2 import tokenizer as tokens
 from emu2eval.adapters.emu2.config import Emu2Config
 from emu2eval.adapters.emu2.tokenizer import Tokenizer
-from emu2eval.adapters.encoded import Encoded, Shown
+from emu2eval.adapters.local.encoded import Encoded, Shown
 from emu2eval.errors import PlanError
 from emu2eval.types import Image, Part, Prompt, Video
 

@@ -8,19 +8,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 from emu2eval.adapters.base import Adapter, Limits
-from emu2eval.adapters.choices import Question
-from emu2eval.adapters.encoded import Encoded
 from emu2eval.adapters.huggingface.checkpoint import open_checkpoint
 from emu2eval.adapters.huggingface.form import Form, Layout
 from emu2eval.adapters.huggingface.processor import load_processor, marks_of
+from emu2eval.adapters.local.choices import Question
+from emu2eval.adapters.local.encoded import Encoded
 from emu2eval.errors import ConfigError, ModelError, PlanError, UnknownName, UserError
-from emu2eval.types import ChoiceOutput, Image, Prompt, Request, Response, TextOutput
+from emu2eval.types import ChoiceOutput, Image, Mark, Prompt, Request, Response, TextOutput
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from emu2eval.adapters.huggingface.inference import Inference
+    from emu2eval.adapters.huggingface.reading import TransformersReader
+    from emu2eval.adapters.local.inference import Inference
 
 _LAID = 1024
 """Prompts whose ids are remembered: planned, sorted by length and asked, each is laid out once."""
@@ -140,7 +141,7 @@ class HuggingFaceAdapter(Adapter):
         text = config.get_text_config(decoder=True)
         self._max_positions = max_positions or getattr(text, "max_position_embeddings", None)
         self._laid: OrderedDict[str, _Laid] = OrderedDict()
-        self._inference: Inference | None = None
+        self._inference: Inference[TransformersReader] | None = None
         self.limits = Limits(
             frozenset({"text", "choice"}),
             images=None if grid else images,
@@ -161,9 +162,10 @@ class HuggingFaceAdapter(Adapter):
         return self._lay_out(request).needed
 
     def load(self) -> None:
-        from emu2eval.adapters.huggingface.inference import Inference
         from emu2eval.adapters.huggingface.loading import check_kind, load_model
-        from emu2eval.adapters.threads import set_threads
+        from emu2eval.adapters.local.attention import install
+        from emu2eval.adapters.local.inference import Inference
+        from emu2eval.adapters.local.threads import set_threads
 
         if self._threads is not None:
             self._threads_before = set_threads(self._threads)
@@ -171,18 +173,18 @@ class HuggingFaceAdapter(Adapter):
         if self._kind.slot is None:
             check_kind(type(model), self._checkpoint)
         pad = self._tokenizer.pad_token_id
-        self._inference = Inference(
+        reader = self._kind.reader(
             model,
             self._kind.encoder(model, self._expansion, self._reuse),
             self._ends[0] if pad is None else pad,
+            self._reuse and install(model),
             self._ends,
             marks_of(self._processor, self._form.slot),
-            self._reuse,
-            self._kind.reader,
         )
+        self._inference = Inference(reader, self._reuse)
 
     def close(self) -> None:
-        from emu2eval.adapters.threads import set_threads
+        from emu2eval.adapters.local.threads import set_threads
 
         self._inference = None
         self._laid.clear()
@@ -194,7 +196,7 @@ class HuggingFaceAdapter(Adapter):
         laid = self._laid.get(request.key)
         if laid is not None and self._inference is not None:
             for shown in laid.encoded.shown:
-                self._inference.encoder.prepare(shown)
+                self._inference.reader.encoder.prepare(shown)
 
     def encode_images(self, images: Sequence[Image]) -> npt.NDArray[np.float32]:
         """(n, width): the embeddings that stand for each image, averaged over its places."""
@@ -213,7 +215,7 @@ class HuggingFaceAdapter(Adapter):
                 laid = self._checked(request)
                 # An image that is missing or broken shall cost its own request and not the batch.
                 for shown in laid.encoded.shown:
-                    inference.encoder.prepare(shown)
+                    inference.reader.encoder.prepare(shown)
             except UserError as error:
                 responses[i] = Response(error=str(error))
                 continue
@@ -226,9 +228,11 @@ class HuggingFaceAdapter(Adapter):
         return [responses[i] for i in range(len(requests))]
 
     def _texts(
-        self, inference: Inference, asked: Mapping[int, tuple[TextOutput, _Laid]]
+        self,
+        inference: Inference[TransformersReader],
+        asked: Mapping[int, tuple[TextOutput, _Laid]],
     ) -> dict[int, Response]:
-        from emu2eval.adapters.huggingface.inference import Search
+        from emu2eval.adapters.local.search import Search
 
         beams, length_penalty, repetition_penalty = self._search
         alike: dict[Search, list[int]] = {}
@@ -244,26 +248,37 @@ class HuggingFaceAdapter(Adapter):
         responses = {}
         for search, rows in alike.items():
             found = inference.texts([asked[i][1].encoded for i in rows], search)
-            for i, ids in zip(rows, found, strict=True):
-                text = self._tokenizer.decode(ids, skip_special_tokens=True)
-                responses[i] = Response(text=text, details=_details(asked[i][1], tokens=len(ids)))
+            for i, answer in zip(rows, found, strict=True):
+                text = self._tokenizer.decode(answer.ids, skip_special_tokens=True)
+                laid = asked[i][1]
+                responses[i] = Response(
+                    text=text,
+                    tokens_in=len(laid.encoded),
+                    tokens_out=len(answer.ids),
+                    ended="stop" if answer.ended else "length",
+                    marks=_marks(laid),
+                )
         return responses
 
     def _choices(
-        self, inference: Inference, asked: Mapping[int, tuple[ChoiceOutput, _Laid]]
+        self,
+        inference: Inference[TransformersReader],
+        asked: Mapping[int, tuple[ChoiceOutput, _Laid]],
     ) -> dict[int, Response]:
         questions = [laid.question for _, laid in asked.values() if laid.question is not None]
         sums = inference.choices(questions)
         return {
             i: Response(
-                log_probs=question.scores(values, per_token=out.per_token), details=_details(laid)
+                log_probs=question.scores(values, per_token=out.per_token),
+                tokens_in=len(laid.encoded),
+                marks=_marks(laid),
             )
             for (i, (out, laid)), question, values in zip(
                 asked.items(), questions, sums, strict=True
             )
         }
 
-    def _loaded(self) -> Inference:
+    def _loaded(self) -> Inference[TransformersReader]:
         if self._inference is None:
             raise ModelError("the model is not loaded", hint="call load() before answer()")
         return self._inference
@@ -304,11 +319,5 @@ class HuggingFaceAdapter(Adapter):
         return _Laid(encoded, len(encoded) + new, dropped)
 
 
-def _details(laid: _Laid, **more: int) -> dict[str, Any]:
-    tiles = sum(len(shown.tiles) for shown in laid.encoded.shown)
-    marks = {"tiles": tiles, "dropped": laid.dropped}
-    return {
-        "prompt_tokens": len(laid.encoded),
-        **more,
-        **{name: count for name, count in marks.items() if count},
-    }
+def _marks(laid: _Laid) -> tuple[Mark, ...]:
+    return (Mark("tiles"),) if any(shown.tiles for shown in laid.encoded.shown) else ()

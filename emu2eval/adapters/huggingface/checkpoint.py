@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from emu2eval.adapters.weights import folder_digest, located
+from emu2eval.adapters.local.files import folder_digest, located
 from emu2eval.errors import ModelError
 
 PATTERNS = ("*.json", "*.jinja", "*.txt", "*.model", "*.safetensors")

@@ -4,27 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from PIL import Image
 
+from emu2eval.adapters.local.features import Arrays
 from emu2eval.errors import ConfigError
 
 ALONE = "alone"
 """The variety of an image whose prompt holds no other, where the processor treats it differently."""
-
-
-@dataclass(frozen=True, slots=True)
-class Arrays:
-    """Inputs of `get_image_features` for one image, on the CPU."""
-
-    values: Mapping[str, Any]
-
-    @property
-    def nbytes(self) -> int:
-        return sum(getattr(value, "nbytes", 64) for value in self.values.values())
 
 
 class Expansion:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from emu2eval.adapters.encoded import Encoded, Shown
 from emu2eval.adapters.huggingface.expansion import ALONE, Expansion
 from emu2eval.adapters.huggingface.grid import Tiles, gather
+from emu2eval.adapters.local.encoded import Encoded, Shown
 from emu2eval.errors import ModelError, PlanError
 from emu2eval.media import images
 from emu2eval.types import Image, Part, Prompt, Video

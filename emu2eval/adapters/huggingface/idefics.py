@@ -15,10 +15,11 @@ from torch import Tensor
 from torch.nn import functional
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from emu2eval.adapters.encoded import Encoded, Shown
 from emu2eval.adapters.huggingface.expansion import Expansion
-from emu2eval.adapters.huggingface.features import Encoder
-from emu2eval.adapters.huggingface.reading import Reader, Rows
+from emu2eval.adapters.huggingface.features import VisionEncoder
+from emu2eval.adapters.huggingface.reading import TransformersReader
+from emu2eval.adapters.local.encoded import Encoded, Shown
+from emu2eval.adapters.local.reading import Rows
 
 SLOT = "<image>"
 AROUND = "<fake_token_around_image>"
@@ -36,10 +37,10 @@ class IdeficsExpansion(Expansion):
         return f"{self.processor.tokenizer.bos_token}" + re.sub(f" *({AROUND}) *", r"\1", bare)
 
 
-class IdeficsEncoder(Encoder):
+class IdeficsEncoder(VisionEncoder):
     """Features of an image: (latents, width), which layers look at, though it has one place only."""
 
-    def _encoding(self) -> Any:
+    def encoding(self) -> Any:
         base = self.model.base_model
 
         def encode(pixel_values: Tensor, return_dict: bool = True) -> BaseModelOutputWithPooling:
@@ -50,19 +51,19 @@ class IdeficsEncoder(Encoder):
 
         return encode
 
-    def _rows_of(self, shown: Shown) -> int | None:
+    def rows_of(self, shown: Shown) -> int | None:
         return None
 
 
-class IdeficsReader(Reader):
+class IdeficsReader(TransformersReader):
     """Gives every pass all images of the prompts so far: none is kept with the keys and values."""
 
-    def _images(
+    def images(
         self, rows: Rows, sequences: Sequence[Encoded], start: int, stop: int
     ) -> dict[str, Any]:
         return self._aside(rows, sequences, stop)
 
-    def _beside(self, rows: Rows, sequences: Sequence[Encoded]) -> dict[str, Any]:
+    def beside(self, rows: Rows, sequences: Sequence[Encoded]) -> dict[str, Any]:
         return self._aside(rows, sequences, rows.length)
 
     def _aside(self, rows: Rows, sequences: Sequence[Encoded], stop: int) -> dict[str, Any]:
@@ -71,7 +72,7 @@ class IdeficsReader(Reader):
         latest = rows.types[:, :stop].cumsum(1)
         counts = latest[:, -1].tolist()
         seen = [
-            [self.features(shown).pooled for shown in one.shown[:count]]
+            [self.encoder.held(shown).pooled for shown in one.shown[:count]]
             for one, count in zip(sequences, counts, strict=True)
         ]
         most = max(1, *counts)

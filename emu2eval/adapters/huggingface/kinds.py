@@ -7,8 +7,8 @@ from typing import Any
 
 from emu2eval.adapters.huggingface import idefics, kosmos2, molmo2
 from emu2eval.adapters.huggingface.expansion import Expansion
-from emu2eval.adapters.huggingface.features import Encoder
-from emu2eval.adapters.huggingface.reading import Reader
+from emu2eval.adapters.huggingface.features import VisionEncoder
+from emu2eval.adapters.huggingface.reading import TransformersReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +20,8 @@ class Kind:
     """
 
     expansion: type[Expansion] = Expansion
-    encoder: type[Encoder] = Encoder
-    reader: type[Reader] = Reader
+    encoder: type[VisionEncoder] = VisionEncoder
+    reader: type[TransformersReader] = TransformersReader
     slot: str | None = None
 
     def places(self, config: Any) -> bool:

@@ -17,10 +17,11 @@ from torch.nn import functional
 from transformers import DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from emu2eval.adapters.encoded import Encoded
 from emu2eval.adapters.huggingface.expansion import Expansion
-from emu2eval.adapters.huggingface.features import Encoder
-from emu2eval.adapters.huggingface.reading import Reader, Rows
+from emu2eval.adapters.huggingface.features import VisionEncoder
+from emu2eval.adapters.huggingface.reading import TransformersReader
+from emu2eval.adapters.local.encoded import Encoded
+from emu2eval.adapters.local.reading import Rows
 
 SLOT = "</doc>"
 """Stands at an image's places. No prompt holds it otherwise, and it is never embedded."""
@@ -40,10 +41,10 @@ class Kosmos2Expansion(Expansion):
         return f"{self.processor.tokenizer.bos_token}{spaced}"
 
 
-class Kosmos2Encoder(Encoder):
+class Kosmos2Encoder(VisionEncoder):
     """Features as `Kosmos2Model.get_image_features` computes them."""
 
-    def _encoding(self) -> Any:
+    def encoding(self) -> Any:
         model = self.model
 
         def encode(pixel_values: Tensor, return_dict: bool = True) -> BaseModelOutputWithPooling:
@@ -54,7 +55,7 @@ class Kosmos2Encoder(Encoder):
         return encode
 
 
-class Kosmos2Reader(Reader):
+class Kosmos2Reader(TransformersReader):
     """Embeds a prompt itself: the model forgets images that stand behind what is in its cache."""
 
     # While it answers, the model counts padding as positions.
@@ -70,10 +71,10 @@ class Kosmos2Reader(Reader):
         keep: int = 1,
     ) -> Tensor:
         embedded = self.model.get_input_embeddings()(rows.ids[:, start:stop])
-        shown = self._between(rows, sequences, start, stop)
+        shown = self.between(rows, sequences, start, stop)
         if shown:
             embedded[rows.types[:, start:stop].bool()] = torch.cat(
-                [self.features(one).pooled for one in shown]
+                [self.encoder.held(one).pooled for one in shown]
             )
         # They begin behind the id of padding, as in fairseq.
         positions = rows.mask[:, :stop].cumsum(1) + self.model.config.text_config.pad_token_id
@@ -87,7 +88,7 @@ class Kosmos2Reader(Reader):
         ).logits
         return logits[:, -keep:]
 
-    def generate(
+    def continued(
         self, rows: Rows, sequences: Sequence[Encoded], cache: DynamicCache, config: Any
     ) -> Tensor:
         found: Tensor = self.model.text_model.generate(
@@ -96,4 +97,4 @@ class Kosmos2Reader(Reader):
             past_key_values=cache,
             generation_config=config,
         )
-        return found[:, rows.length :]
+        return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from emu2eval.adapters.huggingface.expansion import Expansion
-from emu2eval.adapters.huggingface.reading import Reader
+from emu2eval.adapters.huggingface.reading import TransformersReader
 
 
 class Molmo2Expansion(Expansion):
@@ -17,7 +17,7 @@ class Molmo2Expansion(Expansion):
         return text if text.startswith(first) else first + text
 
 
-class Molmo2Reader(Reader):
+class Molmo2Reader(TransformersReader):
     """Reads a prompt whole: the keys and values of its beginning depend on the images behind it."""
 
     @cached_property

@@ -13,7 +13,6 @@ from scenes import COLOUR_NAMES, HELD_OUT, SHAPES
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from emu2eval.adapters.emu2.cache import SegmentedCache
 from emu2eval.adapters.emu2.model import Emu2
 from emu2eval.adapters.emu2.tokenizer import Tokenizer
 
@@ -71,7 +70,7 @@ class Reader(nn.Module):
             visual = visual + self.shift * torch.randn_like(visual)
         embeds = model.embed(batch.ids, slots, visual)
         self._outputs.clear()
-        hidden = model.read(embeds, batch.valid, SegmentedCache())
+        hidden = model.read(embeds, batch.valid)
         first, second = self._outputs
         return hidden, first, second
 

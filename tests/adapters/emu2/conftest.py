@@ -16,12 +16,13 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from PIL import Image
 
 from emu2eval.adapters.emu2.config import DecoderConfig, Emu2Config, VisionConfig
-from emu2eval.adapters.emu2.features import FeatureCache
+from emu2eval.adapters.emu2.features import TowerEncoder
 from emu2eval.adapters.emu2.model import Emu2
-from emu2eval.adapters.emu2.prefix import Prefilled, PrefixCache, prefill
+from emu2eval.adapters.emu2.reading import Emu2Reader
 from emu2eval.adapters.emu2.saving import save_folder
 from emu2eval.adapters.emu2.tokenizer import Tokenizer
-from emu2eval.adapters.encoded import Encoded, Shown
+from emu2eval.adapters.local.encoded import Encoded, Shown
+from emu2eval.adapters.local.inference import Inference
 from emu2eval.media.images import from_pil
 
 from .golden_weights import fill
@@ -141,9 +142,28 @@ def golden_batch(golden: Golden) -> list[Encoded]:
     return [golden_prompt(golden, rows[0], [0]), golden_prompt(golden, rows[1], [1, 2])]
 
 
-def read(golden: Golden, prompts: list[Encoded], prefixes: PrefixCache | None = None) -> Prefilled:
-    features = FeatureCache().features(golden.model, prompts)
-    return prefill(golden.model, prompts, features, prefixes)
+def inference(golden: Golden, reuse: bool = False) -> Inference[Emu2Reader]:
+    return Inference(Emu2Reader(golden.model, TowerEncoder(golden.model)), reuse)
+
+
+@torch.inference_mode()
+def logits(asked: Inference[Emu2Reader], prompts: list[Encoded]) -> torch.Tensor:
+    """The scores of the word behind each prompt, (prompts, words)."""
+    asked.reader.encoder.hold(prompts)
+    shared = asked.prefix.shared(prompts) if asked.prefix is not None else 0
+    _, first = asked._read(asked.reader.rows(prompts, shared), prompts, shared)
+    assert first is not None
+    return first
+
+
+@torch.inference_mode()
+def regressed(golden: Golden, prompts: list[Encoded], count: int) -> torch.Tensor:
+    """Visual embeddings behind prompts that end in [IMG], (prompts, count, width)."""
+    reader = inference(golden).reader
+    reader.encoder.hold(prompts)
+    rows, cache = reader.rows(prompts), reader.cache()
+    hidden = reader.hidden(rows, prompts, cache, 0, rows.length)[:, -1]
+    return reader.regress(rows, cache, hidden, count)
 
 
 @pytest.fixture(scope="session")

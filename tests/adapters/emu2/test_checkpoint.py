@@ -13,13 +13,13 @@ import torch
 from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
 from safetensors.torch import save_file
 
-from emu2eval.adapters import weights
 from emu2eval.adapters.emu2.checkpoint import load_model, load_painter, open_checkpoint
 from emu2eval.adapters.emu2.config import Emu2Config
 from emu2eval.adapters.emu2.layouts import encoder_key, safety_key
 from emu2eval.adapters.emu2.model import Emu2
 from emu2eval.adapters.emu2.saving import save_folder
-from emu2eval.adapters.weights import file_digest
+from emu2eval.adapters.local import files
+from emu2eval.adapters.local.files import file_digest
 from emu2eval.errors import ConfigError, ModelError, UnknownName, UserError
 
 from .golden_weights import fill
@@ -504,4 +504,4 @@ def test_saving_never_writes_over_a_folder(saved: Path, base: Any) -> None:
 
 
 def test_constants_are_those_of_the_documentation() -> None:
-    assert weights.WHOLE == 64 << 20
+    assert files.WHOLE == 64 << 20

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from emu2eval.adapters.emu2.decoding import Search, beam_search, generate, greedy
-from emu2eval.adapters.emu2.prefix import Prefilled
+from emu2eval.adapters.emu2.decoding import beam_search, greedy
+from emu2eval.adapters.local.inference import check_scores
+from emu2eval.adapters.local.search import Found, Search
 from emu2eval.errors import ModelError
 
-from .conftest import Golden, golden_batch, golden_prompt, read
+from .conftest import Golden, golden_batch, golden_prompt, inference
 
 SETTINGS = ("beam5_default", "beam5_long", "beam5_lp2", "beam5_lp0", "beam3_rep", "greedy")
 
@@ -32,12 +33,13 @@ def search_of(golden: Golden, name: str) -> Search:
 def test_golden_ids(golden: Golden, name: str, alone: bool) -> None:
     prompts = golden_batch(golden)
     search = search_of(golden, name)
-    if alone:
-        ids = [generate(golden.model, read(golden, [p]), search)[0] for p in prompts]
-    else:
-        ids = generate(golden.model, read(golden, prompts), search)
-    want = [[i for i in row if i != 32000] for row in golden[f"gen_{name}"].tolist()]
-    assert [[1, *row] for row in ids] == want
+    asked = inference(golden)
+    found = (
+        [asked.texts([p], search)[0] for p in prompts] if alone else asked.texts(prompts, search)
+    )
+    rows = golden[f"gen_{name}"].tolist()
+    want = [[i for i in row[1:] if i != 32000] for row in rows]
+    assert [[*one.ids, *([2] if one.ended else [])] for one in found] == want
 
 
 def test_eight_prompts_of_many_lengths_as_alone(base: Golden) -> None:
@@ -47,10 +49,11 @@ def test_eight_prompts_of_many_lengths_as_alone(base: Golden) -> None:
     for i in range(8):
         words = torch.randint(5, 32000, (3 + 5 * i,), generator=generator).tolist()
         prompts.append(golden_prompt(base, [1, *image, *words], [i % 3]))
-    search = Search(max_new_tokens=12, length_penalty=0.0)
-    together = generate(base.model, read(base, prompts), search)
-    assert together == [generate(base.model, read(base, [p]), search)[0] for p in prompts]
-    reverse = generate(base.model, read(base, prompts[::-1]), search)
+    search = Search(max_new_tokens=12, beams=5, length_penalty=0.0)
+    asked = inference(base)
+    together = asked.texts(prompts, search)
+    assert together == [asked.texts([p], search)[0] for p in prompts]
+    reverse = asked.texts(prompts[::-1], search)
     assert reverse[::-1] == together
 
 
@@ -87,8 +90,47 @@ def test_repetition_is_penalised() -> None:
     assert greedy(*scripted(*rows), Search(3, repetition_penalty=2.0)) == [[3, 4, 3]]
 
 
-def test_scores_that_are_no_numbers_are_an_error(base: Golden) -> None:
-    prompts = read(base, golden_batch(base))
-    broken = Prefilled(prompts.segments, prompts.hidden * torch.nan)
+@pytest.mark.parametrize(
+    "search",
+    [
+        Search(8),
+        Search(8, repetition_penalty=1.5),
+        Search(8, min_new_tokens=4, repetition_penalty=1.5),
+        Search(8, beams=3, repetition_penalty=1.5),
+        Search(8, min_new_tokens=2, beams=3, length_penalty=-1.0),
+    ],
+)
+def test_rows_that_end_at_different_steps_are_those_alone(search: Search) -> None:
+    """Scores by the row's last token, so that row i of the batch ends after i tokens or so."""
+    words = 12
+    table = torch.randn(words, words, generator=torch.Generator().manual_seed(5))
+    # The later a word, the likelier the end behind it.
+    table[:, 2] = torch.linspace(-3, 3, words)
+    first = torch.randn(6, words, generator=torch.Generator().manual_seed(6))
+
+    def advance(tokens: list[int], parents: list[int]) -> Any:
+        return table[tokens]
+
+    run = greedy if search.beams == 1 else beam_search
+    together = run(first, advance, search)
+    assert together == [run(row[None], advance, search)[0] for row in first]
+    assert len({len(row) for row in together}) > 2
+
+
+def test_an_answer_ends_before_what_ends_it() -> None:
+    assert Found.cut([3, 4, 2, 0], [2]) == Found((3, 4), ended=True)
+    assert Found.cut([3, 4], [2]) == Found((3, 4), ended=False)
+
+
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+def test_scores_that_are_no_numbers_are_an_error(base: Golden, wrong: float) -> None:
+    check_scores(torch.tensor([[1.0, -torch.inf]]))
     with pytest.raises(ModelError, match="not finite"):
-        generate(base.model, broken, Search())
+        check_scores(torch.tensor([[1.0, wrong]]))
+    asked = inference(base)
+    head = base.model.decoder.lm.lm_head.register_forward_hook(lambda *given: given[-1] * wrong)
+    try:
+        with pytest.raises(ModelError, match="not finite"):
+            asked.texts(golden_batch(base), Search(4))
+    finally:
+        head.remove()

@@ -19,15 +19,18 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from emu2eval.adapters.emu2 import loading, prefix, sdxl
+from emu2eval.adapters.emu2 import loading, sdxl
 from emu2eval.adapters.emu2.budget import measure
-from emu2eval.adapters.emu2.cache import SegmentedCache
 from emu2eval.adapters.emu2.config import Emu2Config
+from emu2eval.adapters.emu2.features import TowerEncoder
 from emu2eval.adapters.emu2.model import Emu2
 from emu2eval.adapters.emu2.placement import Placement, plan
-from emu2eval.adapters.emu2.prefix import PrefixCache, prefill
-from emu2eval.adapters.emu2.tensorfile import StoredTensor
-from emu2eval.adapters.encoded import Encoded
+from emu2eval.adapters.emu2.reading import Emu2Reader
+from emu2eval.adapters.local import attention
+from emu2eval.adapters.local.cache import held_bytes
+from emu2eval.adapters.local.encoded import Encoded
+from emu2eval.adapters.local.inference import Inference
+from emu2eval.adapters.local.tensorfile import StoredTensor
 
 BF16 = torch.bfloat16
 
@@ -88,12 +91,6 @@ def prompts(count: int, length: int, first: int) -> list[Encoded]:
     return [Encoded((*shared, *[100 + i] * 40), (False,) * length) for i in range(count)]
 
 
-def stacked(rows: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """For rows of one length; `torch.tensor` would put the lengths on the real CPU."""
-    embeds = torch.stack(rows)
-    return embeds, torch.ones(embeds.shape[:2], dtype=torch.bool, device=embeds.device)
-
-
 def test_chat_on_four_devices(fake: None, monkeypatch: pytest.MonkeyPatch) -> None:
     config, batch, beams, length, new = Emu2Config.official("chat"), 2, 5, 1400, 3
     # A quarter of the blocks takes a quarter of the time and shows the same.
@@ -118,7 +115,6 @@ def test_chat_on_four_devices(fake: None, monkeypatch: pytest.MonkeyPatch) -> No
         "stream",
         lambda pairs: ((name, torch.empty(found.shape, dtype=BF16)) for name, found in pairs),
     )
-    monkeypatch.setattr(prefix, "left_pad", stacked)
     loading._fill_and_dispatch(model, stored, BF16, placement, None)
 
     weights: Counter[str] = Counter()
@@ -126,28 +122,35 @@ def test_chat_on_four_devices(fake: None, monkeypatch: pytest.MonkeyPatch) -> No
         weights[str(parameter.device)] += parameter.nbytes
     assert weights == {stand_in(use.device): use.weights for use in planned.devices}
 
+    # As on a GPU, which these stand-ins are not for torch.
+    monkeypatch.setattr(attention, "_part", attention.scored)
+    monkeypatch.setattr(attention, "_joins", lambda query: query.shape[2] > query.shape[3])
+    reader = Emu2Reader(model, TowerEncoder(model))
+    asked = Inference(reader)
+    assert asked.prefix is not None
     with Peak(model.parameters()) as seen:
         features = model.encode_images(torch.empty(8, 3, 448, 448, dtype=BF16))
         assert features.shape == (8, 256, 1792)
-        remembered = PrefixCache()
-        none = [torch.empty(0, 1792, dtype=BF16)] * batch
         # A beginning is remembered; then come prompts that do not share it, nor one of their own.
-        prefill(model, prompts(batch, length, first=5), none, remembered)
+        alike = prompts(batch, length, first=5)
+        shared = asked.prefix.shared(alike)
+        assert shared == length - 40
+        asked._read(reader.rows(alike, shared), alike, shared)
         unlike = [prompts(1, length, first=6 + i)[0] for i in range(batch)]
-        read = prefill(model, unlike, none, remembered)
-        cache = SegmentedCache(read.segments)
+        assert asked.prefix.shared(unlike) == 0
+        cache, first = asked._read(reader.rows(unlike), unlike, 0)
+        assert first is not None
+        prompt = held_bytes(cache)
+        cache = reader.spread(cache, beams)
         rows = torch.arange(batch * beams)
         for _ in range(new):
-            cache.reorder(rows)
+            cache.reorder_cache(rows)
             ids = torch.zeros(batch * beams, 1, dtype=torch.long)
             embeds = model.embed(ids, ids.bool(), None)
-            valid = torch.ones(batch * beams, 1, dtype=torch.bool)
-            hidden = model.read(embeds, valid, cache)[:, -1]
+            hidden = model.read(embeds, None, cache)[:, -1]
             scores = model.logits(hidden).log_softmax(-1)
         again = model.up(model.down(hidden))
-    held = sum(segment.nbytes for segment in cache.close())
-    assert remembered._segment is not None
-    held += remembered._segment.nbytes
+    held = prompt + held_bytes(cache) + held_bytes(asked.prefix._cache)
     assert held <= sum(use.cache for use in planned.devices)
     main = torch.device(stand_in(planned.main))
     assert {t.device for t in (hidden, scores, again)} == {main}

@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from emu2eval.adapters.emu2.cache import SegmentedCache
 from emu2eval.adapters.emu2.config import Emu2Config
 from emu2eval.adapters.emu2.model import Emu2, Rotary
 from emu2eval.adapters.emu2.vision import pixels, pool
+from emu2eval.adapters.local.cache import above, roomy_cache
 
 from .conftest import Golden, close
 
@@ -58,7 +58,7 @@ def test_left_padded_batch(golden: Golden) -> None:
     embeds = golden.model.embed(ids, ids == IMAGE, features)
     close(embeds, golden["batch_embeds"])
     close(embeds, golden["batch_hidden0"])
-    hidden = golden.model.read(embeds, valid, SegmentedCache())
+    hidden = golden.model.read(embeds, valid)
     close(hidden[valid], golden["batch_hidden3"][valid])
     logits = golden.model.logits(hidden[:, -1])
     top = logits.gather(1, golden["batch_top_ids"])
@@ -93,7 +93,7 @@ def read_prompt(golden: Golden, name: str) -> Any:
         parts.append(model.encode_images(pixel[images]).flatten(0, 1))
     features = torch.cat(parts) if parts else None
     embeds = model.embed(ids, (ids == IMAGE) | (ids == FRAME), features)
-    return model.read(embeds, torch.ones_like(ids, dtype=torch.bool), SegmentedCache())
+    return model.read(embeds)
 
 
 def check_top(golden: Golden, name: str, hidden: Any) -> None:
@@ -106,13 +106,10 @@ def test_reading_in_pieces_is_reading_at_once(base: Golden) -> None:
     ids = base["interleaved_input_ids"]
     features = base.model.encode_images(base["pixels"]).flatten(0, 1)
     embeds = base.model.embed(ids, ids == IMAGE, features)
-    valid = torch.ones_like(ids, dtype=torch.bool)
-    cache = SegmentedCache()
-    base.model.read(embeds[:, :20], valid[:, :20], cache)
-    cache = SegmentedCache(cache.close())
-    pieces = [
-        base.model.read(embeds[:, a:b], valid[:, a:b], cache) for a, b in ((20, 40), (40, 41))
-    ]
+    cache = roomy_cache()
+    base.model.read(embeds[:, :20], None, cache)
+    cache = above(cache, 20)
+    pieces = [base.model.read(embeds[:, a:b], None, cache) for a, b in ((20, 40), (40, 41))]
     close(torch.cat(pieces, 1), base["interleaved_hidden"][:, 20:])
 
 
@@ -131,13 +128,12 @@ def test_rotary_angles_stay_fp32_when_the_module_is_cast() -> None:
 def test_a_cast_model_reads_beyond_2048_positions(base: Golden) -> None:
     torch.manual_seed(0)
     embeds = torch.randn(1, 2100, base.config.decoder.hidden_size)
-    valid = torch.ones(1, 2100, dtype=torch.bool)
-    want = base.model.read(embeds, valid, SegmentedCache())[0, -8:]
+    want = base.model.read(embeds)[0, -8:]
     half = Emu2(base.config)
     half.load_state_dict(base.model.state_dict())
     half.to(torch.bfloat16)
     with torch.inference_mode():
-        got = half.read(embeds.bfloat16(), valid, SegmentedCache())[0, -8:].float()
+        got = half.read(embeds.bfloat16())[0, -8:].float()
     assert (got - want).norm() / want.norm() < 0.05
 
 

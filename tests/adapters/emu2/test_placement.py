@@ -30,9 +30,9 @@ def test_chat_on_four_24_gib_cards() -> None:
         assert use.total == use.weights + use.cache + use.activations + use.reserve
     parameters = 4_350_093_568 + 32_532_564_480 + 2 * 2 * 6656 + 23_855_104
     assert sum(use.weights for use in placed.devices) == 2 * parameters
-    # Keys and values of 2 requests: 1,490 positions of the prompt and 5 times 10 of the answer, half of
-    # these twice while beams are reordered. One more prompt is remembered.
-    positions = 2 * (1490 + 50 + 25) + 1490
+    # Keys and values of 2 requests: 1,490 positions of the prompt with room for 64 more, and 5 times 10 of
+    # the answer, half of these twice while beams are reordered. One more prompt is remembered.
+    positions = 2 * (1490 + 64 + 50 + 25) + 1490
     assert sum(use.cache for use in placed.devices) == positions * 60 * 2 * 6656 * 2
 
 
@@ -86,7 +86,7 @@ def test_offload_to_the_cpu_then_the_disk() -> None:
     assert uses["cpu"].weights <= 20 * GIB and uses["disk"].budget is None
     assert uses[0].total <= 24 * GIB
     # Keys and values of offloaded blocks live where these run; one more prompt is remembered.
-    assert uses[0].cache == 2 * 800 * 60 * 2 * 6656 * 2
+    assert uses[0].cache == (2 * 800 + 64) * 60 * 2 * 6656 * 2
 
 
 def test_quantised_weights_are_smaller() -> None:
@@ -181,12 +181,10 @@ def spread(config: Emu2Config, device: str, every: int) -> Placement:
 
 
 def run(model: Any, base: Any) -> list[torch.Tensor]:
-    from emu2eval.adapters.emu2.cache import SegmentedCache
-
     features = model.encode_images(base["pixels"])
     ids = base["batch_input_ids"]
     embeds = model.embed(ids, ids == 32003, features.flatten(0, 1))
-    hidden = model.read(embeds, base["batch_mask"].bool(), SegmentedCache())
+    hidden = model.read(embeds, base["batch_mask"].bool())
     return [features, hidden, model.logits(hidden[:, -1]), model.project_down(hidden)]
 
 

@@ -11,19 +11,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emu2eval.adapters.choices import Question
-from emu2eval.adapters.emu2.decoding import Search, generate
-from emu2eval.adapters.emu2.features import FeatureCache
-from emu2eval.adapters.emu2.prefix import PrefixCache, prefill
-from emu2eval.adapters.emu2.ranking import log_probs
-from emu2eval.adapters.encoded import Encoded, common
+from emu2eval.adapters.emu2.features import TowerEncoder
+from emu2eval.adapters.local.bounded import Bounded
+from emu2eval.adapters.local.cache import held_bytes
+from emu2eval.adapters.local.choices import Question
+from emu2eval.adapters.local.encoded import Encoded, common
+from emu2eval.adapters.local.prefix import Prefix
+from emu2eval.adapters.local.search import Search
 
-from .conftest import Golden, close, golden_prompt, read
+from .conftest import Golden, close, golden_prompt, inference, logits
 
 BOI, EOI, IMAGE = 32001, 32002, 32003
 IMAGE = [BOI, *[IMAGE] * 4, EOI]
 SHOTS = [1, *IMAGE, 500, 501, 502, 13, *IMAGE, 600, 601, 602, 13, 14, 15]
-SEARCH = Search(max_new_tokens=6, length_penalty=0.0)
+SEARCH = Search(max_new_tokens=6, beams=5, length_penalty=0.0)
 
 
 def query(golden: Golden, *words: int, last: int = 2, shots: tuple[int, int] = (0, 1)) -> Encoded:
@@ -44,11 +45,11 @@ def counted(golden: Golden) -> Iterator[list[int]]:
 
 
 def test_a_run_reads_its_fixed_demonstrations_once(base: Golden) -> None:
-    prefixes = PrefixCache()
+    asked = inference(base, reuse=True)
     queries = [query(base, 700 + i, 800, last=i % 3) for i in range(5)]
     with counted(base) as sizes:
         for one in queries:
-            read(base, [one], prefixes)
+            logits(asked, [one])
     # The first is read whole; the second shows what is fixed; the others read their own part.
     shared = len(SHOTS) + 1  # and [IMG]
     own = len(queries[0]) - shared
@@ -58,29 +59,41 @@ def test_a_run_reads_its_fixed_demonstrations_once(base: Golden) -> None:
 def test_a_batch_reads_what_it_shares_once(base: Golden) -> None:
     queries = [query(base, *range(700, 702 + i), last=i) for i in range(3)]
     with counted(base) as sizes:
-        read(base, queries, PrefixCache())
+        logits(inference(base, reuse=True), queries)
     shared = len(SHOTS) + 1
     assert sizes == [shared, 3 * (len(queries[2]) - shared)]
 
 
 def test_equal_tokens_with_other_images_are_not_shared(base: Golden) -> None:
-    prefixes = PrefixCache()
+    asked = inference(base, reuse=True)
     one, other = query(base, 700), query(base, 700, shots=(0, 2))
     assert one.ids == other.ids
     assert common([one.signature, other.signature]) == SHOTS.index(13) + 2
-    read(base, [one], prefixes)
-    close(read(base, [other], prefixes).hidden, read(base, [other]).hidden)
+    logits(asked, [one])
+    close(logits(asked, [other]), logits(inference(base), [other]))
+
+
+def test_a_longer_beginning_is_read_on_top_of_what_is_known(base: Golden) -> None:
+    asked = inference(base, reuse=True)
+    longer = [query(base, *range(700, 720), 900 + i) for i in range(2)]
+    with counted(base) as sizes:
+        got = torch.cat([logits(asked, [one]) for one in (query(base, 5), query(base, 6), *longer)])
+    known = len(SHOTS) + 1 + 4 + 1  # the query's image as well
+    assert sizes[:3] == [known + 1, known, 1]
+    assert sizes[3:] == [len(longer[0]) - known, len(longer[0]) - 1 - known, 1]
+    close(got[2:], logits(inference(base), longer))
 
 
 def test_a_limit_on_memory_is_kept(base: Golden) -> None:
     a_position = 2 * 3 * 48 * 4
-    prefixes = PrefixCache(max_bytes=20 * a_position)
+    asked = inference(base)
+    asked.prefix = Prefix(asked.reader, max_bytes=20 * a_position)
     queries = [query(base, 700 + i) for i in range(3)]
-    got = [read(base, [q], prefixes).hidden for q in queries]
-    assert prefixes._segment is not None
-    assert prefixes._segment.nbytes <= 20 * a_position
-    close(torch.cat(got), read(base, queries).hidden)
-    assert read(base, queries, PrefixCache(max_bytes=0)).segments[0].rows == 3
+    got = [logits(asked, [q]) for q in queries]
+    assert 0 < held_bytes(asked.prefix._cache) <= 20 * a_position
+    close(torch.cat(got), logits(inference(base), queries))
+    asked.prefix = Prefix(asked.reader, max_bytes=0)
+    assert asked.prefix.shared(queries) == 0
 
 
 @settings(max_examples=20, deadline=None)
@@ -100,26 +113,22 @@ def test_a_limit_on_memory_is_kept(base: Golden) -> None:
     )
 )
 def test_any_order_of_prompts_gives_the_same(base: Golden, data: Any) -> None:
-    prefixes, kept = PrefixCache(), FeatureCache()
+    quick, plain = inference(base, reuse=True), inference(base)
     begins = [(0, 1), (0, 2), (1, 1)]
     for batch in data:
         prompts = [query(base, *words, last=last, shots=begins[b]) for b, last, words in batch]
-        features = kept.features(base.model, prompts)
-        got = prefill(base.model, prompts, features, prefixes)
-        plain = read(base, prompts)
-        close(got.hidden, plain.hidden, 5e-5)
-        assert generate(base.model, got, SEARCH) == generate(base.model, plain, SEARCH)
+        close(logits(quick, prompts), logits(plain, prompts), 5e-5)
+        assert quick.texts(prompts, SEARCH) == plain.texts(prompts, SEARCH)
 
 
 def test_log_probs_with_and_without(base: Golden) -> None:
-    prefixes = PrefixCache()
+    quick, plain = inference(base, reuse=True), inference(base)
     questions = [
         Question(query(base, 700 + i, last=i % 3), ((5, 6), (7,), (8, 9, 10))) for i in range(3)
     ]
     for question in questions:
-        prompts = [question.prompt]
-        got = log_probs(base.model, read(base, prompts, prefixes), [question])[0]
-        assert got == pytest.approx(log_probs(base.model, read(base, prompts), [question])[0], 1e-5)
+        got = quick.choices([question])[0]
+        assert got == pytest.approx(plain.choices([question])[0], 1e-5)
 
 
 def test_images_are_encoded_once(base: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,13 +137,15 @@ def test_images_are_encoded_once(base: Golden, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(
         base.model, "encode_images", lambda p, n: encoded.append(len(p)) or encode(p, n)
     )
-    kept = FeatureCache()
-    first = kept.features(base.model, [query(base, 700), query(base, 701, last=0)])
-    second = kept.features(base.model, [query(base, 702)])
+    encoder = TowerEncoder(base.model)
+    encoder.hold([query(base, 700), query(base, 701, last=0)])
+    first = {key: found.pooled for key, found in encoder._held.items()}
+    encoder.hold([query(base, 702)])
     assert encoded == [1, 1, 1]
-    assert torch.equal(first[0], second[0])
-    assert kept.kept.nbytes == 3 * 4 * 32 * 4
-    small = FeatureCache(max_bytes=2 * 4 * 32 * 4)
-    again = small.features(base.model, [query(base, 700)])
-    assert torch.equal(again[0], first[0])
+    assert all(torch.equal(found.pooled, first[key]) for key, found in encoder._held.items())
+    assert encoder.kept.nbytes == 3 * 4 * 32 * 4
+    small = TowerEncoder(base.model)
+    small.kept = Bounded(2 * 4 * 32 * 4)
+    small.hold([query(base, 700)])
+    assert all(torch.equal(found.pooled, first[key]) for key, found in small._held.items())
     assert 0 < small.kept.nbytes <= small.kept.max_bytes

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from PIL import Image as PILImage
 
-from emu2eval.adapters.choices import Question
 from emu2eval.adapters.emu2.config import Emu2Config
 from emu2eval.adapters.emu2.prompt import GROUNDING_SYSTEM, SYSTEM, Form, shorten
 from emu2eval.adapters.emu2.tokenizer import EOS, Tokenizer
-from emu2eval.adapters.encoded import Encoded
+from emu2eval.adapters.local.choices import Question
+from emu2eval.adapters.local.encoded import Encoded
 from emu2eval.errors import PlanError
 from emu2eval.media.images import from_pil
 from emu2eval.types import Image, Prompt, Turn, Video

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 
-from emu2eval.adapters.emu2.cache import SegmentedCache
 from emu2eval.adapters.emu2.checkpoint import load_model, open_checkpoint
 from emu2eval.adapters.emu2.config import DecoderConfig, Emu2Config, VisionConfig
 from emu2eval.adapters.emu2.model import Emu2
@@ -90,7 +89,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def hidden(model: Emu2) -> torch.Tensor:
     ids = torch.arange(3, 19).view(2, 8)
     embeds = model.embed(ids, torch.zeros_like(ids, dtype=torch.bool), None)
-    return model.read(embeds, torch.ones_like(ids, dtype=torch.bool), SegmentedCache()).float()
+    return model.read(embeds).float()
 
 
 @needs_bitsandbytes

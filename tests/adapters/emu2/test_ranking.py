@@ -5,14 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from emu2eval.adapters.choices import Question
-from emu2eval.adapters.emu2.cache import SegmentedCache
-from emu2eval.adapters.emu2.prefix import PrefixCache
-from emu2eval.adapters.emu2.ranking import log_probs
-from emu2eval.adapters.encoded import Encoded
+from emu2eval.adapters.local.choices import Question
+from emu2eval.adapters.local.encoded import Encoded
 from emu2eval.errors import PlanError
 
-from .conftest import FeatureCache, Golden, golden_batch, read
+from .conftest import Golden, golden_batch, inference
 
 REPLIES = ((700,), (700, 701), (9, 8, 7, 6, 5), (2000, 9, 31000))
 
@@ -20,10 +17,10 @@ REPLIES = ((700,), (700, 701), (9, 8, 7, 6, 5), (2000, 9, 31000))
 def naive(golden: Golden, prompt: Encoded, reply: tuple[int, ...]) -> float:
     ids = torch.tensor([*prompt.ids, *reply])
     slots = torch.tensor([*prompt.slots, *[False] * len(reply)])
-    features = FeatureCache().features(golden.model, [prompt])[0]
-    embeds = golden.model.embed(ids, slots, features)[None]
-    valid = torch.ones(embeds.shape[:2], dtype=torch.bool)
-    hidden = golden.model.read(embeds, valid, SegmentedCache())[0]
+    encoder = inference(golden).reader.encoder
+    found = encoder.several(prompt.shown)
+    features = torch.cat([found[shown.key].pooled for shown in prompt.shown])
+    hidden = golden.model.read(golden.model.embed(ids, slots, features)[None])[0]
     scores = golden.model.logits(hidden).log_softmax(-1)
     at = len(prompt) - 1
     return sum(scores[at + i, token].item() for i, token in enumerate(reply))
@@ -33,8 +30,7 @@ def naive(golden: Golden, prompt: Encoded, reply: tuple[int, ...]) -> float:
 def test_as_one_full_pass_for_each_choice(golden: Golden, reuse: bool) -> None:
     prompts = golden_batch(golden)
     questions = [Question(prompts[0], REPLIES), Question(prompts[1], REPLIES[1:])]
-    read_prompts = read(golden, prompts, PrefixCache() if reuse else None)
-    got = log_probs(golden.model, read_prompts, questions)
+    got = inference(golden, reuse).choices(questions)
     for values, question in zip(got, questions, strict=True):
         want = [naive(golden, question.prompt, reply) for reply in question.replies]
         assert values == pytest.approx(want, abs=2e-4)
@@ -46,7 +42,7 @@ def test_as_one_full_pass_for_each_choice(golden: Golden, reuse: bool) -> None:
 def test_many_choices_are_read_in_several_goes(base: Golden) -> None:
     prompt = golden_batch(base)[0]
     replies = tuple((i, i + 1) for i in range(100, 170))
-    got = log_probs(base.model, read(base, [prompt]), [Question(prompt, replies)])[0]
+    got = inference(base).choices([Question(prompt, replies)])[0]
     assert got[69] == pytest.approx(naive(base, prompt, replies[69]), abs=1e-4)
 
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from emu2eval.adapters.emu2.cache import SegmentedCache
-from emu2eval.adapters.emu2.regress import regress
-
-from .conftest import Golden, close, golden_prompt, read
+from .conftest import Golden, close, golden_prompt, regressed
 
 BOI, EOI, IMAGE = 32001, 32002, 32003
 
 
 def test_the_empty_prompt(golden: Golden) -> None:
     count = golden.config.n_query
-    got = regress(golden.model, read(golden, [golden_prompt(golden, [1, BOI], [])]), count)
+    got = regressed(golden, [golden_prompt(golden, [1, BOI], [])], count)
     close(got, golden["genimg_null"], 1e-4)
 
 
@@ -40,20 +37,20 @@ def test_a_text_and_a_image_with_a_text(
     count = golden.config.n_query
     image = [BOI, *[IMAGE] * count, EOI] if shown else []
     prompt = golden_prompt(golden, [1, *image, *words, BOI], shown)
-    close(regress(golden.model, read(golden, [prompt]), count), golden[f"genimg_{name}"], 1e-4)
+    close(regressed(golden, [prompt], count), golden[f"genimg_{name}"], 1e-4)
 
 
 def test_two_images(golden: Golden) -> None:
     count = golden.config.n_query
     image = [BOI, *[IMAGE] * count, EOI]
     prompt = golden_prompt(golden, [1, *image, *WORDS["and"], *image, BOI], [0, 1])
-    close(regress(golden.model, read(golden, [prompt]), count), golden["genimg_two_images"], 1e-4)
+    close(regressed(golden, [prompt], count), golden["genimg_two_images"], 1e-4)
 
 
 def test_a_row_of_a_padded_batch(golden: Golden) -> None:
     rows = [[1, *WORDS[text], BOI] for text in ("a cat", ASTRONAUT)]
     prompts = [golden_prompt(golden, row, []) for row in rows]
-    got = regress(golden.model, read(golden, prompts), golden.config.n_query)
+    got = regressed(golden, prompts, golden.config.n_query)
     close(got[:1], golden["genimg_batch"][:1], 1e-4)
     close(got[1:], golden["genimg_text"], 1e-4)
 
@@ -64,16 +61,15 @@ def test_a_batch_is_its_rows_and_the_cache_changes_nothing(base: Golden) -> None
         golden_prompt(base, [1, BOI], []),
         golden_prompt(base, [1, *image, 500, 600, 700, BOI], [2]),
     ]
-    together = regress(base.model, read(base, prompts), 4)
+    together = regressed(base, prompts, 4)
     for row, prompt in zip(together, prompts, strict=True):
-        close(regress(base.model, read(base, [prompt]), 4)[0], row, 1e-4)
+        close(regressed(base, [prompt], 4)[0], row, 1e-4)
     # The authors' way: the whole sequence once more for each embedding.
     ids = torch.tensor(prompts[0].ids)
     embeds = base.model.embed(ids, torch.zeros_like(ids, dtype=torch.bool), None)[None]
     slow = []
     for _ in range(4):
-        valid = torch.ones(embeds.shape[:2], dtype=torch.bool)
-        hidden = base.model.read(embeds, valid, SegmentedCache())[:, -1]
+        hidden = base.model.read(embeds)[:, -1]
         slow.append(base.model.down(hidden))
         embeds = torch.cat([embeds, base.model.up(slow[-1])[:, None]], 1)
     close(together[:1], torch.stack(slow, 1), 1e-4)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from emu2eval.adapters.huggingface.inference import Search
+from emu2eval.adapters.local.search import Search
 from emu2eval.errors import PlanError
 from emu2eval.types import ChoiceOutput, Prompt, Turn
 
@@ -44,7 +44,7 @@ def test_ids_and_embeddings_are_those_of_the_processor(
     assert len(encoded.shown) == shots + 1
 
     given: list[torch.Tensor] = []
-    language = inference.model.base_model
+    language = inference.reader.model.base_model
     language = getattr(language, "language_model", None) or language.text_model
     language.register_forward_pre_hook(
         lambda module, args, kwargs: given.append(kwargs["inputs_embeds"].clone()), with_kwargs=True
@@ -53,7 +53,7 @@ def test_ids_and_embeddings_are_those_of_the_processor(
     seen = torch.cat(given, 1)[0, : len(encoded)]
     given.clear()
     with torch.inference_mode():
-        inference.model(**plain)
+        inference.reader.model(**plain)
     assert torch.allclose(seen, given[0][0], atol=1e-5)
     # Were two images exchanged, it would show: no two of them are embedded alike.
     parts = [seen[start:stop] for start, stop in encoded.spans]
@@ -79,7 +79,7 @@ def test_choices_are_ranked_as_by_a_plain_pass(model_file: Callable[..., str], f
         for reply, value, average in zip(
             question.replies, response.log_probs, averaged.log_probs, strict=True
         ):
-            scores = plain_logits(adapter._inference.model, plain, reply).log_softmax(-1)
+            scores = plain_logits(adapter._inference.reader.model, plain, reply).log_softmax(-1)
             total = sum(scores[i, token].item() for i, token in enumerate(reply))
             assert value == pytest.approx(total, abs=2e-3)
             assert average == pytest.approx(total / len(reply), abs=2e-3)

@@ -101,7 +101,7 @@ def test_images_see_one_another_as_the_model_was_trained(
         (response,) = adapter.answer([request(asked, CHOICES)])
         assert question is not None and response.log_probs
         for reply, value in zip(question.replies, response.log_probs, strict=True):
-            scores = plain_logits(adapter._inference.model, plain, reply).log_softmax(-1)
+            scores = plain_logits(adapter._inference.reader.model, plain, reply).log_softmax(-1)
             total = sum(scores[i, token].item() for i, token in enumerate(reply))
             assert value == pytest.approx(total, abs=2e-3)
 

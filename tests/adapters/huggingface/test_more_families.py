@@ -116,7 +116,7 @@ def test_what_is_read_is_the_processors(
     (response,) = adapter.answer([request(asked, CHOICES)])
     assert question is not None and response.log_probs
     for reply, value in zip(question.replies, response.log_probs, strict=True):
-        logits = LOGITS.get(further, plain_logits)(adapter._inference.model, plain, reply)
+        logits = LOGITS.get(further, plain_logits)(adapter._inference.reader.model, plain, reply)
         scores = logits.log_softmax(-1)
         total = sum(scores[i, token].item() for i, token in enumerate(reply))
         assert value == pytest.approx(total, abs=2e-3)

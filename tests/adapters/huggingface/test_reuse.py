@@ -54,10 +54,10 @@ def test_images_and_beginnings_are_computed_once(
     assert inference is not None
     encoded: list[str] = []
     read: list[tuple[int, int]] = []
-    together, cells = inference.encoder._together, inference.reader.read
+    together, cells = inference.reader.encoder.together, inference.reader.read
     monkeypatch.setattr(
-        inference.encoder,
-        "_together",
+        inference.reader.encoder,
+        "together",
         lambda some: encoded.extend(shown.key for shown, _ in some) or together(some),
     )
     monkeypatch.setattr(
@@ -83,7 +83,7 @@ def test_images_encoded_together_are_those_alone(
     adapter = built(model_file(family))
     adapter.load()
     assert adapter._inference is not None
-    encoder = adapter._inference.encoder
+    encoder = adapter._inference.reader.encoder
     sizes = [(64, 48)] * 6 + [(40, 64), (64, 48), (80, 40), (80, 40), (64, 48)]
     shown = [
         adapter._form.encode(Prompt((image(i, size), ""))).shown[0] for i, size in enumerate(sizes)
@@ -95,7 +95,7 @@ def test_images_encoded_together_are_those_alone(
     assert len(calls) < len(shown) / 2
     assert list(found) == [one.key for one in shown]
     for one in shown:
-        alone = encoder._features(encoder.arrays(one), one)
+        alone = encoder.encode(encoder.decode(one), one)
         together = found[one.key]
         assert torch.allclose(together.pooled, alone.pooled, atol=1e-5)
         assert together.grids.keys() == alone.grids.keys()
@@ -118,7 +118,7 @@ def test_images_are_prepared_ahead(
     adapter = built(model_file("idefics3"))
     adapter.load()
     assert adapter._inference is not None
-    encoder = adapter._inference.encoder
+    encoder = adapter._inference.reader.encoder
     asked = request(prompt(2, 0))
     adapter.positions(asked)
     adapter.prepare(asked)

@@ -9,20 +9,21 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from emu2eval.adapters.huggingface import attention, inference, roomy
-from emu2eval.adapters.huggingface.attention import attend
+from emu2eval.adapters.local import attention, cache, inference
+from emu2eval.adapters.local.attention import attend
 from emu2eval.types import ChoiceOutput
 
 from .prompts import CHOICES, built, prompt, request
 
-ROWS, WIDTH, SHARED, SECOND = 3, 8, 11, 4
+ROWS, WIDTH, SHARED, SECOND = 6, 8, 11, 4
 
 
-@pytest.fixture(params=["fused", "scored", "scored in steps"])
+@pytest.fixture(params=["fused", "scored", "scored in steps", "joined"])
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The CPU's kernel, and what stands in for it on other devices."""
-    if request.param != "fused":
+    if request.param.startswith("scored"):
         monkeypatch.setattr(attention, "_part", attention.scored)
+    monkeypatch.setattr(attention, "_joins", lambda query: request.param == "joined")
     if request.param == "scored in steps":
         monkeypatch.setattr(attention, "SCORES", 2 * ROWS * 4 * SHARED)
 
@@ -30,16 +31,20 @@ def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.usefixtures("kernel")
 @pytest.mark.parametrize("kinds", [4, 2, 1])
 @pytest.mark.parametrize("new", [1, 7])
-@pytest.mark.parametrize("seen", ["causal", "own padding", "everything masked", "added"])
-def test_segments_are_joined_keys(kinds: int, new: int, seen: str) -> None:
+@pytest.mark.parametrize("prompts", [1, 2, 3])
+@pytest.mark.parametrize(
+    "seen", ["causal", "own padding", "prompts' padding", "everything masked", "added"]
+)
+def test_segments_are_joined_keys(kinds: int, new: int, prompts: int, seen: str) -> None:
+    """One row for everybody, then one for the beams of each prompt, then each row's own."""
     torch.manual_seed(0)
     own = new + 2
     query = torch.randn(ROWS, 4, new, WIDTH)
     lengths = (SHARED, SECOND, own)
     keys, values = (
         tuple(
-            torch.randn(ROWS if place == 2 else 1, kinds, length, WIDTH)
-            for place, length in enumerate(lengths)
+            torch.randn(rows, kinds, length, WIDTH)
+            for rows, length in zip((1, prompts, ROWS), lengths, strict=True)
         )
         for _ in range(2)
     )
@@ -50,20 +55,24 @@ def test_segments_are_joined_keys(kinds: int, new: int, seen: str) -> None:
     if seen == "everything masked":
         whole[..., :3] = False
         whole[2, ..., SHARED - 2 : SHARED + 1] = False
+    if seen == "prompts' padding":
+        whole[: ROWS // prompts, ..., SHARED : SHARED + 3] = False
     given: Any = whole
     if seen == "causal":
         given = None
     elif seen == "own padding":
         given = whole[..., SHARED + SECOND :]
+    elif seen == "prompts' padding":
+        given = whole[..., SHARED:]
     elif seen == "added":
         given = torch.zeros(whole.shape).masked_fill(~whole, -1e9)
-    found, _ = attend(torch.nn.Module(), query, keys, values, given, scaling=0.3)
-    joined = [
-        torch.cat([part.expand(ROWS, -1, -1, -1) for part in parts], 2).repeat_interleave(
-            4 // kinds, 1
-        )
-        for parts in (keys, values)
+    module = torch.nn.Module()
+    module.num_key_value_groups = 4 // kinds
+    found, _ = attend(module, query, keys, values, given, scaling=0.3)
+    each = [
+        [part.repeat_interleave(ROWS // len(part), 0) for part in parts] for parts in (keys, values)
     ]
+    joined = [torch.cat(parts, 2).repeat_interleave(4 // kinds, 1) for parts in each]
     wanted = F.scaled_dot_product_attention(
         query, joined[0], joined[1], whole, scale=0.3
     ).transpose(1, 2)
@@ -108,15 +117,15 @@ def test_a_beginning_is_stored_once(
     adapter.load()
     assert adapter._inference is not None
     made: list[Any] = []
-    own = roomy.RoomyLayer.__init__
+    own = cache.RoomyLayer.__init__
 
     def noted(self: Any, *args: Any, **kwargs: Any) -> None:
         own(self, *args, **kwargs)
         made.append(self)
 
-    monkeypatch.setattr(roomy.RoomyLayer, "__init__", noted)
+    monkeypatch.setattr(cache.RoomyLayer, "__init__", noted)
     adapter.answer([request(prompt(4, query)) for query in range(4)])
-    known = adapter._inference._prefix
+    known = adapter._inference.prefix
     assert known is not None
     layers: Any = known._cache.layers
     held = {layer.keys.data_ptr() for layer in layers}

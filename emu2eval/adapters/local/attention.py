@@ -1,6 +1,6 @@
 """Attention of many rows over keys and values that they share, which are stored and multiplied once.
 
-It stands in for transformers' "sdpa" in the decoder, and is that wherever rows share nothing.
+It stands in for transformers' "sdpa" in a decoder, and is that wherever rows share nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -20,11 +21,21 @@ SCORES = 1 << 26
 """Scores of queries and keys that are held at a time: 256 MiB."""
 
 Segments = tuple[Tensor, ...]
-"""What rows attend to: some of one row, (1, heads, length, width), for everybody; then each row's own."""
+"""What rows attend to, in order: keys or values of (R, heads, length, width), where R divides the rows.
+
+Row i reads row i // (rows / R) of a segment: one row serves everybody, a prompt's row all its beams.
+"""
+
+
+def register() -> str:
+    """Makes `attend` known to transformers; gives its name."""
+    AttentionInterface.register(NAME, attend)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+    return NAME
 
 
 def install(model: Any) -> bool:
-    """Makes the decoder's attention take segments; False where it has another than "sdpa"."""
+    """Makes a model's decoder take segments; False where its attention is another than "sdpa"."""
     config = model.config.get_text_config(decoder=True)
     decoders = [
         module
@@ -36,9 +47,7 @@ def install(model: Any) -> bool:
     able = able and not getattr(config, "num_kv_shared_layers", 0)
     if config._attn_implementation != "sdpa" or not decoders or not able:
         return bool(config._attn_implementation == NAME)
-    AttentionInterface.register(NAME, attend)
-    AttentionMaskInterface.register(NAME, sdpa_mask)
-    config._attn_implementation = NAME
+    config._attn_implementation = register()
     return True
 
 
@@ -53,7 +62,7 @@ def attend(
 ) -> tuple[Tensor, None]:
     """query: (rows, heads, new, width); returns (rows, new, heads, width).
 
-    attention_mask: (rows, 1, new, length), of all positions or only of those after the shared ones,
+    attention_mask: (rows, 1, new, length), of all positions or only of those after the first segments,
     which then everybody sees; None = causal.
     """
     if isinstance(key, Tensor) or isinstance(value, Tensor):
@@ -64,23 +73,58 @@ def attend(
     if any(more.get(name) is not None for name in ("softcap", "position_bias", "s_aux")):
         raise NotImplementedError("attention with more than a scale and a mask: use `reuse: false`")
     rows, heads, new, width = query.shape
+    lengths = [part.shape[2] for part in key]
+    if _joins(query):
+        whole = _whole(attention_mask, lengths, query)
+        joined = (_joined(key, rows), _joined(value, rows))
+        return sdpa_attention_forward(module, query, *joined, whole, scaling=scaling, **more)
     kinds = key[-1].shape[1]
     group = heads // kinds
     scale = width**-0.5 if scaling is None else scaling
     # Heads that share keys are further queries of one head; rows that share keys, of one row.
     own = query.reshape(rows, kinds, group * new, width)
-    shared = own.transpose(0, 1).reshape(1, kinds, rows * group * new, width)
     seen, sums = [], []
-    masks = _masks(attention_mask, [part.shape[2] for part in key], own, group)
-    for keys, values, mask in zip(key[:-1], value[:-1], masks, strict=False):
-        wide = None if mask is None else mask.reshape(1, 1, -1, mask.shape[-1])
-        found, total = _part(shared, keys, values, wide, scale)
-        seen.append(found.view(kinds, rows, group * new, -1).transpose(0, 1))
-        sums.append(total.view(kinds, rows, group * new).transpose(0, 1))
-    found, total = _part(own, key[-1], value[-1], masks[-1], scale)
-    weights = torch.stack([*sums, total]).softmax(0).to(query.dtype)
-    result = (torch.stack([*seen, found]) * weights[..., None]).sum(0)
+    masks = _masks(attention_mask, lengths, own, group)
+    for keys, values, mask in zip(key, value, masks, strict=True):
+        held = keys.shape[0]
+        asked = own.view(held, -1, kinds, group * new, width).transpose(1, 2)
+        wide = None if mask is None else mask.reshape(held, 1, -1, mask.shape[-1])
+        found, total = _part(asked.reshape(held, kinds, -1, width), keys, values, wide, scale)
+        seen.append(_spread(found.view(held, kinds, -1, group * new, width), rows))
+        sums.append(_spread(total.view(held, kinds, -1, group * new), rows))
+    weights = torch.stack(sums).softmax(0).to(query.dtype)
+    result = (torch.stack(seen) * weights[..., None]).sum(0)
     return result.view(rows, heads, new, -1).transpose(1, 2).contiguous(), None
+
+
+def _spread(found: Tensor, rows: int) -> Tensor:
+    """(held, kinds, rows / held, …) -> (rows, kinds, …)."""
+    return found.transpose(1, 2).reshape(rows, found.shape[1], *found.shape[3:])
+
+
+def _joins(query: Tensor) -> bool:
+    """Whether fused attention over a copy of all keys needs less than the scores of many queries.
+
+    The CPU's own kernel gives what is needed to put parts together, so nothing is copied there.
+    """
+    return query.device.type != "cpu" and query.shape[2] > query.shape[3]
+
+
+def _joined(segments: Segments, rows: int) -> Tensor:
+    return torch.cat([part.repeat_interleave(rows // part.shape[0], 0) for part in segments], 2)
+
+
+def _whole(mask: Tensor | None, lengths: Sequence[int], query: Tensor) -> Tensor:
+    """The mask of all positions, (rows, 1, new, length)."""
+    if mask is None:
+        mask = _causal(query.shape[0], query.shape[2], lengths[-1], query)
+    before = sum(lengths) - mask.shape[-1]
+    return functional.pad(mask, (before, 0), value=float(mask.dtype == torch.bool))
+
+
+def _causal(rows: int, new: int, length: int, query: Tensor) -> Tensor:
+    causal = torch.ones(new, length, dtype=torch.bool, device=query.device)
+    return causal.tril(length - new).expand(rows, 1, -1, -1)
 
 
 def _masks(
@@ -89,8 +133,7 @@ def _masks(
     """What is added to the scores of each segment, (rows, 1, group * new, length); None = nothing."""
     rows, new = query.shape[0], query.shape[2] // group
     if mask is None and new > 1:
-        causal = torch.ones(new, lengths[-1], dtype=torch.bool, device=query.device)
-        mask = causal.tril(lengths[-1] - new).expand(rows, 1, -1, -1)
+        mask = _causal(rows, new, lengths[-1], query)
     if mask is None:
         return [None] * len(lengths)
     if mask.dtype == torch.bool:
@@ -98,9 +141,12 @@ def _masks(
         hidden = torch.finfo(query.dtype).min / 2
         mask = query.new_zeros(mask.shape).masked_fill_(~mask, hidden)
     mask = mask.repeat(1, 1, group, 1)
-    if mask.shape[-1] == lengths[-1]:
-        return [*[None] * (len(lengths) - 1), mask]
-    return list(torch.split(mask, list(lengths), -1))
+    found: list[Tensor | None] = []
+    left = mask.shape[-1]
+    for length in reversed(lengths):
+        found.append(mask[..., left - length : left] if left else None)
+        left -= length if left else 0
+    return found[::-1]
 
 
 def _part(

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from emu2eval.adapters.encoded import Encoded, common
+from emu2eval.adapters.local.encoded import Encoded, common
 from emu2eval.errors import PlanError
 
 

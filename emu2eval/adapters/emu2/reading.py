@@ -1,0 +1,100 @@
+"""Emu2 as a reader of prompts: embeddings in, texts by the authors' search or visual embeddings out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from emu2eval.adapters.emu2.decoding import beam_search, greedy
+from emu2eval.adapters.emu2.features import TowerEncoder
+from emu2eval.adapters.emu2.model import Emu2
+from emu2eval.adapters.emu2.tokenizer import EOS
+from emu2eval.adapters.local.encoded import Encoded
+from emu2eval.adapters.local.reading import Reader, Rows
+from emu2eval.adapters.local.search import Found, Search
+
+
+class Emu2Reader(Reader[TowerEncoder]):
+    """pad: any id, for nobody sees it."""
+
+    model: Emu2
+
+    def __init__(self, model: Emu2, encoder: TowerEncoder, pad: int = EOS):
+        super().__init__(model, encoder, pad, segments=True)
+
+    @property
+    def config(self) -> Any:
+        return self.model.decoder.lm.config
+
+    def hidden(
+        self,
+        rows: Rows,
+        sequences: Sequence[Encoded],
+        cache: DynamicCache,
+        start: int,
+        stop: int,
+    ) -> Tensor:
+        """Adds the keys and values of those positions; their last hidden states, (rows, new, hidden)."""
+        shown = self.between(rows, sequences, start, stop)
+        features = torch.cat([self.encoder.held(one).pooled for one in shown]) if shown else None
+        slots = rows.types[:, start:stop].bool()
+        embeds = self.model.embed(rows.ids[:, start:stop], slots, features)
+        return self.model.read(embeds, rows.mask[:, :stop] if rows.padded else None, cache)
+
+    def read(
+        self,
+        rows: Rows,
+        sequences: Sequence[Encoded],
+        cache: DynamicCache,
+        start: int,
+        stop: int,
+        keep: int = 1,
+    ) -> Tensor:
+        return self.model.logits(self.hidden(rows, sequences, cache, start, stop)[:, -keep:])
+
+    def generate(
+        self,
+        rows: Rows,
+        sequences: Sequence[Encoded],
+        cache: DynamicCache,
+        first: Tensor | None,
+        search: Search,
+    ) -> list[Found]:
+        assert first is not None
+        cache = self.spread(cache, search.beams) if search.beams > 1 else cache
+        mask = rows.mask.repeat_interleave(search.beams, 0)
+
+        def advance(tokens: list[int], parents: list[int]) -> Tensor:
+            nonlocal mask
+            if search.beams > 1:
+                cache.reorder_cache(torch.tensor(parents))  # type: ignore[arg-type]
+            # A prompt's beams are padded alike, so that the mask stays as they move.
+            mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
+            ids = torch.tensor(tokens)[:, None]
+            embeds = self.model.embed(ids, torch.zeros_like(ids, dtype=torch.bool), None)
+            hidden = self.model.read(embeds, mask if rows.padded else None, cache)
+            return self.model.logits(hidden[:, -1])
+
+        ids = (greedy if search.beams == 1 else beam_search)(first, advance, search)
+        return [Found.cut(row, [EOS]) for row in ids]
+
+    def regress(self, rows: Rows, cache: DynamicCache, hidden: Tensor, count: int) -> Tensor:
+        """(rows, count, width) visual embeddings after prompts that end in [IMG].
+
+        hidden: (rows, hidden), the last states of the prompts that the cache holds. Each embedding is the
+        projected last hidden state and is fed back in the place of the next visual token (arXiv 2312.13286,
+        section 2): count - 1 steps on the cache, where the authors' released code reads the whole prompt
+        again for each.
+        """
+        mask = rows.mask
+        embeddings = [self.model.down(hidden)]
+        for _ in range(count - 1):
+            mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
+            embeds = self.model.up(embeddings[-1])[:, None]
+            states = self.model.read(embeds, mask if rows.padded else None, cache)
+            embeddings.append(self.model.down(states[:, -1]))
+        return torch.stack(embeddings, 1)

@@ -1,0 +1,1 @@
+"""What every model that runs on this machine needs: files, weights, features, keys and values, search."""

@@ -1,0 +1,166 @@
+"""Batches of encoded prompts through a loaded model: texts and log-probabilities of choices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from emu2eval.adapters.local.cache import Row, row_of
+from emu2eval.adapters.local.choices import Question
+from emu2eval.adapters.local.encoded import Encoded, Shown
+from emu2eval.adapters.local.prefix import Prefix
+from emu2eval.adapters.local.reading import Reader, Rows
+from emu2eval.adapters.local.search import Found, Search
+from emu2eval.errors import ModelError, PlanError
+
+ROWS = 32
+"""Choices that are read at a time."""
+ALONE = 256
+"""Positions from which on a row is read on its own: it keeps the device busy, and needs no padding."""
+
+R = TypeVar("R", bound=Reader[Any])
+
+
+class Inference(Generic[R]):
+    """A model with its caches. reuse: images and shared beginnings of prompts are computed once."""
+
+    def __init__(self, reader: R, reuse: bool = True):
+        self.reader = reader
+        self.prefix = Prefix(reader) if reuse else None
+
+    @torch.inference_mode()
+    def texts(self, prompts: Sequence[Encoded], search: Search) -> list[Found]:
+        """The answer to each prompt, which the others of the batch do not change."""
+        self.reader.encoder.hold(prompts)
+        found: dict[int, Found] = {}
+        for rows, shared in self._groups(prompts):
+            answers = self._generate([prompts[row] for row in rows], shared, search)
+            found |= dict(zip(rows, answers, strict=True))
+        return [found[row] for row in range(len(prompts))]
+
+    @torch.inference_mode()
+    def choices(self, questions: Sequence[Question]) -> list[tuple[float, ...]]:
+        """The log-probability (nats) of each choice of each question, summed over its tokens.
+
+        One question at a time, so that no padding stands before its choices.
+        """
+        return [self._ranked(question) for question in questions]
+
+    @torch.inference_mode()
+    def averages(self, images: Sequence[Shown]) -> npt.NDArray[np.float32]:
+        """(n, width): each image's embeddings, averaged; each depends on its image alone."""
+        encoder = self.reader.encoder
+        found = [encoder.several([shown])[shown.key].pooled.float().mean(0) for shown in images]
+        averaged: npt.NDArray[np.float32] = torch.stack(found).cpu().numpy()
+        return averaged
+
+    def _groups(self, prompts: Sequence[Encoded]) -> Iterator[tuple[list[int], int]]:
+        """Rows that are read together, and how many positions of a known beginning they share."""
+        everybody = list(range(len(prompts)))
+        shared = self.prefix.shared(prompts) if self.prefix is not None else 0
+        # Padding behind the beginning would push it out of a window of latest positions.
+        if self.reader.pads and not (shared and self.reader.slides):
+            yield everybody, shared
+            return
+        by_length = sorted(everybody, key=lambda row: len(prompts[row]))
+        for _, alike in groupby(by_length, key=lambda row: len(prompts[row])):
+            yield list(alike), shared
+
+    def _cache(self, rows: int, shared: int) -> DynamicCache:
+        if self.prefix is None or not shared:
+            return self.reader.cache()
+        return self.prefix.cache(rows, shared)
+
+    def _generate(self, prompts: Sequence[Encoded], shared: int, search: Search) -> list[Found]:
+        rows = self.reader.rows(prompts, shared)
+        if self.reader.left and bool(rows.types[:, -1].any()):
+            raise PlanError(
+                "a prompt that ends in an image cannot be continued by this model",
+                hint="put a text after the last image in the protocol's `ask`",
+            )
+        cache, first = self._read(rows, prompts, shared)
+        if first is not None:
+            check_scores(first)
+        return self.reader.generate(rows, prompts, cache, first, search)
+
+    def _read(
+        self, rows: Rows, prompts: Sequence[Encoded], shared: int
+    ) -> tuple[DynamicCache, Tensor | None]:
+        """Keys and values of all positions that `generate` does not read itself, and the logits of the
+        last, (rows, words)."""
+        cache, stop = self._cache(len(prompts), shared), rows.length - self.reader.left
+        if len(prompts) > 1 and self._apart(prompts, shared, stop):
+            ends = []
+            for row, prompt in enumerate(prompts):
+                own = row_of(cache, Row(row, len(prompts), stop - shared))
+                alone, end = self.reader.rows([prompt]), len(prompt) - self.reader.left
+                ends.append(self.reader.read(alone, [prompt], own, shared, end)[:, -1])
+            return cache, torch.cat(ends)
+        if stop > shared:
+            return cache, self.reader.read(rows, prompts, cache, shared, stop)[:, -1]
+        return cache, None
+
+    def _apart(self, prompts: Sequence[Encoded], shared: int, stop: int) -> bool:
+        """Whether prompts are read one after the other: long ones, where that is no dearer."""
+        able = self.reader.segments or (self.reader.croppable and not shared)
+        some_of_each = min(map(len, prompts)) - self.reader.left > shared
+        return able and some_of_each and stop - shared >= ALONE and not self.reader.offloaded
+
+    def _ranked(self, question: Question) -> tuple[float, ...]:
+        prompt = question.prompt
+        self.reader.encoder.hold([prompt])
+        shared = self.prefix.shared([prompt]) if self.prefix is not None else 0
+        rows, cache = self.reader.rows([prompt]), self._cache(1, shared)
+        first = self.reader.read(rows, [prompt], cache, shared, rows.length)[0, -1]
+        check_scores(first)
+        first = first.float().log_softmax(-1)
+        # A reply of one token is answered by the prompt's own last position.
+        sums = [first[reply[0]].item() for reply in question.replies]
+        longer = [i for i, reply in enumerate(question.replies) if len(reply) > 1]
+        for at in range(0, len(longer), ROWS):
+            some = longer[at : at + ROWS]
+            rest = self._continued(prompt, cache, [question.replies[i] for i in some])
+            for i, value in zip(some, rest, strict=True):
+                sums[i] += value
+        return tuple(sums)
+
+    def _continued(
+        self, prompt: Encoded, cache: DynamicCache, replies: Sequence[tuple[int, ...]]
+    ) -> list[float]:
+        """Sum of the log-probabilities of each reply's tokens after its first."""
+        given = [
+            replace(
+                prompt,
+                ids=(*prompt.ids, *reply[:-1]),
+                slots=(*prompt.slots, *[False] * (len(reply) - 1)),
+            )
+            for reply in replies
+        ]
+        own = self.reader.above(cache, len(replies), len(prompt))
+        rows = self.reader.rows(given, right=True)
+        width = rows.length - len(prompt)
+        logits = self.reader.read(rows, given, own, len(prompt), rows.length, keep=width)
+        sums = []
+        for row, reply in enumerate(replies):
+            scores = logits[row, : len(reply) - 1].float().log_softmax(-1)
+            wanted = torch.tensor(reply[1:], device=scores.device)
+            sums.append(scores.gather(1, wanted[:, None]).sum().item())
+        return sums
+
+
+def check_scores(logits: Tensor) -> None:
+    """Raises ModelError for scores that no answer can be made of."""
+    # Some models set words that may not be said to minus infinity.
+    if not (logits < torch.inf).all():
+        raise ModelError(
+            "the model's scores are not finite numbers",
+            hint="some models overflow in float16: use bfloat16 or float32; else the weights are damaged",
+        )

@@ -1,0 +1,172 @@
+"""Prompts into keys and values: left-padded batches on top of a beginning that they share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from emu2eval.adapters.local.cache import above, roomy_cache
+from emu2eval.adapters.local.encoded import Encoded, Shown
+from emu2eval.adapters.local.features import Encoder
+from emu2eval.adapters.local.search import Found, Search
+
+E = TypeVar("E", bound=Encoder[Any])
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A batch of sequences. ids, mask, types: (rows, length); types is 1 where an image stands.
+
+    positions: what the model makes of them, (rows, length) or with a dimension in front.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    types: Tensor
+    positions: Tensor | None
+    padded: bool
+
+    @property
+    def length(self) -> int:
+        return self.ids.shape[1]
+
+
+class Reader(ABC, Generic[E]):
+    """Runs a model over some positions of a batch, and on from there. encoder: holds the batch's images.
+
+    segments: its attention takes what rows share apart from what they do not.
+    """
+
+    pads: ClassVar[bool] = True
+    """Whether rows of a batch may be padded; if not, prompts of one length are asked together."""
+    left: ClassVar[int] = 0
+    """Positions at the end of a prompt that `generate` reads itself."""
+
+    def __init__(self, model: Any, encoder: E, pad: int, segments: bool):
+        self.model = model
+        self.encoder = encoder
+        self.pad = pad
+        self.segments = segments and self.croppable
+
+    @abstractmethod
+    def read(
+        self,
+        rows: Rows,
+        sequences: Sequence[Encoded],
+        cache: DynamicCache,
+        start: int,
+        stop: int,
+        keep: int = 1,
+    ) -> Tensor:
+        """Adds the keys and values of those positions; the logits of the last `keep`, (rows, keep, words)."""
+
+    @abstractmethod
+    def generate(
+        self,
+        rows: Rows,
+        sequences: Sequence[Encoded],
+        cache: DynamicCache,
+        first: Tensor | None,
+        search: Search,
+    ) -> list[Found]:
+        """Answers to prompts of which all positions but the last `left` are in the cache.
+
+        first: (rows, words), the logits of the last position that was read; None where none was.
+        """
+
+    @property
+    @abstractmethod
+    def config(self) -> Any:
+        """transformers' configuration of the decoder."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where ids go."""
+        device: torch.device = self.model.device
+        return device
+
+    @cached_property
+    def croppable(self) -> bool:
+        """Whether keys and values of a beginning can be cut from those of a longer one."""
+        layers = DynamicCache(config=self.config).layers
+        names = {type(layer).__name__ for layer in layers}
+        return names <= {"DynamicLayer", "DynamicSlidingWindowLayer"}
+
+    @cached_property
+    def slides(self) -> bool:
+        """Whether a layer sees a window of the latest positions, padding among them counted."""
+        layers = DynamicCache(config=self.config).layers
+        return any(type(layer).__name__ != "DynamicLayer" for layer in layers)
+
+    @cached_property
+    def offloaded(self) -> bool:
+        """Whether weights are brought to their device for every pass, so that passes are dear."""
+        return any(weight.is_meta for weight in self.model.parameters())
+
+    def cache(self) -> DynamicCache:
+        """Empty. One that keeps every position where that is possible: the masks see to windows."""
+        return roomy_cache() if self.croppable else DynamicCache(config=self.config)
+
+    def above(self, cache: DynamicCache, rows: int, length: int) -> DynamicCache:
+        """A cache for so many rows on top of the first `length` positions of a cache of one row."""
+        if self.segments:
+            return above(cache, length, self.slides)
+        own = deepcopy(cache)
+        beyond = own.get_seq_length() - length
+        if beyond:
+            own.crop(-beyond)
+        own.batch_repeat_interleave(rows)
+        return own
+
+    def spread(self, cache: DynamicCache, beams: int) -> DynamicCache:
+        """The cache for so many beams of each of its rows."""
+        if self.segments:
+            return above(cache, cache.get_seq_length(), self.slides)
+        cache.batch_repeat_interleave(beams)
+        return cache
+
+    def rows(self, sequences: Sequence[Encoded], shared: int = 0, right: bool = False) -> Rows:
+        """The sequences as a batch: their first `shared` places, padding, the rest.
+
+        right: pad there instead, for sequences whose ends alone differ.
+        """
+        length = max(map(len, sequences))
+        ids = np.full((len(sequences), length), self.pad)
+        mask, types = np.zeros_like(ids), np.zeros_like(ids)
+        for row, one in enumerate(sequences):
+            at = len(one) if right else shared
+            end = at + length - len(one)
+            for table, values in ((ids, one.ids), (types, one.slots), (mask, (1,) * len(one))):
+                table[row, :at], table[row, end:] = values[:at], values[at:]
+        i, m, t = (torch.from_numpy(part).to(self.device) for part in (ids, mask, types))
+        padded = any(len(one) < length for one in sequences)
+        return Rows(i, m, t, self.positions((i, m), sequences), padded)
+
+    def positions(self, given: Sequence[Tensor], sequences: Sequence[Encoded]) -> Tensor | None:
+        """Position ids of (ids, mask); None = the model finds them itself."""
+        return None
+
+    def between(
+        self, rows: Rows, sequences: Sequence[Encoded], start: int, stop: int
+    ) -> list[Shown]:
+        """The images whose slots lie there, row by row. Nobody cuts through an image."""
+        found: list[Shown] = []
+        for row, one in enumerate(sequences if any(one.shown for one in sequences) else ()):
+            # Slots are counted, for padding moves them: the images before, then those within.
+            before = int(rows.types[row, :start].sum())
+            within = int(rows.types[row, start:stop].sum())
+            seen = 0
+            for shown in one.shown:
+                if before <= seen < before + within:
+                    found.append(shown)
+                seen += shown.tokens
+        return found
