@@ -61,13 +61,18 @@ class PaperRow(Spec):
 
     model: str
     checkpoint: str | None = None
-    shots: str | None = None
+    said: int | str | None = field(name="shots", default=None)
     mark: str | None = None
     group: str | None = None
     values: tuple[float | None, ...]
     trained_on: tuple[str, ...] = ()
     note: str | None = None
     notes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def shots(self) -> str | None:
+        """As options have it: `4`, or `0*`; None = the table's."""
+        return None if self.said is None else str(self.said)
 
 
 class PaperTable(Spec):

@@ -102,6 +102,7 @@ class ChoiceSpec(OutputSpec):
 class ImageSpec(OutputSpec):
     """Images, as `ImageOutput` says. images: so many a prompt, each from noise of its own."""
 
+    makes: ClassVar[type[Output]] = ImageOutput
     seed: int = 0
     width: Positive | None = None
     height: Positive | None = None
