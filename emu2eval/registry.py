@@ -12,7 +12,6 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -125,6 +124,15 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
     },
 }
 
+_BASES = {
+    "adapter": "emu2eval.adapters.base:Adapter",
+    "chooser": "emu2eval.fewshot.choosers:Chooser",
+    "encoder": "emu2eval.encoders.base:Encoder",
+    "output": "emu2eval.spec.outputs:OutputSpec",
+    "scorer": "emu2eval.scorers.base:Scorer",
+}
+"""What the classes of a kind are subclasses of; a function that makes an instance will do, too."""
+
 _EXTRAS = {
     "torch": "hf",
     "transformers": "hf",
@@ -157,7 +165,7 @@ def find(kind: str, name: str, *, where: str | None = None) -> Any:
     """The object behind a name.
 
     Raises UnknownName with the nearest names, MissingExtra for a dependency that is not installed,
-    ConfigError where `module:attr` cannot be imported.
+    ConfigError where `module:attr` cannot be imported, or is a class of another kind.
     """
     target = BUILT_IN[kind].get(name)
     if target is None and ":" in name:
@@ -167,7 +175,21 @@ def find(kind: str, name: str, *, where: str | None = None) -> Any:
     if target is None:
         hint = f"your own {kind} goes by module:attr, such as my_module:MyClass"
         raise UnknownName(kind, name, known(kind), where=where, hint=hint)
-    return _import(kind, name, target, where)
+    found = _import(kind, name, target, where)
+    if inspect.isclass(found) and kind in _BASES and target not in BUILT_IN[kind].values():
+        base = _base(kind)
+        if not issubclass(found, base):
+            raise ConfigError(
+                f"the {kind} {name!r} is a class, but no subclass of emu2eval.{base.__name__}",
+                where=where,
+            )
+    return found
+
+
+def _base(kind: str) -> type:
+    module, _, attribute = _BASES[kind].partition(":")
+    base: type = getattr(importlib.import_module(module), attribute)
+    return base
 
 
 def _import(kind: str, name: str, target: str, where: str | None) -> Any:
@@ -232,9 +254,20 @@ def prepared(
     if not callable(factory):
         raise ConfigError(f"the {kind} {name!r} is not a class or a function", where=where)
     settings = check_options(f"{kind} {name}", factory, options, given=given, where=at or where)
-    if isinstance(settings, Settings):
-        return lambda *leading: factory(*leading, settings)
-    return partial(factory, **settings)
+
+    def make(*leading: Any) -> Any:
+        if isinstance(settings, Settings):
+            made = factory(*leading, settings)
+        else:
+            made = factory(*leading, **settings)
+        if kind in _BASES and not isinstance(made, _base(kind)):
+            raise ConfigError(
+                f"the {kind} {name!r} makes no {_base(kind).__name__}, but {type(made).__name__}",
+                where=where,
+            )
+        return made
+
+    return make
 
 
 def check_options(
@@ -250,23 +283,20 @@ def check_options(
     what: such as "scorer images", for messages. given: how many leading parameters the harness fills in.
     Raises as `build`.
     """
-    declared = declared_settings(factory, given)
     source = Source(what, _place(where))
-    if declared is not None:
-        return read(declared, options or {}, source)
-    kind, rest = _from_signature(factory, given)
-    values: Any = options or {}
-    if isinstance(options, Settings):
-        values = msgspec.structs.asdict(options)
-    more = {
-        key: value for key, value in values.items() if rest and key not in kind.__struct_fields__
-    }
-    own = {key: value for key, value in values.items() if key not in more}
-    settings = read(kind, own, source)
-    return {key: getattr(settings, key) for key in own} | more
+    own = own_settings(factory, given)
+    if own is not None:
+        return read(own, options or {}, source)
+    kind, open_ended = _from_signature(factory, given)
+    values: Any = msgspec.structs.asdict(options) if isinstance(options, Settings) else options
+    values = dict(values or {})
+    known = kind.__struct_fields__
+    more = {key: values.pop(key) for key in list(values) if open_ended and key not in known}
+    checked = read(kind, values, source)
+    return {key: getattr(checked, key) for key in values} | more
 
 
-def declared_settings(factory: Callable[..., Any], given: int = 0) -> type[Settings] | None:
+def own_settings(factory: Callable[..., Any], given: int = 0) -> type[Settings] | None:
     """The subclass of Settings with which the first parameter that is not given is annotated."""
     parameters = _parameters(factory)[given:]
     if not parameters:
@@ -275,10 +305,10 @@ def declared_settings(factory: Callable[..., Any], given: int = 0) -> type[Setti
     return found if isinstance(found, type) and issubclass(found, Settings) else None
 
 
-def option_names(factory: Callable[..., Any], given: int = 0) -> tuple[str, ...]:
-    """The names of the options that a factory takes."""
-    declared = declared_settings(factory, given) or _from_signature(factory, given)[0]
-    return declared.__struct_fields__
+def declared(factory: Callable[..., Any], given: int = 0) -> tuple[msgspec.structs.FieldInfo, ...]:
+    """The options that a factory takes."""
+    kind = own_settings(factory, given) or _from_signature(factory, given)[0]
+    return msgspec.structs.fields(kind)
 
 
 def _parameters(factory: Callable[..., Any]) -> list[inspect.Parameter]:

@@ -51,7 +51,7 @@ def takes_shots(task: Task, split: str) -> bool:
     """Whether the split's reader wants to know how many demonstrations its samples will be shown."""
     reader, *_, at = _reading(task, split)
     read = registry.find("reader", reader, where=task.document.where((*at, "reader")))
-    return "shots" in registry.option_names(read, given=1)
+    return any(option.name == "shots" for option in registry.declared(read, given=1))
 
 
 def _reading(task: Task, split: str) -> tuple[str, Path, dict[str, Any], Keys]:

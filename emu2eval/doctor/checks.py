@@ -105,12 +105,15 @@ def check_adapter(name: str) -> Iterator[Finding]:
 
     Raises ConfigError where it does not exist or has no defaults.
     """
+    factory = registry.find("adapter", name)
+    needed = [option.name for option in registry.declared(factory) if option.required]
+    if needed:
+        raise ConfigError(
+            f"adapter {name} needs the option {' and '.join(map(repr, needed))}",
+            hint="write a model file with its settings: emu2eval check --model ./FILE.yaml",
+        )
     try:
-        adapter = registry.build("adapter", name, {})
-    except ConfigError as error:
-        if "needs the option" in error.what:
-            error.hint = "write a model file with its settings: emu2eval check --model ./FILE.yaml"
-        raise
+        adapter = registry.build("adapter", name)
     except UserError:
         raise
     except Exception as error:

@@ -128,10 +128,11 @@ class _Reading:
         if not isinstance(values, Mapping):
             return self._wrong(at, f"expected a mapping, got {_kind(values)}")
         if issubclass(kind, Variants):
+            named = values.get("kind")
+            if named is not None and not isinstance(named, str):
+                return self._wrong((*at, "kind"), f"expected a string, got {_kind(named)}")
             try:
-                kind = kind.variant(
-                    self.value(_declared(str | None), values.get("kind"), (*at, "kind"))
-                )
+                kind = kind.variant(named)
             except UserError as error:
                 self.faults.append(self.source.refused((*at, "kind"), error))
                 return None

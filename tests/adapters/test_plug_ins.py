@@ -103,7 +103,6 @@ def plug_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("OtherOutputs", "no declares outputs that exist words; there are text, choice, image"),
         ("ListedOutputs", "['text'] is no frozenset of some of text, choice, image"),
         ("NoBatch", "no takes at least one request at a time 0"),
-        ("NoAdapter", "no is an adapter NoAdapter is no subclass of emu2eval.Adapter"),
         ("NoAnswer", "no can be made TypeError: Can't instantiate abstract class NoAnswer"),
         ("NotMade", "no can be made ValueError: bad luck (plug_ins_of_a_test.py:"),
         ("NoIdentity", "no its identity is JSON and the same each time TypeError"),
@@ -140,6 +139,12 @@ def test_a_sound_one_passes(plug_ins: None, program: Any) -> None:
     code, printed, _ = program("check", "--adapter", "plug_ins_of_a_test:Sound")
     assert code == 0
     assert {line.split()[0] for line in printed.splitlines()} == {"ok"}
+
+
+def test_one_that_is_no_adapter_is_refused(plug_ins: None, program: Any) -> None:
+    code, _, errors = program("check", "--adapter", "plug_ins_of_a_test:NoAdapter")
+    assert code == 2
+    assert "is a class, but no subclass of emu2eval.Adapter" in errors
 
 
 def test_one_that_wants_settings_goes_by_a_model_file(plug_ins: None, program: Any) -> None:

@@ -177,6 +177,6 @@ def test_plain_parameters_keep_their_own_defaults(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(registry, "find", lambda kind, name, **_: parts[name])
     assert build("reader", "plain", {"files": ["f"]}, given=("root",)) == ("root", ["f"], 16, "a")
     assert build("reader", "open", {"size": 2, "other": 3}) == (2, {"other": 3})
-    assert build("scorer", "declared", {"name": "y"}, given=([],)) == Options(name="y")
+    assert build("reader", "declared", {"name": "y"}, given=([],)) == Options(name="y")
     with pytest.raises(ConfigError, match="not a class or a function"):
         build("scorer", "bound")
