@@ -31,8 +31,8 @@ class ScriptedModel(Adapter):
 
     answers: one reply to everything; replies by a text that stands in the query, "" for all others; or a
     function of the request. A reply is a text, an image, a log-probability for each choice, or a Response.
-    A text replies to choices, too: the equal one is likely. outputs, images, positions, batch: as of `Limits`;
-    a word and an image take one position each. asked: every request so far, in order.
+    A text replies to choices, too: the equal one is likely. outputs, images, positions, batch: as of
+    `Limits`; a word and an image take one position each. asked: every request so far, in order.
     """
 
     def __init__(
@@ -51,7 +51,8 @@ class ScriptedModel(Adapter):
         self.asked: list[Request] = []
         # What a function or an image says cannot be told, so no answer of an earlier process is reused.
         told = isinstance(answers, str) or (
-            isinstance(answers, Mapping) and all(isinstance(reply, str) for reply in answers.values())
+            isinstance(answers, Mapping)
+            and all(isinstance(reply, str) for reply in answers.values())
         )
         self._script = answers if told else uuid4().hex
 

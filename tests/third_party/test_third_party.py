@@ -119,13 +119,15 @@ def test_a_wrong_option_is_told(tmp_path: Path) -> None:
         evaluate(TASK, MODEL, changes=["model.settings.colour=green"], out=tmp_path)
 
 
-BROKEN = '''
+BROKEN = """
 from emu2eval import Adapter, Chooser, Encoder, Limits, Response, Sample, Scorer
 
 
 class Model(Adapter):
     def __init__(self):
         raise ZeroDivisionError("oh dear")
+
+    def answer(self, requests): ...
 
 
 class Loading(Adapter):
@@ -168,7 +170,7 @@ def clean(text):
 def read(root, **options):
     yield Sample("q1", {"question": "?"}, references=("red",), answer="red")
     raise ZeroDivisionError("oh dear")
-'''
+"""
 
 _RICES = {"split": "train", "chooser": "rices", "options": {"encoder": "broken_parts:Eyes"}}
 
@@ -218,7 +220,9 @@ def test_what_a_part_raises_is_one_paragraph_that_names_it(
 def _line(part: str) -> int:
     """Where the part raises."""
     name = part.split("'")[1].rpartition(":")[2].replace("eyes", "Eyes")
-    start = BROKEN.find(f"class {name}") if f"class {name}" in BROKEN else BROKEN.find(f"def {name}")
+    start = (
+        BROKEN.find(f"class {name}") if f"class {name}" in BROKEN else BROKEN.find(f"def {name}")
+    )
     return BROKEN.find("raise ZeroDivisionError", start)
 
 

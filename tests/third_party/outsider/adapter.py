@@ -1,5 +1,6 @@
 """An adapter: says where the bird of the last demonstration sat, and draws one there."""
 
+import re
 from collections.abc import Sequence
 from typing import Literal
 
@@ -23,7 +24,8 @@ class Sketcher(Adapter):
 
     def _answer(self, request: Request) -> Response:
         turns = request.prompt.turns
-        said = str(turns[-1].reply[0]) if turns else "0 0 4 4"
+        said = "".join(map(str, turns[-1].reply)) if turns else ""
+        said = said if re.fullmatch(r"(\d+ ){3}\d+", said) else "0 0 4 4"
         if not isinstance(request.output, BoxedImage):
             return Response(text=said)
         shown = drawn([int(number) for number in said.split()], self.colour)
