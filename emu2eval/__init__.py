@@ -40,8 +40,9 @@ if TYPE_CHECKING:
     from emu2eval.scorers.base import Scorer, ScoringError, Summary
     from emu2eval.scorers.judged import JudgedScorer, Wording
     from emu2eval.spec.changes import Changes
-    from emu2eval.spec.config import ModelSpec, Task, load_model, load_task
+    from emu2eval.spec.model import ModelSpec, load_model
     from emu2eval.spec.settings import Settings
+    from emu2eval.spec.task import Task, load_task
     from emu2eval.statistics.estimates import Accumulator, ClusteredMean, ClusteredRatio
     from emu2eval.types import (
         ChoiceOutput,
@@ -83,7 +84,8 @@ _WHERE = {
     "scorers.base": "Scorer ScoringError Summary",
     "scorers.judged": "JudgedScorer Wording",
     "spec.changes": "Changes",
-    "spec.config": "ModelSpec Task load_model load_task",
+    "spec.model": "ModelSpec load_model",
+    "spec.task": "Task load_task",
     "spec.settings": "Settings",
     "statistics.estimates": "Accumulator ClusteredMean ClusteredRatio",
     "types": (
