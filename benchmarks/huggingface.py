@@ -33,7 +33,8 @@ from emu2eval import evaluate
 from emu2eval.adapters.huggingface.adapter import HuggingFaceAdapter
 from emu2eval.adapters.local.inference import Inference
 from emu2eval.engine import evaluation
-from emu2eval.engine.evaluation import Settings, plans
+from emu2eval.engine.evaluation import plans
+from emu2eval.engine.options import RunOptions
 from emu2eval.media.images import load
 from emu2eval.types import Image, Prompt, TextOutput, Turn
 
@@ -186,13 +187,13 @@ def main() -> None:
             f"{'shots':>6} {'chosen':>8} {'plain/s':>9} {'here/s':>9} {'gain':>7} {'around, ms':>11}"
         )
         # What is done once in a process is nobody's.
-        evaluate(str(task), str(model_file), settings=Settings(shots=[0], out=folder / "first"))
+        evaluate(str(task), str(model_file), shots=0, out=folder / "first")
         for shots, chooser in product(options.shots, ("fixed", "random")):
             changes = [f"task.demonstrations.chooser={chooser}"]
             timed = []
             for repeat in range(options.repeats):
                 out = folder / f"{shots}{chooser}{repeat}"
-                setting = Settings(shots=[shots], changes=changes, out=out)
+                setting = RunOptions.of(shots=shots, changes=changes, out=out)
                 timed.append(
                     compare(model, processor, str(task), str(model_file), setting, options)
                 )
@@ -204,7 +205,7 @@ def main() -> None:
 
 
 def compare(
-    model: Any, processor: Any, task: str, model_file: str, setting: Settings, options: Any
+    model: Any, processor: Any, task: str, model_file: str, setting: RunOptions, options: Any
 ) -> tuple[float, float, float, float]:
     """Samples a second of the plain loop and of the harness, their ratio, and milliseconds around."""
     ((plan,),) = plans([task], [model_file], setting)
@@ -221,13 +222,13 @@ def compare(
         Clock(evaluation, "run_plan") as running,
         profile,
     ):
-        (result,) = evaluate(task, model_file, settings=setting)
+        (result,) = evaluation.run_all([task], [model_file], setting)
     if isinstance(profile, cProfile.Profile):
         pstats.Stats(profile).sort_stats("cumulative").print_stats(40)
     here = running.seconds - loading.seconds
     rows = (result.folder / "responses.jsonl").read_text().splitlines()
     found = {row["id"]: row["text"] for row in map(json.loads, rows)}
-    unlike = sum(found[p.sample.id] != text for p, text in zip(plan, wanted, strict=True))
+    unlike = sum(found[p.id] != text for p, text in zip(plan, wanted, strict=True))
     if unlike:
         print(f"{unlike} of {len(asked)} answers differ from the plain loop's", flush=True)
     count = len(asked)

@@ -59,12 +59,12 @@ def score(folder: Path, count: int) -> None:
     scorer = Images(
         clip_i={"encoder": str(folder / "clip")}, clip_t={"encoder": str(folder / "clip")}
     )
-    timed("is the encoder usable", scorer.require)
+    timed("is the encoder usable", scorer.lacks)
     real = Image(str(folder / "0.png"))
     given = [
         (
             Sample(str(number), references=(real, f"caption {number % 1000}")),
-            Response(image=Image(str(folder / f"{number}.png"))),
+            Response(images=(Image(str(folder / f"{number}.png")),)),
         )
         for number in range(count)
     ]

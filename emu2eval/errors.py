@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import sysconfig
 import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -27,6 +28,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 _HERE = Path(__file__).parent
+_PYTHON = Path(sysconfig.get_path("stdlib"))
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -189,29 +191,39 @@ def together(checks: Iterable[Callable[[], object]]) -> None:
 class PartError(UserError):
     """Something that somebody plugged in raised an error of its own; the traceback is in a file.
 
-    kind: of the part, such as "scorer"; name: as a task or model file has it. The error itself is the cause.
+    kind: of the part, such as "scorer"; name: as a task or model file has it. The cause is what it raised.
     """
 
-    def __init__(self, kind: str, name: str, error: Exception):
+    def __init__(self, kind: str, name: str, error: Exception, hint: str):
         self.traceback = "".join(traceback.format_exception(error))
         text = " ".join(str(error).split())[:300]
         kept = _written(self.traceback)
         super().__init__(
             printable(f"the {kind} {name!r} failed: {type(error).__name__}: {text}").rstrip(": "),
             where=origin(error),
-            hint="mend it, or ask its author; "
+            hint=f"{hint}; "
             + (f"the traceback is in {kept}" if kept else "--debug shows the traceback"),
         )
 
 
-def origin(error: Exception) -> str | None:
-    """`file:line` of the last place outside this package and of libraries that an error came through."""
+def origin(error: BaseException) -> str | None:
+    """`file:line` of the last place in a plug-in that an error came through: not ours, nor Python's own.
+
+    One in somebody's checkout comes before one in an installed package.
+    """
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if not Path(frame.filename).is_relative_to(_HERE) and "site-packages" not in frame.filename
+        if not frame.filename.startswith("<") and not Path(frame.filename).is_relative_to(_HERE)
     ]
-    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else None
+    installed = [frame for frame in frames if "site-packages" in frame.filename]
+    own = [
+        frame
+        for frame in frames
+        if frame not in installed and not Path(frame.filename).is_relative_to(_PYTHON)
+    ]
+    found = own or installed
+    return f"{found[-1].filename}:{found[-1].lineno}" if found else None
 
 
 def _written(text: str) -> str | None:
@@ -227,7 +239,7 @@ def _written(text: str) -> str | None:
 
 
 @contextmanager
-def of_part(kind: str, name: str) -> Iterator[None]:
+def of_part(kind: str, name: str, hint: str = "mend it, or ask its author") -> Iterator[None]:
     """What is raised inside, other than a UserError, becomes a PartError that names the part.
 
     >>> with of_part("scorer", "mine"):
@@ -240,4 +252,4 @@ def of_part(kind: str, name: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        raise PartError(kind, name, error) from error
+        raise PartError(kind, name, error, hint) from error

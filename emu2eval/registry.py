@@ -13,11 +13,12 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, get_type_hints
 
 import msgspec
 
-from emu2eval.errors import ConfigError, MissingExtra, UnknownName
+from emu2eval.errors import ConfigError, MissingExtra, UnknownName, of_part
 from emu2eval.spec.settings import Keys, Settings, Source, read
 
 Where = str | Callable[[Keys], str | None] | None
@@ -198,8 +199,20 @@ def _import(kind: str, name: str, target: str, where: str | None) -> Any:
     if here not in sys.path:
         # A user's own module beside their task file is found like `python -m` would find it.
         sys.path.append(here)
+    with of_part(kind, name):
+        module = _module(kind, name, module_name, where)
+    found = module
+    for step in attribute.split("."):
+        if not hasattr(found, step):
+            public = [n for n in vars(module) if not n.startswith("_")]
+            raise UnknownName(f"attribute of {module_name}", attribute, public, where=where)
+        found = getattr(found, step)
+    return found
+
+
+def _module(kind: str, name: str, module_name: str, where: str | None) -> ModuleType:
     try:
-        module = importlib.import_module(module_name)
+        return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing in _EXTRAS:
@@ -213,13 +226,6 @@ def _import(kind: str, name: str, target: str, where: str | None) -> Any:
         raise ConfigError(
             f"the {kind} {name!r} cannot be imported: {error}", where=where
         ) from error
-    found = module
-    for step in attribute.split("."):
-        if not hasattr(found, step):
-            public = [n for n in vars(module) if not n.startswith("_")]
-            raise UnknownName(f"attribute of {module_name}", attribute, public, where=where)
-        found = getattr(found, step)
-    return found
 
 
 def build(
@@ -256,10 +262,11 @@ def prepared(
     settings = check_options(f"{kind} {name}", factory, options, given=given, where=at or where)
 
     def make(*leading: Any) -> Any:
-        if isinstance(settings, Settings):
-            made = factory(*leading, settings)
-        else:
-            made = factory(*leading, **settings)
+        with of_part(kind, name):
+            if isinstance(settings, Settings):
+                made = factory(*leading, settings)
+            else:
+                made = factory(*leading, **settings)
         if kind in _BASES and not isinstance(made, _base(kind)):
             raise ConfigError(
                 f"the {kind} {name!r} makes no {_base(kind).__name__}, but {type(made).__name__}",

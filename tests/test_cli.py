@@ -88,14 +88,14 @@ def test_several_ablations_are_several_runs(make_task: Any, make_model: Any) -> 
         *("run", "-t", task, "-m", model, "-k", "0", "3", "--ablate", "none", "labels", "order"),
         *("--format", "json"),
     )
-    shots = [row["shots"] for row in json.loads(done.stdout)]
-    assert shots == ["0", "3", "3 (labels)", "3 (order)"]
+    settings = [(row["shots"], row["ablation"]) for row in json.loads(done.stdout)]
+    assert settings == [("0", "none"), ("3", "none"), ("3", "labels"), ("3", "order")]
     assert "--ablate labels has nothing to take away" in done.stderr
     shown = emu2eval("show", "--task", task, "--shots", "2", "--ablate", "blank").stdout
     assert "2 (blank) shots" in shown
     # A name without its hash is that run, not the ablated ones whose names begin alike.
     rows = json.loads(emu2eval("table", "squares_3-shot_robot", "--format", "json").stdout)
-    assert [row["shots"] for row in rows] == ["3"]
+    assert [(row["shots"], row["ablation"]) for row in rows] == [("3", "none")]
     assert len(json.loads(emu2eval("table", "squares_3", "--format", "json").stdout)) == 3
 
 
@@ -127,7 +127,7 @@ def test_failed_requests_give_exit_code_3(make_task: Any, make_model: Any) -> No
         (["run", "--task", "easy-vqa", "--protocol", "plian"], "did you mean 'plain'"),
         (["run", "--task", "easy-vqa", "--shots", "-4"], "--shots"),
         (["run", "--task", "easy-vqa", "--shots", "many"], "whole numbers"),
-        (["run", "--task", "easy-vqa", "--trials", "0"], "at least 1"),
+        (["run", "--task", "easy-vqa", "--trials", "0"], "whole number from 1"),
         (["run", "--task", "easy-vqa", "--set", "output.beams=3"], "task.KEY=VALUE"),
         (["run", "--task", "easy-vqa", "--set", "task.output.beam=3"], "did you mean 'beams'"),
         (["run", "--task", "easy-vqa", "--set", "task.output.beams=x"], "output.beams"),
@@ -139,7 +139,7 @@ def test_failed_requests_give_exit_code_3(make_task: Any, make_model: Any) -> No
             "cannot be imported",
         ),
         (["run", "--task", "easy-vqa", "--set", "task.output.kind=image"], "scores text"),
-        (["run", "--task", "no/such.yaml"], "no task file here"),
+        (["run", "--task", "no/such.yaml"], "this task file does not exist"),
         (["run", "--task", "easy-vqa", "--shots", "39000", "--limit", "1"], "has only 38575"),
         (["show", "--task", "easy-vqa", "--index", "9673"], "0 to 9672"),
         (["show", "--task", "easy-vqa", "--id", "test-0000-what-shape"], "unknown query"),
@@ -153,6 +153,30 @@ def test_failed_requests_give_exit_code_3(make_task: Any, make_model: Any) -> No
 )
 def test_mistakes_get_one_clear_paragraph(arguments: list[str], says: str) -> None:
     assert says in refused(*arguments)
+
+
+def test_a_folder_without_a_model_file(tmp_path: Path) -> None:
+    (tmp_path / "weights").mkdir()
+    said = refused("run", "--task", "easy-vqa", "--model", str(tmp_path / "weights"))
+    assert (
+        f"no model.yaml in this folder\n  where: {tmp_path / 'weights'}\n  try:   give the path"
+        in said
+    )
+
+
+@pytest.mark.parametrize("arguments", [["--debug", "score", "no"], ["score", "no", "--debug"]])
+def test_the_traceback_is_shown_where_it_is_asked_for(arguments: list[str]) -> None:
+    said = emu2eval(*arguments, check=2).stderr
+    assert said.startswith("Traceback") and "error: unknown run 'no'" in said
+    assert "--debug" in emu2eval("--help").stdout
+
+
+def test_what_was_run_and_what_was_reused_is_said(make_task: Any, make_model: Any) -> None:
+    task, model = str(make_task()), str(make_model(fail=["square 3?"]))
+    assert "robot" in (said := emu2eval("run", "-t", task, "-m", model, check=3).stderr)
+    assert ": 12 run, 1 failed" in said
+    again = emu2eval("run", "-t", task, "-m", model, check=3).stderr
+    assert ": 1 run, 11 reused, 1 failed" in again
 
 
 def test_missing_data_lists_all_that_is_needed(tmp_path: Path) -> None:
@@ -294,7 +318,7 @@ def test_values_on_the_command_line_are_yaml(make_task: Any, make_model: Any) ->
     (folder,) = Path("results/runs").glob("squares*")
     record = json.loads((folder / "run.json").read_text())
     assert record["model"]["settings"]["default"] == "no"  # a word, not False
-    assert record["task"]["output"]["stop"] == [".", ","]
+    assert record["task"]["spec"]["output"]["stop"] == [".", ","]
     assert json.loads(done.stdout)[0]["value"] == 0
 
 
@@ -310,7 +334,7 @@ def test_scoring_again_with_another_scorer(make_task: Any, make_model: Any) -> N
     emu2eval("run", "-t", task, "-m", model, "--out", "other")
     again, other = (next(Path(root).iterdir()) for root in ("results/runs", "other"))
     record = json.loads((again / "run.json").read_text())
-    assert record["changes"] == ["task.score.options.normalise=true"]
+    assert record["changes"]["task"] == {"score.options.normalise": True}
     assert "metrics differ" in refused("compare", str(again), str(other))
 
 

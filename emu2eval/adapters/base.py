@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from emu2eval.errors import UserError
+from emu2eval.errors import UserError, of_part
 from emu2eval.types import Image, Request, Response
 
 if TYPE_CHECKING:
@@ -151,3 +152,9 @@ class Adapter(ABC):
         Optional. Each vector depends on its image alone. Called after `load`.
         """
         raise NotImplementedError
+
+
+def of_adapter(adapter: Adapter) -> AbstractContextManager[None]:
+    """What the adapter raises inside, other than a UserError, becomes an error that names it."""
+    kind = type(adapter)
+    return of_part("adapter", f"{kind.__module__}:{kind.__qualname__}")

@@ -99,7 +99,7 @@ def _tried(rule: str, attempt: Callable[[], Iterator[Finding] | None]) -> Iterat
     raise _Broken
 
 
-def raised(error: Exception) -> str:
+def raised(error: BaseException) -> str:
     """Kind and text of an error in somebody's code, and the last place there that it came through."""
     place = origin(error)
     shown = f" ({place.rpartition('/')[2]})" if place is not None else ""

@@ -1,4 +1,4 @@
-"""An adapter that answers by a script: for tests of tasks, scorers and whatever runs a model."""
+"""An adapter that answers by a script in its settings; `emu2eval.testing` has one for tests in Python."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from emu2eval.adapters.base import Adapter, Limits
-from emu2eval.types import ChoiceOutput, Request, Response
+from emu2eval.types import ChoiceOutput, Image, Output, Request, Response
+
+Reply = str | Image | Response | Sequence[float]
+"""What a script answers: a text, an image, a log-probability for each choice, or a whole response."""
 
 
 class Scripted(Adapter):
@@ -57,12 +60,28 @@ class Scripted(Adapter):
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: Request) -> Response:
-        query = "".join(part for part in request.prompt.query if isinstance(part, str))
+        query = query_text(request)
         if any(text in query for text in self.fail):
             return Response(error="the script says that this request fails")
         reply = next((r for text, r in self.replies.items() if text in query), self.default)
-        if isinstance(request.output, ChoiceOutput):
-            fits = [0.0 if choice == reply else -9.0 for choice in request.output.choices]
-            total = math.log(sum(math.exp(fit) for fit in fits))
-            return Response(log_probs=tuple(fit - total for fit in fits))
-        return Response(text=reply)
+        return as_response(reply, request.output)
+
+
+def query_text(request: Request) -> str:
+    """The texts of the query, without its demonstrations."""
+    return "".join(part for part in request.prompt.query if isinstance(part, str))
+
+
+def as_response(reply: Reply, output: Output) -> Response:
+    """The response that a reply stands for. A text replies to choices, too: the equal one is likely."""
+    if isinstance(reply, Response):
+        return reply
+    if isinstance(reply, Image):
+        return Response(images=(reply,))
+    if not isinstance(reply, str):
+        return Response(log_probs=tuple(reply))
+    if isinstance(output, ChoiceOutput):
+        fits = [0.0 if choice == reply else -9.0 for choice in output.choices]
+        total = math.log(sum(math.exp(fit) for fit in fits))
+        return Response(log_probs=tuple(fit - total for fit in fits))
+    return Response(text=reply)

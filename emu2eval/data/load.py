@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from emu2eval import registry
 from emu2eval.data.samples import Samples
 from emu2eval.data.sources import require
-from emu2eval.errors import DataError, MissingData
+from emu2eval.errors import DataError, MissingData, of_part
 from emu2eval.spec.settings import Keys
 from emu2eval.spec.task import Task
+from emu2eval.types import Sample
+
+Reader = Callable[..., Iterable[Sample]]
+"""Called with the folder of the data and the options of the split, by name or as one Settings."""
 
 
 def load_split(task: Task, split: str, shots: int = 0) -> Samples:
@@ -24,18 +29,21 @@ def load_split(task: Task, split: str, shots: int = 0) -> Samples:
     if takes_shots(task, split):
         options = {"shots": shots, **options}
     named = task.document.where((*at, "reader"))
-    try:
-        samples = registry.build("reader", reader, options, given=(root,), where=named, at=where)
-        return Samples(samples, where=f"{task.name}, split {split}")
-    except FileNotFoundError as error:
-        raise MissingData(
-            f"the data of {task.name} (split {split}) is not there: {error.filename} does not exist",
-            where=where,
-            hint="check the paths in the task's YAML file",
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        name = getattr(error, "filename", None) or where
-        raise DataError(f"the data cannot be read: {error}", where=str(name)) from None
+    with of_part("reader", reader):
+        try:
+            samples = registry.build(
+                "reader", reader, options, given=(root,), where=named, at=where
+            )
+            return Samples(samples, where=f"{task.name}, split {split}")
+        except FileNotFoundError as error:
+            raise MissingData(
+                f"the data of {task.name} (split {split}) is not there: {error.filename} does not exist",
+                where=where,
+                hint="check the paths in the task's YAML file",
+            ) from None
+        except (OSError, UnicodeDecodeError) as error:
+            name = getattr(error, "filename", None) or where
+            raise DataError(f"the data cannot be read: {error}", where=str(name)) from None
 
 
 def ids_in_order(task: Task, split: str, shots: int = 0) -> list[str]:
@@ -43,8 +51,9 @@ def ids_in_order(task: Task, split: str, shots: int = 0) -> list[str]:
     reader, root, options, _ = _reading(task, split)
     if takes_shots(task, split):
         options = {"shots": shots, **options}
-    samples = registry.build("reader", reader, options, given=(root,))
-    return [sample.id for sample in samples]
+    with of_part("reader", reader):
+        samples = registry.build("reader", reader, options, given=(root,))
+        return [sample.id for sample in samples]
 
 
 def takes_shots(task: Task, split: str) -> bool:

@@ -21,7 +21,7 @@ from emu2eval.data.load import load_split
 from emu2eval.data.sources import choose
 from emu2eval.engine.models import build_adapter
 from emu2eval.engine.tasks import opened
-from emu2eval.errors import ConfigError, UserError
+from emu2eval.errors import ConfigError, PartError, UserError
 from emu2eval.prompts import PromptBuilder
 from emu2eval.spec import catalog
 from emu2eval.spec.model import load_model
@@ -114,11 +114,8 @@ def check_adapter(name: str) -> Iterator[Finding]:
         )
     try:
         adapter = registry.build("adapter", name)
-    except UserError:
-        raise
-    except Exception as error:
-        # Somebody's own code: whatever it raises is a finding about it.
-        yield Finding("can be made", False, raised(error))
+    except PartError as error:
+        yield Finding("can be made", False, raised(error.__cause__ or error))
         return
     yield from conform(adapter)
 

@@ -19,7 +19,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emu2eval.encoders.base import Encoder, Vectors
-from emu2eval.errors import DataError, ModelError, UserError, raise_together
+from emu2eval.errors import DataError, ModelError, of_part, raise_together
 from emu2eval.identity import value_key
 from emu2eval.media import images
 from emu2eval.spec import catalog
@@ -53,12 +53,13 @@ class Features:
     """
 
     def __init__(self, encoder: Encoder, kind: Kind = "images", *, exact: bool = False):
-        raise_together(encoder.lacks())
+        with of_part("encoder", getattr(encoder, "name", type(encoder).__name__)):
+            raise_together(encoder.lacks())
+            self.identity = dict(encoder.identity())
         self.encoder = encoder
         self.kind = kind
         self.exact = exact
         self._files_start = f"exact-{kind}" if exact else kind
-        self.identity = dict(encoder.identity())
         root, key = catalog.cache_root() / "features", value_key(self.identity)[:16]
         name = re.sub(r"[^A-Za-z0-9.]+", "-", Path(encoder.name).name)
         # An encoder that goes by another name now, such as another path, is still the same.
@@ -238,19 +239,12 @@ class Features:
     def _paths(self) -> list[Path]:
         return sorted(self.folder.glob(f"{self._files_start}-*.safetensors"))
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except UserError:
-            raise
-        except Exception as error:
-            # Whatever a model or a plug-in raises, such as of an image of a size that it does not take.
-            reason = str(error).strip().partition("\n")[0]
-            raise ModelError(
-                f"the encoder {self.encoder.name!r} fails: {reason or type(error).__name__}",
-                hint="check its preprocessing and its weights, or choose another",
-            ) from error
+    def _explained(self) -> AbstractContextManager[None]:
+        return of_part(
+            "encoder",
+            self.encoder.name,
+            "check its preprocessing and its weights, or choose another",
+        )
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

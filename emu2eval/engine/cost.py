@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 
-from emu2eval.adapters.base import Adapter, Cost
+from emu2eval.adapters.base import Adapter, Cost, of_adapter
 from emu2eval.engine.judging import Judge, Judging
 from emu2eval.engine.plan import Plan, Planned
 from emu2eval.engine.runner import Work
@@ -31,7 +31,8 @@ def estimate(work: Work, store: RunStore) -> Cost | None:
         if key in asked or store.has(planned.slot, key) or store.twin(key) is not None:
             continue
         asked.add(key)
-        total += work.adapter.cost(planned.request) or Cost()
+        with of_adapter(work.adapter):
+            total += work.adapter.cost(planned.request) or Cost()
     return total if scale == 1 else total.times(scale)
 
 

@@ -21,8 +21,9 @@ from emu2eval.engine.questions import questions_of
 from emu2eval.engine.results import Result
 from emu2eval.engine.runner import Loader, execute
 from emu2eval.engine.splits import Splits
+from emu2eval.engine.supplies import NamedPart, bring
 from emu2eval.engine.tasks import OpenTask, open_task
-from emu2eval.errors import raise_together
+from emu2eval.errors import of_part
 from emu2eval.fewshot.ablate import changes_nothing
 from emu2eval.runs.record import Extent, is_run, read_record, write_record
 from emu2eval.runs.store import RunStore
@@ -98,7 +99,11 @@ def run_all(
     groups = list(plans(tasks, models, options, told, fetch=True))
     every = [plan for group in groups for plan in group]
     opened = list({id(plan.task): plan.task for plan in every}.values())
-    raise_together([lack for task in opened for lack in task.scorer.lacks()])
+    parts = [*(task.scoring for task in opened), *_choosing(every)]
+    bring({id(each.part): each for each in parts}.values(), told)
+    for task in opened:
+        with of_part("scorer", task.scoring.name):
+            task.scorer.try_out()
     judge = choose_judge(opened, options.judge, options.changes.judge)
     loaders = [Loader(g[0].adapter, partial(told.loading, g[0].name)) for g in groups]
     for group, loader in zip(groups, loaders, strict=True):
@@ -119,6 +124,12 @@ def run_all(
                     results.append(result)
                     told.finished(result.end)
     return results
+
+
+def _choosing(plans: Sequence[Plan]) -> Iterator[NamedPart]:
+    for plan in plans:
+        if plan.prompts.chooser is not None:
+            yield NamedPart("chooser", plan.task.spec.demonstrations.chooser, plan.prompts.chooser)
 
 
 def plans(

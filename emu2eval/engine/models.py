@@ -8,7 +8,8 @@ from uuid import uuid4
 
 from emu2eval import registry
 from emu2eval.adapters.base import Adapter
-from emu2eval.errors import ConfigError, raise_together
+from emu2eval.engine.supplies import NamedPart, bring
+from emu2eval.errors import ConfigError
 from emu2eval.spec.changes import Changes
 from emu2eval.spec.model import ModelSpec, load_model
 from emu2eval.watch import Watcher
@@ -23,12 +24,7 @@ class OpenModel:
 
     def bring(self, watcher: Watcher, *, fetch: bool) -> None:
         """Raises UserError with all that the model lacks; fetch: downloads first what can be."""
-        lacks = self.adapter.lacks()
-        if lacks and fetch:
-            watcher.note(f"fetching {self.spec.name}")
-            self.adapter.fetch()
-            lacks = self.adapter.lacks()
-        raise_together(lacks)
+        bring([NamedPart("adapter", self.spec.adapter, self.adapter)], watcher, fetch=fetch)
 
 
 def open_model(given: str | ModelSpec | Adapter | type[Adapter], changes: Changes) -> OpenModel:

@@ -13,12 +13,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from emu2eval.adapters.base import Adapter
+from emu2eval.adapters.base import Adapter, of_adapter
 from emu2eval.encoders.base import OWN, Encoder, Vectors
 from emu2eval.engine.prompting import Prompted, Prompts
 from emu2eval.engine.questions import Place, Questions
 from emu2eval.engine.tasks import OpenTask
-from emu2eval.errors import ConfigError, PlanError
+from emu2eval.errors import ConfigError, PlanError, of_part
 from emu2eval.fewshot.draw import keyed
 from emu2eval.identity import request_key, value_key
 from emu2eval.media import images
@@ -179,7 +179,8 @@ class Plan:
         output = self._output(prompted, place)
         request = self._request(prompted, output)
         if self.fit and prompted.demonstrations:
-            prompted, request = self._fitted(prompted, request)
+            with of_adapter(self.adapter):
+                prompted, request = self._fitted(prompted, request)
         return Planned(
             self.questions.slot(place),
             prompted.sample.id,
@@ -243,12 +244,14 @@ class Plan:
         if chooser is not None:
             own = OwnEncoder(self.model, self.adapter, load or self.adapter.load)
             queries = (questions.query(position) for position in questions.positions)
-            chooser.prepare(queries, self.prompts.shots.count, model=own, progress=progress)
+            with of_part("chooser", self.task.spec.demonstrations.chooser):
+                chooser.prepare(queries, self.prompts.shots.count, model=own, progress=progress)
 
     def check(self, planned: Planned) -> None:
         """Raises PlanError where the model cannot take the request."""
         where = f"{self.task.name}, {self.setting} shots, query {planned.id}"
-        check_request(self.adapter, self.model.name, planned.request, self.task.name, where)
+        with of_adapter(self.adapter):
+            check_request(self.adapter, self.model.name, planned.request, self.task.name, where)
 
     def check_first(self) -> None:
         """Checks the first requests before a model is loaded for them; the others come in their turn."""
@@ -286,7 +289,9 @@ class OwnEncoder(Encoder):
 def model_identity(model: ModelSpec, adapter: Adapter) -> ModelIdentity:
     """What decides the answers of a model: adapter, settings that matter, digests of its weights."""
     settings = {k: v for k, v in model.settings.items() if k not in adapter.neutral}
-    return ModelIdentity(adapter=model.adapter, settings=settings, files=dict(adapter.identity()))
+    with of_adapter(adapter):
+        files = dict(adapter.identity())
+    return ModelIdentity(adapter=model.adapter, settings=settings, files=files)
 
 
 def task_record(task: OpenTask) -> TaskRecord:

@@ -12,8 +12,9 @@ from emu2eval.engine.models import open_model
 from emu2eval.engine.plan import OwnEncoder
 from emu2eval.engine.runner import Loader
 from emu2eval.engine.splits import Splits
+from emu2eval.engine.supplies import NamedPart, bring
 from emu2eval.engine.tasks import described, opened
-from emu2eval.errors import ConfigError, UnknownName, raise_together
+from emu2eval.errors import ConfigError, UnknownName, of_part
 from emu2eval.fewshot.choosers import PoolFeatures
 from emu2eval.spec.changes import Changes
 from emu2eval.watch import Watcher
@@ -57,8 +58,10 @@ def compute_features(
     with closing(loader) if loader is not None else nullcontext():
         for name in names:
             chooser = task_.chooser(data.split(task_, name), 0)
-            raise_together(chooser.lacks())
-            for features in chooser.features(model=own, progress=told.working):
+            bring([NamedPart("chooser", task_.spec.demonstrations.chooser, chooser)], told)
+            with of_part("chooser", task_.spec.demonstrations.chooser):
+                found = chooser.features(model=own, progress=told.working)
+            for features in found:
                 made = True
                 yield name, features
     if not made:

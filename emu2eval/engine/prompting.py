@@ -7,6 +7,7 @@ from functools import cached_property
 
 from emu2eval.data.samples import Samples
 from emu2eval.engine.questions import Place, Questions
+from emu2eval.errors import of_part
 from emu2eval.fewshot.ablate import ablate, dealt
 from emu2eval.fewshot.choosers import Chooser, Demonstration
 from emu2eval.prompts import PromptBuilder
@@ -53,7 +54,8 @@ class Prompts:
         sample = self.questions.query(place.position)
         chosen: list[Demonstration] = []
         if self.chooser is not None:
-            chosen = self.chooser.choose(sample, self.shots.count, place.trial)
+            with of_part("chooser", self.questions.task.spec.demonstrations.chooser):
+                chosen = self.chooser.choose(sample, self.shots.count, place.trial)
         key = (self.seed, place.trial)
         if self.ablation == "order":
             chosen = dealt(chosen, [d.sample.id for d in chosen], "order", *key)

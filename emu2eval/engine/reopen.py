@@ -16,8 +16,9 @@ from emu2eval.engine.questions import Questions, questions_of
 from emu2eval.engine.results import Result
 from emu2eval.engine.runner import Tally
 from emu2eval.engine.splits import Splits
+from emu2eval.engine.supplies import bring
 from emu2eval.engine.tasks import opened, recorded_task, unknown_prompts
-from emu2eval.errors import StoreError, raise_together
+from emu2eval.errors import StoreError
 from emu2eval.runs.record import Record, read_record, write_record
 from emu2eval.runs.store import RunStore
 from emu2eval.spec.changes import Changes
@@ -97,7 +98,7 @@ def score_again(
     changed = Changes.of(changes or {})
     run = reopen(folder, changed)
     task = run.questions.task
-    raise_together(task.scorer.lacks())
+    bring([task.scoring], told)
     chosen = choose_judge([task], judge, changed.judge) if judge is not None else None
     record = msgspec.structs.replace(
         run.record,

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, fields
 from typing import Protocol
 
-from emu2eval.adapters.base import Adapter
+from emu2eval.adapters.base import Adapter, of_adapter
 from emu2eval.engine.ahead import BATCHES, Ahead, reading_ahead
 from emu2eval.engine.plan import Planned
 from emu2eval.errors import ImageError, ModelError, UserError
@@ -62,11 +62,13 @@ class Loader:
         if not self.loaded:
             if type(self.adapter).load is not Adapter.load:
                 self.tell()
-            self.adapter.load()
+            with of_adapter(self.adapter):
+                self.adapter.load()
             self.loaded = True
 
     def close(self) -> None:
-        self.adapter.close()
+        with of_adapter(self.adapter):
+            self.adapter.close()
         self.loaded = False
 
 
@@ -166,7 +168,8 @@ def _windows(planned: Iterator[Planned], size: int) -> Iterator[list[Planned]]:
 
 def _by_length(adapter: Adapter, window: list[Planned]) -> list[Planned]:
     """Longest first: padding is least, and memory runs out at once or never."""
-    lengths = [adapter.positions(planned.request) for planned in window]
+    with of_adapter(adapter):
+        lengths = [adapter.positions(planned.request) for planned in window]
     if any(length is None for length in lengths):
         return window
     order = sorted(range(len(window)), key=lambda i: -(lengths[i] or 0))

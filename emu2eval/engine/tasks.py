@@ -10,7 +10,8 @@ from typing import Protocol
 from emu2eval import registry
 from emu2eval.data.samples import Samples
 from emu2eval.data.sources import choose, require
-from emu2eval.errors import ConfigError, PlanError
+from emu2eval.engine.supplies import NamedPart
+from emu2eval.errors import ConfigError, PlanError, of_part
 from emu2eval.fewshot.choosers import Chooser
 from emu2eval.runs.record import Record
 from emu2eval.scorers.base import Scorer
@@ -70,6 +71,11 @@ class OpenTask:
     def pool_split(self) -> str:
         """The split that demonstrations are drawn from."""
         return self.task.spec.demonstrations.split or self.task.split
+
+    @property
+    def scoring(self) -> NamedPart:
+        """Its scorer, by the name that its file gives it."""
+        return NamedPart("scorer", self.spec.score.scorer, self.scorer)
 
     @property
     def judged(self) -> JudgedScorer | None:
@@ -202,11 +208,13 @@ def _scorer(task: Task) -> Scorer:
 
 def _cleaner(task: Task) -> Callable[[str], str]:
     where = task.document.where(("score", "clean"))
-    steps = [registry.find("cleaner", name, where=where) for name in task.spec.score.clean]
+    names = task.spec.score.clean
+    steps = [(name, registry.find("cleaner", name, where=where)) for name in names]
 
     def clean(text: str) -> str:
-        for step in steps:
-            text = step(text)
+        for name, step in steps:
+            with of_part("cleaner", name):
+                text = step(text)
         return text
 
     return clean

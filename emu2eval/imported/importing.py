@@ -12,8 +12,9 @@ from emu2eval.engine.options import RunOptions
 from emu2eval.engine.plan import folder_name, sources, task_record
 from emu2eval.engine.questions import Place, Questions, questions_of
 from emu2eval.engine.scoring import score_run
+from emu2eval.engine.supplies import bring
 from emu2eval.engine.tasks import OpenTask, open_task
-from emu2eval.errors import ConfigError, raise_together
+from emu2eval.errors import ConfigError
 from emu2eval.imported import answers, files, harness, predictions
 from emu2eval.imported.agreement import Agreement, agreements
 from emu2eval.imported.entries import Log, Wanted
@@ -104,7 +105,7 @@ def import_run(
         source=chosen.source,
         note=told.note,
     )
-    raise_together(opened.scorer.lacks())
+    bring([opened.scoring], told)
     log = _read(path, opened, wanted)
     told.reading(f"{opened.name}, split {opened.split}")
     said = _shots(path, log, wanted)

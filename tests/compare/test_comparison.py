@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import json
 from collections.abc import Callable
@@ -11,20 +10,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
 from emu2eval import evaluate
 from emu2eval.cli import app
+from emu2eval.compare.comparable import Measure
 from emu2eval.compare.comparison import compare, compare_all, matched
-from emu2eval.compare.lineup import compare_series, sides
+from emu2eval.compare.pairing import compare_series, partners
 from emu2eval.doctor.reference import keep
-from emu2eval.engine.stored import StoredRun, read_run
 from emu2eval.errors import CompareError, StoreError
+from emu2eval.runs.record import read_record, write_record
+from emu2eval.runs.scored import ScoredRun, read_run
 from emu2eval.scorers.base import Scorer, Summary, text_of
 from emu2eval.statistics.bootstrap import BootstrapOfSums
 from emu2eval.statistics.estimates import Accumulator
-from emu2eval.types import Response, Sample, Score
+from emu2eval.types import Response, Row, Sample, Score, Shots
 
 Run = Callable[..., Path]
 
@@ -124,9 +126,10 @@ def test_what_differs_in_more_than_the_model_is_refused(
 def test_other_data_is_refused(run: Run, make_task: Any) -> None:
     first = run("red")
     second = run("blue", "blue")
-    record = json.loads((second / "run.json").read_text())
-    record["identity"]["data"]["queries"] = "0" * 64
-    (second / "run.json").write_text(json.dumps(record))
+    record = read_record(second)
+    data = msgspec.structs.replace(record.identity.data, queries="0" * 64)
+    identity = msgspec.structs.replace(record.identity, data=data)
+    write_record(second, msgspec.structs.replace(record, identity=identity))
     with pytest.raises(CompareError, match="the data of their queries differs"):
         compare(read_run(first), read_run(second))
     text = printed("compare", str(first), str(second), "--force", "--format", "csv")
@@ -146,16 +149,10 @@ def test_references_compare_as_their_runs_do(run: Run, tmp_path: Path) -> None:
     made = compare(*(read_run(folder) for folder in folders))
     again = compare(*(read_run(folder) for folder in kept))
     assert again == made
-    # One kept before clusters were part of it: they come from the data, and are missed without it.
-    for folder in kept:
-        path = folder / "scores.jsonl.gz"
-        rows = [json.loads(line)[:4] for line in gzip.decompress(path.read_bytes()).splitlines()]
-        path.write_bytes(gzip.compress("".join(json.dumps(r) + "\n" for r in rows).encode()))
-    assert compare(*(read_run(folder) for folder in kept)) == made
+    # They need no data: clusters and groups are in them.
     for file in (tmp_path / "squares").glob("*.jsonl"):
         file.unlink()
-    alone = compare(*(read_run(folder) for folder in kept)).differences[0]
-    assert alone.clusters == 40 and "taken for independent" in alone.notes[0]
+    assert compare(*(read_run(folder) for folder in kept)) == made
 
 
 def test_several_tasks_are_matched_and_corrected(run: Run, tmp_path: Path) -> None:
@@ -165,23 +162,36 @@ def test_several_tasks_are_matched_and_corrected(run: Run, tmp_path: Path) -> No
         for shots in ("0", "2")
     }
     groups = [[read_run(folders[name, k]) for k in ("0", "2")] for name in ("red", "none")]
-    pairs, alone = sides([*groups], ["red", "none"])
+    pairs, alone = partners([*groups], ["red", "none"])
     assert [(a.label, b.label) for a, b in pairs] == [("red 0", "none 0"), ("red 2", "none 2")]
     assert alone == []
     heads = [d for d in compare_all(pairs).differences if d.group is None]
     assert [d.holm for d in heads] == [pytest.approx(2 * (d.p or 0)) for d in heads]
-    _, alone = sides([groups[0], groups[1][:1]], ["red", "none"])
+    _, alone = partners([groups[0], groups[1][:1]], ["red", "none"])
     assert alone == [folders["red", "2"].name]
     with pytest.raises(CompareError, match="several runs of squares at 0 shots"):
-        sides([[*groups[0], groups[1][0]], groups[1]], ["all", "none"])
+        partners([[*groups[0], groups[1][0]], groups[1]], ["all", "none"])
     with pytest.raises(CompareError, match="in common"):
         other = [replace_task(run) for run in groups[1]]
-        sides([groups[0], other], ["red", "none"])
+        partners([groups[0], other], ["red", "none"])
 
 
-def replace_task(run: StoredRun) -> StoredRun:
-    record = {**run.record, "task": {**run.record["task"], "name": "circles"}}
-    return replace(run, record=record)
+def replace_task(run: ScoredRun) -> ScoredRun:
+    task = msgspec.structs.replace(run.record.task, name="circles")
+    return replace(run, record=msgspec.structs.replace(run.record, task=task))
+
+
+def test_groups_of_several_seeds_are_matched_by_seed(run: Run) -> None:
+    def of(name: str, *seeds: int) -> list[ScoredRun]:
+        return [read_run(run(name, name, seed=seed)) for seed in seeds]
+
+    pairs, alone = partners([of("red", 0, 1), of("blue", 1, 0)], ["red", "blue"])
+    assert [(a.record.seed, b.record.seed) for a, b in pairs] == [(0, 0), (1, 1)]
+    assert alone == []
+    # Where a group has one seed, another one is no other question.
+    zero = read_run(run("red", shots="0"))
+    pairs, _ = partners([[zero, *of("red", 0)], of("blue", 1)], ["red", "blue"])
+    assert [(a.label, b.label) for a, b in pairs] == [("red 2", "blue 2")]
 
 
 def test_checkpoints_over_steps(run: Run, tmp_path: Path) -> None:
@@ -232,6 +242,56 @@ def test_runs_without_scores(run: Run) -> None:
     (folder / "scores.jsonl").write_text("{")
     with pytest.raises(StoreError, match="cannot be read"):
         read_run(folder)
+
+
+def test_takes_are_matched(run: Run) -> None:
+    first = read_run(run("red"))
+
+    def with_takes(count: int) -> ScoredRun:
+        scores = {
+            (name, trial, take): msgspec.structs.replace(score, take=take)
+            for (name, trial, _), score in first.scores.items()
+            for take in range(count)
+        }
+        return replace(first, scores=scores)
+
+    pairs, alone = matched(with_takes(3), with_takes(3))
+    assert (len(pairs), alone) == (120, 0)
+    assert all(a.key == b.key for a, b in pairs)
+    pairs, alone = matched(first, with_takes(3))
+    assert (len(pairs), alone) == (120, 0) and {b.take for _, b in pairs} == {0, 1, 2}
+    assert matched(with_takes(2), with_takes(3))[1] == 40
+
+
+def measure(**changes: object) -> Measure:
+    row = Row(
+        run="r", task="t", model="m", shots=Shots(0), protocol="plain", split="test", metric="right",
+        value=1.0, stderr=None, n=1, unscored=0, covered=1, queries=1,
+    )  # fmt: skip
+    return Measure.of(msgspec.structs.replace(row, **changes))
+
+
+def test_what_a_number_is_of() -> None:
+    for name, other in {
+        "task": "u", "version": 2, "split": "val", "protocol": "other", "imported": "lm-eval",
+        "metric": "wrong", "variant": "mine", "judge": "gpt-4", "encoder": "aaaaaaaa",
+    }.items():  # fmt: skip
+        assert measure(**{name: other}) != measure()
+    assert measure(model="n", shots=Shots(4), seed=1, value=2.0) == measure()
+
+
+def test_an_encoder_that_differs_is_refused(run: Run) -> None:
+    first, second = read_run(run("red")), read_run(run("blue", "blue"))
+    rows = tuple(msgspec.structs.replace(row, encoder="aaaaaaaa") for row in second.rows)
+    with pytest.raises(CompareError, match=r"encoders of exact_match differ \(None, aaaaaaaa\)"):
+        compare(first, replace(second, rows=rows))
+
+
+def test_shortened_prompts_are_noted(run: Run) -> None:
+    first, second = read_run(run("red")), read_run(run("blue", "blue"))
+    rows = tuple(msgspec.structs.replace(row, shortened=7) for row in second.rows)
+    (note,) = compare(first, replace(second, rows=rows)).differences[0].notes
+    assert note == "7 prompts of blue 2 shortened to fit"
 
 
 class SecondNumbers(Scorer):
@@ -302,9 +362,8 @@ def test_a_headline_that_is_no_mean_has_no_flips(run: Run) -> None:
 
 def test_answers_that_failed_are_left_out(run: Run) -> None:
     first = read_run(run("red"))
-    answers = dict(first.answers)
-    key = next(iter(answers))
-    answers[key] = type(answers[key])(*key, value=None, cluster="c")
-    broken = StoredRun(first.folder, first.record, first.rows, answers)
-    made = compare(first, broken).differences[0]
+    scores = dict(first.scores)
+    key = next(iter(scores))
+    scores[key] = msgspec.structs.replace(scores[key], value=None, why="no answer")
+    made = compare(first, replace(first, scores=scores)).differences[0]
     assert (made.n, made.unscored) == (39, 1)

@@ -10,18 +10,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 from typer.testing import CliRunner
 
 from emu2eval import Adapter, Limits, Request, Response, evaluate
 from emu2eval.cli import app
-from emu2eval.compare.diagnose import Part, copying, parts
-from emu2eval.engine.stored import StoredRun, read_run
-from emu2eval.errors import CompareError
+from emu2eval.compare.diagnose import Contribution, contributions, copying
+from emu2eval.doctor.reference import keep
+from emu2eval.errors import CompareError, StoreError
 from emu2eval.media.images import load
-from emu2eval.types import Image
-from emu2eval.types import Part as PromptPart
+from emu2eval.runs.answers import from_line, to_line
+from emu2eval.runs.scored import ScoredRun, read_run
+from emu2eval.types import Image, Part
 
 ABLATIONS = ["none", "labels", "images", "blank", "order"]
 
@@ -51,14 +53,14 @@ class Pupil(Adapter):
         return Counter(sorted(replies)).most_common(1)[0][0]
 
 
-def _colour(parts: Sequence[PromptPart]) -> object:
+def _colour(parts: Sequence[Part]) -> object:
     (image,) = (part for part in parts if isinstance(part, Image))
     return load(image).convert("RGB").getpixel((8, 8))
 
 
 @pytest.fixture
-def runs(make_task: Any, tmp_path: Path) -> Callable[..., list[StoredRun]]:
-    def make(learns: bool, **settings: Any) -> list[StoredRun]:
+def runs(make_task: Any, tmp_path: Path) -> Callable[..., list[ScoredRun]]:
+    def make(learns: bool, **settings: Any) -> list[ScoredRun]:
         model = tmp_path / f"pupil-{learns}.yaml"
         spec = {
             "name": f"pupil-{learns}",
@@ -73,12 +75,12 @@ def runs(make_task: Any, tmp_path: Path) -> Callable[..., list[StoredRun]]:
     return make
 
 
-def by_name(found: Sequence[Part]) -> dict[str, Part]:
+def by_name(found: Sequence[Contribution]) -> dict[str, Contribution]:
     return {part.of.partition(" (")[0]: part for part in found}
 
 
 def test_a_model_that_learns_needs_images_and_labels(runs: Any) -> None:
-    made = by_name(parts(runs(True)))
+    made = by_name(contributions(runs(True)))
     assert made["all"].difference == 100 and made["all"].share is None
     for name in ("the right labels", "the right images"):
         part = made[name]
@@ -94,7 +96,7 @@ def test_a_model_that_learns_needs_images_and_labels(runs: Any) -> None:
 
 
 def test_a_model_that_reads_the_format_alone_needs_neither(runs: Any) -> None:
-    made = by_name(parts(runs(False)))
+    made = by_name(contributions(runs(False)))
     assert made["all"].difference > 10  # type: ignore[operator]
     for name in ("the right labels", "the right images", "images at all", "the order"):
         assert made[name].difference == 0
@@ -103,7 +105,7 @@ def test_a_model_that_reads_the_format_alone_needs_neither(runs: Any) -> None:
 
 def test_copies_and_what_they_would_be_by_chance(runs: Any) -> None:
     read = runs(True)
-    found = {run.shots: copying(run) for run in read}
+    found = {run.record.setting: copying(run) for run in read}
     assert found["0"] is None
     # Balanced demonstrations of five colours show each: whatever is a colour was shown to everybody.
     assert found["5"].copied == found["5"].known == found["5"].chance == 100
@@ -128,6 +130,7 @@ def test_by_command(runs: Any) -> None:
     run = CliRunner()
     shown = run.invoke(app, ["diagnose"]).output
     assert "the right labels" in shown and "copied %" in shown
+    assert "correct answer among the examples" in " ".join(shown.split())
     read = json.loads(run.invoke(app, ["diagnose", "--format", "json"]).output)
     assert len(read["parts"]) == 6 and len(read["copying"]) == 5
     table = run.invoke(app, ["diagnose", "--format", "csv"]).output
@@ -141,4 +144,67 @@ def test_by_command(runs: Any) -> None:
 def test_two_runs_of_one_kind_are_refused(runs: Any) -> None:
     read = runs(True)
     with pytest.raises(CompareError, match="two runs of pupil-True"):
-        parts([*read, *runs(True, seed=1)])
+        contributions([*read, *runs(True, changes=["task.output.max_new_tokens=4"])])
+
+
+def test_each_seed_is_told_apart_and_one_zero_serves_all(runs: Any) -> None:
+    first, second = runs(True), runs(True, seed=1)
+    made = contributions([*first, *second])
+    assert {part.seed for part in made} == {0, 1} and len(made) == 12
+    # Nothing is drawn for the run without demonstrations, so it can stand for every seed.
+    alone = contributions([*first, *(run for run in second if run.record.shots.count)])
+    assert [part.difference for part in alone] == [part.difference for part in made]
+
+
+class Counting(Pupil):
+    """As a pupil, with room for one demonstration."""
+
+    limits = Limits(frozenset({"text"}), positions=200)
+
+    def positions(self, request: Request) -> int:
+        return 100 * (1 + len(request.prompt.turns))
+
+
+def test_demonstrations_that_were_dropped_are_not_counted_as_shown(
+    make_task: Any, tmp_path: Path
+) -> None:
+    """Of eight demonstrations that were drawn, --fit left the nearest one."""
+    model = tmp_path / "small.yaml"
+    model.write_text(yaml.safe_dump({"name": "small", "adapter": f"{__name__}:Counting"}))
+    task = str(make_task(60, 40))
+    (whole,) = evaluate(task, "nearest", shots=8)
+    (result,) = evaluate(task, str(model), shots=8, fit=True)
+    assert result.rows[0].shortened == 60
+    every, one = copying(read_run(whole.folder)), copying(read_run(result.folder))
+    assert every is not None and one is not None
+    # With five colours the query's is among eight random ones in 83 % of cases, and is one's own in 20 %.
+    assert every.known is not None and every.known > 60
+    assert one.known == pytest.approx(20, abs=12)
+    # A model that looks at that one alone says what it shows where the colours agree, else that none fits.
+    assert one.copied == one.known
+
+
+def test_a_reference_that_does_not_say_what_was_dropped_is_refused(
+    make_task: Any, tmp_path: Path
+) -> None:
+    model = tmp_path / "small.yaml"
+    model.write_text(yaml.safe_dump({"name": "small", "adapter": f"{__name__}:Counting"}))
+    (result,) = evaluate(str(make_task(20, 40)), str(model), shots=3, fit=True)
+    kept = keep(result.folder, tmp_path / "references")
+    with pytest.raises(StoreError, match="which demonstrations were left out is not stored"):
+        copying(read_run(kept))
+    (plain,) = evaluate(str(make_task(20, 40)), "nearest", shots=3)
+    found = copying(read_run(keep(plain.folder, tmp_path / "references")))
+    stored = copying(read_run(plain.folder))
+    assert found is not None and stored is not None
+    assert (found.copied, found.known, found.chance) == (stored.copied, stored.known, stored.chance)
+
+
+def test_an_answer_to_other_demonstrations_is_refused(make_task: Any) -> None:
+    (result,) = evaluate(str(make_task(6, 20)), "nearest", shots=2)
+    path = result.folder / "responses.jsonl"
+    answers = [from_line(line) for line in path.read_bytes().splitlines(keepends=True)]
+    answers[0] = msgspec.structs.replace(answers[0], examples=("q1000", "q1001"))
+    path.write_bytes(b"".join(map(to_line, answers)))
+    with pytest.raises(StoreError, match="other demonstrations than are drawn today"):
+        copying(read_run(result.folder))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import gzip
-import json
+from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from emu2eval import evaluate
+from emu2eval import Adapter, Limits, Request, Response, evaluate
 from emu2eval.cli import app
-from emu2eval.doctor.reference import Repeated, keep, repeat
+from emu2eval.doctor.reference import ChangedAnswer, Repeated, keep, repeat
 from emu2eval.errors import StoreError
+from emu2eval.runs.record import read_record
+from emu2eval.runs.scores import pack_scores, read_rows, read_scores
 
 
 @pytest.fixture
@@ -32,8 +34,9 @@ def test_a_reference_is_small_and_knows_no_place(kept: Path, tmp_path: Path) -> 
     for name in ("run.json", "report.json"):
         assert str(tmp_path) not in (kept / name).read_text()
         assert str(Path.cwd()) not in (kept / name).read_text()
-    record = json.loads((kept / "run.json").read_text())
-    assert record["task_file"] == "easy-vqa-binding.yaml"
+    assert read_record(kept).task.file == "easy-vqa-binding.yaml"
+    assert all(row.seconds == 0 for row in read_rows(kept))
+    assert list(read_scores(kept)) == list(read_scores(tmp_path / "runs" / kept.name))
     before = (kept / "scores.jsonl.gz").read_bytes()
     again = keep(tmp_path / "runs" / kept.name, tmp_path / "second")
     assert (again / "scores.jsonl.gz").read_bytes() == before
@@ -49,25 +52,47 @@ def test_the_same_code_gives_the_same_answers(kept: Path, tmp_path: Path) -> Non
 
 
 def test_what_differs_is_counted_and_named(kept: Path, tmp_path: Path) -> None:
-    path = kept / "scores.jsonl.gz"
-    lines = [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
-    for line in lines[:2]:
-        line[2] = "something else"
-    path.write_bytes(gzip.compress("".join(json.dumps(x) + "\n" for x in lines).encode()))
+    scores = list(read_scores(kept))
+    changed = [msgspec.structs.replace(score, prediction="something else") for score in scores[:2]]
+    pack_scores(kept, [*changed, *scores[2:]])
     found = repeat(kept, tmp_path / "new")
-    assert [d[0] for d in found.differing] == [line[0] for line in lines[:2]]
-    assert found.differing[0][2] == "something else"
+    assert [each.id for each in found.differing] == [score.id for score in scores[:2]]
+    assert found.differing[0].before == "something else"
     assert not found.agrees
-    path.write_bytes(gzip.compress("".join(json.dumps(x) + "\n" for x in lines[5:]).encode()))
+    pack_scores(kept, scores[5:])
     with pytest.raises(StoreError, match="holds no answer"):
         repeat(kept, tmp_path / "new")
-    path.write_bytes(b"no gzip")
+    (kept / "scores.jsonl.gz").write_bytes(b"no gzip")
     with pytest.raises(StoreError, match="cannot be read"):
         repeat(kept, tmp_path / "new")
 
 
+def test_a_shortened_run_is_repeated_as_it_was(tmp_path: Path) -> None:
+    """The limit of positions is part of what a run is, and so is whether prompts were shortened to it."""
+    model = tmp_path / "small.yaml"
+    model.write_text(f"name: small\nadapter: '{__name__}:Small'\n")
+    (result,) = evaluate(
+        "easy-vqa-binding", str(model), shots=8, limit=20, fit=True, out=tmp_path / "runs"
+    )
+    assert result.rows[0].shortened == 20
+    kept = keep(result.folder, tmp_path / "references")
+    assert read_record(kept).fit and read_rows(kept)[0].shortened == 20
+
+
+class Small(Adapter):
+    """Has room for one demonstration, and repeats its reply."""
+
+    limits = Limits(frozenset({"text"}), positions=2)
+
+    def positions(self, request: Request) -> int:
+        return 1 + len(request.prompt.turns)
+
+    def answer(self, requests: Sequence[Request]) -> Sequence[Response]:
+        return [Response(text=str(request.prompt.turns[-1].reply[0])) for request in requests]
+
+
 def test_bound() -> None:
-    one = ("id", 0, "a", "b")
+    one = ChangedAnswer("id", 0, 0, "a", "b")
     assert Repeated("r", 1.0, 1.0, 10, (one,)).agrees
     assert Repeated("r", 1.0, 1.0, 1500, (one,) * 3).agrees
     assert not Repeated("r", 1.0, 1.0, 1499, (one,) * 3).agrees

@@ -16,7 +16,7 @@ from emu2eval.exports.server_formats import GQA, MMMU, VIZWIZ, VQA, Format, writ
 from emu2eval.exports.submit import submit
 from emu2eval.types import Sample
 
-from .conftest import Program, write_jsonl
+from ..conftest import Program, write_jsonl
 
 
 def hidden_task(folder: Path, form: str, ids: list[str], **submission: Any) -> Path:

@@ -14,7 +14,8 @@ from emu2eval import evaluate
 from emu2eval.cli import app
 from emu2eval.doctor.reference import keep
 from emu2eval.errors import MissingExtra, StoreError, UnknownName
-from emu2eval.exports.logs import render
+from emu2eval.exports.trackers import render
+from emu2eval.types import Row
 
 
 @pytest.fixture
@@ -34,11 +35,14 @@ def test_one_row_a_sample_and_trial(runs: list[Path]) -> None:
     failed = frame[frame["id"].eq("q0003") & frame["model"].eq("robot")]
     assert math.isnan(failed["value"].item())
     assert set(frame["group.kind"]) == {"odd", "even"}
+    assert set(frame["take"]) == {0} and set(frame["shots"]) == {"2", "0"}
     # The mean over a frame is the number of the table.
     table = emu2eval.load_runs(rows=True)
     whole = table[table["group"].isna() & table["model"].eq("most-common")]
     mean = frame[frame["model"].eq("most-common")]["value"].mean()
     assert whole["value"].item() == pytest.approx(100 * mean)
+    assert whole["shots"].item() == "2" and whole["ablation"].item() == "none"
+    assert set(table.columns) == set(Row.__struct_fields__)
 
 
 def test_paths_names_and_references(runs: list[Path], tmp_path: Path) -> None:
@@ -64,7 +68,8 @@ def test_wandb(runs: list[Path]) -> None:
     lines = [json.loads(line) for line in render(runs, "wandb").splitlines()]
     assert [line["name"] for line in lines] == [folder.name for folder in runs]
     assert lines[1]["summary"]["squares/exact_match/unscored"] == 1
-    assert lines[0]["config"]["shots"] == "2" and lines[0]["config"]["trials"] == 2
+    config = lines[0]["config"]
+    assert (config["shots"], config["ablation"], config["trials"]) == ("2", "none", 2)
     assert "squares/kind: odd/exact_match/value" in lines[0]["summary"]
     table = lines[0]["table"]
     assert all(len(row) == len(table["columns"]) for row in table["data"])
@@ -83,7 +88,8 @@ def test_the_hub_reads_its_own_format(runs: list[Path], tmp_path: Path) -> None:
     assert (result.dataset_split, result.metric_type) == ("test", "exact_match")
     (row,) = [r for r in emu2eval.load_runs(runs[0], rows=True).itertuples() if r.group != r.group]
     assert result.metric_value == row.value
-    assert result.metric_args["shots"] == "2"
+    assert result.metric_args["shots"] == "2" and result.metric_args["covered"] == 6
+    assert "imported" not in result.metric_args
 
 
 def test_by_command(runs: list[Path], tmp_path: Path) -> None:

@@ -13,10 +13,13 @@ import pytest
 
 from emu2eval import evaluate
 from emu2eval.compare.comparison import compare
-from emu2eval.engine.evaluation import reopen
-from emu2eval.engine.stored import read_run
+from emu2eval.engine.questions import Place
+from emu2eval.engine.reopen import reopen
 from emu2eval.report import page
 from emu2eval.report.page.html import embedded
+from emu2eval.runs.answers import from_line, to_line
+from emu2eval.runs.scored import read_run
+from emu2eval.runs.scores import write_scores
 from emu2eval.types import Image, Prompt
 
 Make = Callable[..., Path]
@@ -61,15 +64,16 @@ def test_prompts_are_the_ones_that_were_asked(runs: list[Path], tmp_path: Path) 
     page.write(runs, tmp_path / "report.html")
     data = content(tmp_path / "report.html")
     for folder, run in zip(runs, data["runs"], strict=True):
-        plan, _ = reopen(folder, demonstrations=True)
+        prompts = reopen(folder, demonstrations=True).prompts
+        assert prompts is not None
         samples = data["sets"][run["set"]]
         assert len(run["answers"]) == 12
         for answer in run["answers"]:
             sample = samples[answer[0]]
-            position = plan.samples.position(sample["i"])
+            position = prompts.questions.samples.position(sample["i"])
             assert position is not None
-            request = plan.at(position, sample["t"]).request
-            assert "".join(flat(data, sample)) == asked(request.prompt)
+            prompted = prompts.at(Place(position, sample["t"]))
+            assert "".join(flat(data, sample)) == asked(prompted.prompt)
             # Nothing says that the reply was given to another prompt.
             assert len(answer) < 8
     # Models that were asked the same share what they were asked.
@@ -103,17 +107,41 @@ def test_replies_to_another_prompt_and_shortened_prompts_are_marked(
     runs: list[Path], tmp_path: Path
 ) -> None:
     path = runs[1] / "responses.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    rows[0]["key"] = "0" * 64
-    rows[1]["details"] = {"dropped": 1}
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    answers = [from_line(line) for line in path.read_bytes().splitlines(keepends=True)]
+    other, images, shorter, *rest = answers
+    answers[0] = msgspec.structs.replace(other, examples=other.examples[::-1])
+    answers[1] = msgspec.structs.replace(images, shown=images.shown[::-1])
+    answers[2] = msgspec.structs.replace(
+        shorter, examples=shorter.examples[1:], shown=shorter.shown[1:], left_out=1
+    )
+    path.write_bytes(b"".join(map(to_line, answers)))
     page.write(runs[1:2], tmp_path / "report.html")
     data = content(tmp_path / "report.html")
     ids = [sample["i"] for sample in data["sets"][0]]
     found = {ids[answer[0]]: answer for answer in data["runs"][0]["answers"]}
-    assert found[rows[0]["id"]][6:] == [None, 1]
-    assert found[rows[1]["id"]][6:] == [1]
-    assert all(len(found[row["id"]]) < 7 for row in rows[2:])
+    assert found[other.id][6:] == found[images.id][6:] == [None, 1]
+    assert found[shorter.id][6:] == [1]
+    assert all(len(found[answer.id]) < 7 for answer in rest)
+
+
+def test_takes_of_a_prompt_and_all_that_came_with_a_reply(runs: list[Path], tmp_path: Path) -> None:
+    """Several answers to a prompt share what was asked; thoughts and the whole text stand beside each."""
+    run = read_run(runs[1])
+    first, *_ = run.scores.values()
+    write_scores(runs[1], [first, msgspec.structs.replace(first, take=1)])
+    path = runs[1] / "responses.jsonl"
+    answers = [from_line(line) for line in path.read_bytes().splitlines(keepends=True)]
+    (own,) = (answer for answer in answers if answer.id == first.id)
+    more = msgspec.structs.replace(
+        own, take=1, text="blue", raw="blue\nQ:", thought="hm", ended="length"
+    )
+    path.write_bytes(b"".join(map(to_line, [own, more])))
+    page.write(runs[1:2], tmp_path / "report.html")
+    data = content(tmp_path / "report.html")
+    assert len(data["sets"][0]) == 1
+    plain, with_more = data["runs"][0]["answers"]
+    assert len(plain) < 11 and with_more[10] == 1
+    assert [data["texts"][place] for place in with_more[11:]] == ["blue\nQ:", "hm", "length"]
 
 
 def test_without_its_data_a_run_is_shown_without_prompts(
@@ -136,9 +164,14 @@ def test_an_image_that_cannot_be_opened_costs_its_own_place(
     (tmp_path / "squares" / "images" / "0003.png").write_bytes(b"no image")
     page.write(runs[:1], tmp_path / "report.html")
     data = content(tmp_path / "report.html")
-    lost = [sample for sample in data["sets"][0] if "x" in sample]
-    assert [sample["i"] for sample in lost] == ["q0003", "q0009"]
-    assert all("not an image" in data["texts"][sample["x"]] for sample in lost)
+    broken = [place for place, entry in enumerate(data["images"]) if entry[0] is None]
+    assert ["not an image" in data["images"][place][3] for place in broken] == [True]
+    samples = data["sets"][0]
+    lost = [sample["i"] for sample in samples if -1 - broken[0] in sample["q"]]
+    assert lost == ["q0003", "q0009"]
+    # Their answers were given to another image than the one that is there today.
+    other = [samples[a[0]]["i"] for a in data["runs"][0]["answers"] if len(a) > 7 and a[7] == 1]
+    assert other == lost
 
 
 def test_nothing_in_the_data_ends_its_element() -> None:

@@ -15,15 +15,17 @@ import yaml
 from PIL import Image
 
 from emu2eval import evaluate
-from emu2eval.engine.record import read_record
-from emu2eval.engine.stored import read_run
+from emu2eval.engine.questions import Place
+from emu2eval.engine.reopen import reopen
 from emu2eval.report import page
+from emu2eval.runs.record import read_record
+from emu2eval.runs.scored import read_run
 
 EVIL = '<script>window.hacked=1</script><img src=x onerror="window.hacked=1">'
 PAINTER = '''
 from PIL import Image
 from emu2eval import Adapter, Limits, Response
-from emu2eval.images import from_pil
+from emu2eval.media.images import from_pil
 
 
 class Painter(Adapter):
@@ -165,7 +167,10 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
     sys.path.insert(0, str(root))
     try:
         painter = _model(root / "painter.yaml", "painter_of_reds:Painter")
-        results += evaluate("easy-vqa-draw", painter, shots=[2], limit=6, out=root / "runs")
+        twice = {"task": {"output": {"images": 2}}}
+        results += evaluate(
+            "easy-vqa-draw", painter, shots=[2], limit=6, out=root / "runs", changes=twice
+        )
     finally:
         sys.path.remove(str(root))
     folders = [result.folder for result in results]
@@ -177,7 +182,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(driver_path))
     try:
-        names = {str(read_record(folder)["model"]["name"]): folder for folder in folders}
+        names = {read_record(folder).model.name: folder for folder in folders}
         yield Opened(driver, (root / "report.html").as_uri(), names)
     finally:
         driver.quit()
@@ -210,7 +215,7 @@ def test_a_cell_of_the_matrix_leads_to_what_flipped(opened: Opened) -> None:
     opened.go()
     opened.run("document.querySelector('.matrix td a').click()")
     opened.run("return new Promise(requestAnimationFrame)")
-    first, second = (read_run(opened.folders[name]).answers for name in ("evil", "good"))
+    first, second = (read_run(opened.folders[name]).scores for name in ("evil", "good"))
     flipped = [
         key
         for key in first
@@ -241,11 +246,10 @@ def test_scripts_of_models_and_data_are_texts(opened: Opened) -> None:
 
 
 def test_a_sample_shows_what_the_model_saw(opened: Opened) -> None:
-    from emu2eval.engine.evaluation import reopen
-
-    plan, _ = reopen(opened.folders["good"], demonstrations=True)
-    planned = plan.at(7)
-    name, query = opened.folders["good"].name, planned.sample.id
+    prompts = reopen(opened.folders["good"], demonstrations=True).prompts
+    assert prompts is not None
+    prompted = prompts.at(Place(7))
+    name, query = opened.folders["good"].name, prompted.sample.id
     opened.go()
     opened.run(
         "location.hash = address(RUNS.find(r => r.name === arguments[0]), arguments[1])",
@@ -258,24 +262,23 @@ def test_a_sample_shows_what_the_model_saw(opened: Opened) -> None:
         "return [...document.querySelectorAll('.turn')].map(t => t.querySelector('h3').textContent)"
     )
     assert len(shown) == 2
-    for heading, demonstration in zip(shown, planned.demonstrations, strict=True):
+    for heading, demonstration in zip(shown, prompted.demonstrations, strict=True):
         assert demonstration.sample.id in heading
     replies = opened.run(
         "return [...document.querySelectorAll('.turn .shown')].map(t => t.textContent)"
     )
-    assert replies == [turn.reply[0] for turn in planned.request.prompt.turns]
+    assert replies == [turn.reply[0] for turn in prompted.prompt.turns]
     titles = opened.run(
         "return [...document.querySelectorAll('.turn img, .query img')].map(i => i.title)"
     )
-    assert [t.split(",")[0] for t in titles] == [p.name for p in planned.request.prompt.images()]
+    assert [t.split(",")[0] for t in titles] == [p.name for p in prompted.prompt.images()]
     assert opened.sizes("#detail img") == [[16, 16]] * 3
-    assert opened.text(".references li") == planned.sample.references[0]
+    assert opened.text(".references li") == prompted.sample.references[0]
     assert "evil, 2 shots" in opened.text(".others")
 
 
 def test_filters_and_search(opened: Opened) -> None:
-    answers = read_run(opened.folders["good"]).answers.values()
-    values = [answer.value for answer in answers]
+    values = [score.value for score in read_run(opened.folders["good"]).scores.values()]
     opened.go(f"#{opened.folders['good'].name}/")
     for show, count in (
         ("right", values.count(1)),
@@ -335,6 +338,11 @@ def test_replies_that_are_images(opened: Opened) -> None:
     opened.go(f"#{opened.folders['painter'].name}/")
     opened.press("j")
     assert opened.sizes(".reply img") == [[64, 64]]
+    # Two were made for each prompt; each stands in a line of its own.
+    assert opened.shown() == "12 of 12"
+    first = opened.text("#detail h2")
+    opened.go(f"#{opened.folders['painter'].name}/{first}/0/1")
+    assert opened.text("#detail h2") == f"{first} · take 2"
     # Demonstrations reply with images too.
     assert opened.run("return document.querySelectorAll('.turn .shown img').length") == 2
 

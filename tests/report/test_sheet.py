@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -12,13 +11,14 @@ from PIL import Image
 from emu2eval import evaluate
 from emu2eval.errors import ConfigError
 from emu2eval.report import sheet
+from emu2eval.runs.scores import read_scores
 
 from ..tasks.layouts import dreambench
 
 PAINTER = '''
 from PIL import Image, ImageDraw
 from emu2eval import Adapter, Limits, Response
-from emu2eval.images import from_pil
+from emu2eval.media.images import from_pil
 
 
 class Reds(Adapter):
@@ -36,7 +36,7 @@ class Reds(Adapter):
         ImageDraw.Draw(image).ellipse((12, 12, 44, 44), fill="red")
         # No two images alike, as of a real painter.
         image.putpixel((0, 0), (request.output.seed % 200, 255, 255))
-        return Response(image=from_pil(image))
+        return Response(images=(from_pil(image),))
 '''
 
 
@@ -71,7 +71,7 @@ def test_prompts_and_results_are_on_it(model: Path, tmp_path: Path) -> None:
 SOLID = '''
 from PIL import Image
 from emu2eval import Adapter, Limits, Response
-from emu2eval.images import from_pil
+from emu2eval.media.images import from_pil
 
 
 class Solid(Adapter):
@@ -81,7 +81,7 @@ class Solid(Adapter):
 
     def answer(self, requests):
         colours = [(r.output.seed % 251, r.output.seed // 251 % 251, 77) for r in requests]
-        return [Response(image=from_pil(Image.new("RGB", (32, 32), c))) for c in colours]
+        return [Response(images=(from_pil(Image.new("RGB", (32, 32), c)),)) for c in colours]
 '''
 
 
@@ -113,10 +113,8 @@ def test_every_image_of_a_prompt_stands_with_its_numbers(
         with Image.open(tmp_path / "sheet.png") as image:
             heights.append(image.height)
     assert heights[1] > heights[0] + 96
-    scores = [
-        json.loads(line) for line in (result.folder / "scores.jsonl").read_text().splitlines()
-    ]
-    assert sheet._judgement(scores[0])[1] == f"clip_i {scores[0]['value']:.2f}"
+    (first, *_) = read_scores(result.folder)
+    assert first.value is not None and sheet._judgement(first)[1] == f"clip_i {first.value:.2f}"
 
 
 def test_demonstrations_are_shown_as_images(model: Path, tmp_path: Path) -> None:
@@ -133,7 +131,7 @@ def test_demonstrations_are_shown_as_images(model: Path, tmp_path: Path) -> None
 
 def test_what_is_no_sheet(model: Path, tmp_path: Path) -> None:
     (result,) = evaluate("easy-vqa", "most-common", shots=[1], limit=3, out=tmp_path / "runs")
-    with pytest.raises(ConfigError, match="asks for text"):
+    with pytest.raises(ConfigError, match="holds no images"):
         sheet.draw(result.folder, tmp_path / "sheet.png")
     with pytest.raises(ConfigError, match=r"\.png"):
         sheet.draw(result.folder, tmp_path / "sheet.txt")

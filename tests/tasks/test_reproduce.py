@@ -12,10 +12,18 @@ from pathlib import Path
 import pytest
 
 from emu2eval import cli
-from emu2eval.engine.evaluation import Settings
+from emu2eval.engine.options import RunOptions
 from emu2eval.errors import ConfigError, UnknownName
 from emu2eval.papers.published import load_paper
-from emu2eval.papers.reproduce import NotReady, Wanted, estimate, missing, ready, together, wanted
+from emu2eval.papers.reproduce import (
+    NotReady,
+    WantedColumn,
+    estimate,
+    missing,
+    ready,
+    together,
+    wanted,
+)
 from emu2eval.papers.reproduce import costs as costs_of
 from emu2eval.spec import catalog
 
@@ -39,7 +47,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def listed(
     *tasks: str, hidden: bool = False, table: str = "1", model: str = "emu2"
-) -> list[Wanted]:
+) -> list[WantedColumn]:
     paper = load_paper("emu2")
     return wanted(paper, paper.table(table), model, tasks, hidden=hidden)
 
@@ -63,14 +71,14 @@ def test_what_the_table_wants() -> None:
 
 
 def test_one_evaluation_takes_the_tasks_of_one_setting() -> None:
-    ((tasks, settings),) = together(listed(), Settings())
+    ((tasks, options),) = together(listed(), RunOptions())
     assert tasks == ["vqav2", "okvqa", "vizwiz", "textvqa", "hateful_memes"]
-    assert (settings.protocol, settings.split, settings.shots) == (
+    assert (options.protocol, options.split, options.shots) == (
         "emu2",
         None,
         ("0", "4", "8", "16"),
     )
-    assert len(together(listed(hidden=True), Settings())) == 3
+    assert len(together(listed(hidden=True), RunOptions())) == 3
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' own
@@ -109,16 +117,16 @@ def test_time_is_told_from_requests_that_are_kept(
     root: Path, make_model: Callable[..., Path], tmp_path: Path
 ) -> None:
     robot = str(make_model("robot", delay=0.01))
-    settings = Settings(changes=CHANGES, out=tmp_path / "runs")
+    options = RunOptions.of(changes=CHANGES, out=tmp_path / "runs")
     able = [
-        Wanted(each.column, "train", ("0",)) for each in listed("okvqa")
+        WantedColumn(each.column, "train", ("0",)) for each in listed("okvqa")
     ]  # the training split: twenty queries
-    (before,) = costs_of(able, robot, settings)
+    (before,) = costs_of(able, robot, options)
     assert (before.requests, before.answered, before.seconds, before.left) == (20, 0, None, None)
-    (cost,) = estimate(able, robot, settings)
+    (cost,) = estimate(able, robot, options)
     assert (cost.answered, cost.timed) == (8, 8)
     assert cost.seconds is not None and cost.left == pytest.approx(12 * cost.seconds)
-    (again,) = estimate(able, robot, settings)
+    (again,) = estimate(able, robot, options)
     assert (again, answers(tmp_path / "runs")) == (cost, 8)
 
 
@@ -147,26 +155,26 @@ def test_everything_missing_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_what_is_there_can_be_measured_alone(root: Path, make_model: Callable[..., Path]) -> None:
     robot = str(make_model("robot"))
-    settings = Settings(changes=CHANGES)
-    of_model, of_columns = missing(listed(), robot, settings)
+    options = RunOptions.of(changes=CHANGES)
+    of_model, of_columns = missing(listed(), robot, options)
     assert of_model == []
     assert [name for name, lacks in of_columns.items() if not lacks] == ["okvqa", "hateful_memes"]
     with pytest.raises(NotReady, match="3 things are missing") as caught:
-        ready(listed(), robot, settings)
+        ready(listed(), robot, options)
     assert caught.value.hint == "--partial measures what can be: OK-VQA, Hateful Memes"
-    able, lacks = ready(listed(), robot, settings, partial=True)
+    able, lacks = ready(listed(), robot, options, partial=True)
     assert [each.column.id for each in able] == ["okvqa", "hateful_memes"]
     assert len(lacks) == 3
     with pytest.raises(NotReady, match="one thing is missing"):
-        ready(listed("vqav2"), robot, settings, partial=True)
+        ready(listed("vqav2"), robot, options, partial=True)
 
 
 def test_protocols_tasks_and_models_that_are_not_here(make_model: Callable[..., Path]) -> None:
     paper = load_paper("flamingo")
     flamingo = wanted(paper, paper.table("3"), "Flamingo (9B)", ["okvqa"])
     with pytest.raises(NotReady, match="OK-VQA: none of our protocols of okvqa is the paper's"):
-        ready(flamingo, str(make_model("robot")), Settings())
-    of_model, of_columns = missing(listed("okvqa"), "emu3", Settings())
+        ready(flamingo, str(make_model("robot")), RunOptions())
+    of_model, of_columns = missing(listed("okvqa"), "emu3", RunOptions())
     assert len(of_model) == 1 and "unknown model 'emu3'" in of_model[0]
     assert len(of_columns["okvqa"]) >= 1
 

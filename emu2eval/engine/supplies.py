@@ -1,0 +1,44 @@
+"""What models, scorers and choosers lack: fetched where that can be, told all together where it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from emu2eval.errors import UserError, of_part, raise_together
+from emu2eval.watch import Watcher
+
+
+class Supplied(Protocol):
+    """An adapter, a scorer, a chooser or an encoder."""
+
+    def lacks(self) -> list[UserError]: ...
+    def fetch(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class NamedPart:
+    """A part, with its kind and name for messages."""
+
+    kind: str
+    name: str
+    part: Supplied
+
+    def lacking(self, watcher: Watcher, *, fetch: bool) -> list[UserError]:
+        """What the part lacks; fetch: after everything that can be downloaded was."""
+        with of_part(self.kind, self.name):
+            lacks = self.part.lacks()
+            if lacks and fetch:
+                watcher.note(f"fetching what the {self.kind} {self.name} lacks")
+                try:
+                    self.part.fetch()
+                except UserError as error:
+                    return list(error.parts)
+                lacks = self.part.lacks()
+            return lacks
+
+
+def bring(parts: Iterable[NamedPart], watcher: Watcher, *, fetch: bool = True) -> None:
+    """Raises UserError with all that the parts lack; fetch: downloads first what can be."""
+    raise_together([lack for part in parts for lack in part.lacking(watcher, fetch=fetch)])
