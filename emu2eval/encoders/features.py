@@ -45,7 +45,7 @@ _THREADS = 4
 _WORDS = "an image"
 
 
-class Features:
+class FeatureCache:
     """The vectors of one encoder and kind.
 
     Raises DataError for a file that is not as it was written, and what the encoder lacks.

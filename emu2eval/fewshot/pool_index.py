@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from emu2eval.encoders.features import Features, Half, Kind
+from emu2eval.encoders.features import FeatureCache, Half, Kind
 from emu2eval.fewshot.search import Ints, Side, Table
 
 Digests = tuple[str, ...]
@@ -23,7 +23,7 @@ class Stored:
     computed: how many of those were made now."""
 
     sets: Sequence[Digests]
-    store: Features
+    store: FeatureCache
     computed: int
 
     @cached_property
@@ -36,14 +36,14 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class Rows:
+class KeyedRows:
     """Different vectors in a table, and which of them each key has."""
 
     table: Table
     row_of: Ints
 
     @classmethod
-    def of(cls, stored: Stored) -> Rows:
+    def of(cls, stored: Stored) -> KeyedRows:
         numbers: dict[Digests, int] = {}
         rows = [numbers.setdefault(shown, len(numbers)) for shown in stored.sets]
         different = list(numbers)
@@ -57,10 +57,10 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Found:
+class Neighbours:
     """What a search found for one query: its row among others searched with it, and its neighbours."""
 
-    queries: Mapping[Kind, Rows]
+    queries: Mapping[Kind, KeyedRows]
     rows: Ints
     row: int
     keep: int
@@ -75,7 +75,7 @@ class PoolIndex:
     members[starts[u]:starts[u + 1]]: positions in the pool of the samples of unit u.
     """
 
-    tables: Mapping[Kind, Rows]
+    tables: Mapping[Kind, KeyedRows]
     weights: Mapping[Kind, float]
     identity: Mapping[str, Any]
     members: Ints
@@ -84,7 +84,7 @@ class PoolIndex:
     @classmethod
     def of(
         cls,
-        tables: Mapping[Kind, Rows],
+        tables: Mapping[Kind, KeyedRows],
         unit_of: Any,
         weights: Mapping[Kind, float],
         identity: Mapping[str, Any],
@@ -103,7 +103,7 @@ class PoolIndex:
         rows = self.tables.get("images")
         return rows.row_of if rows is not None else np.arange(self.units)
 
-    def sides(self, queries: Mapping[Kind, Rows], rows: Ints) -> list[Side]:
+    def sides(self, queries: Mapping[Kind, KeyedRows], rows: Ints) -> list[Side]:
         return [
             Side(
                 weight,
@@ -138,7 +138,7 @@ class PoolIndex:
                 yield unit, similarity, position
 
 
-def _means(sets: Sequence[Digests], store: Features) -> Half:
+def _means(sets: Sequence[Digests], store: FeatureCache) -> Half:
     """(n, width): the vector of a set of one; of more the mean of their vectors, at unit length."""
     flat: Half = store.vectors([digest for shown in sets for digest in shown])
     if len(flat) == len(sets):

@@ -15,10 +15,10 @@ import numpy as np
 
 from emu2eval.data.samples import Samples
 from emu2eval.encoders.base import OWN, Encoder, build_encoder
-from emu2eval.encoders.features import Features, Kind
+from emu2eval.encoders.features import FeatureCache, Kind
 from emu2eval.errors import ConfigError, UnknownName, UserError
 from emu2eval.fewshot.choosers import Chooser, Demonstration, PoolFeatures
-from emu2eval.fewshot.pool_index import Digests, Found, PoolIndex, Rows, Stored
+from emu2eval.fewshot.pool_index import Digests, KeyedRows, Neighbours, PoolIndex, Stored
 from emu2eval.fewshot.search import everything, nearest
 from emu2eval.media import images
 from emu2eval.types import Image, Progress, Sample, Video
@@ -66,7 +66,7 @@ class Rices(Chooser):
         self._encoder = None if encoder == OWN else build_encoder(encoder)
         self._own: Encoder | None = None
         self._index: PoolIndex | None = None
-        self._found: dict[Key, Found] = {}
+        self._found: dict[Key, Neighbours] = {}
 
     def lacks(self) -> list[UserError]:
         """What its encoder lacks; the evaluated model's own is the model's business."""
@@ -135,7 +135,7 @@ class Rices(Chooser):
 
     # -- inside -----------------------------------------------------------------------------------
 
-    def _in_order(self, index: PoolIndex, found: Found) -> Iterator[tuple[int, float, int]]:
+    def _in_order(self, index: PoolIndex, found: Neighbours) -> Iterator[tuple[int, float, int]]:
         """(unit, similarity, position in the pool), best first; of equals the lowest id first."""
         kept = list(zip(found.units.tolist(), found.similarity.tolist(), strict=True))
         certain = 0
@@ -154,7 +154,7 @@ class Rices(Chooser):
         if self._index is None:
             wanted, units = self._pool_units(progress)
             stores = self._filled(wanted.keys, wanted.images, progress)
-            tables = {kind: Rows.of(stored) for kind, stored in stores.items()}
+            tables = {kind: KeyedRows.of(stored) for kind, stored in stores.items()}
             weights = {"images": 1 - self.text, "texts": self.text}
             self._index = PoolIndex.of(
                 tables,
@@ -190,11 +190,11 @@ class Rices(Chooser):
     ) -> dict[Kind, Stored]:
         filled: dict[Kind, Stored] = {}
         if self.text < 1:
-            store = Features(self._eyes, "images")
+            store = FeatureCache(self._eyes, "images")
             computed = store.fill(shown, progress)
             filled["images"] = Stored([key[0] for key in keys], store, computed)
         if self.text > 0:
-            store = Features(self._eyes, "texts")
+            store = FeatureCache(self._eyes, "texts")
             computed = store.fill({_text_digest(key[1]): key[1] for key in keys}, progress)
             filled["texts"] = Stored([(_text_digest(key[1]),) for key in keys], store, computed)
         return filled
@@ -208,7 +208,7 @@ class Rices(Chooser):
         progress: Progress | None,
     ) -> None:
         stores = self._filled(keys, shown, progress)
-        queries = {kind: Rows.of(stored) for kind, stored in stores.items()}
+        queries = {kind: KeyedRows.of(stored) for kind, stored in stores.items()}
         rows = np.arange(len(keys))
 
         def tell(done: int, total: int) -> None:
@@ -217,7 +217,7 @@ class Rices(Chooser):
 
         units, similarity = nearest(index.sides(queries, rows), keep, tell)
         for row, key in enumerate(keys):
-            self._found[key] = Found(queries, rows, row, keep, units[row], similarity[row])
+            self._found[key] = Neighbours(queries, rows, row, keep, units[row], similarity[row])
 
     def _key(self, sample: Sample) -> Key:
         shown: Digests = ()

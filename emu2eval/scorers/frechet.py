@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emu2eval.encoders.base import Encoder, build_encoder
-from emu2eval.encoders.features import Features
+from emu2eval.encoders.features import FeatureCache
 from emu2eval.encoders.inception import ENDINGS, InceptionEncoder
 from emu2eval.errors import ConfigError, MissingExtra, UserError
 from emu2eval.identity import value_key
@@ -126,8 +126,8 @@ class Frechet:
         return [images.digest(image) for image in matched(sample)]
 
     @cached_property
-    def kept(self) -> Features:
-        return Features(self.encoder, exact=True)
+    def kept(self) -> FeatureCache:
+        return FeatureCache(self.encoder, exact=True)
 
     def vectors(self, digests: Sequence[str]) -> Iterator[Array]:
         """(at most 1,024, width) at a time."""

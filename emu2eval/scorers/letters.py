@@ -67,7 +67,7 @@ def _mmbench(text: str, options: Options) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class LetterRule:
     """read: (reply, contents of the options) -> a letter, or None where it finds none: then it is wrong."""
 
     about: str
@@ -75,12 +75,12 @@ class Rule:
 
 
 RULES = {
-    "exact": Rule("LLaVA on SEED-Bench: the whole reply is the letter", _whole),
-    "first_letter": Rule("lmms-eval: the first character is the letter", _first_letter),
-    "scienceqa": Rule(
+    "exact": LetterRule("LLaVA on SEED-Bench: the whole reply is the letter", _whole),
+    "first_letter": LetterRule("lmms-eval: the first character is the letter", _first_letter),
+    "scienceqa": LetterRule(
         'LLaVA: the letter, "B. " at the beginning, or "The answer is B." once', _scienceqa
     ),
-    "mmbench": Rule(
+    "mmbench": LetterRule(
         "VLMEvalKit's exact matching: one option's letter as a word, else one option's content; "
         "no judge is asked about the rest",
         _mmbench,

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emu2eval.encoders.base import Encoder, build_encoder
-from emu2eval.encoders.features import Features, Kind
+from emu2eval.encoders.features import FeatureCache, Kind
 from emu2eval.errors import ConfigError, UserError
 from emu2eval.identity import value_key
 from emu2eval.media import images
@@ -47,7 +47,7 @@ class Likeness:
             "instead": instead,
         }
         self._loaded = loaded if loaded is not None else {}
-        self._features: dict[Kind, Features] = {}
+        self._features: dict[Kind, FeatureCache] = {}
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -114,9 +114,9 @@ class Likeness:
                 hint=f"choose a CLIP checkpoint; or, {self._told['instead']}",
             )
 
-    def _kept(self, kind: Kind) -> Features:
+    def _kept(self, kind: Kind) -> FeatureCache:
         if kind not in self._features:
-            self._features[kind] = Features(self.encoder, kind, exact=True)
+            self._features[kind] = FeatureCache(self.encoder, kind, exact=True)
         return self._features[kind]
 
 

@@ -26,7 +26,7 @@ def _whole(reply: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class YesNoRule:
     """read: reply -> "yes" or "no"; anything else is neither and wrong."""
 
     about: str
@@ -34,11 +34,11 @@ class Rule:
 
 
 RULES = {
-    "official": Rule(
+    "official": YesNoRule(
         "github.com/AoiDragon/POPE: no where the first sentence holds No, not or no; else yes",
         _official,
     ),
-    "lmms_eval": Rule("lmms-eval: the whole reply, in lower case, is yes or no", _whole),
+    "lmms_eval": YesNoRule("lmms-eval: the whole reply, in lower case, is yes or no", _whole),
 }
 
 

@@ -16,7 +16,7 @@ transformers = pytest.importorskip("transformers")
 
 from emu2eval import evaluate  # noqa: E402
 from emu2eval.encoders.checkpoint import CheckpointEncoder  # noqa: E402
-from emu2eval.encoders.features import Features  # noqa: E402
+from emu2eval.encoders.features import FeatureCache  # noqa: E402
 from emu2eval.engine.evaluation import Result  # noqa: E402
 from emu2eval.errors import ConfigError, MissingExtra, ModelError  # noqa: E402
 from emu2eval.media import images  # noqa: E402
@@ -103,7 +103,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def kept(folder: Path, given: list[Image]) -> Any:
-    store = Features(CheckpointEncoder(str(folder)))
+    store = FeatureCache(CheckpointEncoder(str(folder)))
     wanted = {images.digest(p): p for p in given}
     store.fill(wanted)
     return store.vectors(list(wanted)).astype(np.float32)
@@ -191,7 +191,7 @@ def test_other_weights_never_reuse_features_or_answers(make_task: MakeTask, tmp_
     assert run(task).folder not in (first.folder, second.folder)
     # The same encoder in another place is no other encoder.
     before = len(list((tmp_path / "cache" / "features").iterdir()))
-    assert len(Features(CheckpointEncoder(str(folder.rename(tmp_path / "moved"))))) == 30
+    assert len(FeatureCache(CheckpointEncoder(str(folder.rename(tmp_path / "moved"))))) == 30
     assert len(list((tmp_path / "cache" / "features").iterdir())) == before
 
 
@@ -205,7 +205,7 @@ def test_what_is_not_there_is_told_with_a_way_out(
     with pytest.raises(ModelError, match="no local folder, and the hub does not give it") as caught:
         away.fetch()
     with pytest.raises(ModelError, match="is not on this machine"):
-        Features(away)
+        FeatureCache(away)
     for told in (str(lacking), str(caught.value)):
         assert "hf download openai/clip-vit-large-patch14" in told
         assert "encoder=thumbnail" in told

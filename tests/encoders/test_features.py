@@ -16,7 +16,7 @@ from safetensors import safe_open
 
 from emu2eval.encoders import features
 from emu2eval.encoders.base import Encoder, Thumbnail, Vectors, build_encoder
-from emu2eval.encoders.features import Features
+from emu2eval.encoders.features import FeatureCache
 from emu2eval.errors import ConfigError, DataError, ImageError, ModelError, PartError
 from emu2eval.media import images
 from emu2eval.types import Image
@@ -48,13 +48,13 @@ def test_each_image_is_encoded_once(tmp_path: Path) -> None:
     encoder = Counting()
     first, both = squares(0, 10), squares(0, 25)
     told: list[tuple[int, int]] = []
-    assert Features(encoder).fill(first, lambda what, *count: told.append(count)) == 10
+    assert FeatureCache(encoder).fill(first, lambda what, *count: told.append(count)) == 10
     assert told == [(4, 10), (8, 10), (10, 10)]
-    store = Features(encoder)
+    store = FeatureCache(encoder)
     before = store.vectors(list(first))
     assert store.fill(both) == 15
     assert encoder.encoded == 25
-    again = Features(Counting())
+    again = FeatureCache(Counting())
     assert again.fill(both) == 0
     assert (again.vectors(list(first)) == before).all()
     # Small files become one.
@@ -67,7 +67,7 @@ def test_each_image_is_encoded_once(tmp_path: Path) -> None:
 
 def test_vectors_are_those_of_the_encoder_at_unit_length() -> None:
     wanted = squares(0, 6)
-    store = Features(Counting())
+    store = FeatureCache(Counting())
     store.fill(wanted)
     plain = np.stack([Thumbnail().prepare(image) for image in wanted.values()])
     plain /= np.linalg.norm(plain, axis=1, keepdims=True)
@@ -78,11 +78,11 @@ def test_vectors_are_those_of_the_encoder_at_unit_length() -> None:
 
 def test_their_digest_depends_on_nothing_but_them() -> None:
     small, large = squares(0, 5), squares(0, 9)
-    store = Features(Counting())
+    store = FeatureCache(Counting())
     store.fill(small)
     digest = store.digest(small)
     store.fill(large)
-    assert Features(Counting()).digest(reversed(list(small))) == digest
+    assert FeatureCache(Counting()).digest(reversed(list(small))) == digest
     assert store.digest(large) != digest
 
 
@@ -97,7 +97,7 @@ class Slow(Counting):
         return super().encode(prepared)
 
 features.WRITE_EVERY = 0
-features.Features(Slow()).fill(squares(0, 400), lambda what, done, total: print(done, flush=True))
+features.FeatureCache(Slow()).fill(squares(0, 400), lambda what, done, total: print(done, flush=True))
 """
 
 
@@ -112,21 +112,21 @@ def test_a_kill_loses_nothing_that_was_told(tmp_path: Path) -> None:
         told = int(process.stdout.readline())
     process.kill()
     process.communicate()
-    store = Features(Counting())
+    store = FeatureCache(Counting())
     assert told <= len(store) < 400
     kept = list(set(squares(0, 400)).intersection(d for d in squares(0, 400) if d in store))
     before = store.vectors(kept)
     encoder = Counting()
-    again = Features(encoder)
+    again = FeatureCache(encoder)
     assert again.fill(squares(0, 400)) == encoder.encoded == 400 - len(store)
     assert (again.vectors(kept) == before).all()
 
 
 def test_what_another_process_made_meanwhile_is_not_made_again() -> None:
-    late, wanted = Features(Counting()), squares(0, 6)
-    assert Features(Counting()).fill(wanted) == 6
+    late, wanted = FeatureCache(Counting()), squares(0, 6)
+    assert FeatureCache(Counting()).fill(wanted) == 6
     assert late.fill(wanted) == 0 and len(late) == 6
-    more = Features(Counting())
+    more = FeatureCache(Counting())
     assert late.fill(squares(0, 8)) == 2
     assert more.fill(squares(0, 9)) == 1
 
@@ -140,36 +140,36 @@ class Fussy(Thumbnail):
 
 def test_what_an_encoder_raises_is_told_in_a_sentence() -> None:
     with pytest.raises(PartError, match=r"'thumbnail' failed: ValueError: 7 x 7 \(sic\) does not"):
-        Features(Fussy()).fill(squares(0, 2))
+        FeatureCache(Fussy()).fill(squares(0, 2))
 
 
 def test_what_came_before_a_broken_image_is_kept() -> None:
     wanted = squares(0, 10)
     broken = Image(data=b"not an image")
     with pytest.raises(ImageError):
-        Features(Counting()).fill({**wanted, "ab" * 32: broken})
+        FeatureCache(Counting()).fill({**wanted, "ab" * 32: broken})
     encoder = Counting()
-    assert Features(encoder).fill(wanted) == 2
+    assert FeatureCache(encoder).fill(wanted) == 2
     assert encoder.encoded == 2
 
 
 def test_a_joining_that_was_cut_short_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
-    store = Features(Counting())
+    store = FeatureCache(Counting())
     with monkeypatch.context() as patched:
         patched.setattr(features, "WRITE_EVERY", 0)
         patched.setattr(Path, "unlink", lambda self, missing_ok=False: None)
         store.fill(squares(0, 12))
     assert len(list(store.folder.glob("*.safetensors"))) == 4
-    again = Features(Counting())
+    again = FeatureCache(Counting())
     assert len(again) == 12
     again.fill(squares(0, 13))
     assert len(list(store.folder.glob("*.safetensors"))) == 1
-    assert len(Features(Counting())) == 13
+    assert len(FeatureCache(Counting())) == 13
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "empty", "foreign"])
 def test_damage_is_noticed(damage: str) -> None:
-    store = Features(Counting())
+    store = FeatureCache(Counting())
     store.fill(squares(0, 5))
     (file,) = store.folder.glob("*.safetensors")
     data = bytearray(file.read_bytes())
@@ -182,7 +182,7 @@ def test_damage_is_noticed(damage: str) -> None:
     }
     file.write_bytes(content[damage])
     with pytest.raises(DataError, match="damaged") as caught:
-        Features(Counting())
+        FeatureCache(Counting())
     assert str(file) in str(caught.value)
     assert "delete it" in str(caught.value)
 
@@ -192,8 +192,8 @@ def test_another_encoder_reuses_nothing() -> None:
         def identity(self) -> dict[str, Any]:
             return {**super().identity(), "version": 2}
 
-    Features(Counting()).fill(squares(0, 3))
-    other = Features(Other())
+    FeatureCache(Counting()).fill(squares(0, 3))
+    other = FeatureCache(Other())
     assert len(other) == 0
     assert other.fill(squares(0, 3)) == 3
     record = json.loads((other.folder / "encoder.json").read_text())
@@ -201,13 +201,13 @@ def test_another_encoder_reuses_nothing() -> None:
 
 
 def test_texts_are_kept_apart_from_images() -> None:
-    store = Features(Counting(), "texts")
+    store = FeatureCache(Counting(), "texts")
     digests = [f"{n:064x}" for n in range(3)]
     store.fill(dict(zip(digests, ["what is it?", "what is it", "who"], strict=True)))
     same, also, other = store.vectors(digests).astype(np.float64)
     assert same @ also == pytest.approx(1, abs=1e-3)
     assert abs(same @ other) < 0.5
-    assert len(Features(Counting(), "images")) == 0
+    assert len(FeatureCache(Counting(), "images")) == 0
 
 
 class Broken(Encoder):
@@ -222,12 +222,12 @@ class Broken(Encoder):
 
 def test_numbers_that_are_none_are_refused() -> None:
     with pytest.raises(ModelError, match="not finite"):
-        Features(Broken()).fill(squares(0, 2))
+        FeatureCache(Broken()).fill(squares(0, 2))
 
 
 def test_an_encoder_that_reads_no_texts_says_so() -> None:
     with pytest.raises(ConfigError, match="encodes no texts"):
-        Features(Broken(), "texts").fill({"00" * 32: "hello"})
+        FeatureCache(Broken(), "texts").fill({"00" * 32: "hello"})
 
 
 def test_an_encoder_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
