@@ -31,7 +31,7 @@ class ScriptedModel(Adapter):
 
     answers: one reply to everything; replies by a text that stands in the query, "" for all others; or a
     function of the request. A reply is a text, an image, a log-probability for each choice, or a Response.
-    A text replies to choices, too: the equal one is likely. outputs, images, positions, batch: as of
+    A text also answers a choice: the equal one is likely. outputs, images, positions, batch: as of
     `Limits`; a word and an image take one position each. asked: every request so far, in order.
     """
 
@@ -49,7 +49,7 @@ class ScriptedModel(Adapter):
         self.limits = Limits(frozenset(outputs), images, positions, batch=batch)
         self.answers = answers
         self.asked: list[Request] = []
-        # What a function or an image says cannot be told, so no answer of an earlier process is reused.
+        # What a function will say is unknown, so no answer of an earlier process is reused.
         told = isinstance(answers, str) or (
             isinstance(answers, Mapping)
             and all(isinstance(reply, str) for reply in answers.values())

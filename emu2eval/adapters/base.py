@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 class Limits:
     """What a model can take. Planning refuses a request beyond them, with the numbers.
 
-    outputs: the kinds of output it can give: "text", "choice", "image", or a kind of somebody's own.
-    images: the most images in one prompt (None = no limit of their own).
-    positions: context length in tokens, prompt and answer together (None = not known).
+    outputs: the kinds of output it can give: "text", "choice", "image", or one that a plug-in defines.
+    images: the most images in one prompt (None = no limit).
+    positions: context length in tokens, prompt and answer together (None = unknown).
     image_replies: a demonstration's reply may be an image.
     batch: how many requests `answer` takes at a time; the engine halves it when memory runs out.
-    instead: what else may be done where a prompt holds too many images.
+    instead: a suggestion, shown where a prompt holds too many images.
     """
 
     outputs: frozenset[str]
@@ -41,7 +41,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """An estimate of what answers take. money: at the prices in the model's settings; None = not known."""
+    """An estimate of what answers cost. money: at the prices in the model's settings; None = unknown."""
 
     requests: int = 0
     tokens_in: int = 0
@@ -58,7 +58,7 @@ class Cost:
         )
 
     def times(self, factor: float) -> Cost:
-        """Of so many times as much."""
+        """The cost of so many times as much."""
         return Cost(
             round(self.requests * factor),
             round(self.tokens_in * factor),
@@ -75,8 +75,8 @@ class Adapter(ABC):
     calls them in this order, once each, `load` right before the first `answer`.
 
     `positions`, `refusal` and `cost` are cheap and deterministic, and may be called ahead of `answer`, on
-    another thread. An adapter answers the prompt that it is given: to shorten one that is too long is the
-    plan's business (`--fit`), which asks `positions`.
+    another thread. An adapter answers the prompt that it is given: shortening one that is too long is left
+    to the plan (`--fit`), which calls `positions`.
     """
 
     limits: Limits
@@ -95,28 +95,28 @@ class Adapter(ABC):
         """
 
     def stream(self, requests: Sequence[Request]) -> Generator[tuple[int, Response]]:
-        """Answers as they come, each once, with the place of its request.
+        """Yields (index of the request, response) as answers arrive, each once.
 
-        Override it where they come one by one, as over a network: each is stored as it comes, and an
-        exception costs only those that have not come. A UserError stops the run; what came is kept.
+        Override it where they arrive one by one, as over a network: each is stored on arrival, and an
+        exception loses only those still missing. A UserError stops the run; what has arrived is kept.
         """
         yield from enumerate(self.answer(requests))
 
     def prepare(self, request: Request) -> None:
-        """Work for a request that is soon asked for, such as decoding its images; on any thread.
+        """Work ahead for a request that will be asked soon, such as decoding its images; on any thread.
 
-        It must not change an answer, and what it raises is raised again by `answer` or does not matter.
+        It must not change an answer. What it raises is ignored: `answer` raises it again if it matters.
         """
 
     def lacks(self) -> list[UserError]:
-        """What is missing before it can answer: extras, files, weights, keys; each with the way to get it.
+        """What is missing before it can answer: extras, files, weights, keys. Each error says how to get it.
 
-        Told by what is on this machine, without loading anything and without the network.
+        Judged from this machine alone: nothing is loaded, and the network is not used.
         """
         return []
 
     def fetch(self) -> None:
-        """Downloads what `lacks` told of, as far as it can be. Raises UserError where that fails."""
+        """Downloads what `lacks` reports, as far as possible. Raises UserError where that fails."""
 
     def load(self) -> None:
         """Reads weights, opens connections. Called once, before the first `answer`."""
@@ -132,7 +132,7 @@ class Adapter(ABC):
         return {}
 
     def positions(self, request: Request) -> int | None:
-        """How many positions of the context the request takes, answer included; None = not known."""
+        """How many positions of the context the request takes, answer included; None = unknown."""
         return None
 
     def refusal(self, request: Request) -> str | None:
@@ -140,14 +140,14 @@ class Adapter(ABC):
         return None
 
     def cost(self, request: Request) -> Cost | None:
-        """An estimate of what the request costs; None = nothing that need be told."""
+        """An estimate of what the request costs; None = nothing worth an estimate."""
         return None
 
     def afford(self, cost: Cost) -> None:
-        """Raises PlanError where the estimate of all that is to be asked is beyond the model's budget."""
+        """Raises PlanError where the estimated cost of all that is left to ask exceeds the model's budget."""
 
     def encode_images(self, images: Sequence[Image]) -> npt.NDArray[np.float32]:
-        """(n, width): what the model itself sees in each image, for choosing demonstrations by likeness.
+        """(n, width): what the model itself sees in each image, for choosing demonstrations by similarity.
 
         Optional. Each vector depends on its image alone. Called after `load`.
         """

@@ -1,4 +1,4 @@
-"""What every adapter must do, checked on small prompts. A third party runs it: `emu2eval check --adapter`."""
+"""The rules that every adapter must keep, checked on small prompts by `emu2eval check --adapter`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OUTPUTS: tuple[Output, ...] = (
     ChoiceOutput(("yes", "no")),
     ImageOutput(seed=1),
 )
-"""What is asked for of the kinds that come with the package; of other kinds, their class's defaults."""
+"""What is requested of the built-in kinds; of other kinds, their class with its defaults."""
 TOLERANCE = 1e-4
 """Nats by which a log-probability may differ between one batch and another: rounding, no more."""
 
@@ -49,7 +49,7 @@ def check(adapter: Adapter) -> Iterator[Finding]:
     """Every rule in turn. Loads and closes the adapter; rules that need an answer end at the first error."""
     if not isinstance(adapter, Adapter):
         kind = type(adapter).__name__
-        yield Finding("is an adapter", False, f"{kind} is no subclass of emu2eval.Adapter")
+        yield Finding("is an adapter", False, f"{kind} is not a subclass of emu2eval.Adapter")
         return
     outputs = _outputs()
     declared: list[Finding] = []
@@ -80,13 +80,13 @@ def check(adapter: Adapter) -> Iterator[Finding]:
 
 
 class _Broken(Exception):
-    """The adapter raised something; it has been told."""
+    """The adapter raised something, which has been reported."""
 
 
 def _tried(rule: str, attempt: Callable[[], Iterator[Finding] | None]) -> Iterator[Finding]:
     """What the attempt finds, then what it raises: whatever an adapter under test raises is a finding.
 
-    Raises _Broken behind that.
+    Then raises _Broken.
     """
     try:
         yield from attempt() or ()
@@ -100,16 +100,16 @@ def _tried(rule: str, attempt: Callable[[], Iterator[Finding] | None]) -> Iterat
 
 
 def raised(error: BaseException) -> str:
-    """Kind and text of an error in somebody's code, and the last place there that it came through."""
+    """Type and message of an error in a plug-in, and the last place there that it came through."""
     place = origin(error)
     shown = f" ({place.rpartition('/')[2]})" if place is not None else ""
     return f"{type(error).__name__}: {error}{shown}"
 
 
 def _outputs() -> dict[str, Output | None]:
-    """One of each kind of output there is in this process, also of somebody's own, by its name.
+    """One output of each kind that this process knows, those of plug-ins included, by its name.
 
-    None where its class wants arguments.
+    None where its class needs arguments.
     """
     found: dict[str, Output | None] = {output.kind: output for output in OUTPUTS}
     for kind in _kinds(Output):
@@ -148,7 +148,7 @@ def _limits(adapter: Adapter, outputs: Mapping[str, Output | None]) -> Iterator[
         return
     rule, known = "declares outputs that exist", ", ".join(outputs)
     if not isinstance(limits.outputs, (frozenset, set)):
-        yield Finding(rule, False, f"{limits.outputs!r} is no frozenset of some of {known}")
+        yield Finding(rule, False, f"{limits.outputs!r} is not a frozenset of some of {known}")
         return
     unknown = sorted(map(str, limits.outputs - outputs.keys()))
     seen = ", ".join(sorted(map(str, limits.outputs))) or "none"
@@ -156,7 +156,7 @@ def _limits(adapter: Adapter, outputs: Mapping[str, Output | None]) -> Iterator[
     yield Finding(rule, not wrong, f"{seen}; there are {known}" if wrong else seen)
     for kind in sorted(limits.outputs & outputs.keys()):
         if outputs[kind] is None:
-            seen = f"the class of {kind!r} wants arguments; give its fields defaults"
+            seen = f"the class of {kind!r} needs arguments; give its fields defaults"
             yield Finding("gives outputs that can be asked for", False, seen)
     yield Finding("takes at least one request at a time", limits.batch >= 1, f"{limits.batch}")
 
@@ -257,7 +257,7 @@ def _wrong(response: Response, output: Output) -> str | None:
         return f"text is {response.text!r}"
     values = response.log_probs or ()
     if any(math.isnan(value) or value > 1e-6 for value in values):
-        return f"log_probs {values!r} are no log-probabilities"
+        return f"log_probs {values!r} are not log-probabilities"
     for shown in response.images:
         images.load(shown)
     return None

@@ -73,7 +73,7 @@ def query_text(request: Request) -> str:
 
 
 def as_response(reply: Reply, output: Output) -> Response:
-    """The response that a reply stands for. A text replies to choices, too: the equal one is likely."""
+    """The response that a reply stands for. A text also answers a choice: the equal one is likely."""
     if isinstance(reply, Response):
         return reply
     if isinstance(reply, Image):

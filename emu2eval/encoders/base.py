@@ -1,4 +1,4 @@
-"""Encoders: images, and words where they can, to vectors whose cosine says how alike they are."""
+"""Encoders: images, and texts where supported, to vectors whose cosine measures similarity."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from emu2eval.types import Image
 Vectors = npt.NDArray[np.float32]
 
 OWN = "model"
-"""The encoder's name that stands for the evaluated model's own image encoder."""
+"""The name that stands for the evaluated model's own image encoder."""
 
 
 class Encoder(ABC):
-    """Subclass, set `name`, write `identity` and `encode`; `texts` where words can be encoded too.
+    """Subclass, set `name`, write `identity` and `encode`; `texts` where texts can be encoded, too.
 
     A vector depends on its image alone, never on the others of the batch: neither which demonstrations
     are shown nor a score may depend on how the features were computed. The constructor reads local
@@ -31,17 +31,17 @@ class Encoder(ABC):
 
     name: str
     batch: int = 32
-    """How many images or texts `encode` and `texts` are given at a time, at most."""
+    """The most images or texts that `encode` and `texts` are given at a time."""
 
     def lacks(self) -> list[UserError]:
-        """What is missing before it can encode: extras, files, weights; each with the way to get it.
+        """What is missing before it can encode: extras, files, weights. Each error says how to get it.
 
-        Told by what is on this machine, without loading anything and without the network.
+        Judged from this machine alone: nothing is loaded, and the network is not used.
         """
         return []
 
     def fetch(self) -> None:
-        """Downloads what `lacks` told of, as far as it can be. Raises UserError where that fails."""
+        """Downloads what `lacks` reports, as far as possible. Raises UserError where that fails."""
 
     @abstractmethod
     def identity(self) -> Mapping[str, Any]:
@@ -63,7 +63,7 @@ class Encoder(ABC):
         )
 
     def close(self) -> None:
-        """Lets go of the weights; they are loaded anew when something is to be encoded."""
+        """Frees the weights; they are loaded again when they are needed."""
 
 
 def build_encoder(
@@ -74,7 +74,7 @@ def build_encoder(
     if name == OWN:
         if own is None:
             raise ConfigError(
-                "the chooser looks through the eyes of the evaluated model, and there is no model here",
+                "the chooser compares images by the evaluated model's own encoder, and there is no model here",
                 where=where,
                 hint="name a model, or another encoder: "
                 "--set task.demonstrations.options.encoder=thumbnail",
@@ -91,7 +91,7 @@ def build_encoder(
 class Thumbnail(Encoder):
     """Colours and layout without weights: 16 x 16 RGB around grey, (768,); words by hashing, (512,).
 
-    For data at hand without a connection, for tests, and as the least that a real encoder must beat.
+    For data at hand without a connection, for tests, and as a lower bound that a real encoder must beat.
     """
 
     name = "thumbnail"

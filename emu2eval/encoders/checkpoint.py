@@ -31,7 +31,7 @@ class CheckpointEncoder(Encoder):
 
     float32, on a GPU where there is one. Images are prepared as the checkpoint's own
     preprocessor says, by Pillow; preprocessing: keys of a preprocessor_config.json in place of those.
-    setting: the key that names the encoder; instead: what can be done without it; both for errors.
+    setting: the key that names the encoder; instead: what can be done without it; both are for messages.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class CheckpointEncoder(Encoder):
     ):
         self.name = name
         self.preprocessing = dict(preprocessing or {})
-        # What an error tells people to do.
+        # For messages.
         self._setting = setting
         self._way_out = instead or f"without weights: --set {setting}=thumbnail"
 
@@ -58,7 +58,7 @@ class CheckpointEncoder(Encoder):
         return []
 
     def fetch(self) -> None:
-        """From the hub. What was fetched before needs no connection, and stays what it was."""
+        """From the hub; what was fetched before is used as it is, without a connection."""
         if self._at_hand() is not None or MissingExtra.of(("huggingface_hub",), "hf", why=""):
             return
         from huggingface_hub import snapshot_download
@@ -183,7 +183,7 @@ class CheckpointEncoder(Encoder):
         known = processor.valid_kwargs.__annotations__
         for key in self.preprocessing:
             if key not in known:
-                # It would be passed over in silence.
+                # It would be ignored silently.
                 raise UnknownName(f"key of preprocessing of {self.name}", key, known)
         return processor
 

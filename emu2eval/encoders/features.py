@@ -1,6 +1,6 @@
-"""Features kept: every vector an encoder has made, by digest, in safetensors files below the cache.
+"""The feature cache: every vector that an encoder has computed, by digest, in safetensors files.
 
-CACHE/features/NAME-KEY/encoder.json            who made them; KEY is the digest of its identity
+CACHE/features/NAME-KEY/encoder.json            the encoder; KEY is the digest of its identity
 CACHE/features/NAME-KEY/images-*.safetensors  digests (n, 32) uint8 beside features (n, width) float16
 CACHE/features/NAME-KEY/texts-*.safetensors     the same of texts
 CACHE/features/NAME-KEY/exact-*.safetensors     float32 of any length, just as the encoder gave them
@@ -92,7 +92,7 @@ class FeatureCache:
     def fill(self, wanted: Mapping[str, Any], progress: Progress | None = None) -> int:
         """Makes what is missing of the wanted images or texts, by digest; returns how many it made.
 
-        Waits while another process fills the same folder. Stored as it goes: raises UserError where a
+        Waits while another process fills the same folder. Stored as it goes: raises UserError where an
         image or the encoder cannot be used, and keeps what was made before.
         """
         if all(digest in self for digest in wanted):
@@ -122,9 +122,9 @@ class FeatureCache:
             return done
 
     def try_out(self) -> None:
-        """Encodes something small, if it never did, and lets go of the weights again.
+        """Encodes a small example, unless that was done before, and frees the weights again.
 
-        Raises UserError where the encoder cannot do it, before anything hangs on it.
+        Raises UserError where the encoder cannot do it, before anything depends on it.
         """
         try:
             if self.kind == "texts":
@@ -184,7 +184,7 @@ class FeatureCache:
         given = np.concatenate([vectors for _, vectors in pending])
         if not np.isfinite(given).all():
             raise ModelError(
-                f"the encoder {self.encoder.name!r} gave numbers that are not finite",
+                f"the encoder {self.encoder.name!r} returned numbers that are not finite",
                 hint="check its weights",
             )
         features = given.astype(np.float32) if self.exact else _unit(given)
@@ -299,7 +299,7 @@ def _damaged(path: Path, reason: str) -> DataError:
     return DataError(
         f"this file of features is damaged ({reason})",
         where=path,
-        hint="delete it and give the same command again: what it held is computed anew",
+        hint="delete it and run the same command again: what it held is computed again",
     )
 
 

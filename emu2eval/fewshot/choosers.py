@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """A chosen sample and, in words, why."""
+    """A chosen sample, and why it was chosen, in words."""
 
     sample: Sample
     why: str
@@ -38,7 +38,7 @@ class PoolFeatures:
 
 
 class Chooser(ABC):
-    """Built once a run from the pool, the seed and the options of the task's YAML.
+    """Built once per run from the pool, the seed and the options of the task's YAML.
 
     The constructor reads local configuration and the pool, which is empty where only `lacks` is asked.
     """
@@ -48,18 +48,18 @@ class Chooser(ABC):
         self.seed = seed
 
     def lacks(self) -> list[UserError]:
-        """What is missing before it can choose, such as an encoder's weights; each with the way to get it.
+        """What is missing before it can choose, such as an encoder's weights. Each error says how to get it.
 
-        Told by what is on this machine, without loading anything and without the network.
+        Judged from this machine alone: nothing is loaded, and the network is not used.
         """
         return []
 
     def fetch(self) -> None:
-        """Downloads what `lacks` told of, as far as it can be. Raises UserError where that fails."""
+        """Downloads what `lacks` reports, as far as possible. Raises UserError where that fails."""
 
     @property
     def looks_through_model(self) -> bool:
-        """What it chooses depends on the evaluated model, so that it serves no other."""
+        """Its choices depend on the evaluated model, so that it cannot be shared with another."""
         return False
 
     def prepare(
@@ -70,7 +70,7 @@ class Chooser(ABC):
         model: Encoder | None = None,
         progress: Progress | None = None,
     ) -> None:
-        """Long work ahead of `choose`, for all these queries at once. Must change no choice.
+        """Long work before `choose`, for all these queries at once; it must not change any choice.
 
         model: the evaluated model's own image encoder.
         """
@@ -78,9 +78,9 @@ class Chooser(ABC):
     def features(
         self, *, model: Encoder | None = None, progress: Progress | None = None
     ) -> list[PoolFeatures]:
-        """Computes the features of its pool that are not there yet; says what there is then.
+        """Computes the features of its pool that are missing; returns what there is then.
 
-        Empty where it chooses by no features. model: as of `prepare`.
+        Empty for a chooser that uses none. model: as for `prepare`.
         """
         return []
 
@@ -100,9 +100,9 @@ class Chooser(ABC):
         """
 
     def choose(self, query: Sample, shots: int, trial: int) -> list[Demonstration]:
-        """The first `shots` allowed ones, farthest from the query first.
+        """The best `shots` that the query may be shown, the best one last, next to the query.
 
-        Those of fewer shots are a subset of those of more; what is added stands farther away.
+        Fewer shots are a subset of more; what is added stands farther from the query.
         Raises PlanError where the pool has too few.
         """
         exclusion = Exclusion(query)
@@ -137,7 +137,7 @@ class Random(Chooser):
 
 
 class Fixed(Random):
-    """The same demonstrations for every query of a trial; one that may not be shown is replaced.
+    """The same demonstrations for every query of a trial; one that a query may not be shown is replaced.
 
     Models with a key/value cache compute such a prefix once for the whole run.
     """

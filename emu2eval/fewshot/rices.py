@@ -69,7 +69,7 @@ class Rices(Chooser):
         self._found: dict[Key, Neighbours] = {}
 
     def lacks(self) -> list[UserError]:
-        """What its encoder lacks; the evaluated model's own is the model's business."""
+        """What its encoder lacks; the evaluated model's own comes with the model."""
         return [] if self._encoder is None else self._encoder.lacks()
 
     def fetch(self) -> None:
@@ -174,8 +174,8 @@ class Rices(Chooser):
         return self._encoder
 
     def _pool_units(self, progress: Progress | None) -> tuple[_Wanted, Any]:
-        """What is to be encoded, and for each sample of the pool the number of its key."""
-        self._eyes.identity()  # an encoder that cannot be used is told before all images are read
+        """What must be encoded, and for each sample of the pool the number of its key."""
+        self._eyes.identity()  # an encoder that cannot be used is reported before all images are read
         wanted = _Wanted(self._key)
         units = np.empty(len(self.pool), dtype=np.int32)
         for position, sample in enumerate(self.pool):

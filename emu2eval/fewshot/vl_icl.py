@@ -48,7 +48,7 @@ class VLICL(Chooser):
         self._drawn: dict[tuple[int, int], list[Draw]] = {}
 
     def ranked(self, query: Sample, trial: int) -> Iterator[Demonstration]:
-        """The query's set in the house's own order: what stands in for a sample that may not be shown."""
+        """The query's set in an order of our own: what replaces a sample that may not be shown."""
         members = [i for place in self._set(query).values() for i in place]
         for number, index in enumerate(permutation(len(members), self.seed, trial, query.id)):
             yield Demonstration(self.pool[members[index]], f"in place of a draw: {number}")
@@ -95,7 +95,7 @@ class VLICL(Chooser):
             # How far the authors' generator has got depends on the sets of all queries before this one.
             size = len(self._set(query))
             drawn = islice(permutation(size, self.seed, trial, query.id), shots)
-            return tuple(drawn), "sets of several sizes, a draw of the house"
+            return tuple(drawn), "sets of several sizes, a draw of our own"
         key = (shots, trial)
         if key not in self._drawn:
             self._drawn[key] = self._all(shots, trial, int(total), min(sizes))

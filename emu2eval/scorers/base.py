@@ -13,7 +13,7 @@ from emu2eval.types import Image, Progress, Response, Sample, Score, metric_labe
 
 
 class ScoringError(UserError):
-    """The data does not hold what the scorer scores by."""
+    """The data lacks what the scorer needs."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Summary:
     metric: such as "vqa_accuracy"; variant: the rule, wording or encoder that it was made with, such as
     "official"; None where there is but one way.
     set_scaled: its scale depends on the set of samples, as CIDEr's does, and the table says so.
-    digits: how many a table shows behind the point.
+    digits: how many a table shows after the decimal point.
     judged: of a scorer that asks a judge, whether this number is made of what the judge said.
     whole: a number of all samples together, which sub-scores have no use for.
     """
@@ -67,20 +67,20 @@ class Scorer(ABC):
         return metric_label(self.metric, self.variant)
 
     def lacks(self) -> list[UserError]:
-        """What is missing before it can score: extras, programs, weights; each with the way to get it.
+        """What is missing before it can score: extras, programs, weights. Each error says how to get it.
 
-        Told by what is on this machine, without loading anything and without the network. Asked before
-        anything is asked of a model.
+        Judged from this machine alone: nothing is loaded, and the network is not used. Called before a model
+        is asked anything.
         """
         return []
 
     def fetch(self) -> None:
-        """Downloads what `lacks` told of, as far as it can be. Raises UserError where that fails."""
+        """Downloads what `lacks` reports, as far as possible. Raises UserError where that fails."""
 
     def try_out(self) -> None:
-        """Tries on something small what takes weights, before a model is asked for an hour of answers.
+        """Tries whatever needs weights on something small, before a model spends hours on answers.
 
-        Raises UserError where it cannot do its work.
+        Raises UserError where it fails.
         """
 
     @abstractmethod
@@ -90,11 +90,11 @@ class Scorer(ABC):
     def prepare(
         self, answered: Iterable[tuple[Sample, Response]], progress: Progress | None = None
     ) -> None:
-        """Told all that `score` will be given, once and beforehand: for scores that depend on the set,
-        and for long work, of which it tells `progress`."""
+        """Called once, before `score`, with all that it will be given: for scores that depend on the whole
+        set, and for long work, which reports to `progress`."""
 
     def notes(self) -> tuple[str, ...]:
-        """What a reader of the table has to know, such as a number that cannot be given here."""
+        """What a reader of the table has to know, such as why a number is missing."""
         return ()
 
     def encoders(self) -> Mapping[tuple[str, str | None], str]:
@@ -114,7 +114,7 @@ def text_of(response: Response) -> str:
     """The response's text; raises ScoringError where it is of another kind."""
     if response.text is None:
         raise ScoringError(
-            "the scorer reads text, but the responses hold none",
+            "the scorer scores text, but the responses hold none",
             hint="give the task `output: {kind: text}`, or a scorer for its kind of output",
         )
     return response.text
@@ -124,7 +124,7 @@ def drawn(response: Response) -> Image:
     """The response's image; raises ScoringError where it is of another kind."""
     if response.image is None:
         raise ScoringError(
-            "the scorer looks at images, but the responses hold none",
+            "the scorer scores images, but the responses hold none",
             hint="give the task `output: {kind: image}`",
         )
     return response.image

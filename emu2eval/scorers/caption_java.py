@@ -45,7 +45,8 @@ def java() -> str:
     works = found and subprocess.run([found, "-version"], capture_output=True).returncode == 0
     if not found or not works:
         raise ConfigError(
-            "caption metrics need Java, which " + ("does not start" if found else "is not there"),
+            "caption metrics need Java, which "
+            + ("does not start" if found else "is not installed"),
             where=found,
             hint="install a Java runtime (apt install default-jre-headless) or put `java` on the PATH",
         )

@@ -1,4 +1,4 @@
-"""Drawings judged by geometry alone, apart from any model: is it a red circle that was drawn?
+"""Drawings scored by geometry alone, without any model: was a red circle drawn?
 
 Written for easy-VQA's images: one shape in one colour on a plain light background.
 """
@@ -48,7 +48,7 @@ _FINE = 8  # parts of a pixel's side by which ideal outlines are drawn
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What an image shows; None where nothing is told. fit: differing area, as a part of the shape's."""
+    """What an image shows; None where that is unclear. fit: differing area, as a part of the shape's."""
 
     colour: str | None = None
     shape: str | None = None
@@ -137,8 +137,8 @@ def _ideal(
 class Drawing(JudgedScorer):
     """1 where the image shows the shape in the colour that the reference names, such as "red circle".
 
-    Told by geometry. A judge, if one is named, is asked about the image besides, and what it answers is
-    a number of its own: a model can so be asked about its own drawings. details: whether colour and shape
+    Scored by geometry. A judge, if one is named, is asked about the image as well, and its answers make a
+    number of their own: so a model can be asked about its own drawings. details: whether colour and shape
     are right, each for itself; answered: whether both of the judge's answers are.
     """
 
@@ -152,7 +152,7 @@ class Drawing(JudgedScorer):
 
     @property
     def variant(self) -> None:
-        """Geometry has but one way; the judge's number is told by its name."""
+        """There is one geometry, and one wording for judges."""
 
     def question(self, sample: Sample, response: Response, name: str) -> Mapping[str, Shown]:
         return {"image": drawn(response), "question": QUESTIONS[name]}

@@ -58,7 +58,7 @@ class Images(Scorer):
         if not self.cosines:
             # Each image has a value of its own, which FID alone does not give.
             raise ConfigError(
-                "the scorer of images is told of no encoder",
+                "the scorer 'images' has no encoder",
                 hint="at least one of the options " + ", ".join(named),
             )
         self.all = references == "all"

@@ -1,4 +1,4 @@
-"""Scorers that ask a judge. Here is what is asked and how a reply is read; who judges is not known here."""
+"""Scorers that ask a judge: what is asked, and how a reply is read. Who judges is not known here."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class _File(Spec):
 
 @dataclass(frozen=True)
 class Wording:
-    """The words in which a judge is asked. {fields} in braces are filled in; other braces are plain text.
+    """The wording of a question to a judge. {fields} in braces are filled in; other braces are plain text.
 
     again: what is added when a reply could not be read. name: "own", or the file's name and digest.
     """
@@ -80,10 +80,10 @@ def _fill(text: str, fields: Mapping[str, Shown]) -> tuple[Part, ...]:
 
 
 class JudgedScorer(Scorer):
-    """A scorer whose scores are made of what a judge replies.
+    """A scorer whose scores are made from a judge's replies.
 
-    optional: it can score without a judge, too; one that is named adds numbers of its own.
-    wording: what the judge is asked in; names: what is asked about each response, such as rounds or orders,
+    optional: it can also score without a judge; one that is named adds numbers of its own.
+    wording: of the questions to the judge; names: what is asked about each response, such as rounds or orders,
     each of which gets one readable reply; attempts: replies asked for until one can be read; reply: how long
     one may be.
     """

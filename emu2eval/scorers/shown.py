@@ -26,7 +26,7 @@ class ShownConcepts(JudgedScorer):
 
     def __init__(self, concepts: Sequence[str] = ("concept",), wording: str | None = None):
         if not concepts:
-            raise ConfigError("the scorer is told of no concept to ask about")
+            raise ConfigError("the scorer 'shown' has no concept to ask about")
         self.names = tuple(concepts)
         self.wording = Wording.read("vl_icl", wording, ("image", "concept"))
 

@@ -255,7 +255,7 @@ def test_without_java_or_the_package_there_is_one_clear_message(forgetful: Any) 
     programs.java.cache_clear()
     forgetful.setenv("PATH", "")
     (java,) = Captions().lacks()
-    assert isinstance(java, ConfigError) and "need Java, which is not there" in java.what
+    assert isinstance(java, ConfigError) and "need Java, which is not installed" in java.what
     assert "PATH" in str(java)
     programs.package.cache_clear()
     forgetful.setattr(programs, "find_spec", lambda name: None)

@@ -78,7 +78,7 @@ class DiffusionAdapter(Adapter):
 
     @cached_property
     def limits(self) -> Limits:  # type: ignore[override]
-        """Told by the pipeline's files: a tokenizer says how long a text may be."""
+        """From the pipeline's files: a tokenizer says how long a text may be."""
         return Limits(
             frozenset({"image"}),
             images=1 if self._mode == "image" else 0,
@@ -119,9 +119,9 @@ class DiffusionAdapter(Adapter):
         """Why the pipeline cannot take the request."""
         shown = sum(1 for _ in request.prompt.images())
         if self._mode == "image" and shown != 1:
-            return f"the pipeline changes one image, the prompt holds {shown}"
+            return f"the pipeline takes exactly one image, the prompt holds {shown}"
         if self._mode == "text" and shown:
-            return f"the pipeline takes text alone, the prompt holds {shown} images"
+            return f"the pipeline takes only text, the prompt holds {shown} images"
         return None
 
     def load(self) -> None:
@@ -154,7 +154,7 @@ class DiffusionAdapter(Adapter):
         except (RuntimeError, AssertionError) as error:
             raise ModelError(
                 f"the pipeline cannot go to the device {self._place} ({_first_line(error)})",
-                hint="model.settings.device: cpu, cuda or cuda:1; a smaller pipeline where memory ends",
+                hint="model.settings.device: cpu, cuda or cuda:1; a smaller pipeline where memory runs out",
             ) from None
         remember(self._pipeline)
 

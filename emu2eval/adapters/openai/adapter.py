@@ -175,7 +175,7 @@ class OpenAIAdapter(Adapter):
     # -- planning ---------------------------------------------------------------------------------
 
     def positions(self, request: Request) -> int | None:
-        """An estimate: nobody but the server knows its tokenizer. None where no limit is set."""
+        """An estimate: only the server knows its tokenizer. None where no limit is set."""
         if self.limits.positions is None:
             return None
         return self._length(request.prompt) + _answer(request)
@@ -185,7 +185,7 @@ class OpenAIAdapter(Adapter):
         if self._layout == "turns" and any(
             not isinstance(part, str) for turn in prompt.turns for part in turn.reply
         ):
-            return "an assistant's turn holds text alone; --set model.settings.layout=single"
+            return "an assistant's turn can only hold text; --set model.settings.layout=single"
         if not isinstance(output, ChoiceOutput):
             return None
         if self._ranking is None:
@@ -265,10 +265,10 @@ class OpenAIAdapter(Adapter):
     def _wanted(self, output: Output) -> Message:
         """The fields of the request that the output asks for."""
         if not isinstance(output, TextOutput):
-            return {}  # of somebody's own kind: the answer is as long as the server makes it
+            return {}  # a plug-in's kind of output: the answer is as long as the server makes it
         body: Message = {self._token_limit: output.max_new_tokens + self._thinking}
         if output.stop and self._stop and not self._thinking:
-            # The protocol takes four; the harness cuts at all of them anyway.
+            # The protocol takes four; `TextOutput.kept` cuts at all of them anyway.
             body["stop"] = list(output.stop[:4])
         return body
 
@@ -337,7 +337,7 @@ def _answer(request: Request) -> int:
 
 
 def _unmet(output: Output) -> tuple[Mark, ...]:
-    """What the task asks for that the protocol has no word for."""
+    """What the task asks for that the protocol cannot express."""
     if not isinstance(output, TextOutput):
         return ()
     unmet = {

@@ -27,7 +27,7 @@ FIRST_WAIT = 0.5
 """Seconds before the second attempt where the server names none; doubled each time, up to a minute."""
 
 MOST_TOKENS = 1 << 32
-"""A server that counts more in one reply cannot count."""
+"""A larger count in one reply is not believed."""
 
 _SHORTEST_SECRET = 12
 """A shorter key (`EMPTY`, `none`) is no secret, and may well stand in an answer."""
@@ -41,7 +41,7 @@ class Client:
     """Posts JSON and gives back JSON. key: sent as a bearer token; shown nowhere.
 
     timeout: seconds to wait for the server's next bytes; retries: attempts after the first;
-    longest_wait: seconds; a server that wants a longer rest ends the run.
+    longest_wait: seconds; a server that asks for a longer pause ends the run.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class Client:
 
     def _stop(self, reply: httpx.Response) -> NoReturn:
         state = reply.status_code
-        hint = "every answer so far is kept; mend this and give the same command again"
+        hint = "every answer so far is kept; fix this and run the same command again"
         if state in (401, 403):
             hint = (
                 "put the key into an environment variable and name it: "
@@ -180,17 +180,17 @@ class Client:
         wait = _retry_after(reply.headers) or 0.0
         if wait > self._longest_wait:
             raise ModelError(
-                f"the server wants a rest of {wait:,.0f} seconds "
+                f"the server asks for a pause of {wait:,.0f} seconds "
                 f"(HTTP {reply.status_code}: {self._said(reply)})",
                 where=self._url,
-                hint="every answer so far is kept; give the same command again after that, or raise "
+                hint="every answer so far is kept; run the same command again after that, or raise "
                 "model.settings.longest_wait",
             )
         # A little later than asked, and not all at the same moment.
         return wait + self._chance.uniform(0, min(wait, 1.0) / 10)
 
     def _back_off(self, attempt: int) -> float:
-        """Seconds: exponential, with jitter, so that many clients do not knock together."""
+        """Seconds: exponential, with jitter, so that many clients do not retry at the same moment."""
         longest = min(FIRST_WAIT * 2.0**attempt, 60.0, self._longest_wait)
         return self._chance.uniform(longest / 2, longest)
 
@@ -224,8 +224,8 @@ def check_key_name(name: str | None) -> str | None:
     if name is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
         # Whoever puts the key itself here must not find it in a log.
         raise ConfigError(
-            "key_env is the name of an environment variable, in capitals; what stands there is no "
-            "such name and is not shown, in case it is the key itself",
+            "key_env is the name of an environment variable, in capitals; its value is no such name "
+            "and is not shown, in case it is the key itself",
             hint="export OPENAI_API_KEY=… and --set model.settings.key_env=OPENAI_API_KEY",
         )
     return name
@@ -336,7 +336,7 @@ def usage(reply: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 def _count(value: Any) -> TypeGuard[int]:
-    """A number of tokens: one below 0 would give a budget back, one beyond all measure ends a run."""
+    """A number of tokens: a negative one would refund the budget, an absurd one would end the run."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS
 
 

@@ -27,7 +27,7 @@ class Prices:
 
 
 class Pace:
-    """Lets requests through: so many at once, so many a minute, none while the server wants rest.
+    """Lets requests through: so many at once, so many per minute, none during a pause that the server wants.
 
     requests, tokens: a minute. The number at once halves when the server says that it is too much, and
     grows again by one for each full round of answers (additive increase, multiplicative decrease).
@@ -64,7 +64,7 @@ class Pace:
             await asyncio.sleep(wait)
 
     def correct(self, tokens: int) -> None:
-        """So many tokens more (or fewer) than was thought were used."""
+        """So many tokens more (or fewer) than estimated were used."""
         self._next_tokens += tokens * self._token_gap
 
     def faster(self) -> None:
@@ -73,7 +73,7 @@ class Pace:
         self._pulse()
 
     def slower(self, era: int, rest: float) -> None:
-        """The server had too much of a request of `era`; nobody asks for `rest` seconds."""
+        """The server refused a request of `era` as too much; nothing is sent for `rest` seconds."""
         self._rest_until = max(self._rest_until, time.monotonic() + rest)
         if era == self._era:
             # Of several that were refused together, only the first counts.
@@ -122,7 +122,7 @@ class Budget:
                 f"the budget of {self._limits[name]:,.6g} {name} is reached; "
                 f"{_amount(self._used, name):,.6g} are used",
                 where=f"budget.{name}",
-                hint="every answer so far is kept; raise the budget and give the same command again",
+                hint="every answer so far is kept; raise the budget and run the same command again",
             )
         self._reserved += cost
 

@@ -52,7 +52,7 @@ def read(reply: Mapping[str, Any]) -> Response:
 
 
 def told(replies: Sequence[Mapping[str, Any]], response: Response) -> Response:
-    """The response with what servers say of themselves, and of the tokens that they counted."""
+    """The response with the names of the servers and the tokens that they counted."""
     counted = [count for count in map(usage, replies) if count is not None]
     servers = {
         " ".join(str(reply[name]) for name in ("model", "system_fingerprint") if reply.get(name))
@@ -113,7 +113,7 @@ def _apart(raw: str) -> tuple[str, str | None]:
 
 
 def _images(message: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]) -> Iterator[Image]:
-    """Those whose bytes the reply holds; nothing is fetched from where a link points."""
+    """Those whose bytes the reply holds; links are not followed."""
     more = message.get("images")
     for part in (*parts, *(more if isinstance(more, list) else ())):
         shown = part.get("image_url") if isinstance(part, Mapping) else None

@@ -130,7 +130,7 @@ def test_images_are_never_dropped(
     assert not (tmp_path / "runs").exists()
     adapter = DiffusionAdapter(str(folder))
     turn = Turn((square("red"), "draw"), ("a square",))
-    assert "takes text alone" in str(adapter.refusal(request("draw", turns=(turn,))))
+    assert "takes only text" in str(adapter.refusal(request("draw", turns=(turn,))))
 
 
 def test_through_the_engine_in_any_batch(folder: Path, tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def test_too_long_a_rest_ends_the_run_and_keeps_what_came(
         return (429, {"Retry-After": "3600"}, {}) if number == 5 else None
 
     chat_server.fault = fault
-    with pytest.raises(ModelError, match="a rest of 3,600 seconds"):
+    with pytest.raises(ModelError, match="a pause of 3,600 seconds"):
         evaluate(str(make_task()), served(concurrency=1), out=Path("runs"))
     (result,) = evaluate(str(make_task()), served(concurrency=1), out=Path("runs"))
     assert (result.tally.kept, result.tally.asked) == (5, 7)
