@@ -74,7 +74,7 @@ def build_encoder(
     if name == OWN:
         if own is None:
             raise ConfigError(
-                "the chooser compares images by the evaluated model's own encoder, and there is no model here",
+                "the chooser compares images by the model's own encoder, and there is no model here",
                 where=where,
                 hint="name a model, or another encoder: "
                 "--set task.demonstrations.options.encoder=thumbnail",
