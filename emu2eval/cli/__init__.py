@@ -1,4 +1,4 @@
-"""The command line: thin verbs, each of which calls what a notebook would call."""
+"""The command line: thin commands, each of which calls what a notebook would call."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def main() -> None:
         say(f"error: {error}")
         raise SystemExit(2) from None
     except BrokenPipeError:
-        # The reader of a pipe, such as `head`, has seen enough.
+        # The reader of the pipe, such as `head`, has closed it.
         sys.stderr.close()
         raise SystemExit(0) from None
 

@@ -1,4 +1,4 @@
-"""`emu2eval data …`: what is there of the data, and whether it is what it should be."""
+"""`emu2eval data …`: which data is present, and whether it is complete and correct."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from emu2eval.cli.options import Source
 from emu2eval.cli.say import console
 
 app = typer.Typer(
-    help="What is there of each task's data, where it comes from, and whether it is whole.",
+    help="Which data of each task is present, where it comes from, and whether it is complete.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -25,7 +25,7 @@ Examples:
 def status(
     tasks: Annotated[list[str] | None, typer.Argument(help="Task names or .yaml files.")] = None,
 ) -> None:
-    """Show what is there of each task's data, what is missing, how large it is and where it comes from."""
+    """Show which data of each task is present or missing, how large it is and where it comes from."""
     from emu2eval.doctor.data_status import status as table
 
     console().print(table(tasks or []))
@@ -41,14 +41,14 @@ Examples:
 def check(
     task: Annotated[str, typer.Argument(help="Task name or .yaml file.")],
     split: Annotated[
-        str | None, typer.Option(help="Only this split [default: each that is there].")
+        str | None, typer.Option(help="Only this split [default: all that are present].")
     ] = None,
     source: Source = None,
     images: Annotated[
         bool, typer.Option("--images", help="Decode every image too, and list the broken ones.")
     ] = False,
 ) -> None:
-    """Compare a task's data with the official counts, and look for every image that it names."""
+    """Compare a task's data with the official counts, and check that every image exists."""
     from emu2eval.doctor.checks import findings
     from emu2eval.doctor.data_status import check as examine
 

@@ -1,4 +1,4 @@
-"""`emu2eval import`: answers given elsewhere become a run."""
+"""`emu2eval import`: turning answers given elsewhere into a run."""
 
 from __future__ import annotations
 
@@ -32,21 +32,27 @@ def import_(
     path: Annotated[Path, typer.Argument(help="A file of answers, or a folder of images.")],
     task: Annotated[str, typer.Option("--task", "-t", help="Task name or path of a .yaml file.")],
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Who answered [default: as the log says].")
+        str | None,
+        typer.Option(
+            "--model", "-m", help="Model that gave the answers [default: as the log says]."
+        ),
     ] = None,
     shots: Annotated[
         str | None,
         typer.Option("--shots", "-k", help="Demonstrations shown [default: as the log says]."),
     ] = None,
     split: Annotated[
-        str | None, typer.Option(help="Which queries [default: the task's own].")
+        str | None, typer.Option(help="Split of the queries [default: the task's own].")
     ] = None,
     protocol: Annotated[
-        str | None, typer.Option(help="Whose clean-up and scorer [default: the task's own].")
+        str | None,
+        typer.Option(
+            help="Protocol whose clean-up and scorer are applied [default: the task's own]."
+        ),
     ] = None,
     label: Annotated[
         str | None,
-        typer.Option(help="Who asked, as tables show it: imported-LABEL [default: the harness]."),
+        typer.Option(help="Who asked; tables show imported-LABEL [default: the harness]."),
     ] = None,
     id: Annotated[
         str | None,
@@ -63,7 +69,8 @@ def import_(
         bool, typer.Option("--filtered", help="A log's filtered answers instead of its raw ones.")
     ] = False,
     filter: Annotated[
-        str | None, typer.Option("--filter", help="Those of this filter, where there are several.")
+        str | None,
+        typer.Option("--filter", help="The answers of this filter, where there are several."),
     ] = None,
     source: Source = None,
     set_: Annotated[
@@ -75,7 +82,7 @@ def import_(
         str, typer.Option("--format", "-f", help="rich, markdown, csv, json or latex.")
     ] = "rich",
 ) -> None:
-    """Make a run of answers given elsewhere: logs of other harnesses, predictions, images."""
+    """Import answers given elsewhere as a run: logs of other harnesses, predictions, images."""
     from emu2eval.engine.options import RunOptions
     from emu2eval.imported.importing import ImportOptions, import_run
     from emu2eval.report.progress import Bars

@@ -1,4 +1,4 @@
-"""What there is, and whether it works: check, ls."""
+"""What is installed and shipped, and whether it works: check, ls."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def check(
     source: Source = None,
     out: Out = None,
 ) -> None:
-    """Check the installation, every task and model file, one task's data, or an adapter's conduct."""
+    """Check the installation, every task and model file, one task's data, or an adapter's behaviour."""
     from emu2eval.doctor.checks import check_adapter, check_all, check_model, check_task, findings
 
     if adapter is not None:
@@ -55,10 +55,10 @@ Examples:
   emu2eval ls runs"""
 )
 def ls(
-    what: Annotated[str, typer.Argument(help="tasks, models, scorers, adapters or runs.")],
+    what: Annotated[str, typer.Argument(help="tasks, models, papers, scorers, adapters or runs.")],
     out: Out = None,
 ) -> None:
-    """List what there is."""
+    """List tasks, models, papers, scorers, adapters or runs."""
     from emu2eval.report.listing import listing
 
     typer.echo(listing(what, out), nl=False)

@@ -23,26 +23,31 @@ Sets = Annotated[
 ]
 JudgeName = Annotated[
     str | None,
-    typer.Option("--judge", help="Who judges: a model, a .yaml file, or a model of OpenAI."),
+    typer.Option(
+        "--judge", help="The judge: a model name, a .yaml file, or one of OpenAI's models."
+    ),
 ]
 Ablate = Annotated[
     list[str],
     typer.Option(
-        help="Demonstrations without their: labels, images, order (dealt anew), or blank."
+        help="What to take away from demonstrations: labels, images or order (shuffled), blank (white "
+        "images), or none."
     ),
 ]
 Out = Annotated[
     Path | None, typer.Option(help="Folder of runs [default: $EMU2EVAL_RUNS or results/runs].")
 ]
-Seed = Annotated[int, typer.Option(help="Draws the demonstrations.")]
-Protocol = Annotated[str | None, typer.Option(help="How the task asks [default: the task's own].")]
-Split = Annotated[str | None, typer.Option(help="Which queries [default: the task's own].")]
+Seed = Annotated[int, typer.Option(help="Seed of the draws of demonstrations.")]
+Protocol = Annotated[
+    str | None, typer.Option(help="How the task is asked [default: the task's own].")
+]
+Split = Annotated[str | None, typer.Option(help="Split of the queries [default: the task's own].")]
 Form = Annotated[str, typer.Option("--format", "-f", help="rich, markdown, csv, json or latex.")]
 Runs = Annotated[list[str] | None, typer.Argument(help="Paths, names or beginnings of names.")]
 Source = Annotated[
     str | None,
     typer.Option(
         "--source",
-        help="official or hub [default: the official files, or the hub's where only those are there].",
+        help="official or hub [default: the official files, or the hub's where only those are present].",
     ),
 ]

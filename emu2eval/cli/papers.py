@@ -1,4 +1,4 @@
-"""`emu2eval table --paper`, `reproduce` and `export`: what is compared with papers and handed on."""
+"""`emu2eval table --paper`, `reproduce` and `export`: comparing with papers, and passing results on."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def reproduce(
     model: Annotated[str, typer.Option("--model", "-m", help="Model name, .yaml file or folder.")],
     against: Annotated[
         str | None,
-        typer.Option(help="The published model to stand against [default: the one of its name]."),
+        typer.Option(help="The published model to compare with [default: the one of its name]."),
     ] = None,
     task: Annotated[
         list[str], typer.Option("--task", "-t", help="Only these tasks of the table.")
@@ -68,22 +68,26 @@ def reproduce(
     limit: Annotated[
         int | None, typer.Option(help="Only so many queries of each; marked as not comparable.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Draws the demonstrations.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the draws of demonstrations.")] = 0,
     hidden: Annotated[
         bool,
         typer.Option(
             "--hidden",
-            help="The paper's own splits, whose answers only a server knows, not the stand-ins.",
+            help="Use the paper's own splits even where only a server has the answers, not the stand-ins.",
         ),
     ] = False,
     partial: Annotated[
-        bool, typer.Option("--partial", help="Measure what can be, though some of it is missing.")
+        bool,
+        typer.Option(
+            "--partial", help="Measure what can be measured, even if something is missing."
+        ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check and estimate by what is stored, ask nothing.")
+        bool,
+        typer.Option("--dry-run", help="Check, and estimate from what is stored; ask nothing."),
     ] = False,
     judge: Annotated[
-        str | None, typer.Option(help="Who judges where a table's numbers are a judge's.")
+        str | None, typer.Option(help="The judge, for numbers that a judge gives.")
     ] = None,
     set_: Annotated[
         list[str], typer.Option("--set", help="task., model. or judge.KEY=VALUE.")
@@ -94,7 +98,7 @@ def reproduce(
         str, typer.Option("--format", "-f", help="rich, markdown, csv, json or latex.")
     ] = "rich",
 ) -> None:
-    """Measure a published table again: check, estimate, run what is not yet run, compare."""
+    """Measure a published table again: check, estimate, run what is missing, compare."""
     from emu2eval.engine.options import RunOptions
     from emu2eval.papers import reproduce as made
     from emu2eval.papers.published import load_paper

@@ -1,4 +1,4 @@
-"""What asks a model, or shows what it would be asked: run, show, features, plan."""
+"""Asking a model, and showing what it would be asked: run, show, features, plan."""
 
 from __future__ import annotations
 
@@ -56,7 +56,10 @@ def run(
         int | None, typer.Option(help="Requests at a time [default: the model's].")
     ] = None,
     fit: Annotated[
-        bool, typer.Option("--fit", help="Drop the farthest demonstrations of prompts too long.")
+        bool,
+        typer.Option(
+            "--fit", help="Drop the farthest demonstrations of prompts that are too long."
+        ),
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Plan and check, ask nothing.")
@@ -108,12 +111,12 @@ Examples:
 def show(
     task: Annotated[str, typer.Option("--task", "-t", help="Task name or path of a .yaml file.")],
     shots: Annotated[str, typer.Option("--shots", "-k", help="Demonstrations, or '0*'.")] = "0",
-    index: Annotated[int, typer.Option("--index", "-i", help="Place in the order of ids.")] = 0,
+    index: Annotated[int, typer.Option("--index", "-i", help="Position in the order of ids.")] = 0,
     id: Annotated[
-        str | None, typer.Option("--id", help="The query's id, instead of its place.")
+        str | None, typer.Option("--id", help="The query's id, instead of its position.")
     ] = None,
     seed: Seed = 0,
-    trial: Annotated[int, typer.Option(help="Which draw of demonstrations.")] = 0,
+    trial: Annotated[int, typer.Option(help="Which draw of demonstrations, from 0.")] = 0,
     ablate: Annotated[str, typer.Option(help="none, labels, images, blank or order.")] = "none",
     split: Split = None,
     protocol: Protocol = None,
@@ -152,7 +155,7 @@ def features(
     task: Annotated[str, typer.Option("--task", "-t", help="Task name or path of a .yaml file.")],
     split: Annotated[
         list[str] | None,
-        typer.Option(help="Of which images [default: the queries' and the demonstrations']."),
+        typer.Option(help="Splits of the images [default: the queries' and the demonstrations']."),
     ] = None,
     encoder: Annotated[
         str | None,
@@ -163,7 +166,7 @@ def features(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="Whose eyes `--encoder model` looks through."),
+        typer.Option("--model", "-m", help="The model whose image encoder `--encoder model` uses."),
     ] = None,
     protocol: Protocol = None,
     set_: Sets = [],  # noqa: B006
@@ -203,9 +206,9 @@ Examples:
   emu2eval plan --model emu2 --memory 24GiB,cpu:64GiB --quantize 8"""
 )
 def plan(
-    model: Annotated[str, typer.Option("--model", "-m", help="An Emu2 model or .yaml file.")],
+    model: Annotated[str, typer.Option("--model", "-m", help="Model name or .yaml file.")],
     memory: Annotated[
-        str, typer.Option(help="One size for each GPU; then, if wanted, cpu:SIZE and disk.")
+        str, typer.Option(help="One size per GPU; then, optionally, cpu:SIZE and disk.")
     ],
     shots: Annotated[int, typer.Option("--shots", "-k", min=0, help="Demonstrations.")] = 0,
     batch: Annotated[

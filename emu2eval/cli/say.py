@@ -50,6 +50,6 @@ def report_failures(results: list[Any]) -> None:
     if unscored:
         say(
             f"{unscored:,} requests failed and are unscored; the same command asks them again. "
-            "Why: the `error` in responses.jsonl of the run's folder"
+            "Why: the `error` field in responses.jsonl in the run's folder"
         )
         raise typer.Exit(3)

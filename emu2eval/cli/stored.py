@@ -30,7 +30,7 @@ def score(
     groups: Annotated[bool, typer.Option("--groups", help="Show sub-scores too.")] = False,
     form: Form = "rich",
 ) -> None:
-    """Score stored runs anew, without their model; with a judge, ask for what it has not said yet."""
+    """Score stored runs again, without their model; a judge is asked only for what it has not judged yet."""
     from emu2eval.engine.reopen import score_again
     from emu2eval.report.progress import Bars
     from emu2eval.runs import locate
@@ -95,23 +95,24 @@ def table(
     sort: Annotated[
         str | None,
         typer.Option(
-            help="A column (value: best first; -NAME: falling); with --pivot model, rank or a task."
+            help="A column (value: best first; -NAME: descending); with --pivot model, rank or a task."
         ),
     ] = None,
     paper: Annotated[
-        str | None, typer.Option(help="Beside the numbers of a paper: emu2eval ls papers.")
+        str | None, typer.Option(help="Next to the numbers of a paper: emu2eval ls papers.")
     ] = None,
     number: Annotated[
         str | None, typer.Option("--table", help="With --paper: this table alone.")
     ] = None,
     against: Annotated[
-        str | None, typer.Option(help="With --paper: the published model all runs stand against.")
+        str | None,
+        typer.Option(help="With --paper: the published model that all runs are compared with."),
     ] = None,
     out: Out = None,
     groups: Annotated[bool, typer.Option("--groups", help="Show sub-scores too.")] = False,
     form: Form = "rich",
 ) -> None:
-    """Print the table of stored runs [default: all], as a leaderboard, or beside a paper's numbers."""
+    """Print the table of stored runs [default: all], as a leaderboard, or next to a paper's numbers."""
     if paper is not None:
         show_paper(paper, number, against, runs or [], out, form)
         return
@@ -169,7 +170,7 @@ def report(
     runs: Runs = None,
     file: Annotated[Path, typer.Option("--out", help="The .html file.")] = Path("report.html"),
     inline: Annotated[
-        bool, typer.Option("--inline", help="Images inside the page: one file, but a large one.")
+        bool, typer.Option("--inline", help="Embed the images: one file, but a large one.")
     ] = False,
     folder: Annotated[
         Path | None,

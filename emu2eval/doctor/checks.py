@@ -1,4 +1,4 @@
-"""`emu2eval check`: the installation, the files, one task's data, or an adapter's conduct."""
+"""`emu2eval check`: the installation, the files, one task's data, or an adapter's behaviour."""
 
 from __future__ import annotations
 
@@ -67,11 +67,11 @@ def check_all(out: Path | None = None) -> Iterator[Finding]:
             f"pip install 'emu2eval[{extra}]' for {', '.join(missing)}" if missing else "installed"
         )
         yield Finding(f"extra {extra}", True, seen)
-    yield Finding("java", True, shutil.which("java") or "not there; caption metrics need it")
+    yield Finding("java", True, shutil.which("java") or "not installed; caption metrics need it")
     yield _writable(out or catalog.results_root())
     root = catalog.data_root()
     yield Finding(
-        "data root", True, f"{root.resolve()}" + ("" if root.is_dir() else " (not there)")
+        "data root", True, f"{root.resolve()}" + ("" if root.is_dir() else " (does not exist)")
     )
 
 
@@ -96,12 +96,12 @@ def check_task(name: str, source: str | None = None) -> Iterator[Finding]:
 
 
 def check_model(name: str) -> Iterator[Finding]:
-    """A model's file and its adapter's conduct."""
+    """A model's file and its adapter's behaviour."""
     yield from conform(build_adapter(load_model(name)))
 
 
 def check_adapter(name: str) -> Iterator[Finding]:
-    """The conduct of an adapter by name or module:attr, with its default settings.
+    """The behaviour of an adapter by name or module:attr, with its default settings.
 
     Raises ConfigError where it does not exist or has no defaults.
     """

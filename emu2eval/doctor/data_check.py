@@ -1,4 +1,4 @@
-"""Is a split what it should be? Counts and fields against the official ones, and every image there."""
+"""Is a split complete? Counts and fields against the official ones, and whether every image exists."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from emu2eval.types import Image, Sample, Video
 
 @dataclass(frozen=True)
 class SplitSurvey:
-    """What a walk over a split found. The first sample of each fault stands in `faults`."""
+    """What a walk over a split found. faults: how many samples have each, and the first of them."""
 
     samples: int
     images: dict[str, Image]

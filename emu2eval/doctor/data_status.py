@@ -1,4 +1,4 @@
-"""`emu2eval data`: what is there of every task's data, and whether it is what it should be."""
+"""`emu2eval data`: which data of every task is present, and whether it is complete and correct."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def status(names: Sequence[str]) -> RenderableType:
     table.add_column("size", ratio=2)
     table.add_column("from, licence", ratio=4, overflow="fold")
     root = catalog.data_root()
-    where = "" if root.is_dir() else ", not there: make it, or export EMU2EVAL_DATA=/path/to/data"
+    where = "" if root.is_dir() else ", which does not exist: create it, or export EMU2EVAL_DATA=/path/to/data"
     table.caption = f"data root {root.resolve()}{where}"
     for name in names or catalog.names("task"):
         task = load_task(name)
@@ -130,7 +130,7 @@ def check(
     if split is None:
         for each in task.spec.data.splits:
             if each not in splits:
-                yield Finding(each, True, "not there, so not checked")
+                yield Finding(each, True, "not present, so not checked")
 
 
 def _splits_there(task: Task, source: str | None) -> list[str]:

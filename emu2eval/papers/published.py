@@ -76,7 +76,7 @@ class PaperRow(Spec):
 
 
 class PaperTable(Spec):
-    """shots: of rows that say none; digits: behind the point, as printed."""
+    """shots: of rows that say none; digits: after the point, as printed."""
 
     id: str
     caption: str

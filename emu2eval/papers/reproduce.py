@@ -97,11 +97,11 @@ def missing(
     listed: Sequence[WantedColumn], model: str, options: RunOptions
 ) -> tuple[list[str], dict[str, list[str]]]:
     """What the model lacks, and what each column lacks by its id: data, encoders, extras, weights, memory."""
-    columns = {each.column.id: _told(_lacks(each, options)) for each in listed}
-    return _told(_model_lacks(model, options)), columns
+    columns = {each.column.id: _texts(_lacks(each, options)) for each in listed}
+    return _texts(_model_lacks(model, options)), columns
 
 
-def _told(errors: Iterable[UserError]) -> list[str]:
+def _texts(errors: Iterable[UserError]) -> list[str]:
     return [str(part) for error in errors for part in error.parts]
 
 
@@ -112,7 +112,7 @@ def _lacks(each: WantedColumn, options: RunOptions) -> Iterator[UserError]:
         return
     split, changes = each.split or None, options.changes
     try:
-        # Without its data a task is still known, so that all that is wrong is told at once.
+        # A task is known without its data, so that everything missing is reported at once.
         task = opened(described(column.task, changes, protocol=column.protocol, split=split))
     except UserError as error:
         yield error
@@ -176,8 +176,8 @@ def ready(
             titles = ", ".join(each.column.title for each in able)
             hint = f"--partial measures what can be: {titles}"
         count = "one thing is" if len(lacks) == 1 else f"{len(lacks)} things are"
-        told = "\n".join(f"{place}. {text}" for place, text in enumerate(lacks, 1))
-        raise NotReady(f"{count} missing:\n{told}", hint=hint)
+        listing = "\n".join(f"{place}. {text}" for place, text in enumerate(lacks, 1))
+        raise NotReady(f"{count} missing:\n{listing}", hint=hint)
     return able, lacks
 
 

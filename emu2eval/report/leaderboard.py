@@ -145,7 +145,7 @@ def _headlines(rows: Sequence[Row]) -> list[Row]:
 
 
 def marks(rows: Mapping[str, Row]) -> list[tuple[str, str]]:
-    """(model, mark) of the best and, behind it, the second best, where each is apart from all below it."""
+    """(model, mark) of the best and of the second best, where each is apart from all below it."""
     ranked = sorted(rows.items(), key=lambda item: _worth(item[1]))
     found = []
     for place, mark in enumerate((BEST, SECOND)):
@@ -157,7 +157,7 @@ def marks(rows: Mapping[str, Row]) -> list[tuple[str, str]]:
 
 
 def apart(one: Row, other: Row) -> bool:
-    """Whether the 95 % interval of their difference excludes zero, the two taken for independent."""
+    """Whether the 95 % interval of their difference excludes zero, the two taken to be independent."""
     if one.value is None or other.value is None:
         return False
     if one.stderr is not None and other.stderr is not None:

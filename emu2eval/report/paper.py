@@ -24,7 +24,7 @@ _NO_INTERVAL = (
 class Number:
     """One cell of a rebuilt table, as CSV and JSON hold it. comparable: with the others of its column.
 
-    digits: how many to show behind the point.
+    digits: how many to show after the point.
     """
 
     table: str

@@ -1,4 +1,4 @@
-"""What a run would do, without doing it."""
+"""`--dry-run`: what a run would do, without doing it."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def preview(
     for name in ("requests", "answered", "to ask", "images each", "longest", "shortened"):
         table.add_column(name, justify="right")
     table.add_column("run", no_wrap=True)
-    told = watcher or Watcher()
-    groups = list(plans(tasks, models, options, told))
+    watcher = watcher or Watcher()
+    groups = list(plans(tasks, models, options, watcher))
     every = [plan for group in groups for plan in group]
     for plan in every:
-        plan.prepare(progress=told.working)
+        plan.prepare(progress=watcher.working)
         table.add_row(*_line(plan, options))
     judge = choose_judge([plan.task for plan in every], options.judge, options.changes.judge)
     return Group(table, *map(Text, costs(groups, judge, options.folder)))

@@ -1,4 +1,4 @@
-"""What a reproduction takes, and what came of it."""
+"""How long a reproduction takes, and its outcome."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def cost_table(costs: Sequence[RunEstimate]) -> RenderableType:
     from rich.text import Text
 
     known = [cost.left for cost in costs if cost.left is not None]
-    told = f"about {duration(sum(known))} left"
+    left = f"about {duration(sum(known))} left"
     unknown = len(costs) - len(known)
     if unknown:
-        told += f", and {unknown} runs of which no request is timed yet"
-    how = "s/request: the mean of the stored answers of the run, the model's loading left out"
-    return Group(formats.rich_table(_COSTS, costs), Text(told), Text(how, style="dim"))
+        left += f", and {unknown} runs of which no request is timed yet"
+    how = "s/request: mean over the stored answers of the run, without the time to load the model"
+    return Group(formats.rich_table(_COSTS, costs), Text(left), Text(how, style="dim"))
 
 
 _VERDICTS: tuple[Column[Number], ...] = (
@@ -105,10 +105,10 @@ def outcome_table(found: Sequence[Number]) -> RenderableType:
     counts: dict[str, int] = {}
     for number_ in found:
         counts[number_.verdict or ""] = counts.get(number_.verdict or "", 0) + 1
-    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    summary = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     how = (
         "reproduced: the published number, as it was rounded, lies in the 95 % interval of the "
         "measured one, and both are of one setting"
     )
     table = formats.rich_table(formats.needed(_VERDICTS, found), found)
-    return Group(table, Text(told), Text(how, style="dim"))
+    return Group(table, Text(summary), Text(how, style="dim"))

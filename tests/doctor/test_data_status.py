@@ -36,7 +36,7 @@ def test_status_of_every_task(said: Callable[..., str], tmp_path: Path) -> None:
     assert "CC BY 4.0" in said("data", "status", "vqav2")
     # Twelve splits need the same two things, which are told once.
     assert said("data", "status", "cobsat").count("datasets.zip") == 1
-    assert f"data root {tmp_path}/data, not there" in text
+    assert f"data root {tmp_path}/data, which does not exist" in text
 
 
 def test_status_tells_there_half_there_and_missing(vqav2: Path, said: Callable[..., str]) -> None:

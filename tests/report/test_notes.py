@@ -45,7 +45,7 @@ def test_a_sentence_for_each_field(fields: dict[str, object], said: tuple[str, .
             [(Mark("tiles", 4), 3), (Mark("tiles", 8), 3)],
             ["the demonstrations' images were shown as tiles of one image"],
         ),
-        ([(Mark("unmet", "5 beams"), 1000)], ["1,000 answers without the task's 5 beams"]),
+        ([(Mark("unmet", "beams"), 1000)], ["1,000 answers without the task's beams"]),
         ([(Mark("first_token"), 2)], ["2 answers ranked by the first token of each choice alone"]),
         ([(Mark("flagged"), 1)], ["1 image blacked out by the safety checker"]),
         (

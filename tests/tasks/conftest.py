@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from emu2eval import cli
-from emu2eval.engine.judging import is_judged
+from emu2eval.engine.tasks import opened
 from emu2eval.spec.task import load_task
 
 TASKS = sorted(
@@ -130,7 +130,7 @@ def seen_by(encoder: Path, task: str) -> list[str]:
 
 def judged(task: str) -> list[str]:
     """What to add to a command that runs the task, where a judge scores it: one that answers by a script."""
-    if not is_judged(load_task(task)):
+    if opened(load_task(task)).judged is None:
         return []
     settings = {"default": "0.5", "replies": {"assistant 1": "6 8"}}
     path = Path("judge.yaml")

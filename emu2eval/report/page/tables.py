@@ -72,7 +72,7 @@ class Thumbnails:
 
 
 def encoded(image: Image) -> bytes:
-    """The thumbnail as WebP. Always encoded anew: nothing that came with an image gets into the page."""
+    """The thumbnail as WebP. Always re-encoded, so that nothing else in an image file gets into the page."""
     pixels = images.load(image)
     pixels.thumbnail((SIDE, SIDE))
     buffer = io.BytesIO()
