@@ -126,13 +126,13 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
 }
 
 _BASES = {
-    "adapter": "emu2eval.adapters.base:Adapter",
-    "chooser": "emu2eval.fewshot.choosers:Chooser",
-    "encoder": "emu2eval.encoders.base:Encoder",
-    "output": "emu2eval.spec.outputs:OutputSpec",
-    "scorer": "emu2eval.scorers.base:Scorer",
+    "adapter": ("emu2eval.adapters.base:Adapter",),
+    "chooser": ("emu2eval.fewshot.choosers:Chooser",),
+    "encoder": ("emu2eval.encoders.base:Encoder",),
+    "output": ("emu2eval.spec.outputs:OutputSpec", "emu2eval.types:Output"),
+    "scorer": ("emu2eval.scorers.base:Scorer",),
 }
-"""What the classes of a kind are subclasses of; a function that makes an instance will do, too."""
+"""What a class of a kind is a subclass of; a function that makes an instance will do, too."""
 
 _EXTRAS = {
     "torch": "hf",
@@ -178,19 +178,21 @@ def find(kind: str, name: str, *, where: str | None = None) -> Any:
         raise UnknownName(kind, name, known(kind), where=where, hint=hint)
     found = _import(kind, name, target, where)
     if inspect.isclass(found) and kind in _BASES and target not in BUILT_IN[kind].values():
-        base = _base(kind)
-        if not issubclass(found, base):
+        bases = _bases(kind)
+        if not issubclass(found, bases):
+            names = " or ".join(f"emu2eval.{base.__name__}" for base in bases)
             raise ConfigError(
-                f"the {kind} {name!r} is a class, but no subclass of emu2eval.{base.__name__}",
-                where=where,
+                f"the {kind} {name!r} is a class, but no subclass of {names}", where=where
             )
     return found
 
 
-def _base(kind: str) -> type:
-    module, _, attribute = _BASES[kind].partition(":")
-    base: type = getattr(importlib.import_module(module), attribute)
-    return base
+def _bases(kind: str) -> tuple[type, ...]:
+    found = []
+    for target in _BASES[kind]:
+        module, _, attribute = target.partition(":")
+        found.append(getattr(importlib.import_module(module), attribute))
+    return tuple(found)
 
 
 def _import(kind: str, name: str, target: str, where: str | None) -> Any:
@@ -257,6 +259,20 @@ def prepared(
     Raises UnknownName or ConfigError, Several where more than one option is wrong.
     """
     factory = find(kind, name, where=where)
+    return bound(kind, name, factory, options, given=given, where=where, at=at)
+
+
+def bound(
+    kind: str,
+    name: str,
+    factory: Any,
+    options: Mapping[str, Any] | Settings | None = None,
+    *,
+    given: int = 0,
+    where: str | None = None,
+    at: Where = None,
+) -> Callable[..., Any]:
+    """`prepared` of a factory that is at hand. name: for messages."""
     if not callable(factory):
         raise ConfigError(f"the {kind} {name!r} is not a class or a function", where=where)
     settings = check_options(f"{kind} {name}", factory, options, given=given, where=at or where)
@@ -267,10 +283,9 @@ def prepared(
                 made = factory(*leading, settings)
             else:
                 made = factory(*leading, **settings)
-        if kind in _BASES and not isinstance(made, _base(kind)):
+        if kind in _BASES and not isinstance(made, _bases(kind)):
             raise ConfigError(
-                f"the {kind} {name!r} makes no {_base(kind).__name__}, but {type(made).__name__}",
-                where=where,
+                f"the {kind} {name!r} makes {type(made).__name__}, which is no {kind}", where=where
             )
         return made
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from emu2eval.errors import ConfigError, UnknownName
 from emu2eval.prompts import PromptBuilder, Template
-from emu2eval.spec.task import ProtocolSpec
+from emu2eval.spec.task import CaseSpec, ProtocolSpec, ZeroShotSpec
 from emu2eval.types import Image, Prompt, Sample, Turn
 
 A, B = Image(data=b"a"), Image(data=b"b")
@@ -58,7 +58,7 @@ PROTOCOL = ProtocolSpec(
     system="be brief",
     lead=" = ",
     separator="; ",
-    zero_shot={"ask": "{image}one word: {q}"},
+    zero_shot=ZeroShotSpec(ask="{image}one word: {q}"),
 )
 
 
@@ -148,12 +148,10 @@ def test_marks_are_texts_unless_the_protocol_says_so() -> None:
 
 
 def test_a_field_decides_the_wording() -> None:
-    protocol = ProtocolSpec.model_validate(
-        {
-            "ask": "{images}{q} of {options}?",
-            "marks": "<{number}>",
-            "cases": {"field": "kind", "ask": {"open": "{images}{q}?"}},
-        }
+    protocol = ProtocolSpec(
+        ask="{images}{q} of {options}?",
+        marks="<{number}>",
+        cases=CaseSpec(field="kind", ask={"open": "{images}{q}?"}),
     )
     builder = PromptBuilder(protocol, "here")
     closed = Sample("1", {"q": "which", "options": "x, y", "kind": "closed"}, (A,), answer="x")

@@ -41,7 +41,7 @@ def status(names: Sequence[str]) -> RenderableType:
     table.add_column("size", ratio=2)
     table.add_column("from, licence", ratio=4, overflow="fold")
     root = catalog.data_root()
-    where = "" if root.is_dir() else ", which does not exist: create it, or export EMU2EVAL_DATA=PATH"
+    where = (
         ""
         if root.is_dir()
         else ", which does not exist: create it, or export EMU2EVAL_DATA=/path/to/data"

@@ -10,7 +10,7 @@ from emu2eval import registry
 from emu2eval.adapters.base import Adapter
 from emu2eval.engine.supplies import NamedPart, bring
 from emu2eval.errors import ConfigError
-from emu2eval.spec.changes import Changes
+from emu2eval.spec.changes import Changes, override
 from emu2eval.spec.model import ModelSpec, load_model
 from emu2eval.watch import Watcher
 
@@ -32,7 +32,8 @@ def open_model(given: str | ModelSpec | Adapter | type[Adapter], changes: Change
     if isinstance(given, Adapter):
         return OpenModel(_of_object(given), given)
     if inspect.isclass(given) and issubclass(given, Adapter):
-        return open_model(given(), changes)
+        settings = override({}, changes.model, "model").get("settings")
+        return open_model(registry.bound("adapter", given.__name__, given, settings)(), changes)
     if isinstance(given, str):
         given = load_model(given, overrides=changes.model)
     if not isinstance(given, ModelSpec):

@@ -1,12 +1,15 @@
 """What a task asks for, by kind: `output: {kind: …, …}` in a task's file, with the keys of that kind.
 
-A kind of somebody else's goes by `module:attr`, or by an entry point of the group `emu2eval.outputs`.
+A kind of somebody else's goes by `module:attr`, or by an entry point of the group `emu2eval.outputs`: a
+subclass of OutputSpec, or the subclass of Output itself, whose fields are then the keys.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar
+from dataclasses import MISSING, fields
+from functools import cache
+from typing import Annotated, Any, ClassVar, get_type_hints
 
 import msgspec
 
@@ -29,8 +32,11 @@ class OutputSpec(Variants):
 
     @classmethod
     def variant(cls, named: str | None) -> type[OutputSpec]:
-        found: type[OutputSpec] = registry.find("output", named or "text")
-        return found
+        found: type[OutputSpec | Output] = registry.find("output", named or "text")
+        if issubclass(found, OutputSpec):
+            return found
+        output: Any = found
+        return _of_fields(output)
 
     @property
     def kind(self) -> str:
@@ -120,6 +126,36 @@ class ImageSpec(OutputSpec):
 
     def build(self, choices: Sequence[str], noise: int = 0) -> ImageOutput:
         return ImageOutput(noise, self.width, self.height, self.steps, self.guidance)
+
+
+class _Fields(OutputSpec):
+    """The keys of an output whose class is all there is: `seed` takes the noise, `choices` the sample's."""
+
+    @property
+    def random(self) -> bool:
+        return "seed" in self.__struct_fields__
+
+    def build(self, choices: Sequence[str], noise: int = 0) -> Output:
+        values = msgspec.structs.asdict(self)
+        del values["named"]
+        given = {"seed": noise, "choices": self.choices or tuple(choices)}
+        return self.makes(**{key: given.get(key, value) for key, value in values.items()})
+
+
+@cache
+def _of_fields(output: Any) -> type[OutputSpec]:
+    """An output's dataclass as settings."""
+    kinds = get_type_hints(output, include_extras=True)
+    made: dict[str, Any] = {"__module__": __name__, "__annotations__": {}, "makes": output}
+    for each in fields(output):
+        made["__annotations__"][each.name] = kinds[each.name]
+        if each.default is not MISSING:
+            made[each.name] = each.default
+        elif each.default_factory is not MISSING:
+            made[each.name] = msgspec.field(default_factory=each.default_factory)
+    build: Any = type(OutputSpec)
+    spec: type[OutputSpec] = build(output.__name__, (_Fields,), made)
+    return spec
 
 
 def merged_output(*layers: Any) -> dict[str, Any]:

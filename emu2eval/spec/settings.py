@@ -124,10 +124,12 @@ class _Reading:
 
     def struct(self, kind: type[msgspec.Struct], values: object, at: Keys) -> Any:
         if isinstance(values, kind):
-            return values
-        if not isinstance(values, Mapping):
+            # Made in Python, where nothing has checked it.
+            kind, given = type(values), msgspec.structs.fields(values)
+            values = {field.encode_name: getattr(values, field.name) for field in given}
+        elif not isinstance(values, Mapping):
             return self._wrong(at, f"expected a mapping, got {_kind(values)}")
-        if issubclass(kind, Variants):
+        elif issubclass(kind, Variants):
             named = values.get("kind")
             if named is not None and not isinstance(named, str):
                 return self._wrong((*at, "kind"), f"expected a string, got {_kind(named)}")

@@ -48,6 +48,16 @@ class BoxedSpec(OutputSpec):
         return BoxedOutput(noise, self.corners)
 
 
+@dataclass(frozen=True)
+class Ranked(Output):
+    """Names in order, drawn anew each time."""
+
+    kind: ClassVar[str] = "ranked"
+    choices: tuple[str, ...] = ()
+    most: int = 5
+    seed: int = 0
+
+
 class NoSpec:
     pass
 '''
@@ -96,7 +106,11 @@ def test_there_is_nothing_to_choose_from() -> None:
         ("{kind: image, stop: []}", UnknownName, "unknown key 'stop'; did you mean 'steps'"),
         ("{kind: image, images: 0}", ConfigError, "output.images: .* at least 1, got 0"),
         ("{kind: 'boxed_of_a_test:BoxedSpec', corner: 3}", UnknownName, "did you mean 'corners'"),
-        ("{kind: 'boxed_of_a_test:NoSpec'}", ConfigError, "no subclass of emu2eval.OutputSpec"),
+        (
+            "{kind: 'boxed_of_a_test:NoSpec'}",
+            ConfigError,
+            "no subclass of emu2eval.OutputSpec or emu2eval.Output",
+        ),
     ],
 )
 def test_keys_of_another_kind_are_refused(load: Any, output: str, kind: Any, says: str) -> None:
@@ -110,6 +124,16 @@ def test_a_kind_of_somebody_else(load: Any) -> None:
     made = output.build((), 9)
     assert (output.kind, output.takes, output.random) == ("boxed", 3, True)
     assert (made.kind, made.seed, made.corners) == ("boxed", 9, 4)
+
+
+def test_an_output_class_alone_gives_its_fields_as_keys(load: Any) -> None:
+    output = load("{kind: 'boxed_of_a_test:Ranked', most: 3, seed: 4}")
+    assert (output.kind, output.takes, output.random, output.seed) == ("ranked", 1, True, 4)
+    made = output.build(("a", "b"), 9)
+    assert (made.choices, made.most, made.seed) == (("a", "b"), 3, 9)
+    assert output == load("{kind: 'boxed_of_a_test:Ranked', most: 3, seed: 4}")
+    with pytest.raises(UnknownName, match="did you mean 'most'"):
+        load("{kind: 'boxed_of_a_test:Ranked', mots: 3}")
 
 
 def test_another_kind_starts_anew(load: Any) -> None:

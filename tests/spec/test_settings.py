@@ -74,7 +74,7 @@ def test_values_become_what_is_declared() -> None:
     )
     assert isinstance(found, Options)
     assert isinstance(found.rate, float)
-    assert check_options("scorer x", declared, found, given=1) is found
+    assert check_options("scorer x", declared, found, given=1) == found
 
 
 @pytest.mark.parametrize(
@@ -106,6 +106,11 @@ def test_values_become_what_is_declared() -> None:
 )  # fmt: skip
 def test_a_fault_is_told_with_its_path(options: Mapping[str, Any], says: str) -> None:
     assert told({"name": "y", **options}) == [says]
+
+
+def test_settings_made_in_python_are_checked_like_those_of_a_file() -> None:
+    with pytest.raises(ConfigError, match="'batch' of scorer x: expected an integer of at least 1"):
+        check_options("scorer x", declared, Options(name="y", batch=0), given=1)
 
 
 def test_every_fault_is_told_unknown_options_before_missing_ones() -> None:
