@@ -14,12 +14,14 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
 from emu2eval.errors import ConfigError, MissingExtra, UnknownName, of_part
 from emu2eval.spec.settings import Keys, Settings, Source, read
+
+Made = TypeVar("Made")
 
 Where = str | Callable[[Keys], str | None] | None
 
@@ -129,7 +131,6 @@ _BASES = {
     "adapter": "emu2eval.adapters.base:Adapter",
     "chooser": "emu2eval.fewshot.choosers:Chooser",
     "encoder": "emu2eval.encoders.base:Encoder",
-    "output": "emu2eval.spec.outputs:OutputSpec",
     "scorer": "emu2eval.scorers.base:Scorer",
 }
 """What the classes of a kind are subclasses of; a function that makes an instance will do, too."""
@@ -257,6 +258,28 @@ def prepared(
     Raises UnknownName or ConfigError, Several where more than one option is wrong.
     """
     factory = find(kind, name, where=where)
+    return _maker(kind, name, factory, options, given=given, where=where, at=at)
+
+
+def build_class(
+    kind: str, factory: type[Made], options: Mapping[str, Any] | Settings | None = None
+) -> Made:
+    """An object of a class that was given itself, instead of its name; as `build`."""
+    name = f"{factory.__module__}:{factory.__qualname__}"
+    made: Made = _maker(kind, name, factory, options)()
+    return made
+
+
+def _maker(
+    kind: str,
+    name: str,
+    factory: Any,
+    options: Mapping[str, Any] | Settings | None,
+    *,
+    given: int = 0,
+    where: str | None = None,
+    at: Where = None,
+) -> Callable[..., Any]:
     if not callable(factory):
         raise ConfigError(f"the {kind} {name!r} is not a class or a function", where=where)
     settings = check_options(f"{kind} {name}", factory, options, given=given, where=at or where)

@@ -6,11 +6,13 @@ import inspect
 from dataclasses import dataclass
 from uuid import uuid4
 
+from msgspec import structs
+
 from emu2eval import registry
 from emu2eval.adapters.base import Adapter
 from emu2eval.engine.supplies import NamedPart, bring
 from emu2eval.errors import ConfigError
-from emu2eval.spec.changes import Changes
+from emu2eval.spec.changes import Changes, override
 from emu2eval.spec.model import ModelSpec, load_model
 from emu2eval.watch import Watcher
 
@@ -32,7 +34,10 @@ def open_model(given: str | ModelSpec | Adapter | type[Adapter], changes: Change
     if isinstance(given, Adapter):
         return OpenModel(_of_object(given), given)
     if inspect.isclass(given) and issubclass(given, Adapter):
-        return open_model(given(), changes)
+        settings = override({}, changes.model, "model").get("settings", {})
+        adapter = registry.build_class("adapter", given, settings)
+        spec = _of_object(adapter)
+        return OpenModel(structs.replace(spec, settings={**spec.settings, **settings}), adapter)
     if isinstance(given, str):
         given = load_model(given, overrides=changes.model)
     if not isinstance(given, ModelSpec):

@@ -1,12 +1,14 @@
 """What a task asks for, by kind: `output: {kind: …, …}` in a task's file, with the keys of that kind.
 
-A kind of somebody else's goes by `module:attr`, or by an entry point of the group `emu2eval.outputs`.
+A kind of a plug-in goes by `module:attr`, or by an entry point of the group `emu2eval.outputs`: a subclass
+of `Output`, or, for keys that are not its fields, of `OutputSpec`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, get_type_hints
 
 import msgspec
 
@@ -16,6 +18,9 @@ from emu2eval.spec.settings import Variants
 from emu2eval.types import ChoiceOutput, ImageOutput, Output, TextOutput
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
+
+_specs: dict[type[Output], type[OutputSpec]] = {}
+"""Of the outputs that declare no keys of their own."""
 
 
 class OutputSpec(Variants):
@@ -29,8 +34,17 @@ class OutputSpec(Variants):
 
     @classmethod
     def variant(cls, named: str | None) -> type[OutputSpec]:
-        found: type[OutputSpec] = registry.find("output", named or "text")
-        return found
+        """Of a name that stands for an `Output`, its fields are the keys."""
+        found = registry.find("output", named or "text")
+        if isinstance(found, type) and issubclass(found, OutputSpec):
+            return found
+        if isinstance(found, type) and issubclass(found, Output):
+            if found not in _specs:
+                _specs[found] = _spec_of(found)
+            return _specs[found]
+        raise ConfigError(
+            f"the output {named!r} is no subclass of emu2eval.OutputSpec, nor of emu2eval.Output"
+        )
 
     @property
     def kind(self) -> str:
@@ -120,6 +134,40 @@ class ImageSpec(OutputSpec):
 
     def build(self, choices: Sequence[str], noise: int = 0) -> ImageOutput:
         return ImageOutput(noise, self.width, self.height, self.steps, self.guidance)
+
+
+def _spec_of(output: type[Output]) -> type[OutputSpec]:
+    """The keys of an output that declares none of its own: the fields of its dataclass, types and defaults.
+
+    A field `seed` is filled in by the noise of each take.
+    """
+    declared = get_type_hints(output, include_extras=True)
+    names = [field.name for field in dataclasses.fields(output)]
+    defaults: dict[str, Any] = {}
+    for field in dataclasses.fields(output):
+        if field.default_factory is not dataclasses.MISSING:
+            defaults[field.name] = msgspec.field(default_factory=field.default_factory)
+        elif field.default is not dataclasses.MISSING:
+            defaults[field.name] = field.default
+    seeded = "seed" in names
+
+    def build(self: OutputSpec, choices: Sequence[str], noise: int = 0) -> Output:
+        given = {name: getattr(self, name) for name in names}
+        return output(**given | ({"seed": noise} if seeded else {}))
+
+    namespace = {
+        "__module__": output.__module__,
+        "__annotations__": {name: declared[name] for name in names},
+        "makes": output,
+        "build": build,
+        "random": property(lambda self: seeded),
+        **defaults,
+    }
+    made: Any = type(OutputSpec)
+    spec: type[OutputSpec] = made(
+        f"{output.__name__}Spec", (OutputSpec,), namespace, frozen=True, kw_only=True
+    )
+    return spec
 
 
 def merged_output(*layers: Any) -> dict[str, Any]:
