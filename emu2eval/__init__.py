@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from emu2eval.scorers.judged import JudgedScorer, Wording
     from emu2eval.spec.changes import Changes
     from emu2eval.spec.model import ModelSpec, load_model
+    from emu2eval.spec.outputs import OutputSpec
     from emu2eval.spec.settings import Settings
     from emu2eval.spec.task import Task, load_task
     from emu2eval.statistics.estimates import Accumulator, ClusteredMean, ClusteredRatio
@@ -85,6 +86,7 @@ _WHERE = {
     "scorers.judged": "JudgedScorer Wording",
     "spec.changes": "Changes",
     "spec.model": "ModelSpec load_model",
+    "spec.outputs": "OutputSpec",
     "spec.task": "Task load_task",
     "spec.settings": "Settings",
     "statistics.estimates": "Accumulator ClusteredMean ClusteredRatio",
@@ -123,6 +125,7 @@ __all__ = [
     "ModelError",
     "ModelSpec",
     "Output",
+    "OutputSpec",
     "PartError",
     "PlanError",
     "PoolFeatures",

@@ -19,7 +19,7 @@ FLOORS = (
     "spec media statistics registry",
     "data runs prompts identity",
     "adapters encoders",
-    "scorers fewshot",
+    "scorers fewshot testing",
     "engine",
     "compare papers imported exports doctor",
     "report",

@@ -42,7 +42,9 @@ def status(names: Sequence[str]) -> RenderableType:
     table.add_column("from, licence", ratio=4, overflow="fold")
     root = catalog.data_root()
     where = (
-        "" if root.is_dir() else ", which does not exist: create it, or export EMU2EVAL_DATA=PATH"
+        ""
+        if root.is_dir()
+        else ", which does not exist: create it, or export EMU2EVAL_DATA=/path/to/data"
     )
     table.caption = f"data root {root.resolve()}{where}"
     for name in names or catalog.names("task"):

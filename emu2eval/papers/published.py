@@ -56,23 +56,19 @@ class PaperColumn(Spec):
 class PaperRow(Spec):
     """A model's numbers, None for a dash. checkpoint: the name of its model file here.
 
-    trained_on: columns whose training data it saw. note: to all its numbers; notes: to those of columns.
+    shots: a number, or 0*. trained_on: columns whose training data it saw. note: to all its numbers; notes:
+    to those of columns.
     """
 
     model: str
     checkpoint: str | None = None
-    said: int | str | None = field(name="shots", default=None)
+    shots: str | int | None = None
     mark: str | None = None
     group: str | None = None
     values: tuple[float | None, ...]
     trained_on: tuple[str, ...] = ()
     note: str | None = None
     notes: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def shots(self) -> str | None:
-        """As options have it: `4`, or `0*`; None = the table's."""
-        return None if self.said is None else str(self.said)
 
 
 class PaperTable(Spec):
@@ -82,14 +78,15 @@ class PaperTable(Spec):
     caption: str
     scale: str
     digits: Annotated[int, Meta(ge=0, le=6)] = 1
-    shots: str = "0"
+    shots: str | int = 0
     higher_is_better: bool = True
     marks: dict[str, PaperMark] = field(default_factory=dict)
     columns: tuple[PaperColumn, ...]
     rows: tuple[PaperRow, ...]
 
     def shots_of(self, row: PaperRow) -> str:
-        return row.shots or self.shots
+        """As our tables write them."""
+        return str(self.shots if row.shots is None else row.shots)
 
 
 class PaperSpec(Spec):

@@ -127,7 +127,7 @@ def _laid(rebuilt: Rebuilt) -> _Laid:
     columns: list[Column[PaperLine]] = [
         Column("group", lambda line: line.group or "", empty=""),
         Column("model", lambda line: f"{line.model}, measured" if line.measured else line.model),
-        Column("shots", lambda line: line.shots, number=True, empty=table.shots),
+        Column("shots", lambda line: line.shots, number=True, empty=str(table.shots)),
     ]
     for place, column in enumerate(table.columns):
         columns.append(Column(column.title, partial(_at, shown, place), number=True))

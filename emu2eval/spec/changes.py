@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
@@ -178,9 +177,14 @@ def _value(text: str) -> Any:
 
 def _text(value: Any) -> str:
     """The shortest text that `_value` makes the same value of."""
-    if isinstance(value, str):
-        return value if _value(value) == value else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str) and _value(value) == value:
+        return value
     dumped = yaml.safe_dump(
-        value, default_flow_style=True, width=float("inf"), allow_unicode=True, sort_keys=False
+        value,
+        default_style='"' if isinstance(value, str) else None,
+        default_flow_style=True,
+        width=float("inf"),
+        allow_unicode=True,
+        sort_keys=False,
     )
     return dumped.removesuffix("\n").removesuffix("\n...")

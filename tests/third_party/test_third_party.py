@@ -101,9 +101,14 @@ def test_an_encoder_chooses_demonstrations(tmp_path: Path) -> None:
 def test_an_adapter_as_an_object_or_a_class(tmp_path: Path) -> None:
     from outsider.adapter import Ink, Sketcher  # type: ignore[import-not-found]
 
-    for number, model in enumerate((Sketcher, Sketcher(Ink(colour="blue")))):
-        (result,) = evaluate(TASK, model, shots=1, out=tmp_path / str(number))
+    (of_object,) = evaluate(TASK, Sketcher(Ink(colour="blue")), shots=1, out=tmp_path)
+    changes = {"model": {"settings": {"colour": "blue"}}}
+    (of_class,) = evaluate(TASK, Sketcher, shots=1, changes=changes, out=tmp_path / "class")
+    for result in (of_object, of_class):
         assert (result.rows[0].value, result.rows[0].model) == (80, "Sketcher")
+        assert result.rows[0].marks == ((Mark("ink", "blue"), 5),)
+    with pytest.raises(UserError, match="'black' or 'blue'"):
+        evaluate(TASK, Sketcher, changes=["model.settings.colour=green"], out=tmp_path)
 
 
 def test_its_conduct_can_be_checked(program: Any) -> None:
