@@ -53,12 +53,12 @@ def draw(folder: Path, count: int) -> None:
 
 
 def score(folder: Path, count: int) -> None:
-    from emu2eval.scorers.images import Images
+    from emu2eval.scorers.images import Images, ImagesSettings
+    from emu2eval.scorers.likeness import LikenessSettings
     from emu2eval.types import Image, Response, Sample
 
-    scorer = Images(
-        clip_i={"encoder": str(folder / "clip")}, clip_t={"encoder": str(folder / "clip")}
-    )
+    clip = LikenessSettings(encoder=str(folder / "clip"))
+    scorer = Images(ImagesSettings(clip_i=clip, clip_t=clip))
     timed("is the encoder usable", scorer.lacks)
     real = Image(str(folder / "0.png"))
     given = [
@@ -74,7 +74,7 @@ def score(folder: Path, count: int) -> None:
 
 def fid(folder: Path, count: int) -> None:
     from emu2eval.encoders.base import Encoder, Vectors
-    from emu2eval.scorers.frechet import Frechet, FrechetDistance
+    from emu2eval.scorers.frechet import Frechet, FrechetDistance, FrechetSettings
     from emu2eval.types import Sample, Score
 
     class Given(Encoder):
@@ -92,7 +92,7 @@ def fid(folder: Path, count: int) -> None:
     made, real = ([f"{side}{n:063x}" for n in range(count)] for side in "01")
     import torchmetrics.image.fid  # noqa: F401 (what it takes to import is not what is measured)
 
-    frechet = Frechet("given")
+    frechet = Frechet(FrechetSettings(network="given"))
     frechet.encoder = Given()
     frechet.kept.fill(dict.fromkeys([*made, *real]))
     distance = FrechetDistance(frechet)

@@ -15,6 +15,7 @@ from PIL import Image as PILImage
 from emu2eval.adapters.base import Adapter, Limits
 from emu2eval.errors import UserError
 from emu2eval.media import images
+from emu2eval.spec.settings import Count
 from emu2eval.types import ChoiceOutput, Image, Part, Prompt, Request, Response, Turn
 
 Vector = npt.NDArray[np.float32]
@@ -25,7 +26,7 @@ _thumbnails: dict[str, Vector] = {}
 class _Baseline(Adapter):
     """Gives each demonstration a weight; replies that agree add theirs up."""
 
-    def __init__(self, batch: int = 64):
+    def __init__(self, batch: Count = 64):
         self.limits = Limits(frozenset({"text", "choice"}), batch=batch)
 
     @abstractmethod
@@ -73,7 +74,7 @@ class Nearest(_Baseline):
 class Copy(Adapter):
     """The last image of the prompt, as it is; a grey one where none was shown. Draws nothing."""
 
-    def __init__(self, batch: int = 64):
+    def __init__(self, batch: Count = 64):
         self.limits = Limits(frozenset({"image"}), batch=batch)
 
     def answer(self, requests: Sequence[Request]) -> list[Response]:

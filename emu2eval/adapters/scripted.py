@@ -4,45 +4,51 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from msgspec import Meta
 
 from emu2eval.adapters.base import Adapter, Limits
+from emu2eval.spec.settings import Count, Settings
 from emu2eval.types import ChoiceOutput, Image, Output, Request, Response
 
 Reply = str | Image | Response | Sequence[float]
 """What a script answers: a text, an image, a log-probability for each choice, or a whole response."""
 
 
-class Scripted(Adapter):
-    """Replies with the value of the first key of `replies` that stands in the query's text.
-
-    replies: text in the query -> reply; default: the reply where no key fits; fail: texts in the
+class ScriptedSettings(Settings):
+    """replies: text in the query -> reply; default: the reply where no key fits; fail: texts in the
     query whose requests fail; delay: seconds a call; log: a file that gets the key of every request
-    made, one a line, so that a test can count them.
+    made, one a line, so that a test can count them. images, positions, outputs: as of `Limits`.
     """
+
+    replies: dict[str, str] | None = None
+    default: str = "yes"
+    fail: tuple[str, ...] = ()
+    delay: Annotated[float, Meta(ge=0)] = 0.0
+    log: str | None = None
+    batch: Count = 8
+    images: int | None = None
+    positions: int | None = None
+    outputs: tuple[str, ...] = ("text", "choice")
+
+
+class Scripted(Adapter):
+    """Replies with the value of the first key of `replies` that stands in the query's text."""
 
     neutral: ClassVar[frozenset[str]] = frozenset({"batch", "delay", "log", "fail"})
 
-    def __init__(
-        self,
-        replies: Mapping[str, str] | None = None,
-        default: str = "yes",
-        fail: Sequence[str] = (),
-        delay: float = 0.0,
-        log: str | None = None,
-        batch: int = 8,
-        images: int | None = None,
-        positions: int | None = None,
-        outputs: Sequence[str] = ("text", "choice"),
-    ):
-        self.limits = Limits(frozenset(outputs), images, positions, batch=batch)
-        self.replies = dict(replies or {})
-        self.default = default
-        self.fail = tuple(fail)
-        self.delay = delay
-        self.log = log
+    def __init__(self, settings: ScriptedSettings):
+        self.limits = Limits(
+            frozenset(settings.outputs), settings.images, settings.positions, batch=settings.batch
+        )
+        self.replies = settings.replies or {}
+        self.default = settings.default
+        self.fail = settings.fail
+        self.delay = settings.delay
+        self.log = settings.log
 
     def positions(self, request: Request) -> int | None:
         """One position a word and one an image."""

@@ -10,7 +10,8 @@ import msgspec
 
 from emu2eval.data.jsonfile import parse
 from emu2eval.data.paths import folder, inside
-from emu2eval.errors import ConfigError, DataError
+from emu2eval.errors import DataError
+from emu2eval.spec.settings import Count
 from emu2eval.types import Image, Sample
 
 
@@ -34,7 +35,7 @@ def read(
     root: Path,
     captions: str,
     images: str,
-    sample: int | None = None,
+    sample: Count | None = None,
     seed: int = 0,
     once: bool = False,
 ) -> Iterator[Sample]:
@@ -56,7 +57,7 @@ def read(
 
 
 def read_images(
-    root: Path, captions: str, images: str, sample: int | None = None, seed: int = 0
+    root: Path, captions: str, images: str, sample: Count | None = None, seed: int = 0
 ) -> Iterator[Sample]:
     """The images of the same draw, each once: it is shown, and it is the answer. id: the image's."""
     seen: set[int] = set()
@@ -72,10 +73,8 @@ def read_images(
 
 
 def _drawn(
-    root: Path, captions: str, images: str, sample: int | None, seed: int, once: bool
+    root: Path, captions: str, images: str, sample: Count | None, seed: int, once: bool
 ) -> Iterator[tuple[_Annotation, Image]]:
-    if sample is not None and sample < 1:
-        raise ConfigError(f"sample is {sample}; it is how many captions are drawn, at least 1")
     path = inside(root, captions, where="captions")
     found = folder(root, images, where="images")
     file = parse(path, _File)

@@ -9,23 +9,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
-from emu2eval.errors import DataError, MissingExtra
+from emu2eval.errors import MissingExtra
 from emu2eval.types import Image, Sample
 
 COLOURS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
+Part = Literal["train", "test"]
 SHAPES = ("circle", "rectangle", "triangle")
 
 
-def read(root: Path, part: str, apart: Sequence[str] = ()) -> Iterator[Sample]:
+def read(root: Path, part: Part, apart: Sequence[str] = ()) -> Iterator[Sample]:
     """part: "train" (38,575 questions on 4,000 images) or "test" (9,673 on 1,000).
 
     The package's files hold no question ids; image and question together are unique, so they are
     the id. Groups: answer_type as in VQAv2 (here yes/no, colour, shape); combination: what the image
     shows if it is one of `apart`, such as "red triangle", else "other".
     """
-    if part not in ("train", "test"):
-        raise DataError(f"easy-VQA has the parts train and test, not {part!r}")
     folder = package_folder() / "data" / part
     shown = {s.number: f"{s.colour} {s.shape}" for s in shape_images(part)} if apart else {}
     for question, answer, image in _rows(part):
@@ -68,7 +68,7 @@ class ShapeImage:
         return Image(f"{package_folder()}/data/{self.part}/images/{self.number}.png")
 
 
-def shape_images(part: str) -> list[ShapeImage]:
+def shape_images(part: Part) -> list[ShapeImage]:
     """Every image of the part, "train" or "test", in the order of the numbers.
 
     The package stores no labels, so they are gathered from all questions and answers of an image.

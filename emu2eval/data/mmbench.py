@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from emu2eval.data.options import check_letter, option_fields
 from emu2eval.data.paths import inside
@@ -31,15 +32,13 @@ class _Question:
     image: Image
 
 
-def read(root: Path, file: str, rotations: str = "all") -> Iterator[Sample]:
+def read(root: Path, file: str, rotations: Literal["all", "first"] = "all") -> Iterator[Sample]:
     """Every rotation of every question as a sample of its own; cluster: the question.
 
     rotations: `all`, or `first` for each question once, as a pool of demonstrations wants it. A file
     that holds each question once is rotated here, the first option going last. Groups: category and
     l2-category.
     """
-    if rotations not in ("all", "first"):
-        raise UnknownName("choice of rotations", rotations, ["all", "first"], where="rotations")
     path = inside(root, file, where="file")
     questions = _questions(path)
     if all(question.rotation == 0 for question in questions):

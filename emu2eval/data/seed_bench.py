@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from emu2eval.data.jsonfile import parse
 from emu2eval.data.options import check_letter, option_fields
 from emu2eval.data.paths import inside
-from emu2eval.errors import DataError, UnknownName
+from emu2eval.errors import DataError
+from emu2eval.spec.settings import Count
 from emu2eval.types import Image, Sample, Segment, Video
 
 
@@ -42,8 +44,8 @@ def read(
     file: str,
     images: str,
     videos: Mapping[int | str, str],
-    frames: int = 16,
-    only: str | None = None,
+    frames: Count = 16,
+    only: Literal["image", "video"] | None = None,
 ) -> Iterator[Sample]:
     """The questions as samples, those of type `only` (image or video) where it is given.
 
@@ -52,8 +54,6 @@ def read(
     dimension 11, frames in dimension 12. Choices are the contents of the options, references their
     letter. Groups: data_type and dimension.
     """
-    if only not in (None, "image", "video"):
-        raise UnknownName("type of SEED-Bench's questions", only, ["image", "video"], where="only")
     path = inside(root, file, where="file")
     listed = parse(path, _File)
     names = {number: name for name, number in listed.question_type.items()}

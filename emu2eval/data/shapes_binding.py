@@ -10,31 +10,37 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from emu2eval.data.easy_vqa import ShapeImage, shape_images
 from emu2eval.data.names import names
 from emu2eval.errors import ConfigError
+from emu2eval.spec.settings import Count
 from emu2eval.types import Sample
 
-ASPECTS = ("shape", "color", "object")
 RULES = ("{color}", "{shape}", "{color} {shape}", "{shape} {color}")
 
 
 def read(
-    root: Path, aspect: str, concepts: int = 3, episodes: int = 60, rounds: int = 7, seed: int = 0
+    root: Path,
+    aspect: Literal["shape", "color", "object"],
+    concepts: Annotated[int, Meta(ge=2)] = 3,
+    episodes: Count = 60,
+    rounds: Count = 7,
+    seed: int = 0,
 ) -> Iterator[Sample]:
     """Binding: in each episode `concepts` shapes, colours or both get new names of their own.
 
     aspect: "shape", "color" or "object" (shape and colour); rounds: images of each concept.
     """
-    if aspect not in ASPECTS:
-        raise ConfigError(f"aspect is one of {', '.join(ASPECTS)}, not {aspect!r}")
     by_concept: defaultdict[str, list[ShapeImage]] = defaultdict(list)
     for shown in _known():
         both = f"{shown.colour} {shown.shape}"
         concept = {"shape": shown.shape, "color": shown.colour}.get(aspect) or both
         by_concept[concept].append(shown)
-    if not 1 < concepts <= len(by_concept):
+    if concepts > len(by_concept):
         raise ConfigError(f"there are 2 to {len(by_concept)} concepts of {aspect}, not {concepts}")
     kept = names(kept=True)
     for number in range(episodes):
@@ -60,7 +66,7 @@ def read(
 
 
 def read_operator(
-    root: Path, episodes: int = 60, items: int = 18, seed: int = 0
+    root: Path, episodes: Count = 60, items: Count = 18, seed: int = 0
 ) -> Iterator[Sample]:
     """Operator: in each episode one of four rules makes the answer from shape and colour.
 

@@ -6,14 +6,18 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
-from emu2eval.data.easy_vqa import COLOURS, SHAPES, ShapeImage, shape_images
+from emu2eval.data.easy_vqa import COLOURS, SHAPES, Part, ShapeImage, shape_images
 from emu2eval.data.names import names
-from emu2eval.errors import ConfigError, DataError
+from emu2eval.errors import ConfigError
+from emu2eval.spec.settings import Count
 from emu2eval.types import Sample
 
 
-def read(root: Path, part: str, each: int = 4, apart: Sequence[str] = ()) -> Iterator[Sample]:
+def read(
+    root: Path, part: Literal["words", "train", "test"], each: Count = 4, apart: Sequence[str] = ()
+) -> Iterator[Sample]:
     """part: "words", every colour and shape `each` times, which differ in the noise of their images;
     "train" or "test", the published images as replies to their words: demonstrations of drawing.
 
@@ -43,9 +47,9 @@ def read(root: Path, part: str, each: int = 4, apart: Sequence[str] = ()) -> Ite
 
 def read_names(
     root: Path,
-    concepts: int = 1,
-    episodes: int = 24,
-    rounds: int = 9,
+    concepts: Count = 1,
+    episodes: Count = 24,
+    rounds: Count = 9,
     seed: int = 0,
     apart: Sequence[str] = (),
 ) -> Iterator[Sample]:
@@ -57,7 +61,7 @@ def read_names(
     by_concept: defaultdict[str, list[ShapeImage]] = defaultdict(list)
     for shown in _known("test"):
         by_concept[f"{shown.colour} {shown.shape}"].append(shown)
-    if not 0 < concepts <= len(by_concept):
+    if concepts > len(by_concept):
         raise ConfigError(f"there are 1 to {len(by_concept)} objects, not {concepts}")
     kept = names(kept=True)
     order = sorted(by_concept)
@@ -80,7 +84,7 @@ def read_names(
                 )
 
 
-def read_images(root: Path, part: str, apart: Sequence[str] = ()) -> Iterator[Sample]:
+def read_images(root: Path, part: Part, apart: Sequence[str] = ()) -> Iterator[Sample]:
     """Published images that are to be painted again. Groups: combination, as of `read`."""
     for shown in _known(part):
         concept = f"{shown.colour} {shown.shape}"
@@ -96,7 +100,5 @@ def _apart(concept: str, apart: Sequence[str]) -> dict[str, str]:
     return {"combination": concept if concept in apart else "other"} if apart else {}
 
 
-def _known(part: str) -> list[ShapeImage]:
-    if part not in ("train", "test"):
-        raise DataError(f"easy-VQA has the parts train and test, not {part!r}")
+def _known(part: Part) -> list[ShapeImage]:
     return [s for s in shape_images(part) if s.shape is not None and s.colour is not None]

@@ -11,6 +11,7 @@ import msgspec
 from emu2eval.data.jsonfile import parse
 from emu2eval.data.paths import folder, inside
 from emu2eval.errors import DataError
+from emu2eval.spec.settings import Count
 from emu2eval.types import Sample, Video
 
 _TYPES = ("what", "who", "how", "when", "where")
@@ -29,7 +30,7 @@ def read(
     file: str,
     videos: str,
     video_name: str,
-    frames: int = 16,
+    frames: Count = 16,
     names: str | None = None,
     references: bool = True,
 ) -> Iterator[Sample]:

@@ -69,8 +69,6 @@ def read(
     draws: the reply is the image. Fields: question; place, `3 of 200` in its file, by which the chooser
     `vl-icl` draws; within, which samples may be shown to which queries: those of equal value.
     """
-    if part not in ("query", "support"):
-        raise DataError(f"VL-ICL has the parts query and support, not {part!r}", where="part")
     base = inside(root, folder, where="folder")
     set_folder = inside(base, dataset, where="dataset")
     if part == "query" or ask is not None:

@@ -22,7 +22,7 @@ from emu2eval.fewshot.choosers import Chooser, Demonstration, PoolFeatures
 from emu2eval.fewshot.pool_index import Digests, KeyedRows, Neighbours, PoolIndex, Stored
 from emu2eval.fewshot.search import everything, nearest
 from emu2eval.media import images
-from emu2eval.spec.settings import Settings
+from emu2eval.spec.settings import Count, Settings
 from emu2eval.types import Image, Progress, Sample, Video
 
 ENCODER = "openai/clip-vit-large-patch14"
@@ -45,7 +45,7 @@ class RicesSettings(Settings):
     encoder: str = ENCODER
     text: Annotated[float, Meta(ge=0, le=1)] = 0.0
     text_field: str = "question"
-    per_image: Annotated[int, Meta(ge=1)] | None = None
+    per_image: Count | None = None
 
 
 class Rices(Chooser):

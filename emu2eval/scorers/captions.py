@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import Annotated, Literal
 
-from emu2eval.errors import ConfigError, UnknownName, UserError, raise_together
+from msgspec import Meta
+
+from emu2eval.errors import ConfigError, UserError, raise_together
 from emu2eval.scorers import caption_java as programs
 from emu2eval.scorers import caption_stats as stats
 from emu2eval.scorers.base import Scorer, Summary, text_of, texts, unreferenced
@@ -20,7 +23,9 @@ Judged = tuple[Mapping[str, float], Sequence[float]]
 """What one metric says of one caption: its numbers, and what is added up over a set where they are made
 of sums."""
 
-METRICS = {
+Metric = Literal["cider", "bleu", "rouge_l", "meteor", "spice"]
+
+METRICS: Mapping[Metric, tuple[str, ...]] = {
     "cider": ("CIDEr",),
     "bleu": ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4"),
     "rouge_l": ("ROUGE-L",),
@@ -45,12 +50,7 @@ class Captions(Scorer):
     Several trials share one set: each image counts once in CIDEr's weights, each caption in the sums.
     """
 
-    def __init__(self, metrics: Sequence[str] = tuple(METRICS)):
-        for name in metrics:
-            if name not in METRICS:
-                raise UnknownName("metric of captions", name, METRICS)
-        if not metrics:
-            raise ConfigError("the scorer 'captions' needs at least one metric")
+    def __init__(self, metrics: Annotated[Sequence[Metric], Meta(min_length=1)] = tuple(METRICS)):
         self.wanted = [name for name in METRICS if name in metrics]
         self.metric = METRICS[self.wanted[0]][0]
         self.references: dict[str, tuple[str, ...]] = {}
@@ -109,7 +109,7 @@ class Captions(Scorer):
             for label in labels
         )
 
-    def _computed(self) -> list[str]:
+    def _computed(self) -> list[Metric]:
         return [name for name in self.wanted if name != "spice" or not self.notes()]
 
     def _accumulator(self, label: str) -> Accumulator:

@@ -8,8 +8,8 @@ from typing import Any
 
 from emu2eval.errors import UserError
 from emu2eval.scorers.base import ScoringError, Summary, drawn, texts, unreferenced
-from emu2eval.scorers.images import likeness
 from emu2eval.scorers.judged import JudgedScorer, Shown, Wording
+from emu2eval.scorers.likeness import Likeness, LikenessSettings
 from emu2eval.statistics.estimates import ClusteredMean
 from emu2eval.types import Image, Progress, Response, Sample, Score
 
@@ -31,8 +31,8 @@ class CoBSAT(JudgedScorer):
     outputs = frozenset({"image", "text"})
     names = (OBJECT, ATTRIBUTE)
 
-    def __init__(self, clip: Mapping[str, Any] | None = None, wording: str | None = None):
-        self.clip = likeness("clip", clip) if clip else None
+    def __init__(self, clip: LikenessSettings | None = None, wording: str | None = None):
+        self.clip = Likeness(clip, "clip") if clip is not None else None
         self.optional = self.clip is not None
         self.metric = "clip_right" if self.clip is not None else "judged_right"
         self.wording = Wording.read("cobsat", wording, ("image", "question", "options"))

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
-from emu2eval.errors import ConfigError, UnknownName, UserError
+from emu2eval.errors import UserError
 from emu2eval.scorers.base import Summary, drawn, unreferenced
-from emu2eval.scorers.images import Images, Wanted
+from emu2eval.scorers.images import CosineSettings, Images, ImagesSettings
 from emu2eval.scorers.judged import JudgedScorer, Shown, Wording
+from emu2eval.spec.settings import Count, Settings
 from emu2eval.statistics.bootstrap import BootstrapOfSums
 from emu2eval.statistics.estimates import ClusteredMean
 from emu2eval.types import Image, Progress, Response, Sample, Score, TextOutput
@@ -26,45 +27,51 @@ _SCORE = re.compile(r"[Ss]core:\s*[a-zA-Z]*\s*(\d+)")
 _BEST = 4
 
 
+class WordingFiles(Settings):
+    """YAML files in place of our own words, see `Wording`."""
+
+    subject: str | None = None
+    style: str | None = None
+    prompt: str | None = None
+
+
+class DreamBenchPlusSettings(CosineSettings):
+    """rounds: how often each is graded (officially thrice; its mean is the mean of three means).
+
+    dino, clip_i, clip_t: as of the scorer `images`, numbers that need no judge.
+    """
+
+    rounds: Count = 1
+    wordings: WordingFiles = WordingFiles()
+
+
 class DreamBenchPlus(JudgedScorer):
     """A judge's grades from 0 to 4, over 4: `concept` = the reference is kept, asked about subjects and
     styles in words of their own; `prompt` = it is followed. The headline is the product of both means.
 
-    rounds: how often each is graded (officially thrice; its mean is the mean of three means). dino, clip_i,
-    clip_t: as of the scorer `images`, numbers that need no judge. wordings: YAML files in place of our own
-    words for subject, style and prompt, see `Wording`. A sample without a readable grade in every round has
-    none; officially it is left out, too.
+    A sample without a readable grade in every round has none; officially it is left out, too.
     """
 
     scale = 1.0
     outputs = frozenset({"image"})
     reply: ClassVar[TextOutput] = TextOutput(max_new_tokens=128)
 
-    def __init__(
-        self,
-        rounds: int = 1,
-        dino: Wanted = None,
-        clip_i: Wanted = None,
-        clip_t: Wanted = None,
-        wordings: Mapping[str, str] | None = None,
-    ):
-        if rounds < 1:
-            raise ConfigError(f"rounds is {rounds}; it is at least 1")
-        given = dict(wordings or {})
-        for name in given:
-            if name not in _FIELDS:
-                raise UnknownName("wording of dreambench_plus", name, _FIELDS)
+    def __init__(self, settings: DreamBenchPlusSettings):
         self.wordings = {
-            kind: Wording.read(f"dreambench_plus_{kind}", given.get(kind), fields)
+            kind: Wording.read(f"dreambench_plus_{kind}", getattr(settings.wordings, kind), fields)
             for kind, fields in _FIELDS.items()
         }
         self.wording = self.wordings["subject"]
         self.rounds = {
-            figure: tuple(f"{figure} {number}" for number in range(1, rounds + 1))
+            figure: tuple(f"{figure} {number}" for number in range(1, settings.rounds + 1))
             for figure in ("concept", "prompt")
         }
         self.names = (*self.rounds["concept"], *self.rounds["prompt"])
-        self.images = Images(dino, clip_i, clip_t) if dino or clip_i or clip_t else None
+        self.images = None
+        if settings.cosines:
+            self.images = Images(
+                ImagesSettings(dino=settings.dino, clip_i=settings.clip_i, clip_t=settings.clip_t)
+            )
         self.optional = self.images is not None
         self.metric = self.images.metric if self.images is not None else "concept_x_prompt"
 
@@ -109,7 +116,7 @@ class DreamBenchPlus(JudgedScorer):
     def read(self, reply: str) -> int | None:
         """The one grade that the reply states.
 
-        >>> scorer = DreamBenchPlus()
+        >>> scorer = DreamBenchPlus(DreamBenchPlusSettings())
         >>> [scorer.read(r) for r in ("Too red. Score: 3", "score: very good 4", "3", "Score: 9")]
         [3, None, None, None]
         """

@@ -22,6 +22,7 @@ from emu2eval.encoders.inception import ENDINGS, InceptionEncoder
 from emu2eval.errors import ConfigError, MissingExtra, UserError
 from emu2eval.identity import value_key
 from emu2eval.media import images
+from emu2eval.spec.settings import Count, Settings
 from emu2eval.statistics.estimates import Linearized
 from emu2eval.types import Image, Progress, Sample, Score
 
@@ -32,25 +33,27 @@ _AT_ONCE = 1024
 _KEPT = ("png", "jpg", "jpeg", "webp", "bmp")
 
 
-class Frechet:
-    """What FID is measured by.
-
-    network: the file of Inception-v3's weights (`encoders.inception`), or an encoder of `build_encoder`,
+class FrechetSettings(Settings):
+    """network: the file of Inception-v3's weights (`encoders.inception`), or an encoder of `build_encoder`,
     such as the folder of a DINOv2 checkpoint. crop, antialias: how Inception is shown images.
+
     references: `matched` = the real images that the samples name, each once; or a folder of images.
     """
 
-    def __init__(
-        self,
-        network: str,
-        references: str = MATCHED,
-        crop: int | None = 256,
-        antialias: bool = True,
-    ):
-        self.network = network
-        self.references = references
-        self.crop = crop
-        self.antialias = antialias
+    network: str
+    references: str = MATCHED
+    crop: Count | None = 256
+    antialias: bool = True
+
+
+class Frechet:
+    """What FID is measured by."""
+
+    def __init__(self, settings: FrechetSettings):
+        self.network = settings.network
+        self.references = settings.references
+        self.crop = settings.crop
+        self.antialias = settings.antialias
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -157,17 +160,6 @@ class Frechet:
 def matched(sample: Sample) -> list[Image]:
     """The first real image that the sample names, if it names one."""
     return [part for part in sample.references if isinstance(part, Image)][:1]
-
-
-def frechet(options: Mapping[str, Any]) -> Frechet:
-    """From a task's YAML: {network, references, crop, antialias}. Raises ConfigError for other keys."""
-    try:
-        return Frechet(**options)
-    except TypeError:
-        raise ConfigError(
-            f"task.score.options.fid is {dict(options)}",
-            hint="{network: PATH, references: matched or a folder, crop: 256, antialias: true}",
-        ) from None
 
 
 class FrechetDistance(Linearized):

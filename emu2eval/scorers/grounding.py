@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from emu2eval.errors import ConfigError, UnknownName
+from msgspec import Meta
+
 from emu2eval.media import boxes
-from emu2eval.media.boxes import BINS, COORDINATES, Coordinates, Quantiser
+from emu2eval.media.boxes import BINS, Coordinates, Quantiser
 from emu2eval.scorers.base import Scorer, ScoringError, Summary, text_of, texts, unreferenced
+from emu2eval.spec.settings import Count
 from emu2eval.statistics.estimates import ClusteredMean
 from emu2eval.types import Response, Sample, Score
 
@@ -25,15 +27,9 @@ class Grounding(Scorer):
         self,
         coordinates: Coordinates = "unit",
         dequantise: Literal["edge", "centre"] = "edge",
-        bins: int = BINS,
-        iou: float = 0.5,
+        bins: Count = BINS,
+        iou: Annotated[float, Meta(gt=0, le=1)] = 0.5,
     ):
-        if coordinates not in COORDINATES:
-            raise UnknownName("kind of coordinates", coordinates, COORDINATES)
-        if dequantise not in ("edge", "centre"):
-            raise UnknownName("place of a bin", dequantise, ("edge", "centre"))
-        if bins < 1 or not 0 < iou <= 1:
-            raise ConfigError(f"bins is {bins} and iou {iou}; they are at least 1, and in 0 to 1")
         self.coordinates = coordinates
         self.quantiser = Quantiser(dequantise, bins)
         self.threshold = iou

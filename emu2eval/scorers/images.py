@@ -10,58 +10,68 @@ import math
 from collections.abc import Iterable, Mapping
 from functools import partial
 from itertools import chain
-from typing import Any, Literal
+from typing import Literal
 
 from emu2eval.encoders.base import Encoder
 from emu2eval.errors import ConfigError, UserError, together
 from emu2eval.media import images
 from emu2eval.scorers.base import Scorer, Summary, drawn, unreferenced
-from emu2eval.scorers.frechet import Frechet, FrechetDistance, frechet, matched
-from emu2eval.scorers.likeness import Likeness
+from emu2eval.scorers.frechet import Frechet, FrechetDistance, FrechetSettings, matched
+from emu2eval.scorers.likeness import Likeness, LikenessSettings
+from emu2eval.spec.settings import Settings
 from emu2eval.statistics.estimates import ClusteredMean
 from emu2eval.types import Image, Progress, Response, Sample, Score
 
 FID = "fid"
 
-Wanted = Mapping[str, Any] | None
+
+class CosineSettings(Settings):
+    """dino, clip_i: with a sample's image references; clip_t: with its text reference.
+
+    Each is absent where it is not asked for; the headline is the first of them in this order.
+    """
+
+    dino: LikenessSettings | None = None
+    clip_i: LikenessSettings | None = None
+    clip_t: LikenessSettings | None = None
+
+    @property
+    def cosines(self) -> dict[str, LikenessSettings]:
+        """Those that are asked for."""
+        named = {"dino": self.dino, "clip_i": self.clip_i, "clip_t": self.clip_t}
+        return {name: settings for name, settings in named.items() if settings is not None}
 
 
-class Images(Scorer):
-    """Each number is a cosine, averaged over the images; details hold each image's own.
+class ImagesSettings(CosineSettings):
+    """fid: of all images together; absent = not asked for.
 
-    dino, clip_i: with the sample's image references; clip_t: with its text reference. Each is the
-    {encoder, preprocessing} of `Likeness`, or absent; the headline is the first of them in this order.
-    fid: the options of `Frechet`, or absent; of all images together.
     references: with which of a sample's real images: its first, or all, over which an image's mean is
     taken, so that each image counts alike.
     """
 
-    scale = 1.0
-    outputs = frozenset({"image"})
+    fid: FrechetSettings | None = None
+    references: Literal["first", "all"] = "first"
 
-    def __init__(
-        self,
-        dino: Wanted = None,
-        clip_i: Wanted = None,
-        clip_t: Wanted = None,
-        fid: Wanted = None,
-        references: Literal["first", "all"] = "first",
-    ):
-        if references not in ("first", "all"):
-            raise ConfigError(
-                f"the scorer's option references is {references!r}", hint="it is first or all"
-            )
-        named = {"dino": dino, "clip_i": clip_i, "clip_t": clip_t}
-        loaded: dict[str, Encoder] = {}
-        self.cosines = {n: likeness(n, options, loaded) for n, options in named.items() if options}
-        self.frechet = frechet(fid) if fid else None
+    def __post_init__(self) -> None:
         if not self.cosines:
             # Each image has a value of its own, which FID alone does not give.
             raise ConfigError(
                 "the scorer 'images' has no encoder",
-                hint="at least one of the options " + ", ".join(named),
+                hint="at least one of the options dino, clip_i, clip_t",
             )
-        self.all = references == "all"
+
+
+class Images(Scorer):
+    """Each number is a cosine, averaged over the images; details hold each image's own."""
+
+    scale = 1.0
+    outputs = frozenset({"image"})
+
+    def __init__(self, settings: ImagesSettings):
+        loaded: dict[str, Encoder] = {}
+        self.cosines = {n: Likeness(each, n, loaded) for n, each in settings.cosines.items()}
+        self.frechet = Frechet(settings.fid) if settings.fid is not None else None
+        self.all = settings.references == "all"
         self.metric = next(iter(self.cosines))
 
     @property
@@ -146,26 +156,3 @@ class Images(Scorer):
         kind = str if name == "clip_t" else Image
         found = [reference for reference in sample.references if isinstance(reference, kind)]
         return found if self.all and kind is Image else found[:1]
-
-
-def likeness(
-    name: str, options: Mapping[str, Any], loaded: dict[str, Encoder] | None = None
-) -> Likeness:
-    """The encoder of one number, from its part of a task's YAML: {encoder, preprocessing}.
-
-    loaded: as of `Likeness`. Raises ConfigError for other keys.
-    """
-    key = f"task.score.options.{name}"
-    unknown = [option for option in options if option not in ("encoder", "preprocessing")]
-    if unknown or not isinstance(options.get("encoder"), str):
-        raise ConfigError(
-            f"{key} has to name an encoder" if not unknown else f"{key} has no key {unknown[0]!r}",
-            hint="it is {encoder: PATH_OR_HUB_ID}, and maybe preprocessing: {…}",
-        )
-    return Likeness(
-        options["encoder"],
-        options.get("preprocessing"),
-        setting=f"{key}.encoder",
-        instead=f"without this number: --set {key}=null",
-        loaded=loaded,
-    )

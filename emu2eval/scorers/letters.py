@@ -7,11 +7,11 @@ is stored with every score.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from string import ascii_uppercase
+from typing import Literal
 
-from emu2eval.errors import UnknownName
 from emu2eval.scorers.base import Scorer, ScoringError, Summary, text_of, texts, unreferenced
 from emu2eval.statistics.estimates import AllOrNothing, ClusteredMean
 from emu2eval.types import Response, Sample, Score
@@ -74,7 +74,9 @@ class LetterRule:
     read: Callable[[str, Options], str | None]
 
 
-RULES = {
+Rule = Literal["exact", "first_letter", "scienceqa", "mmbench"]
+
+RULES: Mapping[Rule, LetterRule] = {
     "exact": LetterRule("LLaVA on SEED-Bench: the whole reply is the letter", _whole),
     "first_letter": LetterRule("lmms-eval: the first character is the letter", _first_letter),
     "scienceqa": LetterRule(
@@ -105,10 +107,8 @@ class LetterAccuracy(Scorer):
     plain accuracy, each question asked once.
     """
 
-    def __init__(self, rule: str = "exact", circular: bool = False):
-        if rule not in RULES:
-            raise UnknownName("rule of letter", rule, RULES)
-        self.rule = rule
+    def __init__(self, rule: Rule = "exact", circular: bool = False):
+        self.rule: Rule = rule
         self.circular = circular
         self.metric = "circular_accuracy" if circular else "accuracy"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,35 +16,39 @@ from emu2eval.encoders.features import FeatureCache, Kind
 from emu2eval.errors import ConfigError, UserError
 from emu2eval.identity import value_key
 from emu2eval.media import images
+from emu2eval.spec.settings import Settings
 from emu2eval.types import Image, Progress
 
 Vector = npt.NDArray[np.float64]
 
 
+class LikenessSettings(Settings):
+    """encoder: as for `build_encoder`, such as the path or hub id of a transformers CLIP or DINO checkpoint.
+
+    preprocessing: keys of a preprocessor_config.json in place of the checkpoint's own.
+    """
+
+    encoder: str
+    preprocessing: dict[str, Any] | None = None
+
+
 class Likeness:
     """Cosines of the features of one encoder, each computed once per digest and kept in the cache.
 
-    encoder: as for `build_encoder`, such as the path or hub id of a transformers CLIP or DINO checkpoint.
-    preprocessing: keys of a preprocessor_config.json in place of the checkpoint's own.
-    setting: the key that names the encoder, for errors; instead: what can be done without it.
+    option: the scorer's option that holds the settings, for errors.
     loaded: where those who are given the same mapping share their encoders, so that none is there twice.
     """
 
     def __init__(
-        self,
-        encoder: str,
-        preprocessing: Mapping[str, Any] | None = None,
-        *,
-        setting: str = "task.score.options.encoder",
-        instead: str = "a scorer that needs no encoder",
-        loaded: dict[str, Encoder] | None = None,
+        self, settings: LikenessSettings, option: str, loaded: dict[str, Encoder] | None = None
     ):
-        self.name = Path(encoder).name
-        self._named = encoder
+        key = f"task.score.options.{option}"
+        self.name = Path(settings.encoder).name
+        self._named = settings.encoder
         self._told: dict[str, Any] = {
-            "preprocessing": preprocessing,
-            "setting": setting,
-            "instead": instead,
+            "preprocessing": settings.preprocessing,
+            "setting": f"{key}.encoder",
+            "instead": f"without this number: --set {key}=null",
         }
         self._loaded = loaded if loaded is not None else {}
         self._features: dict[Kind, FeatureCache] = {}

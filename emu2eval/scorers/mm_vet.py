@@ -8,9 +8,9 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from emu2eval.errors import ConfigError
 from emu2eval.scorers.base import Summary, text_of, texts, unreferenced
 from emu2eval.scorers.judged import JudgedScorer, Wording
+from emu2eval.spec.settings import Count
 from emu2eval.statistics.estimates import Accumulator, ClusteredMean
 from emu2eval.types import Response, Sample, Score, TextOutput
 
@@ -27,9 +27,7 @@ class MMVet(JudgedScorer):
     # Officially three tokens. A tokenizer that spends one on white space would then turn 0.8 into 0.
     reply: ClassVar[TextOutput] = TextOutput(max_new_tokens=8)
 
-    def __init__(self, rounds: int = 5, wording: str | None = None):
-        if rounds < 1:
-            raise ConfigError(f"rounds is {rounds}; it is at least 1")
+    def __init__(self, rounds: Count = 5, wording: str | None = None):
         self.names = tuple(f"round {number}" for number in range(1, rounds + 1))
         self.wording = Wording.read("mm_vet", wording, ("question", "answer", "prediction"))
 

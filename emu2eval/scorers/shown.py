@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from emu2eval.errors import ConfigError
+from msgspec import Meta
+
 from emu2eval.scorers.base import ScoringError, Summary, drawn, texts, unreferenced
 from emu2eval.scorers.judged import JudgedScorer, Shown, Wording
 from emu2eval.statistics.estimates import ClusteredMean
 from emu2eval.types import Response, Sample, Score, TextOutput
+
+Concepts = Annotated[Sequence[str], Meta(min_length=1)]
 
 
 class ShownConcepts(JudgedScorer):
@@ -24,9 +27,7 @@ class ShownConcepts(JudgedScorer):
     outputs = frozenset({"image"})
     reply: ClassVar[TextOutput] = TextOutput(max_new_tokens=5)
 
-    def __init__(self, concepts: Sequence[str] = ("concept",), wording: str | None = None):
-        if not concepts:
-            raise ConfigError("the scorer 'shown' has no concept to ask about")
+    def __init__(self, concepts: Concepts = ("concept",), wording: str | None = None):
         self.names = tuple(concepts)
         self.wording = Wording.read("vl_icl", wording, ("image", "concept"))
 

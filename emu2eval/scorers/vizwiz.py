@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from emu2eval.scorers.base import Summary
 from emu2eval.scorers.detection import F1, AveragePrecision
-from emu2eval.scorers.vqa import VQAAccuracy, normalise, plain
+from emu2eval.scorers.vqa import Name, VQAAccuracy, normalise, plain
 from emu2eval.statistics.estimates import ClusteredMean
 from emu2eval.types import Response, Sample, Score
 
@@ -18,7 +18,7 @@ class VizWiz(VQAAccuracy):
     confidence; here it is 1 where the answer is "unanswerable" and else 0, which the labels say.
     """
 
-    def __init__(self, variant: str = "vizwiz"):
+    def __init__(self, variant: Name = "vizwiz"):
         super().__init__(variant)
 
     def score(self, sample: Sample, response: Response) -> Score:

@@ -7,7 +7,7 @@ name is stored with every score.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Literal
@@ -134,7 +134,9 @@ class Variant:
     by_value: bool = False
 
 
-VARIANTS = {
+Name = Literal["official", "always", "m4c", "lavis", "okvqa_porter", "vizwiz", "by_value"]
+
+VARIANTS: Mapping[Name, Variant] = {
     "official": Variant(
         "GT-Vision-Lab/VQA: nothing is normalised where all annotators agree",
         normalise,
@@ -183,7 +185,7 @@ VARIANTS = {
 }
 
 
-def vqa_accuracy(prediction: str, answers: Sequence[str], variant: str = "official") -> float:
+def vqa_accuracy(prediction: str, answers: Sequence[str], variant: Name = "official") -> float:
     """Accuracy in 0..1: the mean over annotators of min(1, matches among the others / 3).
 
     Raises UnknownName for a variant that does not exist.
@@ -196,11 +198,11 @@ def vqa_accuracy(prediction: str, answers: Sequence[str], variant: str = "offici
     return compare(prediction, answers, variant)[0]
 
 
-def compare(prediction: str, answers: Sequence[str], variant: str) -> tuple[float, str]:
+def compare(prediction: str, answers: Sequence[str], variant: Name) -> tuple[float, str]:
     """(accuracy, the prediction as it was compared)."""
-    rule = VARIANTS.get(variant)
-    if rule is None:
+    if variant not in VARIANTS:
         raise UnknownName("variant of vqa_accuracy", variant, VARIANTS)
+    rule = VARIANTS[variant]
     guess = plain(prediction)
     given = [plain(answer) for answer in answers] if rule.plain_references else list(answers)
     disagreed = any(answer != given[0] for answer in given)
@@ -226,10 +228,8 @@ class VQAAccuracy(Scorer):
 
     metric = "vqa_accuracy"
 
-    def __init__(self, variant: str = "official", against: str | None = None):
-        if variant not in VARIANTS:
-            raise UnknownName("variant of vqa_accuracy", variant, VARIANTS)
-        self.rule = variant
+    def __init__(self, variant: Name = "official", against: str | None = None):
+        self.rule: Name = variant
         self.against = against
 
     @property

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
-from emu2eval.errors import UnknownName
 from emu2eval.scorers.base import Scorer, ScoringError, Summary, text_of, texts, unreferenced
 from emu2eval.statistics.estimates import ClusteredRatio
 from emu2eval.types import Response, Sample, Score
@@ -33,7 +33,9 @@ class YesNoRule:
     read: Callable[[str], str]
 
 
-RULES = {
+Rule = Literal["official", "lmms_eval"]
+
+RULES: Mapping[Rule, YesNoRule] = {
     "official": YesNoRule(
         "github.com/AoiDragon/POPE: no where the first sentence holds No, not or no; else yes",
         _official,
@@ -82,10 +84,8 @@ class YesNo(Scorer):
 
     metric = "f1"
 
-    def __init__(self, rule: str = "official", by: str = "category"):
-        if rule not in RULES:
-            raise UnknownName("rule of yes_no", rule, RULES)
-        self.rule = rule
+    def __init__(self, rule: Rule = "official", by: str = "category"):
+        self.rule: Rule = rule
         self.by = by
 
     @property

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 from msgspec import Meta, field
 
+from emu2eval.spec.settings import Count
 from emu2eval.spec.yamlfile import Spec
 
-Positive = Annotated[int, Meta(ge=1)]
 Options = dict[str, Any]
 
 
@@ -24,7 +24,7 @@ class Download(Spec):
     source: str
     into: str
     gives: tuple[str, ...]
-    files: Positive | None = None
+    files: Count | None = None
     splits: tuple[str, ...] = ()
     note: str | None = None
 
@@ -32,7 +32,7 @@ class Download(Spec):
 class Expected(Spec):
     """What the official split holds, counted in samples and in different images."""
 
-    samples: Positive
+    samples: Count
     images: int | None = None
 
 

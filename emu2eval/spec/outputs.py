@@ -15,10 +15,8 @@ import msgspec
 
 from emu2eval import registry
 from emu2eval.errors import ConfigError
-from emu2eval.spec.settings import Variants
+from emu2eval.spec.settings import Count, Variants
 from emu2eval.types import ChoiceOutput, ImageOutput, Output, TextOutput
-
-Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class OutputSpec(Variants):
@@ -75,9 +73,9 @@ class TextSpec(OutputSpec):
     """Free text, as `TextOutput` says."""
 
     makes: ClassVar[type[Output]] = TextOutput
-    max_new_tokens: Positive = 10
+    max_new_tokens: Count = 10
     min_new_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
-    beams: Positive | None = None
+    beams: Count | None = None
     length_penalty: float | None = None
     stop: tuple[str, ...] = ()
 
@@ -110,11 +108,11 @@ class ImageSpec(OutputSpec):
 
     makes: ClassVar[type[Output]] = ImageOutput
     seed: int = 0
-    width: Positive | None = None
-    height: Positive | None = None
-    steps: Positive | None = None
+    width: Count | None = None
+    height: Count | None = None
+    steps: Count | None = None
     guidance: float | None = None
-    images: Positive = 1
+    images: Count = 1
 
     @property
     def takes(self) -> int:

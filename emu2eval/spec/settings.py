@@ -11,7 +11,7 @@ import difflib
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeGuard, TypeVar, dataclass_transform
+from typing import Annotated, Any, TypeGuard, TypeVar, dataclass_transform
 
 import msgspec
 from msgspec import inspect
@@ -20,6 +20,9 @@ from emu2eval.errors import ConfigError, Several, UnknownName, UserError
 
 Keys = tuple[str | int, ...]
 """The way to a value, from the top of the mapping that holds it."""
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+"""An integer of at least 1."""
 
 Struct = TypeVar("Struct", bound=msgspec.Struct)
 

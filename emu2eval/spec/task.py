@@ -13,8 +13,9 @@ import msgspec
 from emu2eval.errors import UnknownName
 from emu2eval.spec.catalog import data_root
 from emu2eval.spec.changes import override, read_changed
-from emu2eval.spec.data import DataSpec, Options, Positive
+from emu2eval.spec.data import DataSpec, Options
 from emu2eval.spec.outputs import OutputSpec, TextSpec, merged_output
+from emu2eval.spec.settings import Count
 from emu2eval.spec.yamlfile import Document, Spec, validate
 
 
@@ -28,7 +29,7 @@ class DemonstrationSpec(Spec):
     refused: str | None = None
     chooser: str = "random"
     options: Options = msgspec.field(default_factory=dict)
-    pool: Positive | None = None
+    pool: Count | None = None
 
 
 class ScoreSpec(Spec):
@@ -70,7 +71,7 @@ class ProtocolSpec(Spec):
     cases: CaseSpec | None = None
     marks: str | None = None
     zero_shot: ZeroShotSpec = ZeroShotSpec()
-    text_only: Positive = 2
+    text_only: Count = 2
     demonstrations: Options = msgspec.field(default_factory=dict)
     output: Options = msgspec.field(default_factory=dict)
     score: Options = msgspec.field(default_factory=dict)

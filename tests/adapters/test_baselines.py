@@ -11,7 +11,7 @@ from PIL import Image as PILImage
 from emu2eval.adapters import conformance
 from emu2eval.adapters.base import Adapter, Limits
 from emu2eval.adapters.baselines import Copy, MostCommon, Nearest
-from emu2eval.adapters.scripted import Scripted
+from emu2eval.adapters.scripted import Scripted, ScriptedSettings
 from emu2eval.media import images
 from emu2eval.types import (
     ChoiceOutput,
@@ -99,7 +99,7 @@ def test_choices_lean_to_what_was_shown() -> None:
         assert found[1] > found[0]
 
 
-@pytest.mark.parametrize("adapter", [Copy(), MostCommon(), Nearest(), Scripted()])
+@pytest.mark.parametrize("adapter", [Copy(), MostCommon(), Nearest(), Scripted(ScriptedSettings())])
 def test_those_that_come_with_the_package_conform(adapter: Adapter) -> None:
     findings = list(conformance.check(adapter))
     assert len(findings) > 8

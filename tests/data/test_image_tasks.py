@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from emu2eval import registry
 from emu2eval.data import coco_images, dreambench
 from emu2eval.data.load import load_split
 from emu2eval.errors import ConfigError, DataError
@@ -195,8 +196,8 @@ def test_without_a_draw_every_caption_and_a_pool_of_first_ones(coco: Path) -> No
 
 def test_captions_that_cannot_be_used(coco: Path, tmp_path: Path) -> None:
     named = {"captions": "coco/annotations/captions_val2014.json", "images": "coco/val2014"}
-    with pytest.raises(ConfigError, match="at least 1"):
-        list(coco_images.read(tmp_path, **named, sample=0))
+    with pytest.raises(ConfigError, match="at least 1, or null, got 0"):
+        registry.build("reader", "coco-captions", {**named, "sample": 0}, given=(tmp_path,))
     file = json.loads(coco.read_text())
     file["annotations"][0]["caption"] = " \n"
     coco.write_text(json.dumps(file))

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from emu2eval import registry
 from emu2eval.data import shapes_draw
 from emu2eval.data.load import load_split
 from emu2eval.data.names import names
-from emu2eval.errors import ConfigError, DataError
+from emu2eval.errors import ConfigError
 from emu2eval.fewshot.episode import Episode
 from emu2eval.media import images
 from emu2eval.prompts import PromptBuilder
@@ -83,7 +84,7 @@ def test_autoencoding_asks_with_the_image_alone() -> None:
 
 
 def test_what_cannot_be_read_is_refused() -> None:
-    with pytest.raises(DataError):
-        list(shapes_draw.read(HERE, "validation"))
+    with pytest.raises(ConfigError, match="expected 'test', 'train' or 'words'"):
+        registry.build("reader", "shapes-draw", {"part": "validation"}, given=(HERE,))
     with pytest.raises(ConfigError):
         list(shapes_draw.read_names(HERE, concepts=25))

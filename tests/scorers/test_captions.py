@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emu2eval.errors import ConfigError, MissingExtra, UnknownName
+from emu2eval.errors import ConfigError, MissingExtra
+from emu2eval.registry import build
 from emu2eval.scorers import caption_java as programs
 from emu2eval.scorers import caption_stats as stats
 from emu2eval.scorers.captions import Captions
@@ -237,10 +238,10 @@ def test_metrics_are_chosen_and_missing_spice_is_said() -> None:
     assert "SPICE" not in [summary.metric for summary in whole.summaries()]
     (lacking,) = Captions(["spice"]).lacks()
     assert isinstance(lacking, ConfigError) and "no SPICE" in lacking.what
-    with pytest.raises(UnknownName, match="did you mean 'cider'"):
-        Captions(["cidr"])
-    with pytest.raises(ConfigError, match="at least one"):
-        Captions([])
+    with pytest.raises(ConfigError, match=r"'metrics.0' .*did you mean 'cider'"):
+        build("scorer", "captions", {"metrics": ["cidr"]})
+    with pytest.raises(ConfigError, match="a list of at least 1"):
+        build("scorer", "captions", {"metrics": []})
 
 
 @pytest.fixture

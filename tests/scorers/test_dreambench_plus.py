@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emu2eval import evaluate
+from emu2eval import evaluate, registry
 from emu2eval.compare.comparison import compare
 from emu2eval.data.load import load_split
 from emu2eval.errors import ConfigError, DataError, UnknownName
@@ -164,17 +164,22 @@ def test_the_automatic_figures_need_no_judge_and_can_be_compared(
     assert all(d.difference == 0 for d in overall)
 
 
+def plus(**options: Any) -> DreamBenchPlus:
+    scorer: DreamBenchPlus = registry.build("scorer", "dreambench_plus", options)
+    return scorer
+
+
 def test_other_words_are_named_and_unknown_ones_refused(tmp_path: Path) -> None:
     path = tmp_path / "official.yaml"
     path.write_text('user: "{reference}{image} Score?"\n')
-    own = [summary.label for summary in DreamBenchPlus().summaries()]
+    own = [summary.label for summary in plus().summaries()]
     assert own == ["concept_x_prompt/own", "concept/own", "prompt/own"]
-    mixed = DreamBenchPlus(wordings={"style": str(path)}).summaries()[0].label
+    mixed = plus(wordings={"style": str(path)}).summaries()[0].label
     assert mixed.startswith("concept_x_prompt/own+official-")
     with pytest.raises(UnknownName, match="sbject"):
-        DreamBenchPlus(wordings={"sbject": str(path)})
+        plus(wordings={"sbject": str(path)})
     with pytest.raises(ConfigError, match=r"nowhere shows \{prompt\}"):
-        DreamBenchPlus(wordings={"prompt": str(path)})
+        plus(wordings={"prompt": str(path)})
 
 
 def test_files_that_are_not_whole_are_named(root: Path) -> None:

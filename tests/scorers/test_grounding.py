@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emu2eval.errors import ConfigError, UnknownName
+from emu2eval.errors import ConfigError
 from emu2eval.media import boxes
 from emu2eval.media.boxes import COORDINATES, Coordinates, Quantiser, iou, read, write
+from emu2eval.registry import build
 from emu2eval.scorers.base import ScoringError
 from emu2eval.scorers.grounding import Grounding
 from emu2eval.types import Response, Sample, Score
@@ -157,10 +158,12 @@ def test_what_cannot_be_scored_is_said() -> None:
         score("[1, 2, 3, 4]", truth="left")
     with pytest.raises(ScoringError, match="how large"):
         Grounding().score(Sample("q", references=("[1, 2, 3, 4]",)), Response(text=""))
-    with pytest.raises(UnknownName, match="did you mean 'percent'"):
-        Grounding("per cent")  # type: ignore[arg-type]
-    with pytest.raises(UnknownName, match="there are: centre, edge"):
-        Grounding("tokens", "middle")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="bins is 0"):
-        Grounding("tokens", bins=0)
+    for options, says in (
+        ({"coordinates": "per cent"}, "did you mean 'percent'"),
+        ({"dequantise": "middle"}, "expected 'centre' or 'edge'"),
+        ({"bins": 0}, "an integer of at least 1, got 0"),
+        ({"iou": 0}, "a number above 0 and of at most 1, got 0"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            build("scorer", "grounding", options)
     assert set(COORDINATES) == set(get_args(Coordinates))

@@ -12,11 +12,11 @@ import pytest
 import yaml
 from PIL import Image as PILImage
 
-from emu2eval import evaluate
+from emu2eval import evaluate, registry
 from emu2eval.encoders.base import Encoder, Thumbnail, Vectors
-from emu2eval.errors import ConfigError, ModelError
+from emu2eval.errors import ConfigError, ModelError, UserError
 from emu2eval.media import images
-from emu2eval.scorers.frechet import Frechet, FrechetDistance
+from emu2eval.scorers.frechet import Frechet, FrechetDistance, FrechetSettings
 from emu2eval.scorers.images import Images
 from emu2eval.statistics.paired import paired_influences, paired_jackknife
 from emu2eval.types import Image, Response, Sample, Score
@@ -63,9 +63,18 @@ def cosine(one: Image, other: Image) -> float:
     return float(a @ b / np.sqrt((a @ a) * (b @ b)))
 
 
+def images_scorer(**options: Any) -> Images:
+    scorer: Images = registry.build("scorer", "images", options)
+    return scorer
+
+
+def measure(network: str, **settings: Any) -> Frechet:
+    return Frechet(FrechetSettings(network=network, **settings))
+
+
 @pytest.mark.parametrize("references", ["first", "all"])
 def test_cosines_with_the_first_or_with_all_references(references: Any) -> None:
-    scorer = Images(clip_i={"encoder": "thumbnail"}, references=references)
+    scorer = images_scorer(clip_i={"encoder": "thumbnail"}, references=references)
     given = answered(5, real=3)
     scorer.prepare(iter(given))
     for sample, response in given:
@@ -77,7 +86,7 @@ def test_cosines_with_the_first_or_with_all_references(references: Any) -> None:
 
 
 def test_an_image_without_a_reference_is_unscored() -> None:
-    scorer = Images(clip_i={"encoder": "thumbnail"})
+    scorer = images_scorer(clip_i={"encoder": "thumbnail"})
     assert scorer.score(Sample("a"), Response(images=(image(1),))).value is None
     assert (
         scorer.score(Sample("a", references=("words",)), Response(images=(image(1),))).value is None
@@ -85,7 +94,7 @@ def test_an_image_without_a_reference_is_unscored() -> None:
 
 
 def test_an_encoder_without_words_in_common_says_so() -> None:
-    scorer = Images(clip_t={"encoder": "thumbnail"})
+    scorer = images_scorer(clip_t={"encoder": "thumbnail"})
     with pytest.raises(ConfigError, match="cannot compare images with texts"):
         scorer.score(Sample("a", references=("words",)), Response(images=(image(1),)))
 
@@ -94,15 +103,15 @@ def test_an_encoder_without_words_in_common_says_so() -> None:
     ("options", "said"),
     [
         ({}, "no encoder"),
-        ({"clip_i": {"encodr": "x"}}, "no key 'encodr'"),
-        ({"clip_i": {"preprocessing": {}}}, "has to name an encoder"),
-        ({"clip_i": {"encoder": "thumbnail"}, "references": "some"}, "first or all"),
-        ({"clip_i": {"encoder": "thumbnail"}, "fid": {"net": "x"}}, "options.fid is"),
+        ({"clip_i": {"encodr": "x"}}, "scorer images 'encodr'; did you mean 'encoder'"),
+        ({"clip_i": {"preprocessing": {}}}, "'clip_i' of scorer images needs the key 'encoder'"),
+        ({"clip_i": {"encoder": "thumbnail"}, "references": "some"}, "'all' or 'first'"),
+        ({"clip_i": {"encoder": "thumbnail"}, "fid": {"net": "x"}}, "did you mean 'network'"),
     ],
 )
 def test_wrong_options_are_told(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError) as raised:
-        Images(**options)
+    with pytest.raises(UserError) as raised:
+        images_scorer(**options)
     assert said in f"{raised.value} {raised.value.hint}"
 
 
@@ -131,7 +140,7 @@ def features(shown: Sequence[Image]) -> Any:
 
 def test_fid_is_what_its_definition_says() -> None:
     given = answered(60, shift=12)
-    distance = fed(Frechet(FEW), given)
+    distance = fed(measure(FEW), given)
     made = features([r.image for _, r in given if r.image is not None])
     real = features([image(1000 + n) for n in range(60)])
     assert distance.value() == pytest.approx(frechet_distance(made, real), rel=1e-6)
@@ -141,9 +150,9 @@ def test_fid_does_not_depend_on_the_order_or_on_how_much_is_in_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     given = answered(20, shift=5)
-    once = fed(Frechet(FEW), given).value()
+    once = fed(measure(FEW), given).value()
     monkeypatch.setattr("emu2eval.scorers.frechet._AT_ONCE", 3)
-    turned = fed(Frechet(FEW), given[::-1]).value()
+    turned = fed(measure(FEW), given[::-1]).value()
     assert turned == pytest.approx(once, rel=1e-9)
 
 
@@ -151,18 +160,18 @@ def test_fid_against_the_images_of_a_folder(tmp_path: Path) -> None:
     for number in range(30):
         images.load(image(500 + number)).save(tmp_path / f"{number:02d}.png")
     given = answered(30)
-    found = fed(Frechet(FEW, references=str(tmp_path)), given).value()
+    found = fed(measure(FEW, references=str(tmp_path)), given).value()
     made = features([r.image for _, r in given if r.image is not None])
     real = features([image(500 + number) for number in range(30)])
     assert found == pytest.approx(frechet_distance(made, real), rel=1e-6)
-    lacking = Frechet(FEW, references=str(tmp_path / "none")).lacks()
+    lacking = measure(FEW, references=str(tmp_path / "none")).lacks()
     assert "the folder of FID's reference images is not there" in [each.what for each in lacking]
 
 
 def test_fid_of_fewer_images_than_features_says_that_it_is_too_large() -> None:
     found = []
     for count in (6, 7):
-        frechet = Frechet(FEW)
+        frechet = measure(FEW)
         fed(frechet, answered(count))
         found.append("far too large: 6 images cannot fill 6 features" in frechet.note)
     assert found == [True, False]
@@ -170,7 +179,7 @@ def test_fid_of_fewer_images_than_features_says_that_it_is_too_large() -> None:
 
 def test_the_error_of_fid_is_that_of_resampling_whole_clusters() -> None:
     given = answered(240, shift=15)
-    distance = fed(Frechet(FEW), given)
+    distance = fed(measure(FEW), given)
     _, error = distance.result()
     assert error is not None
     made = features([r.image for _, r in given if r.image is not None]).reshape(120, 2, -1)
@@ -187,7 +196,7 @@ def test_the_error_of_fid_is_that_of_resampling_whole_clusters() -> None:
 
 
 def test_two_runs_fids_are_compared_by_what_each_image_moves_them_by() -> None:
-    frechet = Frechet(FEW)
+    frechet = measure(FEW)
     one, other = answered(120), answered(120, shift=4)
     first, second = fed(frechet, one), fed(frechet, other)
     made = paired_influences(first, second, 120)
@@ -314,7 +323,7 @@ class TestInception:
 
 
 def test_an_encoder_is_tried_once_and_keeps_no_weights_meanwhile(tiny_clip: Path) -> None:
-    tried = Images(clip_t={"encoder": str(tiny_clip)})
+    tried = images_scorer(clip_t={"encoder": str(tiny_clip)})
     assert tried.lacks() == []
     tried.try_out()
     encoder = tried.cosines["clip_t"].encoder
@@ -323,7 +332,7 @@ def test_an_encoder_is_tried_once_and_keeps_no_weights_meanwhile(tiny_clip: Path
     tried.prepare(iter(given))
     assert "_model" in vars(encoder)
     assert tried.score(*given[0]).value is not None
-    again = Images(clip_t={"encoder": str(tiny_clip)})
+    again = images_scorer(clip_t={"encoder": str(tiny_clip)})
     kept = again.cosines["clip_t"]._kept("images")
     assert len(kept) == 1 + 2
     again.try_out()
@@ -332,11 +341,11 @@ def test_an_encoder_is_tried_once_and_keeps_no_weights_meanwhile(tiny_clip: Path
 
 def test_two_numbers_by_one_checkpoint_load_it_once(tiny_clip: Path, tiny_dino: Path) -> None:
     clip, dino = {"encoder": str(tiny_clip)}, {"encoder": str(tiny_dino)}
-    cosines = Images(dino=dino, clip_i=clip, clip_t=clip).cosines
+    cosines = images_scorer(dino=dino, clip_i=clip, clip_t=clip).cosines
     assert cosines["clip_i"].encoder is cosines["clip_t"].encoder
     assert cosines["clip_i"].encoder is not cosines["dino"].encoder
     squashed = {**clip, "preprocessing": {"do_center_crop": False}}
-    cosines = Images(clip_i=squashed, clip_t=clip).cosines
+    cosines = images_scorer(clip_i=squashed, clip_t=clip).cosines
     assert cosines["clip_i"].encoder is not cosines["clip_t"].encoder
 
 

@@ -7,7 +7,8 @@ import importlib
 
 import pytest
 
-from emu2eval.errors import UnknownName
+from emu2eval.errors import ConfigError
+from emu2eval.registry import build
 from emu2eval.scorers.base import ScoringError
 from emu2eval.scorers.choice import ChoiceAccuracy
 from emu2eval.scorers.letters import RULES, LetterAccuracy
@@ -62,8 +63,8 @@ def test_a_hidden_answer_leaves_the_letter_but_no_score() -> None:
 def test_the_rule_stands_in_the_label() -> None:
     assert LetterAccuracy("first_letter").label == "accuracy/first_letter"
     assert LetterAccuracy("mmbench", circular=True).label == "circular_accuracy/mmbench"
-    with pytest.raises(UnknownName, match="exact"):
-        LetterAccuracy("exactly")
+    with pytest.raises(ConfigError, match="did you mean 'exact'"):
+        build("scorer", "letter", {"rule": "exactly"})
 
 
 def test_a_sample_without_options_is_refused() -> None:

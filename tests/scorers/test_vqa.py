@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emu2eval.errors import UnknownName
+from emu2eval.errors import ConfigError
+from emu2eval.registry import build
 from emu2eval.scorers import vqa
 from emu2eval.scorers.vqa import CONTRACTIONS, VARIANTS, VQAAccuracy, vqa_accuracy
 from emu2eval.types import Response, Sample
@@ -124,5 +125,5 @@ def test_without_references_it_is_unscored_not_zero() -> None:
 
 
 def test_unknown_variant() -> None:
-    with pytest.raises(UnknownName, match="did you mean 'official'"):
-        VQAAccuracy("oficial")
+    with pytest.raises(ConfigError, match="did you mean 'official'"):
+        build("scorer", "vqa_accuracy", {"variant": "oficial"})

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from emu2eval.errors import UnknownName
+from emu2eval.errors import ConfigError
+from emu2eval.registry import build
 from emu2eval.scorers.base import ScoringError
 from emu2eval.scorers.yes_no import RULES, YesNo
 from emu2eval.types import Response, Sample
@@ -95,5 +96,5 @@ def test_errors_of_a_mean_are_those_of_the_ordinary_mean() -> None:
 def test_what_is_no_label_is_refused() -> None:
     with pytest.raises(ScoringError, match="not yes or no"):
         YesNo().score(Sample("1", references=("maybe",)), Response(text="yes"))
-    with pytest.raises(UnknownName):
-        YesNo("exact")
+    with pytest.raises(ConfigError, match="expected 'lmms_eval' or 'official'"):
+        build("scorer", "yes_no", {"rule": "exact"})

@@ -16,10 +16,9 @@ from emu2eval.adapters.diffusion.texts import remember
 from emu2eval.adapters.local.files import absent, at_hand, folder_digest, located
 from emu2eval.errors import MissingExtra, ModelError, UserError
 from emu2eval.media.images import from_pil, load
-from emu2eval.spec.settings import Settings
+from emu2eval.spec.settings import Count, Settings
 from emu2eval.types import ImageOutput, Mark, Request, Response
 
-Count = Annotated[int, Meta(ge=1)]
 _FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
 _EXAMPLE = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 

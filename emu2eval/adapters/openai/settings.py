@@ -11,12 +11,11 @@ from urllib.parse import urlsplit
 from msgspec import Meta, field
 
 from emu2eval.errors import ConfigError, together
-from emu2eval.spec.settings import Settings
+from emu2eval.spec.settings import Count, Settings
 
 Layout = Literal["turns", "single"]
 Ranking = Literal["prompt_logprobs", "echo", "first_token"]
 
-Count = Annotated[int, Meta(ge=1)]
 NotNegative = Annotated[float, Meta(ge=0)]
 MoreThanZero = Annotated[float, Meta(gt=0)]
 
