@@ -56,7 +56,8 @@ class PaperColumn(Spec):
 class PaperRow(Spec):
     """A model's numbers, None for a dash. checkpoint: the name of its model file here.
 
-    shots: a number, or 0*. trained_on: columns whose training data it saw. note: to all its numbers; notes: to those of columns.
+    shots: a number, or 0*. trained_on: columns whose training data it saw. note: to all its numbers; notes:
+    to those of columns.
     """
 
     model: str
