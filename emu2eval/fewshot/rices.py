@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from msgspec import Meta
 
 from emu2eval.data.samples import Samples
 from emu2eval.encoders.base import OWN, Encoder, build_encoder
@@ -21,6 +22,7 @@ from emu2eval.fewshot.choosers import Chooser, Demonstration, PoolFeatures
 from emu2eval.fewshot.pool_index import Digests, KeyedRows, Neighbours, PoolIndex, Stored
 from emu2eval.fewshot.search import everything, nearest
 from emu2eval.media import images
+from emu2eval.spec.settings import Settings
 from emu2eval.types import Image, Progress, Sample, Video
 
 ENCODER = "openai/clip-vit-large-patch14"
@@ -31,39 +33,34 @@ Key = tuple[Digests, str]
 """Digests of a sample's images, and its words; either is empty where it does not count."""
 
 
+class RicesSettings(Settings):
+    """encoder: `thumbnail`, `model` (the evaluated model's own), a CLIP, SigLIP or DINO checkpoint by path
+    or hub id, or `module:attr`.
+
+    text: the weight of words in the similarity, 0 = images alone; text_field: the field that holds the words.
+    per_image: the most demonstrations that one image may give. None = no limit, as OpenFlamingo has
+    none: the several questions about the most similar image are then all shown first.
+    """
+
+    encoder: str = ENCODER
+    text: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    text_field: str = "question"
+    per_image: Annotated[int, Meta(ge=1)] | None = None
+
+
 class Rices(Chooser):
     """Most similar first, before `choose` turns them round; equals in the order of their ids.
 
-    encoder: `thumbnail`, `model` (the evaluated model's own), a CLIP, SigLIP or DINO checkpoint by path
-    or hub id, or `module:attr`. text: the weight of words in the similarity, 0 to 1; the rest is the
-    images'. text_field: the field that holds the words.
-    per_image: the most demonstrations that one image may give. None = no limit, as OpenFlamingo has
-    none: the several questions about the most similar image are then all shown first.
     A sample of several images, or frames, is the mean of their unit vectors.
     """
 
-    def __init__(
-        self,
-        pool: Samples,
-        seed: int,
-        encoder: str = ENCODER,
-        text: float = 0.0,
-        text_field: str = "question",
-        per_image: int | None = None,
-    ):
+    def __init__(self, pool: Samples, seed: int, settings: RicesSettings):
         super().__init__(pool, seed)
-        if not 0 <= text <= 1:
-            raise ConfigError(
-                f"the chooser's option text is {text}; it is a weight from 0 (images alone) to 1 "
-                "(words alone)"
-            )
-        if per_image is not None and per_image < 1:
-            raise ConfigError(f"the chooser's option per_image is {per_image}; at least 1")
-        self.encoder_name = encoder
-        self.text = text
-        self.text_field = text_field
-        self.per_image = per_image
-        self._encoder = None if encoder == OWN else build_encoder(encoder)
+        self.encoder_name = settings.encoder
+        self.text = settings.text
+        self.text_field = settings.text_field
+        self.per_image = settings.per_image
+        self._encoder = None if self.encoder_name == OWN else build_encoder(self.encoder_name)
         self._own: Encoder | None = None
         self._index: PoolIndex | None = None
         self._found: dict[Key, Neighbours] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
@@ -43,6 +42,8 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         if isinstance(given, Changes):
             return given
         if isinstance(given, Mapping):
+            for key in given:
+                _part(str(key))
             return cls(**_sorted_out(_flat(given)))
         if isinstance(given, str) or not isinstance(given, Iterable):
             raise ConfigError(
@@ -147,13 +148,19 @@ def _plain(name: str, value: Any) -> Any:
 def _sorted_out(dotted: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     parts: dict[str, dict[str, Any]] = {part: {} for part in Changes.__struct_fields__}
     for key, value in dotted.items():
-        part, _, rest = key.partition(".")
-        if part not in parts:
-            raise UnknownName("part of changes", part, parts, hint=_HINT)
+        part, rest = _part(key)
         if not rest:
             raise ConfigError(f"changes of the {part} are a mapping", hint=_HINT)
         parts[part][rest] = value
     return parts
+
+
+def _part(key: str) -> tuple[str, str]:
+    """(task, model or judge; the key in its file)."""
+    part, _, rest = key.partition(".")
+    if part not in Changes.__struct_fields__:
+        raise UnknownName("part of changes", part, Changes.__struct_fields__, hint=_HINT)
+    return part, rest
 
 
 def _value(text: str) -> Any:
@@ -170,9 +177,14 @@ def _value(text: str) -> Any:
 
 def _text(value: Any) -> str:
     """The shortest text that `_value` makes the same value of."""
-    if isinstance(value, str):
-        return value if _value(value) == value else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str) and _value(value) == value:
+        return value
     dumped = yaml.safe_dump(
-        value, default_flow_style=True, width=float("inf"), allow_unicode=True, sort_keys=False
+        value,
+        default_style='"' if isinstance(value, str) else None,
+        default_flow_style=True,
+        width=float("inf"),
+        allow_unicode=True,
+        sort_keys=False,
     )
     return dumped.removesuffix("\n").removesuffix("\n...")

@@ -78,10 +78,11 @@ class Source:
     def wrong(self, at: Keys, says: str) -> UserError:
         return ConfigError(f"{self._name(at)}: {says}", where=self.where(at))
 
-    def refused(self, at: Keys, error: UserError) -> UserError:
-        """The declaration's own error, with its place where it names none."""
-        error.where = error.where or self.where(at)
-        return error
+    def refused(self, at: Keys, error: UserError) -> Iterator[UserError]:
+        """The declaration's own errors, with their place where they name none."""
+        for part in error.parts:
+            part.where = part.where or self.where(at)
+            yield part
 
     def _name(self, at: Sequence[str | int]) -> str:
         if not self.owner:
@@ -136,7 +137,7 @@ class _Reading:
             try:
                 kind = kind.variant(named)
             except UserError as error:
-                self.faults.append(self.source.refused((*at, "kind"), error))
+                self.faults += self.source.refused((*at, "kind"), error)
                 return None
         before = len(self.faults)
         declared = {field.encode_name: field for field in msgspec.structs.fields(kind)}
@@ -155,7 +156,7 @@ class _Reading:
         try:
             return kind(**built)
         except UserError as error:
-            self.faults.append(self.source.refused(at, error))
+            self.faults += self.source.refused(at, error)
         except ValueError as error:
             self._wrong(at, str(error))
         return None

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image as PILImage
 
-from emu2eval import evaluate
+from emu2eval import evaluate, registry
 from emu2eval.data.samples import Samples
 from emu2eval.encoders.base import Thumbnail
 from emu2eval.engine.precompute import compute_features
@@ -23,7 +23,7 @@ from emu2eval.engine.reopen import reopen
 from emu2eval.engine.results import Result
 from emu2eval.errors import ConfigError, PlanError, StoreError, UnknownName
 from emu2eval.fewshot import rices
-from emu2eval.fewshot.rices import Rices
+from emu2eval.fewshot.rices import Rices, RicesSettings
 from emu2eval.media import images
 from emu2eval.types import Image, Sample, Video
 
@@ -56,7 +56,13 @@ def pool(size: int = 30, each: int = 1) -> Samples:
 
 
 def chooser(samples: Samples | None = None, seed: int = 0, **options: Any) -> Rices:
-    return Rices(samples or pool(), seed, **{"encoder": "thumbnail", **options})
+    found: Rices = registry.build(
+        "chooser",
+        "rices",
+        {"encoder": "thumbnail", **options},
+        given=(pool() if samples is None else samples, seed),
+    )
+    return found
 
 
 def ids(found: Rices, query: Sample, shots: int) -> list[str]:
@@ -190,10 +196,10 @@ def test_what_its_encoder_lacks_is_known_without_a_pool(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    (lacking,) = Rices(Samples.none(), 0).lacks()
+    (lacking,) = Rices(Samples.none(), 0, RicesSettings()).lacks()
     assert "openai/clip-vit-large-patch14" in str(lacking)
-    assert Rices(Samples.none(), 0, encoder="thumbnail").lacks() == []
-    assert Rices(Samples.none(), 0, encoder="model").lacks() == []
+    assert chooser(Samples.none()).lacks() == []
+    assert chooser(Samples.none(), encoder="model").lacks() == []
 
 
 def test_samples_without_images_and_impossible_options_are_refused() -> None:

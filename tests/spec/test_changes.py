@@ -82,6 +82,7 @@ def test_the_later_changes_win() -> None:
         (["task.output.beams"], ConfigError, "task.KEY=VALUE"),
         ("task.a=1", ConfigError, "a list of assignments, not str"),
         ({"tasks": {"a": 1}}, UnknownName, "did you mean 'task'"),
+        ({"tasks": {}}, UnknownName, "did you mean 'task'"),
         ({"task": 3}, ConfigError, "changes of the task are a mapping"),
         ({"task": {"a": Path}}, ConfigError, "task.a is set to type, which no file could hold"),
     ],

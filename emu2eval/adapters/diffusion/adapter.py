@@ -7,84 +7,73 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal
+
+from msgspec import Meta
 
 from emu2eval.adapters.base import Adapter, Limits
 from emu2eval.adapters.diffusion.texts import remember
 from emu2eval.adapters.local.files import absent, at_hand, folder_digest, located
-from emu2eval.errors import ConfigError, MissingExtra, ModelError, UnknownName, UserError
+from emu2eval.errors import MissingExtra, ModelError, UserError
 from emu2eval.media.images import from_pil, load
+from emu2eval.spec.settings import Settings
 from emu2eval.types import ImageOutput, Mark, Request, Response
 
-Mode = Literal["text", "image"]
+Count = Annotated[int, Meta(ge=1)]
 _FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
 _EXAMPLE = "stable-diffusion-v1-5/stable-diffusion-v1-5"
-_DTYPES = ("float32", "bfloat16", "float16")
+
+
+class DiffusionSettings(Settings):
+    """mode: "text" = images from text, "image" = from text and the prompt's image (image to image).
+
+    steps, guidance, width, height: None = the pipeline's own; a request's own come first.
+    strength: how far an image may change. negative: a text to keep away from.
+    max_positions: the longest text, which a pipeline would cut in silence; None = its tokenizer's limit.
+    device: such as cuda:1; None = the first GPU or the CPU.
+    """
+
+    checkpoint: str
+    revision: str | None = None
+    mode: Literal["text", "image"] = "text"
+    steps: Count | None = None
+    guidance: float | None = None
+    width: Count | None = None
+    height: Count | None = None
+    strength: Annotated[float, Meta(gt=0, le=1)] | None = None
+    negative: str | None = None
+    max_positions: Count | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    device: str | None = None
+    batch: Count = 1
+
+    def __post_init__(self) -> None:
+        if self.strength is not None and self.mode != "image":
+            raise ValueError("strength is for `mode: image`")
 
 
 class DiffusionAdapter(Adapter):
     """A pipeline of diffusers, from a local folder or the hub; no code of the repository's own.
 
-    mode: "text" = images from text, "image" = from text and the prompt's image (image to image).
     The prompt's texts become one; an image that the pipeline cannot take is refused, never dropped.
-    steps, guidance, width, height: None = the pipeline's own; a request's own come first.
-    strength: how far an image may change, 0 to 1. negative: a text to keep away from.
-    max_positions: the longest text, which a pipeline would cut in silence; None = its tokenizer's limit.
-    dtype: float32, bfloat16 or float16; device: such as cuda:1; None = the first GPU or the CPU.
     """
 
     extra: ClassVar[str | None] = "emu2"
     neutral: ClassVar[frozenset[str]] = frozenset({"batch", "checkpoint", "device"})
 
-    def __init__(
-        self,
-        checkpoint: str,
-        revision: str | None = None,
-        mode: Mode = "text",
-        steps: int | None = None,
-        guidance: float | None = None,
-        width: int | None = None,
-        height: int | None = None,
-        strength: float | None = None,
-        negative: str | None = None,
-        max_positions: int | None = None,
-        dtype: str | None = None,
-        device: str | None = None,
-        batch: int = 1,
-    ):
-        if mode not in get_args(Mode):
-            raise UnknownName("mode", mode, get_args(Mode))
-        if dtype is not None and dtype not in _DTYPES:
-            raise UnknownName("dtype", dtype, _DTYPES)
-        for name, size in (
-            ("steps", steps),
-            ("width", width),
-            ("height", height),
-            ("batch", batch),
-        ):
-            if size is not None and size < 1:
-                raise ConfigError(f"{name} is {size}; it is at least 1")
-        if strength is not None and (mode == "text" or not 0 < strength <= 1):
-            raise ConfigError("strength is between 0 and 1, for `mode: image`")
-        self._checkpoint = checkpoint
-        self._revision, self._mode = revision, mode
-        self._steps, self._guidance = steps, guidance
-        self._size = (width, height)
-        self._strength, self._negative = strength, negative
-        self._dtype, self._device = dtype, device
+    def __init__(self, settings: DiffusionSettings):
+        self._settings = settings
         self._pipeline: Any = None
-        self._max_positions = max_positions
-        self._batch = batch
 
     @cached_property
     def limits(self) -> Limits:  # type: ignore[override]
         """From the pipeline's files: a tokenizer says how long a text may be."""
         return Limits(
             frozenset({"image"}),
-            images=1 if self._mode == "image" else 0,
-            positions=self._max_positions or self._longest,
+            images=1 if self._settings.mode == "image" else 0,
+            positions=self._settings.max_positions or self._longest,
             image_replies=False,
-            batch=self._batch,
+            batch=self._settings.batch,
         )
 
     def lacks(self) -> list[UserError]:
@@ -98,13 +87,13 @@ class DiffusionAdapter(Adapter):
         return []
 
     def fetch(self) -> None:
-        located(self._checkpoint, self._revision, _FILES, example=_EXAMPLE)
+        located(self._settings.checkpoint, self._settings.revision, _FILES, example=_EXAMPLE)
         self.__dict__.pop("_path", None)
 
     def identity(self) -> Mapping[str, Any]:
         return {
             "weights": folder_digest(self._path),
-            "revision": self._revision,
+            "revision": self._settings.revision,
             "pipeline": self._class,
             "dtype": self._dtype_name,
         }
@@ -118,9 +107,9 @@ class DiffusionAdapter(Adapter):
     def refusal(self, request: Request) -> str | None:
         """Why the pipeline cannot take the request."""
         shown = sum(1 for _ in request.prompt.images())
-        if self._mode == "image" and shown != 1:
+        if self._settings.mode == "image" and shown != 1:
             return f"the pipeline takes exactly one image, the prompt holds {shown}"
-        if self._mode == "text" and shown:
+        if self._settings.mode == "text" and shown:
             return f"the pipeline takes only text, the prompt holds {shown} images"
         return None
 
@@ -133,16 +122,17 @@ class DiffusionAdapter(Adapter):
             pipeline = kind.from_pretrained(
                 self._path, torch_dtype=getattr(torch, self._dtype_name)
             )
-            if self._mode == "image" and not _takes_image(pipeline):
+            if self._settings.mode == "image" and not _takes_image(pipeline):
                 # Each family has its image-to-image pipeline under such a name, of the same parts.
                 name = type(pipeline).__name__.replace("Pipeline", "Img2ImgPipeline")
                 pipeline = getattr(diffusers, name).from_pipe(pipeline)
         except Exception as error:
             raise ModelError(
-                f"diffusers cannot load this pipeline for `mode: {self._mode}` ({_first_line(error)})",
+                f"diffusers cannot load this pipeline for `mode: {self._settings.mode}` "
+                f"({_first_line(error)})",
                 where=self._path,
             ) from error
-        if self._mode == "text" and _takes_image(pipeline, always=True):
+        if self._settings.mode == "text" and _takes_image(pipeline, always=True):
             raise ModelError(
                 f"{type(pipeline).__name__} wants an image",
                 where=self._path,
@@ -180,13 +170,13 @@ class DiffusionAdapter(Adapter):
             return Response(error=str(error))
         wanted: dict[str, Any] = {
             "prompt": _text(request),
-            "negative_prompt": self._negative,
-            "num_inference_steps": self._steps if out.steps is None else out.steps,
-            "guidance_scale": self._guidance if out.guidance is None else out.guidance,
-            "width": self._size[0] if out.width is None else out.width,
-            "height": self._size[1] if out.height is None else out.height,
+            "negative_prompt": self._settings.negative,
+            "num_inference_steps": self._settings.steps if out.steps is None else out.steps,
+            "guidance_scale": self._settings.guidance if out.guidance is None else out.guidance,
+            "width": self._settings.width if out.width is None else out.width,
+            "height": self._settings.height if out.height is None else out.height,
             "image": shown[0] if shown else None,
-            "strength": self._strength,
+            "strength": self._settings.strength,
         }
         takes = inspect.signature(self._pipeline.__call__).parameters
         given = {name: value for name, value in wanted.items() if value is not None}
@@ -207,9 +197,9 @@ class DiffusionAdapter(Adapter):
 
     @cached_property
     def _path(self) -> Path:
-        path = at_hand(self._checkpoint, self._revision, _FILES)
+        path = at_hand(self._settings.checkpoint, self._settings.revision, _FILES)
         if path is None:
-            raise absent(self._checkpoint, self._revision, example=_EXAMPLE)
+            raise absent(self._settings.checkpoint, self._settings.revision, example=_EXAMPLE)
         return path
 
     @cached_property
@@ -252,11 +242,11 @@ class DiffusionAdapter(Adapter):
     def _place(self) -> str:
         import torch
 
-        return self._device or ("cuda" if torch.cuda.is_available() else "cpu")
+        return self._settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
 
     @property
     def _dtype_name(self) -> str:
-        return self._dtype or ("float16" if self._place.startswith("cuda") else "float32")
+        return self._settings.dtype or ("float16" if self._place.startswith("cuda") else "float32")
 
 
 def _first_line(error: Exception) -> str:

@@ -5,25 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
+
+import msgspec
 
 from emu2eval.adapters.base import Adapter, Cost, Limits
 from emu2eval.adapters.openai import ranking as ranks
 from emu2eval.adapters.openai import replies as reading
 from emu2eval.adapters.openai.background import Background
-from emu2eval.adapters.openai.client import (
-    Client,
-    Refused,
-    check_extra,
-    check_key_name,
-    check_url,
-    key_from,
-)
-from emu2eval.adapters.openai.messages import ImageUrls, Layout, Message, beginning, messages
+from emu2eval.adapters.openai.client import Client, Refused, key_from
+from emu2eval.adapters.openai.messages import ImageUrls, Message, beginning, messages
 from emu2eval.adapters.openai.pace import Budget, Pace, Prices
-from emu2eval.adapters.openai.ranking import Ranking
-from emu2eval.errors import ConfigError, ImageError, UnknownName, UserError
+from emu2eval.adapters.openai.settings import OpenAISettings
+from emu2eval.errors import ImageError, UserError
 from emu2eval.types import ChoiceOutput, Mark, Output, Prompt, Request, Response, TextOutput
 
 CHARACTERS_A_TOKEN = 4
@@ -36,24 +30,7 @@ MESSAGE_TOKENS = 4
 class OpenAIAdapter(Adapter):
     """A server that speaks OpenAI's chat completions: vLLM, SGLang, llama.cpp, TGI, a hosted one.
 
-    model: its name on the server. revision: any text; tells weights apart that share a name.
-    base_url: the server, usually ending in /v1. key_env: the environment variable that holds its key.
-    layout: "turns" shows demonstrations as turns of user and assistant; "single" puts everything into one
-    user message, in order, which also takes demonstrations whose replies are images.
-    max_side, image_root, image_base, detail: see `ImageUrls`.
-    temperature, top_p, seed: of sampling; null leaves a value to the server. extra: more fields of the
-    request, such as {repetition_penalty: 1.1}. token_limit: the field that limits the answer
-    (max_completion_tokens for OpenAI's newer models). thinking: tokens on top of the task's, for models that
-    think before they answer. stop: False keeps the task's stop strings from a server that cannot take them
-    (transformers serve, with images); the answer is cut at them in any case.
-    ranking: how choices are ranked: "prompt_logprobs" (vLLM), "echo" (completions, texts only), "first_token"
-    (choices that differ in their first letter, from the top_logprobs alternatives); null refuses.
-    max_images, max_positions: what a prompt may hold; image_tokens: positions of an image. Texts are
-    counted at 4 characters a token.
-    concurrency: requests at once; requests_per_minute, tokens_per_minute: rates; timeout: seconds without a
-    byte; retries: attempts after the first; longest_wait: seconds of rest that a server may ask for.
-    budget: the most that one command may use, of requests, tokens and money; prices: money for a million
-    tokens, {input: …, output: …}.
+    The docstring of `OpenAISettings` says what its settings do.
     """
 
     extra: ClassVar[str | None] = "api"
@@ -64,100 +41,20 @@ class OpenAIAdapter(Adapter):
         "image_tokens".split()
     )
 
-    def __init__(
-        self,
-        model: str = "",
-        base_url: str = "http://127.0.0.1:8000/v1",
-        key_env: str | None = None,
-        revision: str | None = None,
-        layout: Layout = "turns",
-        max_side: int | None = None,
-        image_root: str | None = None,
-        image_base: str | None = None,
-        detail: str | None = None,
-        temperature: float | None = 0.0,
-        top_p: float | None = None,
-        seed: int | None = None,
-        extra: Mapping[str, Any] | None = None,
-        token_limit: str = "max_tokens",
-        thinking: int = 0,
-        stop: bool = True,
-        ranking: Ranking | None = None,
-        top_logprobs: int = 20,
-        max_images: int | None = None,
-        max_positions: int | None = None,
-        image_tokens: int = 1000,
-        batch: int = 128,
-        concurrency: int = 8,
-        requests_per_minute: float | None = None,
-        tokens_per_minute: float | None = None,
-        timeout: float = 120.0,
-        retries: int = 6,
-        longest_wait: float = 120.0,
-        budget: Mapping[str, float] | None = None,
-        prices: Mapping[str, float] | None = None,
-    ):
-        if not model:
-            raise ConfigError(
-                "no model is named",
-                where="settings.model",
-                hint="--set model.settings.model=NAME (or judge.settings.model), as the server calls it",
-            )
-        if layout not in get_args(Layout):
-            raise UnknownName("layout", str(layout), get_args(Layout))
-        if ranking is not None and ranking not in get_args(Ranking):
-            raise UnknownName("way of ranking", str(ranking), get_args(Ranking))
-        for name, value, least in (
-            ("batch", batch, 1),
-            ("concurrency", concurrency, 1),
-            ("retries", retries, 0),
-            ("max_side", max_side, 1),
-            ("longest_wait", longest_wait, 0),
-        ):
-            if value is not None and value < least:
-                raise ConfigError(f"{name} is {value}; it is at least {least}")
-        rates = {"requests_per_minute": requests_per_minute, "tokens_per_minute": tokens_per_minute}
-        for name, value in {"timeout": timeout, **rates}.items():
-            if value is not None and not value > 0:
-                raise ConfigError(f"{name} is {value}; it is more than 0")
-        check_extra(extra or {})
-        _numbers("budget", budget, Budget.NAMES)
-        _numbers("prices", prices, ("input", "output"))
-        if image_base is not None and not image_base.startswith("file:"):
-            check_url("image_base", image_base)
+    def __init__(self, settings: OpenAISettings):
         self.limits = Limits(
-            outputs=frozenset({"text", "choice"} if ranking else {"text"}),
-            images=max_images,
-            positions=max_positions,
-            image_replies=layout == "single",
-            batch=batch,
+            outputs=frozenset({"text", "choice"} if settings.ranking else {"text"}),
+            images=settings.max_images,
+            positions=settings.max_positions,
+            image_replies=settings.layout == "single",
+            batch=settings.batch,
         )
-        self._model = model
-        self._layout = layout
-        self._urls = ImageUrls(max_side, image_root, image_base, detail)
-        sampling = {"temperature": temperature, "top_p": top_p, "seed": seed}
-        self._sampling = {k: v for k, v in sampling.items() if v is not None} | dict(extra or {})
-        self._token_limit = token_limit
-        self._thinking = thinking
-        self._stop = stop
-        self._ranking = ranking
-        self._top_logprobs = top_logprobs
-        self._image_tokens = image_tokens
-        self._concurrency = concurrency
-        self._budget = Budget(budget or {})
-        prices = prices or {}
-        self._prices = Prices(prices.get("input"), prices.get("output"))
-        self._open = partial(
-            Client,
-            check_url("base_url", base_url),
-            timeout=timeout,
-            retries=retries,
-            longest_wait=longest_wait,
-            pace=Pace(concurrency, requests_per_minute, tokens_per_minute),
-            budget=self._budget,
-            prices=self._prices,
+        self._settings = settings
+        self._urls = ImageUrls(
+            settings.max_side, settings.image_root, settings.image_base, settings.detail
         )
-        self._key_env = check_key_name(key_env)
+        self._budget = Budget(msgspec.structs.asdict(settings.budget))
+        self._prices = Prices(settings.prices.input, settings.prices.output)
         self._client: Client | None = None
         self._background: Background | None = None
 
@@ -167,7 +64,7 @@ class OpenAIAdapter(Adapter):
 
     def lacks(self) -> list[UserError]:
         try:
-            key_from(self._key_env)
+            key_from(self._settings.key_env)
         except UserError as error:
             return [error]
         return []
@@ -182,32 +79,32 @@ class OpenAIAdapter(Adapter):
 
     def refusal(self, request: Request) -> str | None:
         prompt, output = request.prompt, request.output
-        if self._layout == "turns" and any(
+        if self._settings.layout == "turns" and any(
             not isinstance(part, str) for turn in prompt.turns for part in turn.reply
         ):
             return "an assistant's turn can only hold text; --set model.settings.layout=single"
         if not isinstance(output, ChoiceOutput):
             return None
-        if self._ranking is None:
+        if self._settings.ranking is None:
             return (
                 "set model.settings.ranking to what the server gives: prompt_logprobs (vLLM), "
                 "first_token, or echo; or let the task ask for text"
             )
-        if self._ranking == "first_token" and (pair := ranks.same_start(output.choices)):
+        if self._settings.ranking == "first_token" and (pair := ranks.same_start(output.choices)):
             return (
                 f"the choices {pair[0]!r} and {pair[1]!r} may begin with the same token, and only the "
                 "first is looked at; ranking: prompt_logprobs looks at all"
             )
-        if self._ranking == "echo" and any(True for _ in prompt.images()):
+        if self._settings.ranking == "echo" and any(True for _ in prompt.images()):
             return "ranking: echo asks the completions endpoint, which takes no images"
         return None
 
     def cost(self, request: Request) -> Cost | None:
         """One request for a text; for choices as many as the way of ranking takes."""
-        read, written = self._length(request.prompt), _answer(request) + self._thinking
+        read, written = self._length(request.prompt), _answer(request) + self._settings.thinking
         one = self._prices.cost(1, read, written)
         output = request.output
-        if isinstance(output, ChoiceOutput) and self._ranking != "first_token":
+        if isinstance(output, ChoiceOutput) and self._settings.ranking != "first_token":
             return sum([one] * len(output.choices), Cost())
         return one
 
@@ -217,16 +114,28 @@ class OpenAIAdapter(Adapter):
     def _length(self, prompt: Prompt) -> int:
         characters = sum(len(part) for part in prompt.parts() if isinstance(part, str))
         shown = sum(1 for _ in prompt.images())
-        said = 1 if self._layout == "single" else 2 * len(prompt.turns) + 1
+        said = 1 if self._settings.layout == "single" else 2 * len(prompt.turns) + 1
         text = -(-characters // CHARACTERS_A_TOKEN)
-        return text + shown * self._image_tokens + (said + 1) * MESSAGE_TOKENS
+        return text + shown * self._settings.image_tokens + (said + 1) * MESSAGE_TOKENS
 
     # -- answering --------------------------------------------------------------------------------
 
     def load(self) -> None:
         """Opens the connection. Raises ModelError where no server answers or it refuses the key."""
+        settings = self._settings
         self._background = Background()
-        self._client = self._open(key_from(self._key_env))
+        self._client = Client(
+            settings.base_url,
+            key_from(settings.key_env),
+            timeout=settings.timeout,
+            retries=settings.retries,
+            longest_wait=settings.longest_wait,
+            pace=Pace(
+                settings.concurrency, settings.requests_per_minute, settings.tokens_per_minute
+            ),
+            budget=self._budget,
+            prices=self._prices,
+        )
         self._background.run(self._client.reach())
 
     def close(self) -> None:
@@ -253,7 +162,7 @@ class OpenAIAdapter(Adapter):
                 # Such as a frame that cannot be decoded, which shows only now: it costs nobody else.
                 return Response(error=f"{error.what} ({error.where})")
 
-        yield from self._background.each(order, ask, self._concurrency)
+        yield from self._background.each(order, ask, self._settings.concurrency)
 
     async def _answer(self, request: Request) -> Response:
         if isinstance(request.output, ChoiceOutput):
@@ -266,18 +175,20 @@ class OpenAIAdapter(Adapter):
         """The fields of the request that the output asks for."""
         if not isinstance(output, TextOutput):
             return {}  # a plug-in's kind of output: the answer is as long as the server makes it
-        body: Message = {self._token_limit: output.max_new_tokens + self._thinking}
-        if output.stop and self._stop and not self._thinking:
+        body: Message = {
+            self._settings.token_limit: output.max_new_tokens + self._settings.thinking
+        }
+        if output.stop and self._settings.stop and not self._settings.thinking:
             # The protocol takes four; `TextOutput.kept` cuts at all of them anyway.
             body["stop"] = list(output.stop[:4])
         return body
 
     async def _ranked(self, request: Request, output: ChoiceOutput) -> Response:
-        if self._ranking == "first_token":
+        if self._settings.ranking == "first_token":
             body: Message = {
-                self._token_limit: 1,
+                self._settings.token_limit: 1,
                 "logprobs": True,
-                "top_logprobs": self._top_logprobs,
+                "top_logprobs": self._settings.top_logprobs,
             }
             reply = await self._chat(request, body)
             found = tuple(ranks.from_first_token(reply, output.choices))
@@ -285,14 +196,14 @@ class OpenAIAdapter(Adapter):
         replies: list[Mapping[str, Any]] = []
         sums = []
         for choice in output.choices:
-            if self._ranking == "echo":
+            if self._settings.ranking == "echo":
                 before = "".join(map(str, request.prompt.flat())) + request.prompt.lead
                 body = {"prompt": before + choice, "max_tokens": 1, "echo": True, "logprobs": 1}
                 replies.append(await self._post("/completions", body, request))
                 values = ranks.from_echo(replies[-1], before, choice)
             else:
                 body = {
-                    self._token_limit: 1,
+                    self._settings.token_limit: 1,
                     "prompt_logprobs": 0,
                     "add_generation_prompt": False,
                     "continue_final_message": True,
@@ -305,28 +216,20 @@ class OpenAIAdapter(Adapter):
     async def _chat(
         self, request: Request, body: Message, reply: str | None = None
     ) -> Mapping[str, Any]:
-        said = messages(request.prompt, self._layout, self._urls)
+        said = messages(request.prompt, self._settings.layout, self._urls)
         if reply is not None:
             said.append({"role": "assistant", "content": reply})
         return await self._post("/chat/completions", {"messages": said, **body}, request)
 
     async def _post(self, path: str, body: Message, request: Request) -> Mapping[str, Any]:
         assert self._client is not None
-        whole = {"model": self._model, **self._sampling, **body}
+        whole = {"model": self._settings.model, **self._settings.sampling, **body}
         estimate = self.cost(request)
         assert estimate is not None
         one = self._prices.cost(
             1, estimate.tokens_in // estimate.requests, estimate.tokens_out // estimate.requests
         )
         return await self._client.post(path, json.dumps(whole).encode(), one)
-
-
-def _numbers(name: str, given: Mapping[str, float] | None, known: Sequence[str]) -> None:
-    for key, value in (given or {}).items():
-        if key not in known:
-            raise UnknownName(f"key of {name}", str(key), known)
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-            raise ConfigError(f"{name}.{key} is {value!r}; it is a number of at least 0")
 
 
 def _answer(request: Request) -> int:

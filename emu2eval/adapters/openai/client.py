@@ -12,13 +12,12 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn, TypeGuard
-from urllib.parse import urlsplit
 
 import httpx
 
 from emu2eval.adapters.base import Cost
 from emu2eval.adapters.openai.pace import Budget, Pace, Prices
-from emu2eval.errors import ConfigError, ModelError
+from emu2eval.errors import ModelError
 
 AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 """HTTP states after which the same request may succeed."""
@@ -219,18 +218,6 @@ class Client:
 _NO_MORE = frozenset({"insufficient_quota", "billing_hard_limit_reached", "account_deactivated"})
 
 
-def check_key_name(name: str | None) -> str | None:
-    """The name; raises ConfigError, without showing it, where it is no name of an environment variable."""
-    if name is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
-        # Whoever puts the key itself here must not find it in a log.
-        raise ConfigError(
-            "key_env is the name of an environment variable, in capitals; its value is no such name "
-            "and is not shown, in case it is the key itself",
-            hint="export OPENAI_API_KEY=… and --set model.settings.key_env=OPENAI_API_KEY",
-        )
-    return name
-
-
 def key_from(name: str | None) -> str | None:
     """The key in the environment variable `name`. Raises ModelError, without showing it."""
     if name is None:
@@ -244,37 +231,6 @@ def key_from(name: str | None) -> str | None:
     if not all("!" <= character <= "~" for character in key):
         raise ModelError(f"what stands in {name} is no key: it holds spaces or special characters")
     return key
-
-
-def check_url(name: str, url: str) -> str:
-    """The URL; raises ConfigError, without showing it, where it may hold a secret or is none."""
-    try:
-        parts = urlsplit(url)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname)
-        good = good and (parts.port is None or parts.port > 0)
-    except ValueError:
-        good = False
-    if not good:
-        raise ConfigError(f"{name} is not a URL such as http://127.0.0.1:8000/v1")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ConfigError(
-            f"{name} holds a user, a password or a query, which would be stored with every run",
-            hint="keys come from the environment: --set model.settings.key_env=NAME",
-        )
-    return url
-
-
-def check_extra(fields: Mapping[str, Any]) -> None:
-    """Raises ConfigError for a field of the request that is meant for a key: settings are stored."""
-    for name in fields:
-        if name.casefold().replace("-", "_") in _SECRET:
-            raise ConfigError(
-                f"extra.{name} would be stored with every run",
-                hint="keys come from the environment: --set model.settings.key_env=NAME",
-            )
-
-
-_SECRET = frozenset({"api_key", "apikey", "authorization", "password", "access_token"})
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -8,13 +8,13 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import quote
 
+from emu2eval.adapters.openai.settings import Layout
 from emu2eval.media import images
 from emu2eval.types import Image, Part, Prompt, Video
 
-Layout = Literal["turns", "single"]
 Message = dict[str, Any]
 
 SENT_AS_THEY_ARE = {"JPEG": "jpeg", "PNG": "png", "WEBP": "webp"}

@@ -96,10 +96,8 @@ class Budget:
     answer was lost.
     """
 
-    NAMES = ("requests", "tokens", "money")
-
-    def __init__(self, limits: Mapping[str, float]):
-        self._limits = dict(limits)
+    def __init__(self, limits: Mapping[str, float | None]):
+        self._limits = {name: most for name, most in limits.items() if most is not None}
         self._used = Cost()
         self._reserved = Cost()
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from emu2eval.adapters.openai.client import Refused
-
-Ranking = Literal["prompt_logprobs", "echo", "first_token"]
 
 _NEVER = -9999.0
 """vLLM's stand-in for a log-probability of minus infinity, which JSON lacks."""

@@ -20,10 +20,10 @@ from PIL import Image as PILImage
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
 
-from emu2eval import evaluate
+from emu2eval import evaluate, registry
 from emu2eval.adapters.conformance import check
 from emu2eval.adapters.diffusion.adapter import DiffusionAdapter
-from emu2eval.errors import ConfigError, ModelError, PlanError, UnknownName
+from emu2eval.errors import ConfigError, ModelError, PlanError
 from emu2eval.identity import request_key
 from emu2eval.media import images
 from emu2eval.types import Image, ImageOutput, Prompt, Request, Turn
@@ -70,6 +70,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def pipeline(checkpoint: Path | str, **settings: Any) -> DiffusionAdapter:
+    options = {"checkpoint": str(checkpoint), **settings}
+    adapter: DiffusionAdapter = registry.build("adapter", "diffusers", options)
+    return adapter
+
+
 def square(colour: str) -> Image:
     return images.from_pil(PILImage.new("RGB", (32, 32), colour))
 
@@ -89,15 +95,15 @@ def drawn(adapter: DiffusionAdapter, *asked: Request) -> list[bytes]:
 
 def test_noise_is_the_requests_own(folder: Path) -> None:
     """The seed alone decides it: the same in any batch, and as diffusers draws it when called plainly."""
-    adapter = DiffusionAdapter(str(folder), **SMALL)
+    adapter = pipeline(folder, **SMALL)
     adapter.load()
     asked = [request("a red square", seed=seed) for seed in (1, 2, 3)]
     together = drawn(adapter, *asked)
     assert len(set(together)) == 3
     assert [drawn(adapter, one)[0] for one in reversed(asked)] == together[::-1]
-    pipeline = StableDiffusionPipeline.from_pretrained(folder)
-    pipeline.set_progress_bar_config(disable=True)
-    plain = pipeline(
+    theirs = StableDiffusionPipeline.from_pretrained(folder)
+    theirs.set_progress_bar_config(disable=True)
+    plain = theirs(
         "a red square", num_inference_steps=2, guidance_scale=3.0, width=32, height=32,
         generator=torch.Generator("cpu").manual_seed(2),
     ).images[0]  # fmt: skip
@@ -107,7 +113,7 @@ def test_noise_is_the_requests_own(folder: Path) -> None:
 
 
 def test_the_image_of_the_prompt_is_changed(folder: Path) -> None:
-    adapter = DiffusionAdapter(str(folder), mode="image", strength=0.9, **SMALL)
+    adapter = pipeline(folder, mode="image", strength=0.9, **SMALL)
     adapter.load()
     red, blue = (request(square(c), "a circle") for c in ("red", "blue"))
     first, second = drawn(adapter, red, blue)
@@ -128,7 +134,7 @@ def test_images_are_never_dropped(
     with pytest.raises(PlanError, match="sd takes 0"):
         evaluate(task, str(model), shots=[2], out=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
-    adapter = DiffusionAdapter(str(folder))
+    adapter = pipeline(folder)
     turn = Turn((square("red"), "draw"), ("a square",))
     assert "takes only text" in str(adapter.refusal(request("draw", turns=(turn,))))
 
@@ -158,7 +164,7 @@ def test_captions_of_coco_are_drawn(folder: Path, tmp_path: Path, coco_t2i: Path
 
 
 def test_the_empty_text_of_guidance_is_encoded_once(folder: Path) -> None:
-    adapter = DiffusionAdapter(str(folder), **SMALL)
+    adapter = pipeline(folder, **SMALL)
     adapter.load()
     passes = []
     layers = adapter._pipeline.text_encoder.encoder
@@ -169,25 +175,25 @@ def test_the_empty_text_of_guidance_is_encoded_once(folder: Path) -> None:
     assert len(passes) == len(words) + 1  # each text, and the empty one
     assert len(set(once)) == len(asked)
     for one, before in zip(asked[:3], once, strict=False):
-        fresh = DiffusionAdapter(str(folder), **SMALL)
+        fresh = pipeline(folder, **SMALL)
         fresh.load()
         assert drawn(fresh, one) == [before]
 
 
 def test_texts_that_would_be_cut_are_counted(folder: Path) -> None:
-    adapter = DiffusionAdapter(str(folder))
+    adapter = pipeline(folder)
     assert adapter.limits.positions == 16
     assert adapter.positions(request("a red square")) == 3
     assert adapter.positions(request("a " * 40)) == 40
 
 
 def test_the_rules_of_adapters(folder: Path) -> None:
-    findings = list(check(DiffusionAdapter(str(folder), max_positions=60, **SMALL)))
+    findings = list(check(pipeline(folder, max_positions=60, **SMALL)))
     assert [finding for finding in findings if not finding.holds] == []
 
 
 def lacking(checkpoint: str) -> str:
-    (found,) = DiffusionAdapter(checkpoint).lacks()
+    (found,) = pipeline(checkpoint).lacks()
     return str(found)
 
 
@@ -206,26 +212,26 @@ def test_what_is_not_on_this_machine_is_told_without_the_network(
 
 
 def test_mistakes_are_one_paragraph(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UnknownName, match="mode"):
-        DiffusionAdapter(str(folder), mode="sound")  # type: ignore[arg-type]
-    with pytest.raises(UnknownName, match="dtype"):
-        DiffusionAdapter(str(folder), dtype="float8")
-    with pytest.raises(ConfigError, match="between 0 and 1"):
-        DiffusionAdapter(str(folder), mode="image", strength=2.0)
+    with pytest.raises(ConfigError, match=r"'mode' .* 'image' or 'text'"):
+        pipeline(folder, mode="sound")
+    with pytest.raises(ConfigError, match=r"'dtype' .*; did you mean 'float32'"):
+        pipeline(folder, dtype="float8")
+    with pytest.raises(ConfigError, match=r"'strength' .* above 0 and of at most 1"):
+        pipeline(folder, mode="image", strength=2.0)
     assert "model_index.json" in lacking(str(tmp_path))
     with pytest.raises(ModelError, match="not loaded"):
-        DiffusionAdapter(str(folder)).answer([request("a")])
+        pipeline(folder).answer([request("a")])
     for name, value in (("steps", 0), ("width", -8), ("batch", 0)):
-        with pytest.raises(ConfigError, match=f"{name} is {value}"):
-            DiffusionAdapter(str(folder), **{name: value})
-    nowhere = DiffusionAdapter(str(folder), device="nonsense")
+        with pytest.raises(ConfigError, match=f"'{name}' .* of at least 1.*, got {value}"):
+            pipeline(folder, **{name: value})
+    nowhere = pipeline(folder, device="nonsense")
     with pytest.raises(ModelError, match="cannot go to the device nonsense"):
         nowhere.load()
     for missing in ("~nobody-of-this-name/pipeline", "a" * 5000):
         assert "no checkpoint here" in lacking(missing)
         with pytest.raises(ModelError, match="no checkpoint here"):
-            DiffusionAdapter(missing).fetch()
-    first = DiffusionAdapter(str(folder)).identity()
+            pipeline(missing).fetch()
+    first = pipeline(folder).identity()
     assert first["pipeline"] == "StableDiffusionPipeline" and len(first["weights"]) == 64
 
 
@@ -252,9 +258,9 @@ def test_a_damaged_tokenizer_is_told_and_its_code_does_not_run(
 
     monkeypatch.setattr("builtins.input", asked)
     with pytest.raises(ModelError, match="cannot read the pipeline's tokenizer"):
-        _ = DiffusionAdapter(str(broken)).limits
+        _ = pipeline(broken).limits
     assert not (tmp_path / "ran").exists()
     (broken / "tokenizer" / "tokenizer.json").write_text("{")
     settings.write_text("{}")
     with pytest.raises(ModelError, match="cannot read the pipeline's tokenizer"):
-        _ = DiffusionAdapter(str(broken)).limits
+        _ = pipeline(broken).limits

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from emu2eval import evaluate
-from emu2eval.adapters.openai.adapter import OpenAIAdapter
 from emu2eval.adapters.openai.client import usage
 from emu2eval.errors import ConfigError
 from tests.chat_server import ChatServer, reply, texts
+
+from .building import openai
 
 KEY = 'sk-proj/Very"5ecret\\0123456789'
 
@@ -84,12 +85,15 @@ def test_a_bad_reply_lets_the_others_finish(
     ("settings", "says"),
     [
         ({"extra": {"Api-Key": "sk-1"}}, "stored with every run"),
-        ({"timeout": -1.0}, "timeout is -1.0"),
-        ({"requests_per_minute": 0}, "requests_per_minute is 0"),
-        ({"longest_wait": -1.0}, "longest_wait is -1.0"),
+        ({"timeout": -1.0}, "'timeout' .* above 0, got -1.0"),
+        ({"requests_per_minute": 0}, "'requests_per_minute' .* above 0, or null, got 0"),
+        ({"longest_wait": -1.0}, "'longest_wait' .* at least 0, got -1.0"),
+        ({"budget": {"requests": -1}}, "'budget.requests' .* at least 0, or null, got -1"),
+        ({"prices": {"inputs": 1}}, "'prices' of adapter openai 'inputs'; did you mean 'input'"),
+        ({"model": ""}, "no model is named"),
     ],
 )
 def test_settings_that_make_no_sense(settings: Any, says: str) -> None:
     with pytest.raises(ConfigError, match=says) as caught:
-        OpenAIAdapter("m", **settings)
+        openai(**settings)
     assert "sk-1" not in str(caught.value)

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from emu2eval import evaluate
-from emu2eval.adapters.openai.adapter import OpenAIAdapter
 from emu2eval.errors import ConfigError, ModelError, UserError, raise_together
 
 from ...chat_server import ChatServer
+from .building import openai
 
 KEY = "sk-proj-Very5ecret0123456789"
 
@@ -131,7 +131,7 @@ def test_a_key_in_the_wrong_place_is_refused_unseen(
 ) -> None:
     monkeypatch.setenv("BROKEN_KEY", f"{KEY} and more")
     with pytest.raises((ConfigError, ModelError), match=says) as caught:
-        raise_together(OpenAIAdapter("m", **settings).lacks())
+        raise_together(openai(**settings).lacks())
     error: UserError = caught.value
     for shown in (str(error), repr(vars(error)), "".join(traceback.format_exception(error))):
         assert KEY not in shown
@@ -139,7 +139,7 @@ def test_a_key_in_the_wrong_place_is_refused_unseen(
 
 
 def test_an_open_connection_does_not_show_it(chat_server: ChatServer) -> None:
-    adapter = OpenAIAdapter("m", chat_server.url, key_env="SERVER_KEY")
+    adapter = openai(base_url=chat_server.url, key_env="SERVER_KEY")
     adapter.load()
     client = adapter._client
     assert client is not None

@@ -12,11 +12,12 @@ from PIL import ExifTags, ImageChops
 from PIL import Image as PILImage
 
 from emu2eval.adapters.openai import messages as module
-from emu2eval.adapters.openai.adapter import OpenAIAdapter
 from emu2eval.adapters.openai.messages import ImageUrls, messages
 from emu2eval.engine.plan import check_request
 from emu2eval.errors import PlanError
 from emu2eval.types import Image, Prompt, Request, TextOutput, Turn, Video
+
+from .building import openai
 
 
 def image(form: str, size: tuple[int, int] = (40, 20), **options: Any) -> Image:
@@ -102,8 +103,8 @@ def test_replies_that_are_images() -> None:
     turn = Turn(("draw",), (shown,))
     request = Request("0" * 64, Prompt(("draw",), (turn,)), TextOutput())
     with pytest.raises(PlanError, match="no demonstrations whose replies are images") as caught:
-        check_request(OpenAIAdapter("m"), "served", request, "task", "query 1")
+        check_request(openai(), "served", request, "task", "query 1")
     assert "layout=single" in str(caught.value)
-    check_request(OpenAIAdapter("m", layout="single"), "served", request, "task", "query 1")
+    check_request(openai(layout="single"), "served", request, "task", "query 1")
     (message,) = messages(request.prompt, "single", ImageUrls())
     assert [part["type"] for part in message["content"]] == ["text", "image_url", "text"]

@@ -17,12 +17,12 @@ import pytest
 
 from emu2eval import evaluate
 from emu2eval.adapters.conformance import check
-from emu2eval.adapters.openai.adapter import OpenAIAdapter
 from emu2eval.errors import ConfigError, ModelError, PlanError
 from emu2eval.runs.store import RunStore
 from emu2eval.types import Mark
 
 from ...chat_server import FAULTS, ChatServer, digests, parts, reply, texts
+from .building import openai
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
@@ -302,7 +302,7 @@ def test_inside_a_running_event_loop(make_task: Any, served: Any) -> None:
 
 def test_it_keeps_the_rules_of_adapters(chat_server: ChatServer) -> None:
     chat_server.answer = lambda body: str(len(digests(body)))
-    adapter = OpenAIAdapter("m", chat_server.url, max_positions=100_000)
+    adapter = openai(base_url=chat_server.url, max_positions=100_000)
     assert [finding for finding in check(adapter) if not finding.holds] == []
 
 

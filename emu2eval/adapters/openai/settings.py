@@ -1,0 +1,158 @@
+"""The settings of a server: what is asked of whom, how fast, and for how much."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import partial
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from msgspec import Meta, field
+
+from emu2eval.errors import ConfigError, together
+from emu2eval.spec.settings import Settings
+
+Layout = Literal["turns", "single"]
+Ranking = Literal["prompt_logprobs", "echo", "first_token"]
+
+Count = Annotated[int, Meta(ge=1)]
+NotNegative = Annotated[float, Meta(ge=0)]
+MoreThanZero = Annotated[float, Meta(gt=0)]
+
+
+class BudgetSettings(Settings):
+    """The most that one command may use."""
+
+    requests: NotNegative | None = None
+    tokens: NotNegative | None = None
+    money: NotNegative | None = None
+
+
+class PriceSettings(Settings):
+    """Money for a million tokens read (input) and written (output)."""
+
+    input: NotNegative | None = None
+    output: NotNegative | None = None
+
+
+class OpenAISettings(Settings):
+    """model: its name on the server. revision: any text; tells weights apart that share a name.
+    base_url: the server, usually ending in /v1. key_env: the environment variable that holds its key.
+
+    layout: "turns" shows demonstrations as turns of user and assistant; "single" puts everything into one
+    user message, in order, which also takes demonstrations whose replies are images.
+    max_side, image_root, image_base, detail: see `ImageUrls`.
+    temperature, top_p, seed: of sampling; null leaves a value to the server. extra: more fields of the
+    request, such as {repetition_penalty: 1.1}. token_limit: the field that limits the answer
+    (max_completion_tokens for OpenAI's newer models). thinking: tokens on top of the task's, for models that
+    think before they answer. stop: False keeps the task's stop strings from a server that cannot take them
+    (transformers serve, with images); the answer is cut at them in any case.
+    ranking: how choices are ranked: "prompt_logprobs" (vLLM), "echo" (completions, texts only), "first_token"
+    (choices that differ in their first letter, from the top_logprobs alternatives); null refuses.
+    max_images, max_positions: what a prompt may hold; image_tokens: positions of an image. Texts are
+    counted at 4 characters a token.
+    concurrency: requests at once; requests_per_minute, tokens_per_minute: rates; timeout: seconds without a
+    byte; retries: attempts after the first; longest_wait: seconds of rest that a server may ask for.
+    """
+
+    model: str = ""
+    base_url: str = "http://127.0.0.1:8000/v1"
+    key_env: str | None = None
+    revision: str | None = None
+    layout: Layout = "turns"
+    max_side: Count | None = None
+    image_root: str | None = None
+    image_base: str | None = None
+    detail: str | None = None
+    temperature: float | None = 0.0
+    top_p: float | None = None
+    seed: int | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+    token_limit: str = "max_tokens"
+    thinking: Annotated[int, Meta(ge=0)] = 0
+    stop: bool = True
+    ranking: Ranking | None = None
+    top_logprobs: Count = 20
+    max_images: Annotated[int, Meta(ge=0)] | None = None
+    max_positions: Count | None = None
+    image_tokens: Annotated[int, Meta(ge=0)] = 1000
+    batch: Count = 128
+    concurrency: Count = 8
+    requests_per_minute: MoreThanZero | None = None
+    tokens_per_minute: MoreThanZero | None = None
+    timeout: MoreThanZero = 120.0
+    retries: Annotated[int, Meta(ge=0)] = 6
+    longest_wait: NotNegative = 120.0
+    budget: BudgetSettings = BudgetSettings()
+    prices: PriceSettings = PriceSettings()
+
+    def __post_init__(self) -> None:
+        together(
+            [
+                self._check_model,
+                partial(_check_extra, self.extra),
+                partial(_check_url, "base_url", self.base_url),
+                partial(_check_key_name, self.key_env),
+                self._check_image_base,
+            ]
+        )
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """Fields of every request."""
+        given = {"temperature": self.temperature, "top_p": self.top_p, "seed": self.seed}
+        return {name: value for name, value in given.items() if value is not None} | self.extra
+
+    def _check_model(self) -> None:
+        if not self.model:
+            raise ConfigError(
+                "no model is named",
+                where="settings.model",
+                hint="--set model.settings.model=NAME (or judge.settings.model), as the server calls it",
+            )
+
+    def _check_image_base(self) -> None:
+        if self.image_base is not None and not self.image_base.startswith("file:"):
+            _check_url("image_base", self.image_base)
+
+
+def _check_key_name(name: str | None) -> None:
+    """Raises ConfigError, without showing the name, where it is no name of an environment variable."""
+    if name is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
+        # Whoever puts the key itself here must not find it in a log.
+        raise ConfigError(
+            "key_env is the name of an environment variable, in capitals; its value is no such name "
+            "and is not shown, in case it is the key itself",
+            hint="export OPENAI_API_KEY=… and --set model.settings.key_env=OPENAI_API_KEY",
+        )
+
+
+def _check_url(name: str, url: str) -> None:
+    """Raises ConfigError, without showing the URL, where it may hold a secret or is none."""
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname)
+        good = good and (parts.port is None or parts.port > 0)
+    except ValueError:
+        good = False
+    if not good:
+        raise ConfigError(f"{name} is not a URL such as http://127.0.0.1:8000/v1")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ConfigError(
+            f"{name} holds a user, a password or a query, which would be stored with every run",
+            hint="keys come from the environment: --set model.settings.key_env=NAME",
+        )
+
+
+def _check_extra(fields: Mapping[str, Any]) -> None:
+    """Raises ConfigError for a field of the request that is meant for a key: settings are stored."""
+    for name in fields:
+        if name.casefold().replace("-", "_") in _SECRET:
+            raise ConfigError(
+                f"extra.{name} would be stored with every run",
+                hint="keys come from the environment: --set model.settings.key_env=NAME",
+            )
+
+
+_SECRET = frozenset({"api_key", "apikey", "authorization", "password", "access_token"})
