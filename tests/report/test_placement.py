@@ -32,7 +32,7 @@ def test_a_table_of_devices() -> None:
     # Five times an image, its two marks and 32 tokens of text; one <s>; ten tokens of the answer.
     assert "4 shots · 1,461 positions" in text and "batch 2 · 5 beams" in text
     assert "GPU 3" in text and "embeddings, bridges, lm_head, vision 0–63, layers 0–" in text
-    assert "bfloat16" in text and "4-bit" in shown("emu2-chat", "24GiB", batch=1, quantize=4)
+    assert "bfloat16" in text and "4-bit" in shown("emu2-chat", "40GiB", batch=1, quantize=4)
 
 
 def test_the_visual_decoder_is_shown() -> None:

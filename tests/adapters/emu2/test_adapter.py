@@ -178,7 +178,7 @@ def test_what_cannot_be_asked_is_an_error_of_its_own(folders: dict[str, Path]) -
         request(Prompt(query=("[<IMG_PLH>]",)), TextOutput()),
         request(prompt(), ImageOutput()),
         request(prompt(), ChoiceOutput(("yes", ""), per_token=True)),
-        request(Prompt(query=(Image(path=Path("none.png")),)), TextOutput()),
+        Request("none", Prompt(query=(Image(path="none.png"),)), TextOutput()),
     ]
     responses = adapter.answer([*wrong, TEXTS[0]])
     said = [str(response.error).splitlines()[0] for response in responses[:3]]
