@@ -359,6 +359,15 @@ def protocol_label(protocol: str, imported: str | None = None) -> str:
     return protocol if imported is None else f"imported-{imported}"
 
 
+class AnswerSource(msgspec.Struct, frozen=True):
+    """Where answers that were given elsewhere come from. told: the user gave the number of shots;
+    logged: what the log says of it."""
+
+    origin: str
+    told: bool = False
+    logged: int | None = None
+
+
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One number of a results table, with all that a reader needs to judge it; sentences come later.
 
@@ -371,7 +380,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     covered, queries: how many queries were asked about, and how many the split has.
     shortened: prompts that hold fewer demonstrations than asked for, so that they fit.
     marks: what answers were marked with, and how many; changes: what was set against the task's and the
-    model's files. imported: where answers that were given elsewhere come from.
+    model's files. imported: who asked, where answers were given elsewhere, and
+    source: what they come from.
     set_scaled: the metric's scale depends on the set, so numbers of different sets cannot be compared.
     digits: how many to show behind the point. notes: what the scorer says of its number.
     chance, ceiling: what guessing and what perfect use of the demonstrations give, where the task says.
@@ -414,6 +424,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     sources: Mapping[str, str] = {}
     size: Published | None = None
     imported: str | None = None
+    source: AnswerSource | None = None
     notes: tuple[str, ...] = ()
 
     @property

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from emu2eval.adapters.memory import MemoryPlan, Workload
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -145,6 +147,13 @@ class Adapter(ABC):
 
     def afford(self, cost: Cost) -> None:
         """Raises PlanError where the estimated cost of all that is left to ask exceeds the model's budget."""
+
+    def plan_memory(self, workload: Workload) -> MemoryPlan | None:
+        """Which part would lie on which device, by sizes alone; None = there is nothing to be planned.
+
+        Needs neither weights nor a GPU. Raises ModelError, with what would fit, where the model does not.
+        """
+        return None
 
     def encode_images(self, images: Sequence[Image]) -> npt.NDArray[np.float32]:
         """(n, width): what the model itself sees in each image, for choosing demonstrations by similarity.

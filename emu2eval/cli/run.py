@@ -223,20 +223,15 @@ def plan(
     images: Annotated[int, typer.Option(min=0, help="Images of one demonstration.")] = 1,
     text: Annotated[int, typer.Option(min=0, help="Text tokens of one demonstration.")] = 32,
     new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of the answer.")] = 10,
+    set_: Sets = [],  # noqa: B006
 ) -> None:
     """Show which part of a model goes to which device, without weights and without a GPU."""
+    from emu2eval.adapters.memory import Workload, parse_memory
     from emu2eval.report.placement import show_plan
+    from emu2eval.spec.changes import Changes
 
-    console().print(
-        show_plan(
-            model,
-            memory,
-            shots,
-            batch,
-            beams=beams,
-            quantize=quantize,
-            images=images,
-            text_tokens=text,
-            new_tokens=new_tokens,
-        )
-    )
+    own = {"batch": batch, "beams": beams, "quantize": quantize}
+    named = {f"settings.{key}": value for key, value in own.items() if value is not None}
+    changes = Changes.of(set_).merged(Changes(model=named))
+    workload = Workload(parse_memory(memory), shots, images, text, new_tokens)
+    console().print(show_plan(model, changes, workload))

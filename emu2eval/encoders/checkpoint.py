@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
 SETTING = "task.demonstrations.options.encoder"
+_UNUSED = r"(^|\.)pooler\.|(^|\.)logit_(scale|bias)$"
+"""Weights that checkpoints may lack: no feature goes through them, or it would be NaN, which is refused."""
 # DINO's checkpoints hold no pooler, and it is not used: without this, transformers warns of random weights.
 _LEFT_OUT: Mapping[str, Mapping[str, Any]] = {"vit": {"add_pooling_layer": False}}
 
@@ -202,14 +204,17 @@ class CheckpointEncoder(Encoder):
         from transformers import AutoModel
         from transformers.utils import logging as their_logging
 
+        from emu2eval.adapters.local.weights import require_all
+
         logging: Any = their_logging
         shown = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
         try:
             with self._explained():
-                model = AutoModel.from_pretrained(
+                model, info = AutoModel.from_pretrained(
                     self.folder,
                     dtype=torch.float32,
+                    output_loading_info=True,
                     use_safetensors=True,
                     local_files_only=True,
                     trust_remote_code=False,
@@ -218,6 +223,7 @@ class CheckpointEncoder(Encoder):
         finally:
             if shown:
                 logging.enable_progress_bar()
+        require_all(model, info, self.folder, _UNUSED)
         return model.to(self.device).eval()
 
     def _at_hand(self) -> Path | None:

@@ -19,7 +19,6 @@ from emu2eval.engine.prompting import Prompted, Prompts
 from emu2eval.engine.questions import Place, Questions
 from emu2eval.engine.tasks import OpenTask
 from emu2eval.errors import ConfigError, PlanError, of_part
-from emu2eval.fewshot.draw import keyed
 from emu2eval.identity import request_key, value_key
 from emu2eval.media import images
 from emu2eval.runs.answers import Answer, JudgeCase
@@ -176,7 +175,7 @@ class Plan:
     def at(self, place: Place) -> Planned:
         """The request of a place."""
         prompted = self.prompts.at(place)
-        output = self._output(prompted, place)
+        output = self.prompts.output(place, prompted.sample)
         request = self._request(prompted, output)
         if self.fit and prompted.demonstrations:
             with of_adapter(self.adapter):
@@ -190,19 +189,6 @@ class Plan:
             tuple(d.sample.id for d in prompted.demonstrations),
             prompted.left_out,
         )
-
-    def _output(self, prompted: Prompted, place: Place) -> Output:
-        wanted, sample = self.task.spec.output, prompted.sample
-        # Every image has noise of its own, which no batch, limit or order of queries changes.
-        number = place.trial * self.questions.takes + place.take
-        noise = keyed("noise", wanted.seed, self.prompts.seed, sample.id, number) % 2**31
-        try:
-            return wanted.build(sample.choices, noise)
-        except ConfigError as error:
-            where = error.where or self.task.document.where(("output",))
-            raise ConfigError(
-                f"sample {sample.id!r}: {error.what}", where=where, hint=error.hint
-            ) from None
 
     def _request(self, prompted: Prompted, output: Output) -> Request:
         return Request(

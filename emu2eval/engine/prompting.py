@@ -7,11 +7,13 @@ from functools import cached_property
 
 from emu2eval.data.samples import Samples
 from emu2eval.engine.questions import Place, Questions
+from emu2eval.errors import ConfigError
 from emu2eval.errors import of_part
 from emu2eval.fewshot.ablate import ablate, dealt
 from emu2eval.fewshot.choosers import Chooser, Demonstration
+from emu2eval.fewshot.draw import keyed
 from emu2eval.prompts import PromptBuilder
-from emu2eval.types import Prompt, Sample, Shots
+from emu2eval.types import Output, Prompt, Sample, Shots
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,20 @@ class Prompts:
             prompt = replace(prompt, turns=ablate(prompt.turns, names, self.ablation, *key))
         whole = Prompted(sample, tuple(chosen), prompt)
         return whole.shorter(left_out) if left_out else whole
+
+    def output(self, place: Place, sample: Sample) -> Output:
+        """What is asked for at a place. Every image has noise of its own, which no batch, limit or order
+        of queries changes."""
+        wanted = self.questions.task.spec.output
+        number = place.trial * self.questions.takes + place.take
+        noise = keyed("noise", wanted.seed, self.seed, sample.id, number) % 2**31
+        try:
+            return wanted.build(sample.choices, noise)
+        except ConfigError as error:
+            where = error.where or self.questions.task.document.where(("output",))
+            raise ConfigError(
+                f"sample {sample.id!r}: {error.what}", where=where, hint=error.hint
+            ) from None
 
     @cached_property
     def _builder(self) -> PromptBuilder:

@@ -18,7 +18,7 @@ from emu2eval.runs.store import RunStore
 from emu2eval.scorers.base import Scorer, Summary
 from emu2eval.scorers.judged import JudgedScorer
 from emu2eval.statistics.estimates import Estimate, estimate
-from emu2eval.types import Mark, Progress, Published, Response, Row, Sample, Score
+from emu2eval.types import AnswerSource, Mark, Progress, Published, Response, Row, Sample, Score
 
 
 @dataclass
@@ -215,6 +215,7 @@ def response_of(
 def _about(record: Record, questions: Questions, store: RunStore, totals: _Totals) -> Row:
     """A row that says all about a run but its numbers."""
     samples = len(questions.samples)
+    given = record.imported
     official = questions.task.spec.data.expected.get(questions.task.split)
     other = official is not None and official.samples != samples
     return Row(
@@ -243,7 +244,8 @@ def _about(record: Record, questions: Questions, store: RunStore, totals: _Total
         changes=tuple(record.changes.assignments()),
         sources=record.identity.data.sources,
         size=Published(samples, official.samples) if official is not None and other else None,
-        imported=record.imported.label if record.imported is not None else None,
+        imported=given.label if given is not None else None,
+        source=AnswerSource(given.origin, given.told, given.shots) if given is not None else None,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
-from emu2eval.types import Mark, Row
+from emu2eval.types import AnswerSource, Mark, Row, Shots
 
 Marked = Sequence[tuple[Mark, int]]
 """The marks of one kind on a run's answers, each with the number of answers that carry it."""
@@ -81,8 +81,9 @@ def notes(row: Row) -> tuple[str, ...]:
 
 
 def _notes(row: Row) -> Iterator[str]:
-    if row.imported is not None:
-        yield f"imported from {row.imported}, scored as {row.protocol}"
+    if row.source is not None:
+        yield f"imported from {row.source.origin}, shots {_known(row.source, row.shots)}"
+        yield f"scored as {row.protocol}"
     if row.changes:
         yield f"set by hand: {', '.join(row.changes)}"
     if not row.complete:
@@ -97,6 +98,14 @@ def _notes(row: Row) -> Iterator[str]:
     yield from row.notes
     if row.set_scaled:
         yield "the scale depends on the set of samples"
+
+
+def _known(source: AnswerSource, shots: Shots) -> str:
+    """How the number of shots is known."""
+    if not source.told:
+        return "as its log says"
+    differ = source.logged is not None and source.logged != shots.count
+    return f"as told (the log says {source.logged})" if differ else "as told"
 
 
 def subset(row: Row) -> str:

@@ -55,7 +55,7 @@ def show_prompt(
         blocks.append(_rule(f"demonstration {number} of {len(prompt.turns)}", why))
         blocks += [_parts(turn.ask), _parts(turn.reply, "→ ")]
     blocks += [_rule("query"), _parts(prompt.query)]
-    output = task.spec.output.build(sample.choices)
+    output = prompts.output(Place(index, trial), sample)
     blocks += [_rule("output"), Text(str(output))]
     if sample.references:
         blocks.append(Text("references: " + ", ".join(_shown(r) for r in sample.references)))

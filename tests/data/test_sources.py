@@ -62,10 +62,10 @@ def test_same_images_same_numbers_but_another_run(vqav2: Path) -> None:
     hub = evaluate("vqav2", "nearest", shots=[0, 4], source="hub")
     assert [r.rows[0].value for r in hub] == [r.rows[0].value for r in official]
     assert hub[0].folder != official[0].folder
-    assert "queries from the hub" in hub[0].rows[0].notes
-    assert not [note for note in official[0].rows[0].notes if "hub" in note]
+    assert hub[0].rows[0].sources == {"queries": "hub"}
+    assert official[0].rows[0].sources == {}
     # The training split is not on the hub: its demonstrations are the official ones.
-    assert not [note for note in hub[1].rows[0].notes if "demonstrations" in note]
+    assert hub[1].rows[0].sources == {"queries": "hub"}
     # Shots asked for together or alone are the same run.
     again = evaluate("vqav2", "nearest", shots=[0], source="hub")
     assert (again[0].folder, again[0].tally.asked) == (hub[0].folder, 0)
@@ -80,10 +80,10 @@ def test_without_the_official_files_the_hub_is_taken_and_named(
     assert code == 0
     assert "split val: from lmms-lab/VQAv2 of the hub; the official files are not there" in said
     (folder,) = Path("results/runs").glob("vqav2_0-shot*")
-    assert json.loads((folder / "run.json").read_text())["sources"] == {"val": "hub"}
+    assert json.loads((folder / "run.json").read_text())["task"]["sources"] == {"val": "hub"}
     code, out, _ = program("score", folder.name, "--format", "json")
     assert code == 0
-    assert "queries from the hub" in json.loads(out)[0]["notes"]
+    assert json.loads(out)[0]["sources"] == {"queries": "hub"}
     code, out, _ = program("show", "--task", "vqav2")
     assert code == 0
     assert "validation-00000-of-00002.parquet#image/0/0, 32 x 24" in out

@@ -401,7 +401,7 @@ def test_a_judge_sees_the_image_that_was_painted(
     (result,) = evaluate(str(task), "./painter.yaml", judge=judge())
     assert result.rows[0].value == 300
     painted = {path.stem for path in (result.folder / "images").glob("*.png")}
-    asked = {row["id"]: row["images"] for row in replies(result.folder)}
+    asked = {row["id"]: row["shown"] for row in replies(result.folder)}
     assert len(painted) == len(asked) == 5
     assert {shown[1] for shown in asked.values()} == painted
     for body in chat_server.asked:
@@ -427,7 +427,7 @@ def test_from_the_command_line(robot: str, judge: Any, chat_server: ChatServer) 
     assert chat_server.asked == []
     done = command(*run, "--judge", judge(), "--format", "json")
     assert "judge, judging: about 40 requests" in done.stderr
-    assert "8 asked, 40 judged" in done.stderr
+    assert "8 run, 40 judged" in done.stderr
     assert [row["value"] for row in json.loads(done.stdout)] == [50, 0]
     scored = command("score", "mm_vet", "--groups", "--format", "json")
     rows = {row["group"]: row["value"] for row in json.loads(scored.stdout)}

@@ -111,7 +111,7 @@ def test_changes_are_mappings_or_assignments(
         ({"fit": "maybe"}, "fit"),
         ({"ablate": "colours"}, "unknown ablation"),
         ({"protocol": "none"}, "unknown protocol"),
-        ({"changes": {"tsak": {}}}, "tsak"),
+        ({"changes": {"tsak": {"split": "x"}}}, "tsak"),
         ({"changes": 5}, "changes"),
         ({"out": 5}, "out"),
     ],

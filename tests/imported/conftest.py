@@ -7,7 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+
+from emu2eval.report.notes import notes
+from emu2eval.runs.scores import read_rows
 
 Program = Callable[..., tuple[int, str, str]]
 RUNS = Path("results/runs")
@@ -33,17 +37,18 @@ def imported(program: Program) -> Callable[..., tuple[Path, str]]:
 def scores() -> Callable[[Path], dict[str, tuple[float | None, str | None]]]:
     """Value and prediction of each sample of a run."""
     return lambda folder: {
-        row["id"]: (row["value"], row["prediction"]) for row in lines(folder / "scores.jsonl")
+        row["id"]: (row["value"], row.get("prediction")) for row in lines(folder / "scores.jsonl")
     }
 
 
 @pytest.fixture
 def row_of() -> Callable[[Path], dict[str, Any]]:
-    """The headline of a run."""
+    """The headline of a run, as a table shows it."""
 
     def row(folder: Path) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((folder / "report.json").read_text())["rows"][0]
-        return found
+        head = read_rows(folder)[0]
+        shown = {"shots": str(head.shots), "protocol": head.protocol_label, "metric": head.label}
+        return {**msgspec.structs.asdict(head), **shown, "notes": list(notes(head))}
 
     return row
 

@@ -80,6 +80,7 @@ def test_generated_answers_of_lm_eval(
     assert row["protocol"] == "imported-lm-eval"
     assert row["notes"] == [
         "imported from lm-evaluation-harness 0.4.8, shots as its log says",
+        "scored as plain",
         "4 of 12 queries",
     ]
     assert (
@@ -94,10 +95,7 @@ def test_generated_answers_of_lm_eval(
     kept = "".join(path.read_text() for path in folder.glob("*.json*"))
     assert "SECRET" not in kept
     stored = [json.loads(line) for line in (folder / "responses.jsonl").read_text().splitlines()]
-    assert [row["details"] for row in stored][2:] == [
-        {"theirs": {"exact_match": 1.0}},
-        {"theirs": {"exact_match": 0.0}},
-    ]
+    assert [row["theirs"] for row in stored][2:] == [{"exact_match": 1.0}, {"exact_match": 0.0}]
     assert stored[0]["text"] == " red "
     # The agreement is of the stored answers: it is said again.
     assert "equal at 3, not at 1" in imported(log, "--task", "squares/squares.yaml")[1]

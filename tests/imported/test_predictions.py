@@ -52,10 +52,10 @@ def test_a_runs_own_answers_give_its_own_scores(
     assert scores(folder) == scores(own)
     one, other = row_of(own), row_of(folder)
     assert other["unscored"] == one["unscored"] == 1
-    for name in ("value", "stderr", "low", "high", "n", "metric", "shots", "complete"):
+    for name in ("value", "stderr", "low", "high", "n", "metric", "shots", "queries"):
         assert other[name] == one[name], name
-    assert (one["protocol"], other["protocol"]) == ("plain", "imported")
-    assert other["notes"] == ["imported from responses.jsonl, shots as told"]
+    assert (one["protocol"], other["protocol"]) == ("plain", "imported-unknown")
+    assert other["notes"] == ["imported from responses.jsonl, shots as told", "scored as plain"]
 
 
 @pytest.mark.parametrize("form", ["official", "by id", "tsv"])
@@ -86,8 +86,7 @@ def test_official_answers_of_vqav2(
     assert scores(folder) == scores(own)
     assert "answers from the column answer" in said
     record = json.loads((folder / "run.json").read_text())
-    # Another protocol's scorer is another column.
-    assert record["protocol"] == "imported-openflamingo"
+    assert record["task"]["protocol"] == "openflamingo"
     assert record["model"]["name"] == "y-7b"
     assert record["imported"]["files"].keys() == {file.name}
 
@@ -164,12 +163,12 @@ def test_missing_unknown_and_repeated_ids_are_counted(
     folder, said = imported(write("some.jsonl", rows), "--task", make_task(), "--shots", "0")
     assert (
         "8 rows, answers to 5 of 12 queries; 1 ids are not in the split, the first is 'q9999'; 2 rows "
-        "say again what another said; 1 hold no answer and are unscored"
+        "repeat another; 1 hold no answer and are unscored"
     ) in said
     row = row_of(folder)
     # Three of the four that were answered are right; nobody answered the others wrongly.
     assert (row["value"], row["n"], row["unscored"]) == (75.0, 4, 1)
-    assert not row["complete"]
+    assert row["covered"] < row["queries"]
     assert "5 of 12 queries" in row["notes"]
 
 
@@ -293,10 +292,10 @@ def test_compared_tabled_and_scored_like_any_run(
     assert row_of(other)["protocol"] == "imported-theirs"
     code, _, said = program("compare", str(other), str(better))
     assert code == 2
-    assert "their protocols differ (imported-theirs, imported)" in said
+    assert "their protocols differ (imported-theirs, imported-unknown)" in said
     code, _, said = program("compare", str(own), str(better))
     assert code == 2
-    assert "their protocols differ (plain, imported)" in said
+    assert "their protocols differ (plain, imported-unknown)" in said
     code, out, _ = program("compare", str(own), str(better), "--force", "--format", "csv")
     assert code == 0
     assert "forced: their protocols differ" in out
@@ -304,7 +303,7 @@ def test_compared_tabled_and_scored_like_any_run(
     assert "squares | imported-theirs |" in out
     assert out.count("imported from better.jsonl, shots as told") == 1
     code, out, _ = program("table", "--pivot", "--format", "markdown")
-    assert "squares imported @0" in out
+    assert "squares imported-unknown @0" in out
     assert "squares plain @0" in out
     code, out, _ = program("score", str(better), "--set", "task.score.clean=[upper]")
     assert code == 2
@@ -319,7 +318,7 @@ def test_what_needs_prompts_or_the_model_is_refused(
     folder, _ = imported(write("answers.jsonl", answers(12)), "--task", make_task(), "--shots", "4")
     code, _, said = program("keep", str(folder))
     assert code == 2
-    assert "this run cannot be repeated, so it is no reference" in said
+    assert "this run cannot be repeated, so it cannot be a reference" in said
     assert not Path("results/reference").exists()
     _, _, said = program("diagnose", str(folder))
     assert "the prompts of this run are unknown: its answers were imported from" in said
@@ -360,7 +359,7 @@ def test_a_folder_of_images(
     row = row_of(folder)
     assert (row["value"], row["n"], row["model"]) == (80.0, 5, "a-painter")
     for given in responses(folder):
-        stored = folder / "images" / f"{given['image']}.png"
+        stored = folder / "images" / f"{given['images'][0]}.png"
         assert stored.read_bytes() == (drawings / f"{given['id']}.png").read_bytes()
     assert "answers to 5 of" in said
     code, _, said = program("sheet", str(folder))
@@ -397,4 +396,4 @@ def test_what_a_judge_scores_is_stored_first(
     assert code == 0, said
     row = row_of(folder)
     assert (row["value"], row["n"]) == (50.0, 2)
-    assert row["notes"][:2] == ["imported from answers.json, shots as told", "2 of 8 queries"]
+    assert row["notes"][:2] == ["imported from answers.json, shots as told", "scored as plain"]

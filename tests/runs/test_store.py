@@ -117,7 +117,7 @@ def test_files_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
     write_scores(tmp_path, [score])
 
     def broken() -> Iterator[SampleScore]:
-        yield SampleScore(id="q2", cluster="q2")
+        yield SampleScore(id="q2", cluster="q2", value=None)
         raise KeyError("in the middle")
 
     with pytest.raises(KeyError):

@@ -116,15 +116,19 @@ class DiffusionAdapter(Adapter):
         import diffusers
         import torch
 
+        from emu2eval.adapters.diffusion.parts import load_parts
+
         kind: Any = diffusers.DiffusionPipeline
         try:
-            pipeline = kind.from_pretrained(
-                self._path, torch_dtype=getattr(torch, self._dtype_name)
-            )
+            dtype = getattr(torch, self._dtype_name)
+            parts = load_parts(self._path, dtype)
+            pipeline = kind.from_pretrained(self._path, torch_dtype=dtype, **parts)
             if self._settings.mode == "image" and not _takes_image(pipeline):
                 # Each family has its image-to-image pipeline under such a name, of the same parts.
                 name = type(pipeline).__name__.replace("Pipeline", "Img2ImgPipeline")
                 pipeline = getattr(diffusers, name).from_pipe(pipeline)
+        except UserError:
+            raise
         except Exception as error:
             raise ModelError(
                 f"diffusers cannot load this pipeline for `mode: {self._settings.mode}` "

@@ -13,18 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emu2eval.adapters.emu2.config import VARIANTS, Emu2Config, Variant
-from emu2eval.adapters.emu2.layouts import Part, Tensors, find_parts, read_json
-from emu2eval.adapters.local.files import HUB_ID, file_digest, located
+from emu2eval.adapters.emu2.layouts import Part, Tensors, find_parts
+from emu2eval.adapters.local.files import file_digest
+from emu2eval.adapters.local.shards import read_json
 from emu2eval.errors import ConfigError, UnknownName
 
 if TYPE_CHECKING:
     import torch
 
-    from emu2eval.adapters.emu2.memory import Device
     from emu2eval.adapters.emu2.model import Emu2
     from emu2eval.adapters.emu2.painter import Painter
     from emu2eval.adapters.emu2.placement import Placement
     from emu2eval.adapters.emu2.quantize import Bits
+    from emu2eval.adapters.memory import Device
 
 
 @dataclass(frozen=True)
@@ -70,57 +71,14 @@ class Checkpoint:
         return digest.hexdigest()
 
 
-def open_checkpoint(
-    path_or_id: str | Path, variant: str | None = None, revision: str | None = None
-) -> Checkpoint:
-    """Opens a local file or folder, or a repository of the hub ("BAAI/Emu2"); reads no weights.
+def open_checkpoint(path: Path, variant: Variant | None = None) -> Checkpoint:
+    """Opens a file or folder; reads no weights.
 
-    variant: base, chat or gen, where the files do not say. Raises UnknownName, ConfigError or ModelError.
+    variant: where the files do not say. Raises UnknownName, ConfigError or ModelError.
     """
-    if variant is not None and variant not in VARIANTS:
-        raise UnknownName("variant of Emu2", variant, VARIANTS)
-    # No code; pickles, which are opened as weights only, where there is nothing else.
-    path = located(
-        path_or_id,
-        revision,
-        ["*.json", "*.safetensors", "*tokenizer.model"],
-        else_weights="*.bin",
-        example="BAAI/Emu2-Chat",
-    )
     parts = find_parts(path)
     config = _config(path, parts, variant)
     return Checkpoint(path, config, parts, _part_configs(path), _tokenizer(path))
-
-
-def at_hand(path_or_id: str | Path) -> bool:
-    """Whether a checkpoint lies on this machine, as files or in the hub's cache; fetches nothing."""
-    if Path(path_or_id).expanduser().exists():
-        return True
-    if not HUB_ID.fullmatch(str(path_or_id)):
-        return False
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        found = Path(snapshot_download(str(path_or_id), local_files_only=True))
-    except (LocalEntryNotFoundError, OSError):
-        return False
-    return any(next(found.rglob(name), None) for name in ("*.safetensors", "*.bin"))
-
-
-def sizes(checkpoint: str, variant: str | None, name: str) -> Emu2Config:
-    """Of a checkpoint that is there its own; of a published one, which need not be, the official ones.
-
-    name: what else may tell the variant, such as the model's.
-    """
-    if checkpoint and Path(checkpoint).exists():
-        return open_checkpoint(checkpoint, variant).config
-    told = f"{checkpoint} {name}".lower()
-    if variant is not None and variant not in VARIANTS:
-        raise UnknownName("variant of Emu2", variant, VARIANTS)
-    return Emu2Config.official(
-        next((k for k in VARIANTS if k == variant or (variant is None and f"-{k}" in told)), "base")
-    )
 
 
 def load_model(
@@ -156,7 +114,8 @@ def load_painter(
     safety: bool = False,
 ) -> Painter:
     """The visual decoder of Emu2-Gen on one device; safety: with the safety checker of the checkpoint."""
-    from emu2eval.adapters.emu2.loading import build_painter, default_device
+    from emu2eval.adapters.emu2.loading import build_painter
+    from emu2eval.adapters.local.devices import default_device
 
     return build_painter(
         checkpoint.configs,

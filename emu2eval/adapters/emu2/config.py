@@ -13,6 +13,15 @@ Variant = Literal["base", "chat", "gen"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 
 
+def told_variant(name: str) -> Variant:
+    """The variant that a checkpoint's name tells.
+
+    >>> told_variant("BAAI/Emu2-Chat")
+    'chat'
+    """
+    return next((variant for variant in VARIANTS if f"-{variant}" in name.lower()), "base")
+
+
 @dataclass(frozen=True, slots=True)
 class VisionConfig:
     """EVA-02-CLIP-E/14's sizes as released with Emu2. image_size, patch_size: pixels a side."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from emu2eval.adapters.emu2.model import Emu2
@@ -39,3 +40,12 @@ class TowerEncoder(Encoder[Pooled]):
     def encode(self, arrays: Arrays, shown: Shown) -> Pooled:
         given = arrays.values["pixels"][None]
         return Pooled(self.model.encode_images(given, shown.tokens)[0].cpu())
+
+
+def unconditional(model: Emu2) -> Tensor:
+    """(1, n_query, width): what guidance contrasts an image with that is painted again.
+
+    It is an image of the mean colour, which is all zeros once normalised.
+    """
+    size = model.config.vision.image_size
+    return model.encode_images(torch.zeros(1, 3, size, size))

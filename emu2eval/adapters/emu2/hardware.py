@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from emu2eval.adapters.emu2.config import Emu2Config
-from emu2eval.adapters.emu2.memory import Device, parse_memory
 from emu2eval.adapters.emu2.placement import Placement, plan
-from emu2eval.adapters.emu2.quantize import Bits, check_bits
-from emu2eval.errors import ConfigError, UnknownName
-
-_DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-    "fp32": torch.float32,
-    "bf16": torch.bfloat16,
-    "fp16": torch.float16,
-}
+from emu2eval.adapters.emu2.quantize import Bits
+from emu2eval.adapters.local.devices import torch_dtype
+from emu2eval.adapters.memory import Device, MemoryPlan, Workload, parse_memory
+from emu2eval.errors import ConfigError
 
 
 def placed(
@@ -44,8 +36,6 @@ def placed(
     ("cpu", "cuda:1"), or a device for each block, taken as they are. Neither = all GPUs with what is free
     of them, or the CPU. Raises ConfigError or ModelError; the rest is `placement.plan`'s.
     """
-    if memory is not None and device_map is not None:
-        raise ConfigError("memory and device_map are both set", hint="leave one of them out")
     if isinstance(device_map, str) and device_map != "auto":
         return _single(device_map)
     if isinstance(device_map, Mapping):
@@ -72,46 +62,71 @@ def placed(
     )
 
 
-def fits(
-    config: Emu2Config, settings: Mapping[str, Any], positions: int, new_tokens: int
-) -> Placement | None:
-    """Plans a model by the settings of its YAML; None where they place it themselves.
-
-    Where neither memory nor GPUs are there, all of it must fit into what is free of the CPU's memory.
-    Raises ModelError, with what would fit, where it does not.
-    """
-    if settings.get("device_map") is not None:
-        return None
-    memory = settings.get("memory")
-    budgets = parse_memory(memory) if memory is not None else _free() or {"cpu": _free_of_cpu()}
-    on_gpu = any(isinstance(device, int) for device in budgets)
-    return plan(
+def planned(
+    config: Emu2Config,
+    workload: Workload,
+    *,
+    batch: int,
+    beams: int,
+    dtype: str | None,
+    quantize: Bits | None,
+    painter: Mapping[str, Mapping[str, Any]] | None,
+) -> MemoryPlan:
+    """What would lie where, by sizes alone. Raises ModelError, with what would fit, where it does not."""
+    on_gpu = any(isinstance(device, int) for device in workload.memory)
+    precision = dtype or ("bfloat16" if on_gpu else "float32")
+    positions = _positions(config, workload)
+    placement = plan(
         config,
-        budgets,
+        workload.memory,
         positions=positions,
-        batch=int(settings.get("batch", 4)),
-        beams=int(settings.get("beams", 5)),
-        new_tokens=new_tokens,
-        dtype=named_dtype(str(settings.get("dtype") or ("bfloat16" if on_gpu else "float32"))),
-        quantize=check_bits(settings["quantize"]) if settings.get("quantize") else None,
+        batch=batch,
+        beams=beams,
+        new_tokens=workload.new_tokens,
+        dtype=torch_dtype(precision),
+        quantize=quantize,
+        painter=painter,
+    )
+    return MemoryPlan(
+        tuple(replace(use, parts=_parts(placement, use.device)) for use in placement.devices),
+        precision if quantize is None else f"{quantize}-bit",
+        positions,
+        config.n_query,
+        batch,
+        beams,
+        config.decoder.max_position_embeddings,
+        placement.offloaded,
     )
 
 
-def _free_of_cpu() -> int:
-    """Bytes; where the system does not say, what it has in all."""
-    try:
-        text = Path("/proc/meminfo").read_text(encoding="ascii")
-        lines = dict(line.split(":", 1) for line in text.splitlines())
-        return int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+def all_of_it(memory: str | None) -> dict[Device, int]:
+    """What the setting gives; else all that this machine's GPUs have, or its CPU."""
+    if memory is not None:
+        return parse_memory(memory)
+    gpus: dict[Device, int] = {
+        i: torch.cuda.get_device_properties(i).total_memory
+        for i in range(torch.cuda.device_count())
+    }
+    return gpus or {"cpu": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")}
 
 
-def named_dtype(name: str) -> torch.dtype:
-    """Raises UnknownName."""
-    if name not in _DTYPES:
-        raise UnknownName("dtype", name, _DTYPES)
-    return _DTYPES[name]
+def _positions(config: Emu2Config, workload: Workload) -> int:
+    # [IMG] and [/IMG] around each image; one <s>.
+    each = workload.images * (config.n_query + 2) + workload.text_tokens
+    return 1 + (workload.shots + 1) * each + workload.new_tokens
+
+
+def _parts(placement: Placement, device: Device) -> tuple[str, ...]:
+    shown = ["embeddings, bridges, lm_head"] if device == placement.main else []
+    for title, prefix in (("vision", "visual.blocks."), ("layers", "decoder.lm.model.layers.")):
+        numbers = sorted(
+            int(name.removeprefix(prefix))
+            for name, where in placement.device_map.items()
+            if name.startswith(prefix) and where == device
+        )
+        if numbers:
+            shown.append(f"{title} {numbers[0]}–{numbers[-1]}")
+    return (*shown, "UNet, VAE") if device == placement.painter else tuple(shown)
 
 
 def _free() -> dict[Device, int]:

@@ -7,14 +7,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from emu2eval.adapters.emu2.features import TowerEncoder
+from emu2eval.adapters.emu2.features import TowerEncoder, unconditional
 from emu2eval.adapters.emu2.model import Emu2
-from emu2eval.adapters.emu2.painter import GUIDANCE, STEPS, Painter, autoencoding
+from emu2eval.adapters.emu2.painter import GUIDANCE, STEPS, Painter
 from emu2eval.adapters.emu2.reading import Emu2Reader
-from emu2eval.adapters.emu2.vision import pixels
-from emu2eval.adapters.local.encoded import Encoded
+from emu2eval.adapters.local.encoded import Encoded, Shown
 from emu2eval.adapters.local.inference import Inference
-from emu2eval.media.images import from_pil, load
+from emu2eval.media.images import from_pil
 from emu2eval.types import Image, ImageOutput
 
 
@@ -50,13 +49,11 @@ class Emu2Inference(Inference[Emu2Reader]):
         return self._paint(self._latest[1], self._uncond, output)
 
     @torch.inference_mode()
-    def autoencoded(self, image: Image, output: ImageOutput) -> tuple[Image, bool]:
+    def autoencoded(self, shown: Shown, output: ImageOutput) -> tuple[Image, bool]:
         """An image encoded and painted again; the language model takes no part."""
-        size = self.model.config.vision.image_size
-        given = pixels(load(image), size)[None]
-        cond, self._uncond_of_images = autoencoding(
-            self.model.encode_images, given, self._uncond_of_images
-        )
+        cond = self.reader.encoder.several([shown])[shown.key].pooled[None]
+        if self._uncond_of_images is None:
+            self._uncond_of_images = unconditional(self.model)
         return self._paint(cond, self._uncond_of_images, output)
 
     @torch.inference_mode()

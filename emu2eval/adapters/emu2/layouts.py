@@ -6,12 +6,12 @@ Hugging Face: a folder of shards with an index (Emu2, Emu2-Chat); Emu2-Gen has o
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path, PurePosixPath
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Literal, get_args
 
+from emu2eval.adapters.local.shards import tensors_in
 from emu2eval.adapters.local.tensorfile import StoredTensor, read_tensor_list
 from emu2eval.errors import ModelError
 
@@ -33,18 +33,6 @@ _FOLDERS: Mapping[Part, str] = {
     "vae": "vae",
     "safety_checker": "safety_checker",
 }
-# bf16 files first: they are half as large as the others and hold the numbers the authors ran.
-_WEIGHT_FILES = (
-    "{stem}.safetensors.index.bf16.json",
-    "{stem}.bf16.safetensors.index.json",
-    "{stem}.bf16.safetensors",
-    "{stem}.safetensors.index.json",
-    "{stem}.safetensors",
-    "{bin}.bin.index.bf16.json",
-    "{bin}.bf16.bin",
-    "{bin}.bin.index.json",
-    "{bin}.bin",
-)
 # The authors' file names: Emu2-Chat_pytorch_model.bf16.bin and the like.
 _NATIVE = re.compile(r"_pytorch_model.*\.(bin|pth|safetensors)$")
 
@@ -89,10 +77,10 @@ def find_parts(path: Path) -> dict[Part, Tensors]:
         return _split(read_tensor_list(path))
     found: dict[Part, Tensors] = {}
     for part, name in _FOLDERS.items():
-        stored = list(_tensors_in(path / name)) if (path / name).is_dir() else []
+        stored = list(tensors_in(path / name)) if (path / name).is_dir() else []
         if stored:
             found[part] = _renamed(part, ((tensor.key, tensor) for tensor in stored))
-    whole = list(_tensors_in(path))
+    whole = list(tensors_in(path))
     if whole:
         found = {**_split(whole), **found}
     native = [file for file in path.iterdir() if _NATIVE.search(file.name)] if not found else []
@@ -129,51 +117,3 @@ def _renamed(part: Part, pairs: Iterable[tuple[str, StoredTensor]]) -> Tensors:
             )
         tensors[name] = tensor
     return tensors
-
-
-def _tensors_in(folder: Path) -> Iterator[StoredTensor]:
-    for stem, old_stem in (
-        ("model", "pytorch_model"),
-        ("diffusion_pytorch_model", "diffusion_pytorch_model"),
-    ):
-        for pattern in _WEIGHT_FILES:
-            file = folder / pattern.format(stem=stem, bin=old_stem)
-            if file.is_file():
-                for shard in _shards(file) if file.suffix == ".json" else [file]:
-                    yield from read_tensor_list(shard)
-                return
-
-
-def _shards(index: Path) -> list[Path]:
-    names = read_json(index).get("weight_map")
-    if not isinstance(names, dict) or not names:
-        raise ModelError("this index names no weight files (weight_map)", where=index)
-    shards = []
-    for name in dict.fromkeys(map(str, names.values())):
-        # By name only: in the hub's cache the files themselves are links to another folder.
-        parts = PurePosixPath(name.replace("\\", "/")).parts
-        if len(parts) != 1 or parts[0] in ("..", "/") or ":" in name:
-            raise ModelError(
-                f"this index names the file {name!r}, which is outside its folder",
-                where=index,
-                hint="take the checkpoint from its original source",
-            )
-        if not (index.parent / name).is_file():
-            raise ModelError(
-                f"this index names {name}, which is missing",
-                where=index,
-                hint="download the missing shard into the same folder",
-            )
-        shards.append(index.parent / name)
-    return shards
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file that holds an object. Raises ModelError."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"this file is not JSON ({error})", where=path) from None
-    if not isinstance(data, dict):
-        raise ModelError("this file holds no JSON object", where=path)
-    return data

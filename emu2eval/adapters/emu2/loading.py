@@ -12,15 +12,15 @@ from torch import nn
 from emu2eval.adapters.emu2 import sdxl
 from emu2eval.adapters.emu2.config import Emu2Config
 from emu2eval.adapters.emu2.layouts import Part, Tensors
-from emu2eval.adapters.emu2.memory import Device
 from emu2eval.adapters.emu2.model import Emu2
 from emu2eval.adapters.emu2.painter import Painter, refuse_half
 from emu2eval.adapters.emu2.placement import Placement
 from emu2eval.adapters.emu2.quantize import Bits, quantize_decoder, quantized_weight
+from emu2eval.adapters.local.devices import default_device
 from emu2eval.adapters.local.tensorfile import is_safetensors, stream
+from emu2eval.adapters.local.weights import check_tensors
+from emu2eval.adapters.memory import Device
 from emu2eval.errors import ConfigError, ModelError
-
-_SHOWN = 4
 
 
 def build_encoder(
@@ -98,31 +98,6 @@ def build_painter(
     return Painter(unet, vae, _scheduler(configs.get("scheduler", sdxl.SCHEDULER), where), checker)
 
 
-def check_tensors(module: nn.Module, tensors: Tensors, where: Path) -> None:
-    """Raises ModelError unless the names and shapes of the tensors are those of the module."""
-    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    missing = [name for name in wanted if name not in tensors]
-    extra = [name for name in tensors if name not in wanted]
-    if missing or extra:
-        problems = [f"{len(missing):,} are missing ({_some(missing)})"] if missing else []
-        problems += [f"{len(extra):,} are unknown ({_some(extra)})"] if extra else []
-        raise ModelError(
-            f"of the {len(wanted):,} weights of {_name(module)}, " + " and ".join(problems),
-            where=where,
-            hint="the checkpoint may be another model, another variant of Emu2, or incomplete",
-        )
-    wrong = [name for name, shape in wanted.items() if tensors[name].shape != shape]
-    if wrong:
-        stored, expected = tensors[wrong[0]].shape, wanted[wrong[0]]
-        more = f", and {len(wrong) - 1:,} more do not fit" if len(wrong) > 1 else ""
-        raise ModelError(
-            f"{wrong[0]} has the shape {stored} in the checkpoint, "
-            f"{expected} in the configuration{more}",
-            where=tensors[wrong[0]].file,
-            hint="the variant or the config.json does not belong to these weights",
-        )
-
-
 def fill(
     module: nn.Module,
     tensors: Tensors,
@@ -149,11 +124,6 @@ def place(
     if parameter is None:
         parameter = nn.Parameter(tensor.to(target, dtype, copy=True), requires_grad=False)
     parent.register_parameter(leaf, parameter)
-
-
-def default_device() -> torch.device:
-    """The first GPU, or the CPU where there is none."""
-    return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
 
 
 def _fill_and_dispatch(
@@ -242,11 +212,3 @@ def _scheduler(config: Mapping[str, Any], where: Path) -> Any:
         )
     made: Any = kind
     return made.from_config(dict(config))
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
-
-
-def _name(module: nn.Module) -> str:
-    return type(module).__name__

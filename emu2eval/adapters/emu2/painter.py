@@ -7,7 +7,7 @@ they are its `encoder_hidden_states` as they are, and their mean is its pooled e
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any, Protocol
 
@@ -189,20 +189,6 @@ class Painter:
             raise ValueError(
                 f"uncond is {tuple(uncond.shape)}; it is (1, …) or like cond {tuple(cond.shape)}"
             )
-
-
-def autoencoding(
-    encode: Callable[[torch.Tensor], torch.Tensor],
-    pixels: torch.Tensor,
-    uncond: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(cond, uncond) that paint given images again, without the language model.
-
-    encode: normalised pixels (B, 3, S, S) -> pooled visual features (B, N, C).
-    uncond is what it sees in an image of the mean colour, which is all zeros once normalised; one that
-    was found before is taken as it is.
-    """
-    return encode(pixels), encode(torch.zeros_like(pixels[:1])) if uncond is None else uncond
 
 
 def check_size(width: int, height: int, factor: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from emu2eval.adapters.emu2 import tokenizer as tokens
 from emu2eval.adapters.emu2.config import Emu2Config
@@ -109,11 +109,6 @@ class Form:
                 # characters that it shows: data can neither open a slot nor end a turn.
                 items += self.tokenizer.split(part, tokens.MARKUP)
         return items
-
-
-def shorten(prompt: Prompt, farthest: int) -> Prompt:
-    """The prompt without its `farthest` first demonstrations."""
-    return replace(prompt, turns=prompt.turns[farthest:])
 
 
 def _refuse_placeholders(text: str) -> None:

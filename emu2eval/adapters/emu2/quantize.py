@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from emu2eval.errors import ConfigError, MissingExtra
+from emu2eval.errors import MissingExtra
 
 Bits = Literal[8, 4]
 
@@ -21,13 +21,6 @@ Bits = Literal[8, 4]
 _OUTLIER = 6.0
 _BLOCK = 64
 """Weights that share one scale in 4 bits; bitsandbytes' default."""
-
-
-def check_bits(bits: object) -> Bits:
-    """8 or 4. Raises ConfigError for anything else."""
-    if bits not in (8, 4) or isinstance(bits, bool):
-        raise ConfigError(f"quantize is {bits!r}; it is 8, 4 or left out")
-    return 8 if bits == 8 else 4
 
 
 def quantized_bytes(shape: torch.Size, bits: Bits) -> int:

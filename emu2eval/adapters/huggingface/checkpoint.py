@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from emu2eval.adapters.local.files import folder_digest, located
+from emu2eval.adapters.local.files import folder_digest
 from emu2eval.errors import ModelError
 
 PATTERNS = ("*.json", "*.jinja", "*.txt", "*.model", "*.safetensors")
@@ -40,30 +40,29 @@ class Checkpoint:
                 hint=hint,
             ) from None
 
-    def shape(self) -> Mapping[str, Any]:
+    def identity(self) -> Mapping[str, Any]:
         """What of the identity is the checkpoint's own."""
         return {"weights": folder_digest(self.path, self.code), "revision": self.revision}
+
+    @classmethod
+    def at(cls, path: Path, revision: str | None, code: bool) -> Checkpoint:
+        """A local folder. Raises ModelError for one that transformers would not read alone."""
+        if not (path / "config.json").is_file():
+            raise ModelError(
+                "this folder holds no config.json, so it is no model of transformers",
+                where=path,
+                hint="give the folder that `hf download` or `save_pretrained` wrote",
+            )
+        if (path / "adapter_config.json").is_file():
+            # transformers would take the base model that this file names, wherever it is.
+            raise ModelError(
+                "this folder holds an adapter (adapter_config.json), whose base model lies elsewhere",
+                where=path,
+                hint="merge it into its base model (`merge_and_unload` of peft) and save that",
+            )
+        return cls(path, revision, code)
 
 
 _CODE_HINT = (
     "the model brings Python code of its own; read it, then set `trust_remote_code: true` to run it"
 )
-
-
-def open_checkpoint(path_or_id: str, revision: str | None, code: bool) -> Checkpoint:
-    """A local folder, or a repository of the hub at a revision. Raises ModelError."""
-    patterns = [*PATTERNS, CODE] if code else PATTERNS
-    path = located(
-        path_or_id,
-        revision,
-        patterns,
-        else_weights="*.bin",
-        example="HuggingFaceTB/SmolVLM-Instruct",
-    )
-    if not (path / "config.json").is_file():
-        raise ModelError(
-            "this folder holds no config.json, so it is no model of transformers",
-            where=path,
-            hint="give the folder that `hf download` or `save_pretrained` wrote",
-        )
-    return Checkpoint(path, revision, code)

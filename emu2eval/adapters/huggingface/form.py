@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 from emu2eval.adapters.huggingface.expansion import ALONE, Expansion
 from emu2eval.adapters.huggingface.grid import Tiles, gather
+from emu2eval.adapters.huggingface.settings import Layout
 from emu2eval.adapters.local.encoded import Encoded, Shown
 from emu2eval.errors import ModelError, PlanError
 from emu2eval.media import images
 from emu2eval.types import Image, Part, Prompt, Video
 
-Layout = Literal["chat", "plain"]
 _OPEN, _CLOSE = "\ue000", "\ue001"
 """Around the number of a control token that stands in a text as mere characters."""
 

@@ -3,53 +3,43 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from emu2eval.adapters.huggingface.checkpoint import Checkpoint
-from emu2eval.errors import ConfigError, MissingExtra, ModelError
-
-DTYPES = ("float32", "bfloat16", "float16")
-
-
-def torch_dtype(name: str | None) -> torch.dtype:
-    """By name; None = bfloat16 on a GPU and float32 on the CPU, where bfloat16 is very slow."""
-    if name is None:
-        return torch.bfloat16 if torch.cuda.is_available() else torch.float32
-    found: torch.dtype = getattr(torch, name)
-    return found
+from emu2eval.adapters.huggingface.settings import HuggingFaceSettings
+from emu2eval.adapters.local.devices import torch_dtype
+from emu2eval.adapters.local.weights import require_all
+from emu2eval.errors import MissingExtra, ModelError
 
 
-def load_model(
-    checkpoint: Checkpoint,
-    dtype: torch.dtype,
-    device_map: Mapping[str, int | str] | str | None,
-    memory: Mapping[int | str, str] | None,
-    quantize: int | None,
-    attention: str | None,
-) -> Any:
-    """Ready to answer. Raises ModelError, ConfigError or MissingExtra."""
+def load_model(checkpoint: Checkpoint, own: HuggingFaceSettings) -> Any:
+    """Ready to answer. Raises ModelError, also for weights that the files lack, or MissingExtra."""
     import transformers
 
-    options: dict[str, Any] = {"dtype": dtype, "device_map": device_map or _all_gpus()}
-    if memory is not None:
-        options["max_memory"] = dict(memory)
-    if quantize is not None:
-        options["quantization_config"] = _bits(quantize, dtype)
-    if attention is not None:
-        options["attn_implementation"] = attention
-    model: Any
+    dtype = torch_dtype(own.dtype)
+    options: dict[str, Any] = {"dtype": dtype, "device_map": own.device_map or _all_gpus()}
+    if own.memory is not None:
+        options["max_memory"] = dict(own.memory)
+    if own.quantize is not None:
+        options["quantization_config"] = _bits(own.quantize, dtype)
+    if own.attention is not None:
+        options["attn_implementation"] = own.attention
+    automatic: Any = transformers.AutoModelForImageTextToText
     try:
-        model = transformers.AutoModelForImageTextToText.from_pretrained(
-            checkpoint.path, trust_remote_code=checkpoint.code, **options
+        model, info = automatic.from_pretrained(
+            checkpoint.path,
+            trust_remote_code=checkpoint.code,
+            output_loading_info=True,
+            **options,
         )
     except Exception as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ModelError(
             f"the weights cannot be loaded ({reason})", where=checkpoint.path
         ) from error
+    require_all(model, info, checkpoint.path)
     # What a search leaves open is filled in from here: sampling, and penalties for words of the
     # demonstrations, are meant for conversations.
     config: Any = transformers.GenerationConfig
@@ -86,15 +76,11 @@ def ends(checkpoint: Checkpoint, tokenizer: Any) -> list[int]:
     return sorted({i for i in (*found, tokenizer.eos_token_id) if i is not None})
 
 
-def _bits(bits: int, dtype: torch.dtype) -> Any:
-    if bits not in (8, 4) or isinstance(bits, bool):
-        raise ConfigError(f"quantize is {bits!r}; it is 8, 4 or left out")
+def _bits(bits: Literal[8, 4], dtype: torch.dtype) -> Any:
     try:
         import bitsandbytes  # noqa: F401
     except ImportError:
-        raise MissingExtra(
-            "bitsandbytes", "quantize", why="`quantize: 8` or `quantize: 4`"
-        ) from None
+        raise MissingExtra("bitsandbytes", "quantize", why=f"`quantize: {bits}`") from None
     import transformers
 
     config: Any = transformers.BitsAndBytesConfig

@@ -47,7 +47,7 @@ def located(
         # The hub's client raises its own, httpx's and the system's errors; all mean the same here.
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         says = f"{name} is no local path, and the hub does not give it ({reason})"
-        raise ModelError(says, hint=_by_hand(name, revision)) from None
+        raise ModelError(says, hint=by_hand(name, revision)) from None
 
 
 def at_hand(path_or_id: str | Path, revision: str | None, patterns: Sequence[str]) -> Path | None:
@@ -76,7 +76,7 @@ def absent(path_or_id: str | Path, revision: str | None, *, example: str) -> Mod
     """Says that a checkpoint is not here, and how to get it."""
     name = str(path_or_id)
     if HUB_ID.fullmatch(name):
-        return ModelError(f"{name} is not on this machine", hint=_by_hand(name, revision))
+        return ModelError(f"{name} is not on this machine", hint=by_hand(name, revision))
     return ModelError(
         "there is no checkpoint here",
         where=name,
@@ -93,7 +93,8 @@ def _local(path_or_id: str | Path) -> Path | None:
     return None
 
 
-def _by_hand(name: str, revision: str | None) -> str:
+def by_hand(name: str, revision: str | None) -> str:
+    """The command that fetches a repository, and what to do then."""
     folder = name.rpartition("/")[2]
     at = f" --revision {revision}" if revision is not None else ""
     return (

@@ -15,6 +15,8 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from PIL import Image
 
+from emu2eval import registry
+from emu2eval.adapters.emu2.adapter import Emu2Adapter
 from emu2eval.adapters.emu2.config import DecoderConfig, Emu2Config, VisionConfig
 from emu2eval.adapters.emu2.features import TowerEncoder
 from emu2eval.adapters.emu2.model import Emu2
@@ -92,6 +94,13 @@ def llama_tokenizer() -> Path:
             "LLaMA's tokenizer.model may not be redistributed; set EMU2EVAL_LLAMA_TOKENIZER to a copy"
         )
     return Path(path)
+
+
+def built(folder: Path, **settings: Any) -> Emu2Adapter:
+    """The adapter of a checkpoint, by the settings of a model file."""
+    adapter = registry.build("adapter", "emu2", {"checkpoint": str(folder), **settings})
+    assert isinstance(adapter, Emu2Adapter)
+    return adapter
 
 
 def close(got: Any, want: Any, relative: float = 2e-5) -> None:

@@ -14,6 +14,7 @@ from emu2eval.adapters.conformance import check
 from emu2eval.adapters.emu2.adapter import Emu2Adapter
 from emu2eval.adapters.emu2.tokenizer import ADDED, Tokenizer
 from emu2eval.errors import ConfigError, ModelError, UnknownName
+from emu2eval.identity import request_key
 from emu2eval.media.images import from_pil, load
 from emu2eval.types import (
     ChoiceOutput,
@@ -27,6 +28,8 @@ from emu2eval.types import (
     Turn,
 )
 
+from .conftest import built
+
 # diffusers' own, about numpy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -39,11 +42,11 @@ def prompt(*names: Image, query: Image = GREY, question: str = "What colour?") -
 
 
 def request(asked: Prompt, output: Output) -> Request:
-    return Request("key", asked, output)
+    return Request(request_key(asked, output, "test"), asked, output)
 
 
 def loaded(folder: Path, **settings: Any) -> Emu2Adapter:
-    adapter = Emu2Adapter(str(folder), dtype="float32", **settings)
+    adapter = built(folder, dtype="float32", **settings)
     adapter.load()
     return adapter
 
@@ -68,11 +71,11 @@ def test_what_guidance_contrasts_with_is_computed_once(folders: dict[str, Path])
         request(Prompt(query=(p,)), replace(small, seed=s)) for p in (RED, BLUE) for s in (1, 2)
     ]
     assert all(r.image for r in adapter.answer(again))
-    assert (len(read), len(seen)) == (3 * embeddings(adapter), len(again) + 1)
+    assert (len(read), len(seen)) == (3 * embeddings(adapter), 2 + 1)
 
 
 def embeddings(adapter: Emu2Adapter) -> int:
-    return adapter._config.n_query
+    return adapter.opened.config.n_query
 
 
 TEXTS = [
@@ -90,7 +93,7 @@ CHOICES = [
 
 @pytest.mark.parametrize("variant", ["base", "chat", "gen"])
 def test_the_contract_of_adapters(folders: dict[str, Path], variant: str) -> None:
-    findings = list(check(Emu2Adapter(str(folders[variant]), dtype="float32")))
+    findings = list(check(built(folders[variant], dtype="float32")))
     broken = [f"{f.rule}: {f.seen}" for f in findings if not f.holds]
     assert not broken
     # 3 rules before, 6 for each output, 1 after.
@@ -116,7 +119,7 @@ def same(left: list[Response], right: list[Response]) -> None:
     for one, other in zip(left, right, strict=True):
         assert one.text == other.text
         assert one.log_probs == pytest.approx(other.log_probs, abs=2e-5)
-        assert one.details == other.details
+        assert (one.ended, one.tokens_in) == (other.ended, other.tokens_in)
 
 
 @pytest.mark.parametrize("variant", ["base", "chat"])
@@ -136,7 +139,7 @@ def test_positions_are_counted_exactly(folders: dict[str, Path]) -> None:
     adapter = loaded(folders["base"])
     for asked in TEXTS:
         response = adapter.answer([asked])[0]
-        assert response.details["prompt_tokens"] + 6 == adapter.positions(asked)
+        assert (response.tokens_in or 0) + 6 == adapter.positions(asked)
     words = Tokenizer(folders["base"] / "tokenizer.model").encode("What colour?")
     # <s> and the words, the image between its two marks, the answer.
     assert adapter.positions(TEXTS[0]) == len(words) + 4 + 2 + 6
@@ -147,29 +150,26 @@ def test_positions_are_counted_exactly(folders: dict[str, Path]) -> None:
 def test_a_prompt_that_does_not_fit(folders: dict[str, Path]) -> None:
     asked = request(prompt(RED, BLUE, RED), TextOutput(6))
     shown = request(prompt(RED), TextOutput(6))
-    room = Emu2Adapter(str(folders["base"])).positions(shown)
+    room = built(folders["base"]).positions(shown)
     strict = loaded(folders["base"], max_positions=room)
     assert strict.limits.positions == room
     refused, answered = strict.answer([asked, shown])
     assert refused.error is not None
     assert "positions" in refused.error
     assert answered.error is None
-    fitting = loaded(folders["base"], max_positions=room, fit=True)
-    assert fitting.positions(asked) == room
-    response = fitting.answer([asked])[0]
-    assert response.details["dropped"] == 2
-    assert response.text == answered.text
-    assert "dropped" not in answered.details
 
 
-def test_an_answer_ends_before_a_stop(folders: dict[str, Path]) -> None:
+def test_an_answer_says_how_it_ended(folders: dict[str, Path]) -> None:
     adapter = loaded(folders["base"])
-    output = TextOutput(12, min_new_tokens=12)
-    whole = adapter.answer([request(prompt(), output)])[0].text
-    assert whole is not None
-    assert len(whole) > 4
-    cut = adapter.answer([request(prompt(), replace(output, stop=(whole[3:5], "never")))])[0].text
-    assert cut == whole[: whole.find(whole[3:5])]
+    cut, whole = adapter.answer(
+        [
+            request(prompt(), TextOutput(5, min_new_tokens=5)),
+            request(prompt(), TextOutput(200, length_penalty=-9.0)),
+        ]
+    )
+    assert (cut.ended, cut.tokens_out) == ("length", 5)
+    assert whole.ended == "stop"
+    assert whole.tokens_out is not None and whole.tokens_out < 200
 
 
 def test_what_cannot_be_asked_is_an_error_of_its_own(folders: dict[str, Path]) -> None:
@@ -178,7 +178,7 @@ def test_what_cannot_be_asked_is_an_error_of_its_own(folders: dict[str, Path]) -
         request(Prompt(query=("[<IMG_PLH>]",)), TextOutput()),
         request(prompt(), ImageOutput()),
         request(prompt(), ChoiceOutput(("yes", ""), per_token=True)),
-        request(Prompt(query=(Image(path=Path("none.png")),)), TextOutput()),
+        Request("none", Prompt(query=(Image(path="none.png"),)), TextOutput()),
     ]
     responses = adapter.answer([*wrong, TEXTS[0]])
     said = [str(response.error).splitlines()[0] for response in responses[:3]]
@@ -222,21 +222,24 @@ def test_steps_and_guidance_are_the_models_where_the_task_leaves_them_open(
 def test_the_identity_knows_weights_and_not_places(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
-    one = Emu2Adapter(str(folders["base"]), dtype="float32").identity()
+    one = built(folders["base"], dtype="float32").identity()
     for file in folders["base"].iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    moved = Emu2Adapter(str(tmp_path), dtype="float32", batch=2).identity()
+    moved = built(tmp_path, dtype="float32", batch=2).identity()
     assert one == moved
-    assert one["weights"] != Emu2Adapter(str(folders["gen"])).identity()["weights"]
-    assert one["dtype"] != Emu2Adapter(str(folders["base"]), dtype="bfloat16").identity()["dtype"]
+    assert one["weights"] != built(folders["gen"]).identity()["weights"]
+    assert one["dtype"] != built(folders["base"], dtype="bfloat16").identity()["dtype"]
 
 
 @pytest.mark.parametrize(
     ("settings", "error", "said"),
     [
-        ({"variant": "bsae"}, UnknownName, "base"),
-        ({"manner": "natve"}, UnknownName, "native"),
-        ({"dtype": "float16"}, UnknownName, "bfloat16"),
+        ({"variant": "bsae"}, ConfigError, "did you mean 'base'"),
+        ({"manner": "natve"}, ConfigError, "did you mean 'native'"),
+        ({"dtype": "float16"}, ConfigError, "'bfloat16' or 'float32', or null"),
+        ({"quantize": 16}, ConfigError, "4 or 8, or null"),
+        ({"quantise": 8}, UnknownName, "did you mean 'quantize'"),
+        ({"repetition_penalty": 0}, ConfigError, "above 0"),
         ({"beams": 0}, ConfigError, "at least 1"),
         ({"memory": "1GiB", "device_map": {"": "cpu"}}, ConfigError, "give one"),
     ],
@@ -245,7 +248,7 @@ def test_settings_are_checked(
     folders: dict[str, Path], settings: dict[str, Any], error: type, said: str
 ) -> None:
     with pytest.raises(error, match=said):
-        Emu2Adapter(str(folders["base"]), **settings)
+        built(folders["base"], **settings)
 
 
 def test_a_tokenizer_of_another_model_is_refused(
@@ -254,32 +257,76 @@ def test_a_tokenizer_of_another_model_is_refused(
     for file in folders["chat"].iterdir():
         if file.name != "tokenizer.model":
             (tmp_path / file.name).write_bytes(file.read_bytes())
-    with pytest.raises(ModelError, match=r"holds no tokenizer\.model"):
-        Emu2Adapter(str(tmp_path))
-    assert Emu2Adapter(str(tmp_path), tokenizer=str(small_tokenizer)).limits.batch == 4
+    assert "holds no tokenizer.model" in told(built(tmp_path))
+    assert built(tmp_path, tokenizer=str(small_tokenizer)).limits.batch == 4
     config = json.loads((tmp_path / "config.json").read_text())
     config["decoder"]["vocab_size"] -= 2
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelError, match="Emu2's own included"):
-        Emu2Adapter(str(tmp_path), tokenizer=str(small_tokenizer))
+    assert "Emu2's own included" in told(built(tmp_path, tokenizer=str(small_tokenizer)))
+
+
+def told(adapter: Emu2Adapter) -> str:
+    """The one thing that it lacks."""
+    (error,) = adapter.lacks()
+    assert isinstance(error, ModelError)
+    return str(error)
+
+
+def test_nothing_is_lacking(folders: dict[str, Path]) -> None:
+    for folder in folders.values():
+        assert built(folder).lacks() == []
+    assert "has no safety checker" in told(built(folders["gen"], safety=True))
+
+
+def test_a_repository_that_is_not_here_is_fetched(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The constructor downloads nothing; `lacks` says how it is brought, `fetch` does it."""
+    import huggingface_hub
+
+    asked: list[bool] = []
+
+    def snapshot(name: str, **options: Any) -> str:
+        asked.append(bool(options.get("local_files_only")))
+        if options.get("local_files_only") and asked.count(False) == 0:
+            raise FileNotFoundError(name)
+        return str(folders["base"])
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    adapter = built(Path("BAAI/Emu2"), memory="4x80GiB")
+    assert "hf download BAAI/Emu2 --local-dir Emu2" in told(adapter)
+    assert all(asked)
+    with pytest.raises(ModelError, match="not on this machine"):
+        _ = adapter.limits
+    adapter.fetch()
+    assert adapter.lacks() == []
+    assert adapter.limits.positions == 2048
+
+
+def test_a_model_that_can_never_fit_is_told_beforehand(folders: dict[str, Path]) -> None:
+    assert "the model does not fit" in told(built(folders["base"], memory="cpu:1MiB"))
+    assert built(folders["base"], device_map="cpu").lacks() == []
+    both = built(Path("BAAI/Emu2"), memory="24GiB").lacks()
+    assert ["not on this machine" in str(error) for error in both] == [True, False]
+    assert "the model does not fit" in str(both[1])
 
 
 def test_threads_are_given_back(folders: dict[str, Path]) -> None:
     import torch
 
     before = torch.get_num_threads()
-    adapter = Emu2Adapter(str(folders["base"]), threads=before + 1)
+    adapter = built(folders["base"], threads=before + 1)
     adapter.load()
     assert torch.get_num_threads() == before + 1
     adapter.close()
     assert torch.get_num_threads() == before
-    free = Emu2Adapter(str(folders["base"]))
+    free = built(folders["base"])
     assert "threads" in free.neutral
 
 
 def test_answering_needs_a_load(folders: dict[str, Path]) -> None:
     with pytest.raises(ModelError, match="not loaded"):
-        Emu2Adapter(str(folders["base"])).answer(TEXTS)
+        built(folders["base"]).answer(TEXTS)
 
 
 def test_the_special_tokens_are_those_of_the_paper() -> None:

@@ -20,8 +20,9 @@ from emu2eval.adapters.emu2.model import Emu2
 from emu2eval.adapters.emu2.saving import save_folder
 from emu2eval.adapters.local import files
 from emu2eval.adapters.local.files import file_digest
-from emu2eval.errors import ConfigError, ModelError, UnknownName, UserError
+from emu2eval.errors import ConfigError, ModelError, UserError
 
+from .conftest import built
 from .golden_weights import fill
 
 State = dict[str, torch.Tensor]
@@ -438,11 +439,6 @@ def test_what_is_no_checkpoint(tmp_path: Path) -> None:
         open_checkpoint(tmp_path)
 
 
-def test_unknown_variant(saved: Path) -> None:
-    with pytest.raises(UnknownName, match="did you mean 'chat'"):
-        open_checkpoint(saved, "chatt")
-
-
 def test_half_precision_images(base: Any, decoder_parts: Any, tmp_path: Path) -> None:
     opened = open_checkpoint(own_folder(tmp_path, base.model, decoder_parts))
     with pytest.raises(ModelError, match="float16"):
@@ -461,7 +457,7 @@ def test_unknown_scheduler(base: Any, decoder_parts: Any, tmp_path: Path) -> Non
         load_painter(open_checkpoint(folder), dtype=FP32)
 
 
-def test_the_hub(monkeypatch: pytest.MonkeyPatch, saved: Path) -> None:
+def test_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 
     asked = {}
@@ -472,7 +468,7 @@ def test_the_hub(monkeypatch: pytest.MonkeyPatch, saved: Path) -> None:
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
     with pytest.raises(ModelError) as caught:
-        open_checkpoint("BAAI/Emu2-Chat", revision="abc")
+        built(Path("BAAI/Emu2-Chat"), revision="abc").fetch()
     says(
         caught.value,
         "no network",
@@ -480,8 +476,6 @@ def test_the_hub(monkeypatch: pytest.MonkeyPatch, saved: Path) -> None:
     )
     assert asked["revision"] == "abc"
     assert not [p for p in asked["allow_patterns"] if p.endswith((".py", ".bin", "*"))]
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(saved))
-    assert open_checkpoint("BAAI/Emu2-Chat").variant == "base"
 
 
 def test_pickles_of_the_hub_where_there_is_nothing_else(
@@ -495,7 +489,8 @@ def test_pickles_of_the_hub_where_there_is_nothing_else(
         return str(tmp_path)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
-    assert len(open_checkpoint("BAAI/Emu2").files()) == 3
+    built(Path("BAAI/Emu2")).fetch()
+    assert len(open_checkpoint(tmp_path).files()) == 3
 
 
 def test_saving_never_writes_over_a_folder(saved: Path, base: Any) -> None:

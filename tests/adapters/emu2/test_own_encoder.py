@@ -12,10 +12,11 @@ import torch
 import yaml
 
 from emu2eval import evaluate
-from emu2eval.adapters.emu2.adapter import Emu2Adapter
 from emu2eval.adapters.emu2.vision import pixels
 from emu2eval.media import images
 from emu2eval.types import Image
+
+from .conftest import built
 
 MakeTask = Callable[..., Path]
 
@@ -34,7 +35,7 @@ def model_file(folder: Path, where: Path, name: str, **settings: Any) -> str:
 
 def test_features_are_the_mean_of_the_patches(folders: dict[str, Path], tmp_path: Path) -> None:
     task_images = [images.from_pil(image) for image in _drawn(3)]
-    adapter = Emu2Adapter(str(folders["base"]), dtype="float32")
+    adapter = built(folders["base"], dtype="float32")
     adapter.load()
     found = adapter.encode_images(task_images)
     inference = adapter._inference
@@ -66,7 +67,7 @@ def test_a_run_chooses_through_its_model(
     assert [result.rows[0].unscored for result in results] == [0, 0]
     assert len(list((tmp_path / "cache" / "features").iterdir())) == 2
 
-    adapter = Emu2Adapter(str(folders["base"]), dtype="float32")
+    adapter = built(folders["base"], dtype="float32")
     adapter.load()
     folder = task.parent / "images"
     names = sorted(path.stem for path in folder.iterdir())

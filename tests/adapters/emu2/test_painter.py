@@ -17,7 +17,7 @@ from diffusers import (
 )
 from PIL import Image
 
-from emu2eval.adapters.emu2.painter import Painter, autoencoding
+from emu2eval.adapters.emu2.painter import Painter
 from emu2eval.errors import ModelError, PlanError
 
 from .golden_weights import fill
@@ -162,13 +162,6 @@ def test_bfloat16(painter: Painter) -> None:
     assert rough.dtype == torch.bfloat16
     assert (rough.float() - exact).abs().mean() < 0.05 * exact.abs().mean()
     assert low.decode(rough)[0].size == (64, 64)
-
-
-def test_autoencoding_conditions() -> None:
-    pixels = torch.rand(2, 3, 8, 8)
-    cond, uncond = autoencoding(lambda p: p.flatten(2).transpose(1, 2) + 1, pixels)
-    assert cond.shape == (2, 64, 3)
-    assert torch.equal(uncond, torch.ones(1, 64, 3))
 
 
 def test_flagged_images_are_black_and_say_so(painter: Painter) -> None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image as PILImage
 
 from emu2eval.adapters.emu2.config import Emu2Config
-from emu2eval.adapters.emu2.prompt import GROUNDING_SYSTEM, SYSTEM, Form, shorten
+from emu2eval.adapters.emu2.prompt import GROUNDING_SYSTEM, SYSTEM, Form
 from emu2eval.adapters.emu2.tokenizer import EOS, Tokenizer
 from emu2eval.adapters.local.choices import Question
 from emu2eval.adapters.local.encoded import Encoded
@@ -183,8 +183,3 @@ def test_signatures_know_images_apart(small_tokenizer: Path) -> None:
     assert red.signature != blue.signature
     same = Image(data=RED.data)
     assert encoded(base, Prompt(query=(same, "x"))).signature == red.signature
-
-
-def test_the_farthest_demonstrations_go_first() -> None:
-    turns = tuple(Turn((str(i),), ("a",)) for i in range(3))
-    assert shorten(Prompt(query=("q",), turns=turns), 2).turns == turns[2:]

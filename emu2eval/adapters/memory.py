@@ -1,9 +1,11 @@
-"""Memory as people write it: "24GiB,24GiB,cpu:64GiB" and back."""
+"""Memory as people write it ("24GiB,24GiB,cpu:64GiB"), and the plan of what a model puts where."""
 
 from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from emu2eval.errors import ConfigError
 
@@ -28,13 +30,54 @@ TEXT = 32
 """Text tokens taken for one demonstration or question, unless told otherwise."""
 
 
-def prompt_positions(
-    n_query: int, shots: int, new_tokens: int, images: int = 1, text_tokens: int = TEXT
-) -> int:
-    """Of a prompt with so many demonstrations and its answer; n_query: positions of an image."""
-    # [IMG] and [/IMG] around each image; one <s>.
-    each = images * (n_query + 2) + text_tokens
-    return 1 + (shots + 1) * each + new_tokens
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Prompts that memory is planned for. memory: bytes by device, the GPUs first.
+
+    images: in each demonstration and in the query. text_tokens: of each; new_tokens: of the answer.
+    """
+
+    memory: Mapping[Device, int]
+    shots: int = 0
+    images: int = 1
+    text_tokens: int = TEXT
+    new_tokens: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceUse:
+    """What one device holds, in bytes. budget: what was given (None = no limit); parts: in words."""
+
+    device: Device
+    weights: int
+    cache: int
+    activations: int
+    reserve: int
+    budget: int | None
+    parts: tuple[str, ...] = ()
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.cache + self.activations + self.reserve
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """Which device holds what, for prompts of so many positions, answers included.
+
+    precision: of the weights, such as "bfloat16" or "4-bit"; image: positions that an image takes.
+    most: the context that the model was trained for, where it is known. offloaded: devices whose weights are
+    copied to another for every pass.
+    """
+
+    devices: tuple[DeviceUse, ...]
+    precision: str
+    positions: int
+    image: int
+    batch: int
+    beams: int
+    most: int | None = None
+    offloaded: tuple[Device, ...] = ()
 
 
 def parse_memory(text: str) -> dict[Device, int]:

@@ -1,0 +1,43 @@
+"""The options of Emu2's adapter."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from emu2eval.adapters.emu2.config import Variant
+from emu2eval.adapters.emu2.tokenizer import Manner
+from emu2eval.adapters.local.settings import Count, LocalSettings
+from emu2eval.errors import ConfigError
+
+
+class Emu2Settings(LocalSettings, frozen=True, kw_only=True):
+    """variant: base, chat or gen; told by the checkpoint where it can be.
+
+    tokenizer: LLaMA's tokenizer.model, where the checkpoint lacks it. manner: white space beside special
+    tokens, see `Tokenizer`. system: replaces the chat model's system message.
+    memory: what each device may take, such as "24GiB,24GiB,cpu:64GiB"; the blocks are spread over them.
+    device_map: instead, one device ("cpu", "cuda:1") or one for each module. Neither: all free GPUs, else
+    the CPU. offload_folder: where blocks on "disk" go if the checkpoint is a pickle.
+    grounding: boxes are wanted in every answer; without it, in those to questions that end with <grounding>.
+    steps, guidance: of the visual decoder; None = the authors' 50 and 3.0. A request's own come first.
+    safety: Emu2-Gen's safety checker blackens what it flags.
+    """
+
+    dtype: Literal["float32", "bfloat16"] | None = None
+    batch: Count = 4
+    beams: Count = 5
+    length_penalty: float = -1.0
+    variant: Variant | None = None
+    tokenizer: str | None = None
+    manner: Manner = "native"
+    memory: str | None = None
+    device_map: dict[str, int | str] | str | None = None
+    offload_folder: str | None = None
+    grounding: bool = False
+    steps: Count | None = None
+    guidance: float | None = None
+    safety: bool = False
+
+    def __post_init__(self) -> None:
+        if self.memory is not None and self.device_map is not None:
+            raise ConfigError("memory and device_map both say where the model goes; give one")

@@ -1,0 +1,35 @@
+"""The options of the adapter for transformers' vision-language models."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import field
+
+from emu2eval.adapters.local.settings import Count, LocalSettings
+
+Layout = Literal["chat", "plain"]
+
+
+class HuggingFaceSettings(LocalSettings, frozen=True, kw_only=True):
+    """layout: "chat" = turns of the model's own template, "plain" = one sequence, for base models.
+
+    images: the most that the model takes in a prompt; None = as many as fit.
+    grid: True shows the demonstrations' images as numbered tiles of one image, and the query's with
+    them where the model takes one; answers are marked "tiles".
+    image_options: for the image processor: {do_image_splitting: false}, {size: {longest_edge: 512}}.
+    image_mark: what stands for an image in the plain layout; None = the processor's placeholder.
+    device_map, memory: as in transformers ("auto", "cuda:1", a mapping; {0: 20GiB, cpu: 60GiB}).
+    attention: such as sdpa or flash_attention_2.
+    trust_remote_code: True runs Python files that come with the checkpoint.
+    """
+
+    layout: Layout = "chat"
+    images: Count | None = None
+    grid: bool = False
+    image_options: dict[str, Any] = field(default_factory=dict)
+    image_mark: str | None = None
+    device_map: dict[str, int | str] | str | None = None
+    memory: dict[int | str, str] | None = None
+    attention: str | None = None
+    trust_remote_code: bool = False

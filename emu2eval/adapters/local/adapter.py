@@ -1,0 +1,289 @@
+"""What adapters of models on this machine have in common: files, limits, layouts, batches, answers."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from emu2eval.adapters.base import Adapter, Limits
+from emu2eval.adapters.local.choices import Question
+from emu2eval.adapters.local.encoded import Encoded, Shown
+from emu2eval.adapters.local.files import absent, at_hand, located
+from emu2eval.adapters.local.search import Search
+from emu2eval.adapters.local.settings import LocalSettings
+from emu2eval.adapters.local.threads import set_threads
+from emu2eval.errors import MissingExtra, ModelError, PlanError, UserError
+from emu2eval.types import (
+    ChoiceOutput,
+    Image,
+    Mark,
+    Output,
+    Prompt,
+    Request,
+    Response,
+    TextOutput,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from emu2eval.adapters.local.inference import Inference
+
+LAID_OUT = 1024
+"""Prompts whose ids are remembered: planned, sorted by length and asked, each is laid out once."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaidOut:
+    """A prompt ready to be read. needed: positions in all, with the most that the answer can take."""
+
+    prompt: Prompt
+    encoded: Encoded
+    needed: int
+    question: Question | None = None
+
+
+S = TypeVar("S", bound=LocalSettings)
+Opened = TypeVar("Opened")
+Loaded = TypeVar("Loaded", bound="Inference[Any]")
+
+
+class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
+    """A model whose weights are read here. A subclass opens its files, lays out prompts, loads and decodes.
+
+    The constructor keeps its settings and no more; `opened` is what the files say without the weights.
+    """
+
+    packages: ClassVar[tuple[str, ...]] = ("torch", "transformers", "accelerate")
+    """What it imports of the extra."""
+    example: ClassVar[str]
+    """A repository of the hub that it reads."""
+    # Where weights lie and run, not what they are: their digests are in the identity.
+    neutral: ClassVar[frozenset[str]] = frozenset(
+        {"batch", "checkpoint", "device_map", "memory", "reuse", "threads"}
+    )
+
+    def __init__(self, settings: S):
+        self.settings = settings
+        self._inference: Loaded | None = None
+        self._laid_out: OrderedDict[str, LaidOut] = OrderedDict()
+        # The engine plans on one thread while another answers.
+        self._laying_out = Lock()
+        self._threads_before: int | None = None
+
+    @cached_property
+    def opened(self) -> Opened:
+        """What the files on this machine say. Raises ModelError where they are not here or not right."""
+        settings = self.settings
+        path = at_hand(settings.checkpoint, settings.revision, self._patterns)
+        if path is None:
+            raise absent(settings.checkpoint, settings.revision, example=self.example)
+        return self._open(path)
+
+    @cached_property
+    def limits(self) -> Limits:  # type: ignore[override]
+        """Told by the files, so known where they are here."""
+        return self._limits(self.opened)
+
+    def lacks(self) -> list[UserError]:
+        why = f"the model {self.settings.checkpoint}"
+        if missing := MissingExtra.of(self.packages, self.extra or "", why=why):
+            return missing
+        found: list[UserError] = []
+        if self.settings.quantize is not None:
+            why = f"`quantize: {self.settings.quantize}`"
+            found += MissingExtra.of(("bitsandbytes",), "quantize", why=why)
+        for check in (lambda: self.opened, self._check_weights, self._check_memory):
+            try:
+                check()
+            except UserError as error:
+                found += error.parts
+        return list({str(error): error for error in found}.values())
+
+    def fetch(self) -> None:
+        settings = self.settings
+        located(
+            settings.checkpoint,
+            settings.revision,
+            self._patterns,
+            else_weights="*.bin",
+            example=self.example,
+        )
+        for known in ("opened", "limits"):
+            self.__dict__.pop(known, None)
+
+    def load(self) -> None:
+        if self.settings.threads is not None:
+            self._threads_before = set_threads(self.settings.threads)
+        self._inference = self._load(self.opened)
+
+    def close(self) -> None:
+        self._inference = None
+        self._laid_out.clear()
+        if self._threads_before is not None:
+            set_threads(self._threads_before)
+            self._threads_before = None
+
+    def positions(self, request: Request) -> int:
+        """Tokens of the prompt, images included, and the most that the answer can take."""
+        return self._lay_out(request).needed
+
+    def prepare(self, request: Request) -> None:
+        if self._inference is not None:
+            for shown in self._lay_out(request).encoded.shown:
+                self._inference.reader.encoder.prepare(shown)
+
+    def encode_images(self, images: Sequence[Image]) -> npt.NDArray[np.float32]:
+        """(n, width): what stands for each image in a prompt, averaged over its places."""
+        return self._loaded().averages([self._shown(image) for image in images])
+
+    def answer(self, requests: Sequence[Request]) -> list[Response]:
+        """One response a request; a request whose prompt cannot be read is an error of its own."""
+        inference = self._loaded()
+        responses: dict[int, Response] = {}
+        texts: dict[int, tuple[TextOutput, LaidOut]] = {}
+        choices: dict[int, tuple[ChoiceOutput, LaidOut]] = {}
+        others: dict[int, tuple[Output, LaidOut]] = {}
+        for i, request in enumerate(requests):
+            try:
+                laid, output = self._checked(request), request.output
+                # An image that is missing or broken shall cost its own request and not the batch.
+                for shown in laid.encoded.shown:
+                    inference.reader.encoder.prepare(shown)
+            except UserError as error:
+                responses[i] = Response(error=str(error))
+                continue
+            if isinstance(output, TextOutput):
+                texts[i] = output, laid
+            elif isinstance(output, ChoiceOutput):
+                choices[i] = output, laid
+            else:
+                others[i] = output, laid
+        responses |= self._texts(inference, texts)
+        responses |= self._choices(inference, choices)
+        responses |= {i: self._other(inference, *asked) for i, asked in others.items()}
+        return [responses[i] for i in range(len(requests))]
+
+    # -- what a subclass says -------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def _patterns(self) -> Sequence[str]:
+        """The files of a repository that it needs."""
+
+    @abstractmethod
+    def _open(self, path: Path) -> Opened:
+        """Reads what is not weights. Raises ModelError or ConfigError."""
+
+    @abstractmethod
+    def _limits(self, opened: Opened) -> Limits:
+        """What the model can take."""
+
+    @abstractmethod
+    def _load(self, opened: Opened) -> Loaded:
+        """Reads the weights."""
+
+    @abstractmethod
+    def _count(self, request: Request) -> LaidOut:
+        """Lays out the request's prompt."""
+
+    @abstractmethod
+    def _shown(self, image: Image) -> Shown:
+        """The image as it stands in a prompt."""
+
+    @abstractmethod
+    def _decode(self, ids: Sequence[int], prompt: Prompt) -> str:
+        """The text of an answer."""
+
+    def _check_weights(self) -> None:
+        """Raises ModelError where files of weights are not here."""
+
+    def _check_memory(self) -> None:
+        """Raises ModelError where the model can never fit into this machine."""
+
+    def _marks(self, laid: LaidOut) -> tuple[Mark, ...]:
+        """What a reader of the table should know about the answer to a prompt."""
+        return ()
+
+    def _other(self, inference: Loaded, output: Output, laid: LaidOut) -> Response:
+        """The answer where neither a text nor a choice is wanted."""
+        raise NotImplementedError
+
+    # -- the rest -------------------------------------------------------------------------------------
+
+    def _texts(
+        self, inference: Loaded, asked: Mapping[int, tuple[TextOutput, LaidOut]]
+    ) -> dict[int, Response]:
+        alike: dict[Search, list[int]] = {}
+        for i, (out, _) in asked.items():
+            alike.setdefault(self._search(out), []).append(i)
+        responses = {}
+        for search, rows in alike.items():
+            found = inference.texts([asked[i][1].encoded for i in rows], search)
+            for i, answer in zip(rows, found, strict=True):
+                laid = asked[i][1]
+                responses[i] = Response(
+                    text=self._decode(answer.ids, laid.prompt),
+                    ended="stop" if answer.ended else "length",
+                    tokens_in=len(laid.encoded),
+                    tokens_out=len(answer.ids),
+                    marks=self._marks(laid),
+                )
+        return responses
+
+    def _search(self, out: TextOutput) -> Search:
+        own = self.settings
+        return Search(
+            out.max_new_tokens,
+            out.min_new_tokens,
+            own.beams if out.beams is None else out.beams,
+            own.length_penalty if out.length_penalty is None else out.length_penalty,
+            own.repetition_penalty,
+        )
+
+    def _choices(
+        self, inference: Loaded, asked: Mapping[int, tuple[ChoiceOutput, LaidOut]]
+    ) -> dict[int, Response]:
+        responses = {}
+        for i, (out, laid) in asked.items():
+            assert laid.question is not None
+            (sums,) = inference.choices([laid.question])
+            responses[i] = Response(
+                log_probs=laid.question.scores(sums, per_token=out.per_token),
+                tokens_in=len(laid.encoded),
+                marks=self._marks(laid),
+            )
+        return responses
+
+    def _loaded(self) -> Loaded:
+        if self._inference is None:
+            raise ModelError("the model is not loaded", hint="call load() first")
+        return self._inference
+
+    def _checked(self, request: Request) -> LaidOut:
+        kind, most = request.output.kind, self.limits.positions
+        if kind not in self.limits.outputs:
+            raise PlanError(f"{self.settings.checkpoint} gives no {kind}")
+        laid = self._lay_out(request)
+        if most is not None and laid.needed > most:
+            raise PlanError(
+                f"the prompt takes {laid.needed:,} positions, the model has {most:,}",
+                hint="fewer shots, or --fit, which drops the farthest ones",
+            )
+        return laid
+
+    def _lay_out(self, request: Request) -> LaidOut:
+        with self._laying_out:
+            laid = self._laid_out.get(request.key)
+            if laid is None:
+                laid = self._laid_out[request.key] = self._count(request)
+                while len(self._laid_out) > LAID_OUT:
+                    self._laid_out.popitem(last=False)
+            return laid
