@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -128,3 +130,27 @@ def _letters() -> Any:
         eos_token="<eos>",
         unk_token="<unk>",
     )
+
+
+def with_weights(
+    folder: Path, into: Path, change: Callable[[dict[str, Any]], dict[str, Any]]
+) -> Path:
+    """A copy of a folder whose only file of weights holds what `change` makes of its tensors by name."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(folder, into)
+    (file,) = into.glob("*.safetensors")
+    tensors = {name: tensor.contiguous() for name, tensor in change(load_file(file)).items()}
+    save_file(tensors, file, {"format": "pt"})
+    return into
+
+
+def without(folder: Path, into: Path, *parts: str) -> Path:
+    """A copy of a folder without the tensors whose names hold one of the parts; there are some."""
+
+    def fewer(tensors: dict[str, Any]) -> dict[str, Any]:
+        left = {n: t for n, t in tensors.items() if not any(part in n for part in parts)}
+        assert len(left) < len(tensors), sorted(tensors)
+        return left
+
+    return with_weights(folder, into, fewer)

@@ -22,6 +22,8 @@ from emu2eval.errors import ConfigError, MissingExtra, ModelError  # noqa: E402
 from emu2eval.media import images  # noqa: E402
 from emu2eval.types import Image  # noqa: E402
 
+from ..tiny_models import without  # noqa: E402
+
 MakeTask = Callable[..., Path]
 
 LAYERS = {
@@ -229,3 +231,26 @@ def test_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch, clip: Path) 
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)
     (lacking,) = CheckpointEncoder(str(clip)).lacks()
     assert isinstance(lacking, MissingExtra) and "transformers" in lacking.what
+
+
+@pytest.mark.parametrize(
+    ("kind", "part"),
+    [("clip", "visual_projection"), ("siglip", "vision_model.head"), ("dino", "encoder.layer.1")],
+)
+def test_weights_that_the_files_lack_are_refused(kind: str, part: str, tmp_path: Path) -> None:
+    """transformers would make them up at random, and the features would be others in every process."""
+    folder = without(build(kind, tmp_path / "whole"), tmp_path / "partial", part)
+    encoder = CheckpointEncoder(str(folder))
+    with pytest.raises(ModelError, match="are missing") as caught:
+        encoder.encode([encoder.prepare(shown(1)[0])])
+    assert part in caught.value.what
+
+
+def test_weights_that_no_feature_needs_may_be_missing(tmp_path: Path) -> None:
+    whole = build("clip", tmp_path / "whole")
+    folder = without(whole, tmp_path / "partial", "logit_scale")
+    found = []
+    for path in (whole, folder):
+        encoder = CheckpointEncoder(str(path))
+        found.append(encoder.encode([encoder.prepare(shown(1)[0])]))
+    assert np.allclose(*found, atol=1e-5)

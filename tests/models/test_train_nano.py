@@ -39,6 +39,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_short_run_writes_what_the_adapter_loads(trained: Path) -> None:
     from emu2eval.adapters.emu2.adapter import Emu2Adapter
+    from emu2eval.adapters.emu2.settings import Emu2Settings
     from emu2eval.data.easy_vqa import shape_images
     from emu2eval.media.images import load
     from emu2eval.types import ImageOutput, Prompt, Request, TextOutput
@@ -48,7 +49,7 @@ def test_short_run_writes_what_the_adapter_loads(trained: Path) -> None:
     assert {entry.get("stage") for entry in log} >= {
         *("vision", "focus", "mixture", "questions", "polish", "vae-crops", "vae", "painter"),
     }
-    adapter = Emu2Adapter(str(trained / "out"), beams=1)
+    adapter = Emu2Adapter(Emu2Settings(checkpoint=str(trained / "out"), beams=1))
     adapter.load()
     image = shape_images("train")[0].image
     prompt = Prompt(query=(image, "this color is called"))

@@ -28,6 +28,8 @@ from emu2eval.identity import request_key
 from emu2eval.media import images
 from emu2eval.types import Image, ImageOutput, Prompt, Request, Turn
 
+from ...tiny_models import without
+
 pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation:DeprecationWarning",  # diffusers' own
     "ignore::FutureWarning",
@@ -264,3 +266,18 @@ def test_a_damaged_tokenizer_is_told_and_its_code_does_not_run(
     settings.write_text("{}")
     with pytest.raises(ModelError, match="cannot read the pipeline's tokenizer"):
         _ = pipeline(broken).limits
+
+
+@pytest.mark.parametrize(
+    ("part", "name"), [("unet", "conv_out"), ("vae", "decoder.conv_in"), ("text_encoder", "fc1")]
+)
+def test_weights_that_the_files_lack_are_refused(
+    folder: Path, tmp_path: Path, part: str, name: str
+) -> None:
+    """diffusers and transformers would make them up at random: other images in every process."""
+    shutil.copytree(folder, tmp_path / "partial")
+    shutil.rmtree(tmp_path / "partial" / part)
+    without(folder / part, tmp_path / "partial" / part, name)
+    with pytest.raises(ModelError, match="are missing") as caught:
+        pipeline(tmp_path / "partial", **SMALL).load()
+    assert name in caught.value.what and str(caught.value.where).endswith(part)

@@ -13,6 +13,7 @@ import yaml
 
 from emu2eval import evaluate
 from emu2eval.errors import PlanError
+from emu2eval.runs.store import RunStore
 
 
 def model_file(folder: Path, where: Path, **settings: Any) -> str:
@@ -79,8 +80,8 @@ def test_ranked_choices_through_the_engine(folders: dict[str, Path], tmp_path: P
         out=tmp_path,
     )  # fmt: skip
     assert result.rows[0].n == 6
-    row = json.loads((result.folder / "responses.jsonl").read_text().splitlines()[0])
-    assert len(row["log_probs"]) == 2
+    answer = next(iter(RunStore(result.folder).answers()))
+    assert answer.log_probs is not None and len(answer.log_probs) == 2
 
 
 def test_what_is_too_long_is_refused_or_shortened_and_marked(
@@ -91,12 +92,11 @@ def test_what_is_too_long_is_refused_or_shortened_and_marked(
         evaluate("easy-vqa", model, shots=[8], limit=6, out=tmp_path / "runs")
     assert "--fit" in str(caught.value.hint)
     assert not (tmp_path / "runs").exists()
-    fit = ["model.settings.fit=true"]
-    (result,) = evaluate("easy-vqa", model, shots=[8], limit=6, changes=fit, out=tmp_path / "runs")
-    assert result.rows[0].n == 6
-    assert "6 prompts shortened to fit" in result.rows[0].notes
-    row = json.loads((result.folder / "responses.jsonl").read_text().splitlines()[0])
-    assert 1 <= row["details"]["dropped"] <= 7
+    (result,) = evaluate("easy-vqa", model, shots=[8], limit=6, fit=True, out=tmp_path / "runs")
+    assert (result.rows[0].n, result.rows[0].shortened) == (6, 6)
+    for answer in RunStore(result.folder).answers():
+        assert 1 <= answer.left_out <= 7 and len(answer.examples) == 8 - answer.left_out
+        assert answer.tokens_in is not None and answer.tokens_in <= 220
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' own
@@ -110,8 +110,7 @@ def test_images_are_written_and_the_same_again(folders: dict[str, Path], tmp_pat
                 "easy-vqa-draw", model, limit=limit, out=tmp_path / f"{number}",
                 changes=["task.output.steps=2", "task.output.width=64", "task.output.height=64"],
             )  # fmt: skip
-        rows = map(json.loads, (result.folder / "responses.jsonl").read_text().splitlines())
-        images = {row["id"]: row["image"] for row in rows}
+        images = {answer.id: answer.images[0] for answer in RunStore(result.folder).answers()}
         assert result.rows[0].n == len(images) == 3
         stored = {path.stem for path in (result.folder / "images").glob("*.png")}
         assert stored == set(images.values())

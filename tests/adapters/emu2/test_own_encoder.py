@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import yaml
 from emu2eval import evaluate
 from emu2eval.adapters.emu2.vision import pixels
 from emu2eval.media import images
+from emu2eval.runs.store import RunStore
 from emu2eval.types import Image
 
 from .conftest import built
@@ -73,14 +73,13 @@ def test_a_run_chooses_through_its_model(
     names = sorted(path.stem for path in folder.iterdir())
     made = adapter.encode_images([Image(str(folder / f"{name}.png")) for name in names])
     unit = made.astype(np.float64) / np.linalg.norm(made, axis=1, keepdims=True)
-    rows = map(json.loads, (results[0].folder / "responses.jsonl").read_text().splitlines())
-    for row in rows:
-        query = unit[names.index(row["id"][1:])]
-        shown = [query @ unit[names.index(name[1:])] for name in row["demonstrations"]]
+    for answer in RunStore(results[0].folder).answers():
+        query = unit[names.index(answer.id[1:])]
+        shown = [query @ unit[names.index(name[1:])] for name in answer.examples]
         rest = [
             query @ unit[names.index(name)]
             for name in names
-            if int(name) >= 1000 and f"q{name}" not in row["demonstrations"]
+            if int(name) >= 1000 and f"q{name}" not in answer.examples
         ]
         assert shown == sorted(shown)
         assert shown[0] >= max(rest) - 1e-4

@@ -42,11 +42,11 @@ def request(asked: Prompt, output: Output = TEXT) -> Request:
 
 
 def built(model: str, **settings: Any) -> HuggingFaceAdapter:
-    from emu2eval.engine.evaluation import build_adapter
-    from emu2eval.spec.model import load_model
+    from emu2eval.engine.models import open_model
+    from emu2eval.spec.changes import Changes
 
-    spec = load_model(model)
-    adapter = build_adapter(spec.model_copy(update={"settings": {**spec.settings, **settings}}))
+    changes = Changes(model={f"settings.{key}": value for key, value in settings.items()})
+    adapter = open_model(model, changes).adapter
     assert isinstance(adapter, HuggingFaceAdapter)
     return adapter
 
@@ -58,9 +58,9 @@ def plain_inputs(
 
     options: for the image processor.
     """
-    processor = adapter._processor
-    mark = adapter._expansion.placeholder
-    if adapter._form.layout == "plain":
+    processor = adapter.opened.processor
+    mark = adapter.opened.form.expansion.placeholder
+    if adapter.opened.form.layout == "plain":
         text = "".join(part if isinstance(part, str) else mark for part in asked.flat())
     else:
         messages = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,22 @@ import pytest
 from typer.testing import CliRunner
 
 from emu2eval import evaluate
+from emu2eval.adapters.huggingface.adapter import HuggingFaceAdapter
+from emu2eval.adapters.huggingface.settings import HuggingFaceSettings
 from emu2eval.cli import app
-from emu2eval.errors import ConfigError, MissingExtra, ModelError, PlanError, UnknownName
+from emu2eval.errors import ConfigError, MissingExtra, ModelError, PlanError
+from emu2eval.report.notes import notes
+from emu2eval.runs.answers import Answer
+from emu2eval.runs.store import RunStore
+from emu2eval.types import Mark
 
 from .prompts import built, prompt, request
 
 MakeTask = Callable[..., Path]
 
 
-def responses(folder: Path) -> list[dict[str, Any]]:
-    rows = map(json.loads, (folder / "responses.jsonl").read_text().splitlines())
-    return sorted(rows, key=lambda row: str(row["id"]))
+def answers(folder: Path) -> list[Answer]:
+    return sorted(RunStore(folder).answers(), key=lambda answer: answer.id)
 
 
 def run(*arguments: str) -> list[dict[str, Any]]:
@@ -50,10 +56,10 @@ def test_each_family_at_0_4_and_16_shots(
         ("0", 6, 0), ("4", 6, 0), ("16", 6, 0)
     ]  # fmt: skip
     for row, shots in zip(rows, (0, 4, 16), strict=True):
-        for answer in responses(Path("results/runs") / row["run"]):
-            assert len(answer["images"]) == shots + 1
-            assert answer["details"]["prompt_tokens"] > 4 * (shots + 1)
-            assert "tiles" not in answer["details"]
+        for answer in answers(Path("results/runs") / row["run"]):
+            assert len(answer.shown) == shots + 1
+            assert answer.tokens_in is not None and answer.tokens_in > 4 * (shots + 1)
+            assert answer.ended in ("stop", "length") and not answer.marks
 
 
 @pytest.mark.parametrize("chooser", ["fixed", "random"])
@@ -67,7 +73,7 @@ def test_batch_and_reuse_change_no_stored_answer(
             task, model_file("idefics3", **settings), shots=[4], out=tmp_path / f"{number}",
             changes=[f"task.demonstrations.chooser={chooser}"],
         )  # fmt: skip
-        found.append([(row["id"], row["text"]) for row in responses(result.folder)])
+        found.append([(answer.id, answer.text) for answer in answers(result.folder)])
     assert found[0] == found[1]
     assert len({text for _, text in found[0]}) > 2
 
@@ -82,13 +88,13 @@ def test_one_image_only_is_refused_with_the_choices(
     assert "--shots '0*'" in str(caught.value) and "model.settings.grid=true" in str(caught.value)
     assert not (tmp_path / "runs").exists()
     (only,) = evaluate(task, model, shots=["0*"], out=tmp_path / "runs")
-    assert [len(row["images"]) for row in responses(only.folder)] == [1] * 4
+    assert [len(answer.shown) for answer in answers(only.folder)] == [1] * 4
     (grid,) = evaluate(
         task, model, shots=[4], out=tmp_path / "runs", changes=["model.settings.grid=true"]
     )
     assert grid.rows[0].n == 4
-    assert "demonstrations' images as tiles of one" in grid.rows[0].notes
-    assert {row["details"]["tiles"] for row in responses(grid.folder)} == {5}
+    assert {answer.marks for answer in answers(grid.folder)} == {(Mark("tiles"),)}
+    assert any("tiles of one" in note for note in notes(grid.rows[0]))
     assert only.rows[0].notes == ()
 
 
@@ -116,21 +122,21 @@ def test_demonstrations_like_the_query_to_the_model_itself(
         *(part for change in changes for part in ("--set", f"task.demonstrations.{change}")),
     )
     assert (row["n"], row["unscored"]) == (6, 0)
-    for answer in responses(Path("results/runs") / row["run"]):
-        alike = {int(shown[1:]) % 5 for shown in answer["demonstrations"]}
-        assert alike == {int(answer["id"][1:]) % 5}
+    for answer in answers(Path("results/runs") / row["run"]):
+        alike = {int(shown[1:]) % 5 for shown in answer.examples}
+        assert alike == {int(answer.id[1:]) % 5}
 
 
 def test_a_grid_beside_the_query(model_file: Callable[..., str]) -> None:
     adapter = built(model_file("idefics3"), grid=True)
-    encoded = adapter._form.encode(prompt(5, 0))
+    encoded = adapter.opened.form.encode(prompt(5, 0))
     assert [len(shown.tiles) for shown in encoded.shown] == [5, 0]
-    text = adapter._tokenizer.decode(encoded.ids)
+    text = adapter.opened.processor.tokenizer.decode(encoded.ids)
     places = [text.index(f"(image {number})") for number in range(1, 6)]
     assert places == sorted(places) and encoded.spans[0][1] < encoded.spans[1][0]
     adapter.load()
     (response,) = adapter.answer([request(prompt(5, 0))])
-    assert response.error is None and response.details["tiles"] == 5
+    assert response.error is None and response.marks == (Mark("tiles"),)
 
 
 def test_what_is_too_long_is_refused_or_shortened(
@@ -141,10 +147,9 @@ def test_what_is_too_long_is_refused_or_shortened(
         evaluate(task, model, shots=[8], out=tmp_path / "runs")
     assert "--fit" in str(caught.value.hint)
     assert not (tmp_path / "runs").exists()
-    fit = ["model.settings.fit=true"]
-    (result,) = evaluate(task, model, shots=[8], changes=fit, out=tmp_path / "runs")
-    assert "4 prompts shortened to fit" in result.rows[0].notes
-    assert all(1 <= row["details"]["dropped"] <= 7 for row in responses(result.folder))
+    (result,) = evaluate(task, model, shots=[8], fit=True, out=tmp_path / "runs")
+    assert result.rows[0].shortened == 4
+    assert all(1 <= answer.left_out <= 7 for answer in answers(result.folder))
 
 
 def test_images_may_cost_less(model_file: Callable[..., str]) -> None:
@@ -176,22 +181,25 @@ def test_a_broken_image_costs_its_own_request(
 
 def test_mistakes_are_one_paragraph(model_file: Callable[..., str], tmp_path: Path) -> None:
     model = model_file("llava")
+    for settings, says in (
+        ({"layout": "talk"}, "'chat' or 'plain'"),
+        ({"dtype": "float8"}, "did you mean 'float"),
+        ({"batch": 0}, "at least 1"),
+        ({"repetition_penalty": 0.0}, "above 0"),
+        ({"quantize": 3}, "4 or 8"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            built(model, **settings)
     for settings, kind, says in (
-        ({"layout": "talk"}, UnknownName, "layout"),
-        ({"dtype": "float8"}, UnknownName, "dtype"),
-        ({"batch": 0}, ConfigError, "at least 1"),
-        ({"repetition_penalty": 0.0}, ConfigError, "more than 0"),
         ({"layout": "plain", "image_options": {"sise": 1}}, ConfigError, "image_options.*sise"),
         ({"layout": "plain", "image_options": {"size": "x"}}, ConfigError, "image_options"),
         ({"layout": "chat"}, ModelError, "no chat template"),
         ({"checkpoint": str(tmp_path / "nothing")}, ModelError, "no checkpoint here"),
         ({"checkpoint": str(tmp_path)}, ModelError, "no config.json"),
+        ({"quantize": 4}, MissingExtra, "bitsandbytes"),
     ):
-        with pytest.raises(kind, match=says):
-            built(model, **settings)
-    adapter = built(model, quantize=3)
-    with pytest.raises(ConfigError, match="8, 4 or left out"):
-        adapter.load()
+        (error,) = built(model, **settings).lacks()
+        assert isinstance(error, kind) and re.search(says, str(error)), error
     with pytest.raises(MissingExtra, match="bitsandbytes"):
         built(model, quantize=4).load()
 
@@ -205,17 +213,12 @@ def test_remote_code_never_runs_unasked(saved: Callable[[str], Path], tmp_path: 
     config |= {"model_type": "own-kind", "auto_map": {"AutoConfig": "own.Own"}}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "own.py").write_text("raise SystemExit('this ran')")
-    from emu2eval.adapters.huggingface.adapter import HuggingFaceAdapter
-
-    with pytest.raises(ModelError) as caught:
-        HuggingFaceAdapter(str(folder))
-    assert "trust_remote_code: true" in str(caught.value.hint)
+    (error,) = HuggingFaceAdapter(HuggingFaceSettings(checkpoint=str(folder))).lacks()
+    assert "trust_remote_code: true" in str(error.hint)
 
 
 def test_offline_says_how_to_get_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
-
-    from emu2eval.adapters.huggingface.adapter import HuggingFaceAdapter
 
     asked: dict[str, Any] = {}
 
@@ -224,10 +227,16 @@ def test_offline_says_how_to_get_the_weights(monkeypatch: pytest.MonkeyPatch) ->
         raise ConnectionError("no network")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
-    with pytest.raises(ModelError) as caught:
-        HuggingFaceAdapter("HuggingFaceM4/Idefics3-8B-Llama3", revision="abc")
-    assert "hf download HuggingFaceM4/Idefics3-8B-Llama3 --revision abc" in str(caught.value.hint)
-    assert asked["revision"] == "abc"
+    name = "HuggingFaceM4/Idefics3-8B-Llama3"
+    adapter = HuggingFaceAdapter(HuggingFaceSettings(checkpoint=name, revision="abc"))
+    assert asked == {}
+    (error,) = adapter.lacks()
+    assert f"hf download {name} --revision abc" in str(error.hint) and asked["local_files_only"]
+    asked.clear()
+    with pytest.raises(ModelError, match="no network") as caught:
+        adapter.fetch()
+    assert f"hf download {name} --revision abc" in str(caught.value.hint)
+    assert asked["revision"] == "abc" and "local_files_only" not in asked
     assert not [pattern for pattern in asked["allow_patterns"] if pattern.endswith((".py", ".bin"))]
 
 

@@ -37,7 +37,7 @@ def test_ids_and_embeddings_are_those_of_the_processor(
     inference = adapter._inference
     assert inference is not None
     asked = prompt(shots, query=2)
-    encoded = adapter._form.encode(asked)
+    encoded = adapter.opened.form.encode(asked)
     plain = plain_inputs(adapter, asked)
     assert list(encoded.ids) == plain["input_ids"][0].tolist()
     assert adapter.positions(request(asked)) == len(encoded) + TEXT.max_new_tokens
@@ -104,23 +104,23 @@ def test_words_of_the_data_are_never_control_tokens(
 ) -> None:
     """A question that holds the model's own markers opens no slot and ends no turn."""
     adapter = built(model_file(family))
-    ask = adapter._expansion.placeholder + "<eos> what? Answer:"
+    ask = adapter.opened.form.expansion.placeholder + "<eos> what? Answer:"
     asked = Prompt(query=(image(1), ask), turns=(Turn((image(2), ask), ("red <eos>",)),))
-    encoded = adapter._form.encode(asked)
+    encoded = adapter.opened.form.encode(asked)
     assert len(encoded.shown) == 2
-    assert adapter._tokenizer.eos_token_id not in encoded.ids
-    clean = adapter._tokenizer.decode(encoded.ids, skip_special_tokens=True)
+    assert adapter.opened.processor.tokenizer.eos_token_id not in encoded.ids
+    clean = adapter.opened.processor.tokenizer.decode(encoded.ids, skip_special_tokens=True)
     assert clean.count("<eos> what? Answer:") == 2
 
 
 def test_a_template_that_loses_images_is_refused(model_file: Callable[..., str]) -> None:
     adapter = built(model_file("idefics3"))
-    adapter._processor.chat_template = (
+    adapter.opened.processor.chat_template = (
         "{% for m in messages %}{{ m['content'][-1]['text'] }}{% endfor %}"
     )
     with pytest.raises(PlanError, match="shows 0 of the prompt's 3 images"):
         adapter.positions(request(prompt(2, 0)))
-    adapter._processor.chat_template = "{{ raise_exception('one turn only') }}"
+    adapter.opened.processor.chat_template = "{{ raise_exception('one turn only') }}"
     with pytest.raises(PlanError, match="one turn only"):
         adapter.positions(request(prompt(3, 0)))
 
@@ -128,13 +128,13 @@ def test_a_template_that_loses_images_is_refused(model_file: Callable[..., str])
 def test_what_stands_before_a_reply(model_file: Callable[..., str]) -> None:
     """A template that puts a space before replies puts it before choices too."""
     adapter = built(model_file("idefics3"))
-    adapter._processor.chat_template = (
+    adapter.opened.processor.chat_template = (
         "{% for m in messages %}{{ m['role'] }}:"
         "{% for c in m['content'] %}{% if c['type'] == 'image' %}<image>{% else %} {{ c['text'] }}"
         "{% endif %}{% endfor %}\n{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
     )
     question = adapter._lay_out(request(prompt(1, 0), CHOICES)).question
     assert question is not None
-    decode: Any = adapter._tokenizer.decode
+    decode: Any = adapter.opened.processor.tokenizer.decode
     assert [decode(reply) for reply in question.replies] == [" red", " blue green", " yellow"]
     assert QUESTION in decode(question.prompt.ids)

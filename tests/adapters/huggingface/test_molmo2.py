@@ -10,8 +10,9 @@ import torch
 from transformers import Molmo2Config, Molmo2ForConditionalGeneration, Molmo2Processor
 from transformers.models.molmo2.image_processing_molmo2 import Molmo2ImageProcessor
 
-from emu2eval.adapters.huggingface import adapter as module
+from emu2eval.adapters.huggingface import processor as module
 from emu2eval.adapters.huggingface.adapter import HuggingFaceAdapter
+from emu2eval.adapters.huggingface.settings import HuggingFaceSettings
 
 from .families import CHATML, TEXT, tokenizer
 from .prompts import CHOICES, image, plain_inputs, plain_logits, prompt, request, without_image
@@ -79,7 +80,7 @@ def folder(processor: Any, tmp_path: Path) -> Path:
 @pytest.fixture
 def asked_with(folder: Path, processor: Any, monkeypatch: pytest.MonkeyPatch) -> HuggingFaceAdapter:
     monkeypatch.setattr(module, "load_processor", lambda checkpoint: processor)
-    adapter = HuggingFaceAdapter(str(folder), dtype="float32")
+    adapter = HuggingFaceAdapter(HuggingFaceSettings(checkpoint=str(folder), dtype="float32"))
     adapter.load()
     return adapter
 
@@ -94,7 +95,7 @@ def test_images_see_one_another_as_the_model_was_trained(
     for query in (1, 1, 2):
         asked = prompt(3, query)
         plain = plain_inputs(adapter, asked)
-        encoded = adapter._form.encode(asked)
+        encoded = adapter.opened.form.encode(asked)
         assert list(encoded.ids) == plain["input_ids"][0].tolist()
         assert int(plain["mm_token_type_ids"].sum()) > sum(encoded.slots)
         question = adapter._lay_out(request(asked, CHOICES)).question
@@ -108,7 +109,8 @@ def test_images_see_one_another_as_the_model_was_trained(
 
 def test_images_may_cost_less(asked_with: HuggingFaceAdapter, folder: Path) -> None:
     asked = request(prompt(1, 0))
-    small = HuggingFaceAdapter(str(folder), image_options={"max_crops": 1})
+    own = HuggingFaceSettings(checkpoint=str(folder), image_options={"max_crops": 1})
+    small = HuggingFaceAdapter(own)
     assert small.positions(asked) < asked_with.positions(asked)
 
 

@@ -44,7 +44,7 @@ def further(request: pytest.FixtureRequest) -> str:
 def idefics_inputs(adapter: HuggingFaceAdapter, asked: Prompt) -> dict[str, Any]:
     """Its processor takes a list in which texts and images alternate."""
     parts = [part if isinstance(part, str) else images.load(part) for part in asked.flat()]
-    return dict(adapter._processor(text=parts, add_end_of_utterance_token=False))
+    return dict(adapter.opened.processor(text=parts, add_end_of_utterance_token=False))
 
 
 def idefics_logits(model: Any, inputs: dict[str, Any], reply: tuple[int, ...]) -> torch.Tensor:
@@ -62,8 +62,8 @@ def idefics_logits(model: Any, inputs: dict[str, Any], reply: tuple[int, ...]) -
 def kosmos2_inputs(adapter: HuggingFaceAdapter, asked: Prompt) -> dict[str, Any]:
     """Its processor takes one image, before all text; for more, its model is given them itself."""
     seen = [images.load(one) for one in asked.images()]
-    encoded = adapter._form.encode(asked)
-    given = adapter._processor(
+    encoded = adapter.opened.form.encode(asked)
+    given = adapter.opened.processor(
         text="".join(part for part in asked.flat() if isinstance(part, str)),
         images=seen[0],
         return_tensors="pt",
@@ -73,7 +73,7 @@ def kosmos2_inputs(adapter: HuggingFaceAdapter, asked: Prompt) -> dict[str, Any]
         assert places == list(encoded.slots)
         for i, own, place in zip(encoded.ids, given["input_ids"][0].tolist(), places, strict=True):
             assert i == own or place
-    arrays = adapter._processor.image_processor(seen, return_tensors="pt")
+    arrays = adapter.opened.processor.image_processor(seen, return_tensors="pt")
     return {
         "input_ids": torch.tensor([encoded.ids]),
         "image_embeds_position_mask": torch.tensor([encoded.slots]),
@@ -107,7 +107,7 @@ def test_what_is_read_is_the_processors(
     adapter.load()
     assert adapter._inference is not None
     asked = prompt(shots, query=1)
-    encoded = adapter._form.encode(asked)
+    encoded = adapter.opened.form.encode(asked)
     plain = INPUTS.get(further, plain_inputs)(adapter, asked)
     assert list(encoded.ids) == plain["input_ids"][0].tolist()
     assert adapter.positions(request(asked)) == len(encoded) + TEXT.max_new_tokens
@@ -176,16 +176,16 @@ def test_the_planned_cost_follows_the_image_options(
     adapter.load()
     if name == "idefics2":
         # Its processor writes its text by what its image half is set to, whatever a call says.
-        adapter._processor.image_processor.do_image_splitting = True
+        adapter.opened.processor.image_processor.do_image_splitting = True
     for number, size in enumerate(SIZES):
         shown = (image(number, size), "what? "), (image(9), "and? Answer:")
         asked = Prompt(query=(*shown[0], *shown[1]))
-        encoded = adapter._form.encode(asked)
+        encoded = adapter.opened.form.encode(asked)
         assert max(one.tokens for one in encoded.shown) <= most
         real = plain_inputs(adapter, asked, options)["input_ids"][0].tolist()
         assert list(encoded.ids) == real
         (response,) = adapter.answer([request(asked)])
-        assert response.error is None and response.details["prompt_tokens"] == len(real)
+        assert response.error is None and response.tokens_in == len(real)
         if options:
             assert adapter.positions(request(asked)) != usual.positions(request(asked))
 

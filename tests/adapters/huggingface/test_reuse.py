@@ -86,7 +86,8 @@ def test_images_encoded_together_are_those_alone(
     encoder = adapter._inference.reader.encoder
     sizes = [(64, 48)] * 6 + [(40, 64), (64, 48), (80, 40), (80, 40), (64, 48)]
     shown = [
-        adapter._form.encode(Prompt((image(i, size), ""))).shown[0] for i, size in enumerate(sizes)
+        adapter.opened.form.encode(Prompt((image(i, size), ""))).shown[0]
+        for i, size in enumerate(sizes)
     ]
     calls = []
     encode = encoder._encode
