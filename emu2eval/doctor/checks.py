@@ -19,11 +19,12 @@ from emu2eval.adapters.conformance import Finding, raised
 from emu2eval.adapters.conformance import check as conform
 from emu2eval.data.load import load_split
 from emu2eval.data.sources import choose
-from emu2eval.engine.models import build_adapter
+from emu2eval.engine.models import open_model
 from emu2eval.engine.tasks import opened
 from emu2eval.errors import ConfigError, PartError, UserError
 from emu2eval.prompts import PromptBuilder
 from emu2eval.spec import catalog
+from emu2eval.spec.changes import Changes
 from emu2eval.spec.model import load_model
 from emu2eval.spec.task import load_task
 
@@ -97,7 +98,7 @@ def check_task(name: str, source: str | None = None) -> Iterator[Finding]:
 
 def check_model(name: str) -> Iterator[Finding]:
     """A model's file and its adapter's behaviour."""
-    yield from conform(build_adapter(load_model(name)))
+    yield from conform(open_model(name, Changes()).adapter)
 
 
 def check_adapter(name: str) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from emu2eval.engine.cost import estimate, shown
 from emu2eval.engine.judging import Judge, Judging, stored_judges
-from emu2eval.engine.models import build_adapter
+from emu2eval.engine.models import open_model
 from emu2eval.engine.questions import Questions
 from emu2eval.engine.runner import Loader, Tally
 from emu2eval.engine.scoring import score_run
@@ -18,7 +18,7 @@ from emu2eval.errors import ConfigError, raise_together
 from emu2eval.runs.record import Record
 from emu2eval.runs.store import RunStore
 from emu2eval.spec import catalog
-from emu2eval.spec.model import load_model
+from emu2eval.spec.changes import Changes
 from emu2eval.types import Row
 from emu2eval.watch import Watcher
 
@@ -33,14 +33,13 @@ def load_judge(name: str, overrides: Mapping[str, Any]) -> Judge:
     """
     known = catalog.names("model")
     if name in known or catalog.is_path(name) or difflib.get_close_matches(name, known, 1, 0.8):
-        model = load_model(name, overrides=overrides)
+        model = open_model(name, Changes(model=dict(overrides)))
     else:
-        model = load_model(HOSTED, overrides={"settings.model": name, **overrides})
-    adapter = build_adapter(model)
-    raise_together(adapter.lacks())
-    if "text" not in adapter.limits.outputs:
-        raise ConfigError(f"{model.name} gives no texts, so it cannot judge", where="--judge")
-    return Judge.of(model, adapter)
+        model = open_model(HOSTED, Changes(model={"settings.model": name, **overrides}))
+    raise_together(model.adapter.lacks())
+    if "text" not in model.adapter.limits.outputs:
+        raise ConfigError(f"{model.spec.name} gives no texts, so it cannot judge", where="--judge")
+    return Judge.of(model.spec, model.adapter)
 
 
 def choose_judge(

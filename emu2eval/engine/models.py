@@ -11,7 +11,8 @@ from emu2eval.adapters.base import Adapter
 from emu2eval.engine.supplies import NamedPart, bring
 from emu2eval.errors import ConfigError
 from emu2eval.spec.changes import Changes, override
-from emu2eval.spec.model import ModelSpec, load_model
+from emu2eval.spec.model import ModelSpec, read_model
+from emu2eval.spec.yamlfile import Document
 from emu2eval.watch import Watcher
 
 
@@ -35,18 +36,21 @@ def open_model(given: str | ModelSpec | Adapter | type[Adapter], changes: Change
         settings = override({}, changes.model, "model").get("settings")
         return open_model(registry.bound("adapter", given.__name__, given, settings)(), changes)
     if isinstance(given, str):
-        given = load_model(given, overrides=changes.model)
+        file = read_model(given, overrides=changes.model)
+        return OpenModel(file.spec, _build(file.spec, file.document))
     if not isinstance(given, ModelSpec):
         raise ConfigError(
             f"a model is a name, a path or an adapter, not {type(given).__name__}",
             hint="emu2eval ls models lists the names; your own is a subclass of emu2eval.Adapter",
         )
-    return OpenModel(given, build_adapter(given))
+    return OpenModel(given, _build(given))
 
 
-def build_adapter(model: ModelSpec) -> Adapter:
-    """The model's adapter, not yet loaded. Raises ConfigError, ModelError or MissingExtra."""
-    adapter: Adapter = registry.build("adapter", model.adapter, model.settings, where=model.name)
+def _build(model: ModelSpec, document: Document | None = None) -> Adapter:
+    """The model's adapter, not yet loaded. document: where its settings stand."""
+    where = model.name if document is None else document.where(("adapter",))
+    at = None if document is None else document.below(("settings",))
+    adapter: Adapter = registry.build("adapter", model.adapter, model.settings, where=where, at=at)
     return adapter
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from emu2eval.spec.changes import override, read_changed
 from emu2eval.spec.data import Options
-from emu2eval.spec.yamlfile import Spec, validate
+from emu2eval.spec.yamlfile import Document, Spec, validate
 
 
 class ModelSpec(Spec):
@@ -25,7 +26,20 @@ class ModelSpec(Spec):
     settings: Options = msgspec.field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class ModelFile:
+    """A model as its file and the changes describe it, and where each of its settings stands."""
+
+    spec: ModelSpec
+    document: Document
+
+
 def load_model(name: str, *, overrides: Mapping[str, Any] | None = None) -> ModelSpec:
+    """The spec of `read_model`."""
+    return read_model(name, overrides=overrides).spec
+
+
+def read_model(name: str, *, overrides: Mapping[str, Any] | None = None) -> ModelFile:
     """A model by name, by the path of its YAML file, or by the path of a folder that holds one.
 
     A relative `settings.checkpoint` that exists beside the YAML file is taken from there. {model} in the
@@ -41,6 +55,5 @@ def load_model(name: str, *, overrides: Mapping[str, Any] | None = None) -> Mode
     beside = document.path.parent / checkpoint if isinstance(checkpoint, str) else None
     if beside is not None and beside.exists():
         settings["checkpoint"] = os.fspath(beside)
-    return msgspec.structs.replace(
-        spec, name=spec.name.replace("{model}", served), settings=settings
-    )
+    name = spec.name.replace("{model}", served)
+    return ModelFile(msgspec.structs.replace(spec, name=name, settings=settings), document)

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from emu2eval.engine.models import open_model
 from emu2eval.errors import ConfigError, Several, UnknownName, UserError
 from emu2eval.papers.published import load_paper
 from emu2eval.spec import catalog
+from emu2eval.spec.changes import Changes
 from emu2eval.spec.model import load_model
 from emu2eval.spec.task import Bounds, TaskSpec, load_task
 from emu2eval.spec.yamlfile import Document, validate
@@ -120,3 +122,22 @@ def test_a_split_and_a_protocol_are_looked_for(task: Path) -> None:
         load_task(os.fspath(task), protocol="plian")
     with pytest.raises(UnknownName, match="unknown split of sums 'tset'; did you mean 'test'"):
         load_task(os.fspath(task), split="tset")
+
+
+def test_faults_of_a_models_settings_are_told_with_their_lines(tmp_path: Path) -> None:
+    path = tmp_path / "m.yaml"
+    path.write_text("name: m\nadapter: openai\nsettings:\n  model: x\n  bach: 3\n  timeout: 0\n")
+    changes = Changes(model={"settings.retries": -1})
+    with pytest.raises(Several) as caught:
+        open_model(os.fspath(path), changes)
+    assert [(e.what, e.where) for e in caught.value.parts] == [
+        ("unknown option of adapter openai 'bach'; did you mean 'batch'?", f"{path}:5"),
+        ("the option 'timeout' of adapter openai: expected a number above 0, got 0", f"{path}:6"),
+        (
+            "the option 'retries' of adapter openai: expected an integer of at least 0, got -1",
+            "--set …settings.retries",
+        ),
+    ]
+    with pytest.raises(UnknownName, match="unknown adapter 'opneai'") as unknown:
+        open_model(os.fspath(path), Changes(model={"adapter": "opneai"}))
+    assert unknown.value.where == "--set …adapter"
