@@ -7,8 +7,7 @@ from functools import cached_property
 
 from emu2eval.data.samples import Samples
 from emu2eval.engine.questions import Place, Questions
-from emu2eval.errors import ConfigError
-from emu2eval.errors import of_part
+from emu2eval.errors import ConfigError, of_part
 from emu2eval.fewshot.ablate import ablate, dealt
 from emu2eval.fewshot.choosers import Chooser, Demonstration
 from emu2eval.fewshot.draw import keyed
