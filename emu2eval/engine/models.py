@@ -6,6 +6,8 @@ import inspect
 from dataclasses import dataclass
 from uuid import uuid4
 
+from msgspec import structs
+
 from emu2eval import registry
 from emu2eval.adapters.base import Adapter
 from emu2eval.engine.supplies import NamedPart, bring
@@ -33,8 +35,10 @@ def open_model(given: str | ModelSpec | Adapter | type[Adapter], changes: Change
     if isinstance(given, Adapter):
         return OpenModel(_of_object(given), given)
     if inspect.isclass(given) and issubclass(given, Adapter):
-        settings = override({}, changes.model, "model").get("settings")
-        return open_model(registry.bound("adapter", given.__name__, given, settings)(), changes)
+        settings = override({}, changes.model, "model").get("settings", {})
+        adapter = registry.bound("adapter", given.__name__, given, settings)()
+        spec = _of_object(adapter)
+        return OpenModel(structs.replace(spec, settings={**spec.settings, **settings}), adapter)
     if isinstance(given, str):
         file = read_model(given, overrides=changes.model)
         return OpenModel(file.spec, _build(file.spec, file.document))
