@@ -120,8 +120,19 @@ def test_starts_without_heavy_libraries(arguments: list[str]) -> None:
     }
 
 
-def test_public_names_resolve() -> None:
-    for name in emu2eval.__all__:
+def test_public_names_are_listed_typed_and_resolve() -> None:
+    listed = set(emu2eval.__all__)
+    assert listed == set(dir(emu2eval))
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    typed = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("emu2eval.")
+        for alias in node.names
+    }
+    assert typed == listed - {"__version__"}
+    assert (PACKAGE / "py.typed").is_file()
+    for name in listed:
         assert getattr(emu2eval, name) is not None
     with pytest.raises(AttributeError, match="nothing"):
         _ = emu2eval.nothing
