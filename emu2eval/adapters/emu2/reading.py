@@ -19,7 +19,7 @@ from emu2eval.adapters.local.search import Found, Search
 
 
 class Emu2Reader(Reader[TowerEncoder]):
-    """pad: any id, for nobody sees it."""
+    """pad: any id, as padding is never attended to."""
 
     model: Emu2
 

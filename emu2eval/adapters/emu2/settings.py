@@ -11,7 +11,7 @@ from emu2eval.errors import ConfigError
 
 
 class Emu2Settings(LocalSettings, frozen=True, kw_only=True):
-    """variant: base, chat or gen; told by the checkpoint where it can be.
+    """variant: base, chat or gen; found from the checkpoint where it is left out.
 
     tokenizer: LLaMA's tokenizer.model, where the checkpoint lacks it. manner: white space beside special
     tokens, see `Tokenizer`. system: replaces the chat model's system message.

@@ -154,7 +154,7 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
         for i, request in enumerate(requests):
             try:
                 laid, output = self._checked(request), request.output
-                # An image that is missing or broken shall cost its own request and not the batch.
+                # A missing or broken image fails its own request, not the batch.
                 for shown in laid.encoded.shown:
                     inference.reader.encoder.prepare(shown)
             except UserError as error:

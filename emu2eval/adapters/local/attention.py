@@ -23,7 +23,7 @@ SCORES = 1 << 26
 Segments = tuple[Tensor, ...]
 """What rows attend to, in order: keys or values of (R, heads, length, width), where R divides the rows.
 
-Row i reads row i // (rows / R) of a segment: one row serves everybody, a prompt's row all its beams.
+Row i reads row i // (rows / R) of a segment: a single row serves all rows, the row of a prompt all its beams.
 """
 
 
@@ -63,7 +63,7 @@ def attend(
     """query: (rows, heads, new, width); returns (rows, new, heads, width).
 
     attention_mask: (rows, 1, new, length), of all positions or only of those after the first segments,
-    which then everybody sees; None = causal.
+    which all rows see whole; None = causal.
     """
     if isinstance(key, Tensor) or isinstance(value, Tensor):
         assert isinstance(key, Tensor) and isinstance(value, Tensor)

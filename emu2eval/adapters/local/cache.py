@@ -69,7 +69,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """The positions a mask is wanted for, and how many before them need none.
 
-        What one row holds for everybody has no padding, so everybody sees all of it.
+        A single row that serves all rows has no padding, so all of it is seen.
         """
         leading = takewhile(lambda keys: keys.shape[0] == 1, (keys for keys, _ in self.before))
         before = 0 if self.windows else sum(keys.shape[2] for keys in leading)
@@ -115,7 +115,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
             self._show(row.width)
         keys, values = self._store
         for part in (keys, values):
-            # Nobody looks at the padding, but weights of zero do not hide what is no number.
+            # Padding is never attended to, but a weight of zero does not hide a NaN.
             part[row.number, :, : row.width - length] = 0
         own = slice(row.width - length, row.width)
         one = slice(row.number, row.number + 1)

@@ -53,7 +53,7 @@ def located(
 def at_hand(path_or_id: str | Path, revision: str | None, patterns: Sequence[str]) -> Path | None:
     """A local file or folder as it is, or what was fetched of a repository before; no network.
 
-    None where there is neither. What was fetched may lack files: whoever reads them looks.
+    None where there is neither. A repository may have been fetched in part: its reader checks that.
     """
     path = _local(path_or_id)
     if path is not None or not HUB_ID.fullmatch(str(path_or_id)):
@@ -85,7 +85,7 @@ def absent(path_or_id: str | Path, revision: str | None, *, example: str) -> Mod
 
 
 def _local(path_or_id: str | Path) -> Path | None:
-    # Nobody's home and a name too long for a file are no folders either.
+    # The home of an unknown user, or a name that is too long for a file.
     with suppress(RuntimeError, OSError):
         path = Path(path_or_id).expanduser()
         if path.exists():

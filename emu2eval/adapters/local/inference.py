@@ -64,13 +64,13 @@ class Inference(Generic[R]):
 
     def _groups(self, prompts: Sequence[Encoded]) -> Iterator[tuple[list[int], int]]:
         """Rows that are read together, and how many positions of a known beginning they share."""
-        everybody = list(range(len(prompts)))
+        every_row = list(range(len(prompts)))
         shared = self.prefix.shared(prompts) if self.prefix is not None else 0
         # Padding behind the beginning would push it out of a window of latest positions.
         if self.reader.pads and not (shared and self.reader.slides):
-            yield everybody, shared
+            yield every_row, shared
             return
-        by_length = sorted(everybody, key=lambda row: len(prompts[row]))
+        by_length = sorted(every_row, key=lambda row: len(prompts[row]))
         for _, alike in groupby(by_length, key=lambda row: len(prompts[row])):
             yield list(alike), shared
 
@@ -109,7 +109,7 @@ class Inference(Generic[R]):
         return cache, None
 
     def _apart(self, prompts: Sequence[Encoded], shared: int, stop: int) -> bool:
-        """Whether prompts are read one after the other: long ones, where that is no dearer."""
+        """Whether prompts are read one after the other: long prompts, unless every pass moves weights."""
         able = self.reader.segments or (self.reader.croppable and not shared)
         some_of_each = min(map(len, prompts)) - self.reader.left > shared
         return able and some_of_each and stop - shared >= ALONE and not self.reader.offloaded

@@ -109,7 +109,7 @@ class Reader(ABC, Generic[E]):
 
     @cached_property
     def offloaded(self) -> bool:
-        """Whether weights are brought to their device for every pass, so that passes are dear."""
+        """Whether weights are copied to their device for every pass, so that passes are expensive."""
         return any(weight.is_meta for weight in self.model.parameters())
 
     def cache(self) -> DynamicCache:
@@ -158,7 +158,7 @@ class Reader(ABC, Generic[E]):
     def between(
         self, rows: Rows, sequences: Sequence[Encoded], start: int, stop: int
     ) -> list[Shown]:
-        """The images whose slots lie there, row by row. Nobody cuts through an image."""
+        """The images whose slots lie there, row by row. `start` and `stop` never cut through an image."""
         found: list[Shown] = []
         for row, one in enumerate(sequences if any(one.shown for one in sequences) else ()):
             # Slots are counted, for padding moves them: the images before, then those within.

@@ -1,4 +1,4 @@
-"""The rule for every loader of weights: what the files lack is refused, never made up.
+"""One rule for all loaders: weights that are not in the files are refused, never filled in.
 
 Libraries fill a tensor that a checkpoint lacks with random numbers and a warning; answers would then depend
 on the start of a process, under a digest that promises otherwise.
@@ -18,7 +18,7 @@ from emu2eval.adapters.local.tensorfile import StoredTensor
 from emu2eval.errors import ModelError
 
 UNUSED = r"(^|\.)(pooler|vision_model\.head)\."
-"""Heads for other uses, of the vision encoder of a language model, too: checkpoints often lack them."""
+"""Heads of encoders that the features do not go through, which checkpoints often lack."""
 _SHOWN = 4
 
 
@@ -65,7 +65,7 @@ def check_tensors(module: nn.Module, tensors: Mapping[str, StoredTensor], where:
 def incomplete(
     module: nn.Module, missing: Iterable[str], unknown: Iterable[str], where: str | Path
 ) -> ModelError:
-    """Names the first of the weights that the files lack, and of those that nobody knows."""
+    """Names some of the weights that the files lack, and of those that the module does not have."""
     counted = [("missing", [*missing]), ("unknown", [*unknown])]
     problems = [f"{len(names):,} are {how} ({_some(names)})" for how, names in counted if names]
     total = len(module.state_dict())
