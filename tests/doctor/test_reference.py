@@ -118,3 +118,12 @@ def test_by_command(kept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     done = run.invoke(app, ["repeat", "--limit", "5"])
     assert done.exit_code == 0, done.output
     assert kept.name[:20] in done.output and "ok" in done.output
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_checkpoint_without_a_visual_decoder_needs_no_memory_for_one(number: int) -> None:
+    """Emu2-nano's earlier checkpoints have the layout of Emu2-Gen and no painter."""
+    from emu2eval.engine.models import open_model
+    from emu2eval.spec.changes import Changes
+
+    assert open_model(f"emu2-nano-early-{number}", Changes()).adapter.lacks() == []

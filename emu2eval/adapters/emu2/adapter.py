@@ -88,8 +88,15 @@ class Emu2Adapter(LocalAdapter[Emu2Settings, Emu2Files, "Emu2Inference"]):
             beams=own.beams,
             dtype=own.dtype,
             quantize=own.quantize,
-            painter=self.opened.checkpoint.configs if self._here else None,
+            painter=self._painter(),
         )
+
+    def _painter(self) -> Mapping[str, Mapping[str, Any]] | None:
+        """The visual decoder's configurations; {} = there is none, None = as published."""
+        if not self._here:
+            return None
+        checkpoint = self.opened.checkpoint
+        return (checkpoint.configs or None) if checkpoint.paints else {}
 
     @property
     def _patterns(self) -> Sequence[str]:

@@ -75,7 +75,8 @@ def measure(
 ) -> Need:
     """What a model needs for a batch of prompts of `positions` tokens, the answers included.
 
-    painter: configurations of "unet" and "vae", as a checkpoint holds them (None = Emu2-Gen's as published).
+    painter: configurations of "unet" and "vae", as a checkpoint holds them ({} = it has none,
+    None = Emu2-Gen's as published).
     """
     with torch.device("meta"):
         model = Emu2(config)
@@ -91,7 +92,7 @@ def measure(
         for u in units
     )
     sizes = {"unet": sdxl.UNET, "vae": sdxl.VAE, **(painter or {})}
-    paints = config.variant == "gen" or (painter is not None and "unet" in painter)
+    paints = config.variant == "gen" if painter is None else "unet" in painter
     painting = _painting(sizes["unet"], sizes["vae"], batch, dtype) if paints else (0, 0)
     return Need(
         tuple(names),

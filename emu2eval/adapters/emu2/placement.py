@@ -64,7 +64,7 @@ def plan(
     """Places the model for prompts of `positions` tokens, of which `new_tokens` are the answer.
 
     memory: such as "24GiB,24GiB,cpu:64GiB" or bytes by device. reserve: bytes left free on each GPU.
-    painter: configurations of "unet" and "vae", as a checkpoint holds them (None = Emu2-Gen's as published).
+    painter: configurations of "unet" and "vae", as a checkpoint holds them; {} = none, None = as published.
     Raises ModelError with the numbers, and with what would fit, where it does not.
     """
     budgets = parse_memory(memory) if isinstance(memory, str) else dict(memory)
