@@ -64,6 +64,34 @@ def test_no_import_points_upward() -> None:
     assert upward == []
 
 
+def test_no_modules_import_one_another() -> None:
+    """Imports that run on import; those inside functions or for types alone close no circle."""
+    modules = {
+        ".".join(("emu2eval", *path.relative_to(PACKAGE).with_suffix("").parts)): path
+        for path in PACKAGE.rglob("*.py")
+    }
+    graph: dict[str, set[str]] = {}
+    for name, path in modules.items():
+        wanted: set[str] = set()
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ImportFrom) and node.module:
+                wanted |= {f"{node.module}.{a.name}" for a in node.names} | {node.module}
+        graph[name] = {each for each in wanted if each in modules and each != name}
+    while leaves := [name for name, wanted in graph.items() if not wanted & graph.keys()]:
+        for name in leaves:
+            del graph[name]
+    assert graph == {}
+
+
+def test_no_two_public_classes_share_a_name() -> None:
+    places: dict[str, list[str]] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(str(path.relative_to(PACKAGE)))
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
 def test_adapters_and_scorers_see_only_what_they_should() -> None:
     peeking = [(file, target) for file, part, target in _imports() if target in BLIND.get(part, ())]
     assert peeking == []
@@ -92,8 +120,19 @@ def test_starts_without_heavy_libraries(arguments: list[str]) -> None:
     }
 
 
-def test_public_names_resolve() -> None:
-    for name in emu2eval.__all__:
+def test_public_names_are_listed_typed_and_resolve() -> None:
+    listed = set(emu2eval.__all__)
+    assert listed == set(dir(emu2eval))
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    typed = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("emu2eval.")
+        for alias in node.names
+    }
+    assert typed == listed - {"__version__"}
+    assert (PACKAGE / "py.typed").is_file()
+    for name in listed:
         assert getattr(emu2eval, name) is not None
     with pytest.raises(AttributeError, match="nothing"):
         _ = emu2eval.nothing

@@ -49,6 +49,15 @@ def test_the_own_adapter(tmp_path: Path) -> None:
     assert "parrot" in command(*run)
 
 
+def test_the_own_scorer_and_its_test(tmp_path: Path) -> None:
+    (tmp_path / "test_my_scorer.py").write_text(block("python", "# test_my_scorer.py"))
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "test_my_scorer.py"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout
+    assert "1 passed" in done.stdout
+
+
 def test_the_python_example() -> None:
     code = block("python", "import emu2eval").replace("limit=500", "limit=20")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

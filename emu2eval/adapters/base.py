@@ -129,7 +129,8 @@ class Adapter(ABC):
     def identity(self) -> Mapping[str, Any]:
         """Small JSON values that, beside the settings, decide the answers: digests, versions.
 
-        They are part of every request's key, so that new weights never reuse old answers.
+        They are part of every request's key, so that new weights never reuse old answers. Of an adapter that
+        is given to `evaluate` as an object, whose settings nobody knows, everything that decides them.
         """
         return {}
 

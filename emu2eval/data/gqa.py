@@ -32,7 +32,7 @@ class _Step(msgspec.Struct, gc=False):
     argument: str
 
 
-class Question(msgspec.Struct):
+class GQAQuestion(msgspec.Struct):
     """What is read of a question; the names are the file's."""
 
     imageId: str
@@ -58,12 +58,12 @@ def read(root: Path, questions: str, images: str, references: bool = True) -> It
     if not files:
         raise FileNotFoundError(2, "no question file in the folder", str(path))
     for file in files:
-        for question_id, question in parse(file, dict[str, Question]).items():
+        for question_id, question in parse(file, dict[str, GQAQuestion]).items():
             image = inside(shown_from, f"{question.imageId}.jpg", where=str(file))
             yield sample(question_id, question, Image(str(image)), references)
 
 
-def sample(question_id: str, question: Question, image: Image, references: bool) -> Sample:
+def sample(question_id: str, question: GQAQuestion, image: Image, references: bool) -> Sample:
     """What `read` says of one question."""
     fields = {"question": question.question}
     scored = references and question.answer is not None
@@ -82,7 +82,7 @@ def sample(question_id: str, question: Question, image: Image, references: bool)
     )
 
 
-def _groups(question: Question) -> dict[str, str]:
+def _groups(question: GQAQuestion) -> dict[str, str]:
     groups = {"words": str(len(question.question.split()))}
     if question.types.structural:
         groups["kind"] = "open" if question.types.structural == "query" else "binary"

@@ -37,11 +37,11 @@ def read(
         yield gqa.sample(row["id"], _question(row, place), image, references)
 
 
-def _question(row: dict[str, Any], where: str) -> gqa.Question:
+def _question(row: dict[str, Any], where: str) -> gqa.GQAQuestion:
     given = {key: value for key, value in row.items() if value is not None}
     if isinstance(given.get("entailed"), str):  # a list written as text
         given["entailed"] = re.findall(r"\w+", given["entailed"])
     try:
-        return msgspec.convert(given, gqa.Question)
+        return msgspec.convert(given, gqa.GQAQuestion)
     except msgspec.ValidationError as error:
         raise DataError(f"the row is not a question of GQA: {error}", where=where) from None

@@ -99,8 +99,7 @@ def run_all(
     groups = list(plans(tasks, models, options, told, fetch=True))
     every = [plan for group in groups for plan in group]
     opened = list({id(plan.task): plan.task for plan in every}.values())
-    parts = [*(task.scoring for task in opened), *_choosing(every)]
-    bring({id(each.part): each for each in parts}.values(), told)
+    bring({id(each.part): each for each in _choosing(every)}.values(), told)
     for task in opened:
         with of_part("scorer", task.scoring.name):
             task.scorer.try_out()
@@ -142,8 +141,8 @@ def plans(
 ) -> Iterator[list[Plan]]:
     """For each model, the plans of all its runs, not yet checked against its limits.
 
-    fetch: bring what a model lacks, where that can be downloaded. Raises UserError with all that is wrong
-    in a file, or is not there, before the first model is built.
+    fetch: what models and scorers lack is downloaded, where that can be; a dry run needs no scorers. Raises
+    UserError with all that is wrong in a file, or is missing, before the first data is read.
     """
     told = watcher or Watcher()
     opened = [
@@ -160,8 +159,10 @@ def plans(
     ]
     choose_judge(opened, options.judge, options.changes.judge)
     data = Splits(told)
-    for model in [open_model(_name(each), options.changes) for each in _once(models)]:
-        model.bring(told, fetch=fetch)
+    known = [open_model(_name(each), options.changes) for each in _once(models)]
+    scorers = [task.scoring for task in opened] if fetch else []
+    bring([*(model.part for model in known), *scorers], told, fetch=fetch)
+    for model in known:
         group = [
             make_plan(task, model, shots, options, data, ablation)
             for task in opened

@@ -6,14 +6,15 @@ import inspect
 from dataclasses import dataclass
 from uuid import uuid4
 
+from msgspec import structs
+
 from emu2eval import registry
 from emu2eval.adapters.base import Adapter
-from emu2eval.engine.supplies import NamedPart, bring
+from emu2eval.engine.supplies import NamedPart
 from emu2eval.errors import ConfigError
 from emu2eval.spec.changes import Changes, override
 from emu2eval.spec.model import ModelSpec, read_model
 from emu2eval.spec.yamlfile import Document
-from emu2eval.watch import Watcher
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,10 @@ class OpenModel:
     spec: ModelSpec
     adapter: Adapter
 
-    def bring(self, watcher: Watcher, *, fetch: bool) -> None:
-        """Raises UserError with all that the model lacks; fetch: downloads first what can be."""
-        bring([NamedPart("adapter", self.spec.adapter, self.adapter)], watcher, fetch=fetch)
+    @property
+    def part(self) -> NamedPart:
+        """Its adapter, by the name that its file gives it."""
+        return NamedPart("adapter", self.spec.adapter, self.adapter)
 
 
 def open_model(given: str | ModelSpec | Adapter | type[Adapter], changes: Changes) -> OpenModel:
@@ -33,8 +35,10 @@ def open_model(given: str | ModelSpec | Adapter | type[Adapter], changes: Change
     if isinstance(given, Adapter):
         return OpenModel(_of_object(given), given)
     if inspect.isclass(given) and issubclass(given, Adapter):
-        settings = override({}, changes.model, "model").get("settings")
-        return open_model(registry.bound("adapter", given.__name__, given, settings)(), changes)
+        settings = override({}, changes.model, "model").get("settings", {})
+        adapter = registry.bound("adapter", given.__name__, given, settings)()
+        spec = _of_object(adapter)
+        return OpenModel(structs.replace(spec, settings={**spec.settings, **settings}), adapter)
     if isinstance(given, str):
         file = read_model(given, overrides=changes.model)
         return OpenModel(file.spec, _build(file.spec, file.document))

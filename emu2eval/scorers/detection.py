@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from emu2eval.statistics.bootstrap import Array, Bootstrap
-from emu2eval.statistics.estimates import Accumulator, Bounds
+from emu2eval.statistics.estimates import Accumulator, ValueRange
 from emu2eval.types import Sample, Score
 
 
@@ -74,8 +74,8 @@ class RocAuc(Detection):
         )
         return area * self.scale, math.sqrt(max(variance, 0.0)) * self.scale
 
-    def bounds(self) -> Bounds | None:
-        return Bounds(0.0, self.scale)
+    def bounds(self) -> ValueRange | None:
+        return ValueRange(0.0, self.scale)
 
 
 class _Drawn(Bootstrap):
@@ -94,8 +94,8 @@ class _Drawn(Bootstrap):
         self.positive.append(score.details["positive"])
         return True
 
-    def bounds(self) -> Bounds | None:
-        return Bounds(0.0, self.scale)
+    def bounds(self) -> ValueRange | None:
+        return ValueRange(0.0, self.scale)
 
 
 class AveragePrecision(_Drawn):

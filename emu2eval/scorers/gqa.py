@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from emu2eval.scorers.base import Scorer, Summary, text_of, texts, unreferenced
-from emu2eval.statistics.estimates import Accumulator, Bounds, ClusteredMean
+from emu2eval.statistics.estimates import Accumulator, ClusteredMean, ValueRange
 from emu2eval.types import Response, Sample, Score
 
 
@@ -62,7 +62,7 @@ class Consistency(Accumulator):
     def result(self) -> tuple[float | None, float | None]:
         return self._mean().result()
 
-    def bounds(self) -> Bounds | None:
+    def bounds(self) -> ValueRange | None:
         return self._mean().bounds()
 
     def _mean(self) -> ClusteredMean:

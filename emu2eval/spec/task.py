@@ -77,7 +77,7 @@ class ProtocolSpec(Spec):
     score: Options = msgspec.field(default_factory=dict)
 
 
-class Bounds(Spec):
+class Reachable(Spec):
     """What can be reached, on the metric's scale, by number of demonstrations: each holds up to the next.
 
     chance: by guessing; ceiling: by using all that the demonstrations tell.
@@ -89,7 +89,7 @@ class Bounds(Spec):
     def at(self, shots: int) -> tuple[float | None, float | None]:
         """(chance, ceiling) with so many demonstrations.
 
-        >>> Bounds(ceiling={0: 0, 1: 50, 2: 100}).at(8)
+        >>> Reachable(ceiling={0: 0, 1: 50, 2: 100}).at(8)
         (None, 100)
         """
         chance, ceiling = (
@@ -129,7 +129,7 @@ class TaskSpec(Spec):
     demonstrations: DemonstrationSpec = DemonstrationSpec()
     output: OutputSpec = TextSpec()
     score: ScoreSpec
-    bounds: dict[str, Bounds] = msgspec.field(default_factory=dict)
+    bounds: dict[str, Reachable] = msgspec.field(default_factory=dict)
     protocol: str
     protocols: dict[str, ProtocolSpec]
     submission: SubmissionSpec | None = None

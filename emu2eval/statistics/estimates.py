@@ -17,7 +17,7 @@ _NOTHING = 1e-9
 """A standard error, as a part of the scale, below which every cluster said the same."""
 
 
-class Bounds(NamedTuple):
+class ValueRange(NamedTuple):
     """The least and the largest possible value of a number, on its metric's scale.
 
     telling: how many clusters show the rarer end, such as the few wrong answers of a model that is nearly
@@ -43,7 +43,7 @@ class Accumulator(ABC):
         """The value alone, for where its error is costly and not wanted."""
         return self.result()[0]
 
-    def bounds(self) -> Bounds | None:
+    def bounds(self) -> ValueRange | None:
         """Between what the number lies; None = anywhere.
 
         An interval of a bounded number never leaves its bounds nor collapses on one.
@@ -120,12 +120,12 @@ class ClusteredMean(Accumulator):
         error = math.sqrt(spread * clusters / (clusters - 1)) / n
         return mean * self.scale, error * self.scale
 
-    def bounds(self) -> Bounds | None:
+    def bounds(self) -> ValueRange | None:
         if not self.bounded:
             return None
         above = sum(total > 0 for total, _ in self.sums.values())
         below = sum(total < count for total, count in self.sums.values())
-        return Bounds(0.0, self.scale, min(above, below))
+        return ValueRange(0.0, self.scale, min(above, below))
 
 
 class ClusteredRatio(Accumulator):
@@ -185,8 +185,8 @@ class ClusteredRatio(Accumulator):
         spread = math.fsum(e * e for e in off.values())
         return value, math.sqrt(spread * count / (count - 1)) * self.scale
 
-    def bounds(self) -> Bounds | None:
-        return Bounds(0.0, self.scale) if self.bounded else None
+    def bounds(self) -> ValueRange | None:
+        return ValueRange(0.0, self.scale) if self.bounded else None
 
 
 class AllOrNothing(Accumulator):
@@ -218,7 +218,7 @@ class AllOrNothing(Accumulator):
     def result(self) -> tuple[float | None, float | None]:
         return self._mean().result()
 
-    def bounds(self) -> Bounds | None:
+    def bounds(self) -> ValueRange | None:
         return self._mean().bounds()
 
     def _mean(self) -> ClusteredMean:
@@ -288,7 +288,7 @@ def estimate(whole: Accumulator, trials: Sequence[Accumulator], sizes: Collectio
 
 
 def interval(
-    value: float, error: float, dof: float, bounds: Bounds | None = None, alike: float = 0.0
+    value: float, error: float, dof: float, bounds: ValueRange | None = None, alike: float = 0.0
 ) -> tuple[float, float]:
     """The 95 % interval of a number with a standard error of `dof` degrees of freedom.
 
@@ -299,7 +299,7 @@ def interval(
     alike: the sample size if all samples of a cluster were alike (`kish`). It counts as two clusters beside
     the telling ones, since few of those say little of how alike samples are, and alone where all agree.
 
-    >>> [round(end, 4) for end in interval(0.0, 0.0, math.inf, Bounds(0, 1), 400)]
+    >>> [round(end, 4) for end in interval(0.0, 0.0, math.inf, ValueRange(0, 1), 400)]
     [0.0, 0.0095]
     """
     t = quantile(dof)

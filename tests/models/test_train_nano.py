@@ -74,7 +74,7 @@ def test_training_reads_prompts_token_by_token_as_the_adapter_does(
     trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from emu2eval.adapters.emu2.config import Emu2Config
-    from emu2eval.adapters.emu2.prompt import Form
+    from emu2eval.adapters.emu2.prompt import Emu2Form
     from emu2eval.adapters.emu2.tokenizer import Tokenizer
     from emu2eval.data.easy_vqa import shape_images
     from emu2eval.prompts import PromptBuilder
@@ -100,7 +100,7 @@ def test_training_reads_prompts_token_by_token_as_the_adapter_does(
             for i, (image, answer) in enumerate(zip(shown, answers, strict=True))
         ]
         prompt = PromptBuilder(wording, "here").build(samples[-1], samples[:-1])
-        form = Form(tokenizer, config)
+        form = Emu2Form(tokenizer, config)
         wanted = form.encode_reply(prompt, form.lay_out(prompt), answers[-1])
         ask = wording.ask.format(image="", **fields)
         end = wording.separator.strip()
@@ -115,7 +115,7 @@ def test_drawing_is_laid_out_as_the_adapter_does(
 ) -> None:
     from emu2eval.adapters.emu2 import tokenizer as tokens
     from emu2eval.adapters.emu2.config import Emu2Config
-    from emu2eval.adapters.emu2.prompt import Form
+    from emu2eval.adapters.emu2.prompt import Emu2Form
     from emu2eval.adapters.emu2.tokenizer import Tokenizer
     from emu2eval.data.easy_vqa import shape_images
     from emu2eval.prompts import PromptBuilder
@@ -127,7 +127,7 @@ def test_drawing_is_laid_out_as_the_adapter_does(
     out = trained / "out"
     tokenizer = Tokenizer(out / "tokenizer.model", "gen")
     config = Emu2Config.from_json(json.loads((out / "config.json").read_text(encoding="utf-8")))
-    form = Form(tokenizer, config)
+    form = Emu2Form(tokenizer, config)
     shown = [s.image for s in shape_images("train")[:2]]
     wording = load_task("easy-vqa-draw-names").protocol
     samples = [Sample(str(i), {"name": "daku"}, answer=p) for i, p in enumerate(shown)]

@@ -13,7 +13,7 @@ from emu2eval.papers.published import load_paper
 from emu2eval.spec import catalog
 from emu2eval.spec.changes import Changes
 from emu2eval.spec.model import load_model
-from emu2eval.spec.task import Bounds, TaskSpec, load_task
+from emu2eval.spec.task import Reachable, TaskSpec, load_task
 from emu2eval.spec.yamlfile import Document, validate
 
 TASK = """
@@ -79,7 +79,7 @@ def test_faults_of_a_task_file(task: Path, old: str, new: str, says: list[tuple[
 def test_a_spec_survives_json(task: Path) -> None:
     task.write_text(TASK + "bounds: {test: {chance: {0: 0, 4: 50}}}\n")
     spec = load_task(os.fspath(task)).spec
-    assert spec.bounds == {"test": Bounds(chance={0: 0.0, 4: 50.0})}
+    assert spec.bounds == {"test": Reachable(chance={0: 0.0, 4: 50.0})}
     assert validate(TaskSpec, spec.as_json(), Document(task, {})) == spec
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from emu2eval.adapters.base import Limits
 from emu2eval.adapters.emu2 import tokenizer as tokens
 from emu2eval.adapters.emu2.config import Emu2Config, told_variant
-from emu2eval.adapters.emu2.prompt import Form, Item
+from emu2eval.adapters.emu2.prompt import Emu2Form, Item
 from emu2eval.adapters.emu2.settings import Emu2Settings
 from emu2eval.adapters.emu2.tokenizer import Tokenizer
 from emu2eval.adapters.local.adapter import LaidOut, LocalAdapter
@@ -32,7 +32,7 @@ from emu2eval.types import (
 )
 
 if TYPE_CHECKING:
-    from emu2eval.adapters.emu2.checkpoint import Checkpoint
+    from emu2eval.adapters.emu2.checkpoint import Emu2Checkpoint
     from emu2eval.adapters.emu2.inference import Emu2Inference
     from emu2eval.adapters.emu2.painter import Painter
 
@@ -44,9 +44,9 @@ _ANSWER = 64
 class Emu2Files:
     """A checkpoint with its tokenizer, and how prompts are laid out for it."""
 
-    checkpoint: Checkpoint
+    checkpoint: Emu2Checkpoint
     tokenizer: Tokenizer
-    form: Form
+    form: Emu2Form
 
     @property
     def config(self) -> Emu2Config:
@@ -119,7 +119,9 @@ class Emu2Adapter(LocalAdapter[Emu2Settings, Emu2Files, "Emu2Inference"]):
                 where=file,
                 hint="use the tokenizer.model that belongs to this checkpoint and variant",
             )
-        return Emu2Files(checkpoint, tokenizer, Form(tokenizer, config, own.system, own.grounding))
+        return Emu2Files(
+            checkpoint, tokenizer, Emu2Form(tokenizer, config, own.system, own.grounding)
+        )
 
     def _limits(self, opened: Emu2Files) -> Limits:
         outputs = {"text", "choice"} | ({"image"} if opened.checkpoint.paints else set())

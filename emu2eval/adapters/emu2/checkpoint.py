@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class Emu2Checkpoint:
     """path: its file or folder; parts: where the tensors of each part lie; configs: JSON of Gen's parts."""
 
     path: Path
@@ -71,18 +71,18 @@ class Checkpoint:
         return digest.hexdigest()
 
 
-def open_checkpoint(path: Path, variant: Variant | None = None) -> Checkpoint:
+def open_checkpoint(path: Path, variant: Variant | None = None) -> Emu2Checkpoint:
     """Opens a file or folder; reads no weights.
 
     variant: where the files do not say. Raises UnknownName, ConfigError or ModelError.
     """
     parts = find_parts(path)
     config = _config(path, parts, variant)
-    return Checkpoint(path, config, parts, _part_configs(path), _tokenizer(path))
+    return Emu2Checkpoint(path, config, parts, _part_configs(path), _tokenizer(path))
 
 
 def load_model(
-    checkpoint: Checkpoint,
+    checkpoint: Emu2Checkpoint,
     *,
     dtype: torch.dtype,
     placement: Placement | None = None,
@@ -107,7 +107,7 @@ def load_model(
 
 
 def load_painter(
-    checkpoint: Checkpoint,
+    checkpoint: Emu2Checkpoint,
     *,
     dtype: torch.dtype,
     device: torch.device | Device | None = None,

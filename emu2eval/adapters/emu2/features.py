@@ -10,7 +10,7 @@ from torch import Tensor
 from emu2eval.adapters.emu2.model import Emu2
 from emu2eval.adapters.emu2.vision import pixels
 from emu2eval.adapters.local.encoded import Shown
-from emu2eval.adapters.local.features import Arrays, Encoder
+from emu2eval.adapters.local.features import Arrays, ImageEncoder
 from emu2eval.media import images
 
 
@@ -25,7 +25,7 @@ class Pooled:
         return self.pooled.nbytes
 
 
-class TowerEncoder(Encoder[Pooled]):
+class TowerEncoder(ImageEncoder[Pooled]):
     """Features wait on the CPU. One image at a time: an image is a thousand positions to the tower, so that a
     batch would gain nothing, and its features would depend on the others by rounding."""
 

@@ -26,7 +26,7 @@ Item = str | int | Shown
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class Emu2Form:
     """How prompts are laid out for one model. system: None = the authors' own message (chat only)."""
 
     tokenizer: Tokenizer

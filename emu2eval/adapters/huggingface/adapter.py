@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from emu2eval.adapters.base import Limits
-from emu2eval.adapters.huggingface.checkpoint import CODE, PATTERNS, Checkpoint
+from emu2eval.adapters.huggingface.checkpoint import CODE, PATTERNS, TransformersCheckpoint
 from emu2eval.adapters.huggingface.settings import HuggingFaceSettings
 from emu2eval.adapters.local.adapter import LaidOut, LocalAdapter
 from emu2eval.adapters.local.choices import Question
@@ -18,7 +18,7 @@ from emu2eval.errors import ModelError
 from emu2eval.types import ChoiceOutput, Image, Mark, Prompt, Request, TextOutput
 
 if TYPE_CHECKING:
-    from emu2eval.adapters.huggingface.form import Form
+    from emu2eval.adapters.huggingface.form import TransformersForm
     from emu2eval.adapters.huggingface.kinds import Kind
     from emu2eval.adapters.huggingface.reading import TransformersReader
     from emu2eval.adapters.local.inference import Inference
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 class HuggingFaceFiles:
     """A checkpoint with its processor. ends: ids that end an answer."""
 
-    checkpoint: Checkpoint
+    checkpoint: TransformersCheckpoint
     kind: Kind
     processor: Any
-    form: Form
+    form: TransformersForm
     ends: list[int]
 
 
@@ -60,13 +60,13 @@ class HuggingFaceAdapter(
         return (*PATTERNS, CODE) if self.settings.trust_remote_code else PATTERNS
 
     def _open(self, path: Path) -> HuggingFaceFiles:
-        from emu2eval.adapters.huggingface.form import Form
+        from emu2eval.adapters.huggingface.form import TransformersForm
         from emu2eval.adapters.huggingface.kinds import kind_of
         from emu2eval.adapters.huggingface.loading import ends
         from emu2eval.adapters.huggingface.processor import load_processor
 
         own = self.settings
-        checkpoint = Checkpoint.at(path, own.revision, own.trust_remote_code)
+        checkpoint = TransformersCheckpoint.at(path, own.revision, own.trust_remote_code)
         config = checkpoint.config
         kind = kind_of(config.model_type)
         if not kind.places(config):
@@ -82,7 +82,7 @@ class HuggingFaceAdapter(
                 where=path,
                 hint="a base model is asked with `layout: plain`",
             )
-        form = Form(
+        form = TransformersForm(
             processor,
             kind.expansion(processor, own.image_options),
             own.layout,

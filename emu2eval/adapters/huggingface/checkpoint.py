@@ -16,7 +16,7 @@ CODE = "*.py"
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class TransformersCheckpoint:
     """path: a folder with config.json. code: its own Python files may run, asked for by name."""
 
     path: Path
@@ -45,7 +45,7 @@ class Checkpoint:
         return {"weights": folder_digest(self.path, self.code), "revision": self.revision}
 
     @classmethod
-    def at(cls, path: Path, revision: str | None, code: bool) -> Checkpoint:
+    def at(cls, path: Path, revision: str | None, code: bool) -> TransformersCheckpoint:
         """A local folder. Raises ModelError for one that transformers would not read alone."""
         if not (path / "config.json").is_file():
             raise ModelError(

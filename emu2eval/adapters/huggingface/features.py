@@ -14,7 +14,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from emu2eval.adapters.huggingface.expansion import Expansion
 from emu2eval.adapters.huggingface.grid import Tiles, paint
 from emu2eval.adapters.local.encoded import Shown
-from emu2eval.adapters.local.features import Arrays, Encoder
+from emu2eval.adapters.local.features import Arrays, ImageEncoder
 from emu2eval.errors import ImageError
 from emu2eval.media import images
 
@@ -43,7 +43,7 @@ class VisionFeatures:
         return sum(part.nbytes for part in (self.pooled, *self.deep))
 
 
-class VisionEncoder(Encoder[VisionFeatures]):
+class VisionEncoder(ImageEncoder[VisionFeatures]):
     """Features stay on the model's device."""
 
     def __init__(self, model: Any, expansion: Expansion, reuse: bool = True):

@@ -21,7 +21,7 @@ _OPEN, _CLOSE = "\ue000", "\ue001"
 
 
 @dataclass(frozen=True)
-class Form:
+class TransformersForm:
     """slot: the id that an image's embedding replaces. system: instead of a prompt's own system text.
 
     mark: what stands for an image in the plain layout; None = the processor's placeholder.

@@ -7,14 +7,14 @@ from typing import Any, Literal
 
 import torch
 
-from emu2eval.adapters.huggingface.checkpoint import Checkpoint
+from emu2eval.adapters.huggingface.checkpoint import TransformersCheckpoint
 from emu2eval.adapters.huggingface.settings import HuggingFaceSettings
 from emu2eval.adapters.local.devices import torch_dtype
 from emu2eval.adapters.local.weights import require_all
 from emu2eval.errors import MissingExtra, ModelError
 
 
-def load_model(checkpoint: Checkpoint, own: HuggingFaceSettings) -> Any:
+def load_model(checkpoint: TransformersCheckpoint, own: HuggingFaceSettings) -> Any:
     """Ready to answer. Raises ModelError, also for weights that the files lack, or MissingExtra."""
     import transformers
 
@@ -53,7 +53,7 @@ def _all_gpus() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def check_kind(kind: Any, checkpoint: Checkpoint) -> None:
+def check_kind(kind: Any, checkpoint: TransformersCheckpoint) -> None:
     """Raises ModelError for an architecture that takes images otherwise than in place of tokens."""
     if "mm_encoder_outputs" not in inspect.signature(kind.forward).parameters:
         raise ModelError(
@@ -64,7 +64,7 @@ def check_kind(kind: Any, checkpoint: Checkpoint) -> None:
         )
 
 
-def ends(checkpoint: Checkpoint, tokenizer: Any) -> list[int]:
+def ends(checkpoint: TransformersCheckpoint, tokenizer: Any) -> list[int]:
     """The ids that end an answer, by the checkpoint's own generation settings and its tokenizer."""
     import transformers
 

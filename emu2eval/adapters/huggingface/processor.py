@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from emu2eval.adapters.huggingface.checkpoint import Checkpoint
+from emu2eval.adapters.huggingface.checkpoint import TransformersCheckpoint
 from emu2eval.errors import ModelError
 
 
-def load_processor(checkpoint: Checkpoint) -> Any:
+def load_processor(checkpoint: TransformersCheckpoint) -> Any:
     """transformers' processor with a template, a tokenizer and an image processor. Raises ModelError.
 
     Video processors, and image processors that work on tensors, want torchvision. Without it the image
@@ -48,7 +48,7 @@ def marks_of(processor: Any, slot: int) -> list[int]:
     return sorted({slot, *(i for i in named if i is not None)})
 
 
-def _without_videos(checkpoint: Checkpoint) -> Any:
+def _without_videos(checkpoint: TransformersCheckpoint) -> Any:
     import transformers
 
     kind = _processor_class(checkpoint)
@@ -80,7 +80,7 @@ def _without_videos(checkpoint: Checkpoint) -> Any:
     return WithoutVideos.from_pretrained(checkpoint.path)
 
 
-def _processor_class(checkpoint: Checkpoint) -> Any:
+def _processor_class(checkpoint: TransformersCheckpoint) -> Any:
     import transformers
     from transformers.models.auto import processing_auto
 

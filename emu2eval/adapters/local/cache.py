@@ -25,7 +25,7 @@ Pair = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class RowPlace:
     """One of `rows` rows; its positions are the last of `width` places."""
 
     number: int
@@ -45,7 +45,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         self,
         before: tuple[Pair, ...] = (),
         windows: bool = False,
-        within: tuple[RoomyLayer, Row] | None = None,
+        within: tuple[RoomyLayer, RowPlace] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.before = before
@@ -103,7 +103,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
             (*(values for _, values in self.before), self.values),
         )
 
-    def _row(self, row: Row, length: int, like: Pair) -> Pair:
+    def _row(self, row: RowPlace, length: int, like: Pair) -> Pair:
         """Memory for so many positions of one row, the padding before them blank."""
         if self._store is None:
             self.lazy_initialization(*like)
@@ -187,7 +187,7 @@ def joined(cache: DynamicCache) -> DynamicCache:
     return whole  # type: ignore[no-any-return]
 
 
-def row_of(cache: DynamicCache, row: Row) -> DynamicCache:
+def row_of(cache: DynamicCache, row: RowPlace) -> DynamicCache:
     """A cache of one row, on top of what `cache` shares, that writes its positions into a row of `cache`."""
     one, layers = roomy_cache(), cast(Any, cache).layers
 

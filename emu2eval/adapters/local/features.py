@@ -42,7 +42,7 @@ class Arrays:
         return sum(getattr(value, "nbytes", 64) for value in self.values.values())
 
 
-class Encoder(ABC, Generic[F]):
+class ImageEncoder(ABC, Generic[F]):
     """Features by image; the least recently used go first. reuse: False computes each anew and alone."""
 
     def __init__(self, reuse: bool = True):

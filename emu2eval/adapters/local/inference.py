@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from emu2eval.adapters.local.cache import Row, row_of
+from emu2eval.adapters.local.cache import RowPlace, row_of
 from emu2eval.adapters.local.choices import Question
 from emu2eval.adapters.local.encoded import Encoded, Shown
 from emu2eval.adapters.local.prefix import Prefix
@@ -100,7 +100,7 @@ class Inference(Generic[R]):
         if len(prompts) > 1 and self._apart(prompts, shared, stop):
             ends = []
             for row, prompt in enumerate(prompts):
-                own = row_of(cache, Row(row, len(prompts), stop - shared))
+                own = row_of(cache, RowPlace(row, len(prompts), stop - shared))
                 alone, end = self.reader.rows([prompt]), len(prompt) - self.reader.left
                 ends.append(self.reader.read(alone, [prompt], own, shared, end)[:, -1])
             return cache, torch.cat(ends)

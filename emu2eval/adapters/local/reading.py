@@ -16,10 +16,10 @@ from transformers import DynamicCache
 
 from emu2eval.adapters.local.cache import above, roomy_cache
 from emu2eval.adapters.local.encoded import Encoded, Shown
-from emu2eval.adapters.local.features import Encoder
+from emu2eval.adapters.local.features import ImageEncoder
 from emu2eval.adapters.local.search import Found, Search
 
-E = TypeVar("E", bound=Encoder[Any])
+E = TypeVar("E", bound=ImageEncoder[Any])
 
 
 @dataclass(frozen=True)

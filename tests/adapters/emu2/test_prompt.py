@@ -10,7 +10,7 @@ import pytest
 from PIL import Image as PILImage
 
 from emu2eval.adapters.emu2.config import Emu2Config
-from emu2eval.adapters.emu2.prompt import GROUNDING_SYSTEM, SYSTEM, Form
+from emu2eval.adapters.emu2.prompt import GROUNDING_SYSTEM, SYSTEM, Emu2Form
 from emu2eval.adapters.emu2.tokenizer import EOS, Tokenizer
 from emu2eval.adapters.local.choices import Question
 from emu2eval.adapters.local.encoded import Encoded
@@ -23,12 +23,12 @@ from .conftest import Golden
 RED, BLUE, GREY = (from_pil(PILImage.new("RGB", (8, 8), c)) for c in ("red", "blue", "grey"))
 
 
-def form(path: Path, variant: Any = "base", **options: Any) -> Form:
+def form(path: Path, variant: Any = "base", **options: Any) -> Emu2Form:
     config = replace(Emu2Config.official(variant), n_query=4, v_query=1)
-    return Form(Tokenizer(path, variant, options.pop("manner", "native")), config, **options)
+    return Emu2Form(Tokenizer(path, variant, options.pop("manner", "native")), config, **options)
 
 
-def encoded(form: Form, prompt: Prompt) -> Encoded:
+def encoded(form: Emu2Form, prompt: Prompt) -> Encoded:
     return form.encode(form.lay_out(prompt))
 
 
@@ -48,7 +48,7 @@ CHAT = {
 
 @pytest.mark.parametrize("name", BASE)
 def test_base_prompts_have_the_authors_ids(base: Golden, llama_tokenizer: Path, name: str) -> None:
-    got = encoded(Form(Tokenizer(llama_tokenizer), base.config), BASE[name])
+    got = encoded(Emu2Form(Tokenizer(llama_tokenizer), base.config), BASE[name])
     assert got.ids == tuple(base[f"{name}_input_ids"][0].tolist())
     assert len(got.shown) == len(list(BASE[name].images()))
 
@@ -59,7 +59,7 @@ def test_chat_prompts_have_the_authors_ids(
     chat: Golden, llama_tokenizer: Path, name: str, grounding: bool
 ) -> None:
     tokenizer = Tokenizer(llama_tokenizer, "chat")
-    got = encoded(Form(tokenizer, chat.config, grounding=grounding), CHAT[name])
+    got = encoded(Emu2Form(tokenizer, chat.config, grounding=grounding), CHAT[name])
     key = f"{name}{'_grd' * grounding}_input_ids"
     assert got.ids == tuple(chat[key][0].tolist())
 

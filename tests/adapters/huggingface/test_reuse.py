@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from emu2eval.adapters.conformance import check
 from emu2eval.adapters.huggingface.adapter import HuggingFaceAdapter
+from emu2eval.adapters.local.search import Search
 from emu2eval.types import Prompt, Request, TextOutput
 
 from .prompts import CHOICES, TEXT, built, image, prompt, request
@@ -133,3 +135,52 @@ def test_images_are_prepared_ahead(
     adapter.close()
     assert built(model_file("idefics3")).positions(asked) == adapter.positions(asked)
     assert TEXT.max_new_tokens == 5
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        Search(12),
+        Search(12, repetition_penalty=1.5),
+        Search(12, min_new_tokens=3),
+        Search(12, beams=3),
+        Search(12, beams=3, length_penalty=2.0, repetition_penalty=1.5, min_new_tokens=2),
+    ],
+    ids=["greedy", "repetition", "least", "beams", "all"],
+)
+def test_rows_that_end_at_different_steps_are_those_alone(
+    model_file: Callable[..., str], family: str, search: Search
+) -> None:
+    adapter = built(model_file(family))
+    adapter.load()
+    inference = adapter._inference
+    assert inference is not None
+    prompts = [
+        adapter.opened.form.encode(prompt(shots, query, first=query))
+        for query, shots in enumerate((2, 0, 1, 2, 3, 0))
+    ]
+    # Random weights hardly ever end an answer, so words that they do say stand for its end.
+    said = [found.ids for found in inference.texts(prompts, replace(search, min_new_tokens=12))]
+    inference.reader.ends = [ids[2 + 2 * row] for row, ids in enumerate(said[:4])]
+    together = inference.texts(prompts, search)
+    assert together == [inference.texts([one], search)[0] for one in prompts]
+    assert search.beams > 1 or len({len(found.ids) for found in together}) > 1
+    assert search.beams > 1 or any(found.ended for found in together)
+
+
+def test_a_prompt_is_laid_out_once(
+    model_file: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted, sorted, prepared and asked: its ids are remembered by the request's key."""
+    adapter = built(model_file("llava"))
+    adapter.load()
+    laid_out: list[Prompt] = []
+    form = type(adapter.opened.form)
+    own = form.encode
+    monkeypatch.setattr(form, "encode", lambda *a: laid_out.append(a[1]) or own(*a))
+    asked = [request(prompt(2, query)) for query in range(3)]
+    for one in asked:
+        assert adapter.positions(one) == adapter.positions(one)
+        adapter.prepare(one)
+    adapter.answer(asked)
+    assert laid_out == [one.prompt for one in asked]
