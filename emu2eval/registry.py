@@ -275,7 +275,8 @@ def bound(
     """`prepared` of a factory that is at hand. name: for messages."""
     if not callable(factory):
         raise ConfigError(f"the {kind} {name!r} is not a class or a function", where=where)
-    settings = check_options(f"{kind} {name}", factory, options, given=given, where=at or where)
+    with of_part(kind, name):
+        settings = check_options(f"{kind} {name}", factory, options, given=given, where=at or where)
 
     def make(*leading: Any) -> Any:
         with of_part(kind, name):

@@ -7,16 +7,17 @@ are numbers: anything else may be a secret in the wrong place.
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeGuard, TypeVar, dataclass_transform
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, dataclass_transform
 
 import msgspec
 from msgspec import inspect
 
-from emu2eval.errors import ConfigError, Several, UnknownName, UserError
+from emu2eval.errors import ConfigError, UnknownName, UserError, raise_together
+from emu2eval.spec.kinds import declared, expected, fits, is_list, matches, name_of, sort, sort_of
 
 Keys = tuple[str | int, ...]
 """The way to a value, from the top of the mapping that holds it."""
@@ -111,10 +112,7 @@ def read(kind: type[Struct], values: object, source: Source) -> Struct:
     """
     reading = _Reading(source)
     built = reading.struct(kind, values, ())
-    if len(reading.faults) > 1:
-        raise Several(reading.faults)
-    for only in reading.faults:
-        raise only
+    raise_together(reading.faults)
     assert isinstance(built, kind)
     return built
 
@@ -132,26 +130,26 @@ class _Reading:
             kind, given = type(values), msgspec.structs.fields(values)
             values = {field.encode_name: getattr(values, field.name) for field in given}
         elif not isinstance(values, Mapping):
-            return self._wrong(at, f"expected a mapping, got {_kind(values)}")
+            return self._wrong(at, f"expected a mapping, got {name_of(values)}")
         elif issubclass(kind, Variants):
             named = values.get("kind")
             if named is not None and not isinstance(named, str):
-                return self._wrong((*at, "kind"), f"expected a string, got {_kind(named)}")
+                return self._wrong((*at, "kind"), f"expected a string, got {name_of(named)}")
             try:
                 kind = kind.variant(named)
             except UserError as error:
                 self.faults += self.source.refused((*at, "kind"), error)
                 return None
         before = len(self.faults)
-        declared = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+        fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
         strict = kind.__struct_config__.forbid_unknown_fields
         for key in values:
-            if strict and key not in declared:
-                self.faults.append(self.source.unknown((*at, key), declared))
+            if strict and key not in fields:
+                self.faults.append(self.source.unknown((*at, key), fields))
         built = {}
-        for key, field in declared.items():
+        for key, field in fields.items():
             if key in values:
-                built[field.name] = self.value(_declared(field.type), values[key], (*at, key))
+                built[field.name] = self.value(declared(field.type), values[key], (*at, key))
             elif field.required:
                 self.faults.append(self.source.missing((*at, key)))
         if len(self.faults) > before:
@@ -178,15 +176,17 @@ class _Reading:
                     self._key(kind.key_type, key, at): self.value(kind.value_type, item, (*at, key))
                     for key, item in value.items()
                 }
-            case inspect.TupleType() if _is_list(value) and len(value) == len(kind.item_types):
+            case inspect.TupleType() if is_list(value) and len(value) == len(kind.item_types):
                 pairs = zip(kind.item_types, value, strict=True)
                 return tuple(self.value(t, item, (*at, n)) for n, (t, item) in enumerate(pairs))
-            case inspect.CollectionType() if _is_list(value) and _fits(kind, len(value)):
+            case inspect.CollectionType() if is_list(value) and fits(kind, len(value)):
                 items = [self.value(kind.item_type, each, (*at, n)) for n, each in enumerate(value)]
                 return _COLLECTION.get(type(kind), list)(items)
-            case _ if _matches(kind, value):
+            case inspect.CustomType() if kind.cls is Path and isinstance(value, str):
+                return Path(value)
+            case _ if matches(kind, value):
                 return float(value) if isinstance(kind, inspect.FloatType) else value  # type: ignore[arg-type]
-        return self._wrong(at, _expected(kind, value))
+        return self._wrong(at, expected(kind, value))
 
     def _union(self, kind: inspect.UnionType, value: object, at: Keys) -> Any:
         """By the first kind that takes the value; an integer stays one where both kinds of number do."""
@@ -197,12 +197,12 @@ class _Reading:
             found = tried.value(each, value, at)
             if not tried.faults:
                 return found
-            if _outer(each) == _outer_of(value):
+            if sort(each) == sort_of(value):
                 near.append(tried)
-        if len(near) == 1 and _outer_of(value) in ("mapping", "list"):
+        if len(near) == 1 and sort_of(value) in ("mapping", "list"):
             self.faults += near[0].faults
             return None
-        return self._wrong(at, _expected(kind, value))
+        return self._wrong(at, expected(kind, value))
 
     def _key(self, kind: inspect.Type, key: object, at: Keys) -> Any:
         if isinstance(kind, inspect.IntType) and isinstance(key, str) and re.fullmatch(r"\d+", key):
@@ -218,188 +218,3 @@ _COLLECTION: dict[type, Callable[[list[Any]], Any]] = {
     inspect.SetType: set,
     inspect.FrozenSetType: frozenset,
 }
-
-
-def _declared(kind: Any) -> inspect.Type:
-    """What msgspec makes of an annotation; one that it cannot read takes anything."""
-    try:
-        return inspect.type_info(kind)
-    except TypeError:
-        return inspect.AnyType()
-
-
-def _is_list(value: object) -> TypeGuard[Collection[Any]]:
-    return isinstance(value, list | tuple | set | frozenset)
-
-
-def _fits(kind: inspect.CollectionType, length: int) -> bool:
-    least, most = kind.min_length or 0, kind.max_length
-    return length >= least and (most is None or length <= most)
-
-
-def _matches(kind: inspect.Type, value: object) -> bool:
-    """Whether a value that holds no others is of the kind and within its bounds."""
-    number = _is_number(value)
-    match kind:
-        case inspect.AnyType():
-            return True
-        case inspect.NoneType():
-            return value is None
-        case inspect.BoolType():
-            return isinstance(value, bool)
-        case inspect.IntType():
-            return number and isinstance(value, int) and _within(kind, value)
-        case inspect.FloatType():
-            return number and _within(kind, value)  # type: ignore[arg-type]
-        case inspect.StrType():
-            return isinstance(value, str) and _is_text(kind, value)
-        case inspect.LiteralType():
-            return any(type(value) is type(each) and value == each for each in kind.values)
-        case inspect.CustomType() | inspect.DataclassType() | inspect.EnumType():
-            return isinstance(value, kind.cls)
-    return False
-
-
-def _within(kind: inspect.IntType | inspect.FloatType, value: float) -> bool:
-    return (
-        (kind.ge is None or value >= kind.ge)
-        and (kind.gt is None or value > kind.gt)
-        and (kind.le is None or value <= kind.le)
-        and (kind.lt is None or value < kind.lt)
-        and (kind.multiple_of is None or value % kind.multiple_of == 0)
-    )
-
-
-def _is_text(kind: inspect.StrType, value: str) -> bool:
-    least, most = kind.min_length or 0, kind.max_length
-    matched = kind.pattern is None or re.search(kind.pattern, value) is not None
-    return matched and len(value) >= least and (most is None or len(value) <= most)
-
-
-# -- words ----------------------------------------------------------------------------------------
-
-
-def _expected(kind: inspect.Type, value: object) -> str:
-    """What is wanted, and what there is instead: a number itself, else its kind alone."""
-    says = f"expected {describe(kind)}"
-    if isinstance(value, str) and (choices := list(_choices(kind))):
-        near = difflib.get_close_matches(value, choices, n=1, cutoff=0.5)
-        return says + (f"; did you mean {near[0]!r}?" if near else "")
-    numeric = any(isinstance(each, inspect.IntType | inspect.FloatType) for each in _parts(kind))
-    return f"{says}, got {value if numeric and _is_number(value) else _kind(value)}"
-
-
-def _parts(kind: inspect.Type) -> tuple[inspect.Type, ...]:
-    return kind.types if isinstance(kind, inspect.UnionType) else (kind,)
-
-
-def _choices(kind: inspect.Type) -> Iterator[str]:
-    for each in _parts(kind):
-        if isinstance(each, inspect.LiteralType):
-            yield from (choice for choice in each.values if isinstance(choice, str))
-
-
-def describe(kind: inspect.Type) -> str:
-    """A kind of value in words.
-
-    >>> from typing import Annotated
-    >>> describe(inspect.type_info(Annotated[int, msgspec.Meta(ge=1)] | None))
-    'an integer of at least 1, or null'
-    """
-    match kind:
-        case inspect.Metadata():
-            return describe(kind.type)
-        case inspect.UnionType():
-            kinds = [
-                describe(each) for each in kind.types if not isinstance(each, inspect.NoneType)
-            ]
-            if len(kinds) == len(kind.types):
-                return _or(kinds)
-            simple = len(kinds) == 1 and len(kinds[0].split()) <= 2
-            return _or(kinds) + (" or null" if simple else ", or null")
-        case inspect.IntType():
-            return "an integer" + _bounds(kind)
-        case inspect.FloatType():
-            return "a number" + _bounds(kind)
-        case inspect.StrType():
-            return "a string" + (f" that matches {kind.pattern}" if kind.pattern else "")
-        case inspect.LiteralType():
-            return _or([repr(choice) for choice in kind.values])
-        case inspect.TupleType():
-            return f"a list of {len(kind.item_types)}"
-        case inspect.CollectionType():
-            return "a list" + (f" of at least {kind.min_length}" if kind.min_length else "")
-        case inspect.CustomType() | inspect.DataclassType() | inspect.EnumType():
-            return f"{kind.cls.__name__} (an object)"
-    return _NAMES[_outer(kind)]
-
-
-def _bounds(kind: inspect.IntType | inspect.FloatType) -> str:
-    if kind.ge is not None and kind.le is not None:
-        return f" from {kind.ge:g} to {kind.le:g}"
-    words = {"of at least": kind.ge, "above": kind.gt, "of at most": kind.le, "below": kind.lt}
-    said = [f"{word} {bound:g}" for word, bound in words.items() if bound is not None]
-    if kind.multiple_of is not None:
-        said.append(f"divisible by {kind.multiple_of:g}")
-    return " " + " and ".join(said) if said else ""
-
-
-def _or(words: Sequence[str]) -> str:
-    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]])) if words else "nothing"
-
-
-_NAMES = {
-    "null": "null",
-    "boolean": "true or false",
-    "integer": "an integer",
-    "number": "a number",
-    "string": "a string",
-    "list": "a list",
-    "mapping": "a mapping",
-    "object": "an object",
-}
-
-
-def _outer(kind: inspect.Type) -> str:
-    """The sort of value that a kind takes, whatever it holds."""
-    match kind:
-        case inspect.Metadata():
-            return _outer(kind.type)
-        case inspect.NoneType():
-            return "null"
-        case inspect.BoolType():
-            return "boolean"
-        case inspect.IntType():
-            return "integer"
-        case inspect.FloatType():
-            return "number"
-        case inspect.StrType() | inspect.LiteralType():
-            return "string"
-        case inspect.CollectionType() | inspect.TupleType():
-            return "list"
-        case inspect.DictType() | inspect.StructType():
-            return "mapping"
-    return "object"
-
-
-def _outer_of(value: object) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, Mapping | msgspec.Struct):
-        return "mapping"
-    for kind, name in ((bool, "boolean"), (int, "integer"), (float, "number"), (str, "string")):
-        if isinstance(value, kind):
-            return name
-    return "list" if _is_list(value) else "object"
-
-
-def _kind(value: object) -> str:
-    """What a value is, without the value itself, which may be a secret."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    outer = _outer_of(value)
-    return type(value).__name__ if outer == "object" else _NAMES[outer]
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

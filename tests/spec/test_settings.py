@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 import pytest
 
 from emu2eval import registry
-from emu2eval.errors import ConfigError, Several, UserError
-from emu2eval.registry import build, check_options
+from emu2eval.errors import ConfigError, PartError, Several, UserError
+from emu2eval.registry import bound, build, check_options
 from emu2eval.spec.settings import Settings, Source, read
 
 if TYPE_CHECKING:
@@ -141,6 +142,18 @@ def test_the_place_of_each_option_is_told() -> None:
     assert [p.where for p in caught.value.parts] == ["a.yaml:nam", "a.yaml:part/encoder", "a.yaml:"]
 
 
+def test_other_errors_of_a_declaration_are_told_as_the_parts_own() -> None:
+    class Broken(Settings):
+        def __post_init__(self) -> None:
+            raise TypeError("oh dear")
+
+    def part(settings: Broken) -> None: ...
+
+    part.__annotations__["settings"] = Broken
+    with pytest.raises(PartError, match="the reader 'r' failed: TypeError: oh dear"):
+        bound("reader", "r", part)
+
+
 # -- plain parameters -----------------------------------------------------------------------------
 
 
@@ -175,6 +188,13 @@ def test_plain_parameters_are_checked_by_their_signature(
     with pytest.raises(UserError) as caught:
         check_options("reader r", factory, options, given=1)
     assert caught.value.what.replace(" of reader r", "") == says
+
+
+def test_a_path_may_be_wanted() -> None:
+    def here(folder: Path) -> Path:
+        return folder
+
+    assert check_options("reader r", here, {"folder": "a/b"}) == {"folder": Path("a/b")}
 
 
 def test_plain_parameters_keep_their_own_defaults(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import pytest
 from emu2eval import evaluate, score_again
 from emu2eval.data.cobsat import SPACES
 from emu2eval.data.load import load_split
-from emu2eval.engine.plan import build_chooser
+from emu2eval.engine.tasks import opened
 from emu2eval.errors import ConfigError, DataError, ModelError
 from emu2eval.media import images
 from emu2eval.spec.task import load_task
@@ -45,7 +45,7 @@ def test_the_published_list_decides_what_is_shown_and_asked(
 ) -> None:
     task = load_task("cobsat", split=name)
     queries, pool = load_split(task, name, shots), load_split(task, "images")
-    chooser = build_chooser(task, pool, 0)
+    chooser = opened(task).chooser(pool, 0)
     said_space, latent_space, thing_is_latent = LATENT[name]
     saids, latents = SPACES[said_space].split(), SPACES[latent_space].split()
     prompts = json.loads((root / "load_datasets/prompts_list_default.json").read_text())

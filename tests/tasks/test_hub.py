@@ -138,7 +138,7 @@ def test_the_same_samples(
 def test_okvqa_without_stemmed_answers_is_scored_by_the_typed_ones_alone(
     roots: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from emu2eval.engine.scoring import build_scorer
+    from emu2eval.engine.tasks import opened
     from emu2eval.types import Response
 
     okvqa(roots("okvqa"), tmp_path / "hub/lmms-lab/OK-VQA", "val")
@@ -146,6 +146,6 @@ def test_okvqa_without_stemmed_answers_is_scored_by_the_typed_ones_alone(
     task, notes = choose(load_task("okvqa"), ["val"])
     assert "from lmms-lab/OK-VQA of the hub; the official files are not there" in notes[0]
     sample = load_split(task, "val")[0]
-    assert build_scorer(task).score(sample, Response(text="racing")).value == 1
+    assert opened(task).scorer.score(sample, Response(text="racing")).value == 1
     stemmed = load_task("okvqa", protocol="emu2")
-    assert build_scorer(stemmed).score(sample, Response(text="racing")).value is None
+    assert opened(stemmed).scorer.score(sample, Response(text="racing")).value is None

@@ -20,7 +20,7 @@ Command = Callable[..., str]
 def complete(printed: str, task: str, split: str, wanted: list[str]) -> None:
     """Every query counts in every row: scored, or unscored for a reason that is stored with it."""
     queries = len(load_split(load_task(task, split=split), split))
-    queries *= load_task(task).spec.output.images
+    queries *= load_task(task).spec.output.takes
     rows = [row for row in json.loads(printed) if row["group"] is None]
     assert [s for s in wanted if any(row["shots"] == s for row in rows)] == wanted
     # One of a scorer's numbers may be missing, such as a precision without a yes, but not all of them.
