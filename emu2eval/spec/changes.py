@@ -95,7 +95,8 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 def read_changed(kind: str, name: str, changes: Mapping[str, Any]) -> Document:
     """The file of a task or model, which knows what the changes set. Raises UnknownName or ConfigError."""
     document = read_yaml(find_file(kind, name))
-    return replace(document, set_by=frozenset(tuple(key.split(".")) for key in changes))
+    set_by = frozenset(tuple(key.split(".")) for key in changes)
+    return replace(document, set_by=set_by, part=kind)
 
 
 def override(data: Mapping[str, Any], changes: Mapping[str, Any], kind: str) -> dict[str, Any]:

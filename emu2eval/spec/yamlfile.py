@@ -42,11 +42,13 @@ class Document:
     lines: Mapping[Keys, int] = field(default_factory=dict)
     set_by: frozenset[Keys] = frozenset()
     """Values that the command line put there with --set."""
+    part: str = ""
+    """What --set calls the file: "task" or "model"."""
 
     def where(self, keys: Keys) -> str:
         """`file:line` of the value, or of the nearest one around it; or `--set`."""
         if any(keys[: len(path)] == path for path in self.set_by):
-            return f"--set …{'.'.join(map(str, keys))}"
+            return f"--set {'.'.join(map(str, (self.part, *keys)))}"
         while keys and keys not in self.lines:
             keys = keys[:-1]
         line = self.lines.get(keys)

@@ -101,7 +101,7 @@ def test_a_path_is_its_text() -> None:
 def test_faults_of_changes_are_told_at_set() -> None:
     with pytest.raises(ConfigError, match=r"output\.max_new_tokens: expected an integer") as caught:
         load_task("easy-vqa", overrides={"output.max_new_tokens": "many"})
-    assert caught.value.where == "--set …output.max_new_tokens"
+    assert caught.value.where == "--set task.output.max_new_tokens"
     with pytest.raises(UnknownName, match="unknown key 'settins'; did you mean 'settings'"):
         load_model("nearest", overrides={"settins.batch": 3})
     with pytest.raises(ConfigError, match="'name' holds a value, not more keys"):

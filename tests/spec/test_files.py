@@ -135,9 +135,9 @@ def test_faults_of_a_models_settings_are_told_with_their_lines(tmp_path: Path) -
         ("the option 'timeout' of adapter openai: expected a number above 0, got 0", f"{path}:6"),
         (
             "the option 'retries' of adapter openai: expected an integer of at least 0, got -1",
-            "--set …settings.retries",
+            "--set model.settings.retries",
         ),
     ]
     with pytest.raises(UnknownName, match="unknown adapter 'opneai'") as unknown:
         open_model(os.fspath(path), Changes(model={"adapter": "opneai"}))
-    assert unknown.value.where == "--set …adapter"
+    assert unknown.value.where == "--set model.adapter"
