@@ -34,7 +34,10 @@ class NamedPart:
                 try:
                     self.part.fetch()
                 except UserError as error:
-                    return list(error.parts)
+                    # With the reason; `lacks` names the same things with the same hints, and the rest.
+                    failed = list(error.parts)
+                    known = {each.hint for each in failed}
+                    return failed + [each for each in self.part.lacks() if each.hint not in known]
                 lacks = self.part.lacks()
             return lacks
 

@@ -83,8 +83,7 @@ class Images(Scorer):
         return [error for each in self._measures for error in each.lacks()]
 
     def fetch(self) -> None:
-        for each in self._measures:
-            each.fetch()
+        together(each.fetch for each in self._measures)
 
     def try_out(self) -> None:
         checks = [partial(each.try_out, n == "clip_t") for n, each in self.cosines.items()]

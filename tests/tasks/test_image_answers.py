@@ -20,6 +20,7 @@ transformers = pytest.importorskip("transformers")
 
 from emu2eval.adapters.emu2.reading import Emu2Reader  # noqa: E402
 from emu2eval.data.load import load_split  # noqa: E402
+from emu2eval.runs.store import RunStore  # noqa: E402
 from emu2eval.spec import catalog  # noqa: E402
 from emu2eval.spec.task import load_task  # noqa: E402
 from emu2eval.types import Image  # noqa: E402
@@ -119,8 +120,10 @@ def direct(tiny_clip: Path, tiny_dino: Path) -> Encoders:
 def answers(run: str) -> list[tuple[str, int, str]]:
     """(query, which image of it, path) of every stored image."""
     folder = catalog.results_root() / run
-    rows = map(json.loads, (folder / "responses.jsonl").read_text().splitlines())
-    return [(r["id"], r["trial"], str(folder / f"images/{r['image']}.png")) for r in rows]
+    return [
+        (answer.id, answer.take, str(folder / f"images/{answer.images[0]}.png"))
+        for answer in RunStore(folder).answers()
+    ]
 
 
 def table(printed: str) -> dict[str, Any]:
@@ -272,7 +275,7 @@ import os, random, signal
 from pathlib import Path
 from PIL import Image as PILImage
 from emu2eval import Adapter, Limits, Response
-from emu2eval.images import from_pil
+from emu2eval.media.images import from_pil
 
 
 class Noise(Adapter):
