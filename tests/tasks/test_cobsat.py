@@ -74,9 +74,13 @@ def test_the_published_list_decides_what_is_shown_and_asked(
             assert sample.fields["caption"] == f"A {of}, {item}."
 
 
+THUMBNAIL = ["task.score.options.clip.encoder=thumbnail"]
+"""An encoder that is always at hand."""
+
+
 def test_nine_shots_are_one_too_many() -> None:
     with pytest.raises(DataError, match="no query behind 9 demonstrations"):
-        evaluate("cobsat", "copy", shots=[9], split="color-1")
+        evaluate("cobsat", "copy", shots=[9], split="color-1", changes=THUMBNAIL)
 
 
 @pytest.mark.parametrize(
