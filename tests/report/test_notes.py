@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from emu2eval.report.notes import SENTENCES, notes, of_marks
-from emu2eval.types import Mark, Published, Row, Shots
+from emu2eval.types import AnswerSource, Mark, Published, Row, Shots
 
 ROW = Row(
     run="r", task="t", model="m", shots=Shots(4), protocol="emu2", split="test", metric="accuracy",
@@ -23,7 +23,14 @@ ROW = Row(
         ({"sources": {"queries": "hub"}}, ("queries from the hub",)),
         ({"shortened": 12}, ("12 prompts shortened to fit",)),
         ({"shortened": 1}, ("1 prompt shortened to fit",)),
-        ({"imported": "lm-eval"}, ("imported from lm-eval, scored as emu2",)),
+        (
+            {"imported": "lm-eval", "source": AnswerSource("lm-eval 0.4.8")},
+            ("imported from lm-eval 0.4.8, shots as its log says", "scored as emu2"),
+        ),
+        (
+            {"imported": "mine", "source": AnswerSource("a.json", told=True, logged=3)},
+            ("imported from a.json, shots as told (the log says 3)", "scored as emu2"),
+        ),
         ({"changes": ("task.output.beams=3",)}, ("set by hand: task.output.beams=3",)),
         ({"notes": ("needs Java",)}, ("needs Java",)),
         ({"set_scaled": True}, ("the scale depends on the set of samples",)),

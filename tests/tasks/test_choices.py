@@ -97,7 +97,7 @@ def test_whoever_insists_draws_from_the_test_data_without_the_querys_image(
     result = run("pope", "yes", shots=[4], changes=["task.demonstrations.split=all"])
     for line in (result.folder / "responses.jsonl").read_text().splitlines():
         row = json.loads(line)
-        assert len(row["demonstrations"]) == 4
+        assert len(row["examples"]) == 4
         assert row["images"][-1] not in row["images"][:-1]
 
 
@@ -143,7 +143,7 @@ def test_mmbench_never_shows_a_question_to_itself(run: Callable[..., Result]) ->
     result = run("mmbench", "A", shots=[4])
     for line in (result.folder / "responses.jsonl").read_text().splitlines():
         row = json.loads(line)
-        shown = [name.split("-") for name in row["demonstrations"]]
+        shown = [name.split("-") for name in row["examples"]]
         assert all(rotation == "0" for _, rotation in shown)
         assert row["id"].split("-")[0] not in {number for number, _ in shown}
 
@@ -161,7 +161,7 @@ def test_mmmu_guesses_alike_whatever_else_is_asked(
 def test_mmmu_demonstrations_come_from_dev(run: Callable[..., Result]) -> None:
     result = run("mmmu", "A", shots=[4])
     for line in (result.folder / "responses.jsonl").read_text().splitlines():
-        assert all(name.startswith("dev_") for name in json.loads(line)["demonstrations"])
+        assert all(name.startswith("dev_") for name in json.loads(line)["examples"])
 
 
 def test_hidden_answers_are_asked_but_unscored(run: Callable[..., Result]) -> None:

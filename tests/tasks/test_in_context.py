@@ -47,7 +47,7 @@ def test_a_tiny_emu2_gen_draws_a_table_and_a_sheet(
     for run in {row["run"] for row in rows}:
         folder = catalog.results_root() / run
         lines = (folder / "responses.jsonl").read_text(encoding="utf-8").splitlines()
-        drawn = [json.loads(line)["image"] for line in lines]
+        drawn = [json.loads(line)["images"][0] for line in lines]
         assert len(drawn) == 2 and all(drawn)
         command("sheet", str(folder), "--file", "sheet.png")
         with Image.open("sheet.png") as sheet:

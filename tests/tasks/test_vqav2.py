@@ -60,7 +60,8 @@ def test_from_the_command_line_to_a_table(root: Path) -> None:
     assert done.returncode == 0, done.stderr
     rows = {(r["shots"], r["group"]): r for r in json.loads(done.stdout)}
     assert rows["4", None]["value"] == 100  # four of ten annotators say red, at least
-    assert rows["4", None]["metric"] == "vqa_accuracy/always"
+    head = rows["4", None]
+    assert (head["metric"], head["variant"]) == ("vqa_accuracy", "always")
     assert rows["4", "question_type: what color"]["n"] == 12
     assert rows["0", None]["value"] == 0
 
@@ -69,7 +70,7 @@ def test_demonstrations_come_from_train_and_show_the_common_answer(root: Path) -
     (result,) = evaluate("vqav2", "most-common", shots=[4])
     for line in (result.folder / "responses.jsonl").read_text().splitlines():
         row = json.loads(line)
-        assert all(int(name) >= 1000 for name in row["demonstrations"])
+        assert all(int(name) >= 1000 for name in row["examples"])
         assert len(row["images"]) == 5
         assert row["text"] == "red"
 
@@ -79,7 +80,7 @@ def test_a_pool_is_drawn_once_and_is_part_of_the_run(root: Path) -> None:
     assert task.spec.demonstrations.pool == 3
     (result,) = evaluate("vqav2", "most-common", shots=[3], changes=["task.demonstrations.pool=3"])
     lines = (result.folder / "responses.jsonl").read_text().splitlines()
-    assert len({frozenset(json.loads(line)["demonstrations"]) for line in lines}) == 1
+    assert len({frozenset(json.loads(line)["examples"]) for line in lines}) == 1
 
 
 def test_a_missing_image_is_named(root: Path) -> None:
