@@ -71,7 +71,7 @@ def test_demonstrations_come_from_train_and_show_the_common_answer(root: Path) -
     for line in (result.folder / "responses.jsonl").read_text().splitlines():
         row = json.loads(line)
         assert all(int(name) >= 1000 for name in row["examples"])
-        assert len(row["images"]) == 5
+        assert len(row["shown"]) == 5
         assert row["text"] == "red"
 
 
