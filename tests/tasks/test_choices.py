@@ -98,7 +98,7 @@ def test_whoever_insists_draws_from_the_test_data_without_the_querys_image(
     for line in (result.folder / "responses.jsonl").read_text().splitlines():
         row = json.loads(line)
         assert len(row["examples"]) == 4
-        assert row["shown"][-1] not in row["images"][:-1]
+        assert row["shown"][-1] not in row["shown"][:-1]
 
 
 def test_seed_bench_ranks_contents_by_the_authors_method(run: Callable[..., Result]) -> None:
