@@ -122,7 +122,9 @@ def test_what_cannot_be_fetched_is_told_together(files: Any, tmp_path: Path) -> 
         evaluate(task, model, shots=1, out=tmp_path / "runs")
     assert [part.what for part in caught.value.parts] == [
         "no network for weights",
+        "weights is not here",
         "no network for words",
+        "words is not here",
     ]
     assert not (tmp_path / "runs").exists()
 
