@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from emu2eval.adapters.openai.client import Refused, usage
+from emu2eval.adapters.thought import separated
 from emu2eval.types import Image, Mark, Response
 
 UNFINISHED = frozenset({"length", "content_filter"})
 """Ends after which an empty text is no answer."""
-
-_THOUGHT = re.compile(r"\s*<think>(.*?)(?:</think>|\Z)", re.DOTALL)
-_END_OF_THOUGHT = "</think>"
 
 
 def read(reply: Mapping[str, Any]) -> Response:
@@ -40,13 +37,13 @@ def read(reply: Mapping[str, Any]) -> Response:
     )
     texts, thoughts = list(_texts(listed)), list(_thoughts(message, listed))
     raw = "".join(texts) if texts else message.get("refusal")
-    text, inside = _apart(raw) if isinstance(raw, str) else (None, None)
-    found = Response(
-        text=text,
-        raw=raw if text != raw else None,
-        thought="".join(thoughts) or inside,
-        images=tuple(_images(message, listed)),
-        ended=ended,
+    found = separated(
+        Response(
+            text=raw if isinstance(raw, str) else None,
+            thought="".join(thoughts) or None,
+            images=tuple(_images(message, listed)),
+            ended=ended,
+        )
     )
     return replace(found, error=_problem(found))
 
@@ -95,21 +92,6 @@ def _thoughts(message: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]) ->
             said = part.get(kind) or part.get("text")
             inner = said if isinstance(said, list) else [{"text": said}]
             yield from _texts([each for each in inner if isinstance(each, Mapping)])
-
-
-def _apart(raw: str) -> tuple[str, str | None]:
-    """(text, thought) of a text that may hold both.
-
-    >>> _apart("<think>a square?</think>\\n\\nred"), _apart("hm</think>red"), _apart("<think>a squ")
-    (('red', 'a square?'), ('red', 'hm'), ('', 'a squ'))
-    """
-    found = _THOUGHT.match(raw)
-    if found is not None:
-        return raw[found.end() :].lstrip(), found[1].strip()
-    if _END_OF_THOUGHT in raw:  # where the prompt's template opens the thought
-        thought, _, text = raw.partition(_END_OF_THOUGHT)
-        return text.lstrip(), thought.strip()
-    return raw, None
 
 
 def _images(message: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]) -> Iterator[Image]:
