@@ -15,6 +15,7 @@ import numpy as np
 from emu2eval.encoders.base import Encoder, Vectors
 from emu2eval.errors import MissingExtra, ModelError, UnknownName, UserError
 from emu2eval.media import images
+from emu2eval.media.refusals import taking
 from emu2eval.types import Image
 
 if TYPE_CHECKING:
@@ -107,7 +108,9 @@ class CheckpointEncoder(Encoder):
     def prepare(self, image: Image) -> Vectors:
         # numpy, since torch would start threads of its own for each thread that prepares.
         decoded = images.load(image)
-        pixels = self._processor(images=decoded, return_tensors="np")["pixel_values"][0]
+        processor = self._processor
+        with taking(image, f"the image processor of {self.name}"):
+            pixels = processor(images=decoded, return_tensors="np")["pixel_values"][0]
         return np.asarray(pixels, dtype=np.float32)
 
     def encode(self, prepared: Sequence[Vectors]) -> Vectors:

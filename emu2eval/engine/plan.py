@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -18,7 +19,7 @@ from emu2eval.encoders.base import OWN, Encoder, Vectors
 from emu2eval.engine.prompting import Prompted, Prompts
 from emu2eval.engine.questions import Place, Questions
 from emu2eval.engine.tasks import OpenTask
-from emu2eval.errors import ConfigError, PlanError, of_part
+from emu2eval.errors import ConfigError, ImageError, PlanError, of_part
 from emu2eval.identity import request_key, value_key
 from emu2eval.media import images
 from emu2eval.runs.answers import Answer, JudgeCase
@@ -178,7 +179,8 @@ class Plan:
         output = self.prompts.output(place, prompted.sample)
         request = self._request(prompted, output)
         if self.fit and prompted.demonstrations:
-            with of_adapter(self.adapter):
+            # What an image costs is unknown where the model cannot take it: `check` says so.
+            with of_adapter(self.adapter), suppress(ImageError):
                 prompted, request = self._fitted(prompted, request)
         return Planned(
             self.questions.slot(place),
@@ -234,7 +236,7 @@ class Plan:
                 chooser.prepare(queries, self.prompts.shots.count, model=own, progress=progress)
 
     def check(self, planned: Planned) -> None:
-        """Raises PlanError where the model cannot take the request."""
+        """Raises PlanError where the model cannot take the request, ImageError for one of its images."""
         where = f"{self.task.name}, {self.setting} shots, query {planned.id}"
         with of_adapter(self.adapter):
             check_request(self.adapter, self.model.name, planned.request, self.task.name, where)
@@ -242,7 +244,9 @@ class Plan:
     def check_first(self) -> None:
         """Checks the first requests before a model is loaded for them; the others come in their turn."""
         for place in islice(self.questions, FIRST):
-            self.check(self.at(place))
+            # An image that cannot be used costs its own question, when its turn comes.
+            with suppress(ImageError):
+                self.check(self.at(place))
 
     @cached_property
     def _model_digest(self) -> str:

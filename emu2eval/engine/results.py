@@ -24,8 +24,8 @@ class Result:
 
     @property
     def failed(self) -> int:
-        """Requests that failed, of the model or of the judge."""
-        return self.tally.failed + self.judged.failed
+        """Requests without an answer, of the model or of the judge."""
+        return sum(tally.failed + tally.refused for tally in (self.tally, self.judged))
 
     @property
     def end(self) -> RunEnd:

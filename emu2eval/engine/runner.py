@@ -25,12 +25,16 @@ GIVE_UP_AFTER = 32
 
 @dataclass
 class Tally:
-    """asked: requests made now; kept: answered before; copied: equal to an answered one."""
+    """asked: requests made now; kept: answered before; copied: equal to an answered one.
+
+    failed: asked without an answer; refused: not asked, since the model cannot take one of their images.
+    """
 
     asked: int = 0
     kept: int = 0
     copied: int = 0
     failed: int = 0
+    refused: int = 0
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Tally)))
@@ -151,7 +155,15 @@ def _pending(
             tally.copied += 1
             tell(1)
         else:
-            work.check(planned)
+            try:
+                work.check(planned)
+            except ImageError as error:
+                # An image that the model cannot take costs its own question; `ask` finds others so.
+                answer = planned.answer(Response(error=_why(error)), 0.0, store)
+                store.append([(planned.slot, answer)])
+                tally.refused += 1
+                tell(1)
+                continue
             yield planned
 
 
@@ -236,12 +248,7 @@ class _Asker:
 
     def _after(self, error: Exception, group: Sequence[Planned]) -> Iterator[list[Answered]]:
         if len(group) == 1:
-            why = (
-                f"{error.what} ({error.where})"
-                if isinstance(error, UserError)
-                else f"{type(error).__name__}: {error}"
-            )
-            yield [(group[0], Response(error=why), 0.0)]
+            yield [(group[0], Response(error=_why(error)), 0.0)]
             return
         size = 1
         if _out_of_memory(error):
@@ -250,6 +257,13 @@ class _Asker:
             self.batch = min(self.batch, size)
         for start in range(0, len(group), size):
             yield from self.ask(group[start : start + size])
+
+
+def _why(error: Exception) -> str:
+    """The error of a response, in one line."""
+    if isinstance(error, UserError):
+        return f"{error.what} ({error.where})"
+    return f"{type(error).__name__}: {error}"
 
 
 def _out_of_memory(error: Exception) -> bool:

@@ -30,6 +30,13 @@ def _tiles(marks: Marked) -> Iterator[str]:
     yield "the demonstrations' images were shown as tiles of one image"
 
 
+def _images_moved(marks: Marked) -> Iterator[str]:
+    yield (
+        f"in {counted(_total(marks), 'prompt')} the model's chat template moved images to another place "
+        "among the texts"
+    )
+
+
 def _unmet(marks: Marked) -> Iterator[str]:
     for mark, count in marks:
         yield f"{counted(count, 'answer')} without the task's {mark.value}"
@@ -51,6 +58,7 @@ SENTENCES: Mapping[str, Callable[[Marked], Iterator[str]]] = MappingProxyType(
     {
         "server": _server,
         "tiles": _tiles,
+        "images_moved": _images_moved,
         "unmet": _unmet,
         "first_token": _first_token,
         "flagged": _flagged,

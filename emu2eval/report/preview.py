@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -13,6 +14,7 @@ from emu2eval.engine.evaluation import plans
 from emu2eval.engine.judges import choose_judge
 from emu2eval.engine.options import RunOptions
 from emu2eval.engine.plan import Plan
+from emu2eval.errors import ImageError
 from emu2eval.watch import Watcher
 
 
@@ -44,11 +46,15 @@ def _line(plan: Plan, options: RunOptions) -> list[str]:
     fewest = 1 << 30
     with peek(plan, options.folder) as store:
         for planned in plan:
-            plan.check(planned)
+            needed = 0
+            # An image that the model cannot take costs its own sample, in the run too.
+            with suppress(ImageError):
+                plan.check(planned)
+                needed = plan.adapter.positions(planned.request) or 0
             answered += store.has(planned.slot, planned.request.key)
             count = sum(1 for _ in planned.request.prompt.images())
             fewest, most = min(fewest, count), max(most, count)
-            longest = max(longest, plan.adapter.positions(planned.request) or 0)
+            longest = max(longest, needed)
             shortened += planned.left_out > 0
     images = f"{most}" if fewest == most else f"{fewest} to {most}"
     return [

@@ -12,6 +12,7 @@ from emu2eval.adapters.emu2.vision import pixels
 from emu2eval.adapters.local.encoded import Shown
 from emu2eval.adapters.local.features import Arrays, ImageEncoder
 from emu2eval.media import images
+from emu2eval.media.refusals import taking
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,8 @@ class TowerEncoder(ImageEncoder[Pooled]):
 
     def decode(self, shown: Shown) -> Arrays:
         image = images.load(shown.image)
-        return Arrays({"pixels": pixels(image, self.model.config.vision.image_size)})
+        with taking(shown.image, "Emu2"):
+            return Arrays({"pixels": pixels(image, self.model.config.vision.image_size)})
 
     def encode(self, arrays: Arrays, shown: Shown) -> Pooled:
         given = arrays.values["pixels"][None]

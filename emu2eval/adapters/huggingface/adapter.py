@@ -144,7 +144,10 @@ class HuggingFaceAdapter(
         return text
 
     def _marks(self, laid: LaidOut) -> tuple[Mark, ...]:
-        return (Mark("tiles"),) if any(shown.tiles for shown in laid.encoded.shown) else ()
+        moved = self.opened.form.moves_images(laid.prompt)
+        tiled = any(shown.tiles for shown in laid.encoded.shown)
+        said = {"tiles": tiled, "images_moved": moved}
+        return tuple(Mark(kind) for kind, holds in said.items() if holds)
 
     def _check_weights(self) -> None:
         from emu2eval.adapters.local.shards import weight_files

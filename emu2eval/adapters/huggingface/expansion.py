@@ -12,6 +12,7 @@ from PIL import Image
 from emu2eval.adapters.local.features import Arrays
 from emu2eval.errors import ConfigError
 
+PROCESSOR = "the model's image processor"
 ALONE = "alone"
 """The variety of an image whose prompt holds no other, where the processor treats it differently."""
 

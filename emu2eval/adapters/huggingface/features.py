@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from emu2eval.adapters.huggingface.expansion import Expansion
+from emu2eval.adapters.huggingface.expansion import PROCESSOR, Expansion
 from emu2eval.adapters.huggingface.grid import Tiles, paint
 from emu2eval.adapters.local.encoded import Shown
 from emu2eval.adapters.local.features import Arrays, ImageEncoder
 from emu2eval.errors import ImageError
 from emu2eval.media import images
+from emu2eval.media.refusals import taking
 
 GRIDS = ("image_grid_thw",)
 """Sizes in patches, of which models with positions in three dimensions make them."""
@@ -55,7 +56,8 @@ class VisionEncoder(ImageEncoder[VisionFeatures]):
 
     def decode(self, shown: Shown) -> Arrays:
         image = paint(Tiles(shown.tiles)) if shown.tiles else images.load(shown.image)
-        return self.expansion.arrays(image, shown.variety)
+        with taking(shown.image, PROCESSOR):
+            return self.expansion.arrays(image, shown.variety)
 
     def joins(self, waiting: Sequence[tuple[Shown, Arrays]], one: tuple[Shown, Arrays]) -> bool:
         """As many embeddings for each tile or patch, and an encoder that treats each as if it were alone."""

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from emu2eval.adapters.huggingface.expansion import ALONE, Expansion
+from emu2eval.adapters.huggingface.expansion import ALONE, PROCESSOR, Expansion
 from emu2eval.adapters.huggingface.grid import Tiles, gather
 from emu2eval.adapters.huggingface.settings import Layout
+from emu2eval.adapters.huggingface.template import ChatTemplate, Message, message
 from emu2eval.adapters.local.encoded import Encoded, Shown
 from emu2eval.errors import ModelError, PlanError
 from emu2eval.media import images
+from emu2eval.media.refusals import taking
 from emu2eval.types import Image, Part, Prompt, Video
 
 _OPEN, _CLOSE = "\ue000", "\ue001"
@@ -40,15 +42,15 @@ class TransformersForm:
     def encode(self, prompt: Prompt, reply: str | None = None) -> Encoded:
         """Ids of the prompt, or of the prompt and a reply as one text, as it stands in running text.
 
-        Raises PlanError where the model's template loses an image.
+        Raises PlanError where the model's template loses a part of it, ImageError for one that its image
+        processor does not take.
         """
-        tiles = None
-        if self.grid is not None:
-            prompt, tiles = gather(prompt, self.grid == "everything")
+        prompt, tiles = self._gathered(prompt)
         shown = ([tiles] if tiles is not None else []) + list(prompt.images())
-        text = self._chat(prompt, tiles) if self.layout == "chat" else self._plain(prompt, tiles)
+        chat = self.layout == "chat"
+        text = self._chat(prompt, tiles) if chat else self._plain(prompt, tiles)
         if reply is not None:
-            text += (self._lead if self.layout == "chat" else prompt.lead) + self._literal(reply)
+            text += (self._template.lead if chat else prompt.lead) + self._literal(reply)
         return self._encode(text, shown)
 
     def _encode(self, text: str, shown: Sequence[Image | Tiles]) -> Encoded:
@@ -80,7 +82,8 @@ class TransformersForm:
             size, first, tiles = shown.size, shown.images[0], shown.images
         else:
             size, first, tiles = images.info(shown).upright, shown, ()
-        text = self.expansion.text(*size, variety)
+        with taking(first, PROCESSOR):
+            text = self.expansion.text(*size, variety)
         key = (*size, variety)
         if key not in self._tokens:
             self._tokens[key] = text.count(self._slot_text)
@@ -115,39 +118,35 @@ class TransformersForm:
         return text
 
     def _chat(self, prompt: Prompt, tiles: Tiles | None) -> str:
+        return self._template.shown(self._messages(prompt, tiles))
+
+    def moves_images(self, prompt: Prompt) -> bool:
+        """Whether the chat template shows images elsewhere among the texts than the prompt does."""
+        if self.layout != "chat":
+            return False
+        prompt, tiles = self._gathered(prompt)
+        return self._template.moves_images(self._messages(prompt, tiles))
+
+    def _gathered(self, prompt: Prompt) -> tuple[Prompt, Tiles | None]:
+        return (prompt, None) if self.grid is None else gather(prompt, self.grid == "everything")
+
+    def _messages(self, prompt: Prompt, tiles: Tiles | None) -> list[Message]:
         messages = []
         system = self.system if prompt.system is None else prompt.system
         if system is not None:
-            messages.append(_message("system", [self._content(system)]))
+            messages.append(message("system", [self._content(system)]))
         for turn in prompt.turns:
-            messages.append(_message("user", self._contents(turn.ask)))
-            messages.append(_message("assistant", self._contents(turn.reply)))
-        messages.append(_message("user", self._contents(prompt.query)))
+            messages.append(message("user", self._contents(turn.ask)))
+            messages.append(message("assistant", self._contents(turn.reply)))
+        messages.append(message("user", self._contents(prompt.query)))
         if tiles is not None:
-            first = next(message for message in messages if message["role"] == "user")
+            first = next(each for each in messages if each["role"] == "user")
             first["content"].insert(0, {"type": "image"})
-        return self._rendered(messages)
-
-    def _rendered(self, messages: list[dict[str, Any]], asks: bool = True) -> str:
-        try:
-            return str(self.processor.apply_chat_template(messages, add_generation_prompt=asks))
-        except Exception as error:
-            # A template is code of the model's authors and may refuse whatever it does not expect.
-            raise PlanError(
-                f"the model's chat template does not take this prompt ({error})",
-                hint="`layout: plain` for a base model without a template",
-            ) from None
+        return messages
 
     @cached_property
-    def _lead(self) -> str:
-        """The white space that the template puts before a reply."""
-        ask = [_message("user", [{"type": "text", "text": "a"}])]
-        asked = self._rendered(ask)
-        told = self._rendered(
-            [*ask, _message("assistant", [{"type": "text", "text": "\ue002"}])], asks=False
-        )
-        lead = told[len(asked) :].partition("\ue002")[0] if told.startswith(asked) else ""
-        return lead if lead.isspace() else ""
+    def _template(self) -> ChatTemplate:
+        return ChatTemplate(self.processor, self.expansion.placeholder)
 
     def _contents(self, parts: Iterable[Part]) -> list[dict[str, str]]:
         found: list[dict[str, str]] = []
@@ -182,10 +181,6 @@ class TransformersForm:
     @cached_property
     def _slot_text(self) -> str:
         return str(self.processor.tokenizer.convert_ids_to_tokens(self.slot))
-
-
-def _message(role: str, content: list[dict[str, str]]) -> dict[str, Any]:
-    return {"role": role, "content": content}
 
 
 def _count(part: Image | Video) -> int:

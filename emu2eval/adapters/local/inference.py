@@ -20,6 +20,7 @@ from emu2eval.adapters.local.prefix import Prefix
 from emu2eval.adapters.local.reading import Reader, Rows
 from emu2eval.adapters.local.search import Found, Search
 from emu2eval.errors import ModelError, PlanError
+from emu2eval.media.refusals import taking
 
 ROWS = 32
 """Choices that are read at a time."""
@@ -58,7 +59,10 @@ class Inference(Generic[R]):
     def averages(self, images: Sequence[Shown]) -> npt.NDArray[np.float32]:
         """(n, width): each image's embeddings, averaged; each depends on its image alone."""
         encoder = self.reader.encoder
-        found = [encoder.several([shown])[shown.key].pooled.float().mean(0) for shown in images]
+        found = []
+        for shown in images:
+            with taking(shown.image, "the model's image encoder"):
+                found.append(encoder.several([shown])[shown.key].pooled.float().mean(0))
         averaged: npt.NDArray[np.float32] = torch.stack(found).cpu().numpy()
         return averaged
 

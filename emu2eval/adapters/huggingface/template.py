@@ -1,0 +1,153 @@
+"""A model's chat template, held to what it was given: every part of a prompt is shown, in its order.
+
+Templates are code of the models' authors. Some put the images of a message before its text, leave out the
+system text, or show the first text of a message only, and say nothing of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from emu2eval.errors import PlanError
+
+Message = dict[str, Any]
+"""role, and content: a list of {"type": "image"} and {"type": "text", "text": …}."""
+
+_OPEN, _CLOSE = "\ue003", "\ue004"
+"""Around the number of a text that stands in for the prompt's own when a template is tried."""
+_OTHERWISE = (
+    "another protocol, `layout: plain` for a base model, or a chat_template in the model's folder that "
+    "shows all parts in order"
+)
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """placeholder: what stands for an image in the rendered text."""
+
+    processor: Any
+    placeholder: str
+    _moving: dict[tuple[Any, ...], bool] = field(default_factory=dict)
+
+    def shown(self, messages: Sequence[Message]) -> str:
+        """The rendered text, up to where the reply begins.
+
+        Raises PlanError where the template does not take the messages, or loses, repeats or reorders texts.
+        """
+        self.moves_images(messages)
+        text = self.rendered(messages)
+        seen, at = _squeezed(text), 0
+        for part in _texts(messages):
+            wanted = _squeezed(part)
+            found = seen.find(wanted, at)
+            if found < 0:
+                raise _refused(f"changes or drops a text of the prompt, {_begun(wanted)}")
+            at = found + len(wanted)
+        return text
+
+    def rendered(self, messages: Sequence[Message], asks: bool = True) -> str:
+        """What the template writes. asks: up to where a reply begins. Raises PlanError."""
+        try:
+            return str(
+                self.processor.apply_chat_template(list(messages), add_generation_prompt=asks)
+            )
+        except Exception as error:
+            # A template may refuse whatever it does not expect.
+            raise PlanError(
+                f"the model's chat template does not take this prompt ({error})",
+                hint="`layout: plain` for a base model without a template",
+            ) from None
+
+    def moves_images(self, messages: Sequence[Message]) -> bool:
+        """Whether images stand elsewhere among the texts than in the messages; tried once for messages
+        of one make. Raises PlanError for a template that loses, repeats or reorders texts."""
+        make = tuple((message["role"], *map(_kind, message["content"])) for message in messages)
+        if make not in self._moving:
+            self._moving[make] = self._tried(messages)
+        return self._moving[make]
+
+    @cached_property
+    def lead(self) -> str:
+        """The white space that the template puts before a reply."""
+        ask = [message("user", [{"type": "text", "text": "a"}])]
+        asked = self.rendered(ask)
+        told = self.rendered(
+            [*ask, message("assistant", [{"type": "text", "text": "\ue002"}])], asks=False
+        )
+        lead = told[len(asked) :].partition("\ue002")[0] if told.startswith(asked) else ""
+        return lead if lead.isspace() else ""
+
+    def _tried(self, messages: Sequence[Message]) -> bool:
+        """With numbers for texts, so that no text is taken for another."""
+        numbered, expected, texts = [], list[str](), list[tuple[str, str]]()
+        for given in messages:
+            content = []
+            for part in given["content"]:
+                if _kind(part) == "text":
+                    mark = f"{_OPEN}{len(texts)}{_CLOSE}"
+                    expected.append(str(len(texts)))
+                    texts.append((given["role"], part["text"]))
+                    content.append({"type": "text", "text": mark})
+                else:
+                    content.append(part)
+                    expected += [self.placeholder] if part["type"] == "image" else []
+            numbered.append(message(given["role"], content))
+        text = self.rendered(numbered)
+        if "'type': 'text'" in text:
+            raise _refused("takes a message as one string, and writes the list of its parts out")
+        split = re.split(f"{_OPEN}([0-9]+){_CLOSE}|({re.escape(self.placeholder)})", text)
+        found = [piece for place, piece in enumerate(split) if place % 3 and piece]
+        wanted = [each for each in expected if each != self.placeholder]
+        seen = [each for each in found if each != self.placeholder]
+        if wanted != seen:
+            raise _refused(_what(texts, seen))
+        return found != expected
+
+
+def message(role: str, content: list[dict[str, str]]) -> Message:
+    """A turn of a conversation."""
+    return {"role": role, "content": content}
+
+
+def _what(texts: Sequence[tuple[str, str]], seen: Sequence[str]) -> str:
+    """What a template does with texts, each given with its role, of which it shows those numbers."""
+    lost = [number for number in range(len(texts)) if str(number) not in seen]
+    if lost:
+        role, text = texts[lost[0]]
+        if role == "system":
+            return f"drops the system text, {_begun(text)}"
+        return f"shows {len(texts) - len(lost)} of the prompt's {len(texts)} texts, and drops {_begun(text)}"
+    if len(set(seen)) < len(seen):
+        return "shows a text of the prompt more than once"
+    place = next(place for place, number in enumerate(seen) if number != str(place))
+    name = "the system text" if texts[place][0] == "system" else _begun(texts[place][1])
+    return f"puts {name} behind a text that comes after it"
+
+
+def _refused(does: str) -> PlanError:
+    return PlanError(f"the model's chat template {does}", hint=_OTHERWISE)
+
+
+def _kind(part: dict[str, str]) -> str:
+    """image, text, or blank: white space is the template's own."""
+    return "blank" if part["type"] == "text" and not part["text"].strip() else part["type"]
+
+
+def _texts(messages: Sequence[Message]) -> Iterator[str]:
+    for given in messages:
+        for part in given["content"]:
+            if _kind(part) == "text":
+                yield part["text"]
+
+
+def _squeezed(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _begun(text: str) -> str:
+    short = _squeezed(text)
+    return repr(short if len(short) <= 40 else f"{short[:39]}…")

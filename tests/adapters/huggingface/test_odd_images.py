@@ -1,0 +1,80 @@
+"""An image that a model's image processor refuses costs its own sample, wherever it is noticed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image as PILImage
+
+from emu2eval import evaluate
+from emu2eval.errors import ImageError
+from emu2eval.media.refusals import taking
+from emu2eval.types import Prompt
+
+from .prompts import QUESTION, built, image, prompt, request
+
+MakeTask = Callable[..., Path]
+
+
+@pytest.fixture
+def task(make_task: MakeTask) -> str:
+    """The third of five queries shows 1 x 400 pixels."""
+    path = make_task(queries=5, pool=4)
+    PILImage.new("RGB", (1, 400), "red").save(path.parent / "images" / "0002.png")
+    return str(path)
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl", "pixtral"])
+@pytest.mark.parametrize("fit", [False, True])
+def test_a_run_goes_on(
+    model_file: Callable[..., str], task: str, family: str, fit: bool, tmp_path: Path
+) -> None:
+    model = model_file(family)
+    (result,) = evaluate(task, model, shots=[1], out=tmp_path / "runs", fit=fit)
+    row = result.rows[0]
+    assert (row.n, row.unscored, result.failed, result.tally.asked) == (4, 1, 1, 4)
+    lines = (result.folder / "scores.jsonl").read_text().splitlines()
+    (why,) = [score["why"] for score in map(json.loads, lines) if score["value"] is None]
+    assert "1 x 400 pixels" in why and "0002.png" in why
+
+
+def test_a_dry_run_goes_on(model_file: Callable[..., str], task: str, program: Any) -> None:
+    code, _, err = program("run", "--task", task, "--model", model_file("qwen3_vl"), "--dry-run")
+    assert code == 0, err
+
+
+@pytest.mark.parametrize("size", [(1, 400), (400, 1), (1, 1), (3, 3)])
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "pixtral", "idefics3", "internvl"])
+def test_what_is_planned_is_asked(
+    model_file: Callable[..., str], family: str, size: tuple[int, int]
+) -> None:
+    """An odd size is answered, or refused as an image: while planning, ahead and asked alike."""
+    adapter = built(model_file(family))
+    asked = request(Prompt(query=(image(1, size), QUESTION)))
+    try:
+        adapter.positions(asked)
+    except ImageError as error:
+        assert f"{size[0]} x {size[1]} pixels" in error.what and error.where
+        planned: str | None = str(error)
+    else:
+        planned = None
+    adapter.load()
+    found, fine = adapter.answer([asked, request(prompt(1, 0))])
+    assert found.error == planned and fine.error is None
+    if planned is not None:
+        with pytest.raises(ImageError):
+            adapter.prepare(asked)
+        with pytest.raises(ImageError):
+            adapter.encode_images([image(1, size)])
+
+
+def test_what_is_no_fault_of_the_image_stays_itself() -> None:
+    with pytest.raises(MemoryError), taking(image(1), "it"):
+        raise MemoryError
+    says = r"it does not take this image of 64 x 48 pixels \(list index out of range\)"
+    with pytest.raises(ImageError, match=says), taking(image(1), "it"):
+        raise IndexError("list index out of range\nmore")
