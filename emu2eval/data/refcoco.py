@@ -11,7 +11,8 @@ from emu2eval.data.jsonfile import parse
 from emu2eval.data.paths import inside
 from emu2eval.data.plainpickle import load
 from emu2eval.errors import DataError
-from emu2eval.media.boxes import COORDINATES, Box, write
+from emu2eval.media.boxes import COORDINATES, Box, upright, write
+from emu2eval.media.images import stored
 from emu2eval.types import Image, Sample
 
 
@@ -58,7 +59,8 @@ def read(
     refs: `refs(unc).p` and the like, each a split of its own making; instances: boxes and sizes of the
     images. Fields: expression (cleaned by the authors, as everybody uses it), width, height, and the
     box as demonstrations write it: box_tokens, box_unit, box_percent, box_thousand, box_pixels.
-    The answer is box_unit; the reference is the box in pixels, [left, top, right, bottom].
+    The answer is box_unit; the reference is the box in pixels, [left, top, right, bottom]. Both are those of
+    the image as it is shown: the files' boxes are turned with an image that is stored on its side.
     """
     folder = inside(root, images, where="images")
     refs_path = inside(root, refs, where="refs")
@@ -76,6 +78,7 @@ def read(
         raise FileNotFoundError(2, "no such folder", str(folder))
     sizes = {image.id: (image.width, image.height) for image in known.images}
     boxes = {a.id: (a.image_id, a.bbox) for a in known.annotations}
+    turns: dict[int, int] = {}
     for ref in chosen:
         image_id, bbox = boxes.get(ref.ann_id, (None, None))
         size = sizes.get(ref.image_id)
@@ -86,12 +89,32 @@ def read(
                 where=instances_path,
                 hint="both files must come from the same archive: refcoco, refcoco+ or refcocog",
             )
-        yield from _samples(ref, _corners(bbox), size, f"{folder}/{image_name}")
+        image = Image(f"{folder}/{image_name.format(image_id=ref.image_id)}")
+        turn = turns.get(ref.image_id)
+        if turn is None:
+            turn = turns[ref.image_id] = _turn(image, size)
+        yield from _samples(ref, _corners(bbox), size, image, turn)
 
 
-def _samples(ref: _Ref, box: Box, size: tuple[int, int], name: str) -> Iterator[Sample]:
+def _turn(image: Image, listed: tuple[int, int]) -> int:
+    """EXIF's orientation by which boxes of an image are to be turned; 1 where they are upright already.
+
+    listed: the size in whose pixels the file has its boxes.
+    """
+    found = stored(image)
+    if found is None:
+        return 1
+    (width, height), orientation = found
+    upright_already = orientation > 4 and width != height and listed == (height, width)
+    return 1 if upright_already else orientation
+
+
+def _samples(
+    ref: _Ref, box: Box, size: tuple[int, int], image: Image, turn: int
+) -> Iterator[Sample]:
+    box = upright(box, size, turn)
+    size = size if turn < 5 else (size[1], size[0])
     shown = {f"box_{kind}": write(box, size, kind) for kind in COORDINATES}
-    image = Image(name.format(image_id=ref.image_id))
     for sentence in ref.sentences:
         yield Sample(
             id=str(sentence.sent_id),

@@ -89,8 +89,8 @@ def check_task(name: str, source: str | None = None) -> Iterator[Finding]:
             prompt = PromptBuilder(task.protocol, where).build(samples[0], [])
             from emu2eval.media import images
 
-            shown = [images.info(image) for image in prompt.images()]
-            sizes = ", ".join(f"{info.width} x {info.height}" for info in shown)
+            shown = [images.info(image).upright for image in prompt.images()]
+            sizes = ", ".join(f"{width} x {height}" for width, height in shown)
             return f"{len(samples):,} samples; the first shows {sizes or 'no image'}"
 
         yield _tried(f"split {split}", read)

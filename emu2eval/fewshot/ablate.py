@@ -89,8 +89,7 @@ def _blank(part: Part) -> Part:
 
 
 def _white_as(image: Image) -> Image:
-    info = images.info(image)
-    return _white(info.width, info.height)
+    return _white(*images.info(image).upright)
 
 
 @cache

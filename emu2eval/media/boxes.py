@@ -57,6 +57,23 @@ class Quantiser:
         return round(bounded) if self.at == "edge" else min(self.bins - 1, int(bounded))
 
 
+def upright(box: Box, size: Size, orientation: int) -> Box:
+    """A box in the pixels of an image as stored, in those of the image as it is shown.
+
+    size: as stored; orientation: EXIF's.
+
+    >>> upright((10, 20, 60, 80), (100, 90), 6)  # turned by a quarter to the right
+    (10, 10, 70, 60)
+    """
+    left, top, right, bottom = box
+    width, height = size
+    if orientation in (2, 3, 7, 8):
+        left, right = width - right, width - left
+    if orientation in (3, 4, 6, 7):
+        top, bottom = height - bottom, height - top
+    return (left, top, right, bottom) if orientation < 5 else (top, left, bottom, right)
+
+
 def write(
     box: Box, size: Size, coordinates: Coordinates, quantiser: Quantiser | None = None
 ) -> str:

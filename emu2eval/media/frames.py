@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emu2eval.errors import ImageError, MissingExtra
+from emu2eval.media import pixels
 from emu2eval.types import Segment
 
 if TYPE_CHECKING:
@@ -59,13 +61,12 @@ def digest(path: str, frame: tuple[int, int], segment: Segment | None = None) ->
 
 
 def size(path: str) -> tuple[int, int]:
-    """Width and height in pixels, as the file's header has them."""
-    with _opened(path) as (_, stream):
-        return stream.width, stream.height
+    """Width and height of its frames in pixels, as `load` gives them."""
+    return _size(path, *_state(path))
 
 
 def load(path: str, frame: tuple[int, int], segment: Segment | None = None) -> Image:
-    """The frame in RGB. Raises ImageError where the file is cut off, damaged or no video."""
+    """The frame in RGB, upright. Raises ImageError where the file is cut off, damaged or no video."""
     index, count = frame
     return _decoded(path, *_state(path), count, segment)[index].copy()
 
@@ -77,6 +78,15 @@ def _digest(path: str, changed: int, length: int) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ImageError(f"the video cannot be read ({error.strerror})", where=path) from None
+
+
+@lru_cache(maxsize=1 << 14)
+def _size(path: str, changed: int, length: int) -> tuple[int, int]:
+    # The header has no say in how the frames are turned; the first of them has.
+    with _opened(path) as (container, stream):
+        for frame in container.decode(stream):
+            return _shown(frame).size
+    raise _damaged(path, "no frame can be decoded")
 
 
 @lru_cache(maxsize=_KEPT)
@@ -115,7 +125,8 @@ def _pick(path: str, wanted: Sequence[int]) -> tuple[list[Image], int]:
     seen = 0
     with _opened(path) as (container, stream):
         for frame in container.decode(stream):
-            found += [frame.to_image()] * wanted.count(seen)
+            if seen in wanted:
+                found += [_shown(frame)] * wanted.count(seen)
             seen += 1
             if len(found) == len(wanted):
                 break
@@ -146,7 +157,7 @@ def _shown_at(path: str, wanted: Sequence[float], *, jump: bool) -> list[Image] 
             if shown is None and jump and time > wanted[0]:
                 return None
             while len(found) < len(wanted) and time > wanted[len(found)]:
-                found.append((shown or frame).to_image())
+                found.append(_shown(shown or frame))
             shown = frame
             if len(found) == len(wanted):
                 return found
@@ -154,7 +165,36 @@ def _shown_at(path: str, wanted: Sequence[float], *, jump: bool) -> list[Image] 
             raise _damaged(
                 path, f"it ends at {time:.1f} s, a frame at {wanted[-1]:.1f} s is wanted"
             )
-        return found + [shown.to_image()] * (len(wanted) - len(found))
+        return found + [_shown(shown)] * (len(wanted) - len(found))
+
+
+def _shown(frame: Any) -> Image:
+    """A decoded frame in RGB, set upright as its file says: phones film on their side."""
+    image: Image = frame.to_image()
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    return image if matrix is None else pixels.turned(image, _orientation(bytes(matrix)))
+
+
+def _orientation(matrix: bytes) -> int:
+    """A display matrix as an orientation of EXIF; 1 where it is none of the eight.
+
+    It maps (x, y) to (a x + c y, b x + d y), y downwards, numbers in 16.16 (ISO/IEC 14496-12, 6.2.2).
+    """
+    a, b, _, c, d, *_ = struct.unpack("=9i", matrix)
+    signs = tuple(round(number / 65536) for number in (a, b, c, d))
+    return _ORIENTATIONS.get(signs, 1)
+
+
+_ORIENTATIONS = {
+    (1, 0, 0, 1): 1,
+    (-1, 0, 0, 1): 2,
+    (-1, 0, 0, -1): 3,
+    (1, 0, 0, -1): 4,
+    (0, 1, 1, 0): 5,
+    (0, 1, -1, 0): 6,
+    (0, -1, -1, 0): 7,
+    (0, -1, 1, 0): 8,
+}
 
 
 @contextmanager

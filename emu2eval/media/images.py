@@ -9,10 +9,10 @@ import warnings
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
-from emu2eval.errors import ImageError
-from emu2eval.media import frames, parquetfile, tsvfile
+from emu2eval.errors import ImageError, UserError
+from emu2eval.media import frames, parquetfile, pixels, tsvfile
 from emu2eval.types import Image
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ _infos: OrderedDict[tuple[str, str | None, int, int], ImageInfo] = OrderedDict()
 class ImageInfo:
     """digest: hex sha256 of the encoded bytes; width, height: pixels as stored.
 
-    orientation: EXIF's, 1 = upright as stored.
+    orientation: EXIF's, 1 = upright as stored. plain: any decoder makes the same of the bytes as `load`, see
+    `pixels.plain`.
     """
 
     digest: str
@@ -38,6 +39,7 @@ class ImageInfo:
     height: int
     format: str
     orientation: int = 1
+    plain: bool = False
 
     @property
     def upright(self) -> tuple[int, int]:
@@ -76,6 +78,22 @@ def _info_of_file(image: Image) -> ImageInfo:
     return known
 
 
+def stored(image: Image) -> tuple[tuple[int, int], int] | None:
+    """Width and height as stored, and EXIF's orientation, by its header alone; None where it has none.
+
+    For readers whose files speak of places in an image: whether the image is whole is told when it is used.
+    """
+    try:
+        if image.path is not None and image.member is None and image.frame is None:
+            with Path(image.path).open("rb") as file:
+                opened = _open_file(file)
+                return pixels.stored_size(opened), pixels.orientation(opened)
+        known = info(image)
+    except Exception:  # see `_examine`
+        return None
+    return (known.width, known.height), known.orientation
+
+
 def digest(image: Image) -> str:
     """Hex sha256 of the encoded bytes: the image's identity in keys, caches and leakage checks.
 
@@ -103,30 +121,19 @@ def read(image: Image) -> bytes:
 
 
 def load(image: Image) -> PILImage:
-    """Decoded to RGB, upright (EXIF orientation applied), transparency laid over white."""
-    from PIL import Image as PILImage
-    from PIL import ImageOps
+    """Decoded to RGB in 8 bits, upright, transparency laid over white: what a viewer shows.
 
+    Of an animated file the first frame.
+    """
     if image.frame is not None and image.path is not None:
         return frames.load(image.path, image.frame, image.segment)
     place = where(image)
     info(image)
-    decoded = _open(read(image), place)
+    opened = _open(read(image), place)
     try:
-        decoded.load()
-        upright = ImageOps.exif_transpose(decoded)
-    except (OSError, SyntaxError, ValueError) as error:
+        return pixels.shown(opened)
+    except Exception as error:  # Pillow's decoders raise whatever they stumble over
         raise _damaged(place, error) from None
-    if upright.mode == "RGB":
-        return upright
-    if upright.mode.startswith("I;16"):
-        # Pillow's own conversion clips 16-bit greys to white; keep the upper byte instead.
-        upright = upright.point(lambda value: value / 256).convert("L")
-    if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
-        layer = upright.convert("RGBA")
-        white = PILImage.new("RGBA", layer.size, (255, 255, 255, 255))
-        return PILImage.alpha_composite(white, layer).convert("RGB")
-    return upright.convert("RGB")
 
 
 def where(image: Image) -> str:
@@ -136,39 +143,41 @@ def where(image: Image) -> str:
     return image.path if image.member is None else f"{image.path}#{image.member}"
 
 
-def from_pil(pixels: PILImage) -> Image:
-    """A PIL image as an PILImage, encoded as PNG: lossless, the same bytes for the same pixels."""
+def from_pil(image: PILImage) -> Image:
+    """A PIL image of any mode as an Image, encoded as PNG: the same bytes for the same pixels.
+
+    Lossless, but for modes that a PNG cannot hold, which become RGB.
+    """
     buffer = io.BytesIO()
-    pixels.save(buffer, format="PNG")
+    pixels.storable(image).save(buffer, format="PNG")
     return Image(data=buffer.getvalue())
 
 
 def _examine(data: bytes, where: str) -> ImageInfo:
     image = _open(data, where)
     name = image.format or "?"
-    width, height = image.size
+    width, height = pixels.stored_size(image)
+    found = pixels.orientation(image)
     try:
-        orientation = _orientation(image, name)
+        plain = pixels.plain(image, data)
         if name == "PNG":
             image.verify()  # checksums of every chunk, without decoding
             whole = data.rstrip(b"\0")[-8:-4] == b"IEND"
         else:
             # A complete JPEG ends in its end mark. Anything after it, or another format: decode.
             whole = name == "JPEG" and data[-2:] == b"\xff\xd9"
-        if not whole:
+        behind = name == "PNG" and pixels.says_more_behind(data)
+        if not whole or behind:
             with _open(data, where) as again:
                 again.load()
-    except (OSError, SyntaxError, ValueError) as error:
+                if behind:
+                    found = pixels.orientation(again)
+    except UserError:
+        raise
+    except Exception as error:  # Pillow's decoders raise whatever they stumble over
         raise _damaged(where, error) from None
-    return ImageInfo(hashlib.sha256(data).hexdigest(), width, height, name, orientation)
-
-
-def _orientation(image: PILImage, name: str) -> int:
-    # A PNG without EXIF in front of its pixels would be decoded whole only to look for one behind them.
-    if name == "PNG" and "exif" not in image.info:
-        return 1
-    found = image.getexif().get(0x0112, 1)
-    return found if isinstance(found, int) and 1 <= found <= 8 else 1
+    plain = plain and found == 1
+    return ImageInfo(hashlib.sha256(data).hexdigest(), width, height, name, found, plain)
 
 
 def _open(data: bytes, where: str) -> PILImage:
@@ -180,10 +189,7 @@ def _open(data: bytes, where: str) -> PILImage:
             "the image is empty (0 bytes)", where=where, hint="download or copy it again"
         )
     try:
-        with warnings.catch_warnings():
-            # Our own limit below replaces Pillow's warning at half of it.
-            warnings.simplefilter("ignore", PILImage.DecompressionBombWarning)
-            image = PILImage.open(io.BytesIO(data))
+        image = _open_file(io.BytesIO(data))
     except UnidentifiedImageError:
         raise ImageError(
             f"this is not an image in a known format (first bytes {data[:8]!r})",
@@ -192,11 +198,20 @@ def _open(data: bytes, where: str) -> PILImage:
         ) from None
     except PILImage.DecompressionBombError:
         raise _too_large(where, None) from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # as above
         raise _damaged(where, error) from None
     if image.size[0] * image.size[1] > MAX_PIXELS:
         raise _too_large(where, image.size)
     return image
+
+
+def _open_file(file: BinaryIO) -> PILImage:
+    from PIL import Image as PILImage
+
+    with warnings.catch_warnings():
+        # Our own limit replaces Pillow's warning at half of it; metadata that it cannot read are no fault.
+        warnings.simplefilter("ignore")
+        return PILImage.open(file)
 
 
 def _too_large(where: str, size: tuple[int, int] | None) -> ImageError:

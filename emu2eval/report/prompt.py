@@ -106,7 +106,8 @@ def _parts(parts: Sequence[Part], lead: str = "") -> Text:
 def _shown(part: Part) -> str:
     if isinstance(part, Image):
         info = images.info(part)
-        return f"[image {part.name}, {info.width} x {info.height}, sha256 {info.digest[:16]}…]"
+        width, height = info.upright
+        return f"[image {part.name}, {width} x {height}, sha256 {info.digest[:16]}…]"
     if isinstance(part, Video):
         name = " " + source[0].rpartition("/")[2] if (source := part.source) else ""
         piece = f" of {frames.named(source[2])}" if source and source[2] else ""

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image as PILImage
 
 from emu2eval.data import plainpickle, refcoco
 from emu2eval.data.samples import Samples
 from emu2eval.errors import DataError
+from emu2eval.media import images
+from emu2eval.media.boxes import write
 from emu2eval.types import Sample
 
 # What Python 2 writes for [{'split': 'val', 'ann_id': 1L, 'box': (1.5, None, True), 'name': u'caf\xe9'}]
@@ -104,6 +107,39 @@ def test_each_expression_is_a_query(tmp_path: Path) -> None:
     assert sample.fields["box_pixels"] == "[64, 48, 192, 288]"
     # The image is named by its id; the name in the record is of another file.
     assert (sample.images[0].path or "").endswith("train2014/COCO_train2014_000000000042.jpg")
+
+
+WHITE = (255, 255, 255)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_boxes_are_those_of_the_image_as_it_is_shown(tmp_path: Path, orientation: int) -> None:
+    options = files(tmp_path)
+    stored = PILImage.new("RGB", (640, 480))
+    stored.paste(WHITE, (64, 48, 192, 288))
+    exif = PILImage.Exif()
+    exif[0x0112] = orientation
+    stored.save(tmp_path / "train2014/COCO_train2014_000000000042.jpg", exif=exif)
+    sample = next(refcoco.read(tmp_path, part="testA", **options))
+    shown = images.load(sample.images[0])  # type: ignore[arg-type]
+    assert (sample.fields["width"], sample.fields["height"]) == tuple(map(str, shown.size))
+    found = shown.convert("L").point(lambda value: 255 * (value > 128)).getbbox()
+    box = json.loads(str(sample.references[0]))
+    # The box begins half a pixel below the square.
+    assert found is not None
+    assert max(abs(a - b) for a, b in zip(box, found, strict=True)) <= 1
+    assert sample.fields["box_unit"] == write(tuple(box), shown.size, "unit")
+
+
+def test_boxes_that_are_listed_upright_are_not_turned(tmp_path: Path) -> None:
+    options = files(tmp_path)
+    exif = PILImage.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "train2014/COCO_train2014_000000000042.jpg"
+    PILImage.new("RGB", (480, 640)).save(path, exif=exif)
+    sample = next(refcoco.read(tmp_path, part="testA", **options))
+    assert sample.references == ("[64.0, 48.5, 192.0, 288.5]",)
+    assert (sample.fields["width"], sample.fields["height"]) == ("640", "480")
 
 
 def test_the_splits_of_different_makers_are_never_mixed(tmp_path: Path) -> None:

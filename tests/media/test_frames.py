@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from emu2eval.errors import ImageError, MissingExtra
 from emu2eval.fewshot.draw import Exclusion
 from emu2eval.identity import request_key
 from emu2eval.media import frames, images
-from emu2eval.types import Image, Prompt, Sample, TextOutput, Video
+from emu2eval.types import Image, Prompt, Sample, Segment, TextOutput, Video
 
 SIZE = 32
 
@@ -171,3 +172,42 @@ def test_without_pyav_the_extra_is_named_before_anything_runs(
 def test_a_frame_is_of_a_file() -> None:
     with pytest.raises(ValueError, match="video at a path"):
         Image(data=b"x", frame=(0, 4))
+
+
+@pytest.mark.parametrize(
+    ("matrix", "corner"),
+    [
+        ((0, 1, -1, 0), (-1, 0)),  # a quarter to the right, as phones held upright film
+        ((-1, 0, 0, -1), (-1, -1)),
+        ((0, -1, 1, 0), (0, -1)),
+        ((-1, 0, 0, 1), (-1, 0)),
+        ((1, 0, 0, -1), (0, -1)),
+        ((0, 1, 1, 0), (0, 0)),
+        ((0, -1, -1, 0), (-1, -1)),
+        ((1, 0, 0, 1), (0, 0)),
+    ],
+)
+def test_frames_of_a_film_that_lies_on_its_side_stand_upright(
+    tmp_path: Path, matrix: tuple[int, ...], corner: tuple[int, int]
+) -> None:
+    path, (a, b, c, d) = tmp_path / "phone.mp4", (65536 * number for number in matrix)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        stored = np.zeros((32, 48, 3), dtype=np.uint8)
+        stored[:16, :16] = 255  # the corner that is left and on top as stored
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(stored)))
+        container.mux(stream.encode())
+    data = path.read_bytes()
+    unturned = struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
+    at = data.index(unturned, data.index(b"tkhd"))
+    turned = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(data[:at] + turned + data[at + len(turned) :])
+    (frame,) = Video.sampled(str(path), 1).frames
+    (timed,) = Video.sampled(str(path), 1, Segment(0.0, 0.1)).frames
+    for each in (frame, timed):
+        shown = images.load(each)
+        assert shown.size == ((48, 32) if a else (32, 48))
+        assert images.info(each).upright == shown.size
+        bright = np.asarray(shown.convert("L")) > 128
+        assert (bright[corner[1], corner[0]], bright.sum() // 100) == (True, 2)

@@ -36,7 +36,7 @@ class OpenAIAdapter(Adapter):
     extra: ClassVar[str | None] = "api"
     # Where the server is and how fast it is asked, not what answers.
     neutral: ClassVar[frozenset[str]] = frozenset(
-        "batch base_url key_env image_root image_base concurrency requests_per_minute "
+        "batch base_url key_env image_root image_base formats concurrency requests_per_minute "
         "tokens_per_minute timeout retries longest_wait budget prices stop max_images max_positions "
         "image_tokens".split()
     )
@@ -51,7 +51,11 @@ class OpenAIAdapter(Adapter):
         )
         self._settings = settings
         self._urls = ImageUrls(
-            settings.max_side, settings.image_root, settings.image_base, settings.detail
+            settings.max_side,
+            settings.image_root,
+            settings.image_base,
+            settings.detail,
+            settings.formats,
         )
         self._budget = Budget(msgspec.structs.asdict(settings.budget))
         self._prices = Prices(settings.prices.input, settings.prices.output)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -11,14 +10,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from emu2eval.adapters.openai.settings import Layout
+from emu2eval.adapters.openai.settings import FORMATS, Layout
 from emu2eval.media import images
+from emu2eval.media.images import ImageInfo
 from emu2eval.types import Image, Part, Prompt, Video
 
 Message = dict[str, Any]
-
-SENT_AS_THEY_ARE = {"JPEG": "jpeg", "PNG": "png", "WEBP": "webp"}
-"""Formats that servers read. Anything else is sent as PNG, which loses nothing."""
 
 REMEMBERED_BYTES = 64 << 20
 """Encoded images that are kept, so that those of fixed demonstrations are encoded once."""
@@ -28,8 +25,10 @@ REMEMBERED_BYTES = 64 << 20
 class ImageUrls:
     """An image as a URL that a server can read.
 
-    A JPEG, PNG or WebP that stands upright goes byte for byte, as base64; anything else is decoded (upright,
-    RGB, over white) and goes as PNG. max_side: an image with a longer side is shrunk to it first (Lanczos).
+    One of `formats` goes byte for byte, as base64, if every decoder makes of it what a local model is shown;
+    anything else is decoded (upright, RGB, over white) and goes as PNG, which loses nothing.
+    formats: what the server reads beside PNG, as Pillow names them.
+    max_side: an image with a longer side is shrunk to it first (Lanczos).
     root, base: images below the folder `root` go as the URL below `base` instead of their bytes.
     detail: the protocol's `detail` of each image.
     """
@@ -38,6 +37,7 @@ class ImageUrls:
     root: str | None = None
     base: str | None = None
     detail: str | None = None
+    formats: tuple[str, ...] = FORMATS
     _known: OrderedDict[str, str] = field(default_factory=OrderedDict)
     _size: int = 0
 
@@ -72,30 +72,29 @@ class ImageUrls:
         if image.member is not None or image.frame is not None:
             return None  # the file at the path is not the image
         path, root = Path(image.path).resolve(), Path(self.root).resolve()
-        if not path.is_relative_to(root):
+        if not path.is_relative_to(root) or not self._as_it_is(images.info(image)):
             return None
         return f"{self.base.rstrip('/')}/{quote(path.relative_to(root).as_posix())}"
 
     def _encoded(self, image: Image) -> tuple[str, bytes]:
         info = images.info(image)
-        small = self.max_side is None or max(info.width, info.height) <= self.max_side
-        data = images.read(image)
-        if info.format in SENT_AS_THEY_ARE and small and _upright(data):
-            return SENT_AS_THEY_ARE[info.format], data
+        if self._as_it_is(info):
+            return info.format.lower(), images.read(image)
         pixels = images.load(image)
-        if self.max_side is not None and not small:
+        if not self._small(info):
             from PIL import Image as PILImage
 
-            pixels.thumbnail((self.max_side, self.max_side), PILImage.Resampling.LANCZOS)
+            side = self.max_side or 0
+            pixels.thumbnail((side, side), PILImage.Resampling.LANCZOS)
         return "png", images.read(images.from_pil(pixels))
 
+    def _as_it_is(self, info: ImageInfo) -> bool:
+        """Whether the server makes of the file's bytes what a local model is shown."""
+        known = info.format == "PNG" or info.format in self.formats
+        return known and info.plain and self._small(info)
 
-def _upright(data: bytes) -> bool:
-    from PIL import ExifTags
-    from PIL import Image as PILImage
-
-    with PILImage.open(io.BytesIO(data)) as image:  # its header only; `images.info` has checked it
-        return bool(image.getexif().get(ExifTags.Base.Orientation, 1) == 1)
+    def _small(self, info: ImageInfo) -> bool:
+        return self.max_side is None or max(info.width, info.height) <= self.max_side
 
 
 def messages(prompt: Prompt, layout: Layout, urls: ImageUrls) -> list[Message]:

@@ -13,6 +13,9 @@ from msgspec import Meta, field
 from emu2eval.errors import ConfigError, together
 from emu2eval.spec.settings import Count, Settings
 
+Format = Literal["JPEG", "PNG", "WEBP", "GIF", "BMP"]
+FORMATS: tuple[Format, ...] = ("JPEG", "PNG", "WEBP")
+
 Layout = Literal["turns", "single"]
 Ranking = Literal["prompt_logprobs", "echo", "first_token"]
 
@@ -41,7 +44,8 @@ class OpenAISettings(Settings):
 
     layout: "turns" shows demonstrations as turns of user and assistant; "single" puts everything into one
     user message, in order, which also takes demonstrations whose replies are images.
-    max_side, image_root, image_base, detail: see `ImageUrls`.
+    max_side, image_root, image_base, detail: see `ImageUrls`. formats: those of images that the server reads;
+    any other goes as PNG. llama.cpp takes no WebP: [JPEG, PNG].
     temperature, top_p, seed: of sampling; null leaves a value to the server. extra: more fields of the
     request, such as {repetition_penalty: 1.1}. token_limit: the field that limits the answer
     (max_completion_tokens for OpenAI's newer models). thinking: tokens on top of the task's, for models that
@@ -64,6 +68,7 @@ class OpenAISettings(Settings):
     image_root: str | None = None
     image_base: str | None = None
     detail: str | None = None
+    formats: tuple[Format, ...] = FORMATS
     temperature: float | None = 0.0
     top_p: float | None = None
     seed: int | None = None

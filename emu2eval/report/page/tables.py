@@ -52,7 +52,7 @@ class Thumbnails:
             raise
         except UserError as error:
             return _broken(error)
-        return [source, info.width, info.height, image.name]
+        return [source, *info.upright, image.name]
 
     def _source(self, image: Image, digest: str) -> str:
         if self.folder is None:
