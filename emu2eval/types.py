@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
@@ -84,6 +85,8 @@ class Video:
         object.__setattr__(video, "source", (path, count, segment))
         return video
 
+
+_BLANK_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
 
 Part = str | Image | Video
 """What prompts are made of."""
@@ -232,7 +235,8 @@ class Output:
 class TextOutput(Output):
     """Free text is wanted. None leaves a choice to the model's own default.
 
-    stop: the text is cut before the first of these strings; `raw` then holds all of it.
+    stop: the text is cut before the first of these strings; blank lines in front end nothing. `raw` then
+    holds all of it. An empty text that was cut off ("length") is an error.
     """
 
     kind: ClassVar[str] = "text"
@@ -245,7 +249,9 @@ class TextOutput(Output):
     def kept(self, response: Response) -> Response:
         if not isinstance(response.text, str):
             return replace(response, text=None, error="the model gave no text")
-        text = response.text
+        if response.ended == "length" and not response.text.strip():
+            return replace(response, error="the answer is empty and was cut off")
+        text = _BLANK_LINES.sub("", response.text)
         for stop in self.stop:
             text = text.partition(stop)[0]
         if text == response.text:

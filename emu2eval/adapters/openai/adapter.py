@@ -37,7 +37,7 @@ class OpenAIAdapter(Adapter):
     # Where the server is and how fast it is asked, not what answers.
     neutral: ClassVar[frozenset[str]] = frozenset(
         "batch base_url key_env image_root image_base formats concurrency requests_per_minute "
-        "tokens_per_minute timeout retries longest_wait budget prices stop max_images max_positions "
+        "tokens_per_minute timeout retries longest_wait budget prices max_images max_positions "
         "image_tokens".split()
     )
 
@@ -172,7 +172,7 @@ class OpenAIAdapter(Adapter):
         if isinstance(request.output, ChoiceOutput):
             return await self._ranked(request, request.output)
         reply = await self._chat(request, self._wanted(request.output))
-        response = reading.read(reply)
+        response = reading.read(reply, thinks=self._settings.thinking > 0)
         return reading.told([reply], replace(response, marks=_unmet(request.output)))
 
     def _wanted(self, output: Output) -> Message:
@@ -182,7 +182,7 @@ class OpenAIAdapter(Adapter):
         body: Message = {
             self._settings.token_limit: output.max_new_tokens + self._settings.thinking
         }
-        if output.stop and self._settings.stop and not self._settings.thinking:
+        if output.stop and self._settings.stop:
             # The protocol takes four; `TextOutput.kept` cuts at all of them anyway.
             body["stop"] = list(output.stop[:4])
         return body
@@ -194,7 +194,7 @@ class OpenAIAdapter(Adapter):
                 "logprobs": True,
                 "top_logprobs": self._settings.top_logprobs,
             }
-            reply = await self._chat(request, body)
+            reply = reading.sound(await self._chat(request, body))
             found = tuple(ranks.from_first_token(reply, output.choices))
             return reading.told([reply], Response(log_probs=found, marks=(Mark("first_token"),)))
         replies: list[Mapping[str, Any]] = []
@@ -203,7 +203,7 @@ class OpenAIAdapter(Adapter):
             if self._settings.ranking == "echo":
                 before = "".join(map(str, request.prompt.flat())) + request.prompt.lead
                 body = {"prompt": before + choice, "max_tokens": 1, "echo": True, "logprobs": 1}
-                replies.append(await self._post("/completions", body, request))
+                replies.append(reading.sound(await self._post("/completions", body, request)))
                 values = ranks.from_echo(replies[-1], before, choice)
             else:
                 body = {
@@ -212,7 +212,7 @@ class OpenAIAdapter(Adapter):
                     "add_generation_prompt": False,
                     "continue_final_message": True,
                 }
-                replies.append(await self._chat(request, body, choice))
+                replies.append(reading.sound(await self._chat(request, body, choice)))
                 values = ranks.from_prompt(replies[-1], choice)
             sums.append(ranks.total(values, output.per_token))
         return reading.told(replies, Response(log_probs=tuple(sums)))

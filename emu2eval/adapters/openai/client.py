@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TypeGuard
 import httpx
 
 from emu2eval.adapters.base import Cost
+from emu2eval.adapters.openai.failures import Failure, one_line, stated
 from emu2eval.adapters.openai.pace import Budget, Pace, Prices
 from emu2eval.errors import ModelError
 
@@ -27,6 +28,9 @@ FIRST_WAIT = 0.5
 
 MOST_TOKENS = 1 << 32
 """A larger count in one reply is not believed."""
+
+MOST_WORDS = 300
+"""Characters of what a server says that an error shows."""
 
 _SHORTEST_SECRET = 12
 """A shorter key (`EMPTY`, `none`) is no secret, and may well stand in an answer."""
@@ -93,17 +97,19 @@ class Client:
                 await asyncio.sleep(self._back_off(attempt))
             else:
                 if reply.status_code in (401, 403):
-                    self._stop(reply)
+                    self._refusal(reply, reply.status_code)
                 return  # whatever else it says: not every server lists its models
 
     async def post(self, path: str, body: bytes, estimate: Cost) -> dict[str, Any]:
         """The reply to a request, asked again where that may help.
 
-        Raises Refused for this request alone, ModelError where no request will be answered.
+        A failure that a reply with HTTP 200 states is taken like the status that it names; one that names
+        none is left in the reply. Raises Refused for this request alone, ModelError where no request will
+        be answered.
         """
         attempt = 0
         while True:
-            reply, problem = None, ""
+            reply, problem, state = None, "", 0
             async with self._pace.turn(estimate.tokens_in + estimate.tokens_out) as era:
                 self._budget.reserve(estimate)
                 used = estimate
@@ -113,15 +119,19 @@ class Client:
                         content=body,
                         headers={"Content-Type": "application/json"},
                     )
-                    if reply.status_code >= 300:
+                    state = reply.status_code
+                    if state >= 300:
                         used = Cost()
                     else:
                         found = self._read(reply)
+                        state = self._state(stated(found))
                         counted = usage(found)
-                        used = self._prices.cost(1, *counted) if counted else estimate
+                        missing = Cost() if state else estimate
+                        used = self._prices.cost(1, *counted) if counted else missing
                         self._pace.correct(_tokens(used) - _tokens(estimate))
-                        self._pace.faster()
-                        return found
+                        if not state:
+                            self._pace.faster()
+                            return found
                 except (httpx.RequestError, ValueError) as error:
                     problem = self._problem(error)
                     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
@@ -131,9 +141,9 @@ class Client:
                     self._budget.settle(estimate, used)
                 wait = self._back_off(attempt)
                 if reply is not None:
-                    problem = self._refusal(reply)
+                    problem = self._refusal(reply, state)
                     wait = max(wait, self._asked_for(reply))
-                    if reply.status_code in (429, 503, 529):
+                    if state in (429, 503, 529):
                         self._pace.slower(era, wait if _retry_after(reply.headers) else 0.0)
             if attempt >= self._retries:
                 raise Refused(f"{problem} (asked {attempt + 1} times)")
@@ -149,18 +159,29 @@ class Client:
             found = _each_text(found, self.scrub)
         return found
 
-    def _refusal(self, reply: httpx.Response) -> str:
+    def _state(self, failure: Failure | None) -> int:
+        """The HTTP state as which a failure inside a reply is taken; 0 = it is left there."""
+        if failure is None:
+            return 0
+        if failure.names & _NO_MORE:
+            return failure.status or 429
+        known = failure.status in AGAIN or failure.status in _ENDS
+        return failure.status if failure.status is not None and known else 0
+
+    def _refusal(self, reply: httpx.Response, state: int) -> str:
         """What a refusing reply says. Raises Refused or ModelError where asking again is no use."""
-        state = reply.status_code
-        if state in (401, 403, 404) or reply.is_redirect or self._code(reply) in _NO_MORE:
-            self._stop(reply)
-        problem = f"HTTP {state}: {self._said(reply)}"
+        failure = stated(_parsed(reply)) or Failure("")
+        inside = "" if state == reply.status_code else f" inside HTTP {reply.status_code}"
+        problem = f"HTTP {state}{inside}: {self._said(reply)}"
+        if failure.flagged:
+            raise Refused(problem)
+        if state in _ENDS or reply.is_redirect or failure.names & _NO_MORE:
+            self._stop(reply, problem, state)
         if state not in AGAIN:
             raise Refused(problem)
         return problem
 
-    def _stop(self, reply: httpx.Response) -> NoReturn:
-        state = reply.status_code
+    def _stop(self, reply: httpx.Response, problem: str, state: int) -> NoReturn:
         hint = "every answer so far is kept; fix this and run the same command again"
         if state in (401, 403):
             hint = (
@@ -171,9 +192,7 @@ class Client:
             hint = "check model.settings.base_url (it usually ends in /v1) and model.settings.model"
         elif reply.is_redirect:
             hint = "set model.settings.base_url to where the server really is; nothing is sent on"
-        raise ModelError(
-            f"the server refuses: HTTP {state}: {self._said(reply)}", where=self._url, hint=hint
-        )
+        raise ModelError(f"the server refuses: {problem}", where=self._url, hint=hint)
 
     def _asked_for(self, reply: httpx.Response) -> float:
         wait = _retry_after(reply.headers) or 0.0
@@ -193,27 +212,25 @@ class Client:
         longest = min(FIRST_WAIT * 2.0**attempt, 60.0, self._longest_wait)
         return self._chance.uniform(longest / 2, longest)
 
-    def _code(self, reply: httpx.Response) -> str:
-        error = _parsed(reply).get("error")
-        return str(error.get("code") or error.get("type")) if isinstance(error, dict) else ""
-
     def _said(self, reply: httpx.Response) -> str:
-        error = _parsed(reply).get("error")
-        message = error.get("message") if isinstance(error, dict) else error
-        text = str(message) if message else reply.text
-        return self.scrub(" ".join(text.split()))[:300] or reply.reason_phrase
+        failure = stated(_parsed(reply))
+        words = failure.words if failure is not None else one_line(reply.text)
+        return self.scrub(words)[:MOST_WORDS] or reply.reason_phrase
 
     def _problem(self, error: Exception) -> str:
         if isinstance(error, httpx.TimeoutException):
             return f"no answer in time ({type(error).__name__})"
         if isinstance(error, ValueError) and not isinstance(error, httpx.RequestError):
             return "the reply was cut off or is no JSON"
-        return self.scrub(f"{type(error).__name__}: {error}")[:300]
+        return self.scrub(f"{type(error).__name__}: {error}")[:MOST_WORDS]
 
     def scrub(self, text: str) -> str:
         """The text without the key."""
         return text.replace(self._key, "[key]") if self._key else text
 
+
+_ENDS = frozenset({401, 402, 403, 404})
+"""HTTP states after which no request will be answered."""
 
 _NO_MORE = frozenset({"insufficient_quota", "billing_hard_limit_reached", "account_deactivated"})
 

@@ -49,8 +49,10 @@ class OpenAISettings(Settings):
     temperature, top_p, seed: of sampling; null leaves a value to the server. extra: more fields of the
     request, such as {repetition_penalty: 1.1}. token_limit: the field that limits the answer
     (max_completion_tokens for OpenAI's newer models). thinking: tokens on top of the task's, for models that
-    think before they answer. stop: False keeps the task's stop strings from a server that cannot take them
-    (transformers serve, with images); the answer is cut at them in any case.
+    think before they answer; a text that is then cut off before its thought ends is no answer. stop: True
+    sends the task's stop strings too, which saves tokens where a model never thinks and begins its answer
+    at once. Most servers apply them to all that a model writes, so that they would end a thought, or an
+    answer that begins with a blank line; by default they are applied here, to the answer alone.
     ranking: how choices are ranked: "prompt_logprobs" (vLLM), "echo" (completions, texts only), "first_token"
     (choices that differ in their first letter, from the top_logprobs alternatives); null refuses.
     max_images, max_positions: what a prompt may hold; image_tokens: positions of an image. Texts are
@@ -75,7 +77,7 @@ class OpenAISettings(Settings):
     extra: dict[str, Any] = field(default_factory=dict)
     token_limit: str = "max_tokens"
     thinking: Annotated[int, Meta(ge=0)] = 0
-    stop: bool = True
+    stop: bool = False
     ranking: Ranking | None = None
     top_logprobs: Count = 20
     max_images: Annotated[int, Meta(ge=0)] | None = None
@@ -99,6 +101,7 @@ class OpenAISettings(Settings):
                 partial(_check_url, "base_url", self.base_url),
                 partial(_check_key_name, self.key_env),
                 self._check_image_base,
+                self._check_stop,
             ]
         )
 
@@ -114,6 +117,14 @@ class OpenAISettings(Settings):
                 "no model is named",
                 where="settings.model",
                 hint="--set model.settings.model=NAME (or judge.settings.model), as the server calls it",
+            )
+
+    def _check_stop(self) -> None:
+        if self.stop and self.thinking:
+            raise ConfigError(
+                "stop strings would end a thought before its answer",
+                where="settings.stop",
+                hint="leave out stop, or set thinking to 0",
             )
 
     def _check_image_base(self) -> None:

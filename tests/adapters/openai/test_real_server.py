@@ -171,8 +171,6 @@ def test_nothing_is_lost_or_asked_twice(
         *("--set", f"model.settings.base_url={weather.url}"),
         *("--set", f"model.settings.model={model}"),
         *("--set", f"model.settings.timeout={TIMEOUT}"),
-        # This server fails where it is given strings to stop at.
-        *("--set", "model.settings.stop=false"),
         *("--set", "model.settings.concurrency=4"),
     ]
     code, printed, errors = program(*to)

@@ -259,7 +259,7 @@ def test_where_the_server_is_decides_nothing(
 ) -> None:
     task = str(make_task())
     evaluate(task, served(), out=Path("runs"))
-    moved = {"base_url": f"{chat_server.url}/", "concurrency": 2, "stop": False}
+    moved = {"base_url": f"{chat_server.url}/", "concurrency": 2}
     (result,) = evaluate(task, served(**moved), out=Path("runs"))
     assert (result.tally.kept, len(chat_server.asked)) == (12, 12)
     for change in ({"temperature": 0.7}, {"revision": "second"}, {"extra": {"top_k": 5}}):
