@@ -18,8 +18,22 @@ class RunStart:
 
 
 @dataclass(frozen=True, slots=True)
+class AskedAgain:
+    """Batches that failed and were asked again in smaller ones or one by one, which costs time.
+
+    error: the type of what was raised; why: what the first one said, with its type.
+    """
+
+    error: str
+    why: str
+    batches: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunEnd:
-    """What was done. kept: answered before; copied: equal to an answered one; judged: asked of a judge."""
+    """What was done. kept: answered before; copied: equal to an answered one; judged: asked of a judge;
+    again: batches that were asked again, by the type of what they raised.
+    """
 
     folder: Path
     asked: int
@@ -27,6 +41,7 @@ class RunEnd:
     copied: int
     failed: int
     judged: int
+    again: tuple[AskedAgain, ...] = ()
 
 
 class Watcher:

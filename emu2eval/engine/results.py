@@ -32,5 +32,11 @@ class Result:
         """As a watcher is told of it."""
         done = self.tally
         return RunEnd(
-            self.folder, done.asked, done.kept, done.copied, self.failed, self.judged.asked
+            self.folder,
+            done.asked,
+            done.kept,
+            done.copied,
+            self.failed,
+            self.judged.asked,
+            tuple((done + self.judged).again.values()),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from emu2eval.adapters.base import Adapter, of_adapter
@@ -15,6 +15,7 @@ from emu2eval.errors import ImageError, ModelError, UserError
 from emu2eval.runs.answers import Answer
 from emu2eval.runs.store import RunStore
 from emu2eval.types import Image, Mark, Output, Response
+from emu2eval.watch import AskedAgain
 
 WINDOW = 16
 """Batches that are looked at together, so that requests of like length share one."""
@@ -28,6 +29,7 @@ class Tally:
     """asked: requests made now; kept: answered before; copied: equal to an answered one.
 
     failed: asked without an answer; refused: not asked, since the model cannot take one of their images.
+    again: batches that failed and were asked again, by the type of what they raised.
     """
 
     asked: int = 0
@@ -35,9 +37,26 @@ class Tally:
     copied: int = 0
     failed: int = 0
     refused: int = 0
+    again: dict[str, AskedAgain] = field(default_factory=dict)
 
     def __add__(self, other: Tally) -> Tally:
-        return Tally(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Tally)))
+        total = Tally(
+            self.asked + other.asked,
+            self.kept + other.kept,
+            self.copied + other.copied,
+            self.failed + other.failed,
+            self.refused + other.refused,
+        )
+        for each in (*self.again.values(), *other.again.values()):
+            total.note(each)
+        return total
+
+    def note(self, again: AskedAgain) -> None:
+        """Counts batches that were asked again; of each type, what the first one said is kept."""
+        known = self.again.get(again.error)
+        self.again[again.error] = (
+            again if known is None else replace(known, batches=known.batches + again.batches)
+        )
 
 
 class Work(Protocol):
@@ -107,7 +126,7 @@ def _execute(
     tally = Tally()
     tell = progress or (lambda count: None)
     ready = load or work.adapter.load
-    asker = _Asker(work.adapter, batch or work.adapter.limits.batch)
+    asker = _Asker(work.adapter, batch or work.adapter.limits.batch, tally)
     for window in _windows(_pending(work, store, tally, tell), asker.batch * WINDOW):
         if not tally.asked:
             ready()
@@ -193,11 +212,12 @@ Answered = tuple[Planned, Response, float]
 
 
 class _Asker:
-    """Asks an adapter for a batch, or for its halves or single requests where it fails."""
+    """Asks an adapter for a batch, or for its halves or single requests where it fails, which is tallied."""
 
-    def __init__(self, adapter: Adapter, batch: int):
+    def __init__(self, adapter: Adapter, batch: int, tally: Tally):
         self.adapter = adapter
         self.batch = max(1, batch)
+        self.tally = tally
 
     def ask(self, group: Sequence[Planned]) -> Generator[list[Answered]]:
         """Answers in the portions in which the adapter gives them."""
@@ -250,6 +270,7 @@ class _Asker:
         if len(group) == 1:
             yield [(group[0], Response(error=_why(error)), 0.0)]
             return
+        self.tally.note(AskedAgain(type(error).__name__, _why(error), 1))
         size = 1
         if _out_of_memory(error):
             size = (len(group) + 1) // 2

@@ -19,6 +19,7 @@ from rich.progress import (
 from rich.text import Text
 
 from emu2eval.errors import printable
+from emu2eval.report.notes import counted
 from emu2eval.watch import RunEnd, RunStart, Watcher
 
 
@@ -93,6 +94,12 @@ class Bars(Watcher):
             judged = f", {run.judged:,} judged" if run.judged else ""
             failed = f", {run.failed:,} failed" if run.failed else ""
             self.note(f"{run.folder.name}: {run.asked:,} run{reused}{judged}{failed}")
+        for each in run.again:
+            self.note(
+                f"{run.folder.name}: {counted(each.batches, 'batch', 'batches')} failed and "
+                f"{'was' if each.batches == 1 else 'were'} asked again in smaller ones, which is slower: "
+                f"{' '.join(each.why.split())[:200]}"
+            )
 
     def note(self, text: str) -> None:
         self.console.print(Text(printable(text), style="dim"), soft_wrap=True)

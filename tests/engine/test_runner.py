@@ -12,8 +12,11 @@ import pytest
 from emu2eval import evaluate
 from emu2eval.adapters.base import Adapter, Limits
 from emu2eval.engine import runner
+from emu2eval.engine.runner import Tally
 from emu2eval.errors import ModelError, PlanError
+from emu2eval.report.progress import Bars
 from emu2eval.types import IMPOSSIBLE, ChoiceOutput, Output, Request, Response, TextOutput
+from emu2eval.watch import AskedAgain
 
 
 def lines(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -218,6 +221,38 @@ def test_one_bad_request_costs_only_itself(make_task: Any, tmp_path: Path) -> No
     (failed,) = [row for row in lines(result.folder, "responses.jsonl") if "error" in row]
     assert failed["id"] == "q0005"
     assert failed["error"] == "ValueError: a shape that nobody expected"
+
+
+def test_batches_that_were_asked_again_are_told_once(
+    make_task: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Answers are right all the same, and nothing but slowness would show that a batch failed."""
+    with Bars() as bars:
+        (result,) = evaluate(
+            str(make_task(queries=16)), odd(tmp_path, "memory"), out=tmp_path / "runs", watcher=bars
+        )
+    out_of_memory = "RuntimeError: CUDA out of memory. Tried to allocate 20 GiB"
+    assert result.end.again == (AskedAgain("RuntimeError", out_of_memory, 3),)
+    told = [line for line in capfd.readouterr().err.splitlines() if "asked again" in line]
+    assert len(told) == 1
+    assert "3 batches failed and were asked again" in told[0]
+    assert told[0].endswith(out_of_memory)
+    (result,) = evaluate(str(make_task()), odd(tmp_path, ""), out=tmp_path / "good")
+    assert result.end.again == ()
+
+
+def test_tallies_add_up() -> None:
+    first, second = Tally(asked=2), Tally(asked=1, failed=1)
+    first.note(AskedAgain("ValueError", "a", 1))
+    second.note(AskedAgain("ValueError", "b", 2))
+    second.note(AskedAgain("KeyError", "c", 1))
+    total = first + second
+    assert (total.asked, total.failed) == (3, 1)
+    assert list(total.again.values()) == [
+        AskedAgain("ValueError", "a", 3),
+        AskedAgain("KeyError", "c", 1),
+    ]
+    assert first.again["ValueError"].batches == 1
 
 
 def test_a_model_that_only_fails_is_given_up(make_task: Any, tmp_path: Path) -> None:

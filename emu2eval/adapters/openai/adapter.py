@@ -195,7 +195,8 @@ class OpenAIAdapter(Adapter):
                 "top_logprobs": self._settings.top_logprobs,
             }
             reply = reading.sound(await self._chat(request, body))
-            found = tuple(ranks.from_first_token(reply, output.choices))
+            least = self._settings.ranking_mass
+            found = tuple(ranks.from_first_token(reply, output.choices, least))
             return reading.told([reply], Response(log_probs=found, marks=(Mark("first_token"),)))
         replies: list[Mapping[str, Any]] = []
         sums = []

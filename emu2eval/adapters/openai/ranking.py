@@ -23,31 +23,43 @@ def same_start(choices: Sequence[str]) -> tuple[str, str] | None:
     return None
 
 
-def from_first_token(reply: Mapping[str, Any], choices: Sequence[str]) -> list[float]:
+def from_first_token(
+    reply: Mapping[str, Any], choices: Sequence[str], least: float = 0.0
+) -> list[float]:
     """Log-probability of each choice's first token, from the alternatives to the reply's first token.
 
-    A token belongs to the choice that it begins, white space in front aside; what several tokens begin
-    adds up. Raises Refused where a choice is not among the alternatives.
+    A token belongs to the choice that it begins, white space in front aside, and capitals too unless two
+    choices would then begin alike; all tokens of a choice add up, equal texts of different tokens too.
+    Raises Refused where a choice is not among the alternatives, and where those of all choices hold less than
+    `least` of the probability: then the model is about to say something else.
     """
     try:
         (first, *_) = reply["choices"][0]["logprobs"]["content"]
-        listed = {entry["token"]: float(entry["logprob"]) for entry in first["top_logprobs"]}
+        listed = [
+            (str(entry["token"]).strip(), _finite(entry["logprob"]))
+            for entry in first["top_logprobs"]
+        ]
     except (KeyError, IndexError, TypeError, ValueError):
         raise Refused("the server gave no alternatives to its first token (top_logprobs)") from None
+    fold = str if same_start([choice.casefold() for choice in choices]) else str.casefold
     found = []
     for choice in choices:
+        begun = fold(choice.lstrip())
         own = [
-            value
-            for token, value in listed.items()
-            if token.strip() and choice.lstrip().startswith(token.strip())
+            math.exp(value) for token, value in listed if token and begun.startswith(fold(token))
         ]
         if not own:
             raise Refused(
                 f"the choice {choice!r} is not among the {len(listed)} likeliest first tokens"
             )
-        peak = max(own)
-        found.append(min(0.0, peak + math.log(math.fsum(math.exp(v - peak) for v in own))))
-    return found
+        found.append(math.fsum(own))
+    if not math.fsum(found) >= least:
+        likeliest = max(listed, key=lambda entry: entry[1])[0]
+        raise Refused(
+            f"the choices hold {math.fsum(found):.2g} of the first token's probability, less than "
+            f"{least:g} (ranking_mass); the likeliest token is {likeliest!r}"
+        )
+    return [min(0.0, math.log(mass)) if mass > 0 else -math.inf for mass in found]
 
 
 def from_prompt(reply: Mapping[str, Any], choice: str) -> list[float]:

@@ -55,6 +55,8 @@ class OpenAISettings(Settings):
     answer that begins with a blank line; by default they are applied here, to the answer alone.
     ranking: how choices are ranked: "prompt_logprobs" (vLLM), "echo" (completions, texts only), "first_token"
     (choices that differ in their first letter, from the top_logprobs alternatives); null refuses.
+    ranking_mass: with "first_token", the share of the first token's probability that the choices have to hold
+    together; a sample with less is unscored, for its model was about to say something else.
     max_images, max_positions: what a prompt may hold; image_tokens: positions of an image. Texts are
     counted at 4 characters a token.
     concurrency: requests at once; requests_per_minute, tokens_per_minute: rates; timeout: seconds without a
@@ -79,6 +81,7 @@ class OpenAISettings(Settings):
     thinking: Annotated[int, Meta(ge=0)] = 0
     stop: bool = False
     ranking: Ranking | None = None
+    ranking_mass: Annotated[float, Meta(ge=0, le=1)] = 0.5
     top_logprobs: Count = 20
     max_images: Annotated[int, Meta(ge=0)] | None = None
     max_positions: Count | None = None

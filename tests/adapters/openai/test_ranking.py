@@ -81,19 +81,20 @@ def test_from_the_prompts_log_probabilities(
 def test_from_the_first_token_and_marked_so(
     task: Any, served: Any, chat_server: ChatServer
 ) -> None:
-    listed = {"ye": -0.1, " yes": -3.0, "Yes": -1.0, "n": -4.0, "no": -2.5, "maybe": -9.0, " ": -9}
+    listed = [("ye", -0.5), (" yes", -3.0), ("Yes", -2.0), ("n", -4.0), ("no", -2.5), ("no", -4.5)]
+    listed += [("maybe", -9.0), (" ", -9.0)]
 
     def answer(body: dict[str, Any]) -> dict[str, Any]:
         assert (body["logprobs"], body["top_logprobs"], body["max_tokens"]) == (True, 20, 1)
-        top = [{"token": t, "logprob": p} for t, p in listed.items()]
+        top = [{"token": t, "logprob": p} for t, p in listed]
         choice = {"message": {"content": "yes"}, "logprobs": {"content": [{"top_logprobs": top}]}}
         return {"choices": [choice]}
 
     chat_server.answer = answer
     (result,) = evaluate(task(["yes", "no"]), served(ranking="first_token"), out=Path("runs"))
     row = stored(result.folder)[0]
-    together = [math.log(math.exp(-0.1) + math.exp(-3.0)), math.log(math.exp(-4) + math.exp(-2.5))]
-    assert row["log_probs"] == pytest.approx(together)
+    yes, no = (-0.5, -3.0, -2.0), (-4.0, -2.5, -4.5)
+    assert row["log_probs"] == pytest.approx([math.log(sum(map(math.exp, p))) for p in (yes, no)])
     assert len(chat_server.answered) == 12
     assert result.rows[0].marks == ((Mark("first_token"), 12),)
 
@@ -189,6 +190,48 @@ def test_a_choice_beyond_the_alternatives_is_not_guessed() -> None:
         ranking.from_first_token(given, ["yes", "no"])
     with pytest.raises(Refused, match="gave no alternatives"):
         ranking.from_first_token({"choices": [{"logprobs": None}]}, ["yes", "no"])
+
+
+def alternatives(*listed: tuple[str, float]) -> dict[str, Any]:
+    top = [{"token": token, "logprob": value} for token, value in listed]
+    return {"choices": [{"logprobs": {"content": [{"top_logprobs": top}]}}]}
+
+
+def test_capitals_are_folded_where_the_choices_allow_it() -> None:
+    given = alternatives(("Yes", -0.01), ("no", -5.0), ("No", -6.0), ("yes", -7.0))
+    yes, no = ranking.from_first_token(given, ["yes", "no"], 0.5)
+    assert yes == pytest.approx(math.log(math.exp(-0.01) + math.exp(-7)))
+    assert no == pytest.approx(math.log(math.exp(-5) + math.exp(-6)))
+    # Where two choices fold together, a capital tells them apart.
+    given = alternatives(("A", -0.1), ("a", -2.5), ("b", -9.0))
+    assert ranking.from_first_token(given, ["A", "a", "b"], 0.5) == pytest.approx([-0.1, -2.5, -9])
+
+
+def test_a_model_that_is_about_to_say_something_else_is_unscored(
+    task: Any, served: Any, chat_server: ChatServer
+) -> None:
+    given = alternatives(("<think>", -0.01), ("yes", -6.0), ("no", -5.0))
+    with pytest.raises(Refused, match=r"hold 0\.0092 .* likeliest token is '<think>'"):
+        ranking.from_first_token(given, ["yes", "no"], 0.5)
+    chat_server.answer = lambda body: given
+    path = task(["yes", "no"])
+    (result,) = evaluate(path, served(ranking="first_token"), limit=3, out=Path("runs"))
+    assert (result.rows[0].n, result.rows[0].unscored, result.failed) == (0, 3, 3)
+    settings = {"ranking": "first_token", "ranking_mass": 0.001}
+    (result,) = evaluate(path, served(**settings), limit=3, out=Path("runs"))
+    assert (result.rows[0].n, result.rows[0].unscored) == (3, 0)
+
+
+@pytest.mark.parametrize("ranking", ["first_token", "prompt_logprobs"])
+def test_a_ranking_whose_reply_failed_is_unscored(
+    task: Any, served: Any, chat_server: ChatServer, ranking: str
+) -> None:
+    fair = alternatives(("yes", -0.1), ("no", -3.0))
+    (choice,) = fair["choices"]
+    chat_server.answer = lambda body: {"choices": [choice | {"finish_reason": "abort"}]}
+    (result,) = evaluate(task(["yes", "no"]), served(ranking=ranking), limit=1, out=Path("runs"))
+    assert result.rows[0].unscored == 1
+    assert "ended the reply by 'abort'" in stored(result.folder)[0]["error"]
 
 
 def test_an_echo_whose_token_spans_prompt_and_choice() -> None:
