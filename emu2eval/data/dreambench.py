@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emu2eval.data.paths import folder, inside
+from emu2eval.data.textfile import read_text
 from emu2eval.errors import DataError
 from emu2eval.types import Image, Sample
 
@@ -171,7 +172,7 @@ def parse(path: Path) -> Official:
     """
     classes: dict[str, str] = {}
     scenes: dict[str, tuple[Scene, ...]] = {}
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = read_text(path).splitlines()
     numbered = iter(enumerate((line.strip() for line in lines), 1))
     title = ""
     for _, line in numbered:

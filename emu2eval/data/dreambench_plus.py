@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from emu2eval.data.paths import folder, inside
+from emu2eval.data.textfile import read_text
 from emu2eval.errors import DataError
 from emu2eval.types import Image, Sample
 
@@ -41,7 +42,7 @@ def _samples(path: Path, image: Image, category: str, index: str) -> Iterator[Sa
         raise DataError(
             f"the folder {category!r} is none of {', '.join(CATEGORIES)}", where=path.parent
         )
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = [line.strip() for line in read_text(path).splitlines()]
     if len(lines) != 1 + len(KINDS) or not all(lines):
         raise DataError(
             f"a subject and {len(KINDS)} prompts stand in such a file, a line each; this has "

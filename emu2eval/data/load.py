@@ -41,8 +41,15 @@ def load_split(task: Task, split: str, shots: int = 0) -> Samples:
                 where=where,
                 hint="check the paths in the task's YAML file",
             ) from None
-        except (OSError, UnicodeDecodeError) as error:
-            name = getattr(error, "filename", None) or where
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"a file of {task.name} (split {split}) is not in the encoding that its reader expects: "
+                f"{error}",
+                where=root,
+                hint="save the data's text files as UTF-8",
+            ) from None
+        except OSError as error:
+            name = error.filename or root
             raise DataError(f"the data cannot be read: {error}", where=str(name)) from None
 
 

@@ -10,6 +10,7 @@ import msgspec
 
 from emu2eval.data.jsonfile import parse
 from emu2eval.data.paths import folder, inside
+from emu2eval.data.textfile import read_text
 from emu2eval.errors import DataError
 from emu2eval.spec.settings import Count
 from emu2eval.types import Sample, Video
@@ -70,7 +71,7 @@ def read(
 def _first_names(path: Path) -> dict[int, str]:
     """Number -> name, of lines such as `-4wsuPCjDBc_5_15 vid1`."""
     found = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         words = line.split()
         digits = words[-1].removeprefix("vid") if words else ""
         if words and not (len(words) == 2 and digits.isdecimal()):

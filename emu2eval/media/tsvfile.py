@@ -6,6 +6,7 @@ import binascii
 import csv
 from base64 import b64decode
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -34,9 +35,7 @@ def rows(path: Path, columns: Sequence[str]) -> Iterator[TableRow]:
 
     One row is held at a time. Raises DataError for a row that does not fit the header.
     """
-    # Python's own limit, 128 KB a cell, is below the size of most images. It is one for the whole process.
-    before = csv.field_size_limit(_LARGEST)
-    with path.open("rb") as file:
+    with large_cells(), path.open("rb") as file:
         lines = _Lines(file)
         reader = csv.reader(lines, delimiter="\t")
         try:
@@ -66,8 +65,16 @@ def rows(path: Path, columns: Sequence[str]) -> Iterator[TableRow]:
                 where=f"{path}:{reader.line_num}",
                 hint="fetch the file again",
             ) from None
-        finally:
-            csv.field_size_limit(before)
+
+
+@contextmanager
+def large_cells() -> Iterator[None]:
+    """Tables are read whose cells hold more than 128 KB, Python's own limit: images, long documents."""
+    before = csv.field_size_limit(_LARGEST)  # one for the whole process
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 class _Lines:
