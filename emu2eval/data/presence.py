@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import msgspec
 
 from emu2eval.data.shards import missing_shards
 from emu2eval.spec.data import Download, SourceSpec
@@ -44,11 +46,43 @@ def pieces(task: Task, split: str, source: str) -> list[Piece]:
     """Everything that the split needs from a source, in the order of the task's file."""
     if source != OFFICIAL:
         return [_hub_piece(task.root, task.spec.data.sources[source], split)]
-    return [
-        _official_piece(task, download)
-        for download in task.spec.data.downloads
-        if not download.splits or split in download.splits
-    ]
+    found: list[Piece] = []
+    for download in task.spec.data.downloads:
+        own = tuple(_needed(task, split, download.gives))
+        if own and (not download.splits or split in download.splits):
+            found.append(_official_piece(task, msgspec.structs.replace(download, gives=own)))
+    return found
+
+
+def _needed(task: Task, split: str, gives: Sequence[str]) -> Iterator[str]:
+    """What a split needs of the things that one download gives.
+
+    Splits name their files in the options of their reader. What the options of other splits alone name is
+    theirs; what none names belongs to all, as images beside a file do.
+    """
+    data = task.spec.data
+    named = {each: list(_texts({**data.options, **own})) for each, own in data.splits.items()}
+    for path in gives:
+        users = {each for each, texts in named.items() if any(_touch(path, t) for t in texts)}
+        if split in users or not users:
+            yield path
+
+
+def _texts(options: Any) -> Iterator[str]:
+    """Every text in the options of a reader."""
+    if isinstance(options, str):
+        yield options
+    elif isinstance(options, Mapping):
+        yield from _texts(list(options.values()))
+    elif isinstance(options, (list, tuple)):
+        for each in options:
+            yield from _texts(each)
+
+
+def _touch(one: str, other: str) -> bool:
+    """The same place, or one below the other."""
+    one, other = one.rstrip("/") + "/", other.rstrip("/") + "/"
+    return one.startswith(other) or other.startswith(one)
 
 
 def _official_piece(task: Task, download: Download) -> Piece:

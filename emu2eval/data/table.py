@@ -52,7 +52,7 @@ def read(
     path = inside(root, file, where="data.splits")
     shown = [images] if isinstance(images, str) else list(images)
     folder = inside(root, image_folder, where="image_folder") if image_folder else root
-    for where, cells in rows(path):
+    for where, cells in _long_rows(path):
         row = _Row(where, cells, listed=path.suffix == ".jsonl")
         name = row.id(id)
         paths = [each for column in shown for each in row.paths(column)]
@@ -78,7 +78,7 @@ def read(
 
 
 def rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(`file:line`, row) of a .jsonl, .csv or .tsv file. Raises DataError."""
+    """(`file:line`, row) of a .jsonl, .csv or .tsv file. Raises DataError; in CSV also for cells of 128 KB."""
     if path.suffix in (".csv", ".tsv"):
         yield from _separated(path, "\t" if path.suffix == ".tsv" else ",")
         return
@@ -100,8 +100,14 @@ def rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
             yield where, row
 
 
+def _long_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The same with cells of any length, such as whole documents."""
+    with large_cells():
+        yield from rows(path)
+
+
 def _separated(path: Path, separator: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    with large_cells(), opened(path) as lines:
+    with opened(path) as lines:
         reader = csv.DictReader(lines, delimiter=separator)
         try:
             names = reader.fieldnames or ()

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from emu2eval.data.load import load_split
+from emu2eval.data.presence import OFFICIAL, pieces
 from emu2eval.doctor.data_status import check
+from emu2eval.spec.task import load_task
 
 
 def test_fields_and_images_are_as_they_should_be(task: str, root: Path) -> None:
@@ -13,3 +20,22 @@ def test_fields_and_images_are_as_they_should_be(task: str, root: Path) -> None:
     for finding in findings:
         small = "officially" in finding.seen or " files" in finding.seen
         assert finding.holds or small, f"{finding.rule}: {finding.seen}"
+
+
+@pytest.mark.parametrize(
+    "name", ["gqa", "vizwiz", "hateful_memes", "msvd_qa", "msrvtt_qa", "vqav2"]
+)
+def test_a_split_needs_no_file_of_another(
+    name: str, roots: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Their archives hold all splits: a user keeps the files of one."""
+    whole = replace(load_task(name), root=roots(name))
+    every = {path for download in whole.spec.data.downloads for path in download.gives}
+    for split in whole.spec.data.splits:
+        alone = replace(whole, root=tmp_path / split)
+        given = [path for piece in pieces(alone, split, OFFICIAL) for path in piece.gives]
+        assert len(given) < len(every)
+        for path in given:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.symlink_to(whole.root / path.relative_to(alone.root))
+        assert load_split(alone, split).ids == load_split(whole, split).ids
