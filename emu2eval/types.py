@@ -385,6 +385,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     n: samples scored, over all trials; unscored: those whose request failed or had nothing to score by.
     covered, queries: how many queries were asked about, and how many the split has.
     shortened: prompts that hold fewer demonstrations than asked for, so that they fit.
+    missing: queries that were left out, as the user asked, since an image or a video of theirs has no file;
+    missing_examples: the same of the demonstrations that could have been drawn.
     marks: what answers were marked with, and how many; changes: what was set against the task's and the
     model's files. imported: who asked, where answers were given elsewhere, and
     source: what they come from.
@@ -425,6 +427,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     chance: float | None = None
     ceiling: float | None = None
     shortened: int = 0
+    missing: int = 0
+    missing_examples: int = 0
     marks: tuple[tuple[Mark, int], ...] = ()
     changes: tuple[str, ...] = ()
     sources: Mapping[str, str] = {}

@@ -61,6 +61,13 @@ def run(
             "--fit", help="Drop the farthest demonstrations of prompts that are too long."
         ),
     ] = False,
+    skip_missing: Annotated[
+        bool,
+        typer.Option(
+            "--skip-missing",
+            help="Leave out samples whose image or video file is not there; the table counts them.",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Plan and check, ask nothing.")
     ] = False,
@@ -83,6 +90,7 @@ def run(
         source=source,
         changes=set_,
         fit=fit,
+        skip_missing=skip_missing,
         out=out,
         batch=batch,
         judge=judge,

@@ -78,7 +78,7 @@ def read(
 
 
 def rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(`file:line`, row) of a .jsonl, .csv or .tsv file. Raises DataError; in CSV also for cells of 128 KB."""
+    """(`file:line`, row) of a .jsonl, .csv or .tsv file. DataError, in CSV also for cells of 128 KB."""
     if path.suffix in (".csv", ".tsv"):
         yield from _separated(path, "\t" if path.suffix == ".tsv" else ",")
         return

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from emu2eval.data.absent import lost
 from emu2eval.data.samples import Samples
 from emu2eval.errors import UserError
 from emu2eval.media import images
@@ -76,21 +76,8 @@ def _count(what: str, found: int, official: int | None) -> tuple[str, bool, str]
 
 
 def missing(shown: Iterable[Image]) -> list[str]:
-    """The paths of images that do not exist, found by listing each folder once."""
-    folders: defaultdict[str, set[str]] = defaultdict(set)
-    for image in shown:
-        if image.path is not None:
-            folder, _, name = image.path.rpartition("/")
-            folders[folder].add(name)
-    lost: list[str] = []
-    for folder, names in folders.items():
-        try:
-            with os.scandir(folder or ".") as entries:
-                there = {entry.name for entry in entries}
-        except OSError:
-            there = set()
-        lost += [f"{folder}/{name}" for name in names - there]
-    return sorted(lost)
+    """The paths of images that do not exist."""
+    return lost(image.path for image in shown if image.path is not None)
 
 
 def broken(

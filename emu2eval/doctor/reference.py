@@ -17,7 +17,7 @@ from emu2eval.data.presence import OFFICIAL
 from emu2eval.engine.evaluation import evaluate
 from emu2eval.engine.results import Result
 from emu2eval.errors import StoreError
-from emu2eval.runs.record import Record, read_record, write_record
+from emu2eval.runs.record import LeftOut, Record, read_record, write_record
 from emu2eval.runs.scored import Key
 from emu2eval.runs.scores import (
     SampleScore,
@@ -134,6 +134,7 @@ def _again(record: Record, out: Path, limit: int | None, watcher: Watcher | None
         "source": next(iter(record.task.sources.values()), OFFICIAL),
         "changes": record.changes,
         "fit": record.fit,
+        "skip_missing": record.left_out != LeftOut(),
     }
     (result,) = evaluate(record.task.name, record.model.name, out=out, watcher=watcher, **options)
     return result

@@ -25,7 +25,7 @@ from emu2eval.engine.supplies import NamedPart, bring
 from emu2eval.engine.tasks import OpenTask, open_task
 from emu2eval.errors import of_part
 from emu2eval.fewshot.ablate import changes_nothing
-from emu2eval.runs.record import Extent, is_run, read_record, write_record
+from emu2eval.runs.record import Extent, LeftOut, is_run, read_record, write_record
 from emu2eval.runs.store import RunStore
 from emu2eval.spec.changes import Changes
 from emu2eval.spec.model import ModelSpec
@@ -53,6 +53,7 @@ def evaluate(
     source: str | None = None,
     ablate: str | Sequence[str] = "none",
     fit: bool = False,
+    skip_missing: bool = False,
     judge: str | None = None,
     changes: Changes | Mapping[str, Any] | Sequence[str] = (),
     out: str | Path | None = None,
@@ -63,7 +64,8 @@ def evaluate(
 
     shots: numbers of demonstrations; "0*" shows them without their images. limit: so many queries, a fixed
     random subset; trials: repeated draws of demonstrations. ablate: "labels", "images", "blank", "order".
-    fit: drop the farthest demonstrations of prompts that are too long. changes: against the task's and the
+    fit: drop the farthest demonstrations of prompts that are too long. skip_missing: leave out samples whose
+    image or video file is not there, which the rows count. changes: against the task's and the
     model's files, such as {"task": {"output": {"max_new_tokens": 20}}}. out: the folder of runs.
     Each answer is stored as it is given; running it again asks only what is missing. Raises UserError.
 
@@ -80,6 +82,7 @@ def evaluate(
         source=source,
         ablate=ablate,
         fit=fit,
+        skip_missing=skip_missing,
         judge=judge,
         changes=changes,
         out=out,
@@ -158,7 +161,7 @@ def plans(
         for task in _once(tasks)
     ]
     choose_judge(opened, options.judge, options.changes.judge)
-    data = Splits(told)
+    data = Splits(told, options.skip_missing)
     known = [open_model(_name(each), options.changes) for each in _once(models)]
     scorers = [task.scoring for task in opened] if fetch else []
     bring([*(model.part for model in known), *scorers], told, fetch=fetch)
@@ -182,10 +185,18 @@ def make_plan(
 ) -> Plan:
     """The plan of one run; reads the splits it needs."""
     samples = data.split(task, task.split, shots=shots.count)
-    pool, chooser = data.chooser(task, options.seed) if shots.count else (None, None)
-    questions = questions_of(task, samples, shots, options.extent)
+    lost = data.missing(task, task.split, samples)
+    pool, chooser = None, None
+    unshown: tuple[str, ...] = ()
+    if shots.count:
+        unshown = data.missing(task, task.pool_split, data.pool(task, options.seed))
+        pool, chooser = data.chooser(task, options.seed, unshown)
+    questions = questions_of(task, samples, shots, options.extent, without=lost)
     prompts = Prompts(questions, shots, pool, chooser, options.seed, ablation)
-    return Plan(prompts, model.spec, model.adapter, options.fit, options.extent, options.changes)
+    left_out = LeftOut(queries=lost, demonstrations=unshown)
+    return Plan(
+        prompts, model.spec, model.adapter, options.fit, options.extent, options.changes, left_out
+    )
 
 
 def run_plan(
@@ -235,9 +246,9 @@ def _grown(plan: Plan, folder: Path, watcher: Watcher) -> Plan:
     extent = Extent(limit=limit, trials=max(known.trials, asked.trials))
     shown = "every query" if limit is None else f"{limit:,} queries"
     watcher.note(f"{folder.name} holds more already; the table shows {shown}")
-    questions = questions_of(plan.task, plan.questions.samples, plan.prompts.shots, extent)
-    prompts = replace(plan.prompts, questions=questions)
-    return Plan(prompts, plan.model, plan.adapter, plan.fit, extent, plan.changes)
+    samples, without = plan.questions.samples, plan.left_out.queries
+    questions = questions_of(plan.task, samples, plan.prompts.shots, extent, without=without)
+    return replace(plan, prompts=replace(plan.prompts, questions=questions), extent=extent)
 
 
 def _several(given: Any) -> list[Any]:

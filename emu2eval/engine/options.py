@@ -21,7 +21,8 @@ Positive = Annotated[int, Meta(ge=1, le=10**6)]
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     """shots: numbers, or "0*" for demonstrations without their images. ablate: what is taken away from
     demonstrations, each as runs of their own; "none" = nothing. fit: the farthest demonstrations are dropped
-    from prompts that are too long. source: where samples come from; None = see `data.sources.choose`.
+    from prompts that are too long. skip_missing: samples whose image or video file is not there are left out
+    and counted. source: where samples come from; None = see `data.sources.choose`.
     """
 
     shots: tuple[str | int, ...] = ("0",)
@@ -34,6 +35,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     source: str | None = None
     changes: Changes = Changes()
     fit: bool = False
+    skip_missing: bool = False
     out: Path | None = None
     batch: Positive | None = None
     judge: str | None = None
@@ -103,6 +105,7 @@ def _takes(field: msgspec.structs.FieldInfo) -> str:
         "batch": "a whole number from 1 to 1,000,000",
         "shots": "whole numbers, or 0*",
         "fit": "true or false",
+        "skip_missing": "true or false",
         "out": "a folder",
     }
     return known.get(field.name, "a text")

@@ -27,6 +27,7 @@ from emu2eval.runs.record import (
     DataIdentity,
     Extent,
     Identity,
+    LeftOut,
     ModelIdentity,
     ModelRecord,
     Record,
@@ -94,7 +95,7 @@ class Plan:
     """Every request of one run, made when it is its turn: the same whatever the order they are asked for.
 
     fit: the farthest demonstrations are dropped from a prompt that is too long. extent, changes: as they were
-    asked for, for the record.
+    asked for, for the record. left_out: samples whose files are not there.
     """
 
     prompts: Prompts
@@ -103,6 +104,7 @@ class Plan:
     fit: bool = False
     extent: Extent = field(default_factory=Extent)
     changes: Changes = field(default_factory=Changes)
+    left_out: LeftOut = field(default_factory=LeftOut)
 
     @property
     def questions(self) -> Questions:
@@ -163,6 +165,7 @@ class Plan:
             seed=self.prompts.seed,
             extent=self.extent,
             fit=self.fit,
+            left_out=self.left_out,
             identity=self.identity,
             versions=versions(),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -31,7 +31,8 @@ class Questions:
 
     limit: only so many queries, a fixed random subset in which smaller ones are contained in larger.
     trials: repetitions with other demonstrations (and another noise); takes: answers to each prompt.
-    only: ids of the queries, where answers that were given elsewhere decide them.
+    only: ids of the queries, where answers that were given elsewhere decide them. without: ids of queries
+    that cannot be asked, which are left out of those that the limit gives.
     """
 
     task: OpenTask
@@ -40,10 +41,21 @@ class Questions:
     trials: int = 1
     takes: int = 1
     only: frozenset[str] | None = None
+    without: frozenset[str] = frozenset()
 
     @cached_property
     def positions(self) -> list[int]:
         """Positions of the queries within the split, in the order of their ids."""
+        ids = self.samples.ids
+        return [i for i in self._wanted if ids[i] not in self.without]
+
+    @property
+    def left_out(self) -> int:
+        """How many of the queries that were asked for are left out."""
+        return len(self._wanted) - len(self.positions)
+
+    @cached_property
+    def _wanted(self) -> list[int]:
         total = len(self.samples)
         if self.only is not None:
             return [i for i, name in enumerate(self.samples.ids) if name in self.only]
@@ -97,10 +109,11 @@ def questions_of(
     shots: Shots,
     extent: Extent,
     only: frozenset[str] | None = None,
+    without: Iterable[str] = (),
 ) -> Questions:
     """The questions of a run. Without demonstrations nothing is drawn, so one trial is as good as many,
     unless the answer itself is drawn, as an image is. Answers given elsewhere (`only`) have one take."""
     output = task.spec.output
     trials = extent.trials if shots.count or output.random else 1
     takes = output.takes if only is None else 1
-    return Questions(task, samples, extent.limit, trials, takes, only)
+    return Questions(task, samples, extent.limit, trials, takes, only, frozenset(without))

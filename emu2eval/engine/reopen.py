@@ -55,7 +55,10 @@ def reopen(
         raise unknown_prompts(record.imported.origin, folder)
     samples = data.split(task, task.split, shots=record.shots.count)
     shown = demonstrations and record.shots.count
-    pool, chooser = data.chooser(task, record.seed) if shown else (None, None)
+    left_out = record.left_out
+    pool, chooser = None, None
+    if shown:
+        pool, chooser = data.chooser(task, record.seed, left_out.demonstrations)
     known = record.identity.data
     for now, then in ((samples, known.queries), (pool, known.demonstrations)):
         if now is not None and now.digest != then:
@@ -74,7 +77,7 @@ def reopen(
             hint="bring the old images and encoder back, or run the evaluation again",
         )
     only = store.ids() if record.imported is not None else None
-    questions = questions_of(task, samples, record.shots, record.extent, only)
+    questions = questions_of(task, samples, record.shots, record.extent, only, left_out.queries)
     prompts = None
     if demonstrations:
         prompts = Prompts(questions, record.shots, pool, chooser, record.seed, record.ablation)

@@ -238,6 +238,8 @@ def _about(record: Record, questions: Questions, store: RunStore, totals: _Total
         seed=record.seed,
         trials=questions.trials,
         shortened=totals.shortened,
+        missing=questions.left_out,
+        missing_examples=len(record.left_out.demonstrations),
         marks=tuple(
             sorted(totals.marks.items(), key=lambda item: (item[0].kind, str(item[0].value)))
         ),

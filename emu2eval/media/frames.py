@@ -222,7 +222,8 @@ def _state(path: str) -> tuple[int, int]:
             if isinstance(error, FileNotFoundError)
             else f"the video cannot be read ({error.strerror})",
             where=path,
-            hint="check the data root ($EMU2EVAL_DATA) and that the archive was unpacked whole",
+            hint="check the data root ($EMU2EVAL_DATA) and that the archive was unpacked whole; "
+            "--skip-missing leaves such samples out and counts them",
         ) from None
     return stat.st_mtime_ns, stat.st_size
 

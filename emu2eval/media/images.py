@@ -237,6 +237,7 @@ def _unreadable(path: str, error: OSError) -> ImageError:
             "the image does not exist",
             where=path,
             hint="check the data root ($EMU2EVAL_DATA) and that the archive was unpacked whole; "
-            "`emu2eval data check TASK` names every image that is missing",
+            "`emu2eval data check TASK` names every image that is missing; --skip-missing leaves "
+            "such samples out and counts them",
         )
     return ImageError(f"the image cannot be read ({error.strerror})", where=path)

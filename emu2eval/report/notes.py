@@ -96,6 +96,10 @@ def _notes(row: Row) -> Iterator[str]:
         yield f"set by hand: {', '.join(row.changes)}"
     if not row.complete:
         yield subset(row)
+    if row.missing:
+        yield f"{counted(row.missing, 'query', 'queries')} left out: no file of its image or video"
+    if row.missing_examples:
+        yield f"{counted(row.missing_examples, 'demonstration')} left out: no file of its image or video"
     if row.size is not None:
         yield f"the split holds {row.size.here:,} samples, officially {row.size.official:,}"
     for role, source in row.sources.items():

@@ -148,6 +148,16 @@ class Extent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return whole and self.trials <= other.trials
 
 
+class LeftOut(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Ids of samples that were left out, as the user asked, since an image or a video of theirs had no file.
+
+    queries: of the whole split, whatever the limit; demonstrations: of the pool.
+    """
+
+    queries: tuple[str, ...] = ()
+    demonstrations: tuple[str, ...] = ()
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that is known of a run beside its answers. It names built-in parts and entry points, never code."""
 
@@ -160,6 +170,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     seed: int = 0
     extent: Extent = Extent()
     fit: bool = False
+    left_out: LeftOut = LeftOut()
     identity: Identity
     versions: dict[str, str] = {}
     imported: ImportRecord | None = None
