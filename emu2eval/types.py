@@ -313,7 +313,8 @@ class Score:
 
     value: on the scorer's own scale; None = unscored, which is counted and never taken as zero; `why` then
     says the reason. prediction: the answer as it was compared, after clean-up. unjudged: why what a judge
-    would add is missing, for a scorer that can do without one.
+    would add is missing, for a scorer that can do without one. hidden: nothing is wrong with the response,
+    but the sample has no references, as in a test split whose answers only a server knows.
     """
 
     value: float | None
@@ -321,6 +322,7 @@ class Score:
     details: Mapping[str, Any] = field(default_factory=dict)
     why: str | None = None
     unjudged: str | None = None
+    hidden: bool = False
 
 
 class Shots(msgspec.Struct, frozen=True):
@@ -382,7 +384,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     value, stderr: on the metric's scale (percent where it is a rate); None where nothing was scored.
     low, high: the ends of the 95 % interval. The error is clustered by image, and both hold what trials of
     demonstration draws add; spread: the standard deviation of the values of single trials.
-    n: samples scored, over all trials; unscored: those whose request failed or had nothing to score by.
+    n: samples scored, over all trials; unscored: those whose request failed or could not be scored; hidden:
+    those without references; server: whether an evaluation server knows them (`emu2eval submit`).
     covered, queries: how many queries were asked about, and how many the split has.
     shortened: prompts that hold fewer demonstrations than asked for, so that they fit.
     missing: queries that were left out, as the user asked, since an image or a video of theirs has no file;
@@ -407,6 +410,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     stderr: float | None
     n: int
     unscored: int
+    hidden: int = 0
+    server: bool = False
     covered: int
     queries: int
     seconds: float = 0.0

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from emu2eval.cli.options import Out
-from emu2eval.cli.say import console, say
+from emu2eval.cli.say import console, report_failures, say
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -136,10 +136,7 @@ def reproduce(
     (console() if form == "rich" else aside).print(
         reproduced.outcome_table(reproduced.outcome(rebuilt, name))
     )
-    failed = sum(result.failed for result in results)
-    if failed:
-        say(f"{failed:,} requests failed and are unscored; the same command asks them again")
-        raise typer.Exit(3)
+    report_failures(results)
 
 
 @app.command(

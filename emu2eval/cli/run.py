@@ -35,7 +35,8 @@ Examples:
   emu2eval run --task mm_vet --model emu2-chat --protocol emu2-chat --judge gpt-4-0613
   emu2eval run --task easy-vqa-binding --shots 0 8 --ablate none labels images blank order
 
-Running the same command again continues it, or does nothing. Exit code 3: some requests failed."""
+Running the same command again continues it, or does nothing. Exit code 3: some requests failed,
+or replies of a judge cannot be read."""
 )
 def run(
     task: Tasks,

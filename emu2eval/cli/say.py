@@ -46,10 +46,22 @@ def stoppable() -> Iterator[None]:
 
 
 def report_failures(results: list[Any]) -> None:
-    unscored = sum(result.failed for result in results)
-    if unscored:
+    """Exits with code 3 where requests failed, or a judge's replies cannot be read, and says why."""
+    failed = sum(result.failed for result in results)
+    if failed:
         say(
-            f"{unscored:,} requests failed and are unscored; the same command asks them again. "
+            f"{failed:,} requests failed and are unscored; the same command asks them again. "
             "Why: the `error` field in responses.jsonl in the run's folder"
         )
+    for result in results:
+        if not result.unread:
+            continue
+        count = sum(result.unread.values())
+        why = max(result.unread, key=lambda reason: result.unread[reason])
+        say(
+            f"{result.folder.name}: of {count:,} {'answer' if count == 1 else 'answers'} the judge's replies "
+            f"cannot be read, mostly so: {why}. They are in judge/ in the run's folder; another judge: "
+            f"emu2eval score {result.folder.name} --judge NAME"
+        )
+    if failed or any(result.unread for result in results):
         raise typer.Exit(3)

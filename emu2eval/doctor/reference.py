@@ -71,7 +71,7 @@ def keep(run: Path, into: Path) -> Path:
             f"{record.imported.origin}, and its prompts are unknown",
             where=run,
         )
-    if not rows or rows[0].unscored:
+    if not rows or rows[0].unscored or rows[0].hidden:
         raise StoreError(
             "only a run whose answers are all scored can be a reference",
             where=run,

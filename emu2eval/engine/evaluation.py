@@ -219,8 +219,8 @@ def run_plan(
             )
         watcher.starting(RunStart(plan.task.name, plan.name, plan.setting, len(plan), folder))
         tally = execute(plan, store, load=load, batch=options.batch, progress=watcher.settled)
-        rows, judged = scoring(plan.record, plan.questions, store)
-    return Result(rows, folder, tally, judged)
+        rows, judged, unread = scoring(plan.record, plan.questions, store)
+    return Result(rows, folder, tally, judged, unread)
 
 
 def _wanted(task: OpenTask, options: RunOptions, watcher: Watcher) -> Iterator[tuple[Shots, str]]:

@@ -11,7 +11,7 @@ from emu2eval.engine.cost import estimate, shown
 from emu2eval.engine.judging import Judge, Judging, stored_judges
 from emu2eval.engine.models import open_model
 from emu2eval.engine.questions import Questions
-from emu2eval.engine.runner import Loader, Tally
+from emu2eval.engine.runner import Loader, Tally, execute
 from emu2eval.engine.scoring import score_run
 from emu2eval.engine.tasks import OpenTask
 from emu2eval.errors import ConfigError, raise_together
@@ -113,25 +113,37 @@ class Scoring:
 
     def __call__(
         self, record: Record, questions: Questions, store: RunStore
-    ) -> tuple[list[Row], Tally]:
-        """The rows of a run and what was asked of the judge. Raises PlanError beyond its budget."""
+    ) -> tuple[list[Row], Tally, Mapping[str, int]]:
+        """The rows of a run, what was asked of the judge, and what it said in vain.
+
+        Raises PlanError beyond the judge's budget.
+        """
         working = self.watcher.working
         if questions.task.judged is None:
-            return score_run(record, questions, store, progress=working), Tally()
+            return score_run(record, questions, store, progress=working), Tally(), {}
         judge = self.judge or stored_judge(questions.task, store.folder)
         if judge is None:
-            return score_run(record, questions, store, progress=working), Tally()
+            return score_run(record, questions, store, progress=working), Tally(), {}
         judging = Judging(questions, store, judge)
         with judging.open(writing=self._load is not None):
             tally = self._ask(judging)
-            return score_run(record, questions, store, judging, working), tally
+            rows = score_run(record, questions, store, judging, working)
+            return rows, tally, judging.unread
 
     def _ask(self, judging: Judging) -> Tally:
+        """Asks for all that is not yet said, and again for what cannot be read, and tells how much it is."""
+        total = Tally()
         if self._load is None:
-            return Tally()
-        cost = estimate(judging, judging.replies)
-        if cost is not None and cost.requests:
-            self.watcher.note(f"{judging.name}, judging: {shown(cost)}")
-            judging.adapter.afford(cost)
-        self.watcher.judging(judging.name, len(judging))
-        return judging.ask(self._load, self.watcher.settled)
+            return total
+        for count in judging.attempts():
+            cost = estimate(judging, judging.replies)
+            if cost is not None and cost.requests:
+                again = " again, since replies could not be read" if judging.attempt else ""
+                self.watcher.note(f"{judging.name}, judging{again}: {shown(cost)}")
+                if not judging.attempt:
+                    judging.adapter.afford(cost)
+            self.watcher.judging(judging.name, count)
+            total += execute(
+                judging, judging.replies, load=self._load, progress=self.watcher.settled
+            )
+        return total

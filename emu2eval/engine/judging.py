@@ -6,7 +6,8 @@ judge/NAME_DIGEST/responses.jsonl   every reply, one a line, those that cannot b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,6 @@ import msgspec
 from emu2eval.adapters.base import Adapter
 from emu2eval.engine.plan import Planned, check_request, model_identity
 from emu2eval.engine.questions import Place, Questions
-from emu2eval.engine.runner import Tally, execute
 from emu2eval.engine.scoring import response_of
 from emu2eval.errors import ConfigError, StoreError
 from emu2eval.identity import request_key, value_key
@@ -76,8 +76,8 @@ def stored_judges(folder: Path) -> list[Judge]:
 class Judging:
     """What a judge is asked about a run, and what was read in the replies.
 
-    Iterating gives the requests of one attempt: at first one for each answer and name of the scorer, then
-    again those whose reply could not be read.
+    Iterating gives the requests of the current attempt: at first one for each answer and name of the
+    scorer, then again those whose reply could not be read.
     """
 
     def __init__(self, questions: Questions, answers: RunStore, judge: Judge):
@@ -90,6 +90,8 @@ class Judging:
         self.scorer = scorer
         self.replies = RunStore(answers.folder / judge.folder)
         self.attempt = 0
+        self.unread: Counter[str] = Counter()
+        """Why answers have no score, or lack a part of it, though the judge replied; with how many."""
         self._assumed: Response | None = None
 
     # -- as work for the engine -------------------------------------------------------------------
@@ -109,9 +111,16 @@ class Judging:
         return self.judge.name
 
     def __len__(self) -> int:
-        return len(self.questions) * len(self.scorer.names)
+        return sum(1 for _ in self._due())
 
     def __iter__(self) -> Iterator[Planned]:
+        for place, sample, response, number in self._due():
+            case = self._case(place, sample, response, number, self.attempt)
+            # What is assumed alike will be told apart by the real answers.
+            yield case if response is not self._assumed else _of_its_own(case)
+
+    def _due(self) -> Iterator[tuple[Place, Sample, Response, int]]:
+        """What the requests of the current attempt are about: an answer, and the number of a name."""
         for place in self.questions:
             stored = self.answers.stored(self.questions.slot(place))
             response = response_of(stored, self.questions.task.clean, self.answers)
@@ -121,7 +130,7 @@ class Judging:
             sample = self.questions.query(place.position)
             for number in range(len(self.scorer.names)):
                 if self._unread(place, sample, response, number):
-                    yield self._case(place, sample, response, number, self.attempt)
+                    yield place, sample, response, number
 
     def check(self, planned: Planned) -> None:
         """Raises PlanError where the judge cannot take the request."""
@@ -129,14 +138,13 @@ class Judging:
         where = f"{task}, judging query {planned.id}"
         check_request(self.adapter, self.name, planned.request, f"judging {task}", where)
 
-    def ask(self, load: Callable[[], None], progress: Callable[[int], None]) -> Tally:
-        """Asks for all that is not yet said, and again for what cannot be read. Raises UserError."""
-        total = Tally()
+    def attempts(self) -> Iterator[int]:
+        """Makes each attempt the current one and gives how many requests it has; ends where none is left."""
         for attempt in range(self.scorer.attempts):
             self.attempt = attempt
-            tell = None if attempt else progress
-            total += execute(self, self.replies, load=load, progress=tell)
-        return total
+            if not (count := len(self)):
+                return
+            yield count
 
     def open(self, *, writing: bool) -> RunStore:
         """The store of the replies, read as far as they fit this run."""
@@ -170,7 +178,11 @@ class Judging:
                 said[name] = self.scorer.read(text)
                 if said[name] is not None:
                     break
-        return self.scorer.judged(sample, response, said)
+        score = self.scorer.judged(sample, response, said)
+        missing = score.unjudged if score.value is not None else None if score.hidden else score.why
+        if missing is not None and None in said.values():
+            self.unread[missing] += 1
+        return score
 
     # -- inside -----------------------------------------------------------------------------------
 
@@ -253,6 +265,12 @@ class Judging:
             attempts=self.scorer.attempts,
             wordings={**known, **words},
         )
+
+
+def _of_its_own(case: Planned) -> Planned:
+    """The case with a key that no other place's has."""
+    key = value_key([case.request.key, case.slot])
+    return replace(case, request=replace(case.request, key=key))
 
 
 def _blank() -> Image:

@@ -110,8 +110,8 @@ def score_again(
     )
     with run.store.open_for_writing(), Scoring(chosen, told) as scoring:
         run.index()
-        rows, judged = scoring(record, run.questions, run.store)
+        rows, judged, unread = scoring(record, run.questions, run.store)
         if record != run.record:
             # What is compared or shown later is what was scored last.
             write_record(folder, record)
-    return Result(rows, folder, Tally(kept=len(run.questions)), judged)
+    return Result(rows, folder, Tally(kept=len(run.questions)), judged, unread)

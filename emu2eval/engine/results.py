@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,13 +15,15 @@ from emu2eval.watch import RunEnd
 class Result:
     """One finished run: its rows (the whole first, then sub-scores), its folder, what was done.
 
-    judged: what was done by the judge, where there is one.
+    judged: what was done by the judge, where there is one. unread: why answers have no score, or lack a part
+    of it, since the judge's replies cannot be read; with how many.
     """
 
     rows: list[Row]
     folder: Path
     tally: Tally
     judged: Tally = field(default_factory=Tally)
+    unread: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def failed(self) -> int:

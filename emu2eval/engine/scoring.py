@@ -30,6 +30,7 @@ class _Total:
     group: bool = False
     n: int = 0
     unscored: int = 0
+    hidden: int = 0
     unjudged: int = 0
     clusters: Counter[str] = field(default_factory=Counter)
 
@@ -44,7 +45,8 @@ class _Total:
 
     def add(self, sample: Sample, score: Score, trial: int) -> None:
         if score.value is None:
-            self.unscored += 1
+            self.hidden += score.hidden
+            self.unscored += not score.hidden
             return
         self.n += 1
         self.unjudged += score.unjudged is not None
@@ -182,6 +184,7 @@ def _scores(
             details=dict(score.details),
             why=score.why,
             unjudged=score.unjudged,
+            hidden=score.hidden,
         )
 
 
@@ -232,6 +235,7 @@ def _about(record: Record, questions: Questions, store: RunStore, totals: _Total
         stderr=None,
         n=0,
         unscored=0,
+        server=questions.task.submitted,
         covered=len(questions.positions),
         queries=samples,
         seconds=round(totals.seconds, 3),
@@ -273,6 +277,7 @@ def _rows(
             spread=found.spread,
             n=total.n - unjudged,
             unscored=total.unscored + unjudged,
+            hidden=total.hidden,
             higher_is_better=summary.higher_is_better,
             set_scaled=summary.set_scaled,
             digits=summary.digits,

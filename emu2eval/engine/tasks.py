@@ -59,6 +59,12 @@ class OpenTask:
         return self.task.split
 
     @property
+    def submitted(self) -> bool:
+        """Whether a server knows the answers of the split, and takes a file of ours."""
+        wanted = self.spec.submission
+        return wanted is not None and self.split in wanted.able
+
+    @property
     def document(self) -> Document:
         return self.task.document
 

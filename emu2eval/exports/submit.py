@@ -57,8 +57,8 @@ def submit(folder: Path, out: Path | None = None) -> Submission:
             where=folder,
             hint="its answers are known, so the table has its numbers: emu2eval table",
         )
-    able = spec.splits or (spec.questions,)
-    if task.split not in able:
+    able = spec.able
+    if not task.submitted:
         raise ConfigError(
             f"this run is on {task.name}'s split {task.split}; the server takes {' or '.join(able)}",
             where=folder,

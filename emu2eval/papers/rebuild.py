@@ -214,8 +214,9 @@ def _each_reason(run: MeasuredRun, row: Row, column: PaperColumn) -> Iterator[Re
         yield Reason("subset", f"{title}: a subset, {row.covered:,} of {row.queries:,} queries")
     if row.shortened:
         yield Reason("shortened", f"{title}: {row.shortened:,} prompts shortened to fit")
-    if row.unscored:
-        yield Reason("unscored", f"{title}: {row.unscored:,} queries unscored")
+    if row.unscored or row.hidden:
+        count = row.unscored + row.hidden
+        yield Reason("unscored", f"{title}: {count:,} queries unscored")
     if run.changes:
         yield Reason("settings", f"set by hand: {', '.join(run.changes)}")
     if row.shots.text_only:

@@ -231,6 +231,7 @@ def _cell(place: BoardColumn, line: Board) -> str:
     error = f" ±{row.stderr:.{digits}f}" if row.stderr is not None else ""
     part = "" if row.complete else "†"
     failed = f" ({row.unscored:,} unscored)" if row.unscored else ""
+    failed += f" ({row.hidden:,} hidden)" if row.hidden else ""
     return f"{number(row.value, digits)}{error}{part}{failed} {line.marks.get(place, '')}".rstrip()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from emu2eval.errors import UnknownName
+from emu2eval.report.notes import counted
 from emu2eval.spec import catalog
 
 KINDS = ("adapters", "models", "papers", "runs", "scorers", "tasks")
@@ -34,10 +35,13 @@ def _runs(out: Path | None) -> list[tuple[str, str]]:
     lines = []
     for folder in locate.folders(out):
         rows = read_rows(folder)
-        if not rows or rows[0].value is None:
+        if not rows or (rows[0].value is None and not rows[0].hidden):
             lines.append((folder.name, "not scored yet"))
             continue
         whole = rows[0]
+        if whole.value is None:
+            lines.append((folder.name, counted(whole.hidden, "hidden answer")))
+            continue
         digits = whole.digits
         error = f" ± {whole.stderr:.{digits}f}" if whole.stderr is not None else ""
         error += f" {ends(whole.low, whole.high, digits)}" if whole.low is not None else ""

@@ -104,6 +104,11 @@ def _notes(row: Row) -> Iterator[str]:
         yield f"the split holds {row.size.here:,} samples, officially {row.size.official:,}"
     for role, source in row.sources.items():
         yield f"{role} from the {source}"
+    if row.hidden and row.server:
+        hidden = counted(row.hidden, "answer is hidden", "answers are hidden")
+        yield f"{hidden}; for the server's file: emu2eval submit {row.run}"
+    elif row.hidden:
+        yield f"{counted(row.hidden, 'sample has', 'samples have')} no references"
     if row.shortened:
         yield f"{counted(row.shortened, 'prompt')} shortened to fit"
     yield from of_marks(row.marks)

@@ -31,6 +31,7 @@ COLUMNS: tuple[Column[Row], ...] = (
     Column("n", lambda row: f"{row.n:,}", number=True),
     Column("trials", lambda row: str(row.trials), number=True, empty="1"),
     Column("unscored", lambda row: f"{row.unscored:,}", number=True, warns=True),
+    Column("hidden", lambda row: f"{row.hidden:,}", number=True, empty="0"),
     Column("seconds", lambda row: number(row.seconds, 1), number=True, empty="0.0"),
     Column("notes", lambda row: "; ".join(notes(row)), empty="", shared=True),
 )

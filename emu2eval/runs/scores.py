@@ -28,7 +28,7 @@ class SampleScore(
     """The score of one answer. cluster: the unit of clustered errors; groups: labels of sub-scores.
 
     value: on the scorer's own scale, None = unscored, and then `why` says the reason; prediction: the answer
-    as it was compared. unjudged: why what a judge would add is missing.
+    as it was compared. unjudged: why what a judge would add is missing. hidden: it has no references.
     """
 
     id: str
@@ -41,6 +41,7 @@ class SampleScore(
     details: dict[str, Any] = {}
     why: str | None = None
     unjudged: str | None = None
+    hidden: bool = False
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -54,7 +55,9 @@ class SampleScore(
 
     @property
     def score(self) -> Score:
-        return Score(self.value, self.prediction, self.details, self.why, self.unjudged)
+        return Score(
+            self.value, self.prediction, self.details, self.why, self.unjudged, self.hidden
+        )
 
 
 class _Report(msgspec.Struct, forbid_unknown_fields=True):

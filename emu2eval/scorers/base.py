@@ -139,5 +139,5 @@ def texts(references: tuple[Any, ...], sample_id: str) -> tuple[str, ...]:
 
 
 def unreferenced(details: Mapping[str, Any] | None = None) -> Score:
-    """The score of a sample without references, such as one of a hidden test split: unscored."""
-    return Score(None, details=details or {}, why="no references")
+    """The score of a sample without references, such as one of a hidden test split: hidden, not unscored."""
+    return Score(None, details=details or {}, why="no references", hidden=True)

@@ -103,7 +103,7 @@ class SubmissionSpec(Spec):
     """What the server of a hidden test split wants.
 
     format: a built-in one, an entry point or `module:attr`. questions: the split that is the server's
-    list of questions; splits: those whose runs can be handed in (absent: `questions` alone).
+    list of questions; splits: see `able` (absent: `questions` alone).
     answer: clean = the response after the task's clean-up steps; prediction = what the scorer read
     out of it, such as a letter.
     """
@@ -113,6 +113,11 @@ class SubmissionSpec(Spec):
     splits: tuple[str, ...] = ()
     answer: Literal["clean", "prediction"] = "clean"
     server: str = ""
+
+    @property
+    def able(self) -> tuple[str, ...]:
+        """The splits whose runs can be handed in."""
+        return self.splits or (self.questions,)
 
 
 class TaskSpec(Spec):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -138,12 +139,50 @@ def test_a_reply_that_cannot_be_read_is_asked_for_again_and_then_unscored(
     scores = {row["id"]: row for row in lines(result.folder / "scores.jsonl")}
     assert "no grade that can be read in round 1" in scores["v1_1"]["why"]
     assert result.failed == 0
+    assert sum(result.unread.values()) == 2
     before = len(chat_server.asked)
     (again,) = evaluate(
         "mm_vet", robot, judge=judge(concurrency=1), changes=["task.score.options.rounds=1"]
     )
     assert len(chat_server.asked) == before
     assert again.rows == result.rows
+
+
+def test_a_judge_that_cannot_be_read_gives_exit_code_3_and_the_reason(
+    robot: str, judge: Any, chat_server: ChatServer, program: Any
+) -> None:
+    chat_server.answer = lambda body: "<think>Close.</think>\n\nIt is fair."
+    one = "task.score.options.rounds=1"
+    told = ["--task", "mm_vet", "--model", robot, "--set", one, "--out", "runs", "-f", "json"]
+    code, printed, said = program("run", *told, "--judge", judge())
+    (row, *_) = json.loads(printed)
+    assert (code, row["n"], row["unscored"]) == (3, 0, 8)
+    assert "of 8 answers the judge's replies cannot be read" in said
+    assert "the judge gave no grade that can be read in round 1" in said
+    code, _, said = program("score", row["run"], "--out", "runs")  # nobody is asked
+    assert (code, "cannot be read" in said, len(chat_server.asked)) == (3, True, 8 * 4)
+
+
+def test_as_many_requests_are_announced_as_are_made(
+    robot: str, judge: Any, chat_server: ChatServer
+) -> None:
+    """Those about equal answers, failed answers and unreadable replies too."""
+    table = Path("data/mm-vet/mm-vet.json")
+    questions = json.loads(table.read_text())
+    questions["v1_2"]["question"] = questions["v1_3"]["question"]
+    questions["v1_2"]["answer"] = questions["v1_3"]["answer"]
+    table.write_text(json.dumps(questions))
+    chat_server.answer = lambda body: "fair" if "hidden here?" in texts(body)[-1] else "0.5"
+    listener = Listener()
+    changes = ["model.settings.fail=[Describe the image]", "task.score.options.rounds=1"]
+    (result,) = evaluate("mm_vet", robot, judge=judge(), changes=changes, watcher=listener)
+    told = [int(re.findall("about ([0-9]+) requests", line)[0]) for line in listener.heard]
+    outlook, *announced = told
+    assert outlook == 8  # before there are answers, none is known to equal another
+    assert sum(announced) == len(chat_server.asked) == result.judged.asked
+    assert len(announced) == 4 and "again, since replies could not be read" in listener.heard[-1]
+    assert listener.announced == listener.count
+    assert (result.failed, result.rows[0].n, result.rows[0].unscored) == (2, 4, 4)
 
 
 def test_touchstone_asks_in_both_orders_and_drops_what_failed(
@@ -277,9 +316,17 @@ def test_the_key_is_in_no_file_of_the_run(robot: str, judge: Any, chat_server: C
 class Listener(Watcher):
     def __init__(self) -> None:
         self.heard: list[str] = []
+        self.announced = self.count = 0
 
     def note(self, text: str) -> None:
         self.heard.append(text)
+
+    def judging(self, judge: str, requests: int) -> None:
+        self.announced += requests
+        self.count = self.count if self.announced > requests else 0
+
+    def settled(self, count: int) -> None:
+        self.count += count
 
 
 def test_judging_is_told_in_money_before_it_starts(

@@ -31,6 +31,11 @@ ROW = Row(
             {"imported": "mine", "source": AnswerSource("a.json", told=True, logged=3)},
             ("imported from a.json, shots as told (the log says 3)", "scored as emu2"),
         ),
+        ({"hidden": 3}, ("3 samples have no references",)),
+        (
+            {"hidden": 1200, "server": True, "value": None},
+            ("1,200 answers are hidden; for the server's file: emu2eval submit r",),
+        ),
         ({"changes": ("task.output.beams=3",)}, ("set by hand: task.output.beams=3",)),
         ({"notes": ("needs Java",)}, ("needs Java",)),
         ({"set_scaled": True}, ("the scale depends on the set of samples",)),
@@ -54,6 +59,12 @@ def test_a_sentence_for_each_field(fields: dict[str, object], said: tuple[str, .
         ),
         ([(Mark("unmet", "beams"), 1000)], ["1,000 answers without the task's beams"]),
         ([(Mark("first_token"), 2)], ["2 answers ranked by the first token of each choice alone"]),
+        (
+            [(Mark("images_moved"), 2)],
+            [
+                "in 2 prompts the model's chat template moved images to another place among the texts"
+            ],
+        ),
         ([(Mark("flagged"), 1)], ["1 image blacked out by the safety checker"]),
         (
             [(Mark("rounds", 3), 2), (Mark("rounds", 4), 1), (Mark("cached"), 5)],
@@ -68,4 +79,5 @@ def test_marks_of_every_kind_and_of_a_plug_in_s_own(
 
 
 def test_every_kind_has_a_sentence_that_is_tried_above() -> None:
-    assert set(SENTENCES) == {"server", "tiles", "unmet", "first_token", "flagged"}
+    known = {"server", "tiles", "images_moved", "unmet", "first_token", "flagged"}
+    assert set(SENTENCES) == known

@@ -10,6 +10,7 @@ import pytest
 
 from emu2eval import evaluate
 from emu2eval.exports.submit import submit
+from emu2eval.report.notes import notes
 from emu2eval.spec.task import load_task
 
 from .conftest import TASKS
@@ -35,6 +36,9 @@ def test_complete_whatever_was_answered(
     assert wanted is not None
     for split in wanted.splits or (wanted.questions,):
         (result,) = evaluate(name, "nearest", shots=[4], split=split)
+        row = result.rows[0]
+        assert (row.n, row.unscored, row.hidden, result.failed) == (0, 0, result.tally.asked, 0)
+        assert any(f"emu2eval submit {result.folder.name}" in note for note in notes(row))
         written = submit(result.folder)
         entries = json.loads(written.file.read_text())
         assert all(entry.keys() == KEYS[name] for entry in entries)
