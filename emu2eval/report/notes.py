@@ -108,7 +108,7 @@ def _notes(row: Row) -> Iterator[str]:
         hidden = counted(row.hidden, "answer is hidden", "answers are hidden")
         yield f"{hidden}; for the server's file: emu2eval submit {row.run}"
     elif row.hidden:
-        yield f"{counted(row.hidden, 'sample has', 'samples have')} no references"
+        yield f"{counted(row.hidden, 'answer is', 'answers are')} hidden: without references"
     if row.shortened:
         yield f"{counted(row.shortened, 'prompt')} shortened to fit"
     yield from of_marks(row.marks)

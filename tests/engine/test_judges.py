@@ -169,8 +169,7 @@ def test_as_many_requests_are_announced_as_are_made(
     """Those about equal answers, failed answers and unreadable replies too."""
     table = Path("data/mm-vet/mm-vet.json")
     questions = json.loads(table.read_text())
-    questions["v1_2"]["question"] = questions["v1_3"]["question"]
-    questions["v1_2"]["answer"] = questions["v1_3"]["answer"]
+    questions["v1_2"]["answer"] = questions["v1_6"]["answer"]  # and their questions are equal
     table.write_text(json.dumps(questions))
     chat_server.answer = lambda body: "fair" if "hidden here?" in texts(body)[-1] else "0.5"
     listener = Listener()

@@ -31,7 +31,7 @@ ROW = Row(
             {"imported": "mine", "source": AnswerSource("a.json", told=True, logged=3)},
             ("imported from a.json, shots as told (the log says 3)", "scored as emu2"),
         ),
-        ({"hidden": 3}, ("3 samples have no references",)),
+        ({"hidden": 3}, ("3 answers are hidden: without references",)),
         (
             {"hidden": 1200, "server": True, "value": None},
             ("1,200 answers are hidden; for the server's file: emu2eval submit r",),

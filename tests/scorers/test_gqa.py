@@ -66,5 +66,7 @@ def test_consistency_is_empty_where_an_entailed_question_is_missing() -> None:
     assert totals([*pairs, (question("b", "red"), "blue")])[1][0] == 0
 
 
-def test_a_hidden_answer_is_unscored() -> None:
-    assert GQA().score(Sample("1"), Response(text="red")) == Score(None, why="no references")
+def test_a_hidden_answer_is_called_hidden() -> None:
+    assert GQA().score(Sample("1"), Response(text="red")) == Score(
+        None, why="no references", hidden=True
+    )

@@ -164,11 +164,11 @@ def test_mmmu_demonstrations_come_from_dev(run: Callable[..., Result]) -> None:
         assert all(name.startswith("dev_") for name in json.loads(line)["examples"])
 
 
-def test_hidden_answers_are_asked_but_unscored(run: Callable[..., Result]) -> None:
+def test_hidden_answers_are_asked_and_called_hidden(run: Callable[..., Result]) -> None:
     for task in ("mmmu", "mmbench"):
         row = run(task, "A", split="test").rows[0]
         assert (row.value, row.n) == (None, 0)
-        assert row.unscored
+        assert row.hidden and not row.unscored
 
 
 def test_scienceqa_prompts_leave_out_the_line_of_an_empty_hint(

@@ -183,9 +183,10 @@ def test_hateful_memes_is_the_area_under_the_curve(ask: Ask) -> None:
     assert result.rows[0].value == 75
 
 
-def test_hateful_memes_without_labels_is_asked_but_unscored(ask: Ask) -> None:
+def test_hateful_memes_without_labels_is_asked_and_called_hidden(ask: Ask) -> None:
     result = ask("hateful_memes", "no", split="test_unseen")
-    assert (result.rows[0].n, result.rows[0].unscored, result.tally.failed) == (0, 3, 0)
+    row = result.rows[0]
+    assert (row.n, row.unscored, row.hidden, result.tally.failed) == (0, 0, 3, 0)
     assert result.rows[0].value is None
 
 

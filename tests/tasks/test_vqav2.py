@@ -95,7 +95,7 @@ def test_a_missing_image_is_named(root: Path) -> None:
     assert "unpacked whole" in done.stderr
 
 
-def test_a_hidden_split_is_asked_but_unscored(root: Path) -> None:
+def test_a_hidden_split_is_asked_and_called_hidden(root: Path) -> None:
     questions = {"questions": [{"image_id": 9, "question": "What?", "question_id": 9001}]}
     for name in ("test", "test-dev"):
         path = root / "vqav2" / f"v2_OpenEnded_mscoco_{name}2015_questions.json"
@@ -103,7 +103,7 @@ def test_a_hidden_split_is_asked_but_unscored(root: Path) -> None:
     (root / "coco" / "test2015").mkdir()
     Image.new("RGB", (8, 8)).save(root / "coco" / "test2015" / "COCO_test2015_000000000009.jpg")
     (result,) = evaluate("vqav2", "most-common", shots=[2], split="test-dev")
-    assert (result.rows[0].n, result.rows[0].unscored) == (0, 1)
+    assert (result.rows[0].n, result.rows[0].unscored, result.rows[0].hidden) == (0, 0, 1)
     assert result.tally.failed == 0
     samples = load_split(load_task("vqav2", split="test-dev"), "test-dev")
     assert samples[0].references == ()
