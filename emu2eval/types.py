@@ -236,7 +236,7 @@ class TextOutput(Output):
     """Free text is wanted. None leaves a choice to the model's own default.
 
     stop: the text is cut before the first of these strings; blank lines in front end nothing. `raw` then
-    holds all of it. An empty text that was cut off ("length") is an error.
+    holds all of it.
     """
 
     kind: ClassVar[str] = "text"
@@ -249,8 +249,6 @@ class TextOutput(Output):
     def kept(self, response: Response) -> Response:
         if not isinstance(response.text, str):
             return replace(response, text=None, error="the model gave no text")
-        if response.ended == "length" and not response.text.strip():
-            return replace(response, error="the answer is empty and was cut off")
         text = _BLANK_LINES.sub("", response.text)
         for stop in self.stop:
             text = text.partition(stop)[0]

@@ -132,7 +132,7 @@ def judged(task: str) -> list[str]:
     """What to add to a command that runs the task, where a judge scores it: one that answers by a script."""
     if opened(load_task(task)).judged is None:
         return []
-    settings = {"default": "0.5", "replies": {"assistant 1": "6 8"}}
+    settings = {"default": "0.5\nScore: 3", "replies": {"assistant 1": "6 8"}}
     path = Path("judge.yaml")
     path.write_text(yaml.safe_dump({"name": "judge", "adapter": "scripted", "settings": settings}))
     return ["--judge", str(path)]

@@ -18,7 +18,7 @@ Command = Callable[..., str]
 
 
 def complete(printed: str, task: str, split: str, wanted: list[str]) -> None:
-    """Every query counts in every row: scored, or unscored for a reason that is stored with it."""
+    """Every query counts in every row: scored, or not for a reason that is stored with it."""
     queries = len(load_split(load_task(task, split=split), split))
     queries *= load_task(task).spec.output.takes
     rows = [row for row in json.loads(printed) if row["group"] is None]
@@ -26,7 +26,7 @@ def complete(printed: str, task: str, split: str, wanted: list[str]) -> None:
     # One of a scorer's numbers may be missing, such as a precision without a yes, but not all of them.
     assert any(row["value"] is not None for row in rows) == any(row["n"] for row in rows), rows
     for row in rows:
-        assert row["n"] + row["unscored"] == queries, row
+        assert row["n"] + row["unscored"] + row["hidden"] == queries, row
         assert row["value"] is None or row["n"], row
         scores = catalog.results_root() / row["run"] / "scores.jsonl"
         for score in map(json.loads, scores.read_text(encoding="utf-8").splitlines()):
