@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import unicodedata
 from pathlib import Path
 
 from emu2eval.errors import DataError
@@ -10,6 +12,7 @@ from emu2eval.errors import DataError
 def inside(root: Path, relative: str, *, where: str) -> Path:
     """`root / relative`; raises DataError where it would leave the root.
 
+    Backslashes (Windows) and accents (which are one character or two) become what the disk has.
     Links that the user put into the root are followed: large data often lives elsewhere.
     """
     parts = relative.replace("\\", "/").split("/")
@@ -25,7 +28,12 @@ def inside(root: Path, relative: str, *, where: str) -> Path:
             where=where,
             hint="paths in data files are relative to the data folder and stay below it",
         )
-    return root / relative
+    if relative.isascii() and "\\" not in relative:
+        return root / relative
+    slashed = relative.replace("\\", "/")
+    forms = (relative, slashed, *(unicodedata.normalize(form, slashed) for form in ("NFC", "NFD")))
+    there = (form for form in forms if os.path.exists(root / form))  # noqa: PTH110 (which may raise)
+    return root / next(there, slashed)
 
 
 def folder(root: Path, relative: str, *, where: str) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from emu2eval.data.elsewhere import elsewhere, held_in, too_deep
 from emu2eval.data.shards import missing_shards
 from emu2eval.spec.data import Download, SourceSpec
 from emu2eval.spec.task import Task
@@ -19,7 +19,6 @@ OFFICIAL = "official"
 """The name of the official files among the sources of a task."""
 
 State = Literal["there", "half", "missing"]
-_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def _official_piece(task: Task, download: Download) -> Piece:
         usable=usable,
         seen=seen,
         note=download.note,
-        found=None if usable else _elsewhere(task, download),
+        found=None if usable else elsewhere(task, download),
     )
 
 
@@ -107,28 +106,19 @@ def _official_state(root: Path, download: Download) -> tuple[State, bool, str]:
     counts: list[str] = []
     short = False
     for path in download.gives:
-        held = _held(root / path)
+        held = held_in(root / path)
         if held is None:
             wrong.append(f"{path} does not exist")
         elif held == 0:
             wrong.append(f"{path} is empty")
+        elif held == 1 and too_deep(root / path) is not None:
+            wrong.append(f"{path} holds nothing but another folder of its name")
         elif download.files is not None and (root / path).is_dir():
             short |= held < download.files
             counts.append(f"{path} holds {held:,} of {download.files:,} files")
     if wrong:
         return ("half" if len(wrong) < len(download.gives) else "missing"), False, "; ".join(wrong)
     return ("half" if short else "there"), True, "; ".join(counts)
-
-
-def _held(path: Path) -> int | None:
-    """Entries of a folder, bytes of a file; None = it is not there."""
-    try:
-        if path.is_dir():
-            with os.scandir(path) as entries:
-                return sum(not entry.name.startswith(".") for entry in entries)
-        return path.stat().st_size
-    except OSError:
-        return None
 
 
 def _hub_piece(root: Path, source: SourceSpec, split: str) -> Piece:
@@ -153,67 +143,3 @@ def _hub_piece(root: Path, source: SourceSpec, split: str) -> Piece:
         seen=f"{lost[0]}{more} not there" if lost else f"{files:,} files",
         note=source.note,
     )
-
-
-# -- where else it may lie -------------------------------------------------------------------------
-
-
-def _elsewhere(task: Task, download: Download) -> str | None:
-    """What a user has most likely done with it: left it packed, or put it into another folder."""
-    for path in download.gives:
-        if _held(task.root / path):
-            continue
-        found = _packed(task.root, download, path) or _misplaced(task, path)
-        if found is not None:
-            return found
-    return None
-
-
-def _packed(root: Path, download: Download, path: str) -> str | None:
-    """The archive lies there, not unpacked."""
-    into = root / download.into
-    archive = download.source.rpartition("/")[2].partition("?")[0]
-    names = {archive} | {f"{Path(path).name}{ending}" for ending in _ARCHIVES}
-    for folder in dict.fromkeys((into, (root / path).parent, root, root.parent)):
-        for name in sorted(names):
-            packed = folder / name
-            if name.endswith(_ARCHIVES) and packed.is_file():
-                return f"{packed} is there but not unpacked: {_unpack(packed, into)}"
-    return None
-
-
-def _unpack(archive: Path, into: Path) -> str:
-    if archive.suffix == ".zip":
-        return f"unzip -q {shlex.quote(str(archive))} -d {shlex.quote(str(into))}"
-    target = shlex.quote(str(into))
-    return f"mkdir -p {target} && tar -xf {shlex.quote(str(archive))} -C {target}"
-
-
-def _misplaced(task: Task, path: str) -> str | None:
-    """The same name in a folder near by: a level too deep, too high, or below another data root."""
-    root, wanted = task.root, task.root / path
-    for place in _roots_near(root) if task.spec.data.root is None else ():
-        if _held(place / path):
-            return f"it lies below {place}: export EMU2EVAL_DATA={shlex.quote(str(place))}"
-    for folder in (wanted, *_folders(wanted.parent), root, *_folders(root)):
-        other = folder / wanted.name
-        if other != wanted and _held(other):
-            return f"it lies in {other}: move it to {wanted}"
-    return None
-
-
-def _roots_near(root: Path) -> Iterator[Path]:
-    yield root.parent
-    yield from _folders(root)
-    yield from (place for place in _folders(root.parent) if place != root)
-
-
-def _folders(folder: Path) -> list[Path]:
-    try:
-        with os.scandir(folder) as entries:
-            # Enough to find a mistake; a folder of images may hold a hundred thousand entries.
-            return sorted(
-                Path(e.path) for e, _ in zip(entries, range(500), strict=False) if e.is_dir()
-            )
-    except OSError:
-        return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
@@ -135,12 +136,17 @@ def _name(value: str | Image | Video | None) -> Any:
     """As `_flatten`, with a file's name in place of its whole path."""
     flat = _flatten(value)
     if isinstance(value, Image) and value.path is not None:
-        flat[0] = value.path.rpartition("/")[2]
+        flat[0] = _file_name(value.path)
     elif isinstance(flat, dict):
-        flat["path"] = flat["path"].rpartition("/")[2]
+        flat["path"] = _file_name(flat["path"])
     elif isinstance(value, Video):
         return [_name(frame) for frame in value.frames]
     return flat
+
+
+def _file_name(path: str) -> str:
+    """Of a path; however a disk writes its accents, it is the same name."""
+    return unicodedata.normalize("NFC", path.rpartition("/")[2])
 
 
 def _restore(value: Any) -> Any:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from emu2eval.errors import ImageError, MissingExtra
 from emu2eval.media import pixels
+from emu2eval.media.nearby import instead
 from emu2eval.types import Segment
 
 if TYPE_CHECKING:
@@ -222,7 +223,8 @@ def _state(path: str) -> tuple[int, int]:
             if isinstance(error, FileNotFoundError)
             else f"the video cannot be read ({error.strerror})",
             where=path,
-            hint="check the data root ($EMU2EVAL_DATA) and that the archive was unpacked whole; "
+            hint=instead(path)
+            or "check the data root ($EMU2EVAL_DATA) and that the archive was unpacked whole; "
             "--skip-missing leaves such samples out and counts them",
         ) from None
     return stat.st_mtime_ns, stat.st_size

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from emu2eval.errors import ImageError, UserError
 from emu2eval.media import frames, parquetfile, pixels, tsvfile
+from emu2eval.media.nearby import instead
 from emu2eval.types import Image
 
 if TYPE_CHECKING:
@@ -236,7 +237,8 @@ def _unreadable(path: str, error: OSError) -> ImageError:
         return ImageError(
             "the image does not exist",
             where=path,
-            hint="check the data root ($EMU2EVAL_DATA) and that the archive was unpacked whole; "
+            hint=instead(path)
+            or "check the data root ($EMU2EVAL_DATA) and that the archive was unpacked whole; "
             "`emu2eval data check TASK` names every image that is missing; --skip-missing leaves "
             "such samples out and counts them",
         )
