@@ -25,8 +25,8 @@ class Template:
     """A compiled text with {fields}. {image} gives a sample's images one after the other,
     {images} all that are left, {answer} the answer (a text or an image).
 
-    marks: a pattern whose group is the number of the image that stands there in the text of a field;
-    {image} and {images} pass over the images that have a place so.
+    marks: a pattern whose group is the number (`Sample.numbers`) of the image that stands there in the
+    text of a field; {image} and {images} pass over the images that have a place so.
     """
 
     pieces: tuple[_Piece, ...]
@@ -70,7 +70,7 @@ class Template:
             if isinstance(piece, _Field) and piece.name in sample.fields
         }
         placed = {n for text in texts.values() for n in text if isinstance(n, int)}
-        left = [p for number, p in enumerate(sample.images, 1) if number not in placed]
+        left = [p for number, p in _numbered(sample).items() if number not in placed]
         for piece in self.pieces:
             if isinstance(piece, str):
                 _add(parts, piece)
@@ -121,12 +121,19 @@ class Template:
             yield int(part) if number % 2 else part
 
     def _marked(self, sample: Sample, number: int) -> Image | Video:
-        if not 1 <= number <= len(sample.images):
+        numbered = _numbered(sample)
+        if number not in numbered:
             raise ConfigError(
                 f"sample {sample.id!r} speaks of its image {number}, but has {len(sample.images)}",
                 where=self.where,
             )
-        return sample.images[number - 1]
+        return numbered[number]
+
+
+def _numbered(sample: Sample) -> dict[int, Image | Video]:
+    """The images by the numbers that marks in texts name them by."""
+    numbers = sample.numbers or range(1, len(sample.images) + 1)
+    return dict(zip(numbers, sample.images, strict=True))
 
 
 def _system(template: Template | None, query: Sample) -> str | None:

@@ -51,6 +51,7 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "lower": "emu2eval.scorers.clean:lower",
         "no_double_quotes": "emu2eval.scorers.clean:no_double_quotes",
         "no_final_period": "emu2eval.scorers.clean:no_final_period",
+        "no_final_periods": "emu2eval.scorers.clean:no_final_periods",
         "openflamingo_vqa": "emu2eval.scorers.clean:openflamingo_vqa",
         "short_answer": "emu2eval.scorers.clean:short_answer",
         "strip": "emu2eval.scorers.clean:strip",

@@ -107,6 +107,8 @@ class Sample:
     choices: the closed set of answers, where there is one.
     cluster: the unit of clustered errors, usually the image.
     groups: labels of sub-scores, such as {"answer_type": "number"}; several of one kind as a tuple.
+    numbers: those by which marks in texts name the images, one each; empty = 1, 2, …
+    unreadable: why it cannot be asked. It is never shown, and as a query it is unscored and counted.
     """
 
     id: str
@@ -118,6 +120,8 @@ class Sample:
     cluster: str | None = None
     groups: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     alternatives: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    numbers: tuple[int, ...] = ()
+    unreadable: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,8 @@ def read(
         raise FileNotFoundError(2, "no such folder", str(folder))
     for sample_id, name, captions, domain in found:
         if captions is not None and not captions:
-            raise DataError(f"image {sample_id} has no caption", where=path)
+            yield Sample(sample_id, unreadable=f"the image has no caption ({path})")
+            continue
         yield Sample(
             id=sample_id,
             images=(Image(str(inside(folder, name, where=str(path)))),),

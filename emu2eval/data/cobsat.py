@@ -37,6 +37,7 @@ THINGS = {
 TASKS = tuple(f"{attribute}-{number}" for attribute in THINGS for number in (1, 2))
 """1: the thing is latent and the attribute is said; 2: the other way round."""
 _WORDS = {"3d": "wireframe", "park": "amusement park"}
+"""How a shown word is worded; a latent one, where it is said, stays as it is (a787be5, load_dataset.py)."""
 
 
 _Place = Annotated[int, msgspec.Meta(ge=0, lt=10)]
@@ -146,7 +147,7 @@ def _query(task: _Task, number: int, prompt: _Prompt, shots: int, where: str) ->
     latent = others[-1]
     thing, attribute = task.pair(said[-1], latent)
     fields = [
-        {"x": _worded(x), "latent": _worded(latent), "other": _worded(other)}
+        {"x": _worded(x), "latent": latent, "other": other}
         for x, other in zip(said, others, strict=False)
     ]
     shown = []

@@ -1,11 +1,13 @@
-"""What a file that cannot be read is instead, by its first bytes: what to tell its owner."""
+"""What is damaged in a benchmark's files: a row that cannot be asked, or a file that is something else."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from emu2eval.errors import DataError
+from emu2eval.types import Sample
 
 _AGAIN = "fetch the file again and unpack it whole"
 
@@ -13,6 +15,18 @@ _AGAIN = "fetch the file again and unpack it whole"
 def damaged(path: Path, data: bytes, error: Any) -> DataError:
     """The error for a data file that does not parse. data: its beginning at least."""
     return DataError(f"the file is not what it should be: {error}", where=path, hint=hint(data))
+
+
+def spared(sample_id: str, read: Callable[[], Sample]) -> Sample:
+    """The sample; where its row is not what it should be, one that says why, so that the others can be asked.
+
+    `data.load` refuses a split in which many are so: then the file as a whole is wrong.
+    """
+    try:
+        return read()
+    except DataError as error:
+        place = f" ({error.where})" if error.where is not None else ""
+        return Sample(sample_id, unreadable=error.what + place)
 
 
 def hint(data: bytes) -> str:

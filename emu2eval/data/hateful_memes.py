@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
+from emu2eval.data.damaged import spared
 from emu2eval.data.paths import inside
 from emu2eval.errors import DataError
 from emu2eval.types import Image, Sample
@@ -36,14 +38,18 @@ def read(root: Path, file: str, images: str = "") -> Iterator[Sample]:
                 row = decode(line)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 raise DataError(f"the line is not a meme's: {error}", where=where) from None
-            if row.label not in (None, 0, 1):
-                raise DataError(f"the label is {row.label}, not 0 or 1", where=where)
-            answer = None if row.label is None else ("no", "yes")[row.label]
-            yield Sample(
-                id=str(row.id),
-                fields={"text": row.text},
-                images=(Image(str(inside(shown_from, row.img, where=where))),),
-                answer=answer,
-                references=(answer,) if answer is not None else (),
-                cluster=row.img,
-            )
+            yield spared(str(row.id), partial(_sample, row, shown_from, where))
+
+
+def _sample(row: _Row, shown_from: Path, where: str) -> Sample:
+    if row.label not in (None, 0, 1):
+        raise DataError(f"the label is {row.label}, not 0 or 1", where=where)
+    answer = None if row.label is None else ("no", "yes")[row.label]
+    return Sample(
+        id=str(row.id),
+        fields={"text": row.text},
+        images=(Image(str(inside(shown_from, row.img, where=where))),),
+        answer=answer,
+        references=(answer,) if answer is not None else (),
+        cluster=row.img,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from emu2eval.errors import DataError, MissingData, of_part
 from emu2eval.spec.settings import Keys
 from emu2eval.spec.task import Task
 from emu2eval.types import Sample
+
+TOLERATED = 0.1
+"""The share of a split's samples that may be unreadable; one always may, if there are others."""
 
 Reader = Callable[..., Iterable[Sample]]
 """Called with the folder of the data and the options of the split, by name or as one Settings."""
@@ -34,7 +38,7 @@ def load_split(task: Task, split: str, shots: int = 0) -> Samples:
             samples = registry.build(
                 "reader", reader, options, given=(root,), where=named, at=where
             )
-            return Samples(samples, where=f"{task.name}, split {split}")
+            read = Samples(samples, where=f"{task.name}, split {split}")
         except FileNotFoundError as error:
             raise MissingData(
                 f"the data of {task.name} (split {split}) is not there: {error.filename} does not exist",
@@ -51,6 +55,21 @@ def load_split(task: Task, split: str, shots: int = 0) -> Samples:
         except OSError as error:
             name = error.filename or root
             raise DataError(f"the data cannot be read: {error}", where=str(name)) from None
+    _check_whole(read)
+    return read
+
+
+def _check_whole(samples: Samples) -> None:
+    """Raises DataError where so many samples cannot be asked that the file as a whole must be wrong."""
+    lost = samples.unreadable
+    if len(lost) > ceil(TOLERATED * len(samples)) or (lost and len(lost) == len(samples)):
+        first = min(lost)
+        raise DataError(
+            f"{len(lost):,} of {len(samples):,} samples cannot be read, the first is "
+            f"{samples.ids[first]!r}: {lost[first]}",
+            where=samples.where,
+            hint="the file is of another version or another benchmark, or damaged: fetch it again",
+        )
 
 
 def ids_in_order(task: Task, split: str, shots: int = 0) -> list[str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
+from emu2eval.data.damaged import spared
 from emu2eval.data.paths import inside
 from emu2eval.errors import DataError
 from emu2eval.types import Image, Sample
@@ -39,23 +41,26 @@ def read(root: Path, file: str, images: str) -> Iterator[Sample]:
             f"the file is not what it should be: {error}", where=path, hint=hint
         ) from None
     for name, row in listed.items():
-        where = f"{path}, {name}"
-        unknown = set(row.capability) - set(CAPABILITIES)
-        if unknown or not row.capability:
-            raise DataError(
-                f"the capabilities {row.capability} are not some of {', '.join(CAPABILITIES)}",
-                where=where,
-            )
-        own = tuple(name for name in CAPABILITIES if name in row.capability)
-        yield Sample(
-            id=name,
-            fields={"question": row.question},
-            images=(Image(str(inside(folder, row.imagename, where=where))),),
-            answer=written_out(row.answer),
-            references=(row.answer,),
-            cluster=row.imagename,
-            groups={"capability": own, "combination": "+".join(own)},
+        yield spared(name, partial(_sample, name, row, folder, f"{path}, {name}"))
+
+
+def _sample(name: str, row: _Question, folder: Path, where: str) -> Sample:
+    unknown = set(row.capability) - set(CAPABILITIES)
+    if unknown or not row.capability:
+        raise DataError(
+            f"the capabilities {row.capability} are not some of {', '.join(CAPABILITIES)}",
+            where=where,
         )
+    own = tuple(name for name in CAPABILITIES if name in row.capability)
+    return Sample(
+        id=name,
+        fields={"question": row.question},
+        images=(Image(str(inside(folder, row.imagename, where=where))),),
+        answer=written_out(row.answer),
+        references=(row.answer,),
+        cluster=row.imagename,
+        groups={"capability": own, "combination": "+".join(own)},
+    )
 
 
 def written_out(answer: str) -> str:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Literal
 
+from emu2eval.data.damaged import spared
 from emu2eval.data.options import check_letter, option_fields
 from emu2eval.data.paths import inside
 from emu2eval.errors import DataError, UnknownName
@@ -16,8 +19,6 @@ from emu2eval.types import Image, Sample
 
 _ROTATION = 1_000_000
 """The official files number the rotations of question 7 as 7, 1000007, 2000007, …"""
-
-_NOTHING = ("", "nan", "none")
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,12 @@ class _Question:
     options: tuple[str, ...]
     answer: str | None
     cells: Mapping[str, str]
-    image: Image
+    image: Image | None
+    where: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.number}-{self.rotation}"
 
 
 def read(root: Path, file: str, rotations: Literal["all", "first"] = "all") -> Iterator[Sample]:
@@ -46,14 +52,18 @@ def read(root: Path, file: str, rotations: Literal["all", "first"] = "all") -> I
     counts = Counter(question.number for question in questions)
     for question in questions:
         if rotations == "all" or question.rotation == 0:
-            yield _sample(question, counts[question.number])
+            yield spared(question.name, partial(_sample, question, counts[question.number]))
 
 
 def _sample(question: _Question, rotations: int) -> Sample:
+    if question.answer is not None:
+        check_letter(question.answer, question.options, where=question.where)
+    if question.image is None:
+        raise DataError("the row has no image", where=question.where)
     cells = question.cells
     groups = {name: cells[name] for name in ("category", "l2-category") if _said(cells.get(name))}
     return Sample(
-        id=f"{question.number}-{question.rotation}",
+        id=question.name,
         fields={
             "question": cells["question"],
             "hint": _said(cells.get("hint")) or "",
@@ -74,10 +84,11 @@ def _rotated(question: _Question) -> Iterator[_Question]:
     options, count = question.options, len(question.options)
     for turn in range(count):
         answer = question.answer
-        if answer is not None:
+        if answer is not None and answer in ascii_uppercase[:count]:
             answer = chr(ord("A") + (ord(answer) - ord("A") - turn) % count)
-        turned = options[turn:] + options[:turn]
-        yield _Question(question.number, turn, turned, answer, question.cells, question.image)
+        yield replace(
+            question, rotation=turn, options=options[turn:] + options[:turn], answer=answer
+        )
 
 
 def _questions(path: Path) -> list[_Question]:
@@ -101,18 +112,14 @@ def _question(row: TableRow, index: int, shown: Mapping[int, Image]) -> _Questio
         if option is None:
             break
         options.append(option)
-    answer = _said(row.cells.get("answer"))
-    if answer is not None:
-        check_letter(answer, options, where=row.where)
     image = shown.get(index)
     if image is None:
         # A rotation may name the row whose image it shares.
         name = _said(row.cells.get("image"))
-        image = shown.get(_index(name, row.where)) if name is not None else None
-    if image is None:
-        raise DataError("the row has no image", where=row.where, hint="fetch the file again")
+        image = shown.get(int(name)) if name is not None and name.isdecimal() else None
     rotation, number = divmod(index, _ROTATION)
-    return _Question(number, rotation, tuple(options), answer, row.cells, image)
+    answer = _said(row.cells.get("answer"))
+    return _Question(number, rotation, tuple(options), answer, row.cells, image, row.where)
 
 
 def _index(text: str, where: str) -> int:
@@ -122,5 +129,5 @@ def _index(text: str, where: str) -> int:
 
 
 def _said(text: str | None) -> str | None:
-    """The cell's text; None for what pandas and the authors write where there is nothing."""
-    return None if text is None or text.strip().lower() in _NOTHING else text
+    """The cell's text; None where it is empty. "None" and "NaN" are texts: some options say so."""
+    return text if text is not None and text.strip() else None

@@ -5,13 +5,16 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from emu2eval.data import parquet
+from emu2eval.data.damaged import spared
 from emu2eval.data.options import check_letter, option_fields
 from emu2eval.data.paths import inside
 from emu2eval.errors import DataError, UnknownName
+from emu2eval.media import parquetfile
 from emu2eval.types import Image, Sample
 
 DISCIPLINES = {
@@ -36,9 +39,10 @@ def read(
 ) -> Iterator[Sample]:
     """The questions of a part (dev, validation or test) of every subject, or of those named.
 
-    Files: `folder`/SUBJECT/PART-*.parquet. Options are a list written as text. The texts say
-    `<image 1>` where an image stands. A test answer is hidden, written `?`. Open questions have no
-    choices; their references are all accepted answers. Groups: discipline, subject, question_type.
+    Files: `folder`/SUBJECT/PART-*.parquet. Options are a list written as text. The texts say `<image 3>`
+    where the image of the column image_3 stands; columns that only the explanation speaks of are not shown.
+    A test answer is hidden, written `?`. Open questions have no choices; their references are all accepted
+    answers. Groups: discipline, subject, question_type.
     """
     inside(root, folder, where="folder")
     for subject in DISCIPLINE_OF if subjects is None else subjects:
@@ -48,7 +52,7 @@ def read(
             root / folder, f"{subject}/{part}-*.parquet", columns=_COLUMNS, images=_IMAGES
         )
         for where, row, images in found:
-            yield _sample(row, images, subject, where)
+            yield spared(row["id"], partial(_sample, row, images, subject, where))
 
 
 def _sample(row: Mapping[str, Any], images: tuple[Image, ...], subject: str, where: str) -> Sample:
@@ -59,12 +63,15 @@ def _sample(row: Mapping[str, Any], images: tuple[Image, ...], subject: str, whe
         check_letter(answers[0], options, where=where)
     elif answers and answers[0].startswith("["):
         answers = _list(answers[0], where)
-    marked = [int(number) for text in (row["question"], *options) for number in _MARK.findall(text)]
-    if max(marked, default=0) > len(images):
-        raise DataError(
-            f"the text speaks of image {max(marked)}, but there are {len(images)}",
-            where=where,
-        )
+    shown = {parquetfile.column(image.member or ""): image for image in images}
+    texts = (row["question"], *options)
+    marked = sorted({int(number) for text in texts for number in _MARK.findall(text)})
+    for number in marked:
+        if f"image_{number}" not in shown:
+            raise DataError(
+                f"the text speaks of image {number}, but the row has {', '.join(shown) or 'none'}",
+                where=where,
+            )
     return Sample(
         id=row["id"],
         fields={
@@ -72,7 +79,8 @@ def _sample(row: Mapping[str, Any], images: tuple[Image, ...], subject: str, whe
             "question_type": "multiple-choice" if closed else "open",
             **option_fields(options),
         },
-        images=images,
+        images=tuple(shown[f"image_{number}"] for number in marked),
+        numbers=tuple(marked),
         answer=answers[0] if answers else None,
         references=tuple(answers),
         choices=tuple(options),

@@ -1,6 +1,19 @@
-"""Invented names, "daku" and the like, for tasks in which only demonstrations say what a name means."""
+"""Names: invented ones, "daku" and the like, for tasks in which only demonstrations say what a name
+means; and those of samples whose id stands in a published file more than once."""
 
 from __future__ import annotations
+
+REPEAT = "#"
+
+
+def occurrence(sample_id: str, number: int) -> str:
+    """The name of the sample that has the id for the number-th time in its file, counted from 1.
+
+    >>> occurrence("49914", 1), occurrence("49914", 2)
+    ('49914', '49914#2')
+    """
+    return sample_id if number == 1 else f"{sample_id}{REPEAT}{number}"
+
 
 SYLLABLES = tuple(c + v for c in "dfgklmpstvz" for v in "aiu")
 

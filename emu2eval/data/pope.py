@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
+from emu2eval.data.damaged import spared
 from emu2eval.data.paths import inside
 from emu2eval.errors import DataError
 from emu2eval.types import Image, Sample
@@ -42,14 +44,19 @@ def read(root: Path, files: Mapping[str, str], images: str) -> Iterator[Sample]:
                         where=where,
                         hint="POPE's files hold one JSON object a line: fetch the file again",
                     ) from None
-                if row.label not in ("yes", "no"):
-                    raise DataError(f"the label is {row.label!r}, not yes or no", where=where)
-                yield Sample(
-                    id=f"{category}-{row.question_id}",
-                    fields={"question": row.text},
-                    images=(Image(str(inside(folder, row.image, where=where))),),
-                    answer=row.label,
-                    references=(row.label,),
-                    cluster=row.image,
-                    groups={"category": category},
-                )
+                name = f"{category}-{row.question_id}"
+                yield spared(name, partial(_sample, name, category, row, folder, where))
+
+
+def _sample(name: str, category: str, row: _Row, folder: Path, where: str) -> Sample:
+    if row.label not in ("yes", "no"):
+        raise DataError(f"the label is {row.label!r}, not yes or no", where=where)
+    return Sample(
+        id=name,
+        fields={"question": row.text},
+        images=(Image(str(inside(folder, row.image, where=where))),),
+        answer=row.label,
+        references=(row.label,),
+        cluster=row.image,
+        groups={"category": category},
+    )

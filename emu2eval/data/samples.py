@@ -26,8 +26,11 @@ class Samples(Sequence[Sample]):
 
     def __init__(self, samples: Iterable[Sample], *, where: str, may_be_empty: bool = False):
         packed: list[tuple[str, bytes]] = []
+        unread: dict[str, str] = {}
         total = 0
         for sample in samples:
+            if sample.unreadable is not None:
+                unread[sample.id] = sample.unreadable
             packed.append((sample.id, _pack(sample, _flatten)))
             # A sum does not depend on the order of the rows in the file.
             named = sample.id.encode() + b"\0" + _pack(sample, _name)
@@ -44,6 +47,8 @@ class Samples(Sequence[Sample]):
                 )
         self.where = where
         self.ids = [sample_id for sample_id, _ in packed]
+        self.unreadable = {at: unread[name] for at, name in enumerate(self.ids) if name in unread}
+        """Position -> why the sample there cannot be asked."""
         self._packed = [data for _, data in packed]
         self.digest = f"{total % 2**256:064x}"
         """The identity of the data: 64 hex digits, whatever the order of rows or the folder.
@@ -76,6 +81,12 @@ class Samples(Sequence[Sample]):
         """Only the samples at these positions; its digest is its own."""
         return Samples((self[i] for i in indices), where=self.where)
 
+    def readable(self) -> Samples:
+        """Those that can be asked and shown: itself, where all can."""
+        if not self.unreadable:
+            return self
+        return self.subset(i for i in range(len(self)) if i not in self.unreadable)
+
     def position(self, sample_id: str) -> int | None:
         """Where the id stands, or None."""
         at = bisect_left(self.ids, sample_id)
@@ -83,6 +94,9 @@ class Samples(Sequence[Sample]):
 
 
 def _pack(sample: Sample, of: Callable[[Any], Any]) -> bytes:
+    rare: list[Any] = [sample.alternatives, sample.numbers, sample.unreadable]
+    while rare and not rare[-1]:
+        rare.pop()
     return _encode(
         (
             sample.fields,
@@ -92,7 +106,7 @@ def _pack(sample: Sample, of: Callable[[Any], Any]) -> bytes:
             sample.choices,
             sample.cluster,
             sample.groups,
-            *((sample.alternatives,) if sample.alternatives else ()),
+            *rare,
         )
     )
 
@@ -109,6 +123,8 @@ def _unpack(sample_id: str, data: bytes) -> Sample:
         cluster=cluster,
         groups={k: tuple(v) if isinstance(v, list) else v for k, v in groups.items()},
         alternatives={name: tuple(texts) for name, texts in rest[0].items()} if rest else {},
+        numbers=tuple(rest[1]) if len(rest) > 1 else (),
+        unreadable=rest[2] if len(rest) > 2 else None,
     )
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from string import ascii_uppercase
 
 import msgspec
 
+from emu2eval.data.damaged import spared
 from emu2eval.data.jsonfile import parse
 from emu2eval.data.options import option_fields
 from emu2eval.data.paths import inside
@@ -29,8 +32,9 @@ class _Problem(msgspec.Struct, gc=False):
 def read(root: Path, problems: str, splits: str, images: str, part: str) -> Iterator[Sample]:
     """The problems of a part (train, val, test, …) that have an image, `images`/SPLIT/ID/FILE.
 
-    Fields: hint and lecture are empty where a problem has none. Groups: subject, and grades as the
-    paper splits them, 1 to 6 and 7 to 12.
+    Fields: hint and lecture are empty where a problem has none; two spaces are one, as ScienceQA's authors
+    and LLaVA (c121f04, scripts/convert_sqa_to_llava_base_prompt.py) prompt with them. Groups: subject, and
+    grades as the paper splits them, 1 to 6 and 7 to 12.
     """
     path = inside(root, problems, where="problems")
     listed = parse(inside(root, splits, where="splits"), dict[str, list[str | int]])
@@ -50,28 +54,33 @@ def read(root: Path, problems: str, splits: str, images: str, part: str) -> Iter
         if problem.image is None:
             continue
         where = f"{path}, problem {problem_id}"
-        if not 0 <= problem.answer < len(problem.choices):
-            raise DataError(
-                f"the answer is number {problem.answer} of {len(problem.choices)} choices",
-                where=where,
-            )
-        letter = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[problem.answer]
-        file = f"{problem.split}/{problem_id}/{problem.image}"
-        yield Sample(
-            id=problem_id,
-            fields={
-                "question": problem.question,
-                "hint": problem.hint,
-                "lecture": problem.lecture,
-                **option_fields(problem.choices),
-            },
-            images=(Image(str(inside(folder, file, where=where))),),
-            answer=letter,
-            references=(letter,),
-            choices=tuple(problem.choices),
-            cluster=problem_id,
-            groups=_groups(problem),
+        yield spared(problem_id, partial(_sample, problem_id, problem, folder, where))
+
+
+def _sample(problem_id: str, problem: _Problem, folder: Path, where: str) -> Sample:
+    if not 0 <= problem.answer < len(problem.choices):
+        raise DataError(
+            f"the answer is number {problem.answer} of {len(problem.choices)} choices",
+            where=where,
         )
+    letter = ascii_uppercase[problem.answer]
+    texts = {
+        "question": problem.question,
+        "hint": problem.hint.strip(),
+        "lecture": problem.lecture,
+        **option_fields(problem.choices),
+    }
+    file = f"{problem.split}/{problem_id}/{problem.image}"
+    return Sample(
+        id=problem_id,
+        fields={name: text.replace("  ", " ") for name, text in texts.items()},
+        images=(Image(str(inside(folder, file, where=where))),),
+        answer=letter,
+        references=(letter,),
+        choices=tuple(problem.choices),
+        cluster=problem_id,
+        groups=_groups(problem),
+    )
 
 
 def _groups(problem: _Problem) -> dict[str, str]:

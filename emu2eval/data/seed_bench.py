@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
+from emu2eval.data.damaged import spared
 from emu2eval.data.jsonfile import parse
+from emu2eval.data.names import occurrence
 from emu2eval.data.options import check_letter, option_fields
 from emu2eval.data.paths import inside
 from emu2eval.errors import DataError
@@ -46,8 +50,11 @@ def read(
     videos: Mapping[int | str, str],
     frames: Count = 16,
     only: Literal["image", "video"] | None = None,
+    repeated: Sequence[str | int] = (),
 ) -> Iterator[Sample]:
     """The questions as samples, those of type `only` (image or video) where it is given.
+
+    repeated: ids that the published file is known to hold more than once; the second is named 49914#2.
 
     images: a folder whose files are named by `data_id`, without an ending. videos: dimension ->
     folder. A video is `frames` frames evenly spread over it, or over its segment: seconds in
@@ -61,40 +68,53 @@ def read(
         int(number): inside(root, folder, where="videos") for number, folder in videos.items()
     }
     shown_from = inside(root, images, where="images")
-    for question in listed.questions:
-        if only is not None and question.data_type != only:
-            continue
-        where = f"{path}, question {question.question_id}"
-        shown: Image | Video
+    known = {sample_id(each) for each in repeated}
+    met: Counter[str] = Counter()
+
+    def shown(question: _Question, where: str) -> Image | Video:
         if question.data_type == "image":
-            shown = Image(str(inside(shown_from, question.data_id, where=where)))
-        elif question.data_type == "video":
-            if question.question_type_id not in folders:
-                raise DataError(
-                    f"no folder is named for the videos of dimension {question.question_type_id}",
-                    where=where,
-                    hint="name it in the task's file under data.options.videos",
-                )
-            video = inside(folders[question.question_type_id], question.data_id, where=where)
-            shown = Video.sampled(str(video), frames, _segment(question, where))
-        else:
+            return Image(str(inside(shown_from, question.data_id, where=where)))
+        if question.data_type != "video":
             raise DataError(f"the data type is {question.data_type!r}", where=where)
-        options = (question.choice_a, question.choice_b, question.choice_c, question.choice_d)
-        check_letter(question.answer, options, where=where)
-        dimension = question.question_type_id
-        yield Sample(
-            id=sample_id(question.question_id),
-            fields={"question": question.question, **option_fields(options)},
-            images=(shown,),
-            answer=question.answer,
-            references=(question.answer,),
-            choices=options,
-            cluster=question.data_id,
-            groups={
-                "data_type": question.data_type,
-                "dimension": names.get(dimension, str(dimension)),
-            },
-        )
+        if question.question_type_id not in folders:
+            raise DataError(
+                f"no folder is named for the videos of dimension {question.question_type_id}",
+                where=where,
+                hint="name it in the task's file under data.options.videos",
+            )
+        video = inside(folders[question.question_type_id], question.data_id, where=where)
+        return Video.sampled(str(video), frames, _segment(question, where))
+
+    def sample(question: _Question, name: str) -> Sample:
+        where = f"{path}, question {question.question_id}"
+        dimension = names.get(question.question_type_id, str(question.question_type_id))
+        return _sample(question, name, shown(question, where), dimension, where)
+
+    for question in listed.questions:
+        name = sample_id(question.question_id)
+        if name in known:
+            met[name] += 1
+            name = occurrence(name, met[name])
+        # Repeats are counted before anything is left out, so that a name is the same in every split.
+        if only is None or question.data_type == only:
+            yield spared(name, partial(sample, question, name))
+
+
+def _sample(
+    question: _Question, name: str, shown: Image | Video, dimension: str, where: str
+) -> Sample:
+    options = (question.choice_a, question.choice_b, question.choice_c, question.choice_d)
+    check_letter(question.answer, options, where=where)
+    return Sample(
+        id=name,
+        fields={"question": question.question, **option_fields(options)},
+        images=(shown,),
+        answer=question.answer,
+        references=(question.answer,),
+        choices=options,
+        cluster=question.data_id,
+        groups={"data_type": question.data_type, "dimension": dimension},
+    )
 
 
 def _segment(question: _Question, where: str) -> Segment | None:

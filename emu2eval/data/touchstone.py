@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
+from emu2eval.data.damaged import spared
 from emu2eval.data.paths import inside
 from emu2eval.errors import DataError
 from emu2eval.media.tsvfile import TableRow, rows
@@ -20,18 +22,18 @@ def read(root: Path, file: str) -> Iterator[Sample]:
     """
     path = inside(root, file, where="file")
     for row in rows(path, ["image"]):
-        yield _sample(row)
+        missing = [name for name in COLUMNS if name not in row.cells]
+        if missing:
+            raise DataError(
+                f"the file has no column {' and '.join(map(repr, missing))}",
+                where=row.where,
+                hint="this reads touchstone_20230831.tsv as it was published",
+            )
+        yield spared(row.cells["index"], partial(_sample, row))
 
 
 def _sample(row: TableRow) -> Sample:
     cells = row.cells
-    missing = [name for name in COLUMNS if name not in cells]
-    if missing:
-        raise DataError(
-            f"the file has no column {' and '.join(map(repr, missing))}",
-            where=row.where,
-            hint="this reads touchstone_20230831.tsv as it was published",
-        )
     if "image" not in row.images:
         raise DataError("the row has no image", where=row.where, hint="fetch the file again")
     categories = tuple(part for part in cells["category"].split(",") if part)

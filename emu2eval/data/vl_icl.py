@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -67,7 +68,8 @@ def read(
     folder: what is below the root of the hub's repository, from where images are named.
     ask: how a class is asked for, with {class} and {caption}; the support then stands in each query.
     draws: the reply is the image. Fields: question; place, `3 of 200` in its file, by which the chooser
-    `vl-icl` draws; within, which samples may be shown to which queries: those of equal value.
+    `vl-icl` draws, and order, among the samples of one place, so that names decide nothing; within, which
+    samples may be shown to which queries: those of equal value.
     """
     base = inside(root, folder, where="folder")
     set_folder = inside(base, dataset, where="dataset")
@@ -128,7 +130,8 @@ def _query(base: Path, row: _Row, place: str, where: str, episodic: bool, draws:
 def _episode(
     base: Path, row: _Row, place: int, where: str, ask: str, draws: bool
 ) -> Iterator[Sample]:
-    """The images of each class of one query, in the order of the file: so their ids are sorted."""
+    """The images of each class of one query, in the order of the file."""
+    order = count()
     for number, label in enumerate(row.classes or row.support):
         if label not in row.support:
             raise DataError(f"the class {label!r} is none of its support", where=where)
@@ -141,6 +144,7 @@ def _episode(
                 fields={
                     "question": ask.replace("{class}", label).replace("{caption}", caption),
                     "place": str(place),
+                    "order": str(next(order)),
                     "within": row.name,
                     "class": label,
                 },
@@ -172,13 +176,15 @@ def _support(base: Path, row: _Row, place: str, where: str, draws: bool) -> Iter
 def _pairs(base: Path, path: Path) -> Iterator[Sample]:
     pairs = parse(path, list[_Pair])
     for place, pair in enumerate(pairs):
-        for kind, row in (("1 same", pair.same), ("2 diff", pair.diff)):
+        # Shown in this order, whatever the files are called (2b77eee, utils/ICL_utils.py).
+        for order, (kind, row) in enumerate((("same", pair.same), ("diff", pair.diff))):
             name = str(pair.id) if pair.id is not None else row.name
             yield Sample(
                 id=f"support {name} {kind}",
                 fields={
                     "question": row.question,
                     "place": f"{place} of {len(pairs)}",
+                    "order": str(order),
                     "within": "",
                 },
                 images=_images(base, row.images, f"{path}, entry {place}"),

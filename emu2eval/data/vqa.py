@@ -62,9 +62,9 @@ def read(
     images: folder of the images; image_name: their names, such as
     `COCO_val2014_{image_id:012d}.jpg`. annotations: absent for a hidden test split.
     references: False keeps only the answer shown as a demonstration, to save memory in a pool.
-    The answer shown is `multiple_choice_answer`, the most common of the ten (ties: the first); the field
-    first_answer holds the first annotator's. OK-VQA's answers as they were typed, before stemming, are
-    the alternative references "raw".
+    The answer shown is `multiple_choice_answer`, the most common of the ten (ties: the first). The field
+    first_answer holds the first annotator's as the file's `answer` has it, which in OK-VQA is stemmed; that
+    is what OpenFlamingo shows. OK-VQA's answers as they were typed are the alternative references "raw".
     """
     shown_from = folder(root, images, where="images")
     question_path = inside(root, questions, where="questions")
@@ -141,7 +141,9 @@ def _shown(annotation: _Annotation) -> str:
 
 
 def _first(annotation: _Annotation | None) -> dict[str, str]:
-    return {"first_answer": _typed(annotation)[0]} if annotation and annotation.answers else {}
+    if annotation is None or not annotation.answers:
+        return {}
+    return {"first_answer": annotation.answers[0].answer}
 
 
 def _raw(annotation: _Annotation) -> dict[str, tuple[str, ...]]:
@@ -154,5 +156,9 @@ def _typed(annotation: _Annotation) -> list[str]:
 
 
 def most_common(answers: Sequence[str]) -> str:
-    """The answer that most annotators gave (ties: the first); "" where there is none."""
-    return Counter(answers).most_common(1)[0][0] if answers else ""
+    """The answer that most annotators gave (ties: the first), blanks at its ends aside; "" of none.
+
+    >>> most_common(["nokia", "lumia", "lumia ", " nokia", "lumia"])
+    'lumia'
+    """
+    return Counter(answer.strip() for answer in answers).most_common(1)[0][0] if answers else ""

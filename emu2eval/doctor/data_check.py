@@ -41,6 +41,9 @@ def walk(samples: Samples) -> SplitSurvey:
         faults[what] = (count + 1, first)
 
     for sample in samples:
+        if sample.unreadable is not None:
+            fault("cannot be read", sample)
+            continue
         fields.update(sample.fields.keys())
         references[len(sample.references)] += 1
         for name, label in sample.groups.items():
@@ -52,7 +55,7 @@ def walk(samples: Samples) -> SplitSurvey:
             shown.setdefault(images.where(image), image)
     if 0 in references and len(references) > 1:
         for sample in samples:
-            if not sample.references:
+            if not sample.references and sample.unreadable is None:
                 fault("have no reference, while others have", sample)
     return SplitSurvey(len(samples), shown, fields, references, dict(groups), faults)
 

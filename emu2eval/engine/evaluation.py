@@ -189,7 +189,7 @@ def make_plan(
     pool, chooser = None, None
     unshown: tuple[str, ...] = ()
     if shots.count:
-        unshown = data.missing(task, task.pool_split, data.pool(task, options.seed))
+        unshown = data.missing(task, task.pool_split, data.pool(task))
         pool, chooser = data.chooser(task, options.seed, unshown)
     questions = questions_of(task, samples, shots, options.extent, without=lost)
     prompts = Prompts(questions, shots, pool, chooser, options.seed, ablation)

@@ -234,7 +234,7 @@ class Plan:
         chooser, questions = self.prompts.chooser, self.questions
         if chooser is not None:
             own = OwnEncoder(self.model, self.adapter, load or self.adapter.load)
-            queries = (questions.query(position) for position in questions.positions)
+            queries = (questions.query(position) for position in questions.asked)
             with of_part("chooser", self.task.spec.demonstrations.chooser):
                 chooser.prepare(queries, self.prompts.shots.count, model=own, progress=progress)
 

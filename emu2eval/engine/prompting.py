@@ -7,7 +7,7 @@ from functools import cached_property
 
 from emu2eval.data.samples import Samples
 from emu2eval.engine.questions import Place, Questions
-from emu2eval.errors import ConfigError, of_part
+from emu2eval.errors import ConfigError, DataError, of_part
 from emu2eval.fewshot.ablate import ablate, dealt
 from emu2eval.fewshot.choosers import Chooser, Demonstration
 from emu2eval.fewshot.draw import keyed
@@ -51,8 +51,16 @@ class Prompts:
     ablation: str = "none"
 
     def at(self, place: Place, left_out: int = 0) -> Prompted:
-        """The prompt of a place; all takes of a query and trial share it."""
+        """The prompt of a place; all takes of a query and trial share it.
+
+        Raises DataError for a sample that cannot be asked.
+        """
         sample = self.questions.query(place.position)
+        if sample.unreadable is not None:
+            raise DataError(
+                f"the sample {sample.id!r} cannot be asked: {sample.unreadable}",
+                where=self.questions.samples.where,
+            )
         chosen: list[Demonstration] = []
         if self.chooser is not None:
             with of_part("chooser", self.questions.task.spec.demonstrations.chooser):

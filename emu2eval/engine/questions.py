@@ -64,13 +64,18 @@ class Questions:
         # Not the first ones of the file: those often share a few images or a few question types.
         return sorted(islice(permutation(total, "limit"), self.limit))
 
+    @cached_property
+    def asked(self) -> list[int]:
+        """The positions of the queries that can be asked; the others stay unscored."""
+        return [i for i in self.positions if i not in self.samples.unreadable]
+
     def __len__(self) -> int:
-        return len(self.positions) * self.trials * self.takes
+        return len(self.asked) * self.trials * self.takes
 
     def __iter__(self) -> Iterator[Place]:
         """Trial by trial; the takes of a prompt one after the other, for models that keep what they read."""
         for trial in range(self.trials):
-            for position in self.positions:
+            for position in self.asked:
                 for take in range(self.takes):
                     yield Place(position, trial, take)
 

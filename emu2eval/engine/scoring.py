@@ -20,6 +20,9 @@ from emu2eval.scorers.judged import JudgedScorer
 from emu2eval.statistics.estimates import Estimate, estimate
 from emu2eval.types import AnswerSource, Mark, Progress, Published, Response, Row, Sample, Score
 
+UNREADABLE = Mark("unreadable")
+"""Of a query that could not be asked, since its row in the benchmark's file is damaged."""
+
 
 @dataclass
 class _Total:
@@ -139,7 +142,7 @@ def answers_of(
     """
     scorer, clean = questions.task.scorer, questions.task.clean
     found: dict[str, str] = {}
-    for position in questions.positions:
+    for position in questions.asked:
         response = response_of(store.stored(questions.slot(Place(position))), clean, store)
         if response is None:
             continue
@@ -164,7 +167,10 @@ def _scores(
         sample = questions.query(place.position)
         answer = store.stored(questions.slot(place))
         response = response_of(answer, clean, store)
-        if response is None:
+        if sample.unreadable is not None:
+            score = Score(None, why=f"the sample cannot be read: {sample.unreadable}")
+            totals.marks[UNREADABLE] += 1
+        elif response is None:
             score = Score(None, why=answer.error if answer is not None else "not asked yet")
         elif verdicts is not None:
             score = verdicts.score(place, sample, response)
@@ -201,7 +207,7 @@ def _answered(questions: Questions, store: RunStore) -> Iterator[tuple[Sample, R
     for place in _in_order(questions):
         answer = store.stored(questions.slot(place))
         response = response_of(answer, questions.task.clean, store)
-        if response is not None:
+        if response is not None and place.position not in questions.samples.unreadable:
             yield questions.query(place.position), response
 
 

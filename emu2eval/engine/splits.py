@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from emu2eval.data.absent import absent
@@ -12,7 +13,7 @@ from emu2eval.data.samples import Samples
 from emu2eval.engine.tasks import OpenTask
 from emu2eval.errors import MissingData, of_part
 from emu2eval.fewshot.choosers import Chooser
-from emu2eval.fewshot.draw import permutation
+from emu2eval.fewshot.drawn_pool import DrawnPool
 from emu2eval.watch import Watcher
 
 
@@ -51,50 +52,58 @@ class Splits:
                 )
         return self.lost[id(samples)]
 
-    def pool(self, task: OpenTask, seed: int) -> Samples:
-        """What the task's demonstrations are drawn from."""
-        return self.split(task, task.pool_split, task.spec.demonstrations.pool, seed)
+    def pool(self, task: OpenTask) -> Samples:
+        """What the task's demonstrations are drawn from: what cannot be read is never shown."""
+        key = (*self._key(task, task.pool_split), "readable")
+        if key not in self.read:
+            self.read[key] = self.split(task, task.pool_split).readable()
+        return self.read[key]
 
     def chooser(
         self, task: OpenTask, seed: int, without: Collection[str] = ()
     ) -> tuple[Samples, Chooser]:
         """The pool of the task's demonstrations, and who chooses from it. without: ids that are left out."""
-        spec, pool = task.spec.demonstrations, self.pool(task, seed)
-        key: tuple[Any, ...] = (self._key(task, task.pool_split, spec.pool, seed), seed, str(spec))
-        if without:
-            key = (*key, frozenset(without))
+        spec, pool, gone = task.spec.demonstrations, self.pool(task), frozenset(without)
+        key: tuple[Any, ...] = (*self._key(task, task.pool_split), seed, str(spec), gone)
+        left = pool
+        if gone:
             if key not in self.read:
-                # Drawn first, then left out: the others are those that everybody's pool holds.
-                gone = frozenset(without)
-                kept = [i for i, each in enumerate(pool.ids) if each not in gone]
-                self.read[key] = pool.subset(kept)
-            pool = self.read[key]
+                self.read[key] = pool.subset(
+                    i for i, each in enumerate(pool.ids) if each not in gone
+                )
+            left = self.read[key]
         found = self.choosers.get(key)
         if found is None or found.looks_through_model:
             with of_part("chooser", spec.chooser):
-                found = self.choosers[key] = task.chooser(pool, seed)
-        return pool, found
+                if spec.drawn is not None and spec.drawn < len(pool):
+                    found = DrawnPool(pool, seed, spec.drawn, task.chooser, gone)
+                else:
+                    found = task.chooser(left, seed)
+            self.choosers[key] = found
+        return left, found
 
-    def split(
-        self, task: OpenTask, name: str, pool: int | None = None, seed: int = 0, shots: int = 0
-    ) -> Samples:
-        """pool: only so many samples of it, drawn by the seed. shots: how many demonstrations its samples
-        are shown, as queries; few readers ask for it."""
-        key = self._key(task, name, pool, seed, shots)
+    def split(self, task: OpenTask, name: str, shots: int = 0) -> Samples:
+        """shots: how many demonstrations its samples are shown, as queries; few readers ask for it."""
+        key = self._key(task, name, shots)
         if key not in self.read:
-            if pool is not None:
-                whole = self.split(task, name)
-                drawn = permutation(len(whole), seed, "pool")
-                chosen = [index for index, _ in zip(drawn, range(pool), strict=False)]
-                self.read[key] = whole.subset(chosen)
-            else:
-                self.watcher.reading(f"{task.name}, split {name}")
-                self.read[key] = load_split(task.task, name, shots)
+            self.watcher.reading(f"{task.name}, split {name}")
+            self.read[key] = load_split(task.task, name, shots)
+            self._tell(self.read[key])
         return self.read[key]
 
-    def _key(
-        self, task: OpenTask, name: str, pool: int | None, seed: int, shots: int = 0
-    ) -> tuple[Any, ...]:
+    def _tell(self, samples: Samples) -> None:
+        """Names the samples that cannot be asked."""
+        lost = samples.unreadable
+        if not lost:
+            return
+        named = [f"{samples.ids[position]}, {why}" for position, why in islice(lost.items(), 3)]
+        more = f"; and {len(lost) - 3:,} more" if len(lost) > 3 else ""
+        self.watcher.note(
+            f"{samples.where}: {len(lost):,} of {len(samples):,} samples cannot be read; they are never "
+            f"shown, and as queries unscored: {'; '.join(named)}{more}"
+        )
+
+    def _key(self, task: OpenTask, name: str, shots: int = 0) -> tuple[Any, ...]:
         source = (str(task.task.root), task.task.sources.get(name), str(task.document.path))
         asked = shots if takes_shots(task.task, name) else 0
-        return (*source, str(task.spec.data), name, pool, seed if pool else 0, asked)
+        return (*source, str(task.spec.data), name, asked)

@@ -38,13 +38,18 @@ class VLICL(Chooser):
         super().__init__(pool, seed)
         self.shot = shot
         self.runs = tuple(runs)
-        # within -> place in the file -> positions in the pool
+        # within -> place in the file -> positions in the pool, in the order of the file
         self.sets: defaultdict[str, defaultdict[int, list[int]]] = defaultdict(
             lambda: defaultdict(list)
         )
+        order: dict[int, int] = {}
         for index, sample in enumerate(pool):
             place = int(sample.fields["place"].partition(" ")[0])
             self.sets[sample.fields["within"]][place].append(index)
+            order[index] = int(sample.fields.get("order", 0))
+        for places in self.sets.values():
+            for indices in places.values():
+                indices.sort(key=order.__getitem__)
         self._drawn: dict[tuple[int, int], list[Draw]] = {}
 
     def ranked(self, query: Sample, trial: int) -> Iterator[Demonstration]:

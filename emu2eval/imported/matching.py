@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from emu2eval.data.names import occurrence
 from emu2eval.data.samples import Samples
 from emu2eval.errors import DataError, UnknownName
 from emu2eval.imported.entries import Entry, Log
@@ -21,7 +23,8 @@ KNOWN = (
 class Matched:
     """Entries by the id of their sample. column: where the ids stood.
 
-    unknown: ids of the file that the split does not hold; repeated: rows that say the same again.
+    unknown: ids of the file that the split does not hold; repeated: rows that say the same again. An id that
+    the benchmark itself holds more than once is matched by its occurrence in the file.
     """
 
     column: str
@@ -45,11 +48,15 @@ def match(
     by_row = column is not None and column == log.row_number
     found = Matched(column or _guess(log, names, samples))
     order = in_order() if by_row else ()
+    met: Counter[tuple[str, str | None]] = Counter()
     for entry in log.entries:
         if found.column not in entry.columns:
             raise DataError(f"the row has no {found.column}", where=entry.where)
         value = entry.columns[found.column]
         name = _at(order, value, entry) if by_row else str(value)
+        if not by_row and samples.position(occurrence(name, 2)) is not None:
+            met[name, entry.filter] += 1
+            name = occurrence(name, met[name, entry.filter])
         if samples.position(name) is None:
             found.unknown.append(name)
         else:

@@ -30,6 +30,15 @@ def member(column: str, group: int, row: int, item: int | None = None) -> str:
     return f"{column}/{group}/{row}" + (f"/{item}" if item is not None else "")
 
 
+def column(name: str) -> str:
+    """The column of a cell by its name.
+
+    >>> column(member("image_1", 3, 17))
+    'image_1'
+    """
+    return name.partition("/")[0]
+
+
 def open_file(path: str | Path) -> Any:
     """The file as a `pyarrow.parquet.ParquetFile`. Raises DataError, or MissingExtra without pyarrow."""
     try:

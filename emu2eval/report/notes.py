@@ -50,6 +50,10 @@ def _flagged(marks: Marked) -> Iterator[str]:
     yield f"{counted(_total(marks), 'image')} blacked out by the safety checker"
 
 
+def _unreadable(marks: Marked) -> Iterator[str]:
+    yield f"{counted(_total(marks), 'sample')} of the data cannot be read"
+
+
 def _total(marks: Marked) -> int:
     return sum(count for _, count in marks)
 
@@ -62,6 +66,7 @@ SENTENCES: Mapping[str, Callable[[Marked], Iterator[str]]] = MappingProxyType(
         "unmet": _unmet,
         "first_token": _first_token,
         "flagged": _flagged,
+        "unreadable": _unreadable,
     }
 )
 """Kind of mark -> what a table says of all marks of that kind."""

@@ -80,7 +80,7 @@ def _entries(
     """One list of items a query: the prompt, a line break (empty text), references, results."""
     questions = prompts.questions
     scores = _scores(store.folder)
-    positions = questions.positions
+    positions = questions.asked
     if len(positions) > most:
         positions = [positions[i * len(positions) // most] for i in range(most)]
     for position in positions:

@@ -34,6 +34,15 @@ def no_final_period(text: str) -> str:
     return text[:-1] if text.endswith(".") else text
 
 
+def no_final_periods(text: str) -> str:
+    """Without periods at the end, as LLaVA's convert_gqa_for_eval.py (c121f04) prepares answers.
+
+    >>> no_final_periods("Yes..."), no_final_periods("no. ")
+    ('Yes', 'no. ')
+    """
+    return text.rstrip(".")
+
+
 def short_answer(text: str) -> str:
     """Emu1's clean-up of VQA answers (github.com/baaivision/Emu, Emu1/mm_eval).
 

@@ -20,7 +20,8 @@ from emu2eval.spec.yamlfile import Document, Spec, validate
 
 
 class DemonstrationSpec(Spec):
-    """split: where demonstrations are drawn from; pool: only that many of it, drawn by the seed.
+    """split: where demonstrations are drawn from; pool: only that many of it, drawn by the seed anew for each
+    trial; as a mapping, for the choosers that it names alone, so that `rices` may search the whole split.
 
     refused: why there is no such split; shots are then refused unless `split` is set all the same.
     """
@@ -29,7 +30,12 @@ class DemonstrationSpec(Spec):
     refused: str | None = None
     chooser: str = "random"
     options: Options = msgspec.field(default_factory=dict)
-    pool: Count | None = None
+    pool: Count | dict[str, Count] | None = None
+
+    @property
+    def drawn(self) -> int | None:
+        """How many samples of the split the chooser is shown; None = all."""
+        return self.pool.get(self.chooser) if isinstance(self.pool, dict) else self.pool
 
 
 class ScoreSpec(Spec):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from emu2eval.data import captions
-from emu2eval.errors import ConfigError, DataError
+from emu2eval.errors import ConfigError
 from emu2eval.types import Sample
+
+from .damage import told
 
 KARPATHY: dict[str, Any] = {
     "dataset": "coco",
@@ -86,7 +89,7 @@ def test_hidden_captions_leave_no_references(tmp_path: Path) -> None:
     [
         (KARPATHY, {"karpathy": "file.json", "parts": ["tset"]}, "tset are wanted, the file has"),
         (KARPATHY, {"karpathy": "file.json"}, r"\(none\) are wanted"),
-        (NOCAPS | {"annotations": NOCAPS["annotations"][:1]}, {"coco": "file.json"}, "0 has no caption"),
+        (NOCAPS | {"annotations": NOCAPS["annotations"][:1]}, {"coco": "file.json"}, "image has no caption"),
         (NOCAPS | {"images": NOCAPS["images"][:1]}, {"coco": "file.json"}, "of image 1, which is not"),
         ([], {"coco": "file.json"}, "not what it should be"),
         (
@@ -97,10 +100,9 @@ def test_hidden_captions_leave_no_references(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_bad_files_are_named(tmp_path: Path, content: Any, options: Any, message: str) -> None:
-    with pytest.raises(DataError, match=message) as caught:
-        read(tmp_path, content, **options)
-    assert caught.value.where is not None
-    assert "file.json" in caught.value.where
+    said = told(lambda: read(tmp_path, content, **options))
+    assert re.search(message, said)
+    assert "file.json" in said
 
 
 def test_one_kind_of_file_is_named(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ import pytest
 
 from emu2eval.data import mm_vet, touchstone
 from emu2eval.data.samples import Samples
-from emu2eval.errors import DataError
 from emu2eval.media import images
+
+from .damage import told
 
 ROW = {"imagename": "v1_0.png", "question": "What?", "answer": "a<AND>b", "capability": ["rec"]}
 
@@ -39,9 +40,8 @@ def test_capabilities_are_groups_that_survive_packing(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_wrong_in_mm_vet(tmp_path: Path, changes: Any, says: str) -> None:
-    with pytest.raises(DataError, match=says) as caught:
-        read(tmp_path, **changes)
-    assert "mm-vet.json" in str(caught.value)
+    said = told(lambda: read(tmp_path, **changes))
+    assert says in said and "mm-vet.json" in said
 
 
 def table(root: Path, *rows: list[str]) -> list[Any]:
@@ -71,6 +71,5 @@ def test_an_image_is_read_late(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_wrong_in_touchstone(tmp_path: Path, rows: Any, says: str) -> None:
-    with pytest.raises(DataError, match=says) as caught:
-        table(tmp_path, *rows)
-    assert "t.tsv:" in str(caught.value)
+    said = told(lambda: table(tmp_path, *rows))
+    assert says in said and "t.tsv:" in said

@@ -13,6 +13,8 @@ from emu2eval.data import gqa, hateful_memes, textvqa, video_qa, vizwiz, vqa
 from emu2eval.errors import DataError
 from emu2eval.types import Sample, Video
 
+from .damage import told
+
 Read = Callable[..., Iterator[Sample]]
 
 
@@ -63,9 +65,8 @@ def test_an_image_folder_that_is_missing_is_named(tmp_path: Path, read: Read) ->
 )
 def test_memes_that_are_wrong_are_told_by_line(tmp_path: Path, line: str, says: str) -> None:
     root = written(tmp_path, json.dumps(MEME) + "\n\n" + line)
-    with pytest.raises(DataError, match=says) as caught:
-        list(hateful_memes.read(root, "file.json"))
-    assert str(caught.value.where).endswith("file.json:3")
+    said = told(lambda: hateful_memes.read(root, "file.json"))
+    assert says in said and said.endswith("file.json:3)")
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_okvqa_keeps_answers_as_typed_beside_the_stemmed_ones(tmp_path: Path) ->
     (sample,) = vqa.read(root, "file.json", "images", "{image_id}.jpg", "a.json")
     assert sample.references == ("race",) * 10
     assert sample.alternatives == {"raw": tuple(typed)}
-    assert sample.answer == sample.fields["first_answer"] == "racing"
+    assert (sample.answer, sample.fields["first_answer"]) == ("racing", "race")
     assert sample.groups == {"question_type": "Vehicles"}
 
 

@@ -106,6 +106,24 @@ def in_one_go(root: Path, dataset: str, runs: list[int]) -> dict[int, dict[str, 
     return found
 
 
+def test_a_pair_is_shown_as_the_script_shows_it_whatever_its_files_are_called(root: Path) -> None:
+    """First the same class, then different ones, though the names would sort the other way round."""
+    path = root / "matching_mi/support.json"
+    support = json.loads(path.read_text())
+    for item in support:
+        for kind in ("same", "diff"):
+            for place, name in enumerate(item[kind]["image"]):
+                folder, _, file = name.rpartition("/")
+                item[kind]["image"][place] = f"{folder}/{'z' if kind == 'same' else 'a'}_{file}"
+                (root / name).rename(root / item[kind]["image"][place])
+    path.write_text(json.dumps(support))
+    assert chosen("matching_mi", 2) == in_one_go(root, "matching_mi", [0, 1, 2])[2]
+    answers = {
+        name: [words for _, words in shown] for name, shown in chosen("matching_mi", 2).items()
+    }
+    assert set(map(tuple, answers.values())) == {("yes", "no", "yes", "no")}
+
+
 @pytest.mark.parametrize("dataset", LAYOUTS)
 def test_draws_are_those_of_one_run_over_the_files(root: Path, dataset: str) -> None:
     for shots, wanted in in_one_go(root, dataset, [0, 1, 2, 4]).items():

@@ -66,6 +66,7 @@ def test_a_sentence_for_each_field(fields: dict[str, object], said: tuple[str, .
             ],
         ),
         ([(Mark("flagged"), 1)], ["1 image blacked out by the safety checker"]),
+        ([(Mark("unreadable"), 2)], ["2 samples of the data cannot be read"]),
         (
             [(Mark("rounds", 3), 2), (Mark("rounds", 4), 1), (Mark("cached"), 5)],
             ["2 answers marked rounds 3", "1 answer marked rounds 4", "5 answers marked cached"],
@@ -79,5 +80,5 @@ def test_marks_of_every_kind_and_of_a_plug_in_s_own(
 
 
 def test_every_kind_has_a_sentence_that_is_tried_above() -> None:
-    known = {"server", "tiles", "images_moved", "unmet", "first_token", "flagged"}
+    known = {"server", "tiles", "images_moved", "unmet", "first_token", "flagged", "unreadable"}
     assert set(SENTENCES) == known

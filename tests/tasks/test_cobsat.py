@@ -49,13 +49,12 @@ def test_the_published_list_decides_what_is_shown_and_asked(
     said_space, latent_space, thing_is_latent = LATENT[name]
     saids, latents = SPACES[said_space].split(), SPACES[latent_space].split()
     prompts = json.loads((root / "load_datasets/prompts_list_default.json").read_text())
-    worded = {"park": "amusement park", "3d": "wireframe"}
     for prompt, query in zip(prompts, queries, strict=True):
         latent = latents[prompt["theta_list"][shots + 1]]
         x = saids[prompt["x_list"][shots]]
         thing, attribute = (latent, x) if thing_is_latent else (x, latent)
         assert query.references == (thing, attribute)
-        assert (query.fields["x"], query.fields["latent"]) == (x, worded.get(latent, latent))
+        assert (query.fields["x"], query.fields["latent"]) == (x, latent)
         assert query.groups == {
             "task": name,
             "inference": "object" if thing_is_latent else "attribute",
@@ -70,7 +69,7 @@ def test_the_published_list_decides_what_is_shown_and_asked(
             assert sample.answer.path.endswith(f"datasets/{folder}/{item}_{of}.jpg")
             assert sample.fields["x"] == said
             other = latents[prompt["theta_list"][place]]
-            assert sample.fields["other"] == worded.get(other, other)
+            assert sample.fields["other"] == other
             assert sample.fields["caption"] == f"A {of}, {item}."
 
 

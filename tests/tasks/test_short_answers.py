@@ -143,10 +143,14 @@ def test_openflamingo_shows_the_first_annotator_s_answer(
         assert [json.loads(line)["text"] == "first" for line in lines] == [shown] * 4
 
 
-def test_openflamingo_s_pool_is_2048_and_its_zero_two_texts() -> None:
+def test_openflamingo_s_pool_is_2048_for_random_draws_and_its_zero_two_texts() -> None:
+    """With RICES it searches all of train (655f693, evaluate.py)."""
     for name in ("vqav2", "okvqa", "vizwiz", "textvqa", "hateful_memes"):
         task = load_task(name, protocol="openflamingo")
-        assert task.spec.demonstrations.pool == 2048
+        assert task.spec.demonstrations.drawn == 2048
+        rices = {"demonstrations.chooser": "rices"}
+        searched = load_task(name, protocol="openflamingo", overrides=rices).spec.demonstrations
+        assert searched.drawn is None
         assert task.protocol.text_only == 2
         if task.spec.output.kind == "text":
             assert (task.spec.output.beams, task.spec.output.length_penalty) == (3, 0.0)

@@ -75,12 +75,21 @@ def test_demonstrations_come_from_train_and_show_the_common_answer(root: Path) -
         assert row["text"] == "red"
 
 
-def test_a_pool_is_drawn_once_and_is_part_of_the_run(root: Path) -> None:
+def test_a_pool_is_drawn_once_a_trial_and_is_part_of_the_run(root: Path) -> None:
     task = load_task("vqav2", overrides={"demonstrations.pool": 3})
     assert task.spec.demonstrations.pool == 3
     (result,) = evaluate("vqav2", "most-common", shots=[3], changes=["task.demonstrations.pool=3"])
     lines = (result.folder / "responses.jsonl").read_text().splitlines()
     assert len({frozenset(json.loads(line)["examples"]) for line in lines}) == 1
+    (grown,) = evaluate(
+        "vqav2", "most-common", shots=[3], trials=3, changes=["task.demonstrations.pool=3"]
+    )
+    rows = [
+        json.loads(line) for line in (grown.folder / "responses.jsonl").read_text().splitlines()
+    ]
+    pools = {(row.get("trial", 0), frozenset(row["examples"])) for row in rows}
+    assert len(pools) == len({shown for _, shown in pools}) == 3
+    assert grown.folder == result.folder and {json.loads(line)["id"] for line in lines}
 
 
 def test_a_missing_image_is_named(root: Path) -> None:
