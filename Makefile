@@ -1,5 +1,6 @@
 # make demo   a first evaluation, from nothing to a table and few-shot curves
-# make test   every test
+# make test   every test that is quick enough for each change
+# make test-slow   the others
 # make check  style and types
 # make bench  speed and memory, printed
 # make reference   the reference runs of emu2-nano, from nothing
@@ -13,7 +14,7 @@ BIN    := $(VENV)/bin
 DEMO   := --task easy-vqa easy-vqa-binding --model most-common nearest emu2-nano --shots 0 1 2 4 8
 comma  := ,
 
-.PHONY: help demo test check bench train-nano reference tables images wheel clean
+.PHONY: help demo test test-slow check bench train-nano reference tables images wheel clean
 help:
 	@sed -n 's/^# //p' Makefile
 
@@ -46,7 +47,10 @@ demo: $(VENV)/.demo
 	@$(BIN)/emu2eval curves --file results/runs/curves.svg
 
 test: $(VENV)/.dev
-	@$(BIN)/python -m pytest -n 2
+	@$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: $(VENV)/.dev
+	@$(BIN)/python -m pytest -n 2 -m slow
 
 check: $(VENV)/.dev
 	@$(BIN)/ruff check .
@@ -54,7 +58,7 @@ check: $(VENV)/.dev
 	@$(BIN)/mypy
 
 bench: $(VENV)/.dev
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@for file in $(filter-out benchmarks/gpu.py,$(wildcard benchmarks/*.py)); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 tables: $(VENV)/.dev
 	@$(BIN)/python -c "from pathlib import Path; from emu2eval.report.committed import write; \

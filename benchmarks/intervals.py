@@ -153,8 +153,7 @@ def main() -> None:
             ):
                 each = repeats // len(ps)
                 held = sum(
-                    share(lambda: covers_rate(p, clusters, 9, alike, rng), each)  # noqa: B023
-                    for p in ps
+                    share(lambda: covers_rate(p, clusters, 9, alike, rng), each) for p in ps
                 ) / len(ps)
                 print(f"  {clusters:>4} images, correlation {alike:.2f}, {name:<31} {held:.1%}")
     for trials, between in ((3, 0.0), (3, 0.3), (5, 0.3), (10, 0.3)):
@@ -165,7 +164,7 @@ def main() -> None:
             f"   (without combining {alone:.1%})" + ("; three are few" if trials < 5 else "")
         )
     for clusters in (40, 150):
-        held = share(lambda: covers_auc(clusters, 1.0, rng), repeats // 4)  # noqa: B023
+        held = share(lambda: covers_auc(clusters, 1.0, rng), repeats // 4)
         print(f"  {clusters:>4} images, AUC by cluster bootstrap             {held:.1%}")
     print("comparison of two runs")
     for clusters in (20, 60, 300):

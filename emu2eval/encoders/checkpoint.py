@@ -116,9 +116,11 @@ class CheckpointEncoder(Encoder):
     def encode(self, prepared: Sequence[Vectors]) -> Vectors:
         import torch
 
+        from emu2eval.adapters.local.devices import exact_convolutions
+
         # One at a time: an image is hundreds of positions to the encoder, so that a batch would gain
         # little in float32, and its place in a batch changes the last bits, and so near ties.
-        with torch.inference_mode():
+        with torch.inference_mode(), exact_convolutions():
             found = [
                 self._one(torch.from_numpy(pixels[None]).to(self.device)) for pixels in prepared
             ]

@@ -85,8 +85,10 @@ class InceptionEncoder(Encoder):
     def encode(self, prepared: Sequence[Any]) -> Vectors:
         import torch
 
+        from emu2eval.adapters.local.devices import exact_convolutions
+
         # One at a time, so that the last bits do not depend on the others of a batch.
-        with torch.inference_mode():
+        with torch.inference_mode(), exact_convolutions():
             found = [
                 self._network(self._sized(torch.from_numpy(np.ascontiguousarray(pixels)[None])))
                 for pixels in prepared

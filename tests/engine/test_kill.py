@@ -44,7 +44,7 @@ def stored_keys(folder: Path) -> set[str]:
     return {json.loads(line)["key"] for line in whole}
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_killed_at_random_and_continued(
     make_task: Any, make_model: Any, tmp_path: Path, seed: int
 ) -> None:

@@ -295,6 +295,7 @@ def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_from_the_command_line(make_task: MakeTask, tmp_path: Path) -> None:
     task = str(make_task(queries=5, pool=9))
     sets = ["task.demonstrations.chooser=rices", "task.demonstrations.options.encoder=thumbnail"]

@@ -37,6 +37,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_short_run_writes_what_the_adapter_loads(trained: Path) -> None:
     from emu2eval.adapters.emu2.adapter import Emu2Adapter
     from emu2eval.adapters.emu2.settings import Emu2Settings
@@ -61,6 +62,7 @@ def test_short_run_writes_what_the_adapter_loads(trained: Path) -> None:
     assert drawn.image is not None and load(drawn.image).size == (64, 64)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_where_it_was(trained: Path) -> None:
     weights = (trained / "out" / "model.safetensors").read_bytes()
     (trained / "state" / "polish.pt").unlink()

@@ -24,6 +24,7 @@ def painter(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("painter")
 
 
+@pytest.mark.slow
 def test_a_short_run_writes_a_decoder_that_paints(painter: ModuleType, tmp_path: Path) -> None:
     from emu2eval.adapters.emu2.checkpoint import load_painter, open_checkpoint
     from emu2eval.adapters.emu2.model import Emu2

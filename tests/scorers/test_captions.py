@@ -61,7 +61,10 @@ def official(scores: dict[str, float]) -> dict[str, float]:
 
 
 @needs_java
-@pytest.mark.parametrize("name", list(CORPORA))
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n == "main20" else n for n in CORPORA],
+)
 def test_equals_the_official_scorers(name: str) -> None:
     # METEOR takes some seconds to start: once is enough.
     metrics = (*QUICK, "meteor") if name == "main20" else QUICK

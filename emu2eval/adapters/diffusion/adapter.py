@@ -163,6 +163,8 @@ class DiffusionAdapter(Adapter):
     def _answer(self, request: Request) -> Response:
         import torch
 
+        from emu2eval.adapters.local.devices import exact_convolutions
+
         out = request.output
         reason = self.refusal(request)
         if reason is not None or not isinstance(out, ImageOutput):
@@ -191,9 +193,10 @@ class DiffusionAdapter(Adapter):
             width, height = (wanted["width"] or shown[0].width, wanted["height"] or shown[0].height)
             given["image"] = shown[0].resize((width, height))
         noise = torch.Generator("cpu").manual_seed(out.seed)
-        result = self._pipeline(
-            **{name: value for name, value in given.items() if name in takes}, generator=noise
-        )
+        with exact_convolutions():
+            result = self._pipeline(
+                **{name: value for name, value in given.items() if name in takes}, generator=noise
+            )
         flagged = any(getattr(result, "nsfw_content_detected", None) or ())
         marks = (Mark("flagged"),) if flagged else ()
         return Response(images=(from_pil(result.images[0]),), marks=marks)

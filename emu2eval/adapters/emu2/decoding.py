@@ -58,7 +58,9 @@ def beam_search(first: Tensor, advance: Advance, search: Search) -> list[list[in
     for step in range(search.max_new_tokens):
         log_probs = _processed(logits.log_softmax(-1), ids, search, step)
         total = log_probs.view(samples, beams, vocabulary) + scores[:, :, None]
-        top, places = total.view(samples, -1).topk(2 * beams)
+        top, where = total.view(samples, -1).topk(2 * beams)
+        # One copy from the device for each, not one for each sample.
+        best, places = top.tolist(), where.tolist()
         tokens: list[int] = []
         parents: list[int] = []
         sums: list[float] = []
@@ -70,7 +72,7 @@ def beam_search(first: Tensor, advance: Advance, search: Search) -> list[list[in
                 sums += [0.0] * beams
                 continue
             going = 0
-            ranked = zip(top[sample].tolist(), places[sample].tolist(), strict=True)
+            ranked = zip(best[sample], places[sample], strict=True)
             for rank, (value, place) in enumerate(ranked):
                 parent, token = sample * beams + place // vocabulary, place % vocabulary
                 if token == EOS:
@@ -83,18 +85,18 @@ def beam_search(first: Tensor, advance: Advance, search: Search) -> list[list[in
                 going += 1
                 if going == beams:
                     break
-            ended.check(top[sample, 0].item(), step + 1)
+            ended.check(best[sample][0], step + 1)
         ids = [[*ids[parent], token] for parent, token in zip(parents, tokens, strict=True)]
         scores = torch.tensor(sums, device=first.device).view(samples, beams)
         if step + 1 == search.max_new_tokens or all(ended.done for ended in ends):
             break
         logits = advance(tokens, parents)
-    for row, ended_ids in enumerate(ids):
+    for row, (total_score, running) in enumerate(zip(scores.view(-1).tolist(), ids, strict=True)):
         ended = ends[row // beams]
         if not ended.done:
-            ended.add(scores.view(-1)[row].item(), ended_ids)
-    best = [ended.best() for ended in ends]
-    return [ids if len(ids) == search.max_new_tokens else [*ids, EOS] for ids in best]
+            ended.add(total_score, running)
+    found = [ended.best() for ended in ends]
+    return [ids if len(ids) == search.max_new_tokens else [*ids, EOS] for ids in found]
 
 
 @dataclass(slots=True)

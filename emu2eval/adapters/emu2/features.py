@@ -9,6 +9,7 @@ from torch import Tensor
 
 from emu2eval.adapters.emu2.model import Emu2
 from emu2eval.adapters.emu2.vision import pixels
+from emu2eval.adapters.local.devices import exact_convolutions
 from emu2eval.adapters.local.encoded import Shown
 from emu2eval.adapters.local.features import Arrays, ImageEncoder
 from emu2eval.media import images
@@ -44,6 +45,7 @@ class TowerEncoder(ImageEncoder[Pooled]):
         return Pooled(self.model.encode_images(given, shown.tokens)[0].cpu())
 
 
+@exact_convolutions()
 def unconditional(model: Emu2) -> Tensor:
     """(1, n_query, width): what guidance contrasts an image with that is painted again.
 

@@ -87,8 +87,20 @@ class Emu2(nn.Module):
         return hidden
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """(…, hidden) -> (…, vocabulary) in fp32."""
-        scores: Tensor = self.decoder.lm.lm_head(hidden)
+        """(…, hidden) -> (…, vocabulary) in fp32.
+
+        On a GPU the products of bf16 stay in fp32, in which they are summed: rounded to bf16, logits of 16 to
+        32 are multiples of 0.125, so that close words tie.
+        """
+        head = self.decoder.lm.lm_head
+        weight = head.weight
+        # A hook brings the weights of an offloaded layer, or moves what it is given.
+        plain = type(head) is nn.Linear and not hasattr(head, "_hf_hook")
+        if plain and weight.is_cuda and weight.dtype == hidden.dtype == torch.bfloat16:
+            rows = hidden.reshape(-1, hidden.shape[-1])
+            wide: Tensor = torch.mm(rows, weight.t(), out_dtype=torch.float32)
+            return wide.view(*hidden.shape[:-1], -1)
+        scores: Tensor = head(hidden)
         return scores.float().to(self.device)
 
 

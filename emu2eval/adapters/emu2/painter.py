@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 from PIL import Image
 
+from emu2eval.adapters.local.devices import exact_convolutions
 from emu2eval.errors import ModelError, PlanError
 
 STEPS = 50
@@ -103,6 +104,7 @@ class Painter:
         ]
 
     @torch.inference_mode()
+    @exact_convolutions()
     def latents(
         self,
         cond: torch.Tensor,
@@ -159,6 +161,7 @@ class Painter:
         return sample
 
     @torch.inference_mode()
+    @exact_convolutions()
     def decode(self, latents: torch.Tensor) -> list[Image.Image]:
         """Latents (B, 4, h, w) -> B images; one at a time, so that memory does not grow with B."""
         return [_to_image(self._decode_one(latent[None])) for latent in latents]

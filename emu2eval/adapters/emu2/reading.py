@@ -71,7 +71,8 @@ class Emu2Reader(Reader[TowerEncoder]):
         def advance(tokens: list[int], parents: list[int]) -> Tensor:
             nonlocal mask
             if search.beams > 1:
-                cache.reorder_cache(torch.tensor(parents))  # type: ignore[arg-type]
+                # On the device already, or every layer would copy it there.
+                cache.reorder_cache(torch.tensor(parents, device=self.device))  # type: ignore[arg-type]
             # A prompt's beams are padded alike, so that the mask stays as they move.
             mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
             ids = torch.tensor(tokens)[:, None]

@@ -92,8 +92,9 @@ def attend(
         found, total = _part(asked.reshape(held, kinds, -1, width), keys, values, wide, scale)
         seen.append(_spread(found.view(held, kinds, -1, group * new, width), rows))
         sums.append(_spread(total.view(held, kinds, -1, group * new), rows))
-    weights = torch.stack(sums).softmax(0).to(query.dtype)
-    result = (torch.stack(seen) * weights[..., None]).sum(0)
+    # In float32, so that what is put together is rounded once more and no oftener.
+    weights = torch.stack(sums).softmax(0)
+    result = (torch.stack(seen) * weights[..., None]).sum(0).to(query.dtype)
     return result.view(rows, heads, new, -1).transpose(1, 2).contiguous(), None
 
 
@@ -153,13 +154,37 @@ def _part(
     query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor]:
     """Attention to some of the positions, and the logarithm of the sum of its weights, by query."""
-    if query.device.type != "cpu":
-        return scored(query, keys, values, mask, scale)
-    # What torch's public function calls on the CPU; it alone gives the sums.
-    seen, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        query, keys, values, attn_mask=mask, scale=scale
+    # What torch's public function calls; these alone give the sums.
+    if query.device.type == "cpu":
+        seen, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            query, keys, values, attn_mask=mask, scale=scale
+        )
+        return seen, sums
+    if fused(query):
+        return _efficient(query, keys, values, mask, scale)
+    return scored(query, keys, values, mask, scale)
+
+
+def fused(query: Tensor) -> bool:
+    """Whether CUDA's memory-efficient kernel takes it: a width of whole 16 bytes, no float64."""
+    aligned = query.shape[-1] * query.element_size() % 16 == 0
+    return query.is_cuda and aligned and query.dtype != torch.float64
+
+
+def _efficient(
+    query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor]:
+    rows, kinds, new, _ = query.shape
+    if mask is not None:
+        # The kernel reads 16 places of the mask at a time, so its rows begin at multiples of 16.
+        length = keys.shape[2]
+        wide = functional.pad(mask, (0, -length % 16))
+        mask = wide[..., :length].expand(rows, kinds, new, length)
+    seen, sums, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(
+        query, keys, values, mask, True, scale=scale
     )
-    return seen, sums
+    # Its sums are padded to whole blocks of queries.
+    return seen, sums[:, :, :new]
 
 
 def scored(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import count, takewhile
 from typing import Any, cast
 
 import torch
@@ -189,10 +189,11 @@ def joined(cache: DynamicCache) -> DynamicCache:
 
 def row_of(cache: DynamicCache, row: RowPlace) -> DynamicCache:
     """A cache of one row, on top of what `cache` shares, that writes its positions into a row of `cache`."""
-    one, layers = roomy_cache(), cast(Any, cache).layers
+    one, layers, numbers = roomy_cache(), cast(Any, cache).layers, count()
 
     def layer() -> RoomyLayer:
-        number = len(one.layers)
+        # Not the length of `one`: a cache that its own function holds is freed late, gigabytes too late.
+        number = next(numbers)
         layers.extend(RoomyLayer() for _ in range(number + 1 - len(layers)))
         whole = layers[number]
         return RoomyLayer(whole.before, whole.windows, (whole, row))

@@ -10,6 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from torch import Tensor
 
 from emu2eval.adapters.local.bounded import Bounded
+from emu2eval.adapters.local.devices import exact_convolutions
 from emu2eval.adapters.local.encoded import Encoded, Shown
 
 CACHE_BYTES = 1 << 30
@@ -81,6 +82,7 @@ class ImageEncoder(ABC, Generic[F]):
         """Features of an image of the batch."""
         return self._held[shown.key]
 
+    @exact_convolutions()
     def several(self, wanted: Iterable[Shown]) -> dict[str, F]:
         """Features by key; images that are not known yet may go through the encoder together.
 

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from transformers import DynamicCache
@@ -26,7 +27,8 @@ E = TypeVar("E", bound=ImageEncoder[Any])
 class Rows:
     """A batch of sequences. ids, mask, types: (rows, length); types is 1 where an image stands.
 
-    positions: what the model makes of them, (rows, length) or with a dimension in front.
+    positions: what the model makes of them, (rows, length) or with a dimension in front. seen: on the CPU,
+    (rows, length + 1), how many slots of images stand before each place.
     """
 
     ids: Tensor
@@ -34,6 +36,7 @@ class Rows:
     types: Tensor
     positions: Tensor | None
     padded: bool
+    seen: npt.NDArray[np.int64]
 
     @property
     def length(self) -> int:
@@ -149,7 +152,8 @@ class Reader(ABC, Generic[E]):
                 table[row, :at], table[row, end:] = values[:at], values[at:]
         i, m, t = (torch.from_numpy(part).to(self.device) for part in (ids, mask, types))
         padded = any(len(one) < length for one in sequences)
-        return Rows(i, m, t, self.positions((i, m), sequences), padded)
+        seen = np.pad(types.cumsum(1), ((0, 0), (1, 0)))
+        return Rows(i, m, t, self.positions((i, m), sequences), padded, seen)
 
     def positions(self, given: Sequence[Tensor], sequences: Sequence[Encoded]) -> Tensor | None:
         """Position ids of (ids, mask); None = the model finds them itself."""
@@ -162,11 +166,10 @@ class Reader(ABC, Generic[E]):
         found: list[Shown] = []
         for row, one in enumerate(sequences if any(one.shown for one in sequences) else ()):
             # Slots are counted, for padding moves them: the images before, then those within.
-            before = int(rows.types[row, :start].sum())
-            within = int(rows.types[row, start:stop].sum())
-            seen = 0
+            before, after = rows.seen[row, start], rows.seen[row, stop]
+            first = 0
             for shown in one.shown:
-                if before <= seen < before + within:
+                if before <= first < after:
                     found.append(shown)
-                seen += shown.tokens
+                first += shown.tokens
         return found

@@ -161,6 +161,7 @@ def test_chat_on_four_devices(fake: None, monkeypatch: pytest.MonkeyPatch) -> No
         assert use.cache + use.activations <= 2 * taken + (1 << 30)
 
 
+@pytest.mark.slow
 def test_painting_stays_within_its_estimate(fake: None) -> None:
     import diffusers
 

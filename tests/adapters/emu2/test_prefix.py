@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from emu2eval.adapters.emu2.features import TowerEncoder
 from emu2eval.adapters.local.bounded import Bounded
-from emu2eval.adapters.local.cache import held_bytes
+from emu2eval.adapters.local.cache import RoomyLayer, held_bytes
 from emu2eval.adapters.local.choices import Question
 from emu2eval.adapters.local.encoded import Encoded, common
 from emu2eval.adapters.local.prefix import Prefix
@@ -54,6 +55,23 @@ def test_a_run_reads_its_fixed_demonstrations_once(base: Golden) -> None:
     shared = len(SHOTS) + 1  # and [IMG]
     own = len(queries[0]) - shared
     assert sizes == [len(queries[0]), shared, own, own, own, own]
+
+
+def test_keys_and_values_are_freed_with_their_batch(
+    base: Golden, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Without the collector of cycles: it does not see how much memory of a GPU a cycle holds.
+    monkeypatch.setattr("emu2eval.adapters.local.inference.ALONE", 8)
+    asked = inference(base, reuse=False)
+    gc.collect()
+    before = sum(type(one) is RoomyLayer for one in gc.get_objects())
+    gc.disable()
+    try:
+        asked.texts([query(base, *range(700, 702 + i), last=i) for i in range(3)], SEARCH)
+        after = sum(type(one) is RoomyLayer for one in gc.get_objects())
+    finally:
+        gc.enable()
+    assert after == before
 
 
 def test_a_batch_reads_what_it_shares_once(base: Golden) -> None:
