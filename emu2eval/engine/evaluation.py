@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -25,7 +24,7 @@ from emu2eval.engine.supplies import NamedPart, bring
 from emu2eval.engine.tasks import OpenTask, open_task
 from emu2eval.errors import of_part
 from emu2eval.fewshot.ablate import changes_nothing
-from emu2eval.runs.record import Extent, LeftOut, is_run, read_record, write_record
+from emu2eval.runs.record import LeftOut, is_run, read_record, write_record
 from emu2eval.runs.store import RunStore
 from emu2eval.spec.changes import Changes
 from emu2eval.spec.model import ModelSpec
@@ -209,7 +208,7 @@ def run_plan(
     """Asks, stores, judges and scores one run."""
     folder = options.folder / plan.folder
     with RunStore(folder).open_for_writing() as store:
-        plan = _grown(plan, folder, watcher)
+        _tell_of_more(plan, folder, watcher)
         plan.prepare(load, watcher.working)
         write_record(folder, plan.record)
         store.index(plan.questions.slot_of, plan.questions.slots)
@@ -235,20 +234,13 @@ def _wanted(task: OpenTask, options: RunOptions, watcher: Watcher) -> Iterator[t
             yield shots, ablation
 
 
-def _grown(plan: Plan, folder: Path, watcher: Watcher) -> Plan:
-    """The plan, made as large as the stored run already is: a run only ever grows."""
-    if not is_run(folder):
-        return plan
-    known, asked = read_record(folder).extent, plan.extent
-    if known.within(asked):
-        return plan
-    limit = None if known.limit is None or asked.limit is None else max(known.limit, asked.limit)
-    extent = Extent(limit=limit, trials=max(known.trials, asked.trials))
-    shown = "every query" if limit is None else f"{limit:,} queries"
-    watcher.note(f"{folder.name} holds more already; the table shows {shown}")
-    samples, without = plan.questions.samples, plan.left_out.queries
-    questions = questions_of(plan.task, samples, plan.prompts.shots, extent, without=without)
-    return replace(plan, prompts=replace(plan.prompts, questions=questions), extent=extent)
+def _tell_of_more(plan: Plan, folder: Path, watcher: Watcher) -> None:
+    """Says that the folder holds answers which were not asked for now. They stay, and are not scored."""
+    if is_run(folder) and not read_record(folder).extent.within(plan.extent):
+        watcher.note(
+            f"{folder.name} holds answers beyond this limit or these trials; they are kept, "
+            "and the table shows what was asked for now"
+        )
 
 
 def _several(given: Any) -> list[Any]:

@@ -71,11 +71,19 @@ def test_a_smaller_limit_is_part_of_a_larger(
     assert (len(picked[0]), len(picked[1])) == (5, 12)
 
 
-def test_a_run_never_shrinks(make_task: Any, make_model: Any, tmp_path: Path) -> None:
+def test_a_limit_is_what_was_asked_for_whatever_is_stored(
+    make_task: Any, make_model: Any, tmp_path: Path
+) -> None:
     task, model = str(make_task()), str(make_model())
-    evaluate(task, model, shots=[1], trials=2, out=tmp_path)
-    (result,) = evaluate(task, model, shots=[1], limit=3, out=tmp_path)
-    assert result.rows[0].n == 24
+    (alone,) = evaluate(task, model, shots=[1], limit=3, out=tmp_path / "alone")
+    (whole,) = evaluate(task, model, shots=[1], trials=2, out=tmp_path / "runs")
+    (part,) = evaluate(task, model, shots=[1], limit=3, out=tmp_path / "runs")
+    assert part.folder == whole.folder
+    assert (part.rows[0].n, part.rows[0].value) == (3, alone.rows[0].value)
+    assert len(lines(part.folder, "scores.jsonl")) == 3
+    # Nothing is lost by it: the whole comes back without a request.
+    (again,) = evaluate(task, model, shots=[1], trials=2, out=tmp_path / "runs")
+    assert (again.tally.asked, again.rows) == (0, whole.rows)
 
 
 def test_equal_requests_are_made_once(make_task: Any, make_model: Any, tmp_path: Path) -> None:
