@@ -21,6 +21,7 @@ from emu2eval.cli.options import (
     Tasks,
 )
 from emu2eval.cli.say import console, print_rows, report_failures, say, stoppable
+from emu2eval.errors import UserError
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -115,10 +116,17 @@ def run(
     epilog="""\b
 Examples:
   emu2eval show --task easy-vqa --shots 4 --index 0
+  emu2eval show --run easy-vqa_4-shot_nearest_1a2b3c4d --index 0
   emu2eval show --task easy-vqa --shots 2 --protocol emu2 --id test-0007-what-shape-is-in-the-image"""
 )
 def show(
-    task: Annotated[str, typer.Option("--task", "-t", help="Task name or path of a .yaml file.")],
+    task: Annotated[
+        str | None, typer.Option("--task", "-t", help="Task name or path of a .yaml file.")
+    ] = None,
+    run: Annotated[
+        str | None,
+        typer.Option("--run", "-r", help="A stored run instead: its prompts, answers and scores."),
+    ] = None,
     shots: Annotated[str, typer.Option("--shots", "-k", help="Demonstrations, or '0*'.")] = "0",
     index: Annotated[int, typer.Option("--index", "-i", help="Position in the order of ids.")] = 0,
     id: Annotated[
@@ -131,8 +139,21 @@ def show(
     protocol: Protocol = None,
     source: Source = None,
     set_: Sets = [],  # noqa: B006
+    out: Out = None,
 ) -> None:
-    """Print the exact prompt of one query: parts, images, demonstrations and why they were chosen."""
+    """Print the exact prompt of one query: parts, images, demonstrations and why they were chosen.
+
+    Of a stored run, also what the model said: answer, thought, raw text, errors, score."""
+    if run is not None:
+        from emu2eval.report.answer import show_answer
+        from emu2eval.runs import locate
+
+        if task is not None:
+            raise UserError("--run names a run, whose task is known: leave out --task")
+        console().print(show_answer(locate.one(run, out), index, id, trial), soft_wrap=True)
+        return
+    if task is None:
+        raise UserError("name a task or a run", hint="emu2eval show --task easy-vqa --shots 4")
     from emu2eval.engine.options import RunOptions
     from emu2eval.report.prompt import show_prompt
 

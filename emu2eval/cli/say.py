@@ -49,9 +49,11 @@ def report_failures(results: list[Any]) -> None:
     """Exits with code 3 where requests failed, or a judge's replies cannot be read, and says why."""
     failed = sum(result.failed for result in results)
     if failed:
+        why = next(filter(None, (result.why for result in results)), "")
         say(
-            f"{failed:,} requests failed and are unscored; the same command asks them again. "
-            "Why: the `error` field in responses.jsonl in the run's folder"
+            f"{failed:,} requests failed and are unscored; the same command asks them again. The first: "
+            f"{' '.join(why.split())[:300]}. Each: the `error` field in responses.jsonl in the run's "
+            "folder, or emu2eval show --run RUN --id ID"
         )
     for result in results:
         if not result.unread:

@@ -31,6 +31,11 @@ class Result:
         return sum(tally.failed + tally.refused for tally in (self.tally, self.judged))
 
     @property
+    def why(self) -> str | None:
+        """What the first failed request was answered."""
+        return self.tally.why or self.judged.why
+
+    @property
     def end(self) -> RunEnd:
         """As a watcher is told of it."""
         done = self.tally

@@ -29,7 +29,7 @@ class Tally:
     """asked: requests made now; kept: answered before; copied: equal to an answered one.
 
     failed: asked without an answer; refused: not asked, since the model cannot take one of their images.
-    again: batches that failed and were asked again, by the type of what they raised.
+    again: batches that failed and were asked again, by the type of what they raised. why: the first error.
     """
 
     asked: int = 0
@@ -38,6 +38,7 @@ class Tally:
     failed: int = 0
     refused: int = 0
     again: dict[str, AskedAgain] = field(default_factory=dict)
+    why: str | None = None
 
     def __add__(self, other: Tally) -> Tally:
         total = Tally(
@@ -46,6 +47,7 @@ class Tally:
             self.copied + other.copied,
             self.failed + other.failed,
             self.refused + other.refused,
+            why=self.why or other.why,
         )
         for each in (*self.again.values(), *other.again.values()):
             total.note(each)
@@ -143,6 +145,7 @@ def _execute(
                     rows: list[tuple[int, Answer]] = []
                     for planned, response, seconds in answered:
                         tally.asked += 1
+                        tally.why = tally.why or response.error
                         first = planned.answer(response, seconds, store)
                         for same in twins[planned.request.key]:
                             rows.append((same.slot, first if same is planned else same.copy(first)))
@@ -181,6 +184,7 @@ def _pending(
                 answer = planned.answer(Response(error=_why(error)), 0.0, store)
                 store.append([(planned.slot, answer)])
                 tally.refused += 1
+                tally.why = tally.why or answer.error
                 tell(1)
                 continue
             yield planned

@@ -39,7 +39,13 @@ def show_prompt(
         raise ConfigError(
             f"--index {index}: {task.name} has queries 0 to {len(samples) - 1} in its split {task.split}"
         )
-    prompted = prompts.at(Place(index, trial))
+    return Group(*prompt_blocks(prompts, Place(index, trial)))
+
+
+def prompt_blocks(prompts: Prompts, place: Place, left_out: int = 0) -> list[RenderableType]:
+    """The prompt of a place, part by part. left_out: of its demonstrations, the farthest."""
+    task = prompts.questions.task
+    prompted = prompts.at(place, left_out)
     prompt, sample = prompted.prompt, prompted.sample
     shots = str(prompts.shots)
     if prompts.ablation != "none":
@@ -48,20 +54,20 @@ def show_prompt(
         Text(f"{task.name} · protocol {task.protocol_name} · {shots} shots · query {sample.id}"),
     ]
     if prompt.system is not None:
-        blocks += [_rule("system"), _parts((prompt.system,))]
+        blocks += [rule("system"), _parts((prompt.system,))]
     for number, (turn, why) in enumerate(
         zip(prompt.turns, prompted.demonstrations, strict=True), 1
     ):
-        blocks.append(_rule(f"demonstration {number} of {len(prompt.turns)}", why))
+        blocks.append(rule(f"demonstration {number} of {len(prompt.turns)}", why))
         blocks += [_parts(turn.ask), _parts(turn.reply, "→ ")]
-    blocks += [_rule("query"), _parts(prompt.query)]
-    output = prompts.output(Place(index, trial), sample)
-    blocks += [_rule("output"), Text(str(output))]
+    blocks += [rule("query"), _parts(prompt.query)]
+    output = prompts.output(place, sample)
+    blocks += [rule("output"), Text(str(output))]
     if sample.references:
         blocks.append(Text("references: " + ", ".join(_shown(r) for r in sample.references)))
     joins = f"as one text: {prompt.lead!r} before a reply, {prompt.separator!r} after it"
     blocks.append(Text(joins, style="dim"))
-    return Group(*blocks)
+    return blocks
 
 
 def _prompts(task_name: str, options: RunOptions) -> Prompts:
@@ -83,7 +89,7 @@ def _prompts(task_name: str, options: RunOptions) -> Prompts:
     return Prompts(questions, shots, pool, chooser, options.seed, ablation)
 
 
-def _rule(title: str, demonstration: Demonstration | None = None) -> RenderableType:
+def rule(title: str, demonstration: Demonstration | None = None) -> RenderableType:
     text = Text(title, style="bold")
     if demonstration is not None:
         text.append(f"  {demonstration.sample.id}  ({demonstration.why})", style="dim")

@@ -222,10 +222,18 @@ def test_every_failed_request_is_unscored_and_the_others_are_not(
     assert (code, row["n"], row["unscored"]) == (3, 4, len(FAULTS))
     rows = answers(Path("runs") / row["run"])
     errors = [each["error"] for each in rows.values() if "error" in each]
-    assert "11 requests failed and are unscored" in said
+    assert "11 requests failed and are unscored" in said and "The first: HTTP 400: too long" in said
     for _, words in FAULTS:
         assert sum(words in error for error in errors) == 1, (words, errors)
     assert {each["text"] for each in rows.values() if "error" not in each} == {"red"}
+    good = next(name for name, each in rows.items() if "error" not in each)
+    unscored = next(name for name, each in rows.items() if "I cannot" in each.get("error", ""))
+    _, shown, _ = program("show", "--run", row["run"], "--out", "runs", "--id", unscored)
+    assert "raw text: 'I cannot'" in shown and "ended by: content_filter" in shown
+    assert shown.count("the server ended the reply by 'content_filter': I cannot") == 2
+    _, shown, _ = program("show", "--run", row["run"], "--out", "runs", "--id", good)
+    for line in ("thought: 'Hm.\\n\\nSo.'", "text: 'red'", "raw text: '<think>Hm.", "score: "):
+        assert line in shown
     chat_server.fault = lambda number, asked: None
     code, printed, _ = program(*arguments, "--out", "runs", "--format", "json")
     (row,) = json.loads(printed)
