@@ -10,6 +10,7 @@ import msgspec
 
 from emu2eval.data.damaged import spared
 from emu2eval.data.paths import inside
+from emu2eval.data.textfile import opened
 from emu2eval.errors import DataError
 from emu2eval.types import Image, Sample
 
@@ -29,7 +30,7 @@ def read(root: Path, file: str, images: str = "") -> Iterator[Sample]:
     path = inside(root, file, where="file")
     shown_from = inside(root, images, where="images") if images else path.parent
     decode = msgspec.json.Decoder(_Row).decode
-    with path.open("rb") as lines:
+    with opened(path) as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue

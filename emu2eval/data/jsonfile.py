@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import mmap
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,8 @@ def parse(path: Path, kind: type[File]) -> File:
         # Unmapped when nothing points into it any more; parts of the kind msgspec.Raw do.
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     try:
-        return msgspec.json.decode(data, type=kind)
+        marked = data[:3] == codecs.BOM_UTF8
+        return msgspec.json.decode(memoryview(data)[3:] if marked else data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise damaged(path, data[:512], error) from None
 

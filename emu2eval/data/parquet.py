@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Formatter
@@ -50,27 +50,28 @@ def read(
     named, labelled = _named(fields or []), _named(groups or [])
     listed = references if isinstance(references, str) else None
     shown = answer or listed
-    wanted = {*_columns(id), *named.values(), *labelled.values()}
     others = alternatives or {}
-    wanted |= {column for column in (listed, shown, choices, cluster, *others.values()) if column}
+    held = {*named.values(), *labelled.values()}
+    held |= {column for column in (listed, shown, choices, cluster, *others.values()) if column}
+    wanted = {*_columns(id), *held}
     for place, row, seen in rows(
-        root, files, columns=wanted, images=images, where=where, join=join
+        root, files, columns=wanted, checked=held, images=images, where=where, join=join
     ):
-        said = texts(at(row, shown)) if shown else []
-        reply = most_common(said) if said else None
+        cells = _Cells(row, place)
+        reply = most_common(cells.texts(shown)) or None if shown else None
         given = (reply,) if references is None and reply is not None else ()
         label = at(row, cluster) if cluster else None
-        labels = {name: at(row, column) for name, column in labelled.items()}
+        labels = {name: cells.text(column) for name, column in labelled.items()}
         yield Sample(
             id=_id(row, id, place),
-            fields={name: _text(at(row, column)) for name, column in named.items()},
+            fields={name: cells.text(column) for name, column in named.items()},
             images=seen,
             answer=reply,
-            references=tuple(texts(at(row, listed))) if listed else given,
-            choices=tuple(texts(at(row, choices))) if choices else (),
+            references=tuple(cells.texts(listed)) if listed else given,
+            choices=tuple(cells.texts(choices)) if choices else (),
             cluster=str(label) if label is not None else None,
-            groups={name: str(value) for name, value in labels.items() if value not in (None, "")},
-            alternatives={name: tuple(texts(at(row, column))) for name, column in others.items()},
+            groups={name: text for name, text in labels.items() if text},
+            alternatives={name: tuple(cells.texts(column)) for name, column in others.items()},
         )
 
 
@@ -79,12 +80,14 @@ def rows(
     files: str | list[str],
     *,
     columns: Iterable[str],
+    checked: Collection[str] = (),
     images: str | list[str] = "image",
     where: Mapping[str, Any] | None = None,
     join: Mapping[str, Any] | None = None,
 ) -> Iterator[tuple[str, dict[str, Any], Images]]:
     """(place for messages, the columns by name, images) of each row of the files.
 
+    checked: columns of which what is inside must be there too, where `columns` may lack it in any row.
     where: column: value, for the rows that belong to the split. join: {files, on, id}: the images
     stand in other files, in the row whose `id` equals this row's column `on`.
     """
@@ -95,7 +98,7 @@ def rows(
     for path in shards(root, files):
         file = parquetfile.open_file(path)
         wanted = {*columns, *(where or {}), *([joined.on] if joined else [])}
-        _check_columns(file, path, {*wanted, *own})
+        _check_columns(file, path, {*wanted, *own}, checked)
         number = 0
         for group in range(file.num_row_groups):
             places = _Places(file, path, group, own)
@@ -123,11 +126,34 @@ def at(row: Mapping[str, Any], column: str | None) -> Any:
     return value
 
 
-def texts(value: Any) -> list[str]:
-    """A cell as texts: none, one, or those of a list."""
-    if value is None:
-        return []
-    return [str(item) for item in value] if isinstance(value, list) else [str(value)]
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """The columns of a row as texts. Raises DataError, with the row, for a cell that holds something else."""
+
+    row: Mapping[str, Any]
+    place: str
+
+    def text(self, column: str) -> str:
+        """An empty cell is an empty text."""
+        value = at(self.row, column)
+        return "" if value is None else self._one(value, column)
+
+    def texts(self, column: str) -> list[str]:
+        """None, one, or those of a list."""
+        value = at(self.row, column)
+        if value is None:
+            return []
+        return [self._one(each, column) for each in (value if isinstance(value, list) else [value])]
+
+    def _one(self, value: Any, column: str) -> str:
+        if isinstance(value, (list, Mapping, bytes)):
+            kinds = {list: "a list", dict: "a structure", bytes: "bytes"}
+            raise DataError(
+                f"the column {column!r} holds {kinds.get(type(value), 'no text')} where a text is wanted",
+                where=self.place,
+                hint="`a.b` names the column b inside a, `a.0` the first of a list",
+            )
+        return str(value)
 
 
 def _columns(template: str) -> list[str]:
@@ -241,19 +267,39 @@ def _rows(file: Any, path: Path, group: int, columns: set[str]) -> Iterator[dict
         yield from batch.to_pylist()
 
 
-def _check_columns(file: Any, path: Path, columns: set[str]) -> None:
-    known = file.schema_arrow.names
+def _check_columns(file: Any, path: Path, columns: set[str], checked: Collection[str] = ()) -> None:
+    schema = file.schema_arrow
     for column in sorted(columns):
-        if column.partition(".")[0] not in known:
+        top, *inner = column.split(".")
+        known = list(schema.names)
+        lacking = top not in known
+        if not lacking:
+            inner = inner if column in checked else []
+            known = [f"{top}.{name}" for name in _lacking(schema.field(top).type, inner)]
+        if lacking or known:
             raise UnknownName(
                 "column", column, known, where=path,
                 hint="the repository has changed, or is another one than the task's file describes",
             )  # fmt: skip
 
 
+def _lacking(kind: Any, steps: Sequence[str]) -> list[str]:
+    """The columns there are in the place of the first of these steps that is none; none where all are."""
+    for place, step in enumerate(steps):
+        if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+            kind = kind.value_type
+            if step.isdecimal():
+                continue
+        if pa.types.is_null(kind):
+            return []  # no row holds anything there, as where answers are hidden
+        if not pa.types.is_struct(kind):
+            return [".".join(steps[:place]) or "(nothing inside)"]
+        names = [kind.field(number).name for number in range(kind.num_fields)]
+        if step not in names:
+            return [".".join((*steps[:place], name)) for name in names]
+        kind = kind.field(step).type
+    return []
+
+
 def _named(columns: list[str] | dict[str, str]) -> dict[str, str]:
     return dict(columns) if isinstance(columns, Mapping) else {name: name for name in columns}
-
-
-def _text(value: Any) -> str:
-    return "" if value is None else str(value)

@@ -139,6 +139,8 @@ class _Row:
         """The cell of a column; raises UnknownName where there is none."""
         if column not in self.cells:
             there = ", ".join(map(str, self.cells)) or "none"
+            if not self.listed and len(self.cells) == 1 and ";" in there:
+                there += "; the file separates them by semicolons, a .csv file does by commas"
             raise UnknownName(
                 "column",
                 column,

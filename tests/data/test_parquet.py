@@ -249,3 +249,51 @@ def test_members_come_back_as_they_went_in() -> None:
     assert packed.digest != Samples([other], where="here").digest
     with pytest.raises(ValueError, match="member"):
         Image(data=b"x", member="image/0/1")
+
+
+@pytest.mark.parametrize(
+    ("options", "known"),
+    [
+        ({"references": "answers.text"}, "answers.answer"),
+        ({"groups": ["types.kind"]}, "types.structural"),
+        ({"fields": ["question.text"]}, "nothing inside"),
+        ({"fields": {"first": "answers.0.text"}}, "answers.0.answer"),
+        ({"answer": "answers.answer.text"}, "answers.answer"),
+        ({"cluster": "scene"}, "image_id"),
+    ],
+)
+def test_a_column_inside_another_exists_too(
+    tmp_path: Path, options: dict[str, Any], known: str
+) -> None:
+    write_shards(tmp_path, "val", rows(2), shards=1)
+    with pytest.raises(UnknownName) as caught:
+        list(read(tmp_path, "*.parquet", id="question_id", **options))
+    assert known in caught.value.what
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"fields": ["answers"]}, "'answers' holds a list"),
+        ({"fields": {"first": "answers.0"}}, "'answers.0' holds a structure"),
+        ({"references": "answers"}, "'answers' holds a structure"),
+        ({"answer": "types"}, "'types' holds a structure"),
+        ({"groups": ["answers"]}, "'answers' holds a list"),
+        ({"choices": "image.bytes"}, "'image.bytes' holds bytes"),
+    ],
+)
+def test_a_cell_of_another_kind_names_its_row(
+    tmp_path: Path, options: dict[str, Any], says: str
+) -> None:
+    write_shards(tmp_path, "val", rows(2), shards=1)
+    with pytest.raises(DataError, match=says) as caught:
+        list(read(tmp_path, "*.parquet", id="question_id", **options))
+    assert str(caught.value.where).endswith(".parquet, row 0")
+
+
+def test_an_empty_answer_is_none(tmp_path: Path) -> None:
+    listed = [{"id": n, "image": hub_image(n), "answer": text} for n, text in enumerate(["", "a"])]
+    write_shards(tmp_path, "val", listed, shards=1)
+    empty, full = read(tmp_path, "*.parquet", answer="answer")
+    assert (empty.answer, empty.references) == (None, ())
+    assert (full.answer, full.references) == ("a", ("a",))

@@ -106,6 +106,14 @@ def test_vqa_files_that_are_wrong(tmp_path: Path, changes: dict[str, Any], says:
         list(vqa.read(tmp_path, **options))
 
 
+def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
+    options = vqa_files(tmp_path)
+    before = list(vqa.read(tmp_path, **options))
+    for name in ("q.json", "a.json"):
+        (tmp_path / name).write_text((tmp_path / name).read_text(), encoding="utf-8-sig")
+    assert list(vqa.read(tmp_path, **options)) == before
+
+
 def test_a_zip_left_packed_is_recognised(tmp_path: Path) -> None:
     options = vqa_files(tmp_path, **{"a.json": "PK\3\4zip"})
     with pytest.raises(DataError) as caught:

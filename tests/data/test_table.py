@@ -192,3 +192,10 @@ def test_another_encoding_is_told_of_the_file_and_its_line(tmp_path: Path, name:
         assert (error.where, "UTF-16" in error.what) == (str(path), True)
     path.write_bytes(b"\xff\xfe\x00\xd8i")
     assert (told(tmp_path, name).where, "UTF-16" in told(tmp_path, name).what) == (str(path), True)
+
+
+def test_semicolons_are_told(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("id;image;answer\n1;x.png;cat\n")
+    error = told(tmp_path, "t.csv")
+    assert "unknown column 'id'" in error.what
+    assert "id;image;answer; the file separates them by semicolons" in str(error.hint)
