@@ -17,6 +17,7 @@ from emu2eval.adapters.local.adapter import LaidOut, LocalAdapter
 from emu2eval.adapters.local.choices import Question
 from emu2eval.adapters.local.encoded import Shown
 from emu2eval.adapters.local.files import HUB_ID, at_hand
+from emu2eval.adapters.local.search import Found
 from emu2eval.adapters.memory import MemoryPlan, Workload
 from emu2eval.errors import ModelError
 from emu2eval.types import (
@@ -187,9 +188,10 @@ class Emu2Adapter(LocalAdapter[Emu2Settings, Emu2Files, "Emu2Inference"]):
     def _shown(self, image: Image) -> Shown:
         return Shown(image, self.opened.config.n_query)
 
-    def _decode(self, ids: Sequence[int], prompt: Prompt) -> str:
+    def _said(self, found: Found, laid: LaidOut, out: TextOutput) -> Response:
         opened = self.opened
-        return opened.tokenizer.decode(ids, special=opened.form.wants_boxes(prompt))
+        text = opened.tokenizer.decode(found.ids, special=opened.form.wants_boxes(laid.prompt))
+        return Response(text=text, ended="stop" if found.ended else "length")
 
     def _other(self, inference: Emu2Inference, output: Output, laid: LaidOut) -> Response:
         assert isinstance(output, ImageOutput)

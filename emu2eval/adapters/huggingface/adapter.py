@@ -14,24 +14,27 @@ from emu2eval.adapters.local.adapter import LaidOut, LocalAdapter
 from emu2eval.adapters.local.choices import Question
 from emu2eval.adapters.local.encoded import Shown
 from emu2eval.adapters.local.files import by_hand
-from emu2eval.errors import ModelError
-from emu2eval.types import ChoiceOutput, Image, Mark, Prompt, Request, TextOutput
+from emu2eval.adapters.local.search import Found
+from emu2eval.errors import ModelError, PlanError
+from emu2eval.types import ChoiceOutput, Image, Mark, Prompt, Request, Response, TextOutput
 
 if TYPE_CHECKING:
     from emu2eval.adapters.huggingface.form import TransformersForm
     from emu2eval.adapters.huggingface.kinds import Kind
     from emu2eval.adapters.huggingface.reading import TransformersReader
+    from emu2eval.adapters.huggingface.thinking import Thinking
     from emu2eval.adapters.local.inference import Inference
 
 
 @dataclass(frozen=True, slots=True)
 class HuggingFaceFiles:
-    """A checkpoint with its processor. ends: ids that end an answer."""
+    """A checkpoint with its processor. thinking: reads what was said; ends: ids that end an answer."""
 
     checkpoint: TransformersCheckpoint
     kind: Kind
     processor: Any
     form: TransformersForm
+    thinking: Thinking
     ends: list[int]
 
 
@@ -64,6 +67,8 @@ class HuggingFaceAdapter(
         from emu2eval.adapters.huggingface.kinds import kind_of
         from emu2eval.adapters.huggingface.loading import ends
         from emu2eval.adapters.huggingface.processor import load_processor
+        from emu2eval.adapters.huggingface.template import check_options
+        from emu2eval.adapters.huggingface.thinking import Thinking
 
         own = self.settings
         checkpoint = TransformersCheckpoint.at(path, own.revision, own.trust_remote_code)
@@ -82,6 +87,8 @@ class HuggingFaceAdapter(
                 where=path,
                 hint="a base model is asked with `layout: plain`",
             )
+        if own.template_options:
+            check_options(processor, own.template_options, own.layout)
         form = TransformersForm(
             processor,
             kind.expansion(processor, own.image_options),
@@ -90,9 +97,11 @@ class HuggingFaceAdapter(
             own.system,
             own.image_mark,
             ("everything" if own.images == 1 else "demonstrations") if own.grid else None,
+            own.template_options,
         )
+        thinking = Thinking(processor.tokenizer, own.thinking)
         return HuggingFaceFiles(
-            checkpoint, kind, processor, form, ends(checkpoint, processor.tokenizer)
+            checkpoint, kind, processor, form, thinking, ends(checkpoint, processor.tokenizer)
         )
 
     def _limits(self, opened: HuggingFaceFiles) -> Limits:
@@ -130,18 +139,27 @@ class HuggingFaceAdapter(
         prompt, out, form = request.prompt, request.output, self.opened.form
         encoded = form.encode(prompt)
         if isinstance(out, ChoiceOutput):
+            if self.opened.thinking.opened(encoded):
+                raise PlanError(
+                    "the model's chat template begins a thought, in which choices cannot be ranked",
+                    hint="where the template can leave it out: "
+                    "--set model.settings.template_options.enable_thinking=false",
+                )
             replied = [form.encode(prompt, choice) for choice in out.choices]
             question = Question.of(encoded, replied, out.choices)
             return LaidOut(prompt, encoded, max(map(len, (encoded, *replied))), question)
-        new = out.max_new_tokens if isinstance(out, TextOutput) else 0
+        new = out.max_new_tokens + self._room if isinstance(out, TextOutput) else 0
         return LaidOut(prompt, encoded, len(encoded) + new)
 
     def _shown(self, image: Image) -> Shown:
         return self.opened.form.encode(Prompt(query=(image, ""))).shown[0]
 
-    def _decode(self, ids: Sequence[int], prompt: Prompt) -> str:
-        text: str = self.opened.processor.tokenizer.decode(ids, skip_special_tokens=True)
-        return text
+    def _said(self, found: Found, laid: LaidOut, out: TextOutput) -> Response:
+        return self.opened.thinking.response(found, laid.encoded, out.max_new_tokens)
+
+    @property
+    def _room(self) -> int:
+        return self.settings.thinking
 
     def _marks(self, laid: LaidOut) -> tuple[Mark, ...]:
         moved = self.opened.form.moves_images(laid.prompt)

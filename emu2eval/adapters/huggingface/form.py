@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -27,7 +27,7 @@ class TransformersForm:
     """slot: the id that an image's embedding replaces. system: instead of a prompt's own system text.
 
     mark: what stands for an image in the plain layout; None = the processor's placeholder.
-    grid: "demonstrations" or "everything" puts their images into one.
+    grid: "demonstrations" or "everything" puts their images into one. options: for the chat template.
     """
 
     processor: Any
@@ -37,6 +37,7 @@ class TransformersForm:
     system: str | None = None
     mark: str | None = None
     grid: Literal["demonstrations", "everything"] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
     _tokens: dict[tuple[int, int, str], int] = field(default_factory=dict)
 
     def encode(self, prompt: Prompt, reply: str | None = None) -> Encoded:
@@ -146,7 +147,7 @@ class TransformersForm:
 
     @cached_property
     def _template(self) -> ChatTemplate:
-        return ChatTemplate(self.processor, self.expansion.placeholder)
+        return ChatTemplate(self.processor, self.expansion.placeholder, self.options)
 
     def _contents(self, parts: Iterable[Part]) -> list[dict[str, str]]:
         found: list[dict[str, str]] = []

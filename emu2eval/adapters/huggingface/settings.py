@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import field
+from msgspec import Meta, field
 
 from emu2eval.adapters.local.settings import Count, LocalSettings
 
@@ -21,6 +21,8 @@ class HuggingFaceSettings(LocalSettings, frozen=True, kw_only=True):
     image_mark: what stands for an image in the plain layout; None = the processor's placeholder.
     device_map, memory: as in transformers ("auto", "cuda:1", a mapping; {0: 20GiB, cpu: 60GiB}).
     attention: such as sdpa or flash_attention_2.
+    thinking: tokens on top of the task's, for models that think before they answer; the answer itself is cut
+    at the task's. template_options: for the chat template, such as {enable_thinking: false}.
     trust_remote_code: True runs Python files that come with the checkpoint.
     """
 
@@ -32,4 +34,6 @@ class HuggingFaceSettings(LocalSettings, frozen=True, kw_only=True):
     device_map: dict[str, int | str] | str | None = None
     memory: dict[int | str, str] | None = None
     attention: str | None = None
+    thinking: Annotated[int, Meta(ge=0)] = 0
+    template_options: dict[str, Any] = field(default_factory=dict)
     trust_remote_code: bool = False

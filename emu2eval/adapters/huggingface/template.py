@@ -7,12 +7,13 @@ system text, or show the first text of a message only, and say nothing of it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from emu2eval.errors import PlanError
+from emu2eval.adapters.huggingface.settings import Layout
+from emu2eval.errors import ConfigError, PlanError
 
 Message = dict[str, Any]
 """role, and content: a list of {"type": "image"} and {"type": "text", "text": …}."""
@@ -27,10 +28,11 @@ _OTHERWISE = (
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """placeholder: what stands for an image in the rendered text."""
+    """placeholder: what stands for an image in the rendered text. options: of the template's own."""
 
     processor: Any
     placeholder: str
+    options: Mapping[str, Any] = field(default_factory=dict)
     _moving: dict[tuple[Any, ...], bool] = field(default_factory=dict)
 
     def shown(self, messages: Sequence[Message]) -> str:
@@ -52,9 +54,8 @@ class ChatTemplate:
     def rendered(self, messages: Sequence[Message], asks: bool = True) -> str:
         """What the template writes. asks: up to where a reply begins. Raises PlanError."""
         try:
-            return str(
-                self.processor.apply_chat_template(list(messages), add_generation_prompt=asks)
-            )
+            render = self.processor.apply_chat_template
+            return str(render(list(messages), add_generation_prompt=asks, **self.options))
         except Exception as error:
             # A template may refuse whatever it does not expect.
             raise PlanError(
@@ -106,6 +107,20 @@ class ChatTemplate:
         if wanted != seen:
             raise _refused(_what(texts, seen))
         return found != expected
+
+
+def check_options(processor: Any, options: Mapping[str, Any], layout: Layout) -> None:
+    """Raises ConfigError for options of which the template knows nothing."""
+    if layout != "chat":
+        raise ConfigError("template_options are for `layout: chat`")
+    template = str(getattr(processor, "chat_template", ""))
+    for name in options:
+        if not re.search(rf"\b{re.escape(name)}\b", template):
+            raise ConfigError(
+                f"the model's chat template has no option {name!r}",
+                where="model.settings.template_options",
+                hint="its chat_template names what it takes",
+            )
 
 
 def message(role: str, content: list[dict[str, str]]) -> Message:

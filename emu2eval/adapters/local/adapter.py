@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -15,7 +15,7 @@ from emu2eval.adapters.base import Adapter, Limits
 from emu2eval.adapters.local.choices import Question
 from emu2eval.adapters.local.encoded import Encoded, Shown
 from emu2eval.adapters.local.files import absent, at_hand, located
-from emu2eval.adapters.local.search import Search
+from emu2eval.adapters.local.search import Found, Search
 from emu2eval.adapters.local.settings import LocalSettings
 from emu2eval.adapters.local.threads import set_threads
 from emu2eval.errors import MissingExtra, ModelError, PlanError, UserError
@@ -199,14 +199,19 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
         """The image as it stands in a prompt."""
 
     @abstractmethod
-    def _decode(self, ids: Sequence[int], prompt: Prompt) -> str:
-        """The text of an answer."""
+    def _said(self, found: Found, laid: LaidOut, out: TextOutput) -> Response:
+        """What was found, as text, and how it ended."""
 
     def _check_weights(self) -> None:
         """Raises ModelError where files of weights are not here."""
 
     def _check_memory(self) -> None:
         """Raises ModelError where the model can never fit into this machine."""
+
+    @property
+    def _room(self) -> int:
+        """Tokens that a text may take beside its answer's."""
+        return 0
 
     def _marks(self, laid: LaidOut) -> tuple[Mark, ...]:
         """What a reader of the table should know about the answer to a prompt."""
@@ -229,9 +234,8 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
             found = inference.texts([asked[i][1].encoded for i in rows], search)
             for i, answer in zip(rows, found, strict=True):
                 laid = asked[i][1]
-                responses[i] = Response(
-                    text=self._decode(answer.ids, laid.prompt),
-                    ended="stop" if answer.ended else "length",
+                responses[i] = replace(
+                    self._said(answer, laid, asked[i][0]),
                     tokens_in=len(laid.encoded),
                     tokens_out=len(answer.ids),
                     marks=self._marks(laid),
@@ -241,7 +245,7 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
     def _search(self, out: TextOutput) -> Search:
         own = self.settings
         return Search(
-            out.max_new_tokens,
+            out.max_new_tokens + self._room,
             out.min_new_tokens,
             own.beams if out.beams is None else out.beams,
             own.length_penalty if out.length_penalty is None else out.length_penalty,
