@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         MissingData,
         MissingExtra,
         ModelError,
+        NotFinite,
         PartError,
         PlanError,
         Several,
@@ -77,7 +78,7 @@ _WHERE = {
     "engine.results": "Result",
     "errors": (
         "CompareError ConfigError DataError ImageError MissingData MissingExtra "
-        "ModelError PartError PlanError Several StoreError UnknownName UserError"
+        "ModelError NotFinite PartError PlanError Several StoreError UnknownName UserError"
     ),
     "exports.dataframe": "load_runs",
     "fewshot.choosers": "Chooser Demonstration PoolFeatures",
@@ -124,6 +125,7 @@ __all__ = [
     "MissingExtra",
     "ModelError",
     "ModelSpec",
+    "NotFinite",
     "Output",
     "OutputSpec",
     "PartError",

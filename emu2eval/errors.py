@@ -10,6 +10,7 @@ UserError
 ├── StoreError         the results folder
 │   └── CompareError   runs that cannot be set side by side
 ├── ModelError         weights or a server
+│   └── NotFinite      numbers of a model that are none
 ├── MissingExtra       an optional dependency that is not installed
 ├── PartError          a plug-in that raised an error of its own
 └── Several            more than one of these, told at once
@@ -134,6 +135,10 @@ class CompareError(StoreError):
 
 class ModelError(UserError):
     """Weights that cannot be loaded, or a server that cannot be used."""
+
+
+class NotFinite(ModelError):
+    """Numbers of a model that are none: no answer. It costs the requests that it happened to."""
 
 
 class MissingExtra(UserError):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from emu2eval.adapters.local.files import refuse_adapters
 from emu2eval.encoders.base import Encoder, Vectors
 from emu2eval.errors import MissingExtra, ModelError, UnknownName, UserError
 from emu2eval.media import images
@@ -81,6 +82,7 @@ class CheckpointEncoder(Encoder):
         path = self._at_hand()
         if path is None:
             raise self._absent("is not on this machine")
+        refuse_adapters(path)
         for needed in ("config.json", "*.safetensors"):
             if next(path.glob(needed), None) is None:
                 raise ModelError(
@@ -170,9 +172,10 @@ class CheckpointEncoder(Encoder):
 
     @cached_property
     def _digest(self) -> str:
-        """Hex sha256 over the configuration and every weight file, by name."""
+        """Hex sha256 over every file that decides a vector, by name: the configuration, the weights, and
+        what the processor and the tokenizer read."""
         digest = hashlib.sha256()
-        for file in sorted([self.folder / "config.json", *self.folder.glob("*.safetensors")]):
+        for file in sorted({file for pattern in _FILES for file in self.folder.glob(pattern)}):
             with file.open("rb") as content:
                 found = hashlib.file_digest(content, "sha256").hexdigest()
             digest.update(f"{file.name}\n{found}\n".encode())

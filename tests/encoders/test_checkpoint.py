@@ -22,7 +22,7 @@ from emu2eval.errors import ConfigError, MissingExtra, ModelError  # noqa: E402
 from emu2eval.media import images  # noqa: E402
 from emu2eval.types import Image  # noqa: E402
 
-from ..tiny_models import without  # noqa: E402
+from ..tiny_models import with_weights, without  # noqa: E402
 
 MakeTask = Callable[..., Path]
 
@@ -235,7 +235,18 @@ def test_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch, clip: Path) 
 
 @pytest.mark.parametrize(
     ("kind", "part"),
-    [("clip", "visual_projection"), ("siglip", "vision_model.head"), ("dino", "encoder.layer.1")],
+    [
+        ("clip", "visual_projection"),
+        ("clip", "text_projection"),
+        ("clip", "text_model"),
+        ("clip", "vision_model.embeddings"),
+        ("clip", "vision_model.post_layernorm"),
+        ("siglip", "vision_model.head"),
+        ("siglip", "text_model.head"),
+        ("dino", "encoder.layer.1"),
+        ("dino", "embeddings.cls_token"),
+        ("dino", "layernorm"),
+    ],
 )
 def test_weights_that_the_files_lack_are_refused(kind: str, part: str, tmp_path: Path) -> None:
     """transformers would make them up at random, and the features would be others in every process."""
@@ -244,6 +255,35 @@ def test_weights_that_the_files_lack_are_refused(kind: str, part: str, tmp_path:
     with pytest.raises(ModelError, match="are missing") as caught:
         encoder.encode([encoder.prepare(shown(1)[0])])
     assert part in caught.value.what
+
+
+def test_an_encoder_behind_the_prefix_of_an_adapter(clip: Path, tmp_path: Path) -> None:
+    def wrapped(tensors: dict[str, Any]) -> dict[str, Any]:
+        return {f"base_model.model.{name}": tensor for name, tensor in tensors.items()}
+
+    encoder = CheckpointEncoder(str(with_weights(clip, tmp_path / "wrapped", wrapped)))
+    with pytest.raises(ModelError, match="missing") as caught:
+        encoder.encode([encoder.prepare(shown(1)[0])])
+    assert "LoRA" in str(caught.value.hint)
+
+
+def test_an_adapter_beside_an_encoder_is_named(clip: Path, tmp_path: Path) -> None:
+    folder = without(clip, tmp_path / "both", "logit_scale")
+    (folder / "adapter_model.safetensors").write_bytes(b"")
+    (lacking,) = CheckpointEncoder(str(folder)).lacks()
+    assert "beside the base weights" in lacking.what and "adapter_model" in lacking.what
+
+
+@pytest.mark.parametrize("file", ["tokenizer.json", "tokenizer_config.json", "config.json"])
+def test_the_identity_covers_what_reads_words(clip: Path, tmp_path: Path, file: str) -> None:
+    """Features of texts that another tokenizer cut are other features."""
+    folder = without(clip, tmp_path / "other", "logit_scale")
+    before = CheckpointEncoder(str(folder)).identity()
+    (folder / "notes.md").write_text("no part of it")
+    assert CheckpointEncoder(str(folder)).identity() == before
+    data = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps(data, indent=7))
+    assert CheckpointEncoder(str(folder)).identity()["weights"] != before["weights"]
 
 
 def test_weights_that_no_feature_needs_may_be_missing(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from msgspec import Meta
 
 from emu2eval.adapters.base import Adapter, Limits
 from emu2eval.adapters.diffusion.texts import remember
-from emu2eval.adapters.local.files import absent, at_hand, folder_digest, located
-from emu2eval.errors import MissingExtra, ModelError, UserError
+from emu2eval.adapters.local.files import absent, at_hand, folder_digest, located, refuse_adapters
+from emu2eval.errors import MissingExtra, ModelError, NotFinite, UserError
 from emu2eval.media.images import from_pil, load
 from emu2eval.spec.settings import Count, Settings
 from emu2eval.types import ImageOutput, Mark, Request, Response
@@ -116,7 +116,7 @@ class DiffusionAdapter(Adapter):
         import diffusers
         import torch
 
-        from emu2eval.adapters.diffusion.parts import load_parts
+        from emu2eval.adapters.diffusion.parts import load_parts, watch
 
         kind: Any = diffusers.DiffusionPipeline
         try:
@@ -150,6 +150,7 @@ class DiffusionAdapter(Adapter):
                 hint="model.settings.device: cpu, cuda or cuda:1; a smaller pipeline where memory runs out",
             ) from None
         remember(self._pipeline)
+        watch(self._pipeline)
 
     def close(self) -> None:
         self._pipeline = None
@@ -193,10 +194,12 @@ class DiffusionAdapter(Adapter):
             width, height = (wanted["width"] or shown[0].width, wanted["height"] or shown[0].height)
             given["image"] = shown[0].resize((width, height))
         noise = torch.Generator("cpu").manual_seed(out.seed)
-        with exact_convolutions():
-            result = self._pipeline(
-                **{name: value for name, value in given.items() if name in takes}, generator=noise
-            )
+        known = {name: value for name, value in given.items() if name in takes}
+        try:
+            with exact_convolutions():
+                result = self._pipeline(**known, generator=noise)
+        except NotFinite as error:
+            return Response(error=str(error))
         flagged = any(getattr(result, "nsfw_content_detected", None) or ())
         marks = (Mark("flagged"),) if flagged else ()
         return Response(images=(from_pil(result.images[0]),), marks=marks)
@@ -211,6 +214,8 @@ class DiffusionAdapter(Adapter):
     @cached_property
     def _class(self) -> str:
         """The pipeline's, by its files. Raises ModelError where they are not here, or are no pipeline's."""
+        for folder in (self._path, *(path for path in self._path.iterdir() if path.is_dir())):
+            refuse_adapters(folder)
         index = self._path / "model_index.json"
         if not index.is_file():
             raise ModelError(

@@ -11,6 +11,7 @@ from typing import Any
 import diffusers
 import torch
 
+from emu2eval.adapters.local.finite import check_values
 from emu2eval.adapters.local.weights import require_all
 
 
@@ -44,3 +45,18 @@ def _models(folder: Path) -> Iterator[tuple[str, Any]]:
         found = getattr(home, str(kind), None)
         if isinstance(found, type) and issubclass(found, torch.nn.Module):
             yield name, found
+
+
+def watch(pipeline: Any) -> None:
+    """Pixels that are no numbers raise NotFinite: the pipeline would make black ones of them."""
+    vae = getattr(pipeline, "vae", None)
+    if vae is None:
+        return
+    decode = vae.decode
+
+    def decoded(*given: Any, **named: Any) -> Any:
+        found = decode(*given, **named)
+        check_values(found[0], "the pixels of the image")
+        return found
+
+    vae.decode = decoded

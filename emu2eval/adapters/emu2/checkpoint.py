@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from emu2eval.adapters.emu2.config import VARIANTS, Emu2Config, Variant
 from emu2eval.adapters.emu2.layouts import Part, Tensors, find_parts
-from emu2eval.adapters.local.files import file_digest
+from emu2eval.adapters.local.files import file_digest, refuse_adapters
 from emu2eval.adapters.local.shards import read_json
 from emu2eval.errors import ConfigError, UnknownName
 
@@ -76,6 +76,8 @@ def open_checkpoint(path: Path, variant: Variant | None = None) -> Emu2Checkpoin
 
     variant: where the files do not say. Raises UnknownName, ConfigError or ModelError.
     """
+    if path.is_dir():
+        refuse_adapters(path)
     parts = find_parts(path)
     config = _config(path, parts, variant)
     return Emu2Checkpoint(path, config, parts, _part_configs(path), _tokenizer(path))

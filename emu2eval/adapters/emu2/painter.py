@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from emu2eval.adapters.local.devices import exact_convolutions
+from emu2eval.adapters.local.finite import check_values
 from emu2eval.errors import ModelError, PlanError
 
 STEPS = 50
@@ -170,6 +171,7 @@ class Painter:
         """(1, 4, h, w) -> pixels (3, H, W) in 0..1, float32 on the CPU."""
         scaled = latent.to(self.vae.device, self.vae.dtype) / self.vae.config.scaling_factor
         pixels: torch.Tensor = self.vae.decode(scaled, return_dict=False)[0][0]
+        check_values(pixels, "the pixels of the image")
         return (pixels.float() / 2 + 0.5).clamp(0, 1).cpu()
 
     def _noise(

@@ -14,6 +14,7 @@ from emu2eval.adapters.emu2.features import TowerEncoder
 from emu2eval.adapters.emu2.model import Emu2
 from emu2eval.adapters.emu2.tokenizer import EOS
 from emu2eval.adapters.local.encoded import Encoded
+from emu2eval.adapters.local.finite import check_scores, check_values
 from emu2eval.adapters.local.reading import Reader, Rows
 from emu2eval.adapters.local.search import Found, Search
 
@@ -78,7 +79,9 @@ class Emu2Reader(Reader[TowerEncoder]):
             ids = torch.tensor(tokens)[:, None]
             embeds = self.model.embed(ids, torch.zeros_like(ids, dtype=torch.bool), None)
             hidden = self.model.read(embeds, mask if rows.padded else None, cache)
-            return self.model.logits(hidden[:, -1])
+            logits = self.model.logits(hidden[:, -1])
+            check_scores(logits)
+            return logits
 
         ids = (greedy if search.beams == 1 else beam_search)(first, advance, search)
         return [Found.cut(row, [EOS]) for row in ids]
@@ -98,4 +101,6 @@ class Emu2Reader(Reader[TowerEncoder]):
             embeds = self.model.up(embeddings[-1])[:, None]
             states = self.model.read(embeds, mask if rows.padded else None, cache)
             embeddings.append(self.model.down(states[:, -1]))
-        return torch.stack(embeddings, 1)
+        found = torch.stack(embeddings, 1)
+        check_values(found, "the model's visual embeddings")
+        return found

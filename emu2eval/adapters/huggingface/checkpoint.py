@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from emu2eval.adapters.local.files import folder_digest
+from emu2eval.adapters.local.files import folder_digest, refuse_adapters
 from emu2eval.errors import ModelError
 
 PATTERNS = ("*.json", "*.jinja", "*.txt", "*.model", "*.safetensors")
@@ -47,18 +47,13 @@ class TransformersCheckpoint:
     @classmethod
     def at(cls, path: Path, revision: str | None, code: bool) -> TransformersCheckpoint:
         """A local folder. Raises ModelError for one that transformers would not read alone."""
+        # transformers would take the base model that adapter_config.json names, wherever it is.
+        refuse_adapters(path)
         if not (path / "config.json").is_file():
             raise ModelError(
                 "this folder holds no config.json, so it is no model of transformers",
                 where=path,
                 hint="give the folder that `hf download` or `save_pretrained` wrote",
-            )
-        if (path / "adapter_config.json").is_file():
-            # transformers would take the base model that this file names, wherever it is.
-            raise ModelError(
-                "this folder holds an adapter (adapter_config.json), whose base model lies elsewhere",
-                where=path,
-                hint="merge it into its base model (`merge_and_unload` of peft) and save that",
             )
         return cls(path, revision, code)
 

@@ -19,7 +19,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from emu2eval.adapters.huggingface.expansion import Expansion
 from emu2eval.adapters.huggingface.features import VisionEncoder
-from emu2eval.adapters.huggingface.reading import TransformersReader
+from emu2eval.adapters.huggingface.reading import Processor, TransformersReader
 from emu2eval.adapters.local.encoded import Encoded
 from emu2eval.adapters.local.reading import Rows
 
@@ -89,12 +89,18 @@ class Kosmos2Reader(TransformersReader):
         return logits[:, -keep:]
 
     def continued(
-        self, rows: Rows, sequences: Sequence[Encoded], cache: DynamicCache, config: Any
+        self,
+        rows: Rows,
+        sequences: Sequence[Encoded],
+        cache: DynamicCache,
+        config: Any,
+        processors: list[Processor],
     ) -> Tensor:
         found: Tensor = self.model.text_model.generate(
             input_ids=rows.ids,
             attention_mask=rows.mask,
             past_key_values=cache,
             generation_config=config,
+            logits_processor=processors,
         )
         return found

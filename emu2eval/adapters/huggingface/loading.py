@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -10,8 +11,12 @@ import torch
 from emu2eval.adapters.huggingface.checkpoint import TransformersCheckpoint
 from emu2eval.adapters.huggingface.settings import HuggingFaceSettings
 from emu2eval.adapters.local.devices import torch_dtype
+from emu2eval.adapters.local.shards import read_json
 from emu2eval.adapters.local.weights import require_all
 from emu2eval.errors import MissingExtra, ModelError
+
+_DECODERS = ("text_config", "llm_config", "language_config", "thinker_config")
+"""Under what name a config.json holds its language model's own."""
 
 
 def load_model(checkpoint: TransformersCheckpoint, own: HuggingFaceSettings) -> Any:
@@ -65,15 +70,20 @@ def check_kind(kind: Any, checkpoint: TransformersCheckpoint) -> None:
 
 
 def ends(checkpoint: TransformersCheckpoint, tokenizer: Any) -> list[int]:
-    """The ids that end an answer, by the checkpoint's own generation settings and its tokenizer."""
-    import transformers
+    """The ids that end an answer: all that generation_config.json, config.json and the tokenizer name.
 
-    try:
-        named = transformers.GenerationConfig.from_pretrained(checkpoint.path).eos_token_id
-    except OSError:
-        named = None
-    found = named if isinstance(named, list) else [named]
-    return sorted({i for i in (*found, tokenizer.eos_token_id) if i is not None})
+    Raises ModelError for a file that is not JSON.
+    """
+    # As the files have them: transformers' defaults for what they leave out may be ordinary words.
+    config = read_json(checkpoint.path / "config.json")
+    named = [config, *(config.get(part) for part in _DECODERS)]
+    own = checkpoint.path / "generation_config.json"
+    named += [read_json(own)] if own.is_file() else []
+    found: list[Any] = [tokenizer.eos_token_id]
+    for settings in named:
+        ids = settings.get("eos_token_id") if isinstance(settings, Mapping) else None
+        found += ids if isinstance(ids, list) else [ids]
+    return sorted({i for i in found if isinstance(i, int) and i >= 0})
 
 
 def _bits(bits: Literal[8, 4], dtype: torch.dtype) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -12,8 +12,33 @@ from transformers import DynamicCache, GenerationConfig
 
 from emu2eval.adapters.huggingface.features import VisionEncoder, injected
 from emu2eval.adapters.local.encoded import Encoded
+from emu2eval.adapters.local.finite import check_scores
 from emu2eval.adapters.local.reading import Reader, Rows
 from emu2eval.adapters.local.search import Found, Search
+
+Processor = Callable[[Tensor, Tensor], Tensor]
+"""(ids so far, scores of the next word, (rows, words)) -> scores, as `generate` calls it."""
+
+
+def finite(_: Tensor, scores: Tensor) -> Tensor:
+    """The scores as they are. Raises NotFinite."""
+    check_scores(scores)
+    return scores
+
+
+def penalised(penalty: float, mask: Tensor) -> Processor:
+    """transformers' repetition penalty, for words of the prompt and of the answer; of no padding, which it
+    counts where the others of a batch are longer. mask: (rows, length), 0 at padding."""
+
+    def process(ids: Tensor, scores: Tensor) -> Tensor:
+        real = torch.ones_like(ids, dtype=scores.dtype)
+        real[:, : mask.shape[1]] = mask
+        seen = torch.zeros_like(scores).scatter_reduce(1, ids, real, "amax") > 0
+        return torch.where(
+            seen, torch.where(scores < 0, scores * penalty, scores / penalty), scores
+        )
+
+    return process
 
 
 class TransformersReader(Reader[VisionEncoder]):
@@ -80,11 +105,20 @@ class TransformersReader(Reader[VisionEncoder]):
     ) -> list[Found]:
         if search.beams > 1:
             cache = self.spread(cache, search.beams)
-        out = self.continued(rows, sequences, cache, self._generation(search))
+        processors: list[Processor] = [finite]
+        if search.repetition_penalty != 1.0:
+            mask = rows.mask.repeat_interleave(search.beams, 0)
+            processors.append(penalised(search.repetition_penalty, mask))
+        out = self.continued(rows, sequences, cache, self._generation(search), processors)
         return [Found.cut(ids, self.ends) for ids in out[:, rows.length :].tolist()]
 
     def continued(
-        self, rows: Rows, sequences: Sequence[Encoded], cache: DynamicCache, config: Any
+        self,
+        rows: Rows,
+        sequences: Sequence[Encoded],
+        cache: DynamicCache,
+        config: Any,
+        processors: list[Processor],
     ) -> Tensor:
         """(rows, length): the prompts' ids and the answers' behind them."""
         positions = {} if rows.positions is None else {"position_ids": rows.positions}
@@ -93,6 +127,7 @@ class TransformersReader(Reader[VisionEncoder]):
             attention_mask=rows.mask,
             past_key_values=cache,
             generation_config=config,
+            logits_processor=processors,
             **positions,
             **self.beside(rows, sequences),
         )
@@ -136,7 +171,6 @@ class TransformersReader(Reader[VisionEncoder]):
             max_new_tokens=search.max_new_tokens,
             min_new_tokens=search.min_new_tokens or None,
             length_penalty=search.length_penalty,
-            repetition_penalty=search.repetition_penalty,
             pad_token_id=self.pad,
             eos_token_id=self.ends,
         )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -18,7 +18,7 @@ from emu2eval.adapters.local.files import absent, at_hand, located
 from emu2eval.adapters.local.search import Found, Search
 from emu2eval.adapters.local.settings import LocalSettings
 from emu2eval.adapters.local.threads import set_threads
-from emu2eval.errors import MissingExtra, ModelError, PlanError, UserError
+from emu2eval.errors import MissingExtra, ModelError, NotFinite, PlanError, UserError
 from emu2eval.types import (
     ChoiceOutput,
     Image,
@@ -168,7 +168,11 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
                 others[i] = output, laid
         responses |= self._texts(inference, texts)
         responses |= self._choices(inference, choices)
-        responses |= {i: self._other(inference, *asked) for i, asked in others.items()}
+        for i, (output, laid) in others.items():
+            try:
+                responses[i] = self._other(inference, output, laid)
+            except NotFinite as error:
+                responses[i] = Response(error=str(error))
         return [responses[i] for i in range(len(requests))]
 
     # -- what a subclass says -------------------------------------------------------------------------
@@ -231,8 +235,13 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
             alike.setdefault(self._search(out), []).append(i)
         responses = {}
         for search, rows in alike.items():
-            found = inference.texts([asked[i][1].encoded for i in rows], search)
+            found = _each(
+                partial(inference.texts, search=search), [asked[i][1].encoded for i in rows]
+            )
             for i, answer in zip(rows, found, strict=True):
+                if isinstance(answer, NotFinite):
+                    responses[i] = Response(error=str(answer))
+                    continue
                 laid = asked[i][1]
                 responses[i] = replace(
                     self._said(answer, laid, asked[i][0]),
@@ -258,7 +267,10 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
         responses = {}
         for i, (out, laid) in asked.items():
             assert laid.question is not None
-            (sums,) = inference.choices([laid.question])
+            (sums,) = _each(inference.choices, [laid.question])
+            if isinstance(sums, NotFinite):
+                responses[i] = Response(error=str(sums))
+                continue
             responses[i] = Response(
                 log_probs=laid.question.scores(sums, per_token=out.per_token),
                 tokens_in=len(laid.encoded),
@@ -291,3 +303,15 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
                 while len(self._laid_out) > LAID_OUT:
                     self._laid_out.popitem(last=False)
             return laid
+
+
+A = TypeVar("A")
+Q = TypeVar("Q")
+
+
+def _each(ask: Callable[[list[Q]], list[A]], asked: list[Q]) -> list[A | NotFinite]:
+    """Answers to all at once; each alone where numbers that are none come up, so that they cost their own."""
+    try:
+        return [*ask(asked)]
+    except NotFinite as error:
+        return [error] if len(asked) == 1 else [each for q in asked for each in _each(ask, [q])]

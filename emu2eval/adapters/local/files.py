@@ -93,6 +93,32 @@ def _local(path_or_id: str | Path) -> Path | None:
     return None
 
 
+PEFT = (
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "adapter_model.bin",
+    "pytorch_lora_weights.safetensors",
+    "pytorch_lora_weights.bin",
+)
+"""Files of an adapter, such as LoRA, as peft and diffusers write them."""
+
+
+def refuse_adapters(folder: Path) -> None:
+    """Raises ModelError where a folder holds an adapter's files: no loader applies them to the weights."""
+    found = [name for name in PEFT if (folder / name).is_file()]
+    if not found:
+        return
+    bases = {*folder.glob("*.safetensors"), *folder.glob("*.bin"), *folder.glob("model_index.json")}
+    beside = any(file.name not in PEFT for file in bases)
+    where = "beside the base weights, which would be asked without it" if beside else "alone"
+    raise ModelError(
+        f"this folder holds an adapter {where} ({', '.join(found)})",
+        where=folder,
+        hint="merge it into its base model (`merge_and_unload` of peft) and save that; to ask the base "
+        "model as it is, move these files to another folder",
+    )
+
+
 def by_hand(name: str, revision: str | None) -> str:
     """The command that fetches a repository, and what to do then."""
     folder = name.rpartition("/")[2]

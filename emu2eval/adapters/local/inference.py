@@ -16,10 +16,11 @@ from transformers import DynamicCache
 from emu2eval.adapters.local.cache import RowPlace, row_of
 from emu2eval.adapters.local.choices import Question
 from emu2eval.adapters.local.encoded import Encoded, Shown
+from emu2eval.adapters.local.finite import check_scores
 from emu2eval.adapters.local.prefix import Prefix
 from emu2eval.adapters.local.reading import Reader, Rows
 from emu2eval.adapters.local.search import Found, Search
-from emu2eval.errors import ModelError, PlanError
+from emu2eval.errors import PlanError
 from emu2eval.media.refusals import taking
 
 ROWS = 32
@@ -158,13 +159,3 @@ class Inference(Generic[R]):
             wanted = torch.tensor(reply[1:], device=scores.device)
             sums.append(scores.gather(1, wanted[:, None]).sum().item())
         return sums
-
-
-def check_scores(logits: Tensor) -> None:
-    """Raises ModelError for scores that no answer can be made of."""
-    # Some models set words that may not be said to minus infinity.
-    if not (logits < torch.inf).all():
-        raise ModelError(
-            "the model's scores are not finite numbers",
-            hint="some models overflow in float16: use bfloat16 or float32; else the weights are damaged",
-        )

@@ -19,6 +19,8 @@ from emu2eval.errors import ModelError
 
 UNUSED = r"(^|\.)(pooler|vision_model\.head)\."
 """Heads of encoders that the features do not go through, which checkpoints often lack."""
+_ADAPTED = r"(^|\.)(lora_[A-Za-z_]+|base_layer|modules_to_save|ia3_l)(\.|$)"
+"""Names that peft gives to what it adds to a model."""
 _SHOWN = 4
 
 
@@ -30,6 +32,14 @@ def require_all(
     loading_info: what their `from_pretrained` tells with `output_loading_info`; it leaves tied weights out.
     unused: a pattern of names that may be missing; they become NaN, so that a use of them would show.
     """
+    applied = sorted(name for name in loading_info["unexpected_keys"] if re.search(_ADAPTED, name))
+    if applied:
+        raise ModelError(
+            f"{len(applied):,} tensors of an adapter are among the weights and would not be applied "
+            f"({_some(applied)})",
+            where=where,
+            hint="merge it into its base model (`merge_and_unload` of peft) and save that",
+        )
     missing = sorted(
         {*loading_info["missing_keys"], *(key for key, *_ in loading_info["mismatched_keys"])}
     )

@@ -268,6 +268,24 @@ def test_a_damaged_tokenizer_is_told_and_its_code_does_not_run(
         _ = pipeline(broken).limits
 
 
+def test_pixels_that_are_no_numbers_are_no_black_image(folder: Path) -> None:
+    """As SDXL's decoder makes them in half precision."""
+    adapter = pipeline(folder, **SMALL)
+    adapter.load()
+    with torch.no_grad():
+        adapter._pipeline.vae.decoder.conv_out.bias.fill_(torch.nan)
+    (found,) = adapter.answer([request("a red square")])
+    assert found.images == () and "pixels of the image are not finite" in str(found.error)
+
+
+@pytest.mark.parametrize("inside", ["", "unet"])
+def test_adapters_beside_the_parts_are_named(folder: Path, tmp_path: Path, inside: str) -> None:
+    shutil.copytree(folder, tmp_path / "both")
+    (tmp_path / "both" / inside / "pytorch_lora_weights.safetensors").write_bytes(b"")
+    (lacking,) = pipeline(tmp_path / "both").lacks()
+    assert "pytorch_lora_weights.safetensors" in lacking.what and "beside" in lacking.what
+
+
 @pytest.mark.parametrize(
     ("part", "name"), [("unet", "conv_out"), ("vae", "decoder.conv_in"), ("text_encoder", "fc1")]
 )

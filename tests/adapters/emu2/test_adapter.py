@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image as PILImage
 
 from emu2eval.adapters.conformance import check
@@ -204,6 +205,51 @@ def test_images_are_painted(folders: dict[str, Path]) -> None:
     assert images[3].tobytes() != images[4].tobytes()
     for one, response in zip(asked, together, strict=True):
         assert adapter.answer([one])[0].image == response.image
+
+
+@pytest.mark.parametrize(
+    ("part", "output", "says"),
+    [
+        ("visual.blocks.0.norm1.weight", TextOutput(4), "scores"),
+        ("visual.blocks.0.norm1.weight", TextOutput(4, beams=1), "scores"),
+        ("project_up.weight", ChoiceOutput(("yes", "no")), "scores"),
+        ("project_down.weight", ImageOutput(width=64, height=64, steps=1), "visual embeddings"),
+        ("vae.decoder.conv_out.bias", ImageOutput(width=64, height=64, steps=1), "pixels"),
+    ],
+)
+def test_numbers_that_are_none_give_no_answer(
+    folders: dict[str, Path], part: str, output: Output, says: str
+) -> None:
+    """Neither an empty text nor a black image."""
+    adapter = loaded(folders["gen"])
+    inference = adapter._inference
+    assert inference is not None
+    asked = request(Prompt(query=(RED, "a dog")), output)
+    if part.startswith("vae."):
+        inference._painter = painter = inference._load_painter()
+        damaged = painter.vae.get_parameter(part.removeprefix("vae."))
+    else:
+        damaged = inference.model.get_parameter(part)
+    with torch.no_grad():
+        damaged.fill_(torch.nan)
+    (found,) = adapter.answer([asked])
+    assert f"{says} are not finite" in str(found.error).replace("of the image ", "")
+    assert found.text is None and found.log_probs is None and found.images == ()
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_what_overflows_later_gives_no_answer_either(folders: dict[str, Path], beams: int) -> None:
+    adapter = loaded(folders["base"])
+    assert adapter._inference is not None
+    calls: list[int] = []
+
+    def late(*given: Any) -> Any:
+        calls.append(1)
+        return given[-1] * (torch.nan if len(calls) > 2 else 1)
+
+    adapter._inference.model.decoder.lm.lm_head.register_forward_hook(late)
+    (found,) = adapter.answer([request(prompt(), TextOutput(5, min_new_tokens=5, beams=beams))])
+    assert found.text is None and "scores are not finite" in str(found.error)
 
 
 def test_steps_and_guidance_are_the_models_where_the_task_leaves_them_open(

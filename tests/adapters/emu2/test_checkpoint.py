@@ -348,6 +348,13 @@ def test_missing_and_unknown_weights(saved: Path) -> None:
     )
 
 
+def test_an_adapter_beside_the_weights_is_named(saved: Path) -> None:
+    (saved / "adapter_config.json").write_text("{}")
+    with pytest.raises(ModelError) as caught:
+        open_checkpoint(saved)
+    says(caught.value, "adapter_config.json", "beside the base weights", "merge")
+
+
 def test_wrong_shapes(saved: Path) -> None:
     def change(state: State) -> State:
         return state | {"project_down.weight": torch.zeros(32, 40)}

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from emu2eval.adapters.emu2.decoding import beam_search, greedy
-from emu2eval.adapters.local.inference import check_scores
+from emu2eval.adapters.local.finite import check_scores
 from emu2eval.adapters.local.search import Found, Search
 from emu2eval.errors import ModelError
 
@@ -115,6 +115,14 @@ def test_rows_that_end_at_different_steps_are_those_alone(search: Search) -> Non
     together = run(first, advance, search)
     assert together == [run(row[None], advance, search)[0] for row in first]
     assert len({len(row) for row in together}) > 2
+
+
+def test_a_row_that_ended_takes_no_more_part() -> None:
+    scores = torch.full((2, 8), -9.0)
+    scores[0, 2] = 5
+    scores[1, 3], scores[1, 4], scores[1, 5] = 5, 4.9, 4.8
+    search = Search(4, beams=1, repetition_penalty=1.5)
+    assert greedy(scores, lambda tokens, parents: scores, search) == [[2], [3, 4, 5, 3]]
 
 
 def test_an_answer_ends_before_what_ends_it() -> None:

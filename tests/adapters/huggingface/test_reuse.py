@@ -168,6 +168,24 @@ def test_rows_that_end_at_different_steps_are_those_alone(
     assert search.beams > 1 or any(found.ended for found in together)
 
 
+def test_a_repetition_is_of_words_and_not_of_padding(
+    model_file: Callable[..., str], family: str
+) -> None:
+    """Many models pad with a word that they say, such as the one that ends an answer."""
+    adapter = built(model_file(family))
+    adapter.load()
+    inference = adapter._inference
+    assert inference is not None
+    prompts = [
+        adapter.opened.form.encode(prompt(shots, query)) for query, shots in enumerate((0, 2, 1, 0))
+    ]
+    search = Search(6, repetition_penalty=3.0)
+    alone = [inference.texts([one], search)[0] for one in prompts]
+    for said in {found.ids[0] for found in alone}:
+        inference.reader.pad = said
+        assert inference.texts(prompts, search) == alone
+
+
 def test_a_prompt_is_laid_out_once(
     model_file: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -115,8 +116,78 @@ def test_an_unused_head_that_is_missing_shows_where_it_is_used() -> None:
             )
 
     model = Model()
-    info = {"missing_keys": {"pooler.0.weight"}, "mismatched_keys": set()}
+    info = {"missing_keys": {"pooler.0.weight"}, "mismatched_keys": set(), "unexpected_keys": set()}
     require_all(model, info, "here")
     assert model.pooler[0].weight.isnan().all() and model.body.weight.isfinite().all()
     with pytest.raises(ModelError, match=r"1 are missing \(body.weight\)"):
         require_all(model, {**info, "missing_keys": {"pooler.0.weight", "body.weight"}}, "here")
+
+
+LORA = ("adapter_config.json", "adapter_model.safetensors")
+
+
+def copied(folder: Path, into: Path, *files: str) -> Path:
+    """A copy of a folder with more files in it."""
+    shutil.copytree(folder, into)
+    for name in files:
+        (into / name).write_text("{}")
+    return into
+
+
+@pytest.mark.parametrize("files", [LORA, LORA[:1], LORA[1:], ("adapter_model.bin",)])
+def test_adapters_beside_base_weights_are_named(
+    saved: Callable[[str], Path],
+    model_file: Callable[..., str],
+    tmp_path: Path,
+    files: tuple[str, ...],
+) -> None:
+    folder = copied(saved("llava"), tmp_path / "both", *files)
+    (error,) = built(model_file("llava", checkpoint=str(folder))).lacks()
+    assert "beside the base weights" in error.what and all(name in error.what for name in files)
+    assert "merge_and_unload" in str(error.hint) and "move these files" in str(error.hint)
+
+
+def test_an_adapter_alone_is_told_as_one(model_file: Callable[..., str], tmp_path: Path) -> None:
+    for name in LORA:
+        (tmp_path / name).write_text("{}")
+    (error,) = built(model_file("llava", checkpoint=str(tmp_path))).lacks()
+    assert "holds an adapter alone" in error.what
+
+
+def test_tensors_of_an_adapter_among_the_weights(
+    saved: Callable[[str], Path], model_file: Callable[..., str], tmp_path: Path
+) -> None:
+    """The base model's own are all there, so nothing is missing; the rest would be left out in silence."""
+
+    def more(tensors: dict[str, Any]) -> dict[str, Any]:
+        name = next(name for name in tensors if name.endswith("q_proj.weight"))
+        added = {
+            f"{name.removesuffix('weight')}lora_{half}.default.weight": torch.ones(2, 2)
+            for half in "AB"
+        }
+        return {**tensors, **added}
+
+    folder = with_weights(saved("llava"), tmp_path / "more", more)
+    with pytest.raises(ModelError, match=r"2 tensors of an adapter.*lora_A"):
+        built(model_file("llava", checkpoint=str(folder))).load()
+
+
+def test_an_answer_ends_where_any_of_the_files_says(
+    saved: Callable[[str], Path], model_file: Callable[..., str], tmp_path: Path
+) -> None:
+    """A fine-tune may name its end of turn in config.json alone, at either level."""
+    folder = copied(saved("gemma3"), tmp_path / "ends")
+    config = json.loads((folder / "config.json").read_text())
+    config["eos_token_id"] = [1, 106]
+    config["text_config"]["eos_token_id"] = 107
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [1, 50]}))
+    assert built(model_file("gemma3", checkpoint=str(folder))).opened.ends == [1, 50, 106, 107]
+    (folder / "generation_config.json").unlink()
+    del config["eos_token_id"], config["text_config"]["eos_token_id"]
+    (folder / "config.json").write_text(json.dumps(config))
+    # transformers' own defaults for what no file says are not the model's.
+    assert built(model_file("gemma3", checkpoint=str(folder))).opened.ends == [1]
+    (folder / "generation_config.json").write_text("{")
+    (error,) = built(model_file("gemma3", checkpoint=str(folder))).lacks()
+    assert "not JSON" in error.what and "generation_config.json" in str(error.where)
