@@ -314,4 +314,6 @@ def _each(ask: Callable[[list[Q]], list[A]], asked: list[Q]) -> list[A | NotFini
     try:
         return [*ask(asked)]
     except NotFinite as error:
-        return [error] if len(asked) == 1 else [each for q in asked for each in _each(ask, [q])]
+        # Its frames hold the batch's keys and values.
+        failed = error.with_traceback(None)
+    return [failed] if len(asked) == 1 else [each for q in asked for each in _each(ask, [q])]
