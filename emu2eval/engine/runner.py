@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from emu2eval.adapters.base import Adapter, of_adapter
+from emu2eval.adapters.thought import separated
 from emu2eval.engine.ahead import BATCHES, Ahead, reading_ahead
 from emu2eval.engine.plan import Planned
 from emu2eval.errors import ImageError, ModelError, UserError
@@ -309,6 +310,8 @@ def _checked(response: Response, output: Output) -> Response:
     for name, each in (("log_probs", (int, float)), ("images", Image), ("marks", Mark)):
         if any(not isinstance(item, each) for item in getattr(response, name) or ()):
             return Response(error=f"the adapter gave a response whose {name} hold something else")
+    if response.error is None and response.thought is None:
+        response = separated(response)  # an adapter that knows nothing of thoughts need not
     return response if response.error is not None else output.kept(response)
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from emu2eval.adapters.thought import separated
 from emu2eval.errors import ConfigError, DataError, UnknownName
 from emu2eval.imported.entries import Entry, Log, Wanted, flat
 from emu2eval.imported.files import Rows, digest, parse
@@ -161,7 +162,7 @@ def _response(
         return Response(error="the log holds no answer"), ()
     if not isinstance(first[0], str):
         raise DataError(f"the response is no text but {first[0]!r:.60}", where=where)
-    return Response(text=first[0]), ()
+    return separated(Response(text=first[0])), ()
 
 
 def _other(holds: str, kind: str, where: str) -> ConfigError:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from emu2eval.adapters.thought import separated
 from emu2eval.errors import ConfigError, DataError, UnknownName
 from emu2eval.imported.entries import Entry, Log, Wanted, flat
 from emu2eval.imported.files import Rows, digest
@@ -101,7 +102,7 @@ def _response(value: Any, kind: str, where: str) -> Response:
         return Response(log_probs=tuple(float(each) for each in value))
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise DataError(f"the answer is no text but {value!r:.60}", where=where)
-    return Response(text=str(value))
+    return separated(Response(text=str(value)))
 
 
 def _fits(value: float) -> bool:

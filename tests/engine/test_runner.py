@@ -15,6 +15,7 @@ from emu2eval.engine import runner
 from emu2eval.engine.runner import Tally
 from emu2eval.errors import ModelError, PlanError
 from emu2eval.report.progress import Bars
+from emu2eval.testing import ScriptedModel
 from emu2eval.types import IMPOSSIBLE, ChoiceOutput, Output, Request, Response, TextOutput
 from emu2eval.watch import AskedAgain
 
@@ -285,6 +286,24 @@ def test_text_is_cut_at_the_stops(make_task: Any, tmp_path: Path) -> None:
     output = {"stop": ["\n", "."]}
     (result,) = evaluate(str(make_task(output=output)), odd(tmp_path, ""), out=tmp_path / "runs")
     assert {row["text"] for row in lines(result.folder, "responses.jsonl")} == {"red"}
+
+
+def test_a_thought_of_an_adapter_that_knows_nothing_of_it_is_told_apart(
+    make_task: Any, tmp_path: Path
+) -> None:
+    said = {
+        "square 0?": "<think>A square.\n\nRed.</think>\n\nred",
+        "square 1?": "A square.\n\nGreen.</think>\n\ngreen",
+        "square 2?": "\n\nblue",
+        "square 3?": "<think>A square.\n\nYel",
+    }
+    task = str(make_task(queries=4, output={"stop": ["\n"]}))
+    (result,) = evaluate(task, ScriptedModel(said), out=tmp_path / "runs")
+    rows = {row["id"]: row for row in lines(result.folder, "responses.jsonl")}
+    assert [row.get("text") for _, row in sorted(rows.items())] == ["red", "green", "blue", None]
+    assert rows["q0000"]["thought"] == "A square.\n\nRed."
+    assert [row["raw"] for _, row in sorted(rows.items())] == list(said.values())
+    assert (result.rows[0].value, result.rows[0].n, result.failed) == (100, 3, 1)
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,16 @@ def test_a_torn_import_is_completed(
     assert scores(folder) == whole
 
 
+def test_a_thought_that_was_imported_is_no_part_of_the_answer(
+    make_task: Make, imported: Call, write: Call, row_of: Call
+) -> None:
+    rows = [{**row, "prediction": f"So.</think>\n\n{row['prediction']}"} for row in answers(12)]
+    rows[3]["prediction"] = "<think>It is"
+    folder, _ = imported(write("thinks.jsonl", rows), "--task", make_task(), "--shots", "0")
+    row = row_of(folder)
+    assert (row["value"], row["n"], row["unscored"]) == (100.0, 11, 1)
+
+
 def test_missing_unknown_and_repeated_ids_are_counted(
     make_task: Make, imported: Call, write: Call, row_of: Call
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -18,7 +18,16 @@ from emu2eval.adapters.openai.messages import ImageUrls, Message, beginning, mes
 from emu2eval.adapters.openai.pace import Budget, Pace, Prices
 from emu2eval.adapters.openai.settings import OpenAISettings
 from emu2eval.errors import ImageError, UserError
-from emu2eval.types import ChoiceOutput, Mark, Output, Prompt, Request, Response, TextOutput
+from emu2eval.types import (
+    ChoiceOutput,
+    ImageOutput,
+    Mark,
+    Output,
+    Prompt,
+    Request,
+    Response,
+    TextOutput,
+)
 
 CHARACTERS_A_TOKEN = 4
 """Of English text, roughly; only estimates of length and cost rest on it."""
@@ -43,7 +52,7 @@ class OpenAIAdapter(Adapter):
 
     def __init__(self, settings: OpenAISettings):
         self.limits = Limits(
-            outputs=frozenset({"text", "choice"} if settings.ranking else {"text"}),
+            outputs=frozenset(_outputs(settings)),
             images=settings.max_images,
             positions=settings.max_positions,
             image_replies=settings.layout == "single",
@@ -177,6 +186,8 @@ class OpenAIAdapter(Adapter):
 
     def _wanted(self, output: Output) -> Message:
         """The fields of the request that the output asks for."""
+        if isinstance(output, ImageOutput):
+            return {"seed": output.seed % (1 << 31)}  # each take has its own
         if not isinstance(output, TextOutput):
             return {}  # a plug-in's kind of output: the answer is as long as the server makes it
         body: Message = {
@@ -244,12 +255,21 @@ def _answer(request: Request) -> int:
     return 1
 
 
+def _outputs(settings: OpenAISettings) -> Iterator[str]:
+    yield "text"
+    if settings.ranking:
+        yield "choice"
+    if settings.draws:
+        yield "image"
+
+
 def _unmet(output: Output) -> tuple[Mark, ...]:
     """What the task asks for that the protocol cannot express."""
-    if not isinstance(output, TextOutput):
-        return ()
-    unmet = {
-        "beams": output.beams is not None and output.beams > 1,
-        "min_new_tokens": output.min_new_tokens > 0,
-    }
+    unmet: dict[str, bool] = {}
+    if isinstance(output, TextOutput):
+        unmet["beams"] = output.beams is not None and output.beams > 1
+        unmet["min_new_tokens"] = output.min_new_tokens > 0
+    elif isinstance(output, ImageOutput):
+        for name in ("width", "height", "steps", "guidance"):
+            unmet[name] = getattr(output, name) is not None
     return tuple(Mark("unmet", name) for name, asked in unmet.items() if asked)

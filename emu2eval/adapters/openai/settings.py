@@ -53,6 +53,8 @@ class OpenAISettings(Settings):
     sends the task's stop strings too, which saves tokens where a model never thinks and begins its answer
     at once. Most servers apply them to all that a model writes, so that they would end a thought, or an
     answer that begins with a blank line; by default they are applied here, to the answer alone.
+    draws: its replies hold images, so that tasks can ask for them; what it wants to be told for that goes
+    into extra, such as {modalities: [image, text]}.
     ranking: how choices are ranked: "prompt_logprobs" (vLLM), "echo" (completions, texts only), "first_token"
     (choices that differ in their first letter, from the top_logprobs alternatives); null refuses.
     ranking_mass: with "first_token", the share of the first token's probability that the choices have to hold
@@ -80,6 +82,7 @@ class OpenAISettings(Settings):
     token_limit: str = "max_tokens"
     thinking: Annotated[int, Meta(ge=0)] = 0
     stop: bool = False
+    draws: bool = False
     ranking: Ranking | None = None
     ranking_mass: Annotated[float, Meta(ge=0, le=1)] = 0.5
     top_logprobs: Count = 20

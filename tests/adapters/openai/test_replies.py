@@ -15,8 +15,12 @@ from PIL import Image as PILImage
 from emu2eval import evaluate
 from emu2eval.adapters.openai import replies
 from emu2eval.adapters.openai.client import Refused
+from emu2eval.engine.plan import check_request
+from emu2eval.errors import PlanError
+from emu2eval.types import ImageOutput, Mark, Prompt, Request, TextOutput
 
 from ...chat_server import ChatServer, reply
+from .building import openai
 
 
 def said(message: Any, ended: str = "stop") -> dict[str, Any]:
@@ -116,3 +120,30 @@ def test_everything_is_stored(make_task: Any, make_model: Any, chat_server: Chat
     row = json.loads((result.folder / "responses.jsonl").read_text())
     assert (row["text"], row["thought"]) == ("red", "a square")
     assert (row["raw"], row["ended"]) == ("<think>a square</think>red. Next", "stop")
+
+
+def test_an_image_that_was_asked_for_is_kept_beside_its_text(chat_server: ChatServer) -> None:
+    data, part = image()
+    message = {"role": "assistant", "content": "<think>Red.</think>Here it is.", "images": [part]}
+    chat_server.answer = lambda body: said(message, "length")
+    extra = {"modalities": ["image", "text"]}
+    adapter = openai(base_url=chat_server.url, draws=True, extra=extra)
+    wanted = [ImageOutput(seed=1 << 40), ImageOutput(seed=7, steps=20)]
+    asked = [Request(f"{n}" * 64, Prompt(("draw red",)), each) for n, each in enumerate(wanted)]
+    adapter.load()
+    found = adapter.answer(asked)
+    for response, output in zip(found, wanted, strict=True):
+        kept = output.kept(response)
+        assert ([each.data for each in kept.images], kept.error) == ([data], None)
+        assert (kept.text, kept.thought) == ("Here it is.", "Red.")
+        assert TextOutput().kept(response).images == kept.images
+    assert found[1].marks[0] == Mark("unmet", "steps")
+    assert {body["seed"] for body in chat_server.asked} == {0, 7}
+    assert all(body["modalities"] == ["image", "text"] for body in chat_server.asked)
+    message = {"role": "assistant", "content": "I cannot draw."}
+    (refused,) = adapter.answer(asked[:1])
+    assert wanted[0].kept(refused).error == "the model gave no image"
+    adapter.close()
+    check_request(adapter, "served", asked[0], "task", "query 1")
+    with pytest.raises(PlanError, match="wants image"):
+        check_request(openai(), "served", asked[0], "task", "query 1")
