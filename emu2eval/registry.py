@@ -20,6 +20,7 @@ import msgspec
 
 from emu2eval.errors import ConfigError, MissingExtra, UnknownName, of_part
 from emu2eval.spec.settings import Keys, Settings, Source, read
+from emu2eval.trust import check_found, check_module
 
 Where = str | Callable[[Keys], str | None] | None
 
@@ -167,17 +168,22 @@ def find(kind: str, name: str, *, where: str | None = None) -> Any:
     """The object behind a name.
 
     Raises UnknownName with the nearest names, MissingExtra for a dependency that is not installed,
-    ConfigError where `module:attr` cannot be imported, or is a class of another kind.
+    ConfigError where `module:attr` may not be named (see `trust`), cannot be imported, or is a class of
+    another kind.
     """
     target = BUILT_IN[kind].get(name)
-    if target is None and ":" in name:
+    own = target is None and ":" in name
+    if own:
         target = name
+        check_module(kind, name, name.partition(":")[0], where)
     if target is None:
         target = known(kind).get(name)
     if target is None:
         hint = f"your own {kind} goes by module:attr, such as my_module:MyClass"
         raise UnknownName(kind, name, known(kind), where=where, hint=hint)
     found = _import(kind, name, target, where)
+    if own and target not in BUILT_IN[kind].values():
+        check_found(kind, name, sys.modules[target.partition(":")[0]], found, where)
     if inspect.isclass(found) and kind in _BASES and target not in BUILT_IN[kind].values():
         bases = _bases(kind)
         if not issubclass(found, bases):
@@ -210,6 +216,10 @@ def _import(kind: str, name: str, target: str, where: str | None) -> Any:
             public = [n for n in vars(module) if not n.startswith("_")]
             raise UnknownName(f"attribute of {module_name}", attribute, public, where=where)
         found = getattr(found, step)
+        if isinstance(found, ModuleType):
+            raise ConfigError(
+                f"the {kind} {name!r} goes through the module {found.__name__}", where=where
+            )
     return found
 
 

@@ -10,10 +10,12 @@ import typer
 from emu2eval.cli import compare, data, imports, look, papers, run, stored
 from emu2eval.cli.say import say
 from emu2eval.errors import PartError, UserError
+from emu2eval.trust import trusting
 
 app = typer.Typer(
     help="Few-shot multimodal evaluation: how well does a model learn from demonstrations with images?",
-    epilog="--debug, anywhere on the line, shows the traceback of an error.",
+    epilog="Anywhere on the line: --debug shows the traceback of an error; --trust imports any module that a "
+    "file or a stored run names, which runs its code.",
     no_args_is_help=True,
     add_completion=False,
     # Plain help: rich's help costs a quarter of a second, and `--help` should answer at once.
@@ -37,14 +39,18 @@ MANY = frozenset({"--task", "--model", "--shots", "--ablate", "--set"})
 
 DEBUG = "--debug"
 """Shows the traceback of an error; may stand anywhere on the command line."""
+TRUST = "--trust"
+"""Imports whatever module a file or a record names, see `trust`; may stand anywhere, too."""
 
 
 def main() -> None:
     """The `emu2eval` program. Exit codes: 2 for a usage or setup error, 3 for failed requests."""
-    debug = DEBUG in sys.argv[1:]
-    sys.argv[1:] = spread([argument for argument in sys.argv[1:] if argument != DEBUG])
+    debug, trust = DEBUG in sys.argv[1:], TRUST in sys.argv[1:]
+    rest = [argument for argument in sys.argv[1:] if argument not in (DEBUG, TRUST)]
+    sys.argv[1:] = spread(rest)
     try:
-        app()
+        with trusting(trust):
+            app()
     except UserError as error:
         if debug:
             say(error.traceback if isinstance(error, PartError) else traceback.format_exc())

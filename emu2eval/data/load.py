@@ -33,7 +33,7 @@ def load_split(task: Task, split: str, shots: int = 0) -> Samples:
     if takes_shots(task, split):
         options = {"shots": shots, **options}
     named = task.document.where((*at, "reader"))
-    with of_part("reader", reader):
+    with of_part("reader", reader), task.document.naming():
         try:
             samples = registry.build(
                 "reader", reader, options, given=(root,), where=named, at=where
@@ -77,7 +77,7 @@ def ids_in_order(task: Task, split: str, shots: int = 0) -> list[str]:
     reader, root, options, _ = _reading(task, split)
     if takes_shots(task, split):
         options = {"shots": shots, **options}
-    with of_part("reader", reader):
+    with of_part("reader", reader), task.document.naming():
         samples = registry.build("reader", reader, options, given=(root,))
         return [sample.id for sample in samples]
 
@@ -85,7 +85,8 @@ def ids_in_order(task: Task, split: str, shots: int = 0) -> list[str]:
 def takes_shots(task: Task, split: str) -> bool:
     """Whether the split's reader wants to know how many demonstrations its samples will be shown."""
     reader, *_, at = _reading(task, split)
-    read = registry.find("reader", reader, where=task.document.where((*at, "reader")))
+    with task.document.naming():
+        read = registry.find("reader", reader, where=task.document.where((*at, "reader")))
     return any(option.name == "shots" for option in registry.declared(read, given=1))
 
 

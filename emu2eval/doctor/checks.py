@@ -27,6 +27,7 @@ from emu2eval.spec import catalog
 from emu2eval.spec.changes import Changes
 from emu2eval.spec.model import load_model
 from emu2eval.spec.task import load_task
+from emu2eval.trust import trusting
 
 EXTRAS = {
     "hf": ("torch", "transformers", "accelerate", "safetensors", "num2words"),
@@ -106,7 +107,8 @@ def check_adapter(name: str) -> Iterator[Finding]:
 
     Raises ConfigError where it does not exist or has no defaults.
     """
-    factory = registry.find("adapter", name)
+    with trusting():  # the user names it, not a file
+        factory = registry.find("adapter", name)
     needed = [option.name for option in registry.declared(factory) if option.required]
     if needed:
         raise ConfigError(
@@ -114,7 +116,7 @@ def check_adapter(name: str) -> Iterator[Finding]:
             hint="write a model file with its settings: emu2eval check --model ./FILE.yaml",
         )
     try:
-        adapter = registry.build("adapter", name)
+        adapter = registry.bound("adapter", name, factory)()
     except PartError as error:
         yield Finding("can be made", False, raised(error.__cause__ or error))
         return
@@ -127,7 +129,8 @@ def _task_file(name: str) -> str:
         each = load_task(name, protocol=protocol)
         PromptBuilder(each.protocol, each.document.where(("protocols", protocol)))
         opened(each)
-    registry.find("reader", task.spec.data.reader)
+    with task.document.naming():
+        registry.find("reader", task.spec.data.reader)
     return f"protocols {', '.join(task.spec.protocols)}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import nullcontext
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -54,7 +55,10 @@ def _build(model: ModelSpec, document: Document | None = None) -> Adapter:
     """The model's adapter, not yet loaded. document: where its settings stand."""
     where = model.name if document is None else document.where(("adapter",))
     at = None if document is None else document.below(("settings",))
-    adapter: Adapter = registry.build("adapter", model.adapter, model.settings, where=where, at=at)
+    with nullcontext() if document is None else document.naming():
+        adapter: Adapter = registry.build(
+            "adapter", model.adapter, model.settings, where=where, at=at
+        )
     return adapter
 
 

@@ -119,8 +119,8 @@ def score_run(
     A response that failed, or is not there yet, is unscored: counted, never taken as zero.
     """
     scorer = questions.task.scorer
-    totals = _Totals(scorer, questions.trials)
     with of_part("scorer", questions.task.spec.score.scorer):
+        totals = _Totals(scorer, questions.trials)
         write_scores(store.folder, _scores(questions, store, totals, verdicts, progress))
         about = _about(record, questions, store, totals)
         by = verdicts.name if verdicts is not None else None

@@ -126,7 +126,8 @@ def _parse_shots(given: str | int | Shots, text_only: int) -> Shots:
 
 def opened(task: Task) -> OpenTask:
     """The task with its parts. Raises ConfigError or UnknownName for any of them."""
-    return OpenTask(task, _scorer(task), _cleaner(task), _chooser(task))
+    with task.document.naming():
+        return OpenTask(task, _scorer(task), _cleaner(task), _chooser(task))
 
 
 def open_task(
@@ -176,7 +177,7 @@ def recorded_task(record: Record, changes: Changes | None = None) -> Task:
                 f"--set task.{key} would change what was asked; only task.score.… can change here"
             )
     known = record.task
-    document = Document(catalog.located("task", known.file), known.spec)
+    document = Document(catalog.located("task", known.file), known.spec, stored=True)
     spec = validate(TaskSpec, override(known.spec, overrides, "task"), document)
     root = task_root(spec, document)
     return Task(spec, known.protocol, known.split, root, document, known.sources)
@@ -184,7 +185,9 @@ def recorded_task(record: Record, changes: Changes | None = None) -> Task:
 
 def scorer_of(record: Record) -> Scorer:
     """The scorer of a stored run."""
-    return _scorer(recorded_task(record))
+    task = recorded_task(record)
+    with task.document.naming():
+        return _scorer(task)
 
 
 def unknown_prompts(origin: str, folder: Path | str) -> PlanError:
@@ -228,7 +231,7 @@ def _cleaner(task: Task) -> Callable[[str], str]:
 
 def _chooser(task: Task) -> ChooserFactory:
     spec = task.spec.demonstrations
-    return registry.prepared(
+    make = registry.prepared(
         "chooser",
         spec.chooser,
         spec.options,
@@ -236,3 +239,11 @@ def _chooser(task: Task) -> ChooserFactory:
         where=task.document.where(("demonstrations", "chooser")),
         at=task.document.below(("demonstrations", "options")),
     )
+
+    def made(pool: Samples, seed: int) -> Chooser:
+        # A chooser may name an encoder of its own.
+        with task.document.naming():
+            chooser: Chooser = make(pool, seed)
+            return chooser
+
+    return made

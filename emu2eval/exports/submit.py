@@ -65,7 +65,8 @@ def submit(folder: Path, out: Path | None = None) -> Submission:
             hint=f"emu2eval run --task {task.name} --split {able[0]} …, and submit that run",
         )
     where = task.document.where(("submission", "format"))
-    form: Format = registry.find("submission", spec.format, where=where)
+    with task.document.naming():
+        form: Format = registry.find("submission", spec.format, where=where)
     with run.index() as store:
         answers = answers_of(run.questions, store, spec.answer)
     asked = questions = run.questions.samples

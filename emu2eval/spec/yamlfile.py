@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import yaml
 
 from emu2eval.errors import ConfigError
 from emu2eval.spec.settings import Keys, Settings, Source, Struct, read
+from emu2eval.trust import named_by
 
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -44,6 +46,12 @@ class Document:
     """Values that the command line put there with --set."""
     part: str = ""
     """What --set calls the file: "task" or "model"."""
+    stored: bool = False
+    """It was kept in the record of a run."""
+
+    def naming(self) -> AbstractContextManager[None]:
+        """Within, parts are named by this document; see `trust`."""
+        return named_by(self.path.parent, self.stored)
 
     def where(self, keys: Keys) -> str:
         """`file:line` of the value, or of the nearest one around it; or `--set`."""
@@ -120,4 +128,5 @@ def validate(kind: type[Struct], data: Any, document: Document, at: Keys = ()) -
     Raises UnknownName for a key that does not exist, with the nearest ones; else ConfigError; Several where
     there is more than one fault.
     """
-    return read(kind, data, Source(where=document.below(at), top=at))
+    with document.naming():  # a kind of output may be named by `module:attr`
+        return read(kind, data, Source(where=document.below(at), top=at))

@@ -1,0 +1,123 @@
+"""Whose code a file or a record may name: what a stranger sends runs nothing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emu2eval import ConfigError, evaluate, registry
+from emu2eval.trust import named_by, trusting
+
+MINE = """
+import os
+from os import system
+from emu2eval import Score, Scorer
+
+class Lenient(Scorer):
+    outputs = frozenset({"text"})
+    metric = "lenience"
+    def score(self, sample, response):
+        return Score(1.0)
+
+def shout(text):
+    return text.upper()
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Any:
+    """A folder with a module of its own; what was imported from it is forgotten afterwards."""
+    folder, before = tmp_path / "theirs", list(sys.path)
+    folder.mkdir()
+    (folder / "parts_of_mine.py").write_text(MINE)
+    yield folder
+    sys.path[:] = before
+    sys.modules.pop("parts_of_mine", None)
+
+
+@pytest.mark.parametrize("kind", sorted(registry.BUILT_IN))
+@pytest.mark.parametrize(
+    "name", ["os:system", "subprocess:getoutput", "builtins:eval", "yaml:load", "numpy:save"]
+)
+def test_what_is_neither_beside_the_file_nor_here_is_not_imported(kind: str, name: str) -> None:
+    with named_by(Path(__file__).parent), pytest.raises(ConfigError) as caught:
+        registry.find(kind, name)
+    assert "--trust" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("parts_of_mine:os.system", "goes through the module os"),
+        ("parts_of_mine:system", "no function of"),
+    ],
+)
+def test_a_module_of_ones_own_lends_nothing_that_it_imports(
+    mine: Path, name: str, why: str
+) -> None:
+    with named_by(mine), pytest.raises(ConfigError, match=why):
+        registry.find("cleaner", name)
+
+
+def test_a_file_brings_the_code_beside_it(mine: Path) -> None:
+    with named_by(mine):
+        assert registry.find("scorer", "parts_of_mine:Lenient").__name__ == "Lenient"
+        assert registry.find("cleaner", "parts_of_mine:shout")("a") == "A"
+
+
+def test_nothing_is_called_to_find_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    touched = tmp_path / "touched"
+    (tmp_path / "elsewhere" / "sly_module.py").write_text(f"open({str(touched)!r}, 'w')")
+    monkeypatch.syspath_prepend(str(tmp_path / "elsewhere"))
+    monkeypatch.chdir(tmp_path / "elsewhere" / "..")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with named_by(tmp_path / "here"), pytest.raises(ConfigError, match="neither beside"):
+        registry.find("scorer", "sly_module:Anything")
+    assert not touched.exists()
+
+
+def test_a_record_names_no_code(
+    mine: Path, make_task: Any, make_model: Any, program: Any, tmp_path: Path
+) -> None:
+    task = make_task(score={"scorer": "parts_of_mine:Lenient"})
+    (task.parent / "parts_of_mine.py").write_text(MINE)
+    (result,) = evaluate(str(task), str(make_model()), limit=2, out=tmp_path / "runs")
+    assert result.rows[0].value == 100.0
+    del sys.modules["parts_of_mine"]
+    code, _, errors = program("score", str(result.folder))
+    assert code == 2
+    assert "names code" in errors and "--trust" in errors
+    for verb in ("report", "table"):
+        program(verb, str(result.folder))
+    assert "parts_of_mine" not in sys.modules
+    code, *_ = program("score", str(result.folder), "--trust")
+    assert code == 0
+
+
+def test_a_strangers_record_runs_nothing(
+    make_task: Any, make_model: Any, program: Any, tmp_path: Path
+) -> None:
+    (result,) = evaluate(str(make_task()), str(make_model()), limit=2, out=tmp_path / "runs")
+    file, touched = result.folder / "run.json", tmp_path / "touched"
+    record = json.loads(file.read_text())
+    record["task"]["spec"]["score"] = {
+        "scorer": "os:system",
+        "options": {"command": f"touch {touched}"},
+    }
+    file.write_text(json.dumps(record))
+    for verb in ("score", "report", "show", "table", "compare"):
+        program(verb, str(result.folder))
+    assert not touched.exists()
+
+
+def test_consent_is_for_everything_within() -> None:
+    with trusting(), named_by(None, stored=True):
+        assert registry.find("cleaner", "os:getcwd")
+    with pytest.raises(ConfigError):
+        registry.find("cleaner", "os:getcwd")
