@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emu2eval.encoders.base import Encoder, Vectors
-from emu2eval.errors import DataError, ModelError, of_part, raise_together
+from emu2eval.errors import DataError, ImageError, ModelError, of_part, raise_together
 from emu2eval.identity import value_key
 from emu2eval.media import images
 from emu2eval.spec import catalog
@@ -89,9 +89,15 @@ class FeatureCache:
             start += len(file.features)
         return out
 
-    def fill(self, wanted: Mapping[str, Any], progress: Progress | None = None) -> int:
+    def fill(
+        self,
+        wanted: Mapping[str, Any],
+        progress: Progress | None = None,
+        refused: dict[str, ImageError] | None = None,
+    ) -> int:
         """Makes what is missing of the wanted images or texts, by digest; returns how many it made.
 
+        refused: is given the images that cannot be used, by digest, which are then passed over.
         Waits while another process fills the same folder. Stored as it goes: raises UserError where an
         image or the encoder cannot be used, and keeps what was made before.
         """
@@ -108,7 +114,7 @@ class FeatureCache:
             written = time.monotonic()
             done = 0
             try:
-                for digests, vectors in self._made(missing):
+                for digests, vectors in self._made(missing, refused):
                     pending.append((digests, vectors))
                     done += len(digests)
                     if time.monotonic() - written >= WRITE_EVERY:
@@ -147,7 +153,9 @@ class FeatureCache:
 
     # -- inside -----------------------------------------------------------------------------------
 
-    def _made(self, missing: Mapping[str, Any]) -> Iterator[tuple[list[str], Vectors]]:
+    def _made(
+        self, missing: Mapping[str, Any], refused: dict[str, ImageError] | None
+    ) -> Iterator[tuple[list[str], Vectors]]:
         """Batches in the order given; images are decoded one batch ahead on other threads."""
         items = list(missing.items())
         size = self.encoder.batch
@@ -169,11 +177,38 @@ class FeatureCache:
                     ready, ahead = ahead, []
                     if number + 1 < len(batches):
                         ahead = start(batches[number + 1])
-                    with self._explained():
-                        vectors = self.encoder.encode([future.result() for future in ready])
-                    yield [d for d, _ in batch], vectors
+                    taken: list[tuple[str, Any]] = []
+                    for (digest, _), future in zip(batch, ready, strict=True):
+                        try:
+                            with self._explained():
+                                taken.append((digest, future.result()))
+                        except ImageError as error:
+                            if refused is None:
+                                raise
+                            refused[digest] = error
+                    yield from self._encoded(taken, refused)
             finally:
                 threads.shutdown(wait=False, cancel_futures=True)
+
+    def _encoded(
+        self, taken: list[tuple[str, Any]], refused: dict[str, ImageError] | None
+    ) -> Iterator[tuple[list[str], Vectors]]:
+        """All at once; each alone where an image shows only now that it cannot be used."""
+        if not taken:
+            return
+        try:
+            with self._explained():
+                vectors = self.encoder.encode([prepared for _, prepared in taken])
+        except ImageError as error:
+            if refused is None:
+                raise
+            if len(taken) == 1:
+                refused[taken[0][0]] = error
+                return
+            for one in taken:
+                yield from self._encoded([one], refused)
+            return
+        yield [digest for digest, _ in taken], vectors
 
     def _write_pending(self, pending: list[tuple[list[str], Vectors]]) -> None:
         if not pending:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -50,6 +50,7 @@ class Planned:
     """One request with what its answer is stored under.
 
     slot: its number in the store. examples: ids of the demonstrations in the prompt, farthest first.
+    refused: why it cannot be asked; the request then holds the query alone.
     """
 
     slot: int
@@ -60,6 +61,7 @@ class Planned:
     examples: tuple[str, ...] = ()
     left_out: int = 0
     case: JudgeCase | None = None
+    refused: ImageError | None = None
 
     def answer(self, response: Response, seconds: float, store: RunStore) -> Answer:
         """The answer that keeps a response to it; images that were given are saved."""
@@ -178,7 +180,12 @@ class Plan:
 
     def at(self, place: Place) -> Planned:
         """The request of a place."""
-        prompted = self.prompts.at(place)
+        refused = None
+        try:
+            prompted = self.prompts.at(place)
+        except ImageError as error:
+            # No demonstrations can be chosen for a query whose image the chooser's encoder cannot take.
+            prompted, refused = replace(self.prompts, chooser=None).at(place), error
         output = self.prompts.output(place, prompted.sample)
         request = self._request(prompted, output)
         if self.fit and prompted.demonstrations:
@@ -193,6 +200,7 @@ class Plan:
             request,
             tuple(d.sample.id for d in prompted.demonstrations),
             prompted.left_out,
+            refused=refused,
         )
 
     def _request(self, prompted: Prompted, output: Output) -> Request:
@@ -240,6 +248,8 @@ class Plan:
 
     def check(self, planned: Planned) -> None:
         """Raises PlanError where the model cannot take the request, ImageError for one of its images."""
+        if planned.refused is not None:
+            raise planned.refused
         where = f"{self.task.name}, {self.setting} shots, query {planned.id}"
         with of_adapter(self.adapter):
             check_request(self.adapter, self.model.name, planned.request, self.task.name, where)

@@ -86,10 +86,12 @@ class PoolIndex:
         cls,
         tables: Mapping[Kind, KeyedRows],
         unit_of: Any,
+        positions: Any,
         weights: Mapping[Kind, float],
         identity: Mapping[str, Any],
     ) -> PoolIndex:
-        members = np.argsort(unit_of, kind="stable")
+        """unit_of: the unit of each of the samples at those positions in the pool."""
+        members = positions[np.argsort(unit_of, kind="stable")]
         starts = np.concatenate([[0], np.cumsum(np.bincount(unit_of))])
         return cls(tables, weights, identity, members, starts)
 

@@ -17,7 +17,7 @@ from msgspec import Meta
 from emu2eval.data.samples import Samples
 from emu2eval.encoders.base import OWN, Encoder, build_encoder
 from emu2eval.encoders.features import FeatureCache, Kind
-from emu2eval.errors import ConfigError, UnknownName, UserError
+from emu2eval.errors import ConfigError, ImageError, UnknownName, UserError
 from emu2eval.fewshot.choosers import Chooser, Demonstration, PoolFeatures
 from emu2eval.fewshot.pool_index import Digests, KeyedRows, Neighbours, PoolIndex, Stored
 from emu2eval.fewshot.search import everything, nearest
@@ -64,6 +64,8 @@ class Rices(Chooser):
         self._own: Encoder | None = None
         self._index: PoolIndex | None = None
         self._found: dict[Key, Neighbours] = {}
+        self._refused: dict[str, ImageError] = {}
+        """Images that the encoder cannot take: a query of one is unscored, the pool is searched without."""
 
     def lacks(self) -> list[UserError]:
         """What its encoder lacks; the evaluated model's own comes with the model."""
@@ -93,7 +95,9 @@ class Rices(Chooser):
             wanted.add(sample)
         keep = max(KEPT, 2 * shots)
         fresh = [
-            key for key in wanted.keys if key not in self._found or self._found[key].keep < keep
+            key
+            for key in wanted.keys
+            if self._lost(key) is None and (key not in self._found or self._found[key].keep < keep)
         ]
         if fresh:
             self._search(index, fresh, wanted.images, keep, progress)
@@ -107,6 +111,8 @@ class Rices(Chooser):
         key = self._key(query)
         if key not in self._found:
             self.prepare([query], 0)
+        if (error := self._lost(key)) is not None:
+            raise error
         found = self._found[key]
         given: dict[int, int] = {}
         rank = 0
@@ -151,15 +157,22 @@ class Rices(Chooser):
         if self._index is None:
             wanted, units = self._pool_units(progress)
             stores = self._filled(wanted.keys, wanted.images, progress)
+            lost = [self._lost(key) for key in wanted.keys]
+            taken = np.array([error is None for error in lost], dtype=bool)
+            if lost and not taken.any():
+                raise next(error for error in lost if error is not None)
+            positions = np.flatnonzero(taken[units])
             tables = {kind: KeyedRows.of(stored) for kind, stored in stores.items()}
             weights = {"images": 1 - self.text, "texts": self.text}
             self._index = PoolIndex.of(
                 tables,
-                units,
+                (taken.cumsum() - 1)[units[positions]],
+                positions,
                 {kind: weights[kind] for kind in tables},
                 {
                     "encoder": dict(self._eyes.identity()),
                     "features": {kind: stored.digest for kind, stored in stores.items()},
+                    **({} if taken.all() else {"passed_over": int((~taken).sum())}),
                 },
             )
         return self._index
@@ -185,10 +198,12 @@ class Rices(Chooser):
     def _filled(
         self, keys: Iterable[Key], shown: Mapping[str, Image], progress: Progress | None
     ) -> dict[Kind, Stored]:
+        """The features of all keys but those that are lost."""
         filled: dict[Kind, Stored] = {}
         if self.text < 1:
             store = FeatureCache(self._eyes, "images")
-            computed = store.fill(shown, progress)
+            computed = store.fill(shown, progress, self._refused)
+            keys = [key for key in keys if self._lost(key) is None]
             filled["images"] = Stored([key[0] for key in keys], store, computed)
         if self.text > 0:
             store = FeatureCache(self._eyes, "texts")
@@ -205,6 +220,9 @@ class Rices(Chooser):
         progress: Progress | None,
     ) -> None:
         stores = self._filled(keys, shown, progress)
+        keys = [key for key in keys if self._lost(key) is None]
+        if not keys:
+            return
         queries = {kind: KeyedRows.of(stored) for kind, stored in stores.items()}
         rows = np.arange(len(keys))
 
@@ -215,6 +233,10 @@ class Rices(Chooser):
         units, similarity = nearest(index.sides(queries, rows), keep, tell)
         for row, key in enumerate(keys):
             self._found[key] = Neighbours(queries, rows, row, keep, units[row], similarity[row])
+
+    def _lost(self, key: Key) -> ImageError | None:
+        """Why there are no features of a key's images."""
+        return next((self._refused[each] for each in key[0] if each in self._refused), None)
 
     def _key(self, sample: Sample) -> Key:
         shown: Digests = ()

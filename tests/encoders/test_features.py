@@ -153,6 +153,41 @@ def test_what_came_before_a_broken_image_is_kept() -> None:
     assert encoder.encoded == 2
 
 
+class Narrow(Counting):
+    """Takes no image of an odd number: seen while preparing, or while encoding."""
+
+    def __init__(self, late: bool) -> None:
+        super().__init__()
+        self.late = late
+
+    def prepare(self, image: Image) -> Any:
+        found = super().prepare(image)
+        return found if self.late else self._taken(found)
+
+    def encode(self, prepared: Sequence[Any]) -> Vectors:
+        return super().encode([self._taken(each) for each in prepared])
+
+    def _taken(self, found: Any) -> Any:
+        if int(found[0] + 127.5) % 2:
+            raise ImageError("too narrow")
+        return found
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_images_that_an_encoder_cannot_take_are_passed_over_where_that_is_wanted(
+    late: bool,
+) -> None:
+    wanted = squares(0, 10)
+    digests = list(wanted)
+    refused: dict[str, ImageError] = {}
+    store = FeatureCache(Narrow(late))
+    assert store.fill(wanted, refused=refused) == 5
+    assert sorted(refused) == sorted(digests[1::2])
+    assert store.vectors(digests[::2]).shape[0] == 5
+    with pytest.raises(ImageError, match="too narrow"):
+        store.fill(wanted)
+
+
 def test_a_joining_that_was_cut_short_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
     store = FeatureCache(Counting())
     with monkeypatch.context() as patched:

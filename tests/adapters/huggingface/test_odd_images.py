@@ -11,10 +11,13 @@ import pytest
 from PIL import Image as PILImage
 
 from emu2eval import evaluate
+from emu2eval.encoders.checkpoint import CheckpointEncoder
 from emu2eval.errors import ImageError
 from emu2eval.media.refusals import taking
+from emu2eval.runs.store import RunStore
 from emu2eval.types import Prompt
 
+from ... import tiny_models
 from .prompts import QUESTION, built, image, prompt, request
 
 MakeTask = Callable[..., Path]
@@ -40,6 +43,46 @@ def test_a_run_goes_on(
     lines = (result.folder / "scores.jsonl").read_text().splitlines()
     (why,) = [score["why"] for score in map(json.loads, lines) if score["value"] is None]
     assert "1 x 400 pixels" in why and "0002.png" in why
+
+
+@pytest.mark.parametrize("encoder", ["model", "clip"])
+def test_a_search_for_similar_images_goes_on(
+    model_file: Callable[..., str],
+    task: str,
+    encoder: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A query of that image is unscored, and as a demonstration it is never found."""
+    PILImage.new("RGB", (1, 401), "blue").save(Path(task).parent / "images" / "1001.png")
+    if encoder == "clip":
+        encoder = str(tiny_models.clip(tmp_path / "clip"))
+        own = CheckpointEncoder._processor.func  # type: ignore[attr-defined]
+
+        def narrow(self: CheckpointEncoder) -> Any:
+            def process(images: PILImage.Image, **named: Any) -> Any:
+                assert images.width > 1, "too narrow"
+                return own(self)(images=images, **named)
+
+            process.to_dict = dict  # type: ignore[attr-defined]
+            return process
+
+        monkeypatch.setattr(CheckpointEncoder, "_processor", property(narrow))
+    (result,) = evaluate(
+        task, model_file("qwen3_vl"), shots=[3], out=tmp_path / "runs",
+        changes=["task.demonstrations.chooser=rices",
+                 f"task.demonstrations.options.encoder={encoder}"],
+    )  # fmt: skip
+    assert (result.rows[0].n, result.rows[0].unscored, result.tally.refused) == (4, 1, 1)
+    answers = {answer.id: answer for answer in RunStore(result.folder).answers()}
+    assert "1 x 400 pixels" in str(answers["q0002"].error)
+    assert all(
+        set(answer.examples) == {"q1000", "q1002", "q1003"}
+        for answer in answers.values()
+        if answer.error is None
+    )
+    record = json.loads((result.folder / "run.json").read_text())
+    assert record["identity"]["data"]["chooser"]["passed_over"] == 1
 
 
 def test_a_dry_run_goes_on(model_file: Callable[..., str], task: str, program: Any) -> None:
