@@ -92,6 +92,7 @@ class Adapter(ABC):
         """One response a request, in order. All requests of a call want the same kind of output.
 
         An answer depends on its request alone: never on the others of the batch, nor on earlier calls.
+        A text may still hold what the model thought first: the engine tells them apart (`adapters.thought`).
         One that fails is `Response(error="why")`. An exception fails the batch; the engine then asks
         for each request alone, so that one bad request costs only itself.
         """

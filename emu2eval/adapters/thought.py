@@ -77,7 +77,8 @@ def separated(response: Response, *, opened: bool = False) -> Response:
     if response.text is None:
         return response
     found = apart(response.text, opened=opened)
-    told = [each for each in (response.thought, found.thought) if each]
+    # Some servers give the same thought in a field of its own and in the text.
+    told = dict.fromkeys(each for each in (response.thought, found.thought) if each)
     return replace(
         response,
         text=found.text,

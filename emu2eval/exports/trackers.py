@@ -80,8 +80,8 @@ def model_index(read: Sequence[tuple[Path, list[Row]]]) -> str:
 
 
 _ARGUMENTS = (
-    "shots", "ablation", "protocol", "imported", "variant", "judge", "encoder", "n", "unscored", "covered",
-    "queries", "shortened", "trials", "seed", "stderr", "low", "high", "changes", "marks", "notes",
+    "shots", "ablation", "protocol", "imported", "variant", "judge", "encoder", "n", "unscored", "hidden",
+    "covered", "queries", "shortened", "trials", "seed", "stderr", "low", "high", "changes", "marks", "notes",
 )  # fmt: skip
 """Fields of a row that a model card gives as arguments of the metric, where they say something."""
 

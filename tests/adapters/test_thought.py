@@ -47,6 +47,7 @@ def test_a_response_keeps_the_answer_the_thought_and_all_of_it() -> None:
     raw = "<think>left?</think>\n\ndown"
     assert found == Response(text="down", thought="left?", raw=raw, ended="stop")
     assert separated(Response(text="down")) == Response(text="down")
+    assert separated(Response(text=raw, thought="left?")).thought == "left?"  # told twice
     stopped = TextOutput(stop=("\n",)).kept(found)
     assert (stopped.text, stopped.raw) == ("down", raw)
 
