@@ -30,6 +30,7 @@ def request_key(prompt: Prompt, output: Output, model_digest: str) -> str:
         prompt.separator,
         output.kind,
         output,
+        *(() if prompt.opening is None else (prompt.opening,)),
     )
     return hashlib.sha256(_encode(content)).hexdigest()
 

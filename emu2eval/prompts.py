@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from string import Formatter
 
 from emu2eval.errors import ConfigError, UnknownName
-from emu2eval.spec.task import ProtocolSpec
+from emu2eval.spec.task import FirstSpec, ProtocolSpec
 from emu2eval.types import Image, Part, Prompt, Sample, Turn, Video
 
 
@@ -162,6 +162,17 @@ def _add(parts: list[Part], value: str | Image | Video) -> None:
         parts.append(value)
 
 
+def check_first(first: FirstSpec, where: str) -> None:
+    """Raises ConfigError where no choice lets the query be asked, or an answer stands for no choice."""
+    if strange := [each for each in first.answers if each not in first.choices]:
+        raise UnknownName("choice of the first question", strange[0], first.choices, where=where)
+    if len(set(first.choices)) < 2 or set(first.answers) == set(first.choices):
+        raise ConfigError(
+            "a first question has several choices, and one without an answer, after which the query is asked",
+            where=where,
+        )
+
+
 class PromptBuilder:
     """Prompts of one protocol. where: the YAML place that errors point at."""
 
@@ -176,6 +187,10 @@ class PromptBuilder:
         for piece in self.reply.pieces:
             if isinstance(piece, _Field) and piece.name in ("image", "images"):
                 raise ConfigError("a reply shows {answer}, not {image}", where=where)
+        self.first = None
+        if protocol.first is not None:
+            self.first = Template.compile(protocol.first.ask, where, protocol.marks)
+            check_first(protocol.first, where)
         zero = protocol.zero_shot
         self.zero_ask = None
         if zero.ask is not None:
@@ -185,6 +200,10 @@ class PromptBuilder:
             Template.compile(text, where) if text is not None else None
             for text in (protocol.system, zero_system)
         )
+
+    def before(self, prompt: Prompt, query: Sample) -> Prompt | None:
+        """The prompt with the protocol's first question in the query's place, where it has one."""
+        return replace(prompt, query=self.first.fill(query)) if self.first is not None else None
 
     def build(
         self, query: Sample, demonstrations: Sequence[Sample], *, text_only: bool = False
@@ -199,6 +218,7 @@ class PromptBuilder:
                 system=_system(self.zero_system, query),
                 lead=self.protocol.lead,
                 separator=self.protocol.separator,
+                opening=self.protocol.opening,
             )
         turns = tuple(
             Turn(self._ask(d).fill(d, with_images=not text_only), self._reply(d))
@@ -210,6 +230,7 @@ class PromptBuilder:
             system=_system(self.system, query),
             lead=self.protocol.lead,
             separator=self.protocol.separator,
+            opening=self.protocol.opening,
         )
 
     def _ask(self, sample: Sample) -> Template:

@@ -139,6 +139,8 @@ class Prompt:
     turns: the demonstrations, farthest first; the last one stands next to the query.
     lead: plain text between an ask and its reply; separator: between a reply and the next ask.
     Both matter only to models that read one plain sequence (`flat`); chat models have roles instead.
+    opening: a text with which demonstrations and query begin, and then they are that one plain sequence for
+    chat models too, a single message of the user (`conversation`); None = turns of two roles.
     """
 
     query: tuple[Part, ...]
@@ -146,11 +148,14 @@ class Prompt:
     system: str | None = None
     lead: str = " "
     separator: str = "\n"
+    opening: str | None = None
 
     def parts(self) -> Iterator[Part]:
         """Every text, image and video in reading order, without lead and separators."""
         if self.system is not None:
             yield self.system
+        if self.opening is not None:
+            yield self.opening
         for turn in self.turns:
             yield from turn.ask
             yield from turn.reply
@@ -166,7 +171,7 @@ class Prompt:
 
     def flat(self) -> tuple[Part, ...]:
         """The prompt as one plain sequence, neighbouring texts joined: what a base model continues."""
-        parts: list[Part] = [self.system] if self.system is not None else []
+        parts: list[Part] = [text for text in (self.system, self.opening) if text is not None]
         for turn in self.turns:
             parts += [*turn.ask, self.lead, *turn.reply, self.separator]
         parts += self.query
@@ -177,6 +182,13 @@ class Prompt:
             elif part != "":
                 joined.append(part)
         return tuple(joined)
+
+    def conversation(self) -> Prompt:
+        """The prompt as a model with roles is shown it: its turns, or one message where it has an opening."""
+        if self.opening is None:
+            return self
+        whole = replace(self, system=None).flat()
+        return Prompt(whole, (), self.system, self.lead, self.separator)
 
 
 class Mark(msgspec.Struct, frozen=True):

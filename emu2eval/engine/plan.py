@@ -46,11 +46,36 @@ FIRST = 64
 
 
 @dataclass(frozen=True, slots=True)
+class First:
+    """A request whose likeliest choice decides whether another is made. answers: choice -> what is then
+    answered in its place."""
+
+    request: Request
+    choices: tuple[str, ...]
+    answers: Mapping[str, str]
+
+    def settled(self, response: Response) -> Response | None:
+        """The response to the other request, or None where that has to be made."""
+        if response.error is not None or response.log_probs is None:
+            return replace(response, error=f"asked first: {response.error}")
+        best = max(range(len(self.choices)), key=response.log_probs.__getitem__)
+        answer = self.answers.get(self.choices[best])
+        if answer is None:
+            return None
+        return Response(text=answer, raw=self.choices[best], marks=(*response.marks, FIRST_SAID))
+
+
+FIRST_SAID = Mark("first")
+"""Of an answer that follows from what was asked first."""
+
+
+@dataclass(frozen=True, slots=True)
 class Planned:
     """One request with what its answer is stored under.
 
     slot: its number in the store. examples: ids of the demonstrations in the prompt, farthest first.
     refused: why it cannot be asked; the request then holds the query alone.
+    first: what is asked before.
     """
 
     slot: int
@@ -62,6 +87,7 @@ class Planned:
     left_out: int = 0
     case: JudgeCase | None = None
     refused: ImageError | None = None
+    first: First | None = None
 
     def answer(self, response: Response, seconds: float, store: RunStore) -> Answer:
         """The answer that keeps a response to it; images that were given are saved."""
@@ -192,6 +218,11 @@ class Plan:
             # What an image costs is unknown where the model cannot take it: `check` says so.
             with of_adapter(self.adapter), suppress(ImageError):
                 prompted, request = self._fitted(prompted, request)
+        first = self._first(prompted)
+        if first is not None:
+            # The answer depends on both.
+            both = value_key([request.key, first.request.key, dict(first.answers)])
+            request = replace(request, key=both)
         return Planned(
             self.questions.slot(place),
             prompted.sample.id,
@@ -201,7 +232,16 @@ class Plan:
             tuple(d.sample.id for d in prompted.demonstrations),
             prompted.left_out,
             refused=refused,
+            first=first,
         )
+
+    def _first(self, prompted: Prompted) -> First | None:
+        prompt, spec = self.prompts.before(prompted), self.task.protocol.first
+        if prompt is None or spec is None:
+            return None
+        output = ChoiceOutput(spec.choices)
+        key = request_key(prompt, output, self._model_digest)
+        return First(Request(key, prompt, output), spec.choices, spec.answers)
 
     def _request(self, prompted: Prompted, output: Output) -> Request:
         return Request(
@@ -252,6 +292,9 @@ class Plan:
             raise planned.refused
         where = f"{self.task.name}, {self.setting} shots, query {planned.id}"
         with of_adapter(self.adapter):
+            if planned.first is not None:
+                first = planned.first.request
+                check_request(self.adapter, self.model.name, first, self.task.name, where)
             check_request(self.adapter, self.model.name, planned.request, self.task.name, where)
 
     def check_first(self) -> None:
@@ -348,7 +391,9 @@ def check_request(adapter: Adapter, model: str, request: Request, asks: str, whe
             + (f"; or {limits.instead}" if limits.instead else ""),
         )
     if not limits.image_replies and any(
-        not isinstance(part, str) for turn in request.prompt.turns for part in turn.reply
+        not isinstance(part, str)
+        for turn in request.prompt.conversation().turns
+        for part in turn.reply
     ):
         raise PlanError(
             f"{model} takes no demonstrations whose replies are images",

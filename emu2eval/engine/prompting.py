@@ -77,6 +77,10 @@ class Prompts:
         whole = Prompted(sample, tuple(chosen), prompt)
         return whole.shorter(left_out) if left_out else whole
 
+    def before(self, prompted: Prompted) -> Prompt | None:
+        """What is asked before this prompt, where the protocol asks something first."""
+        return self._builder.before(prompted.prompt, prompted.sample)
+
     def output(self, place: Place, sample: Sample) -> Output:
         """What is asked for at a place. Every image has noise of its own, which no batch, limit or order
         of queries changes."""

@@ -141,7 +141,7 @@ def _execute(
         while left:
             group, left = left[: asker.batch], left[asker.batch :]
             ahead.prepare([planned.request for planned in left[: asker.batch * BATCHES]])
-            with closing(asker.ask(group)) as answers:
+            with closing(asker.ask_all(group)) as answers:
                 for answered in answers:
                     rows: list[tuple[int, Answer]] = []
                     for planned, response, seconds in answered:
@@ -223,6 +223,30 @@ class _Asker:
         self.adapter = adapter
         self.batch = max(1, batch)
         self.tally = tally
+
+    def ask_all(self, group: Sequence[Planned]) -> Generator[list[Answered]]:
+        """As `ask`; of those that have a first question that is asked before, and may settle them."""
+        whole = {planned.slot: planned for planned in group if planned.first is not None}
+        open_ = [planned for planned in group if planned.first is None]
+        firsts = [
+            replace(planned, request=planned.first.request, first=None)
+            for planned in whole.values()
+            if planned.first is not None
+        ]
+        for answered in self.ask(firsts) if firsts else ():
+            settled: list[Answered] = []
+            for asked, response, seconds in answered:
+                planned = whole[asked.slot]
+                assert planned.first is not None
+                instead = planned.first.settled(response)
+                if instead is None:
+                    open_.append(planned)
+                else:
+                    settled.append((planned, instead, seconds))
+            if settled:
+                yield settled
+        if open_:
+            yield from self.ask(open_)
 
     def ask(self, group: Sequence[Planned]) -> Generator[list[Answered]]:
         """Answers in the portions in which the adapter gives them."""

@@ -50,6 +50,10 @@ def _flagged(marks: Marked) -> Iterator[str]:
     yield f"{counted(_total(marks), 'image')} blacked out by the safety checker"
 
 
+def _first(marks: Marked) -> Iterator[str]:
+    yield f"{counted(_total(marks), 'answer')} given by the model's reply to the task's first question"
+
+
 def _unreadable(marks: Marked) -> Iterator[str]:
     yield f"{counted(_total(marks), 'sample')} of the data cannot be read"
 
@@ -67,6 +71,7 @@ SENTENCES: Mapping[str, Callable[[Marked], Iterator[str]]] = MappingProxyType(
         "first_token": _first_token,
         "flagged": _flagged,
         "unreadable": _unreadable,
+        "first": _first,
     }
 )
 """Kind of mark -> what a table says of all marks of that kind."""

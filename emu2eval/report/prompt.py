@@ -60,12 +60,19 @@ def prompt_blocks(prompts: Prompts, place: Place, left_out: int = 0) -> list[Ren
     ):
         blocks.append(rule(f"demonstration {number} of {len(prompt.turns)}", why))
         blocks += [_parts(turn.ask), _parts(turn.reply, "→ ")]
+    before, first = prompts.before(prompted), task.protocol.first
+    if before is not None and first is not None:
+        said = ", ".join(f"{choice!r} means {answer!r}" for choice, answer in first.answers.items())
+        blocks += [rule("asked first"), _parts(before.query)]
+        blocks.append(Text(f"one of {', '.join(first.choices)}; {said}", style="dim"))
     blocks += [rule("query"), _parts(prompt.query)]
     output = prompts.output(place, sample)
     blocks += [rule("output"), Text(str(output))]
     if sample.references:
         blocks.append(Text("references: " + ", ".join(_shown(r) for r in sample.references)))
     joins = f"as one text: {prompt.lead!r} before a reply, {prompt.separator!r} after it"
+    if prompt.opening is not None:
+        joins += f"; in one message for models with roles, behind {prompt.opening!r}"
     blocks.append(Text(joins, style="dim"))
     return blocks
 

@@ -60,23 +60,38 @@ class ZeroShotSpec(Spec):
     system: str | None = None
 
 
+class FirstSpec(Spec):
+    """A question asked in the query's place before it, whose choices are ranked by their log-probability.
+
+    answers: choice -> the answer that it stands for; the query itself is then not asked.
+    """
+
+    ask: str
+    choices: tuple[str, ...]
+    answers: dict[str, str]
+
+
 class ProtocolSpec(Spec):
     """What is asked and how: {image} places the next image, {name} a field of the sample.
 
-    system: may hold {fields} of the query. marks: how the texts of fields say where an image stands, such
-    as `<image {number}>`, from 1 on. text_only: how many demonstrations without their images the setting 0*
-    shows (Flamingo: two). demonstrations, output, score: changes to the task's, key by key.
+    system: may hold {fields} of the query. opening: chat models are shown demonstrations and query in one
+    message, which begins with this text; absent = as turns of two roles. marks: how the texts of fields say
+    where an image stands, such as `<image {number}>`, from 1 on. text_only: how many demonstrations without
+    their images the setting 0* shows (Flamingo: two). first: what is asked before. demonstrations, output,
+    score: changes to the task's, key by key.
     """
 
     about: str = ""
     ask: str
     reply: str = "{answer}"
     system: str | None = None
+    opening: str | None = None
     lead: str = " "
     separator: str = "\n"
     cases: CaseSpec | None = None
     marks: str | None = None
     zero_shot: ZeroShotSpec = ZeroShotSpec()
+    first: FirstSpec | None = None
     text_only: Count = 2
     demonstrations: Options = msgspec.field(default_factory=dict)
     output: Options = msgspec.field(default_factory=dict)
@@ -178,7 +193,8 @@ class Task:
         spec = self.spec.as_json()
         template = spec["protocols"][self.protocol_name]
         always = ("ask", "reply", "system", "lead", "separator", "zero_shot", "text_only")
-        where_given = tuple(key for key in ("cases", "marks") if template[key] is not None)
+        rare = ("cases", "marks", "opening", "first")
+        where_given = tuple(key for key in rare if template[key] is not None)
         return {
             "name": spec["name"],
             "version": spec["version"],

@@ -40,7 +40,7 @@ class Emu2Form:
         Raises PlanError where a text holds the authors' placeholder strings.
         """
         if self.config.variant == "chat":
-            return self._chat(prompt)
+            return self._chat(prompt.conversation())
         items, asked = self._ask(prompt.flat())
         return [*items, *self._mark(self.grounding or asked)]
 
@@ -78,7 +78,8 @@ class Emu2Form:
         boxes = self.grounding or asked
         default = GROUNDING_SYSTEM if boxes else SYSTEM
         own = default if self.system is None else self.system
-        items: list[Item] = [(own if prompt.system is None else prompt.system) + " "]
+        said = own if prompt.system is None else prompt.system
+        items: list[Item] = [f"{said} "] if said else []
         for turn in prompt.turns:
             ask, marked = self._ask(turn.ask)
             items += [user, ": ", *ask, " ", assistant, ":", *(self._mark(marked) or [" "])]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -133,6 +133,7 @@ class TransformersForm:
 
     def _messages(self, prompt: Prompt, tiles: Tiles | None) -> list[Message]:
         messages = []
+        prompt = prompt.conversation()
         system = self.system if prompt.system is None else prompt.system
         if system is not None:
             messages.append(message("system", [self._content(system)]))
@@ -189,4 +190,4 @@ def _count(part: Image | Video) -> int:
 
 
 def _with_system(prompt: Prompt, system: str) -> Prompt:
-    return Prompt(prompt.query, prompt.turns, system, prompt.lead, prompt.separator)
+    return replace(prompt, system=system)

@@ -93,7 +93,7 @@ class OpenAIAdapter(Adapter):
     def refusal(self, request: Request) -> str | None:
         prompt, output = request.prompt, request.output
         if self._settings.layout == "turns" and any(
-            not isinstance(part, str) for turn in prompt.turns for part in turn.reply
+            not isinstance(part, str) for turn in prompt.conversation().turns for part in turn.reply
         ):
             return "an assistant's turn can only hold text; --set model.settings.layout=single"
         if not isinstance(output, ChoiceOutput):
@@ -127,7 +127,8 @@ class OpenAIAdapter(Adapter):
     def _length(self, prompt: Prompt) -> int:
         characters = sum(len(part) for part in prompt.parts() if isinstance(part, str))
         shown = sum(1 for _ in prompt.images())
-        said = 1 if self._settings.layout == "single" else 2 * len(prompt.turns) + 1
+        turns = prompt.conversation().turns
+        said = 1 if self._settings.layout == "single" else 2 * len(turns) + 1
         text = -(-characters // CHARACTERS_A_TOKEN)
         return text + shown * self._settings.image_tokens + (said + 1) * MESSAGE_TOKENS
 

@@ -100,6 +100,7 @@ class ImageUrls:
 def messages(prompt: Prompt, layout: Layout, urls: ImageUrls) -> list[Message]:
     """The conversation: demonstrations as turns of user and assistant, or all in one user message."""
     found: list[Message] = []
+    prompt = prompt.conversation()
     if prompt.system is not None:
         found.append({"role": "system", "content": prompt.system})
     if layout == "single":

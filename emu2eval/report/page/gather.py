@@ -22,7 +22,7 @@ from emu2eval.runs.answers import Answer
 from emu2eval.runs.scored import Key, ScoredRun
 from emu2eval.runs.scores import SampleScore
 from emu2eval.runs.store import RunStore
-from emu2eval.types import Row
+from emu2eval.types import Prompt, Row
 
 
 def gather(
@@ -118,7 +118,7 @@ class _Set:
     def _prompt(self, prompted: Prompted) -> dict[str, Any]:
         tables, prompt = self.tables, prompted.prompt
         return {
-            "s": tables.maybe(prompt.system),
+            "s": tables.maybe(_before(prompt)),
             "d": [tables.turn(turn) for turn in prompt.turns],
             "e": [tables.text(f"{d.sample.id} ({d.why})") for d in prompted.demonstrations],
             "q": tables.parts(prompt.query),
@@ -145,6 +145,12 @@ class _Set:
         if self._last is None or self._last[0] != place:
             self._last = place, prompts.at(place)
         return self._last[1]
+
+
+def _before(prompt: Prompt) -> str | None:
+    """What stands before demonstrations and query."""
+    said = [text for text in (prompt.system, prompt.opening) if text and text.strip()]
+    return "\n".join(said) or None
 
 
 def _run(run: ScoredRun, found: _Set, tables: Tables, tick: Callable[[], None]) -> dict[str, Any]:

@@ -76,6 +76,19 @@ def test_the_chat_form_is_the_authors_template(small_tokenizer: Path, manner: st
     assert list(got.ids) == grounded.tokenizer.encode(text)
 
 
+def test_a_prompt_with_an_opening_is_one_message_as_vl_icl_writes_it(small_tokenizer: Path) -> None:
+    """The string that VL-ICL (2b77eee, utils/model_inference.py) gives Emu2-Chat's build_input_ids."""
+    turn = Turn((RED, "[This is a\nAnswer:"), ("daku].",))
+    prompt = Prompt((BLUE, "[This is a\nAnswer:"), (turn,), system="", separator="", opening="\n")
+    image = "[IMG]" + "<image>" * 4 + "[/IMG]"
+    asked = f"\n{image}[This is a\nAnswer: daku].{image}[This is a\nAnswer:"
+    chat, base = form(small_tokenizer, "chat"), form(small_tokenizer)
+    got = encoded(chat, prompt)
+    assert list(got.ids) == chat.tokenizer.encode(f"[USER]: {asked} [ASSISTANT]:")
+    assert [shown.image for shown in got.shown] == [RED, BLUE]
+    assert list(encoded(base, prompt).ids) == base.tokenizer.encode(asked)
+
+
 @pytest.mark.parametrize("variant", ["base", "chat"])
 def test_a_question_that_ends_with_grounding_asks_for_boxes(
     small_tokenizer: Path, variant: str

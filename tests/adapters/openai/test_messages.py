@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from emu2eval.adapters.openai import messages as module
 from emu2eval.adapters.openai.messages import ImageUrls, messages
 from emu2eval.engine.plan import check_request
 from emu2eval.errors import PlanError
+from emu2eval.identity import request_key
 from emu2eval.types import Image, Prompt, Request, TextOutput, Turn, Video
 
 from .building import openai
@@ -108,3 +110,23 @@ def test_replies_that_are_images() -> None:
     check_request(openai(layout="single"), "served", request, "task", "query 1")
     (message,) = messages(request.prompt, "single", ImageUrls())
     assert [part["type"] for part in message["content"]] == ["text", "image_url", "text"]
+
+
+def test_a_prompt_with_an_opening_is_one_message_of_the_user() -> None:
+    """Images as replies are then like any other; the order is that of the prompt."""
+    red, blue = image("PNG"), image("PNG", (10, 10))
+    prompt = Prompt(
+        ("green:",), (Turn(("red:",), (red,)), Turn(("blue:",), (blue,))), opening="Draw. "
+    )
+    (asked,) = messages(replace(prompt, lead="", separator=""), "turns", ImageUrls())
+    assert asked["role"] == "user"
+    kinds = [part["type"] for part in asked["content"]]
+    assert kinds == ["text", "image_url", "text", "image_url", "text"]
+    assert [part["text"] for part in asked["content"][::2]] == ["Draw. red:", "blue:", "green:"]
+    assert openai().refusal(Request("0" * 64, prompt, TextOutput())) is None
+    bare = replace(prompt, opening=None)
+    assert "only hold text" in str(openai().refusal(Request("0" * 64, bare, TextOutput())))
+    keys = {
+        request_key(each, TextOutput(), "") for each in (prompt, bare, replace(prompt, opening=""))
+    }
+    assert len(keys) == 3
