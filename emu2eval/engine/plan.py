@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -39,7 +39,7 @@ from emu2eval.runs.store import RunStore
 from emu2eval.spec import catalog
 from emu2eval.spec.changes import Changes
 from emu2eval.spec.model import ModelSpec
-from emu2eval.types import Image, Output, Progress, Request, Response
+from emu2eval.types import ChoiceOutput, Image, Mark, Output, Progress, Request, Response
 
 FIRST = 64
 """Requests that are checked before anything is loaded."""

@@ -66,7 +66,10 @@ def test_a_sentence_for_each_field(fields: dict[str, object], said: tuple[str, .
             ],
         ),
         ([(Mark("flagged"), 1)], ["1 image blacked out by the safety checker"]),
-        ([(Mark("first"), 1)], ["1 answer given by the model's reply to the task's first question"]),
+        (
+            [(Mark("first"), 1)],
+            ["1 answer given by the model's reply to the task's first question"],
+        ),
         ([(Mark("unreadable"), 2)], ["2 samples of the data cannot be read"]),
         (
             [(Mark("rounds", 3), 2), (Mark("rounds", 4), 1), (Mark("cached"), 5)],
@@ -81,5 +84,14 @@ def test_marks_of_every_kind_and_of_a_plug_in_s_own(
 
 
 def test_every_kind_has_a_sentence_that_is_tried_above() -> None:
-    known = {"server", "tiles", "images_moved", "unmet", "first_token", "flagged", "unreadable", "first"}
+    known = {
+        "server",
+        "tiles",
+        "images_moved",
+        "unmet",
+        "first_token",
+        "flagged",
+        "unreadable",
+        "first",
+    }
     assert set(SENTENCES) == known
