@@ -327,8 +327,9 @@ class Score:
 
     value: on the scorer's own scale; None = unscored, which is counted and never taken as zero; `why` then
     says the reason. prediction: the answer as it was compared, after clean-up. unjudged: why what a judge
-    would add is missing, for a scorer that can do without one. hidden: nothing is wrong with the response,
-    but the sample has no references, as in a test split whose answers only a server knows.
+    would add is missing, where the rest, which stands in the details, counts all the same. hidden: nothing
+    is wrong with the response, but the sample has no references, as in a test split whose answers only a
+    server knows.
     """
 
     value: float | None
@@ -337,6 +338,11 @@ class Score:
     why: str | None = None
     unjudged: str | None = None
     hidden: bool = False
+
+    @property
+    def partial(self) -> bool:
+        """It has no value for lack of a judge's word, but details that some numbers are made of."""
+        return self.value is None and self.why is None and self.unjudged is not None
 
 
 class Shots(msgspec.Struct, frozen=True):

@@ -15,6 +15,7 @@ from emu2eval.types import Image, Sample
 
 class _Answer(msgspec.Struct, gc=False):
     answer: str
+    answer_confidence: str | None = None
 
 
 class _Row(msgspec.Struct):
@@ -29,7 +30,8 @@ def read(root: Path, file: str, images: str, references: bool = True) -> Iterato
     """The official rows as samples; each image has one question, so ids are the images' names.
 
     references: False keeps only the answers shown as demonstrations. Groups: answer_type, and answerable
-    (yes or no), which `scorers.vizwiz` scores too.
+    (yes or no), which `scorers.vizwiz` scores too. How sure the annotators were are the alternatives
+    "confidence", by which OpenFlamingo's evaluation tells their answers apart.
     """
     shown_from = folder(root, images, where="images")
     path = inside(root, file, where="file")
@@ -51,4 +53,10 @@ def read(root: Path, file: str, images: str, references: bool = True) -> Iterato
             references=tuple(answers) if references else (),
             cluster=row.image,
             groups=groups if references else {},
+            alternatives=_confidences(row) if references else {},
         )
+
+
+def _confidences(row: _Row) -> dict[str, tuple[str, ...]]:
+    given = [a.answer_confidence for a in row.answers]
+    return {"confidence": tuple(map(str, given))} if given and None not in given else {}

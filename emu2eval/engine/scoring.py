@@ -47,7 +47,7 @@ class _Total:
         return tuple(s for s in self.scorer.summaries() if not (self.group and s.whole))
 
     def add(self, sample: Sample, score: Score, trial: int) -> None:
-        if score.value is None:
+        if score.value is None and not score.partial:
             self.hidden += score.hidden
             self.unscored += not score.hidden
             return
@@ -266,6 +266,7 @@ def _rows(
 ) -> Iterator[Row]:
     scorer, encoders = totals.scorer, totals.scorer.encoders()
     for summary, found in total.estimates():
+        undefined = summary.accumulator.undefined() if found.value is None else None
         if judge is None and summary.judged and isinstance(scorer, JudgedScorer):
             continue  # nobody was asked
         unjudged = total.unjudged if summary.judged else 0
@@ -287,12 +288,13 @@ def _rows(
             higher_is_better=summary.higher_is_better,
             set_scaled=summary.set_scaled,
             digits=summary.digits,
+            notes=(f"no {summary.metric}: {undefined}",) if undefined else (),
         )
 
 
 def _headline(row: Row, questions: Questions, record: Record, scorer: Scorer) -> Row:
     """The first row of the whole, with what is said once a run."""
-    row = msgspec.structs.replace(row, notes=scorer.notes())
+    row = msgspec.structs.replace(row, notes=(*row.notes, *scorer.notes()))
     bounds = questions.task.spec.bounds.get(questions.task.split)
     # What text-only demonstrations can tell is another matter, and so is what ablated ones can.
     if bounds is None or record.shots.text_only:

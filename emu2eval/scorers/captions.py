@@ -45,8 +45,9 @@ class Captions(Scorer):
     its details (CIDEr 0..10, else 0..1). Tables show a hundred times that, as papers do.
 
     CIDEr weighs words by how many of the images *given* they describe: its scale depends on the set, a
-    subset's value is not comparable with the whole's, and the whole is no mean of its groups. Its error
-    takes these weights as fixed. BLEU and METEOR are made of sums over the set, their errors by bootstrap.
+    subset's value is not comparable with the whole's, and the whole is no mean of its groups; of one image
+    there is none. Its error takes these weights as fixed. BLEU and METEOR are made of sums over the set,
+    their errors by bootstrap.
     Several trials share one set: each image counts once in CIDEr's weights, each caption in the sums.
     """
 
@@ -139,12 +140,20 @@ class _Cider(Accumulator):
         self.clusters.append(sample.cluster)
 
     def result(self) -> tuple[float | None, float | None]:
+        if self.undefined() is not None:
+            return None, None
         mean = ClusteredMean(100.0)
         for caption, cluster, value in zip(
             self.captions, self.clusters, self._values(), strict=True
         ):
             mean.add(Sample(caption[0], cluster=cluster), Score(value))
         return mean.result()
+
+    def undefined(self) -> str | None:
+        """Of one image every word's weight, the logarithm of 1 over 1, is zero: a perfect caption gets 0."""
+        if len({name for name, _ in self.captions}) != 1:
+            return None
+        return "it weighs words by how many of the images they describe, and one image cannot tell"
 
     def _values(self) -> list[float]:
         if len({name for name, _ in self.captions}) == len(self.scorer.references):

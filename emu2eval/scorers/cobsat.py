@@ -1,4 +1,5 @@
-"""CoBSAT (Zeng et al., 2024, arXiv 2402.01293; github.com/UW-Madison-Lee-Lab/CoBSAT, evaluation_icl.py)."""
+"""CoBSAT (Zeng et al., 2024, arXiv 2402.01293; github.com/UW-Madison-Lee-Lab/CoBSAT, a787be5,
+evaluation_icl.py)."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from typing import Any
 
 from emu2eval.errors import UserError
 from emu2eval.scorers.base import ScoringError, Summary, drawn, texts, unreferenced
-from emu2eval.scorers.judged import JudgedScorer, Shown, Wording
+from emu2eval.scorers.judged import UNREADABLE, JudgedScorer, Shown, Unreadable, Wording
 from emu2eval.scorers.likeness import Likeness, LikenessSettings
 from emu2eval.statistics.estimates import ClusteredMean
 from emu2eval.types import Image, Progress, Response, Sample, Score
@@ -25,21 +26,32 @@ class CoBSAT(JudgedScorer):
     clip: {encoder, preprocessing} of a CLIP: the item whose name is most like the image (officially
     clip-vit-base-patch32). A judge, if one is named, chooses among the same items, and adds numbers of its
     own; without clip it is needed. Where the response is a text, it is taken for an image's description.
-    wording: a YAML file in place of our own words, see `Wording`.
+    wording: a YAML file in place of our own words, see `Wording`. unreadable: what becomes of an answer on
+    which no reply can be read; officially it is wrong.
     """
 
     outputs = frozenset({"image", "text"})
     names = (OBJECT, ATTRIBUTE)
 
-    def __init__(self, clip: LikenessSettings | None = None, wording: str | None = None):
+    def __init__(
+        self,
+        clip: LikenessSettings | None = None,
+        wording: str | None = None,
+        unreadable: Unreadable = "unscored",
+    ):
         self.clip = Likeness(clip, "clip") if clip is not None else None
         self.optional = self.clip is not None
         self.metric = "clip_right" if self.clip is not None else "judged_right"
         self.wording = Wording.read("cobsat", wording, ("image", "question", "options"))
+        self.unreadable: Unreadable = unreadable
 
     @property
     def variant(self) -> str:
-        return self.clip.name if self.clip is not None else self.wording.name
+        return self.clip.name if self.clip is not None else self._judged_by
+
+    @property
+    def _judged_by(self) -> str:
+        return f"{self.wording.name}{UNREADABLE[self.unreadable]}"
 
     def lacks(self) -> list[UserError]:
         return self.clip.lacks() if self.clip is not None else []
@@ -110,8 +122,8 @@ class CoBSAT(JudgedScorer):
         if not sample.references:
             return unreferenced()
         unread = [name for name in self.names if said[name] is None]
-        if unread:
-            # Officially wrong. The other numbers stand.
+        if unread and self.unreadable == "unscored":
+            # The other numbers stand.
             why = f"the judge named no option for the {' and the '.join(unread)}"
             if self.clip is None:
                 return Score(None, why=why)
@@ -136,7 +148,7 @@ class CoBSAT(JudgedScorer):
     def summaries(self) -> tuple[Summary, ...]:
         by_clip = self.clip.name if self.clip is not None else None
         parts = [("clip", by_clip, False)] if by_clip else []
-        parts.append(("judged", self.wording.name, True))
+        parts.append(("judged", self._judged_by, True))
         return tuple(
             Summary(name, ClusteredMean(self.scale, of=name), variant, judged=judged)
             for by, variant, judged in parts
@@ -154,9 +166,9 @@ def _items(sample: Sample, name: str) -> list[str]:
     return sample.fields[f"{name}s"].split()
 
 
-def _option(sample: Sample, name: str, number: int) -> str:
+def _option(sample: Sample, name: str, number: int | None) -> str:
     items = _items(sample, name)
-    return items[number - 1] if 1 <= number <= len(items) else "nothing"
+    return items[number - 1] if number is not None and 1 <= number <= len(items) else "nothing"
 
 
 def _figures(sample: Sample, found: Mapping[str, str]) -> dict[str, float]:

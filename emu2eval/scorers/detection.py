@@ -74,6 +74,10 @@ class RocAuc(Detection):
         )
         return area * self.scale, math.sqrt(max(variance, 0.0)) * self.scale
 
+    def undefined(self) -> str | None:
+        classes = {positive for _, _, positive in self.seen}
+        return "all samples are of one class" if len(classes) == 1 else None
+
     def bounds(self) -> ValueRange | None:
         return ValueRange(0.0, self.scale)
 
@@ -115,9 +119,14 @@ class AveragePrecision(_Drawn):
             value: Array = (gained * precision).sum(1) / found[:, -1] * self.scale
         return value
 
+    def undefined(self) -> str | None:
+        lost = bool(self.positive) and not any(self.positive)
+        return "no sample is of the class that is looked for" if lost else None
+
 
 class F1(_Drawn):
-    """F1 of taking evidence above the threshold for positive; 0 where nothing is found."""
+    """F1 of taking evidence above the threshold for positive; 0 where nothing is found, and no number where
+    nothing is to be found either."""
 
     def __init__(self, scale: float = 100.0, threshold: float = 0.5):
         super().__init__(scale)
@@ -127,8 +136,18 @@ class F1(_Drawn):
         positive = np.asarray(self.positive)
         taken = np.asarray(self.evidence) > self.threshold
         both, either = weights @ (positive & taken), weights @ (1.0 * positive + taken)
-        value: Array = np.where(both > 0, 2 * both / np.maximum(either, 1), 0.0) * self.scale
+        with np.errstate(divide="ignore", invalid="ignore"):
+            value: Array = 2 * both / either * self.scale
         return value
+
+    def undefined(self) -> str | None:
+        taken = any(self.positive) or any(each > self.threshold for each in self.evidence)
+        lost = bool(self.positive) and not taken
+        return (
+            "no sample is of the class that is looked for, and none was taken for it"
+            if lost
+            else None
+        )
 
 
 def below(ordered: Sequence[float], value: float) -> float:

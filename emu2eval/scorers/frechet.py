@@ -203,6 +203,10 @@ class FrechetDistance(Linearized):
                 measure.update(torch.from_numpy(vectors), real=real)
         return float(measure.compute())
 
+    def undefined(self) -> str | None:
+        few = min(len(self.digests), len(self.real)) < 2
+        return "one image has no spread to compare" if few and self.digests else None
+
     def influences(self) -> Mapping[str, float] | None:
         """d FID(m, S) of an image x: 2 (m - r)(x - m) + (x - m)ᵀ(1 - T)(x - m) - Tr((1 - T) S), where
         T = R^½ (R^½ S R^½)^-½ R^½ carries the one normal distribution over to the other."""

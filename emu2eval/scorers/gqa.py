@@ -62,6 +62,10 @@ class Consistency(Accumulator):
     def result(self) -> tuple[float | None, float | None]:
         return self._mean().result()
 
+    def undefined(self) -> str | None:
+        lost = bool(self.premises) and not self._mean().sums
+        return "an entailed question was not scored" if lost else None
+
     def bounds(self) -> ValueRange | None:
         return self._mean().bounds()
 

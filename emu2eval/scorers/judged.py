@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from emu2eval.errors import ConfigError
 from emu2eval.scorers.base import Scorer, ScoringError
@@ -17,6 +17,12 @@ from emu2eval.types import Image, Part, Prompt, Response, Sample, Score, TextOut
 
 Shown = str | Image | Sequence[Image]
 """What a {field} of a wording stands for: a text, or images of the sample or the response."""
+
+Unreadable = Literal["unscored", "wrong"]
+"""What becomes of an answer on which no reply of the judge can be read."""
+
+UNREADABLE: Mapping[Unreadable, str] = {"unscored": "", "wrong": "+unreadable-is-wrong"}
+"""What the choice adds to the name of a metric's variant."""
 
 
 class _File(Spec):

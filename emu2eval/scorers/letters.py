@@ -18,7 +18,6 @@ from emu2eval.types import Response, Sample, Score
 
 Options = tuple[str, ...]
 _THE_ANSWER_IS = re.compile(r"The answer is ([A-Z]).")
-_MMBENCH_MARKS = str.maketrans(dict.fromkeys(".()[],:;!*#{}", " "))
 
 
 def _whole(text: str, options: Options) -> str | None:
@@ -26,7 +25,7 @@ def _whole(text: str, options: Options) -> str | None:
 
 
 def _first_letter(text: str, options: Options) -> str | None:
-    return _whole(text.strip()[:1], options)
+    return _whole(text.strip()[:1].upper(), options)
 
 
 def _scienceqa(text: str, options: Options) -> str | None:
@@ -45,25 +44,69 @@ def _scienceqa(text: str, options: Options) -> str | None:
     return _whole(read, options)
 
 
-def _mmbench(text: str, options: Options) -> str | None:
+class _VLMEvalKit:
+    """VLMEvalKit's exact matching, `can_infer` of vlmeval/utils/matching_util.py, in its versions.
+
+    late: a letter that stands alone counts among the last so many words only, a content only in a reply of at
+    most twice the options' length; announced: else the first "answer is B" counts.
+    A refusal, or a Z that stands alone, is no option, whatever else is said.
+
+    >>> four = ("a red car", "a blue bus", "a green bike", "none of these")
+    >>> said = ("A man is standing next to a blue bus in the street", "Cannot determine, Z", "(B)", "b")
+    >>> [_VLMEVALKIT_2024(text, four) for text in said]
+    ['A', None, 'B', None]
+    >>> [_VLMEVALKIT_2025_08(text, four) for text in said]
+    ['B', None, 'B', None]
     """
-    >>> four = ("cat", "dog", "cow", "hen")
-    >>> [_mmbench(t, four) for t in ("(B)", "It is a dog.", "B or C", "a cat and a dog", "b")]
-    ['B', 'B', None, None, None]
-    """
-    words = text.translate(_MMBENCH_MARKS).split()
-    named = [letter for letter in letters(options) if letter in words]
-    if len(named) == 1:
-        return named[0]
-    if not named and "Z" in words:
+
+    def __init__(self, late: int | None = None, announced: bool = False):
+        self.late = late
+        self.announced = announced
+
+    def __call__(self, text: str, options: Options) -> str | None:
+        read = self._option(text, letters(options))
+        if read is None:
+            read = self._content(text, options)
+        return read if read != "Z" or "Z" in letters(options) else None
+
+    def _option(self, text: str, named: tuple[str, ...]) -> str | None:
+        if _NO_ANSWER not in text and any(refusal in text for refusal in _REFUSALS):
+            return "Z"
+        words = text.translate(_MARKS).split() if _NO_ANSWER not in text else []
+        standing = [letter for letter in named if letter in words]
+        if len(standing) == 1:
+            place = words.index(standing[0])
+            if self.late is None or place >= len(words) - self.late:
+                return standing[0]
+        elif not standing and "Z" in words:
+            return "Z"
+        if self.announced and _NO_ANSWER not in text:
+            found = _ANSWER_IS.search(text)
+            if found and found[1].upper() in named:
+                return found[1].upper()
         return None
-    said = text.lower()
-    if len(said) > 2 * sum(map(len, options)):
-        return None
-    quoted = [
-        x for x, option in zip(letters(options), options, strict=True) if option.lower() in said
-    ]
-    return quoted[0] if len(quoted) == 1 else None
+
+    def _content(self, text: str, options: Options) -> str | None:
+        said = text.lower()
+        if self.late is not None and len(said) > 2 * sum(map(len, options)):
+            return None
+        pairs = zip(letters(options), options, strict=True)
+        quoted = [letter for letter, option in pairs if option.lower() in said]
+        return quoted[0] if len(quoted) == 1 else None
+
+
+_NO_ANSWER = "Failed to obtain answer via API"
+_REFUSALS = (
+    "Sorry, I can't help with images of people yet.",
+    "I can't process this file.",
+    "I'm sorry, but without the image provided",
+    "Cannot determine the answer",
+)
+_MARKS = str.maketrans(dict.fromkeys(".()[],:;!*#{}", " "))
+_ANSWER_IS = re.compile(r"(?i)(?:correct\s+)?answer\s+is\s+\**([ABCD])\**")
+_VLMEVALKIT_2024 = _VLMEvalKit()
+_VLMEVALKIT_2025_08 = _VLMEvalKit(late=4)
+_VLMEVALKIT_2026_06 = _VLMEvalKit(late=4, announced=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +117,33 @@ class LetterRule:
     read: Callable[[str, Options], str | None]
 
 
-Rule = Literal["exact", "first_letter", "scienceqa", "mmbench"]
+# fmt: off
+Rule = Literal[
+    "exact", "first_letter", "scienceqa", "vlmevalkit-2024", "vlmevalkit-2025-08", "vlmevalkit-2026-06",
+]
+# fmt: on
 
 RULES: Mapping[Rule, LetterRule] = {
     "exact": LetterRule("LLaVA on SEED-Bench: the whole reply is the letter", _whole),
-    "first_letter": LetterRule("lmms-eval: the first character is the letter", _first_letter),
+    "first_letter": LetterRule(
+        "lmms-eval (75571cf): the first character is the letter, in either case", _first_letter
+    ),
     "scienceqa": LetterRule(
         'LLaVA: the letter, "B. " at the beginning, or "The answer is B." once', _scienceqa
     ),
-    "mmbench": LetterRule(
-        "VLMEvalKit's exact matching: one option's letter as a word, else one option's content; "
-        "no judge is asked about the rest",
-        _mmbench,
+    "vlmevalkit-2024": LetterRule(
+        "VLMEvalKit's exact matching until July 2025 (c6bdffd): the one option's letter that stands as a "
+        "word, else the one content that is quoted; no judge is asked about the rest",
+        _VLMEVALKIT_2024,
+    ),
+    "vlmevalkit-2025-08": LetterRule(
+        "the same from August 2025 (c337155): the letter among the last four words only, a content only in "
+        "a reply of at most twice the options' length",
+        _VLMEVALKIT_2025_08,
+    ),
+    "vlmevalkit-2026-06": LetterRule(
+        'the same from June 2026 (a67ace5, 2cf2a36): where no letter stands alone, "answer is B" counts too',
+        _VLMEVALKIT_2026_06,
     ),
 }
 

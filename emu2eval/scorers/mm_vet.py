@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from emu2eval.scorers.base import Summary, text_of, texts, unreferenced
-from emu2eval.scorers.judged import JudgedScorer, Wording
+from emu2eval.scorers.judged import UNREADABLE, JudgedScorer, Unreadable, Wording
 from emu2eval.spec.settings import Count
 from emu2eval.statistics.estimates import Accumulator, ClusteredMean
 from emu2eval.types import Response, Sample, Score, TextOutput
@@ -18,18 +18,28 @@ from emu2eval.types import Response, Sample, Score, TextOutput
 class MMVet(JudgedScorer):
     """A judge's grade from 0 to 1, the mean of `rounds` runs (official: 1; MM-Vet's and Emu2's papers: 5).
 
-    The value equals the official one, 100 x the mean over runs of each run's mean. A sample without a
-    readable grade in every run is unscored; officially a grade that cannot be read is zero.
-    wording: a YAML file in place of our own words, see `Wording`.
+    The value equals the official one, 100 x the mean over runs of each run's mean.
+    wording: a YAML file in place of our own words, see `Wording`. unreadable: what becomes of a sample
+    without a readable grade in every run; `wrong` = a grade that cannot be read is zero, as officially.
     """
 
     metric = "mm_vet"
     # Officially three tokens. A tokenizer that spends one on white space would then turn 0.8 into 0.
     reply: ClassVar[TextOutput] = TextOutput(max_new_tokens=8)
 
-    def __init__(self, rounds: Count = 5, wording: str | None = None):
+    def __init__(
+        self,
+        rounds: Count = 5,
+        wording: str | None = None,
+        unreadable: Unreadable = "unscored",
+    ):
+        self.unreadable: Unreadable = unreadable
         self.names = tuple(f"round {number}" for number in range(1, rounds + 1))
         self.wording = Wording.read("mm_vet", wording, ("question", "answer", "prediction"))
+
+    @property
+    def variant(self) -> str:
+        return f"{self.wording.name}{UNREADABLE[self.unreadable]}"
 
     def question(self, sample: Sample, response: Response, name: str) -> Mapping[str, str]:
         (answer,) = texts(sample.references, sample.id) or ("",)
@@ -54,6 +64,8 @@ class MMVet(JudgedScorer):
         if not sample.references:
             return unreferenced()
         grades = [said[name] for name in self.names]
+        if self.unreadable == "wrong":
+            grades = [0.0 if grade is None else grade for grade in grades]
         prediction = text_of(response)
         if None in grades:
             why = "the judge gave no grade that can be read in " + ", ".join(

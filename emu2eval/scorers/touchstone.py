@@ -1,8 +1,8 @@
-"""TouchStone (Bai et al., 2023, arXiv 2308.16890; github.com/OFA-Sys/TouchStone, eval.py)."""
+"""TouchStone (Bai et al., 2023, arXiv 2308.16890; github.com/OFA-Sys/TouchStone, 3d85f92, eval.py)."""
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -15,7 +15,8 @@ ANSWER_SECOND, ANSWER_FIRST = "the model second", "the model first"
 
 
 class TouchStone(JudgedScorer):
-    """Rated from 1 to 10 beside a reference answer, in both orders; 100 x the mean over all rounds.
+    """Rated beside a reference answer, from 1 to 10 as the judge is told, in both orders; 100 x the mean
+    over all rounds.
 
     A round whose reply cannot be read is dropped, as officially; a sample without any round is unscored.
     The sample's field `description` is a person's description of the image, its reference the answer that
@@ -39,17 +40,19 @@ class TouchStone(JudgedScorer):
         return shown | {"first": answers[0], "second": answers[1]}
 
     def read(self, reply: str) -> list[float] | None:
-        """The two numbers of the first line, each from 1 to 10.
+        """The two numbers of the first line, one space between them, whatever they are, as officially.
 
         >>> scorer = TouchStone()
-        >>> scorer.read("7 8.5"), scorer.read("7, 8"), scorer.read("8/10 9/10"), scorer.read("Both: 7 8")
-        ([7.0, 8.5], [7.0, 8.0], None, None)
+        >>> [scorer.read(reply) for reply in ("7 8.5\\nFor", "0 5", "7, 8", "7  8", "Both: 7 8")]
+        [[7.0, 8.5], [0.0, 5.0], None, None, None]
         """
-        line = reply.strip().partition("\n")[0]
-        if not re.fullmatch(r"\d+(\.\d+)?[\s,]+\d+(\.\d+)?", line.strip(), re.ASCII):
+        words = reply.strip().partition("\n")[0].strip().split(" ")
+        try:
+            ratings = [float(word) for word in words]
+        except ValueError:
             return None
-        ratings = [float(word) for word in re.split(r"[\s,]+", line.strip())]
-        return ratings if all(1 <= rating <= 10 for rating in ratings) else None
+        # Officially even nan is a rating; a mean would be lost to it.
+        return ratings if len(ratings) == 2 and all(map(math.isfinite, ratings)) else None
 
     def judged(self, sample: Sample, response: Response, said: Mapping[str, Any]) -> Score:
         if not sample.references:

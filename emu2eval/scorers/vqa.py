@@ -13,7 +13,7 @@ from functools import cache, lru_cache
 from typing import Literal
 
 from emu2eval.errors import MissingExtra, UnknownName
-from emu2eval.scorers.base import Scorer, text_of, texts, unreferenced
+from emu2eval.scorers.base import Scorer, ScoringError, text_of, texts, unreferenced
 from emu2eval.types import Response, Sample, Score
 
 # In the official order; apostrophe, colon, % $ # & * and others are not in it and stay.
@@ -22,6 +22,8 @@ _DIGIT_COMMA_DIGIT = re.compile(r"\d,\d")
 # The official look-behind is misspelt as a look-ahead, `(?!<=\d)`, which never fails before a period.
 # What is left of it: a period goes unless a digit follows.
 _PERIOD = re.compile(r"\.(?!\d)")
+# VLMEvalKit has mended it: a period that stands beside a digit stays.
+_PERIOD_APART = re.compile(r"(?<!\d)\.(?!\d)")
 # The official code passes the flag re.UNICODE (= 32) in the place of `count`.
 _MOST_PERIODS = 32
 _NUMBERS = {
@@ -48,6 +50,17 @@ CONTRACTIONS = {
     word[:i] + word[i + 1 :]: word for word in _CONTRACTED for i, c in enumerate(word) if c == "'"
 } | {"somebody'd": "somebodyd"}  # reversed in the official table
 
+# The VizWiz API's table is the same one in typographic apostrophes, but for these: so "doesnt" becomes
+# "doesn\u2019t", which is not what annotators type.
+_TYPED_STRAIGHT = frozenset("ain't aren't can't could've couldn't we've where's who've".split())
+_LOOKED_UP_STRAIGHT = frozenset({"couldn'tve", "hadn'tve"})
+VIZWIZ_CONTRACTIONS = {
+    (short if short in _LOOKED_UP_STRAIGHT else short.replace("'", "\u2019")): (
+        word if word in _TYPED_STRAIGHT else word.replace("'", "\u2019")
+    )
+    for short, word in CONTRACTIONS.items()
+}
+
 
 def plain(text: str) -> str:
     """Newlines and tabs to spaces, ends stripped: what the official scorer always does."""
@@ -55,8 +68,8 @@ def plain(text: str) -> str:
 
 
 @lru_cache(maxsize=1 << 16)
-def strip_punctuation(text: str) -> str:
-    """The official punctuation and period steps.
+def strip_punctuation(text: str, period: re.Pattern[str] = _PERIOD) -> str:
+    """The official punctuation and period steps. period: those that go.
 
     >>> strip_punctuation("red, white,blue"), strip_punctuation("t-shirt"), strip_punctuation("1,000.")
     ('red whiteblue', 't shirt', '1000')
@@ -67,13 +80,13 @@ def strip_punctuation(text: str) -> str:
         if mark in text:
             glue = joined or mark + " " in text or " " + mark in text
             out = out.replace(mark, "" if glue else " ")
-    return _PERIOD.sub("", out, count=_MOST_PERIODS) if "." in out else out
+    return period.sub("", out, count=_MOST_PERIODS) if "." in out else out
 
 
-def fold_words(text: str) -> str:
+def fold_words(text: str, contractions: Mapping[str, str] = CONTRACTIONS) -> str:
     """The official word step: lower case, number words to digits, articles dropped, contractions."""
     words = (_NUMBERS.get(word, word) for word in text.lower().split())
-    return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in _ARTICLES)
+    return " ".join(contractions.get(word, word) for word in words if word not in _ARTICLES)
 
 
 @lru_cache(maxsize=1 << 16)
@@ -91,6 +104,16 @@ def _normalise_m4c(text: str) -> str:
     """mmf's EvalAIAnswerProcessor: a tokenisation first, then the official normalisation."""
     tokens = text.lower().replace(",", "").replace("?", "").replace("'s", " 's").strip()
     return normalise(plain(tokens))
+
+
+@lru_cache(maxsize=1 << 16)
+def _normalise_vlmevalkit(text: str) -> str:
+    return fold_words(strip_punctuation(text, _PERIOD_APART))
+
+
+@lru_cache(maxsize=1 << 16)
+def _normalise_vizwiz(text: str) -> str:
+    return fold_words(strip_punctuation(text), VIZWIZ_CONTRACTIONS)
 
 
 @cache
@@ -122,7 +145,8 @@ class Variant:
     """prediction, reference: how each is normalised; when: always, or if the annotators disagree.
 
     plain_references: newlines, tabs and ends of the references are cleaned too, before all else.
-    by_value: equal records are left out together, as the official code does to data without ids.
+    by_record: with an annotator's answer all records equal to it are left out, an answer with its confidence.
+    Where records have ids, as in VQAv2, OK-VQA and TextVQA, none is equal to another, and it says nothing.
     """
 
     about: str
@@ -131,10 +155,15 @@ class Variant:
     prediction_when: Literal["always", "disagreement"]
     reference_when: Literal["always", "disagreement"]
     plain_references: bool = True
-    by_value: bool = False
+    by_record: bool = False
 
 
-Name = Literal["official", "always", "m4c", "lavis", "okvqa_porter", "vizwiz", "by_value"]
+# fmt: off
+Name = Literal[
+    "official", "always", "openflamingo", "vlmevalkit", "m4c", "lavis", "okvqa_porter", "vizwiz",
+    "by_record",
+]
+# fmt: on
 
 VARIANTS: Mapping[Name, Variant] = {
     "official": Variant(
@@ -145,7 +174,26 @@ VARIANTS: Mapping[Name, Variant] = {
         "disagreement",
     ),
     "always": Variant(
-        "OpenFlamingo, VLMEvalKit: always normalised", normalise, normalise, "always", "always"
+        "always normalised: lmms-eval's VQAv2, and OpenFlamingo where records have ids",
+        normalise,
+        normalise,
+        "always",
+        "always",
+    ),
+    "openflamingo": Variant(
+        "OpenFlamingo on VizWiz (655f693): as always, with equal records left out together (deflated)",
+        normalise,
+        normalise,
+        "always",
+        "always",
+        by_record=True,
+    ),
+    "vlmevalkit": Variant(
+        "VLMEvalKit's vqa_score (e8e78f0; until May 2025 as always): a period after a digit stays",
+        _normalise_vlmevalkit,
+        _normalise_vlmevalkit,
+        "always",
+        "always",
     ),
     "m4c": Variant(
         "mmf's TextVQA evaluator, also LLaVA's", _normalise_m4c, _normalise_m4c, "always", "always"
@@ -167,27 +215,37 @@ VARIANTS: Mapping[Name, Variant] = {
         plain_references=False,
     ),
     "vizwiz": Variant(
-        "the VizWiz API: references are compared as they are",
-        normalise,
+        "the VizWiz API: references are compared as they are, contractions have typographic apostrophes",
+        _normalise_vizwiz,
         _same,
         "always",
         "always",
         plain_references=False,
     ),
-    "by_value": Variant(
-        "the official code on answers without ids: equal answers are left out together (deflated)",
+    "by_record": Variant(
+        "the official code on records without ids: equal records are left out together (deflated)",
         normalise,
         normalise,
         "disagreement",
         "disagreement",
-        by_value=True,
+        by_record=True,
     ),
 }
 
 
-def vqa_accuracy(prediction: str, answers: Sequence[str], variant: Name = "official") -> float:
+CONFIDENCE = "confidence"
+"""The set of `Sample.alternatives` that holds how sure each annotator was, where records have no ids."""
+
+
+def vqa_accuracy(
+    prediction: str,
+    answers: Sequence[str],
+    variant: Name = "official",
+    confidences: Sequence[str] | None = None,
+) -> float:
     """Accuracy in 0..1: the mean over annotators of min(1, matches among the others / 3).
 
+    confidences: of each answer, for the variants by record; absent, a record is its answer alone.
     Raises UnknownName for a variant that does not exist.
 
     >>> vqa_accuracy("Two.", ["2", "two", "2", "3", "4", "5", "6", "7", "8", "9"])
@@ -195,10 +253,15 @@ def vqa_accuracy(prediction: str, answers: Sequence[str], variant: Name = "offic
     >>> vqa_accuracy("Yes", ["yes"] * 10), vqa_accuracy("Yes", ["yes"] * 10, "always")
     (0.0, 1.0)
     """
-    return compare(prediction, answers, variant)[0]
+    return compare(prediction, answers, variant, confidences)[0]
 
 
-def compare(prediction: str, answers: Sequence[str], variant: Name) -> tuple[float, str]:
+def compare(
+    prediction: str,
+    answers: Sequence[str],
+    variant: Name,
+    confidences: Sequence[str] | None = None,
+) -> tuple[float, str]:
     """(accuracy, the prediction as it was compared)."""
     if variant not in VARIANTS:
         raise UnknownName("variant of vqa_accuracy", variant, VARIANTS)
@@ -211,9 +274,10 @@ def compare(prediction: str, answers: Sequence[str], variant: Name) -> tuple[flo
     if disagreed or rule.reference_when == "always":
         given = [rule.reference(answer) for answer in given]
     matches = given.count(guess)
+    records: list[object] = list(zip(given, confidences or given, strict=True))
     credits: list[float] = []
-    for answer in given:
-        left_out = matches if rule.by_value else 1
+    for answer, record in zip(given, records, strict=True):
+        left_out = records.count(record) if rule.by_record else 1
         others = matches - left_out if answer == guess else matches
         credits.append(min(1, others / 3))
     # The official code adds up in this order; another order could differ in the last bit.
@@ -224,6 +288,7 @@ class VQAAccuracy(Scorer):
     """VQA accuracy against ten annotators; `variant` as in VARIANTS, official unless the task says.
 
     against: another set of references than the task's own, such as OK-VQA's "raw".
+    A variant by record needs the annotators' confidences, which the reader of VizWiz's own files gives.
     """
 
     metric = "vqa_accuracy"
@@ -246,5 +311,13 @@ class VQAAccuracy(Scorer):
             answers = sample.alternatives.get(self.against, ())
         if not answers:
             return unreferenced()
-        value, compared = compare(text_of(response), answers, self.rule)
+        confidences = sample.alternatives.get(CONFIDENCE)
+        if VARIANTS[self.rule].by_record and confidences is None:
+            raise ScoringError(
+                f"the variant {self.rule!r} compares records, an answer with its confidence, and sample "
+                f"{sample.id!r} has no confidences",
+                hint="where records have ids `always` (or `official`) gives the same number; of VizWiz "
+                "only the official files hold them",
+            )
+        value, compared = compare(text_of(response), answers, self.rule, confidences)
         return Score(value, compared)

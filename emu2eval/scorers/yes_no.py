@@ -25,25 +25,6 @@ def _whole(reply: str) -> str:
     return reply.lower().strip()
 
 
-@dataclass(frozen=True, slots=True)
-class YesNoRule:
-    """read: reply -> "yes" or "no"; anything else is neither and wrong."""
-
-    about: str
-    read: Callable[[str], str]
-
-
-Rule = Literal["official", "lmms_eval"]
-
-RULES: Mapping[Rule, YesNoRule] = {
-    "official": YesNoRule(
-        "github.com/AoiDragon/POPE: no where the first sentence holds No, not or no; else yes",
-        _official,
-    ),
-    "lmms_eval": YesNoRule("lmms-eval: the whole reply, in lower case, is yes or no", _whole),
-}
-
-
 def _f1(truth: str, said: str) -> tuple[float, float]:
     hit = float(truth == said == "yes")
     return 2 * hit, 2 * hit + (truth == "no" and said == "yes") + (truth == "yes" and said == "no")
@@ -62,8 +43,12 @@ def _recall(truth: str, said: str) -> tuple[float, float]:
     return float(truth == said == "yes"), float(truth == "yes" and said in ("yes", "no"))
 
 
-def _yes_ratio(truth: str, said: str) -> tuple[float, float]:
+def _said_yes(truth: str, said: str) -> tuple[float, float]:
     return float(said == "yes"), 1.0
+
+
+def _is_yes(truth: str, said: str) -> tuple[float, float]:
+    return float(truth == "yes"), 1.0
 
 
 NUMBERS = {
@@ -71,7 +56,40 @@ NUMBERS = {
     "accuracy": _accuracy,
     "precision": _precision,
     "recall": _recall,
-    "yes_ratio": _yes_ratio,
+    "yes_ratio": _said_yes,
+}
+LMMS_EVAL = {**NUMBERS, "yes_ratio": _is_yes}
+"""What lmms-eval calls yes_ratio looks at the labels alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class YesNoRule:
+    """read: reply -> "yes" or "no"; anything else is neither and wrong.
+
+    numbers: what label and reply add to numerator and denominator of each; pooled: of all files together.
+    """
+
+    about: str
+    read: Callable[[str], str]
+    numbers: Mapping[str, Callable[[str, str], tuple[float, float]]]
+    pooled: bool = False
+
+
+Rule = Literal["official", "lmms_eval"]
+
+RULES: Mapping[Rule, YesNoRule] = {
+    "official": YesNoRule(
+        "github.com/AoiDragon/POPE: no where the first sentence holds No, not or no; else yes",
+        _official,
+        NUMBERS,
+    ),
+    "lmms_eval": YesNoRule(
+        "lmms-eval (75571cf): the whole reply, in lower case, is yes or no; all files are pooled, and "
+        "yes_ratio is the share of labels that are yes",
+        _whole,
+        LMMS_EVAL,
+        pooled=True,
+    ),
 }
 
 
@@ -79,7 +97,8 @@ class YesNo(Scorer):
     """F1, accuracy, precision, recall (all of "yes") and the share of replies read as yes.
 
     by: the group whose labels are files of their own. Each number is that of each file, averaged over
-    them, as papers average POPE's three; a precision without any yes is no number. rule: one of RULES.
+    them, as papers average POPE's three, unless the rule pools them; a precision without any yes is no
+    number. rule: one of RULES.
     """
 
     metric = "f1"
@@ -104,9 +123,11 @@ class YesNo(Scorer):
         return Score(float(said == references[0]), said)
 
     def summaries(self) -> tuple[Summary, ...]:
+        rule = RULES[self.rule]
+        by = None if rule.pooled else self.by
         return tuple(
-            Summary(name, ClusteredRatio(partial(_parts, number), self.scale, self.by), self.rule)
-            for name, number in NUMBERS.items()
+            Summary(name, ClusteredRatio(partial(_parts, number), self.scale, by), self.rule)
+            for name, number in rule.numbers.items()
         )
 
 

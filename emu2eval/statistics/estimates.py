@@ -43,6 +43,10 @@ class Accumulator(ABC):
         """The value alone, for where its error is costly and not wanted."""
         return self.result()[0]
 
+    def undefined(self) -> str | None:
+        """Why the number has no meaning on the scores given, where that is so and there are any."""
+        return None
+
     def bounds(self) -> ValueRange | None:
         """Between what the number lies; None = anywhere.
 
@@ -185,6 +189,17 @@ class ClusteredRatio(Accumulator):
         spread = math.fsum(e * e for e in off.values())
         return value, math.sqrt(spread * count / (count - 1)) * self.scale
 
+    def undefined(self) -> str | None:
+        empty = [
+            label
+            for label, each in self.sums.items()
+            if not any(below for _, below in each.values())
+        ]
+        if not empty:
+            return None
+        where = f" in {', '.join(empty)}" if self.by is not None else ""
+        return f"nothing{where} counts in its denominator"
+
     def bounds(self) -> ValueRange | None:
         return ValueRange(0.0, self.scale) if self.bounded else None
 
@@ -217,6 +232,10 @@ class AllOrNothing(Accumulator):
 
     def result(self) -> tuple[float | None, float | None]:
         return self._mean().result()
+
+    def undefined(self) -> str | None:
+        whole = bool(self._mean().sums) or not self.clusters
+        return None if whole else "no question is scored in all its rotations"
 
     def bounds(self) -> ValueRange | None:
         return self._mean().bounds()

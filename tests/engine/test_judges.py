@@ -195,7 +195,7 @@ def test_touchstone_asks_in_both_orders_and_drops_what_failed(
         if "A blue square.\nIts" in text:  # two of the eight images
             return "I cannot say" if first == "a red square" else "4 2"
         if "A black square.\nIts" in text:
-            return "11 3"
+            return "11, 3"
         return "9 3\nbecause"
 
     chat_server.answer = rate

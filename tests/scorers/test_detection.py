@@ -125,14 +125,24 @@ def test_average_precision_is_the_sum_over_thresholds(rows: Rows) -> None:
 def test_f1_is_of_precision_and_recall(rows: Rows) -> None:
     value, _ = gathered(F1(1.0, threshold=2.5), rows).result()
     both = sum(p for e, p in rows if e > 2.5)
-    if not rows:
-        assert value is None
+    if not any(positive or e > 2.5 for e, positive in rows):
+        assert value is None  # nothing to be found, and nothing found
     elif not both:
         assert value == 0
     else:
         precision = both / sum(e > 2.5 for e, _ in rows)
         recall = both / sum(p for _, p in rows)
         assert value == pytest.approx(2 * precision * recall / (precision + recall))
+
+
+def test_a_number_without_meaning_says_why() -> None:
+    one_class: Rows = [(1.0, True), (2.0, True)]
+    assert gathered(RocAuc(), one_class).undefined() == "all samples are of one class"
+    none = [(evidence, False) for evidence, _ in one_class]
+    for made in (AveragePrecision(), F1(threshold=2.5)):
+        assert gathered(made, none).result()[0] is None
+        assert "no sample is of the class" in (gathered(made, none).undefined() or "")
+        assert gathered(made, one_class).undefined() is None
 
 
 def ranked(no: float, yes: float, reference: tuple[str, ...] = ("yes",)) -> Score:

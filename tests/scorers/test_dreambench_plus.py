@@ -17,6 +17,7 @@ from emu2eval.errors import ConfigError, DataError, UnknownName
 from emu2eval.runs.scored import read_run
 from emu2eval.scorers.dreambench_plus import DreamBenchPlus
 from emu2eval.spec.task import load_task
+from emu2eval.types import Response, Sample
 
 from ..chat_server import ChatServer, digests, texts
 from ..tasks.layouts import dreambench_plus
@@ -141,6 +142,23 @@ def test_a_grade_that_cannot_be_read_leaves_out_its_figure_alone(
     assert whole[f"dino/{tiny_dino.name}"].value == pytest.approx(1)  # a copy is its reference
     (alone,) = evaluate("dreambench_plus", "copy", judge=judge, changes=NOTHING)
     assert (alone.rows[0].n, alone.rows[0].unscored) == (0, 36)
+
+
+def test_an_unreadable_round_is_left_out_and_not_its_sample() -> None:
+    """As benchmarking.py at 66ca27e: each round's mean over the grades that it has, then their mean."""
+    scorer = plus(rounds=2)
+    summaries = scorer.summaries()
+    grades = {"a": (4, 0, 3, 9), "b": (2, None, 1, 3), "c": (None, None, 4, 4)}
+    for name, given in grades.items():
+        sample = Sample(name, references=("x",))
+        score = scorer.judged(sample, Response(), dict(zip(scorer.names, given, strict=True)))
+        assert (score.value is None, score.partial) == (name == "c", name == "c")
+        for summary in summaries:
+            summary.accumulator.add(sample, score)
+    concept = ((4 + 2) / 2 + 0) / 2 / 4
+    prompt = ((3 + 1 + 4) / 3 + (9 + 3 + 4) / 3) / 2 / 4
+    values = [summary.accumulator.value() for summary in summaries]
+    assert values == pytest.approx([concept * prompt, concept, prompt])
 
 
 def test_the_automatic_figures_need_no_judge_and_can_be_compared(

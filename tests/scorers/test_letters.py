@@ -32,22 +32,46 @@ def sample(reference: str | None = "B", **more: object) -> Sample:
 @pytest.mark.parametrize(
     ("reply", "read"),
     [
-        #              exact  first  scienceqa mmbench
-        ("B", ("B", "B", "B", "B")),
-        ("B.", (None, "B", None, "B")),
-        ("B. a dog", (None, "B", "B", "B")),
-        ("(B)", (None, None, None, "B")),
-        ("b", (None, None, None, None)),
-        ("a dog", (None, None, None, "B")),
-        ("Because so. The answer is B.", (None, "B", "B", "B")),
-        ("The answer is B", (None, None, None, "B")),  # LLaVA's rule wants one character more
-        ("The answer is B. The answer is C.", (None, None, None, None)),
-        ("E", (None, None, None, None)),  # there are four options
-        ("", (None, None, None, None)),
+        #              exact  first  scienceqa, VLMEvalKit in 2024, 2025-08 and 2026-06
+        ("B", ("B", "B", "B", "B", "B", "B")),
+        ("B.", (None, "B", None, "B", "B", "B")),
+        ("B. a dog", (None, "B", "B", "B", "B", "B")),
+        ("(B)", (None, None, None, "B", "B", "B")),
+        ("b", (None, "B", None, None, None, None)),
+        ("a dog", (None, "A", None, "B", "B", "B")),
+        ("Because so. The answer is B.", (None, "B", "B", "B", "B", "B")),
+        ("The answer is B", (None, None, None, "B", "B", "B")),  # LLaVA wants one character more
+        ("The answer is B. The answer is C.", (None, None, None, None, None, "B")),
+        ("E", (None, None, None, None, None, None)),  # there are four options
+        ("", (None, None, None, None, None, None)),
     ],
 )
 def test_the_rules_differ_as_their_codes_do(reply: str, read: tuple[str | None, ...]) -> None:
     assert tuple(rule.read(reply, OPTIONS) for rule in RULES.values()) == read
+
+
+@pytest.mark.parametrize(
+    ("reply", "read"),
+    [
+        ("A man is standing next to a blue bus in the street", ("A", "B", "B")),
+        ("Cannot determine the answer from a red car", (None, None, None)),
+        ("B because the vehicle in the picture is long and blue", ("B", None, None)),
+        ("The answer is **c**, I think, since it is green", (None, None, "C")),
+        ("The correct answer is B, and not A", (None, None, "B")),
+        ("Z", (None, None, None)),
+        ("I can't process this file. B", (None, None, None)),
+        ("Failed to obtain answer via API: B, a red car", ("A", "A", "A")),
+        ("a red car and a blue bus", (None, None, None)),
+        ("It must be B, as far as I can see it", ("B", None, None)),
+    ],
+)
+def test_each_version_of_vlmevalkit_reads_as_its_own_code(
+    reply: str, read: tuple[str | None, ...]
+) -> None:
+    """By running can_infer at c6bdffd, c337155 and 2cf2a36."""
+    options = ("a red car", "a blue bus", "a green bike", "none of these")
+    versions = [rule for name, rule in RULES.items() if name.startswith("vlmevalkit")]
+    assert tuple(rule.read(reply, options) for rule in versions) == read
 
 
 def test_what_llava_calls_failed_is_wrong_and_not_unscored() -> None:
@@ -56,13 +80,15 @@ def test_what_llava_calls_failed_is_wrong_and_not_unscored() -> None:
 
 
 def test_a_hidden_answer_leaves_the_letter_but_no_score() -> None:
-    score = LetterAccuracy("mmbench").score(sample(None), Response(text="(C)"))
+    score = LetterAccuracy("vlmevalkit-2026-06").score(sample(None), Response(text="(C)"))
     assert (score.value, score.prediction) == (None, "C")
 
 
 def test_the_rule_stands_in_the_label() -> None:
     assert LetterAccuracy("first_letter").label == "accuracy/first_letter"
-    assert LetterAccuracy("mmbench", circular=True).label == "circular_accuracy/mmbench"
+    assert LetterAccuracy("vlmevalkit-2026-06", circular=True).label == (
+        "circular_accuracy/vlmevalkit-2026-06"
+    )
     with pytest.raises(ConfigError, match="did you mean 'exact'"):
         build("scorer", "letter", {"rule": "exactly"})
 

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from emu2eval.scorers import clean
 from emu2eval.scorers.base import ScoringError
 from emu2eval.scorers.choice import ChoiceAccuracy
+from emu2eval.scorers.cobsat import CoBSAT
 from emu2eval.scorers.exact import ExactMatch
+from emu2eval.scorers.mm_vet import MMVet
 from emu2eval.types import Response, Sample
 
 
@@ -28,6 +30,8 @@ from emu2eval.types import Response, Sample
         "scorers.shown",
         "scorers.cobsat",
         "scorers.dreambench_plus",
+        "scorers.mm_vet",
+        "scorers.touchstone",
     ],
 )
 def test_examples_in_docstrings(module: str) -> None:
@@ -82,3 +86,21 @@ def test_clean_up_never_fails(text: str) -> None:
         clean.short_answer,
     ):
         assert isinstance(step(text), str)
+
+
+def test_what_officially_is_wrong_is_a_named_choice() -> None:
+    """CoBSAT at a787be5 and MM-Vet at acde843 take a reply that cannot be read for a wrong answer."""
+    asked = Sample(
+        "1", {"latent_is": "object", "objects": "cup car", "attributes": "red blue"},
+        references=("cup", "red"),
+    )  # fmt: skip
+    strict, official = CoBSAT(), CoBSAT(unreadable="wrong")
+    said = {"object": 1, "attribute": None}
+    assert strict.judged(asked, Response(text="a cup"), said).value is None
+    score = official.judged(asked, Response(text="a cup"), said)
+    assert (score.value, score.details["judged_latent"], score.prediction) == (0, 1, "nothing cup")
+    assert official.label == "judged_right/own+unreadable-is-wrong"
+    graded = {"round 1": 1.0, "round 2": None}
+    answered = Sample("1", references=("red",)), Response(text="red"), graded
+    assert MMVet(rounds=2).judged(*answered).value is None
+    assert MMVet(rounds=2, unreadable="wrong").judged(*answered).value == 0.5

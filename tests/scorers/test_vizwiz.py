@@ -18,9 +18,7 @@ def asked(answers: list[str], answerable: bool = True) -> Sample:
 def test_ten_equal_answers_are_left_out_by_place_and_not_together() -> None:
     sample = asked(["grey"] * 10)
     assert VizWiz().score(sample, Response(text="grey")).value == 1
-    assert (
-        vqa_accuracy("grey", ["grey"] * 10, "by_value") == 0
-    )  # what the official class would make of it
+    assert vqa_accuracy("grey", ["grey"] * 10, "by_record") == 0  # so would VQA's official class
 
 
 def test_answers_are_compared_as_they_are_and_predictions_normalised() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from emu2eval.errors import ConfigError
 from emu2eval.registry import build
 from emu2eval.scorers import vqa
+from emu2eval.scorers.base import ScoringError
 from emu2eval.scorers.vqa import CONTRACTIONS, VARIANTS, VQAAccuracy, vqa_accuracy
 from emu2eval.types import Response, Sample
 
@@ -20,10 +21,14 @@ CASES: list[dict[str, Any]] = json.loads(
     (Path(__file__).parent / "vectors" / "vqa_accuracy.json").read_text(encoding="utf-8")
 )["cases"]
 
+RULES: list[dict[str, Any]] = json.loads(
+    (Path(__file__).parent / "vectors" / "vqa_rules.json").read_text(encoding="utf-8")
+)["cases"]
+
 COLUMNS = {
     "official": "accuracy",
     "always": "accuracy_always_normalise",
-    "by_value": "accuracy_no_answer_id",
+    "by_record": "accuracy_no_answer_id",
     "m4c": "accuracy_textvqa_m4c",
     "lavis": "accuracy_emu1_lavis",
     "okvqa_porter": "accuracy_emu1_okvqa_porter",
@@ -32,7 +37,7 @@ COLUMNS = {
 
 
 def test_every_variant_has_its_vectors() -> None:
-    assert COLUMNS.keys() == VARIANTS.keys()
+    assert {*COLUMNS, *RULES[0]} >= VARIANTS.keys()
     assert len(CASES) == 105
 
 
@@ -46,6 +51,28 @@ def test_equals_the_official_results(variant: str) -> None:
         != round(case[COLUMNS[variant]], 10)
     ]
     assert wrong == []
+
+
+@pytest.mark.parametrize("variant", ["openflamingo", "vlmevalkit", "vizwiz"])
+def test_equals_the_projects_own_code(variant: str) -> None:
+    """Records with their annotators' confidences, and what each project's code made of them."""
+    wrong = [
+        case
+        for case in RULES
+        if vqa_accuracy(case["prediction"], case["answers"], variant, case["confidences"])
+        != case[variant]
+    ]
+    assert wrong == []
+
+
+def test_a_rule_of_records_needs_them() -> None:
+    answers = ("unanswerable",) * 8 + ("blank",) * 2
+    sure = tuple("yes yes yes maybe maybe no yes yes yes yes".split())
+    sample = Sample("1", references=answers, alternatives={"confidence": sure})
+    reply = Response(text="unanswerable")
+    assert VQAAccuracy("openflamingo").score(sample, reply).value == 1.0
+    with pytest.raises(ScoringError, match="no confidences"):
+        VQAAccuracy("openflamingo").score(Sample("1", references=answers), reply)
 
 
 def test_equals_the_official_rounding_and_normalisation() -> None:

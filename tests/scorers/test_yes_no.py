@@ -87,6 +87,20 @@ def test_the_stricter_rule_takes_other_words_for_neither() -> None:
     assert YesNo("lmms_eval").label == "f1/lmms_eval"
 
 
+def test_lmms_evals_numbers_pool_the_files_and_its_yes_ratio_is_of_the_labels() -> None:
+    """By its pope_aggregate functions at 75571cf, over the same replies."""
+    found = {name: value for name, (value, _) in numbers(RANDOM + POPULAR, "lmms_eval").items()}
+    assert found == pytest.approx(
+        {
+            "f1": 100 * 8 / 11,
+            "accuracy": 70.0,
+            "precision": 100 * 4 / 6,
+            "recall": 80.0,
+            "yes_ratio": 50.0,  # said yes: 6 of 10
+        }
+    )
+
+
 def test_errors_of_a_mean_are_those_of_the_ordinary_mean() -> None:
     value, error = numbers(RANDOM)["accuracy"]
     assert value == 75

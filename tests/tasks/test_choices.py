@@ -111,6 +111,15 @@ def test_seed_bench_ranks_contents_by_the_authors_method(run: Callable[..., Resu
     assert found["101661"]["prediction"] == "B"
 
 
+def test_seed_bench_ranks_by_sum_or_by_mean_by_name() -> None:
+    built = {
+        name: load_task("seed_bench", protocol=name).spec.output.build(("a", "b"))
+        for name in ("ranking", "ranking-mean")
+    }
+    assert built["ranking"] == ChoiceOutput(("a", "b"), per_token=False)
+    assert built["ranking-mean"] == ChoiceOutput(("a", "b"), per_token=True)
+
+
 def test_seed_bench_is_an_average_over_questions_with_dimensions_as_groups(
     run: Callable[..., Result],
 ) -> None:
@@ -132,11 +141,14 @@ def test_seed_bench_is_an_average_over_questions_with_dimensions_as_groups(
 
 def test_mmbench_is_right_only_in_every_rotation(run: Callable[..., Result]) -> None:
     always_a = numbers(run("mmbench", "A"))
-    assert always_a == {"circular_accuracy/mmbench": 0.0, "accuracy/mmbench": 0.0}
+    assert always_a == {
+        "circular_accuracy/vlmevalkit-2026-06": 0.0,
+        "accuracy/vlmevalkit-2026-06": 0.0,
+    }
     # The content is read too, and it turns with the options.
     by_content = numbers(run("mmbench", "green"))
-    assert by_content["circular_accuracy/mmbench"] == pytest.approx(100 * 2 / 6)
-    assert by_content["accuracy/mmbench"] == pytest.approx(100 * 2 / 6)
+    assert by_content["circular_accuracy/vlmevalkit-2026-06"] == pytest.approx(100 * 2 / 6)
+    assert by_content["accuracy/vlmevalkit-2026-06"] == pytest.approx(100 * 2 / 6)
 
 
 def test_mmbench_never_shows_a_question_to_itself(run: Callable[..., Result]) -> None:

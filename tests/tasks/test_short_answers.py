@@ -59,8 +59,11 @@ def scores(result: Result) -> dict[str, Any]:
 def test_vizwiz_leaves_annotators_out_by_place(ask: Ask) -> None:
     result = ask("vizwiz", "Green")
     assert result.rows[0].label == "vqa_accuracy/vizwiz"
-    # Ten times "green" and nothing else: by value, all would be left out together.
+    # Ten times "green" and nothing else: by record, all would be left out together.
     assert scores(result)["VizWiz_val_00000001.jpg"]["value"] == 1
+    deflated = ask("vizwiz", "Green", protocol="openflamingo")
+    assert deflated.rows[0].label == "vqa_accuracy/openflamingo"
+    assert scores(deflated)["VizWiz_val_00000001.jpg"]["value"] == 0
 
 
 def test_vizwiz_reports_answerability(ask: Ask) -> None:
