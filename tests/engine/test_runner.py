@@ -201,23 +201,13 @@ class Odd(Adapter):
         return [Response(text="red. more\nQuestion: and so on") for _ in requests]
 
 
-def odd(tmp_path: Path, fault: str) -> str:
+def odd(fault: str) -> type[Odd]:
     Odd.fault = fault
-    path = tmp_path / "odd.yaml"
-    path.write_text(f"name: odd\nadapter: {__name__}:Odd\n")
-    return str(path)
-
-
-@pytest.fixture(autouse=True)
-def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
-    # pytest's importlib mode gives test modules names that an import statement does not find.
-    monkeypatch.setitem(sys.modules, __name__, sys.modules.get(__name__) or __import__(__name__))
+    return Odd
 
 
 def test_out_of_memory_halves_the_batch_for_good(make_task: Any, tmp_path: Path) -> None:
-    (result,) = evaluate(str(make_task(queries=16)), odd(tmp_path, "memory"), out=tmp_path / "runs")
+    (result,) = evaluate(str(make_task(queries=16)), odd("memory"), out=tmp_path / "runs")
     assert result.rows[0].n == 16
     # 8 fails, 4 fails, 2 and 2, then the other 4 fails the same way; from then on pairs at once.
     assert Odd.calls[:4] == [8, 4, 2, 2]
@@ -225,7 +215,7 @@ def test_out_of_memory_halves_the_batch_for_good(make_task: Any, tmp_path: Path)
 
 
 def test_one_bad_request_costs_only_itself(make_task: Any, tmp_path: Path) -> None:
-    (result,) = evaluate(str(make_task()), odd(tmp_path, "one"), out=tmp_path / "runs")
+    (result,) = evaluate(str(make_task()), odd("one"), out=tmp_path / "runs")
     assert (result.rows[0].n, result.rows[0].unscored) == (11, 1)
     (failed,) = [row for row in lines(result.folder, "responses.jsonl") if "error" in row]
     assert failed["id"] == "q0005"
@@ -238,7 +228,7 @@ def test_batches_that_were_asked_again_are_told_once(
     """Answers are right all the same, and nothing but slowness would show that a batch failed."""
     with Bars() as bars:
         (result,) = evaluate(
-            str(make_task(queries=16)), odd(tmp_path, "memory"), out=tmp_path / "runs", watcher=bars
+            str(make_task(queries=16)), odd("memory"), out=tmp_path / "runs", watcher=bars
         )
     out_of_memory = "RuntimeError: CUDA out of memory. Tried to allocate 20 GiB"
     assert result.end.again == (AskedAgain("RuntimeError", out_of_memory, 3),)
@@ -246,7 +236,7 @@ def test_batches_that_were_asked_again_are_told_once(
     assert len(told) == 1
     assert "3 batches failed and were asked again" in told[0]
     assert told[0].endswith(out_of_memory)
-    (result,) = evaluate(str(make_task()), odd(tmp_path, ""), out=tmp_path / "good")
+    (result,) = evaluate(str(make_task()), odd(""), out=tmp_path / "good")
     assert result.end.again == ()
 
 
@@ -267,24 +257,24 @@ def test_tallies_add_up() -> None:
 def test_a_model_that_only_fails_is_given_up(make_task: Any, tmp_path: Path) -> None:
     task = str(make_task(queries=200))
     with pytest.raises(ModelError, match="upside down"):
-        evaluate(task, odd(tmp_path, "all"), out=tmp_path / "runs")
+        evaluate(task, odd("all"), out=tmp_path / "runs")
     assert sum(Odd.calls) < 100
 
 
 def test_an_adapter_that_miscounts_is_told(make_task: Any, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="7 responses for 8 requests"):
-        evaluate(str(make_task()), odd(tmp_path, "short"), out=tmp_path / "runs")
+        evaluate(str(make_task()), odd("short"), out=tmp_path / "runs")
 
 
 def test_an_answer_of_the_wrong_kind_is_unscored(make_task: Any, tmp_path: Path) -> None:
-    (result,) = evaluate(str(make_task()), odd(tmp_path, "kind"), out=tmp_path / "runs")
+    (result,) = evaluate(str(make_task()), odd("kind"), out=tmp_path / "runs")
     assert (result.rows[0].n, result.rows[0].unscored) == (0, 12)
     assert result.rows[0].value is None
 
 
 def test_text_is_cut_at_the_stops(make_task: Any, tmp_path: Path) -> None:
     output = {"stop": ["\n", "."]}
-    (result,) = evaluate(str(make_task(output=output)), odd(tmp_path, ""), out=tmp_path / "runs")
+    (result,) = evaluate(str(make_task(output=output)), odd(""), out=tmp_path / "runs")
     assert {row["text"] for row in lines(result.folder, "responses.jsonl")} == {"red"}
 
 
@@ -358,15 +348,13 @@ class Trickle(Odd):
             yield place, response
 
 
-def trickle(tmp_path: Path, fault: str) -> str:
+def trickle(fault: str) -> type[Odd]:
     Odd.fault = fault
-    path = tmp_path / "trickle.yaml"
-    path.write_text(f"name: trickle\nadapter: {__name__}:Trickle\n")
-    return str(path)
+    return Trickle
 
 
 def test_what_came_before_an_exception_is_kept(make_task: Any, tmp_path: Path) -> None:
-    (result,) = evaluate(str(make_task()), trickle(tmp_path, "one"), out=tmp_path / "runs")
+    (result,) = evaluate(str(make_task()), trickle("one"), out=tmp_path / "runs")
     stored = lines(result.folder, "responses.jsonl")
     assert [row["id"] for row in stored[:2]] == ["q0007", "q0006"]
     (failed,) = [row for row in stored if "error" in row]
@@ -381,4 +369,4 @@ def test_an_adapter_that_miscounts_on_the_way_is_told(
     make_task: Any, tmp_path: Path, fault: str
 ) -> None:
     with pytest.raises(ModelError, match="responses for 8 requests"):
-        evaluate(str(make_task()), trickle(tmp_path, fault), out=tmp_path / "runs")
+        evaluate(str(make_task()), trickle(fault), out=tmp_path / "runs")
