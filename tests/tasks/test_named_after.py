@@ -94,26 +94,26 @@ def test_pairs_as_vl_icl_shows_them(tmp_path: Path) -> None:
 
     support = [
         {
-            "same": row(f"z{n}.jpg", f"y{n}.jpg", answer="yes"),
-            "diff": row(f"b{n}.jpg", f"a{n}.jpg", answer="no"),
+            "same": row(f"z{n}.png", f"y{n}.png", answer="yes"),
+            "diff": row(f"b{n}.png", f"a{n}.png", answer="no"),
         }
         for n in range(5)
     ]
     (tmp_path / "matching_mi").mkdir()
     for name, content in (
         ("support", support),
-        ("query", [{"id": "q", **row("q.jpg", answer="no")}]),
+        ("query", [{"id": "q", **row("q.png", answer="no")}]),
     ):
         (tmp_path / f"matching_mi/{name}.json").write_text(json.dumps(content))
     names = [f"{letter}{number}" for number in range(5) for letter in "zyba"]
     for number, name in enumerate([*names, "q"]):
-        save(tmp_path / f"{name}.jpg", number)
+        save(tmp_path / f"{name}.png", number)
     queries, pool = (
         Samples(vl_icl.read(tmp_path.parent, tmp_path.name, "matching_mi", part), where="here")
         for part in ("query", "support")
     )
     chooser = VLICL(pool, 0, shot="pair")
-    for shots, wanted in ((1, ["z3.jpg", "b3.jpg"]), (2, ["z3.jpg", "b3.jpg", "z0.jpg", "b0.jpg"])):
+    for shots, wanted in ((1, ["z3.png", "b3.png"]), (2, ["z3.png", "b3.png", "z0.png", "b0.png"])):
         chosen = [d.sample.images[0] for d in chooser.choose(queries[0], shots, 0)]
         assert [image.name for image in chosen if isinstance(image, Image)] == wanted
 
