@@ -7,9 +7,9 @@ import traceback
 
 import typer
 
-from emu2eval.cli import compare, data, imports, look, papers, run, stored
+from emu2eval.cli import compare, data, imports, look, papers, run, stored, streams
 from emu2eval.cli.say import say
-from emu2eval.errors import PartError, UserError
+from emu2eval.errors import PartError, StoreError, UserError
 from emu2eval.trust import trusting
 
 app = typer.Typer(
@@ -48,9 +48,18 @@ def main() -> None:
     debug, trust = DEBUG in sys.argv[1:], TRUST in sys.argv[1:]
     rest = [argument for argument in sys.argv[1:] if argument not in (DEBUG, TRUST)]
     sys.argv[1:] = spread(rest)
+    streams.prepare()
     try:
-        with trusting(trust):
-            app()
+        with trusting(trust), streams.stopping():
+            try:
+                app()
+            finally:
+                unwritten = streams.finish()
+                if unwritten is not None and not isinstance(unwritten, BrokenPipeError):
+                    raise StoreError(
+                        f"standard output could not be written ({unwritten.strerror})",
+                        hint="what a run has answered is kept: emu2eval table shows it again",
+                    )
     except UserError as error:
         if debug:
             say(error.traceback if isinstance(error, PartError) else traceback.format_exc())
@@ -58,8 +67,12 @@ def main() -> None:
         raise SystemExit(2) from None
     except BrokenPipeError:
         # The reader of the pipe, such as `head`, has closed it.
-        sys.stderr.close()
+        streams.finish()
         raise SystemExit(0) from None
+    except OSError as error:
+        streams.finish()
+        say(f"error: {error}\n  try:   what a run has answered is kept; the same command goes on")
+        raise SystemExit(2) from None
 
 
 def spread(arguments: list[str]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from emu2eval.cli.options import Form, Out, Runs
-from emu2eval.cli.say import console, say
+from emu2eval.cli.say import console, put, say
 from emu2eval.errors import CompareError, UserError
 
 app = typer.Typer(rich_markup_mode=None)
@@ -63,7 +63,7 @@ def compare(
     if form == "rich":
         console().print(compared.comparison_tables(made, listed, shown))
     else:
-        typer.echo(compared.render(shown, listed, form), nl=False)
+        put(compared.render(shown, listed, form))
     for name in alone:
         say(f"no partner for {name}")
 
@@ -103,7 +103,7 @@ def diagnose(
     if form == "rich":
         console().print(diagnosed.tables(parts, copies))
     else:
-        typer.echo(diagnosed.render(parts, copies, form), nl=False)
+        put(diagnosed.render(parts, copies, form))
 
 
 def _print_steps(tracks: Any, file: Path | None, form: str) -> None:
@@ -117,7 +117,7 @@ def _print_steps(tracks: Any, file: Path | None, form: str) -> None:
     if form == "rich":
         console().print(report.steps_table(steps))
     else:
-        typer.echo(report.render(steps, form), nl=False)
+        put(report.render(steps, form))
     if file is not None:
         report.draw(steps, file)
         say(f"wrote {file}")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from emu2eval.cli.options import Out, Source
-from emu2eval.cli.say import console
+from emu2eval.cli.say import console, put
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -61,4 +61,4 @@ def ls(
     """List tasks, models, papers, scorers, adapters or runs."""
     from emu2eval.report.listing import listing
 
-    typer.echo(listing(what, out), nl=False)
+    put(listing(what, out))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from emu2eval.cli.options import Out
-from emu2eval.cli.say import console, report_failures, say
+from emu2eval.cli.say import console, put, report_failures, say
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -41,7 +40,7 @@ def show_paper(
         for each in made:
             console().print(report.rich_table(each))
     else:
-        typer.echo(report.render(made, form), nl=False)
+        put(report.render(made, form))
 
 
 @app.command(
@@ -117,7 +116,7 @@ def reproduce(
     if dry_run:
         console().print(reproduced.cost_table(made.costs(able, model, options)))
         return
-    aside = _aside()
+    aside = console(err=True)
     try:
         with Bars() as bars:
             costs = made.estimate(able, model, options, bars)
@@ -131,7 +130,7 @@ def reproduce(
     if form == "rich":
         console().print(report.rich_table(rebuilt))
     else:
-        typer.echo(report.render([rebuilt], form), nl=False)
+        put(report.render([rebuilt], form))
     # Beside a table for programs, the summary for people goes where progress goes.
     (console() if form == "rich" else aside).print(
         reproduced.outcome_table(reproduced.outcome(rebuilt, name))
@@ -163,13 +162,7 @@ def export(
 
     text = trackers.render(locate.find(runs or [], folder), form)
     if file is None:
-        typer.echo(text, nl=False)
+        put(text)
     else:
         trackers.write(text, file)
         say(f"wrote {file}")
-
-
-def _aside() -> Any:
-    from rich.console import Console
-
-    return Console(stderr=True, width=None if sys.stderr.isatty() else 160, highlight=False)

@@ -20,7 +20,7 @@ from emu2eval.cli.options import (
     Split,
     Tasks,
 )
-from emu2eval.cli.say import console, print_rows, report_failures, say, stoppable
+from emu2eval.cli.say import console, print_rows, put, report_failures, say, stoppable
 from emu2eval.errors import UserError
 
 app = typer.Typer(rich_markup_mode=None)
@@ -225,7 +225,7 @@ def features(
     except KeyboardInterrupt:
         say("\nstopped; the features so far are kept, the same command continues")
         raise typer.Exit(130) from None
-    typer.echo("\n".join(lines))
+    put("\n".join(lines) + "\n")
 
 
 @app.command(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,13 +13,18 @@ from emu2eval.errors import printable
 
 
 def say(text: str) -> None:
-    typer.echo(printable(text), err=True)
+    print(printable(text), file=sys.stderr, flush=True)
 
 
-def console() -> Any:
+def put(text: str) -> None:
+    """Writes a table or a document to standard output."""
+    sys.stdout.write(printable(text))
+
+
+def console(*, err: bool = False) -> Any:
     from emu2eval.report.console import console
 
-    return console()
+    return console(err=err)
 
 
 def print_rows(rows: list[Any], form: str, groups: bool) -> None:
@@ -33,7 +39,7 @@ def print_table(rows: list[Any], form: str, by: str | None = None) -> None:
     if form == "rich":
         console().print(rich_table(rows, by=by))
     else:
-        typer.echo(render(rows, form), nl=False)
+        put(render(rows, form))
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import typer
 
 from emu2eval.cli.options import Form, JudgeName, Out, Runs, Sets
 from emu2eval.cli.papers import show_paper
-from emu2eval.cli.say import console, print_rows, print_table, report_failures, say, stoppable
+from emu2eval.cli.say import console, print_rows, print_table, put, report_failures, say, stoppable
 from emu2eval.errors import ConfigError, UserError
 
 app = typer.Typer(rich_markup_mode=None)
@@ -129,7 +129,7 @@ def table(
     if pivot and form == "rich":
         console().print(leaderboard.rich_board(rows, sort))
     elif pivot:
-        typer.echo(leaderboard.render_board(rows, form, sort), nl=False)
+        put(leaderboard.render_board(rows, form, sort))
     else:
         shown = [row for row in rows if groups or row.group is None]
         print_table(leaderboard.arranged(shown, by, sort), form, by)

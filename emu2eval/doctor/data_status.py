@@ -16,7 +16,7 @@ from emu2eval.data.load import load_split
 from emu2eval.data.presence import OFFICIAL, Piece, pieces
 from emu2eval.data.sources import choose, require
 from emu2eval.doctor.data_check import SplitSurvey, broken, counts, missing, walk
-from emu2eval.errors import UnknownName, UserError
+from emu2eval.errors import UnknownName, UserError, printable
 from emu2eval.prompts import PromptBuilder
 from emu2eval.spec import catalog
 from emu2eval.spec.task import Task, load_task
@@ -207,7 +207,7 @@ def _fields(task: Task, split: str, seen: SplitSurvey, samples: Sequence[Sample]
 def _decoded(split: str, seen: SplitSurvey) -> Finding:
     listed = list(seen.images.values())
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        line = bar.add_task(f"opening the images of {split}", total=len(listed))
+        line = bar.add_task(printable(f"opening the images of {split}"), total=len(listed))
         errors = broken(listed, lambda done: bar.update(line, completed=done))
     if errors:
         return Finding(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from emu2eval.compare.comparable import Measure
-from emu2eval.errors import ConfigError, MissingExtra, StoreError
+from emu2eval.errors import ConfigError, MissingExtra, StoreError, printable
 from emu2eval.report.table import order
 from emu2eval.types import Row
 
@@ -74,6 +74,8 @@ def canvas(panels: int) -> tuple[Any, Sequence[Any]]:
         raise MissingExtra("matplotlib", "plots", why="drawing curves") from None
     # Text as text, so that an SVG can be read and searched; its ids the same for the same image.
     matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "emu2eval"})
+    # A dollar in a name is a dollar.
+    matplotlib.rcParams["text.parse_math"] = False
     from matplotlib.figure import Figure
 
     across = min(3, panels)
@@ -95,6 +97,10 @@ def finish(figure: Any, axes: Sequence[Any], file: Path) -> None:
                 handles.append(handle)
                 labels.append(label)
     figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)))
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_text(printable(text.get_text()))  # a control character is no XML
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(file, dpi=150, metadata={"Date": None} if file.suffix == ".svg" else None)

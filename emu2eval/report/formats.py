@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
-from emu2eval.errors import UnknownName
+from emu2eval.errors import UnknownName, printable
 from emu2eval.exports import fields
 
 if TYPE_CHECKING:
@@ -129,9 +130,21 @@ def markdown(columns: Sequence[Column[Item]], items: Sequence[Item]) -> str:
         "|" + "|".join(" ---: " if column.number else " --- " for column in columns) + "|",
     ]
     for item in items:
-        cells = (column.cell(item).replace("|", r"\|") for column in columns)
+        cells = (markdown_text(column.cell(item)) for column in columns)
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+_MARKDOWN = str.maketrans({"|": r"\|", "<": "&lt;", ">": "&gt;", "\n": " ", "\r": " "})
+
+
+def markdown_text(text: str) -> str:
+    """A cell, with what would end it or begin HTML escaped.
+
+    >>> markdown_text("a|b <img> c")
+    'a\\\\|b &lt;img&gt; c'
+    """
+    return printable(text.translate(_MARKDOWN))
 
 
 def latex(columns: Sequence[Column[Item]], items: Sequence[Item]) -> str:
@@ -171,7 +184,7 @@ _LATEX |= {
 
 def latex_text(text: str) -> str:
     """The text with everything that LaTeX takes for a command escaped."""
-    return "".join(_LATEX.get(character, character) for character in text)
+    return "".join(_LATEX.get(character, character) for character in printable(text))
 
 
 def latex_notes(lines: Iterable[str]) -> str:
@@ -199,8 +212,18 @@ def _csv(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(names)
     for row in rows:
-        writer.writerow([fields.text(row[name]) for name in names])
+        writer.writerow([_cell(fields.text(row[name])) for name in names])
     return out.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """A text that a spreadsheet would take for a formula stands behind an apostrophe."""
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t"):
+        return value if _NUMBER.fullmatch(value) else "'" + value
+    return value
+
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*([eE][+-]?\d+)?|inf|nan)")
 
 
 def json_text(value: Any) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,6 +18,7 @@ from rich.progress import (
 from rich.text import Text
 
 from emu2eval.errors import printable
+from emu2eval.report.console import console
 from emu2eval.report.notes import counted
 from emu2eval.watch import RunEnd, RunStart, Watcher
 
@@ -35,7 +35,7 @@ class Bars(Watcher):
     """One bar a run, with rate and time left. Without a terminal, one line a run when it is done."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False)
+        self.console = console(err=True)
         self.progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=28),

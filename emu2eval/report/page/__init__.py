@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import Progress
 
 from emu2eval.errors import ConfigError
+from emu2eval.report.console import console
 from emu2eval.report.page import html
 from emu2eval.report.page.gather import gather
 from emu2eval.report.page.matrix import matrices
@@ -40,7 +40,7 @@ def write(folders: Sequence[Path], file: Path, *, inline: bool = False) -> Writt
     runs = [read_run(folder) for folder in folders]
     beside = None if inline else file.with_name(f"{file.stem}_images")
     tables = Tables(Thumbnails(beside))
-    with Progress(console=Console(stderr=True), transient=True) as bars:
+    with Progress(console=console(err=True), transient=True) as bars:
         reading = bars.add_task("reading samples", total=sum(len(run.scores) for run in runs))
         shown, sets = gather(runs, tables, lambda: bars.advance(reading))
         comparing = bars.add_task("comparing runs", total=None)
