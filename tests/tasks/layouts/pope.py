@@ -26,6 +26,7 @@ def write(root: Path) -> None:
                         "label": label,
                     }
                 )
-        path = root / f"pope/coco_pope_{category}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        for folder in ("pope", "pope/e3e3926"):
+            path = root / f"{folder}/coco_pope_{category}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
