@@ -30,6 +30,9 @@ _UNUSED = r"(^|\.)pooler\.|(^|\.)logit_(scale|bias)$"
 _LEFT_OUT: Mapping[str, Mapping[str, Any]] = {"vit": {"add_pooling_layer": False}}
 
 
+_PROJECTED = ("CLIPVisionModelWithProjection",)
+
+
 class CheckpointEncoder(Encoder):
     """CLIP's and SigLIP's projected image and text features; of others the class token (DINO).
 
@@ -132,7 +135,11 @@ class CheckpointEncoder(Encoder):
         """(1, 3, height, width) -> (1, width)."""
         if hasattr(self._model, "get_image_features"):
             return _pooled(self._model.get_image_features(pixel_values=pixels))
-        hidden: torch.Tensor = self._model(pixel_values=pixels).last_hidden_state
+        found = self._model(pixel_values=pixels)
+        if hasattr(found, "image_embeds"):
+            projected: torch.Tensor = found.image_embeds
+            return projected
+        hidden: torch.Tensor = found.last_hidden_state
         if hidden.ndim != 3:
             raise ModelError(
                 f"the features of {self._config.get('model_type')!r} have no class token",
@@ -209,17 +216,20 @@ class CheckpointEncoder(Encoder):
     @cached_property
     def _model(self) -> Any:
         import torch
-        from transformers import AutoModel
+        import transformers
         from transformers.utils import logging as their_logging
 
         from emu2eval.adapters.local.weights import require_all
 
         logging: Any = their_logging
+        # A vision half with its projection, which AutoModel would leave out.
+        named = next(iter(self._config.get("architectures") or ()), "")
+        kind: Any = getattr(transformers, named if named in _PROJECTED else "AutoModel")
         shown = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
         try:
             with self._explained():
-                model, info = AutoModel.from_pretrained(
+                model, info = kind.from_pretrained(
                     self.folder,
                     dtype=torch.float32,
                     output_loading_info=True,

@@ -257,6 +257,27 @@ def test_weights_that_the_files_lack_are_refused(kind: str, part: str, tmp_path:
     assert part in caught.value.what
 
 
+def test_a_vision_half_with_its_projection(clip: Path, tmp_path: Path) -> None:
+    """Its features are those of the whole model; without the projection's weights it is refused."""
+    half = tmp_path / "half"
+    config = transformers.CLIPVisionConfig.from_pretrained(clip)
+    config.projection_dim = 24
+    model = transformers.CLIPVisionModelWithProjection(config)
+    whole = transformers.CLIPModel.from_pretrained(clip)
+    model.vision_model.load_state_dict(whole.vision_model.state_dict())
+    model.visual_projection.load_state_dict(whole.visual_projection.state_dict())
+    model.save_pretrained(half)
+    transformers.CLIPImageProcessorPil.from_pretrained(clip).save_pretrained(half)
+    features = []
+    for folder in (clip, half):
+        encoder = CheckpointEncoder(str(folder))
+        features.append(encoder.encode([encoder.prepare(shown(1)[0])]))
+    assert np.allclose(*features, atol=1e-6)
+    partial = CheckpointEncoder(str(without(half, tmp_path / "partial", "visual_projection")))
+    with pytest.raises(ModelError, match="visual_projection"):
+        partial.encode([partial.prepare(shown(1)[0])])
+
+
 def test_an_encoder_behind_the_prefix_of_an_adapter(clip: Path, tmp_path: Path) -> None:
     def wrapped(tensors: dict[str, Any]) -> dict[str, Any]:
         return {f"base_model.model.{name}": tensor for name, tensor in tensors.items()}

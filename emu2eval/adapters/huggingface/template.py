@@ -18,12 +18,24 @@ from emu2eval.errors import ConfigError, PlanError
 Message = dict[str, Any]
 """role, and content: a list of {"type": "image"} and {"type": "text", "text": …}."""
 
+Roles = tuple[str, ...]
+_ALL: Roles = ("system", "assistant", "user")
+_STRINGS = tuple(_ALL[:count] for count in range(len(_ALL) + 1))
+"""What is tried in turn: some templates want a system text, or a reply, as if messages had no parts."""
 _OPEN, _CLOSE = "\ue003", "\ue004"
 """Around the number of a text that stands in for the prompt's own when a template is tried."""
 _OTHERWISE = (
     "another protocol, `layout: plain` for a base model, or a chat_template in the model's folder that "
     "shows all parts in order"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """moves: images stand elsewhere among the texts. strings: roles whose texts are given as one string."""
+
+    moves: bool
+    strings: Roles
 
 
 @dataclass(frozen=True)
@@ -33,15 +45,14 @@ class ChatTemplate:
     processor: Any
     placeholder: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    _moving: dict[tuple[Any, ...], bool] = field(default_factory=dict)
+    _tried: dict[tuple[Any, ...], Tried] = field(default_factory=dict)
 
     def shown(self, messages: Sequence[Message]) -> str:
         """The rendered text, up to where the reply begins.
 
         Raises PlanError where the template does not take the messages, or loses, repeats or reorders texts.
         """
-        self.moves_images(messages)
-        text = self.rendered(messages)
+        text = self._rendered(messages, self._try(messages).strings)
         seen, at = _squeezed(text), 0
         for part in _texts(messages):
             wanted = _squeezed(part)
@@ -51,11 +62,17 @@ class ChatTemplate:
             at = found + len(wanted)
         return text
 
-    def rendered(self, messages: Sequence[Message], asks: bool = True) -> str:
-        """What the template writes. asks: up to where a reply begins. Raises PlanError."""
+    def moves_images(self, messages: Sequence[Message]) -> bool:
+        """Whether images stand elsewhere among the texts than in the messages. Raises PlanError."""
+        return self._try(messages).moves
+
+    def _rendered(self, messages: Sequence[Message], strings: Roles, asks: bool = True) -> str:
+        """What the template writes. strings: roles whose texts are given as one string; asks: up to where a
+        reply begins. Raises PlanError."""
+        given = [_joined(each) if each["role"] in strings else each for each in messages]
         try:
             render = self.processor.apply_chat_template
-            return str(render(list(messages), add_generation_prompt=asks, **self.options))
+            return str(render(given, add_generation_prompt=asks, **self.options))
         except Exception as error:
             # A template may refuse whatever it does not expect.
             raise PlanError(
@@ -63,26 +80,36 @@ class ChatTemplate:
                 hint="`layout: plain` for a base model without a template",
             ) from None
 
-    def moves_images(self, messages: Sequence[Message]) -> bool:
-        """Whether images stand elsewhere among the texts than in the messages; tried once for messages
-        of one make. Raises PlanError for a template that loses, repeats or reorders texts."""
-        make = tuple((message["role"], *map(_kind, message["content"])) for message in messages)
-        if make not in self._moving:
-            self._moving[make] = self._tried(messages)
-        return self._moving[make]
+    def _try(self, messages: Sequence[Message]) -> Tried:
+        """What was found out with messages of this make; once for each.
+
+        Raises PlanError for a template that loses, repeats or reorders texts.
+        """
+        make = tuple((each["role"], *map(_kind, each["content"])) for each in messages)
+        if make not in self._tried:
+            errors = []
+            for strings in _STRINGS:
+                try:
+                    self._tried[make] = Tried(self._moves(messages, strings), strings)
+                    break
+                except PlanError as error:
+                    errors.append(error)
+            else:
+                raise errors[0]
+        return self._tried[make]
 
     @cached_property
     def lead(self) -> str:
         """The white space that the template puts before a reply."""
         ask = [message("user", [{"type": "text", "text": "a"}])]
-        asked = self.rendered(ask)
-        told = self.rendered(
-            [*ask, message("assistant", [{"type": "text", "text": "\ue002"}])], asks=False
-        )
+        reply = message("assistant", [{"type": "text", "text": "\ue002"}])
+        strings = self._try([*ask, reply]).strings
+        asked = self._rendered(ask, strings)
+        told = self._rendered([*ask, reply], strings, asks=False)
         lead = told[len(asked) :].partition("\ue002")[0] if told.startswith(asked) else ""
         return lead if lead.isspace() else ""
 
-    def _tried(self, messages: Sequence[Message]) -> bool:
+    def _moves(self, messages: Sequence[Message], strings: Roles) -> bool:
         """With numbers for texts, so that no text is taken for another."""
         numbered, expected, texts = [], list[str](), list[tuple[str, str]]()
         for given in messages:
@@ -97,7 +124,7 @@ class ChatTemplate:
                     content.append(part)
                     expected += [self.placeholder] if part["type"] == "image" else []
             numbered.append(message(given["role"], content))
-        text = self.rendered(numbered)
+        text = self._rendered(numbered, strings)
         if "'type': 'text'" in text:
             raise _refused("takes a message as one string, and writes the list of its parts out")
         split = re.split(f"{_OPEN}([0-9]+){_CLOSE}|({re.escape(self.placeholder)})", text)
@@ -157,6 +184,13 @@ def _texts(messages: Sequence[Message]) -> Iterator[str]:
         for part in given["content"]:
             if _kind(part) == "text":
                 yield part["text"]
+
+
+def _joined(given: Message) -> Message:
+    """The message with one string as its content, where it holds texts alone."""
+    if any(part["type"] != "text" for part in given["content"]):
+        return given
+    return {**given, "content": "".join(part["text"] for part in given["content"])}
 
 
 def _squeezed(text: str) -> str:

@@ -268,6 +268,24 @@ def test_a_damaged_tokenizer_is_told_and_its_code_does_not_run(
         _ = pipeline(broken).limits
 
 
+def test_a_safety_checker_without_its_concepts_is_refused(folder: Path, tmp_path: Path) -> None:
+    """Random ones would blacken other images in every process."""
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+    from transformers import CLIPConfig
+
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    vision = {**sizes, "num_attention_heads": 2, "image_size": 16, "patch_size": 8}
+    shutil.copytree(folder, tmp_path / "partial")
+    whole, part = tmp_path / "whole", tmp_path / "partial" / "safety_checker"
+    StableDiffusionSafetyChecker(CLIPConfig(vision_config=vision)).save_pretrained(whole)
+    without(whole, part, "concept_embeds")
+    index = tmp_path / "partial" / "model_index.json"
+    named = {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]}
+    index.write_text(json.dumps({**json.loads(index.read_text()), **named}))
+    with pytest.raises(ModelError, match=r"are missing \(concept_embeds"):
+        pipeline(tmp_path / "partial", **SMALL).load()
+
+
 def test_pixels_that_are_no_numbers_are_no_black_image(folder: Path) -> None:
     """As SDXL's decoder makes them in half precision."""
     adapter = pipeline(folder, **SMALL)

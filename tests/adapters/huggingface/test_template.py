@@ -11,7 +11,7 @@ from emu2eval.errors import PlanError
 from emu2eval.report.notes import of_marks
 from emu2eval.types import Mark, Prompt, Turn
 
-from .prompts import QUESTION, built, image, request
+from .prompts import CHOICES, QUESTION, built, image, request
 
 TURN = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
 END = "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -44,6 +44,7 @@ APART = Prompt(
         (SYSTEM_LAST, "puts the system text behind a text that comes after it"),
         (TURN + IN_ORDER + "{% if loop.last %}" + TEXTS + "{% endif %}" + END, "more than once"),
         (TURN + IMAGES + "{{ m['content'] }}" + END, "takes a message as one string"),
+        (TURN + IMAGES + "{{ m['content'] | trim }}" + END, "takes a message as one string"),
         # Whatever a text's own words make of the template.
         (TURN + IMAGES + TEXTS.replace("c['text']", "c['text'].split(' say: ')[-1]") + END,
          "changes or drops a text of the prompt, 'and say: what colour"),
@@ -67,6 +68,28 @@ def test_images_that_are_moved_are_marked(model_file: Callable[..., str]) -> Non
     assert kept.error is None and kept.marks == ()
     (sentence,) = of_marks([(Mark("images_moved"), 2)])
     assert sentence.startswith("in 2 prompts the model's chat template moved images")
+
+
+@pytest.mark.parametrize(
+    "texts", ["{{ m['content'] | trim }}", "{{ '' + m['content'] }}"], ids=["written", "raises"]
+)
+def test_templates_that_want_texts_as_strings(model_file: Callable[..., str], texts: str) -> None:
+    """Of a system text and of replies; Llama 3.2 and Pixtral have such templates."""
+    adapter = built(model_file("idefics3"))
+    adapter.opened.processor.chat_template = (
+        TURN
+        + "{% if m['role'] == 'user' %}"
+        + IN_ORDER
+        + "{% else %}"
+        + texts
+        + "{% endif %}"
+        + END
+    )
+    ids = adapter._lay_out(request(APART)).encoded.ids
+    shown = adapter.opened.processor.tokenizer.decode(ids)
+    assert "system\nBe brief.<|im_end|>" in shown and "assistant\nred" in shown
+    assert "type" not in shown
+    assert adapter.positions(request(APART, CHOICES)) > len(ids)
 
 
 def test_what_is_shown_in_order_is_taken(model_file: Callable[..., str]) -> None:
