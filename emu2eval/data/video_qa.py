@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import msgspec
 
+from emu2eval.data.damaged import spared
 from emu2eval.data.jsonfile import parse
 from emu2eval.data.paths import folder, inside
 from emu2eval.data.textfile import read_text
@@ -52,12 +53,12 @@ def read(
         name = video_name.format(video_id=number, name=first.get(number))
         return Video.sampled(str(inside(shown_from, name, where=str(path))), frames)
 
-    for row in parse(path, list[_Row]):
+    def sample(row: _Row) -> Sample:
         word = row.question.split(maxsplit=1)[0].lower() if row.question.strip() else ""
         groups = {"question_type": word if word in _TYPES else "other"}
         if row.category_id is not None:
             groups["category"] = str(row.category_id)
-        yield Sample(
+        return Sample(
             id=str(row.id),
             fields={"question": row.question},
             images=(video(row.video_id),),
@@ -66,6 +67,9 @@ def read(
             cluster=str(row.video_id),
             groups=groups if references else {},
         )
+
+    for row in parse(path, list[_Row]):
+        yield spared(str(row.id), partial(sample, row))
 
 
 def _first_names(path: Path) -> dict[int, str]:

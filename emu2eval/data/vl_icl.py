@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from emu2eval.data.damaged import damaged
+from emu2eval.data.damaged import damaged, spared
 from emu2eval.data.jsonfile import parse
 from emu2eval.data.paths import inside
 from emu2eval.errors import DataError
@@ -79,7 +80,8 @@ def read(
         for place, row in enumerate(rows):
             where = f"{path}, entry {place}"
             if part == "query":
-                yield _query(base, row, f"{place} of {len(rows)}", where, bool(ask), draws)
+                among = f"{place} of {len(rows)}"
+                yield spared(row.name, partial(_query, base, row, among, where, bool(ask), draws))
             else:
                 yield from _episode(base, row, place, where, ask or "", draws)
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -56,6 +57,24 @@ def test_what_is_lost_is_refused(model_file: Callable[..., str], template: str, 
     adapter.opened.processor.chat_template = template
     with pytest.raises(PlanError, match=says.replace("(", r"\(")):
         adapter.positions(request(APART))
+
+
+def test_a_prompt_with_an_opening_is_one_message_of_the_user(
+    model_file: Callable[..., str],
+) -> None:
+    form = built(model_file("idefics3")).opened.form
+    asked = replace(APART, system="", opening="Try this. ")
+    whole = Prompt(
+        (
+            "Try this. Look at",
+            image(2),
+            QUESTION + " red \nLook at",
+            image(3),
+            "and say: " + QUESTION,
+        ),
+        system="",
+    )
+    assert form.encode(asked).ids == form.encode(whole).ids != form.encode(APART).ids
 
 
 def test_images_that_are_moved_are_marked(model_file: Callable[..., str]) -> None:
