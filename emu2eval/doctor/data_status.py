@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, RenderableType
@@ -138,7 +139,8 @@ def check(
 
 
 def _splits_there(task: Task, source: str | None) -> list[str]:
-    found = []
+    """The splits of which something is there that not every split needs, as GQA's images are."""
+    listed: dict[str, list[Piece]] = {}
     for split in task.spec.data.splits:
         try:
             chosen, _ = choose(task, [split], source)
@@ -146,10 +148,16 @@ def _splits_there(task: Task, source: str | None) -> list[str]:
             raise
         except UserError:
             continue  # the source does not hold this split as it is
-        listed = pieces(chosen, split, chosen.sources.get(split, OFFICIAL))
-        if not listed or any(piece.state != "missing" for piece in listed):
-            found.append(split)
-    return found
+        listed[split] = pieces(chosen, split, chosen.sources.get(split, OFFICIAL))
+    given = [{piece.gives for piece in own} for own in listed.values()]
+    of_all = set.intersection(*given) if len(given) > 1 else set()
+    return [split for split, own in listed.items() if _begun(own, of_all)]
+
+
+def _begun(listed: Sequence[Piece], of_all: Collection[tuple[Path, ...]]) -> bool:
+    """Whether something of a split is there. of_all: what the pieces give that all splits need."""
+    own = [piece for piece in listed if piece.gives not in of_all] or listed
+    return not own or any(piece.state != "missing" for piece in own)
 
 
 def _check_split(task: Task, split: str, wanted: str | None, decode: bool) -> Iterator[Finding]:

@@ -39,3 +39,18 @@ def test_a_split_needs_no_file_of_another(
             path.parent.mkdir(parents=True, exist_ok=True)
             path.symlink_to(whole.root / path.relative_to(alone.root))
         assert load_split(alone, split).ids == load_split(whole, split).ids
+
+
+def test_splits_of_which_only_the_images_of_all_are_there_are_not_checked(
+    roots: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = roots("gqa")
+    (tmp_path / "gqa/questions").mkdir(parents=True)
+    for path in ("gqa/images", "gqa/questions/testdev_balanced_questions.json"):
+        (tmp_path / path).symlink_to(whole / path)
+    monkeypatch.setenv("EMU2EVAL_DATA", str(tmp_path))
+    findings = list(check("gqa"))
+    assert {f.rule for f in findings if f.seen == "not present, so not checked"} == (
+        set(load_task("gqa").spec.data.splits) - {"testdev"}
+    )
+    assert all(f.holds or "officially" in f.seen for f in findings)
