@@ -92,13 +92,14 @@ def told(root: Path, name: str, split: str) -> str:
 
 
 def test_a_folder_in_a_folder_of_its_name_is_told_with_what_to_do(tmp_path: Path) -> None:
-    put(tmp_path / "coco/val2014/val2014/1.jpg")
-    said = told(tmp_path, "vqav2", "val")
-    folder = tmp_path / "coco/val2014"
+    root = tmp_path / "data"
+    put(root / "coco/val2014/val2014/1.jpg")
+    said = told(root, "vqav2", "val")
+    folder = root / "coco/val2014"
     assert f"one folder too deep, in {folder}/val2014: mv {folder}/val2014 {folder}.new &&" in said
     # With other things beside it, it is what somebody wanted.
-    put(tmp_path / "coco/val2014/1.jpg")
-    assert told(tmp_path, "vqav2", "val") == ""
+    put(root / "coco/val2014/1.jpg")
+    assert told(root, "vqav2", "val") == ""
 
 
 OTHERS = [
@@ -127,9 +128,10 @@ def test_what_may_be_anothers_is_never_to_be_moved(
 
 
 def test_a_name_of_its_own_is_recognised_anywhere(tmp_path: Path) -> None:
-    put(tmp_path / "YouTubeClips/a.avi")
-    lies, wanted = tmp_path / "YouTubeClips", tmp_path / "msvd/YouTubeClips"
-    assert told(tmp_path, "msvd_qa", "test") == f"it lies in {lies}: move it to {wanted}"
+    root = tmp_path / "data"
+    put(root / "YouTubeClips/a.avi")
+    lies, wanted = root / "YouTubeClips", root / "msvd/YouTubeClips"
+    assert told(root, "msvd_qa", "test") == f"it lies in {lies}: move it to {wanted}"
 
 
 @pytest.fixture
@@ -161,11 +163,11 @@ def test_a_users_task_takes_nothing_of_the_shipped_ones(
         assert elsewhere(task, task.spec.data.downloads[0]) is None, wanted
 
 
-def test_a_run_says_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_says_it_too(tmp_path: Path) -> None:
     from emu2eval.data.sources import require
 
-    put(tmp_path / "coco/val2014/val2014/1.jpg")
+    put(tmp_path / "data/coco/val2014/val2014/1.jpg")
     with pytest.raises(MissingData) as caught:
-        require(replace(load_task("vqav2"), root=tmp_path), ["val"])
+        require(replace(load_task("vqav2"), root=tmp_path / "data"), ["val"])
     assert "but its files are one folder too deep" in str(caught.value)
     assert "move it to" not in str(caught.value)
