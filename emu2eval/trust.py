@@ -1,7 +1,8 @@
 """Whose code may be named: a file's own folder and the working directory bring code, a stored record none.
 
 Task and model files name parts as `module:attr`. What is built in or installed as an entry point is always
-known; everything else is looked for beside the file and where the user stands, before anything is imported.
+known, and so are the modules of the program that calls us; everything else is looked for beside the file and
+where the user stands, before anything is imported.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
+from sysconfig import get_path
 from types import ModuleType
 from typing import Any
 
@@ -62,17 +64,12 @@ def check_module(kind: str, name: str, module: str, where: str | None) -> None:
     if _trusting.get(False):
         return
     naming = _naming.get(_NOBODY)
-    if naming.stored:
-        raise ConfigError(
-            f"the record of this run names code: the {kind} {name!r}",
-            where=where,
-            hint="a stored run uses what is built in or installed as an entry point; --trust imports "
-            "this module as well, which runs its code",
-        )
+    if naming.stored and not _is_of_this_program(module):
+        raise _names_code(kind, name, where)
     top = module.partition(".")[0]
-    if top == _OURS:
+    if top in (_OURS, "__main__") or _is_of_this_program(module):
         return
-    spec = _spec(top)
+    spec = _spec(module) if module in sys.modules else _spec(top)
     if spec is None and naming.folder is not None:
         # Behind everything else, so that a file of a task never stands in for an installed module.
         sys.path.append(str(naming.folder.resolve()))
@@ -89,16 +86,19 @@ def check_module(kind: str, name: str, module: str, where: str | None) -> None:
 
 
 def check_found(kind: str, name: str, module: ModuleType, found: Any, where: str | None) -> None:
-    """Raises ConfigError for a function that the module only imported, such as `mine:os.system`.
+    """Raises ConfigError for a function that the module only imported, such as `mine:os.system`, and for any
+    function that a record names.
 
     A class may come from elsewhere: it is checked to be of the kind.
     """
     if _trusting.get(False) or isinstance(found, type):
         return
+    if _naming.get(_NOBODY).stored:
+        raise _names_code(kind, name, where)
     home = getattr(found, "__module__", None)
-    spec = _spec(str(home).partition(".")[0]) if home is not None else None
+    spec = _spec(str(home)) if home in sys.modules else None
     near = spec is not None and _is_near(spec, _naming.get(_NOBODY))
-    if home != module.__name__ and not near:
+    if home != module.__name__ and not near and not _is_of_this_program(str(home)):
         raise ConfigError(
             f"the {kind} {name!r} is no function of {module.__name__}, which only imports it",
             where=where,
@@ -106,14 +106,34 @@ def check_found(kind: str, name: str, module: ModuleType, found: Any, where: str
         )
 
 
-def _spec(top: str) -> ModuleSpec | None:
-    known = sys.modules.get(top)
-    if known is not None:
-        return known.__spec__ or ModuleSpec(top, None, origin=getattr(known, "__file__", None))
+def _names_code(kind: str, name: str, where: str | None) -> ConfigError:
+    return ConfigError(
+        f"the record of this run names code: the {kind} {name!r}",
+        where=where,
+        hint="a stored run uses what is built in or installed as an entry point; --trust imports this "
+        "module as well, which runs its code",
+    )
+
+
+def _spec(name: str) -> ModuleSpec | None:
+    """Of a module that was imported, or of a top-level name, which is not imported for it."""
+    known = sys.modules.get(name)
+    if known is not None and known.__spec__ is not None:
+        return known.__spec__
     try:
-        return find_spec(top)
+        return find_spec(name)
     except (ImportError, ValueError) as error:
-        raise UserError(f"the module {top!r} cannot be looked for: {error}") from None
+        raise UserError(f"the module {name!r} cannot be looked for: {error}") from None
+
+
+def _is_of_this_program(module: str) -> bool:
+    """Whether whoever calls us has imported it already, and it is neither Python's own nor installed."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if file is None:
+        return False
+    path = Path(file).resolve()
+    own = [Path(get_path(name)).resolve() for name in ("stdlib", "platstdlib")]
+    return not _INSTALLED & set(path.parts) and not any(path.is_relative_to(p) for p in own)
 
 
 def _is_near(spec: ModuleSpec, naming: Naming) -> bool:

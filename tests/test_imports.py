@@ -38,8 +38,8 @@ def _imports() -> list[tuple[str, str, str]]:
     found = []
     for path in sorted(PACKAGE.rglob("*.py")):
         inner = path.relative_to(PACKAGE)
-        if inner.name == "__init__.py" and len(inner.parts) == 1:
-            continue  # re-exports by name, and imports nothing until asked
+        if str(inner) in ("__init__.py", "__main__.py"):
+            continue  # the first re-exports by name, and imports nothing until asked
         part = inner.parts[0].removesuffix(".py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = []
@@ -56,7 +56,7 @@ def _imports() -> list[tuple[str, str, str]]:
 
 def test_every_package_has_a_floor() -> None:
     packages = {path.name.removesuffix(".py") for path in PACKAGE.iterdir()}
-    assert packages - {"__init__", "__pycache__", "py.typed"} == set(FLOOR)
+    assert packages - {"__init__", "__main__", "__pycache__", "py.typed"} == set(FLOOR)
 
 
 def test_no_import_points_upward() -> None:
