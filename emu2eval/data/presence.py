@@ -57,13 +57,16 @@ def _needed(task: Task, split: str, gives: Sequence[str]) -> Iterator[str]:
     """What a split needs of the things that one download gives.
 
     Splits name their files in the options of their reader. What the options of other splits alone name is
-    theirs; what none names belongs to all, as images beside a file do.
+    theirs, and what the task's file names where --set names something else is nobody's; what is named nowhere
+    belongs to all, as images beside a file do.
     """
     data = task.spec.data
     named = {each: list(_texts({**data.options, **own})) for each, own in data.splits.items()}
+    written = task.document.data.get("data", {})
+    replaced = list(_texts([written.get("options", {}), written.get("splits", {})]))
     for path in gives:
         users = {each for each, texts in named.items() if any(_touch(path, t) for t in texts)}
-        if split in users or not users:
+        if split in users or not (users or any(_touch(path, text) for text in replaced)):
             yield path
 
 

@@ -54,3 +54,13 @@ def test_splits_of_which_only_the_images_of_all_are_there_are_not_checked(
         set(load_task("gqa").spec.data.splits) - {"testdev"}
     )
     assert all(f.holds or "officially" in f.seen for f in findings)
+
+
+def test_what_set_replaces_need_not_be_there(tmp_path: Path) -> None:
+    changes = {"data.options.names": None, "data.options.video_name": "vid{video_id}.avi"}
+    task = replace(load_task("msvd_qa", overrides=changes), root=tmp_path)
+    given = [path for piece in pieces(task, "test", OFFICIAL) for path in piece.gives]
+    assert given == [tmp_path / "msvd_qa/test_qa.json", tmp_path / "msvd/YouTubeClips"]
+    moved = load_task("vizwiz", overrides={"data.splits.val.images": "elsewhere"})
+    given = [path.name for piece in pieces(moved, "val", OFFICIAL) for path in piece.gives]
+    assert given == ["val.json"]
