@@ -57,11 +57,13 @@ def read(
         name = row.id(id)
         paths = [each for column in shown for each in row.paths(column)]
         pictures = tuple(_image(folder, each, where) for each in paths)
-        # Whoever names references need not have the column that answers stand in by default.
-        replied = answer if answer in cells or answer != _ANSWER or not references else None
-        given = row.texts(replied, "answer", split=False) if replied else []
-        wanted = row.texts(references, "references") if references else given
-        reply = most_common(given or wanted) or None
+        wanted = row.texts(references, "references") if references else []
+        if references and answer == _ANSWER and _ANSWER not in cells and not answer_is_image:
+            # Whoever names references need not have the column that answers stand in by default.
+            given = wanted
+        else:
+            given = row.texts(answer, "answer", split=False) if answer else []
+        reply = most_common(given) or None
         yield Sample(
             id=name,
             fields=row.plain() if fields is None else {each: row.field(each) for each in fields},
@@ -69,7 +71,7 @@ def read(
             answer=_image(folder, reply, where) if answer_is_image and reply else reply,
             references=tuple(
                 _image(folder, text, where) if answer_is_image and not references else text
-                for text in wanted
+                for text in (wanted if references else given)
             ),
             choices=tuple(row.texts(choices, "choices")) if choices else (),
             cluster=row.label(cluster, "cluster") if cluster else next(iter(paths), None),

@@ -57,6 +57,9 @@ def test_references_do_without_a_column_of_answers(tmp_path: Path) -> None:
     name = jsonl(tmp_path, {"id": 1, "image": "x.png", "all": ["b", "a", "b"]})
     sample = one(tmp_path, name, references="all")
     assert (sample.references, sample.answer) == (("b", "a", "b"), "b")
+    assert one(tmp_path, name, references="all", answer=None).answer is None
+    name = jsonl(tmp_path, ROW | {"answer": "", "all": ["b"]})
+    assert one(tmp_path, name, references="all").answer is None
     # In JSON lines a text is one text, whatever stands in it.
     name = jsonl(tmp_path, ROW | {"all": "a|b"})
     assert one(tmp_path, name, references="all").references == ("a|b",)
