@@ -111,7 +111,8 @@ def comparable(task: str, sample: Sample) -> Sample:
     groups = {name: label for name, label in sample.groups.items() if name != "answerable"}
     known = replace(sample, images=(), groups=groups)
     if task == "okvqa":  # without the stemmed answers and the number of the image
-        return replace(known, references=(), cluster=None)
+        fields = {k: text for k, text in sample.fields.items() if k != "first_answer"}
+        return replace(known, references=(), cluster=None, fields=fields)
     if task == "vizwiz":  # without how sure the annotators were
         return replace(known, cluster=None, alternatives={})
     return known
