@@ -31,6 +31,7 @@ from emu2eval.encoders.base import Encoder, Vectors
 from emu2eval.errors import DataError, ImageError, ModelError, of_part, raise_together
 from emu2eval.identity import value_key
 from emu2eval.media import images
+from emu2eval.runs.lock import alone
 from emu2eval.spec import catalog
 from emu2eval.types import Image, Progress
 
@@ -284,17 +285,8 @@ class FeatureCache:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         self.folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            try:
-                import fcntl
-            except ImportError:  # not on Windows; there, two processes may do some work twice
-                yield
-            else:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                yield
-        finally:
-            os.close(lock)
+        with alone(self.folder):
+            yield
 
 
 class _File:

@@ -10,10 +10,9 @@ judge/           what judges replied (`engine.judging`)
 
 from __future__ import annotations
 
-import os
-import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -22,13 +21,12 @@ from emu2eval.errors import StoreError
 from emu2eval.media import images
 from emu2eval.runs.answers import Answer, Damaged, from_line, of_response, to_line, to_response
 from emu2eval.runs.files import explained, replaced
+from emu2eval.runs.journal import Journal, sync_folder
+from emu2eval.runs.lock import Lock, take
 from emu2eval.types import Image, Response
 
 ANSWERS = "responses.jsonl"
 IMAGES = "images"
-
-SYNC_EVERY = 0.5
-"""Seconds between forced writes to the disk. A kill loses nothing; a power cut at most this much."""
 
 
 class RunStore:
@@ -37,11 +35,9 @@ class RunStore:
     def __init__(self, folder: Path):
         self.folder = folder
         self.damaged = 0
-        self._lock: int | None = None
-        self._writer: int | None = None
+        self._lock: Lock | None = None
+        self._writer: Journal | None = None
         self._reader: BinaryIO | None = None
-        self._end = 0
-        self._synced = 0.0
         self._offsets = array("q")
         self._keys = array("Q")
         self._by_key: dict[int, int] = {}
@@ -52,19 +48,17 @@ class RunStore:
         """Makes the folder and takes its lock. Raises StoreError where either cannot be done."""
         with explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-        if not _take(self._lock):
-            os.close(self._lock)
-            self._lock = None
+            self._lock = take(self.folder)
+        if self._lock is None:
             raise StoreError(
                 "another process is running this very run",
                 where=self.folder,
                 hint="wait for it, or give this one another --out folder",
             )
         with explained(self.folder):
-            path = self.folder / ANSWERS
-            self._writer = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-            self._end = _drop_torn_line(self._writer)
+            self._writer = Journal(self.folder / ANSWERS)
+        sync_folder(self.folder)
+        sync_folder(self.folder.parent)
         return self
 
     def __enter__(self) -> RunStore:
@@ -80,18 +74,11 @@ class RunStore:
 
     def close(self) -> None:
         """Syncs what was written and gives the lock back."""
-        if self._writer is not None:
-            try:
-                os.fsync(self._writer)
-            finally:
-                os.close(self._writer)
-                self._writer = None
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        with ExitStack() as closing:
+            for part in (self._lock, self._reader, self._writer):
+                if part is not None:
+                    closing.callback(part.close)
+            self._lock = self._reader = self._writer = None
 
     # -- what is there ----------------------------------------------------------------------------
 
@@ -134,27 +121,18 @@ class RunStore:
     # -- writing ----------------------------------------------------------------------------------
 
     def append(self, answers: Iterable[tuple[int, Answer]]) -> None:
-        """Stores (slot, answer) pairs in one write; on the disk within SYNC_EVERY seconds.
+        """Stores (slot, answer) pairs in one write; on the disk within half a second.
 
-        Raises StoreError where the disk is full; what stood there before is intact.
+        Raises StoreError where the disk is full, or the folder is gone; what stood there before is intact.
         """
         if self._writer is None:
             raise StoreError("the run is not open for writing", where=self.folder)
         lines = [(slot, answer, to_line(answer)) for slot, answer in answers]
-        data = b"".join(line for _, _, line in lines)
-        try:
-            with explained(self.folder):
-                _write_all(self._writer, data, self._end)
-                now = time.monotonic()
-                if now - self._synced >= SYNC_EVERY:
-                    os.fsync(self._writer)
-                    self._synced = now
-        except StoreError:
-            os.ftruncate(self._writer, self._end)
-            raise
+        offset = self._writer.end
+        self._writer.append(b"".join(line for _, _, line in lines))
         for slot, answer, line in lines:
-            self._note(slot, answer, self._end)
-            self._end += len(line)
+            self._note(slot, answer, offset)
+            offset += len(line)
 
     def save_image(self, image: Image) -> str:
         """Keeps a generated image under its digest, which is returned."""
@@ -226,39 +204,3 @@ class RunStore:
 def _short(key: str) -> int:
     """64 bits of a key: enough to tell a run's requests apart; `twin` compares the whole key."""
     return int(key[:16], 16)
-
-
-def _write_all(descriptor: int, data: bytes, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(descriptor, view, offset)
-        offset += written
-        view = view[written:]
-
-
-def _drop_torn_line(descriptor: int) -> int:
-    """Cuts a last line without newline off, as a kill in the middle of a write leaves it."""
-    size = os.fstat(descriptor).st_size
-    end = size
-    while end:
-        start = max(0, end - 65536)
-        newline = os.pread(descriptor, end - start, start).rfind(b"\n")
-        if newline >= 0:
-            end = start + newline + 1
-            break
-        end = start
-    if end != size:
-        os.ftruncate(descriptor, end)
-    return end
-
-
-def _take(lock: int) -> bool:
-    try:
-        import fcntl
-    except ImportError:  # not on Windows; there, two processes on one run are the user's to avoid
-        return True
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
