@@ -126,7 +126,7 @@ def test_a_run_ends_whatever_becomes_of_what_it_says(
     assert len((folder / "scores.jsonl").read_text(encoding="utf-8").splitlines()) == 3
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_what_a_scheduler_sends_stops_as_the_keyboard_does(name: str) -> None:
     number = getattr(signal, name, None)
     if number is None:
@@ -136,3 +136,33 @@ def test_what_a_scheduler_sends_stops_as_the_keyboard_does(name: str) -> None:
         os.kill(os.getpid(), number)
         signal.pause()
     assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("verb", ["table", "score", "compare", "keep", "report", "ls"])
+def test_a_verb_that_is_stopped_ends_with_130(
+    verb: str, program: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from emu2eval.runs import locate
+
+    def stopped(*_: Any, **__: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pause()
+
+    for name in ("find", "folders", "one"):
+        monkeypatch.setattr(locate, name, stopped)
+    more = {"ls": ["runs"], "compare": ["a", "b"]}.get(verb, ["a"])
+    code, _, errors = program(verb, *more)
+    assert code == 130
+    assert "Traceback" not in errors
+
+
+def test_stopped_while_it_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    from emu2eval import __main__, cli
+
+    def stopped() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "main", stopped)
+    with pytest.raises(SystemExit) as ended:
+        __main__.main()
+    assert ended.value.code == 130

@@ -50,9 +50,14 @@ def main() -> None:
     sys.argv[1:] = spread(rest)
     streams.prepare()
     try:
-        with trusting(trust), streams.stopping():
+        with trusting(trust), streams.stopping() as caught:
             try:
                 app()
+            except SystemExit as ended:
+                # Click ends with 1 where it was interrupted.
+                if caught and ended.code == 1:
+                    raise SystemExit(130) from None
+                raise
             finally:
                 unwritten = streams.finish()
                 if unwritten is not None and not isinstance(unwritten, BrokenPipeError):

@@ -66,18 +66,27 @@ def finish() -> OSError | None:
 
 
 @contextlib.contextmanager
-def stopping() -> Iterator[None]:
-    """Within, SIGTERM and SIGHUP, which schedulers send, stop as Ctrl-C does; an ignored one stays so."""
+def stopping() -> Iterator[list[int]]:
+    """Within, SIGTERM and SIGHUP, which schedulers send, stop as Ctrl-C does; an ignored one stays so.
+
+    Gives a list to which every such signal is added.
+    """
+    caught: list[int] = []
+
+    def stop(number: int, frame: object) -> None:
+        caught.append(number)
+        raise KeyboardInterrupt
+
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield caught
         return
     before = {}
-    for name in ("SIGTERM", "SIGHUP"):
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-            before[number] = signal.signal(number, signal.default_int_handler)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            before[number] = signal.signal(number, stop)
     try:
-        yield
+        yield caught
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
