@@ -35,6 +35,7 @@ class PaperColumn(Spec):
     split: the paper's, by the task's name for it; stand_in: one that can be scored, where its answers are
     hidden. protocol: None where the paper's is none of the task's. metric, variant: as in our tables.
     judge: who judged, in which words; every variant of the metric is then another judge's.
+    set: what was done otherwise than the protocol does it, as --set takes it, such as RICES.
     """
 
     id: str
@@ -46,6 +47,7 @@ class PaperColumn(Spec):
     metric: str
     variant: str | None = None
     judge: str | None = None
+    set: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:

@@ -119,7 +119,7 @@ def rebuild(
             row = _fitting(run, column, table.columns)
             if row is not None:
                 columns = places.setdefault((row.model, row.shots), [[] for _ in table.columns])
-                columns[place].append(PaperCell(row.value, _reasons(run, row, column), row=row))
+                columns[place].append(PaperCell(row.value, reasons(run, row, column), row=row))
     passed_over: list[str] = []
     measured = {
         key: tuple(_best(cells, passed_over) for cells in columns)
@@ -194,7 +194,8 @@ def _same_metric(row: Row, column: PaperColumn) -> bool:
     return row.metric == column.metric and same_rule
 
 
-def _reasons(run: MeasuredRun, row: Row, column: PaperColumn) -> tuple[Reason, ...]:
+def reasons(run: MeasuredRun, row: Row, column: PaperColumn) -> tuple[Reason, ...]:
+    """What sets a measured number apart from those of its column."""
     return tuple(_each_reason(run, row, column))
 
 
@@ -217,8 +218,12 @@ def _each_reason(run: MeasuredRun, row: Row, column: PaperColumn) -> Iterator[Re
     if row.unscored or row.hidden:
         count = row.unscored + row.hidden
         yield Reason("unscored", f"{title}: {count:,} queries unscored")
-    if run.changes:
-        yield Reason("settings", f"set by hand: {', '.join(run.changes)}")
+    own = [change for change in run.changes if change not in column.set]
+    if own:
+        yield Reason("settings", f"set by hand: {', '.join(own)}")
+    absent = [change for change in column.set if change not in run.changes]
+    if absent:
+        yield Reason("settings", f"{title}: the paper's is with {', '.join(absent)}")
     if row.shots.text_only:
         yield Reason("text_only", TEXT_ONLY)
 

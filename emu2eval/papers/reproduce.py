@@ -22,6 +22,7 @@ from emu2eval.papers.rebuild import Rebuilt, counterparts, measured_run, rebuild
 from emu2eval.runs.answers import Answer
 from emu2eval.runs.scored import Key
 from emu2eval.runs.store import RunStore
+from emu2eval.spec.changes import Changes
 from emu2eval.spec.model import load_model
 from emu2eval.spec.task import load_task
 from emu2eval.types import Shots
@@ -110,7 +111,7 @@ def _lacks(each: WantedColumn, options: RunOptions) -> Iterator[UserError]:
     if column.protocol is None:
         yield ConfigError(f"{column.title}: none of our protocols of {column.task} is the paper's")
         return
-    split, changes = each.split or None, options.changes
+    split, changes = each.split or None, _changes(column, options)
     try:
         # A task is known without its data, so that everything missing is reported at once.
         task = opened(described(column.task, changes, protocol=column.protocol, split=split))
@@ -131,6 +132,11 @@ def _lacks(each: WantedColumn, options: RunOptions) -> Iterator[UserError]:
     if task.judged is not None:
         yield from _raised(lambda: choose_judge([task], options.judge, changes.judge))
     yield from _found(lambda: _chooser_lacks(task, each.shots))
+
+
+def _changes(column: PaperColumn, options: RunOptions) -> Changes:
+    """What is set: as the paper did it, then by the user."""
+    return Changes.of(list(column.set)).merged(options.changes)
 
 
 def _chooser_lacks(task: OpenTask, shots: Sequence[str]) -> list[UserError]:
@@ -187,9 +193,11 @@ def together(
     """Tasks that one evaluation can take, with its options, so that the model is loaded few times."""
     groups: list[tuple[list[str], RunOptions]] = []
     for each in listed:
-        task = opened(described(each.column.task, options.changes, protocol=each.column.protocol))
+        changes = _changes(each.column, options)
+        task = opened(described(each.column.task, changes, protocol=each.column.protocol))
         own = msgspec.structs.replace(
             options,
+            changes=changes,
             protocol=each.column.protocol,
             split=each.split if each.split and each.split != task.split else None,
             shots=each.shots,

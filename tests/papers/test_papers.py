@@ -19,6 +19,7 @@ from emu2eval.papers.published import PaperTable, load_paper
 from emu2eval.papers.rebuild import MeasuredRun, PaperCell, Rebuilt, rebuild
 from emu2eval.report.paper import Number, numbers, render
 from emu2eval.spec import catalog
+from emu2eval.spec.changes import Changes
 from emu2eval.spec.task import load_task
 from emu2eval.types import Row, Shots
 
@@ -95,7 +96,8 @@ def test_columns_name_what_measures_them(paper: str) -> None:
             for split in filter(None, (column.split, column.stand_in)):
                 task = load_task(column.task, protocol=column.protocol, split=split)
             if column.protocol is not None:
-                task = load_task(column.task, protocol=column.protocol)
+                changes = Changes.of(list(column.set)).task
+                task = load_task(column.task, protocol=column.protocol, overrides=changes)
                 names = [(s.metric, s.variant) for s in opened(task).scorer.summaries()]
                 if column.judge is None:
                     assert (column.metric, column.variant) in names, names
@@ -111,6 +113,23 @@ def test_a_number_beside_its_published_one() -> None:
     lines = markdown.splitlines()
     at = next(i for i, line in enumerate(lines) if line.startswith("| Emu2 (37B) | 4 "))
     assert lines[at + 1] == "| emu2, measured | 4 |  | 53.3 [52.3, 54.3] +0.1 |  |  |  |"
+
+
+def test_what_a_column_did_otherwise_is_no_setting_by_hand() -> None:
+    row = replace(
+        ROW, task="vqav2", model="OpenFlamingo-9B", protocol="openflamingo", split="test-dev",
+        variant="always", value=55.0,
+    )  # fmt: skip
+    rices = "task.demonstrations.chooser=rices"
+    for table, changes, apart in (
+        ("11", (), ()),
+        ("11", (rices,), (f"set by hand: {rices}",)),
+        ("12", (), (f"VQAv2: the paper's is with {rices}",)),
+        ("12", (rices,), ()),
+    ):
+        made = numbers(rebuilt("openflamingo", table, MeasuredRun("a", (row,), changes)))
+        (found,) = (n for n in made if n.source == "measured" and n.value is not None)
+        assert (found.why, found.published) == (apart, {"11": 54.8, "12": 55.1}[table])
 
 
 def test_the_interval_decides_and_rounding_is_allowed_for() -> None:
