@@ -7,7 +7,7 @@ import traceback
 
 import typer
 
-from emu2eval.cli import compare, data, imports, look, papers, run, stored, streams
+from emu2eval.cli import compare, data, explain, imports, look, papers, run, stored, streams
 from emu2eval.cli.say import say
 from emu2eval.errors import PartError, StoreError, UserError
 from emu2eval.trust import trusting
@@ -30,6 +30,7 @@ app.add_typer(look.app)
 app.add_typer(data.app, name="data")
 app.add_typer(stored.app)
 app.add_typer(compare.app)
+app.add_typer(explain.app)
 app.add_typer(imports.app)
 app.add_typer(papers.app)
 

@@ -133,6 +133,22 @@ def score_run(
     return rows
 
 
+def scored(
+    record: Record,
+    questions: Questions,
+    store: RunStore,
+    verdicts: Verdicts | None = None,
+    progress: Progress | None = None,
+) -> tuple[Row | None, list[SampleScore]]:
+    """As `score_run`, with nothing written: the headline alone, and every score."""
+    with of_part("scorer", questions.task.spec.score.scorer):
+        totals = _Totals(questions.task.scorer, questions.trials)
+        scores = list(_scores(questions, store, totals, verdicts, progress))
+        about = _about(record, questions, store, totals)
+        by = verdicts.name if verdicts is not None else None
+        return next(_rows(about, totals, None, totals.whole, by), None), scores
+
+
 def answers_of(
     questions: Questions, store: RunStore, kind: Literal["clean", "prediction"]
 ) -> dict[str, str]:

@@ -1,0 +1,82 @@
+"""`emu2eval explain`: a stored run under every named rule, and beside a published number."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from emu2eval.cli.options import Form, Out
+from emu2eval.cli.say import console, say, stoppable
+from emu2eval.errors import UserError
+
+app = typer.Typer(rich_markup_mode=None)
+
+_FORMS = {".csv": "csv", ".json": "json", ".md": "markdown", ".tex": "latex"}
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  emu2eval explain vizwiz_4-shot_emu2_5e6f7a8b
+  emu2eval explain vizwiz_4-shot_emu2_5e6f7a8b --paper emu2 --table 1
+  emu2eval explain my-run --paper openflamingo --against OpenFlamingo-9B --file why.md
+
+Scores the stored replies under each rule that the scorer names (variants, letter readers) and each clean-up
+that shipped tasks use with it, without the model or a judge; a judge's stored replies count. Nothing stored
+changes. Beside a published number it says which way comes nearest, and what else differs: split, prompt,
+settings such as decoding, number of samples."""
+)
+def explain(
+    run: Annotated[str, typer.Argument(help="A run: its path, name or beginning of its name.")],
+    paper: Annotated[
+        str | None,
+        typer.Option(help="A paper to stand beside: emu2eval ls papers, or a .yaml file."),
+    ] = None,
+    table: Annotated[
+        str | None, typer.Option(help="With --paper: this table [default: the first that fits].")
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            help="With --paper: the published model [default: the one of the run's model]."
+        ),
+    ] = None,
+    examples: Annotated[
+        int, typer.Option(min=0, help="Show so many of the replies that each way scores otherwise.")
+    ] = 3,
+    file: Annotated[
+        Path | None, typer.Option(help="Write to a .csv, .json, .md or .tex file instead.")
+    ] = None,
+    out: Out = None,
+    form: Form = "rich",
+) -> None:
+    """Say why a number is not the paper's: the stored replies under every named rule and clean-up."""
+    from emu2eval.compare.explain import explain as made_of
+    from emu2eval.papers.published import load_paper
+    from emu2eval.report import explained
+    from emu2eval.report.progress import Bars
+    from emu2eval.runs import locate
+
+    if paper is None and (table is not None or against is not None):
+        raise UserError(
+            "--table and --against are for --paper", hint="emu2eval explain RUN --paper emu2"
+        )
+    if file is not None and file.suffix not in _FORMS:
+        raise UserError(
+            f"--file takes {', '.join(_FORMS)}, not {file.suffix or 'a name without an ending'}"
+        )
+    source = load_paper(paper) if paper is not None else None
+    folder = locate.one(run, out)
+    with stoppable(), Bars() as bars:
+        made = made_of(
+            folder, paper=source, table=table, against=against, examples=examples, watcher=bars
+        )
+    if file is not None:
+        file.write_text(explained.render(made, _FORMS[file.suffix]), encoding="utf-8")
+        say(f"wrote {file}: {len(made.ways):,} ways to score the run")
+    elif form == "rich":
+        console().print(explained.tables(made))
+    else:
+        typer.echo(explained.render(made, form), nl=False)
