@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from emu2eval.engine.reopen import Reopened, reopen
-from emu2eval.engine.rules import Tried, tried, ways
+from emu2eval.engine.rules import Rescored, tried, ways
 from emu2eval.errors import CompareError, UserError
 from emu2eval.papers.published import Paper, PaperColumn, PaperTable
 from emu2eval.papers.rebuild import MeasuredRun, counterparts, measured_run, reasons
@@ -177,7 +177,7 @@ def explain(
 
 
 def _explanation(
-    run: Reopened, made: Tried, own: Tried, base: Mapping[Key, SampleScore], examples: int
+    run: Reopened, made: Rescored, own: Rescored, base: Mapping[Key, SampleScore], examples: int
 ) -> Explanation:
     head = own.headline
     assert head is not None
@@ -243,7 +243,7 @@ def _order(way: Explanation) -> tuple[bool, float, str, tuple[str, ...]]:
     return way.why is not None, -(way.value or 0.0), way.rule, way.clean
 
 
-def _beside(folder: Path, made: list[Explanation], own: Tried, found: Cell) -> Explained:
+def _beside(folder: Path, made: list[Explanation], own: Rescored, found: Cell) -> Explained:
     head = own.headline
     assert head is not None
     beside = [

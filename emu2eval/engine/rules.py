@@ -197,8 +197,8 @@ def _kin(one: str, other: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Tried:
-    """What a way makes of the stored replies; why: it does not fit them. Raised by a scorer or a part."""
+class Rescored:
+    """What a way makes of the stored replies. why: it does not fit them, in the words of what raised it."""
 
     way: Way
     headline: Row | None = None
@@ -206,7 +206,7 @@ class Tried:
     why: str | None = None
 
 
-def tried(run: Reopened, way: Way, progress: Progress | None = None) -> Tried:
+def tried(run: Reopened, way: Way, progress: Progress | None = None) -> Rescored:
     """Scores the run in another way: nothing is asked, and nothing is written. The store must be indexed."""
     try:
         given = run.questions.task.task
@@ -216,7 +216,7 @@ def tried(run: Reopened, way: Way, progress: Progress | None = None) -> Tried:
         questions = replace(run.questions, task=task)
         lacks = list(chain.from_iterable(error.parts for error in task.scorer.lacks()))
         if lacks:
-            return Tried(way, why=lacks[0].what)
+            return Rescored(way, why=lacks[0].what)
         judge = None
         if task.judged is not None and stored_judges(run.store.folder):
             judge = stored_judge(task, run.store.folder)
@@ -227,5 +227,5 @@ def tried(run: Reopened, way: Way, progress: Progress | None = None) -> Tried:
             with judging.open(writing=False):
                 row, scores = scored(run.record, questions, run.store, judging, progress)
     except UserError as error:
-        return Tried(way, why=error.parts[0].what)
-    return Tried(way, row, tuple(scores))
+        return Rescored(way, why=error.parts[0].what)
+    return Rescored(way, row, tuple(scores))
