@@ -10,9 +10,9 @@ import msgspec
 
 from emu2eval.engine.reopen import Reopened, reopen
 from emu2eval.engine.rules import Rescored, tried, ways
-from emu2eval.errors import CompareError, UserError
+from emu2eval.errors import CompareError, UnknownName
 from emu2eval.papers.published import Paper, PaperColumn, PaperTable
-from emu2eval.papers.rebuild import MeasuredRun, counterparts, measured_run, reasons
+from emu2eval.papers.rebuild import MeasuredRun, measured_run, reasons
 from emu2eval.runs.scores import SampleScore
 from emu2eval.types import Row
 from emu2eval.watch import Watcher
@@ -113,13 +113,18 @@ def cell(paper: Paper, table: str | None, model: str, row: Row) -> Cell:
     """The number of a published model for a run's task and shots. Raises UnknownName or CompareError."""
     tables = [paper.table(table)] if table is not None else list(paper.spec.tables)
     shots: list[str] = []
-    unknown: UserError | None = None
+    names = {
+        name for each in tables for line in each.rows for name in (line.model, line.checkpoint)
+    }
+    if model not in names:
+        raise UnknownName(
+            f"model of {paper.name}",
+            model,
+            sorted(filter(None, names)),
+            hint="name the published model with --against",
+        )
     for each in tables:
-        try:
-            published = counterparts(paper, each, model)
-        except UserError as error:
-            unknown = error
-            continue
+        published = [line for line in each.rows if model in (line.model, line.checkpoint)]
         for place, column in enumerate(each.columns):
             if column.task != row.task:
                 continue
@@ -130,8 +135,6 @@ def cell(paper: Paper, table: str | None, model: str, row: Row) -> Cell:
                 shots.append(each.shots_of(line))
                 if shots[-1] == str(row.shots):
                     return Cell(paper, each, column, line.model, shots[-1], value)
-    if unknown is not None and not shots:
-        raise unknown
     has = f"it has {row.task} at {', '.join(dict.fromkeys(shots))} shots" if shots else None
     raise CompareError(
         f"{paper.name} has no number of {model} on {row.task} at {row.shots} shots",
