@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from emu2eval.errors import StoreError
+
+ATTEMPTS = 5
+"""To put a file in the place of one that somebody reads."""
 
 
 @contextmanager
@@ -42,6 +46,18 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(path)
+            _replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """Windows refuses while somebody has the old file open, which is over soon as a rule."""
+    for attempt in range(ATTEMPTS):
+        try:
+            temporary.replace(path)
+            return
+        except PermissionError:
+            if os.name == "posix" or attempt + 1 == ATTEMPTS:
+                raise
+            time.sleep(0.1 * (attempt + 1))

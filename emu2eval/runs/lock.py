@@ -128,7 +128,7 @@ class _Beating:
                     path.rename(stale)
                     stale.unlink()
                 continue
-            with os.fdopen(descriptor, "w") as file:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 json.dump({"host": socket.gethostname(), "process": os.getpid()}, file)
             return cls(path)
         return None
@@ -148,7 +148,7 @@ def _lives(path: Path) -> bool:
     """Whether the holder gave a sign of life lately; on this machine, whether its process is there."""
     try:
         silent = time.time() - path.stat().st_mtime
-        holder = json.loads(path.read_text())
+        holder = json.loads(path.read_text(encoding="utf-8"))
         host, process = holder["host"], int(holder["process"])
     except FileNotFoundError:
         return False

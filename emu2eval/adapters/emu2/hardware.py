@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -107,7 +106,11 @@ def all_of_it(memory: str | None) -> dict[Device, int]:
         i: torch.cuda.get_device_properties(i).total_memory
         for i in range(torch.cuda.device_count())
     }
-    return gpus or {"cpu": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")}
+    if gpus:
+        return gpus
+    import psutil  # comes with accelerate; os.sysconf is not on Windows
+
+    return {"cpu": psutil.virtual_memory().total}
 
 
 def _positions(config: Emu2Config, workload: Workload) -> int:
