@@ -161,6 +161,12 @@ def explain(
     run = reopen(folder)
     run.index()
     with run.store:
+        if next(run.store.answers(), None) is None:
+            raise CompareError(
+                "this run keeps no replies that could be scored again",
+                where=folder,
+                hint="a reference run keeps its scores only: explain a run of your own",
+            )
         first, *others = ways(run)
         own = tried(run, first, told.working)
         if own.headline is None:

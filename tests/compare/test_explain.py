@@ -137,3 +137,11 @@ def test_the_verb_prints_and_writes(
 def test_examples_in_docstrings() -> None:
     found = doctest.testmod(rules)
     assert found.attempted and not found.failed
+
+
+def test_a_reference_has_no_replies_to_explain() -> None:
+    (folder,) = (Path(__file__).parents[2] / "results" / "reference").glob(
+        "easy-vqa_4-shot_emu2-nano_*"
+    )
+    with pytest.raises(CompareError, match="no replies"):
+        explain(folder)

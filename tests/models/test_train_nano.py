@@ -72,6 +72,7 @@ def test_a_stopped_run_goes_on_where_it_was(trained: Path) -> None:
     assert (trained / "out" / "model.safetensors").read_bytes() == weights
 
 
+@pytest.mark.slow
 def test_training_reads_prompts_token_by_token_as_the_adapter_does(
     trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,6 +113,7 @@ def test_training_reads_prompts_token_by_token_as_the_adapter_does(
         assert tuple((batch.slot[0] >= 0).tolist()) == wanted.slots
 
 
+@pytest.mark.slow
 def test_drawing_is_laid_out_as_the_adapter_does(
     trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
