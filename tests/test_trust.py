@@ -121,3 +121,16 @@ def test_consent_is_for_everything_within() -> None:
         assert registry.find("cleaner", "os:getcwd")
     with pytest.raises(ConfigError):
         registry.find("cleaner", "os:getcwd")
+
+
+def test_check_says_what_a_file_would_load(
+    mine: Path, make_task: Any, program: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = make_task(score={"scorer": "parts_of_mine:Lenient", "clean": ["parts_of_mine:shout"]})
+    (task.parent / "parts_of_mine.py").write_text(MINE)
+    code, printed, _ = program("check", "--task", str(task))
+    told = " ".join(printed.split())
+    assert code == 0
+    assert "names" in told and "parts_of_mine:Lenient, parts_of_mine:shout" in told
+    _, printed, _ = program("check", "--task", "easy-vqa")
+    assert "names" not in printed

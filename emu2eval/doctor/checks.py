@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -27,6 +29,7 @@ from emu2eval.spec import catalog
 from emu2eval.spec.changes import Changes
 from emu2eval.spec.model import load_model
 from emu2eval.spec.task import load_task
+from emu2eval.spec.yamlfile import read_yaml
 from emu2eval.trust import trusting
 
 EXTRAS = {
@@ -79,6 +82,7 @@ def check_all(out: Path | None = None) -> Iterator[Finding]:
 
 def check_task(name: str, source: str | None = None) -> Iterator[Finding]:
     """One task: its file, then every split: counts, the first sample's prompt and images."""
+    yield from _code("task", name)
     yield _tried(f"task {name}", partial(_task_file, name))
     task = load_task(name)
     for split in task.spec.data.splits:
@@ -99,6 +103,7 @@ def check_task(name: str, source: str | None = None) -> Iterator[Finding]:
 
 def check_model(name: str) -> Iterator[Finding]:
     """A model's file and its adapter's behaviour."""
+    yield from _code("model", name)
     yield from conform(open_model(name, Changes()).adapter)
 
 
@@ -121,6 +126,32 @@ def check_adapter(name: str) -> Iterator[Finding]:
         yield Finding("can be made", False, raised(error.__cause__ or error))
         return
     yield from conform(adapter)
+
+
+_CODE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+_NAMING = frozenset(
+    {"adapter", "chooser", "clean", "encoder", "format", "kind", "network", "reader", "scorer"}
+)
+"""Keys under which a part may be named by `module:attr`."""
+
+
+def _code(kind: str, name: str) -> Iterator[Finding]:
+    """The code that a file names, told before any of it is imported."""
+    document = read_yaml(catalog.find_file(kind, name))
+    named = sorted(set(_named(document.data)))
+    if named:
+        yield Finding(f"code that {document.path} names", True, ", ".join(named))
+
+
+def _named(data: Any, key: str = "") -> Iterator[str]:
+    if isinstance(data, Mapping):
+        for inner, value in data.items():
+            yield from _named(value, str(inner))
+    elif isinstance(data, list):
+        for value in data:
+            yield from _named(value, key)
+    elif isinstance(data, str) and key in _NAMING and _CODE.fullmatch(data):
+        yield data
 
 
 def _task_file(name: str) -> str:
