@@ -98,6 +98,13 @@ def test_a_record_names_no_code(
     assert "parts_of_mine" not in sys.modules
     code, *_ = program("score", str(result.folder), "--trust")
     assert code == 0
+    # What the user says is not the record's word.
+    file = result.folder / "run.json"
+    file.write_text(file.read_text().replace("parts_of_mine:Lenient", "exact_match"))
+    own = ["--set", "task.score.scorer=parts_of_mine:Lenient"]
+    sys.modules.pop("parts_of_mine", None)
+    code, _, errors = program("score", str(result.folder), *own)
+    assert code == 0, errors
 
 
 def test_a_strangers_record_runs_nothing(

@@ -126,8 +126,7 @@ def _parse_shots(given: str | int | Shots, text_only: int) -> Shots:
 
 def opened(task: Task) -> OpenTask:
     """The task with its parts. Raises ConfigError or UnknownName for any of them."""
-    with task.document.naming():
-        return OpenTask(task, _scorer(task), _cleaner(task), _chooser(task))
+    return OpenTask(task, _scorer(task), _cleaner(task), _chooser(task))
 
 
 def open_task(
@@ -177,7 +176,9 @@ def recorded_task(record: Record, changes: Changes | None = None) -> Task:
                 f"--set task.{key} would change what was asked; only task.score.… can change here"
             )
     known = record.task
-    document = Document(catalog.located("task", known.file), known.spec, stored=True)
+    own = frozenset(tuple(key.split(".")) for key in overrides)
+    path = catalog.located("task", known.file)
+    document = Document(path, known.spec, set_by=own, part="task", stored=True)
     spec = validate(TaskSpec, override(known.spec, overrides, "task"), document)
     root = task_root(spec, document)
     return Task(spec, known.protocol, known.split, root, document, known.sources)
@@ -185,9 +186,7 @@ def recorded_task(record: Record, changes: Changes | None = None) -> Task:
 
 def scorer_of(record: Record) -> Scorer:
     """The scorer of a stored run."""
-    task = recorded_task(record)
-    with task.document.naming():
-        return _scorer(task)
+    return _scorer(recorded_task(record))
 
 
 def unknown_prompts(origin: str, folder: Path | str) -> PlanError:
@@ -204,7 +203,8 @@ def _scorer(task: Task) -> Scorer:
     spec = task.spec.score
     where = task.document.where(("score", "scorer"))
     at = task.document.below(("score", "options"))
-    scorer: Scorer = registry.build("scorer", spec.scorer, spec.options, where=where, at=at)
+    with task.document.naming(("score", "scorer")):
+        scorer: Scorer = registry.build("scorer", spec.scorer, spec.options, where=where, at=at)
     kind = task.spec.output.kind
     if kind not in scorer.outputs:
         raise ConfigError(
@@ -218,7 +218,8 @@ def _scorer(task: Task) -> Scorer:
 def _cleaner(task: Task) -> Callable[[str], str]:
     where = task.document.where(("score", "clean"))
     names = task.spec.score.clean
-    steps = [(name, registry.find("cleaner", name, where=where)) for name in names]
+    with task.document.naming(("score", "clean")):
+        steps = [(name, registry.find("cleaner", name, where=where)) for name in names]
 
     def clean(text: str) -> str:
         for name, step in steps:
@@ -231,14 +232,15 @@ def _cleaner(task: Task) -> Callable[[str], str]:
 
 def _chooser(task: Task) -> ChooserFactory:
     spec = task.spec.demonstrations
-    make = registry.prepared(
-        "chooser",
-        spec.chooser,
-        spec.options,
-        given=2,
-        where=task.document.where(("demonstrations", "chooser")),
-        at=task.document.below(("demonstrations", "options")),
-    )
+    with task.document.naming():
+        make = registry.prepared(
+            "chooser",
+            spec.chooser,
+            spec.options,
+            given=2,
+            where=task.document.where(("demonstrations", "chooser")),
+            at=task.document.below(("demonstrations", "options")),
+        )
 
     def made(pool: Samples, seed: int) -> Chooser:
         # A chooser may name an encoder of its own.

@@ -49,9 +49,11 @@ class Document:
     stored: bool = False
     """It was kept in the record of a run."""
 
-    def naming(self) -> AbstractContextManager[None]:
-        """Within, parts are named by this document; see `trust`."""
-        return named_by(self.path.parent, self.stored)
+    def naming(self, keys: Keys = ()) -> AbstractContextManager[None]:
+        """Within, parts are named by this document, at these keys; see `trust`. What --set puts into a
+        record is the user's own word."""
+        own = any(keys[: len(path)] == path for path in self.set_by)
+        return named_by(self.path.parent, self.stored and not own)
 
     def where(self, keys: Keys) -> str:
         """`file:line` of the value, or of the nearest one around it; or `--set`."""
