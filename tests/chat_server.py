@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import ssl
 import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 Body = dict[str, Any]
@@ -72,6 +74,17 @@ class ChatServer:
         self._http = _Server(("127.0.0.1", 0), _Handler)
         self._http.chat = self
         threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True).start()
+
+    def speak_tls(self, certificate: Path) -> str:
+        """From now on only over TLS, with the certificate and key of a PEM file; gives the URL."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        self._http.socket = context.wrap_socket(self._http.socket, server_side=True)
+        return self.url.replace("http:", "https:")
+
+    @property
+    def port(self) -> int:
+        return int(self._http.server_address[1])
 
     @property
     def url(self) -> str:
@@ -137,7 +150,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(
         self, status: int, body: Any, headers: dict[str, str] | None = None, cut: bool = False
     ) -> None:
-        data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+        if isinstance(body, bytes):
+            data = body
+        else:
+            data = (body if isinstance(body, str) else json.dumps(body)).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
         for name, value in (headers or {}).items():

@@ -6,7 +6,7 @@ An adapter sees prompts and answers them. It never sees a task, a sample, a scor
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -97,13 +97,14 @@ class Adapter(ABC):
         for each request alone, so that one bad request costs only itself.
         """
 
-    def stream(self, requests: Sequence[Request]) -> Generator[tuple[int, Response]]:
+    def stream(self, requests: Iterable[Request]) -> Generator[tuple[int, Response]]:
         """Yields (index of the request, response) as answers arrive, each once.
 
         Override it where they arrive one by one, as over a network: each is stored on arrival, and an
         exception loses only those still missing. A UserError stops the run; what has arrived is kept.
+        The requests are a whole run's: take each when it can be asked, or soon will be.
         """
-        yield from enumerate(self.answer(requests))
+        yield from enumerate(self.answer(list(requests)))
 
     def prepare(self, request: Request) -> None:
         """Work ahead for a request that will be asked soon, such as decoding its images; on any thread.

@@ -38,7 +38,7 @@ EXTRAS = {
     "quantize": ("bitsandbytes",),
     "captions": ("pycocoevalcap", "nltk"),
     "images": ("torchmetrics", "diffusers"),
-    "api": ("httpx",),
+    "api": ("h11", "certifi"),
     "ray": ("ray",),
     "plots": ("matplotlib",),
     "data": ("pyarrow", "datasets", "pandas"),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
 import msgspec
@@ -14,8 +17,14 @@ from emu2eval.adapters.openai import ranking as ranks
 from emu2eval.adapters.openai import replies as reading
 from emu2eval.adapters.openai.background import Background
 from emu2eval.adapters.openai.client import Client, Refused, key_from
-from emu2eval.adapters.openai.messages import ImageUrls, Message, beginning, messages
+from emu2eval.adapters.openai.messages import (
+    ImageUrls,
+    Message,
+    alike_together,
+    messages,
+)
 from emu2eval.adapters.openai.pace import Budget, Pace, Prices
+from emu2eval.adapters.openai.route import way
 from emu2eval.adapters.openai.settings import OpenAISettings
 from emu2eval.errors import ImageError, UserError
 from emu2eval.types import (
@@ -34,6 +43,9 @@ CHARACTERS_A_TOKEN = 4
 
 MESSAGE_TOKENS = 4
 """What a chat template adds to each message, roughly."""
+
+MAKERS = 2
+"""Threads on which requests that show images are made."""
 
 
 class OpenAIAdapter(Adapter):
@@ -70,17 +82,23 @@ class OpenAIAdapter(Adapter):
         self._prices = Prices(settings.prices.input, settings.prices.output)
         self._client: Client | None = None
         self._background: Background | None = None
+        self._makers: ThreadPoolExecutor | None = None
 
     def identity(self) -> Mapping[str, Any]:
         """How prompts are laid out, in case that ever changes."""
         return {"messages": 1}
 
     def lacks(self) -> list[UserError]:
-        try:
-            key_from(self._settings.key_env)
-        except UserError as error:
-            return [error]
-        return []
+        found = []
+        for look in (
+            partial(key_from, self._settings.key_env),
+            partial(way, self._settings.base_url),
+        ):
+            try:
+                look()
+            except UserError as error:
+                found.append(error)
+        return found
 
     # -- planning ---------------------------------------------------------------------------------
 
@@ -137,6 +155,7 @@ class OpenAIAdapter(Adapter):
     def load(self) -> None:
         """Opens the connection. Raises ModelError where no server answers or it refuses the key."""
         settings = self._settings
+        self._makers = ThreadPoolExecutor(MAKERS, thread_name_prefix="emu2eval messages")
         self._background = Background()
         self._client = Client(
             settings.base_url,
@@ -155,28 +174,29 @@ class OpenAIAdapter(Adapter):
     def close(self) -> None:
         if self._background is not None and self._client is not None:
             self._background.close(self._client.close())
-        self._background = self._client = None
+        if self._makers is not None:
+            self._makers.shutdown(cancel_futures=True)
+        self._background = self._client = self._makers = None
 
     def answer(self, requests: Sequence[Request]) -> list[Response]:
         found = dict(self.stream(requests))
         return [found[place] for place in range(len(requests))]
 
-    def stream(self, requests: Sequence[Request]) -> Generator[tuple[int, Response]]:
-        assert self._background is not None, "load() comes first"
-        # Neighbours that begin alike find that beginning in the server's own cache.
-        starts = [beginning(request.prompt) for request in requests]
-        order = sorted(range(len(requests)), key=lambda place: starts[place])
+    def stream(self, requests: Iterable[Request]) -> Generator[tuple[int, Response]]:
+        assert self._background is not None and self._client is not None, "load() comes first"
 
-        async def ask(place: int) -> Response:
+        async def ask(numbered: tuple[int, Request]) -> tuple[int, Response]:
+            place, request = numbered
             try:
-                return await self._answer(requests[place])
+                return place, await self._answer(request)
             except Refused as error:
-                return Response(error=str(error))
+                return place, Response(error=str(error))
             except ImageError as error:
                 # Such as a frame that cannot be decoded, which shows only now: it costs nobody else.
-                return Response(error=f"{error.what} ({error.where})")
+                return place, Response(error=f"{error.what} ({error.where})")
 
-        yield from self._background.each(order, ask, self._settings.concurrency)
+        ordered = alike_together(requests, self._settings.batch)
+        yield from self._background.each(ordered, ask, self._client.pace)
 
     async def _answer(self, request: Request) -> Response:
         if isinstance(request.output, ChoiceOutput):
@@ -216,7 +236,7 @@ class OpenAIAdapter(Adapter):
             if self._settings.ranking == "echo":
                 before = "".join(map(str, request.prompt.flat())) + request.prompt.lead
                 body = {"prompt": before + choice, "max_tokens": 1, "echo": True, "logprobs": 1}
-                replies.append(reading.sound(await self._post("/completions", body, request)))
+                replies.append(reading.sound(await self._post("/completions", dict, body, request)))
                 values = ranks.from_echo(replies[-1], before, choice)
             else:
                 body = {
@@ -233,20 +253,39 @@ class OpenAIAdapter(Adapter):
     async def _chat(
         self, request: Request, body: Message, reply: str | None = None
     ) -> Mapping[str, Any]:
-        said = messages(request.prompt, self._settings.layout, self._urls)
-        if reply is not None:
-            said.append({"role": "assistant", "content": reply})
-        return await self._post("/chat/completions", {"messages": said, **body}, request)
+        def said() -> Message:
+            found = messages(request.prompt, self._settings.layout, self._urls)
+            if reply is not None:
+                found.append({"role": "assistant", "content": reply})
+            return {"messages": found}
 
-    async def _post(self, path: str, body: Message, request: Request) -> Mapping[str, Any]:
+        return await self._post("/chat/completions", said, body, request)
+
+    async def _post(
+        self, path: str, said: Callable[[], Message], body: Message, request: Request
+    ) -> Mapping[str, Any]:
+        """said: the fields that show the prompt, made when it is sent."""
         assert self._client is not None
-        whole = {"model": self._settings.model, **self._settings.sampling, **body}
+        settings = self._settings
+
+        def whole() -> bytes:
+            fields = {"model": settings.model, **settings.sampling, **said(), **body}
+            return json.dumps(fields).encode()
+
+        shows_images = any(True for _ in request.prompt.images())
+
+        async def made() -> bytes:
+            if not shows_images:
+                return whole()
+            # Images are read, and may have to be decoded: the loop has others to serve meanwhile.
+            return await asyncio.get_running_loop().run_in_executor(self._makers, whole)
+
         estimate = self.cost(request)
         assert estimate is not None
         one = self._prices.cost(
             1, estimate.tokens_in // estimate.requests, estimate.tokens_out // estimate.requests
         )
-        return await self._client.post(path, json.dumps(whole).encode(), one)
+        return await self._client.post(path, made, one)
 
 
 def _answer(request: Request) -> int:

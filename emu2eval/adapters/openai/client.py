@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import random
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn, TypeGuard
 
-import httpx
-
 from emu2eval.adapters.base import Cost
 from emu2eval.adapters.openai.failures import Failure, one_line, stated
+from emu2eval.adapters.openai.lines import (
+    LineError,
+    Lines,
+    Reply,
+    TooLarge,
+    Unreachable,
+    Untrusted,
+)
 from emu2eval.adapters.openai.pace import Budget, Pace, Prices
+from emu2eval.adapters.openai.route import PROXY_HINT, way
 from emu2eval.errors import ModelError
 
 AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
@@ -63,46 +69,45 @@ class Client:
         self._key = key
         self._retries = retries
         self._longest_wait = longest_wait
-        self._pace = pace
+        self.pace = pace
         self._budget = budget
         self._prices = prices
         self._chance = random.Random()
-        # Its debug log shows the headers of replies, in which a server may repeat the key.
-        logging.getLogger("httpcore").setLevel(logging.WARNING)
-        self._http = httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=httpx.Timeout(timeout, connect=min(timeout, 10.0)),
-            limits=httpx.Limits(max_connections=pace.at_once),
-            # Plain HTTP has no certificates, and reading them takes longer than a small run.
-            verify=base_url.startswith("https:"),
-            # A redirect could carry prompts and key to somebody else.
-            follow_redirects=False,
-        )
+        route, trust = way(base_url)
+        self._proxied = route.proxy is not None
+        self._headers = [("Authorization", f"Bearer {key}")] if key else []
+        self._lines = Lines(route, trust, timeout=timeout, connect=min(timeout, 10.0))
 
     async def close(self) -> None:
-        await self._http.aclose()
+        await self._lines.close()
 
     async def reach(self) -> None:
         """Raises ModelError where no server answers, or it wants another key. Costs nothing."""
         for attempt in range(self._retries + 1):
             try:
-                reply = await self._http.get(f"{self._url}/models")
-            except httpx.RequestError as error:
+                reply = await self._lines.ask("GET", "/models", self._headers)
+            except Untrusted as error:
+                raise self._untrusted(error) from None
+            except LineError as error:
                 if attempt == self._retries:
+                    hint = "start it, or set model.settings.base_url (it usually ends in /v1)"
                     raise ModelError(
                         f"no server answers: {self._problem(error)}",
                         where=self._url,
-                        hint="start it, or set model.settings.base_url (it usually ends in /v1)",
+                        hint=PROXY_HINT if self._proxied else hint,
                     ) from None
                 await asyncio.sleep(self._back_off(attempt))
             else:
-                if reply.status_code in (401, 403):
-                    self._refusal(reply, reply.status_code)
+                if reply.status in (401, 403, 407):
+                    self._refusal(reply, reply.status)
                 return  # whatever else it says: not every server lists its models
 
-    async def post(self, path: str, body: bytes, estimate: Cost) -> dict[str, Any]:
-        """The reply to a request, asked again where that may help.
+    async def post(
+        self, path: str, body: Callable[[], Awaitable[bytes]], estimate: Cost
+    ) -> dict[str, Any]:
+        """The reply to a request, asked again where that may help; who waits for that takes no place.
 
+        body: made when it is sent, and again when it is sent again, so that what waits takes no memory.
         A failure that a reply with HTTP 200 states is taken like the status that it names; one that names
         none is left in the reply. Raises Refused for this request alone, ModelError where no request will
         be answered.
@@ -110,16 +115,15 @@ class Client:
         attempt = 0
         while True:
             reply, problem, state = None, "", 0
-            async with self._pace.turn(estimate.tokens_in + estimate.tokens_out) as era:
+            async with self.pace.turn(_tokens(estimate)) as era:
+                sent = await body()
                 self._budget.reserve(estimate)
                 used = estimate
                 try:
-                    reply = await self._http.post(
-                        f"{self._url}{path}",
-                        content=body,
-                        headers={"Content-Type": "application/json"},
-                    )
-                    state = reply.status_code
+                    headers = [*self._headers, ("Content-Type", "application/json")]
+                    reply = await self._lines.ask("POST", path, headers, sent)
+                    del sent
+                    state = reply.status
                     if state >= 300:
                         used = Cost()
                     else:
@@ -128,13 +132,18 @@ class Client:
                         counted = usage(found)
                         missing = Cost() if state else estimate
                         used = self._prices.cost(1, *counted) if counted else missing
-                        self._pace.correct(_tokens(used) - _tokens(estimate))
+                        self.pace.correct(_tokens(used) - _tokens(estimate))
                         if not state:
-                            self._pace.faster()
+                            self.pace.faster()
                             return found
-                except (httpx.RequestError, ValueError) as error:
+                except TooLarge as error:
+                    raise Refused(str(error)) from None
+                except Untrusted as error:
+                    used = Cost()
+                    raise self._untrusted(error) from None
+                except (LineError, ValueError) as error:
                     problem = self._problem(error)
-                    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+                    if isinstance(error, Unreachable):
                         used = Cost()
                     reply = None
                 finally:
@@ -144,13 +153,13 @@ class Client:
                     problem = self._refusal(reply, state)
                     wait = max(wait, self._asked_for(reply))
                     if state in (429, 503, 529):
-                        self._pace.slower(era, wait if _retry_after(reply.headers) else 0.0)
+                        self.pace.slower(era, wait if _retry_after(reply.headers) else 0.0)
             if attempt >= self._retries:
                 raise Refused(f"{problem} (asked {attempt + 1} times)")
             attempt += 1
             await asyncio.sleep(wait)
 
-    def _read(self, reply: httpx.Response) -> dict[str, Any]:
+    def _read(self, reply: Reply) -> dict[str, Any]:
         found = _parsed(reply)
         if not found:
             raise ValueError("the reply was cut off or is no JSON object")
@@ -168,38 +177,40 @@ class Client:
         known = failure.status in AGAIN or failure.status in _ENDS
         return failure.status if failure.status is not None and known else 0
 
-    def _refusal(self, reply: httpx.Response, state: int) -> str:
+    def _refusal(self, reply: Reply, state: int) -> str:
         """What a refusing reply says. Raises Refused or ModelError where asking again is no use."""
         failure = stated(_parsed(reply)) or Failure("")
-        inside = "" if state == reply.status_code else f" inside HTTP {reply.status_code}"
+        inside = "" if state == reply.status else f" inside HTTP {reply.status}"
         problem = f"HTTP {state}{inside}: {self._said(reply)}"
         if failure.flagged:
             raise Refused(problem)
-        if state in _ENDS or reply.is_redirect or failure.names & _NO_MORE:
+        if state in _ENDS or reply.redirects or failure.names & _NO_MORE:
             self._stop(reply, problem, state)
         if state not in AGAIN:
             raise Refused(problem)
         return problem
 
-    def _stop(self, reply: httpx.Response, problem: str, state: int) -> NoReturn:
+    def _stop(self, reply: Reply, problem: str, state: int) -> NoReturn:
         hint = "every answer so far is kept; fix this and run the same command again"
-        if state in (401, 403):
+        if state == 407:
+            hint = f"the proxy wants a name and a password, or others; {PROXY_HINT}"
+        elif state in (401, 403):
             hint = (
                 "put the key into an environment variable and name it: "
                 "--set model.settings.key_env=NAME"
             )
         elif state == 404:
             hint = "check model.settings.base_url (it usually ends in /v1) and model.settings.model"
-        elif reply.is_redirect:
+        elif reply.redirects:
             hint = "set model.settings.base_url to where the server really is; nothing is sent on"
         raise ModelError(f"the server refuses: {problem}", where=self._url, hint=hint)
 
-    def _asked_for(self, reply: httpx.Response) -> float:
+    def _asked_for(self, reply: Reply) -> float:
         wait = _retry_after(reply.headers) or 0.0
         if wait > self._longest_wait:
             raise ModelError(
                 f"the server asks for a pause of {wait:,.0f} seconds "
-                f"(HTTP {reply.status_code}: {self._said(reply)})",
+                f"(HTTP {reply.status}: {self._said(reply)})",
                 where=self._url,
                 hint="every answer so far is kept; run the same command again after that, or raise "
                 "model.settings.longest_wait",
@@ -212,24 +223,30 @@ class Client:
         longest = min(FIRST_WAIT * 2.0**attempt, 60.0, self._longest_wait)
         return self._chance.uniform(longest / 2, longest)
 
-    def _said(self, reply: httpx.Response) -> str:
+    def _said(self, reply: Reply) -> str:
         failure = stated(_parsed(reply))
         words = failure.words if failure is not None else one_line(reply.text)
-        return self.scrub(words)[:MOST_WORDS] or reply.reason_phrase
+        return self.scrub(words)[:MOST_WORDS] or reply.reason
 
     def _problem(self, error: Exception) -> str:
-        if isinstance(error, httpx.TimeoutException):
-            return f"no answer in time ({type(error).__name__})"
-        if isinstance(error, ValueError) and not isinstance(error, httpx.RequestError):
-            return "the reply was cut off or is no JSON"
-        return self.scrub(f"{type(error).__name__}: {error}")[:MOST_WORDS]
+        if isinstance(error, LineError):
+            return self.scrub(str(error))[:MOST_WORDS]
+        return "the reply was cut off or is no JSON"
+
+    def _untrusted(self, error: Untrusted) -> ModelError:
+        return ModelError(
+            f"the server's certificate is not trusted: {error}",
+            where=self._url,
+            hint="if the server is the right one, trust what signed its certificate: "
+            "export SSL_CERT_FILE=/path/to/certificate.pem",
+        )
 
     def scrub(self, text: str) -> str:
         """The text without the key."""
         return text.replace(self._key, "[key]") if self._key else text
 
 
-_ENDS = frozenset({401, 402, 403, 404})
+_ENDS = frozenset({401, 402, 403, 404, 407})
 """HTTP states after which no request will be answered."""
 
 _NO_MORE = frozenset({"insufficient_quota", "billing_hard_limit_reached", "account_deactivated"})
@@ -279,10 +296,10 @@ def _date(text: str | None) -> datetime | None:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def _parsed(reply: httpx.Response) -> dict[str, Any]:
+def _parsed(reply: Reply) -> dict[str, Any]:
     """The reply's JSON object; empty where it is none."""
     try:
-        found = json.loads(reply.content)
+        found = json.loads(reply.body)
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import base64
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from heapq import heappop, heappush
+from itertools import islice
 from pathlib import Path
+from threading import Lock
 from typing import Any
 from urllib.parse import quote
 
 from emu2eval.adapters.openai.settings import FORMATS, Layout
 from emu2eval.media import images
 from emu2eval.media.images import ImageInfo
-from emu2eval.types import Image, Part, Prompt, Video
+from emu2eval.types import Image, Part, Prompt, Request, Video
 
 Message = dict[str, Any]
 
@@ -40,6 +43,7 @@ class ImageUrls:
     formats: tuple[str, ...] = FORMATS
     _known: OrderedDict[str, str] = field(default_factory=OrderedDict)
     _size: int = 0
+    _lock: Lock = field(default_factory=Lock, repr=False)
 
     def content(self, image: Image) -> Message:
         """The part of a message that shows the image."""
@@ -53,17 +57,20 @@ class ImageUrls:
         if served is not None:
             return served
         digest = images.digest(image)
-        known = self._known.get(digest)
-        if known is not None:
-            self._known.move_to_end(digest)
-            return known
+        with self._lock:
+            known = self._known.get(digest)
+            if known is not None:
+                self._known.move_to_end(digest)
+                return known
         kind, data = self._encoded(image)
         url = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-        self._known[digest] = url
-        self._size += len(url)
-        while self._size > REMEMBERED_BYTES and len(self._known) > 1:
-            _, dropped = self._known.popitem(last=False)
-            self._size -= len(dropped)
+        with self._lock:
+            if digest not in self._known:
+                self._known[digest] = url
+                self._size += len(url)
+            while self._size > REMEMBERED_BYTES and len(self._known) > 1:
+                _, dropped = self._known.popitem(last=False)
+                self._size -= len(dropped)
         return url
 
     def _served(self, image: Image) -> str | None:
@@ -133,6 +140,30 @@ def _content(parts: Iterable[Part], urls: ImageUrls) -> str | list[Message]:
         else:
             found.append(urls.content(part))
     return found
+
+
+def alike_together(requests: Iterable[Request], ahead: int) -> Iterator[tuple[int, Request]]:
+    """(place, request) with neighbours that begin alike, which a server finds in its own cache.
+
+    Of `ahead` requests at a time, in rounds: the next is the first in order of those that are not before
+    the last one given.
+    """
+    coming = enumerate(requests)
+    known: list[tuple[int, list[str], int, Request]] = []
+    turn: tuple[int, list[str]] = (0, [])
+
+    def take() -> None:
+        for place, request in islice(coming, 1):
+            start = beginning(request.prompt)
+            heappush(known, (turn[0] + ((turn[0], start) < turn), start, place, request))
+
+    for _ in range(ahead):
+        take()
+    while known:
+        number, start, place, request = heappop(known)
+        turn = (number, start)
+        yield place, request
+        take()
 
 
 def beginning(prompt: Prompt) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -26,11 +27,16 @@ class Prices:
         return Cost(requests, tokens_in, tokens_out, money)
 
 
-class Pace:
-    """Lets requests through: so many at once, so many per minute, none during a pause that the server wants.
+RECENT = 32
+"""Outcomes from which it is judged whether a server has too much to do."""
 
-    requests, tokens: a minute. The number at once halves when the server says that it is too much, and
-    grows again by one for each full round of answers (additive increase, multiplicative decrease).
+
+class Pace:
+    """Lets requests through in their order: so many at once, so many per minute, none during a rest.
+
+    requests, tokens: a minute. A server that refuses one request in four, or the first ones, has too much to
+    do: nobody asks while it wants rest, and the number at once halves, to grow again by one for each full
+    round of answers (additive increase, multiplicative decrease). Where it refuses fewer, only those wait.
     """
 
     def __init__(self, at_once: int, requests: float | None = None, tokens: float | None = None):
@@ -40,21 +46,48 @@ class Pace:
         self._token_gap = 60 / tokens if tokens else 0.0
         self._running = 0
         self._era = 0
-        self._changed = asyncio.Event()
+        self._queue: deque[asyncio.Future[None]] = deque()
+        self._refused: deque[bool] = deque(maxlen=RECENT)
         self._rest_until = self._next_request = self._next_tokens = 0.0
 
     @asynccontextmanager
     async def turn(self, tokens: int) -> AsyncIterator[int]:
         """Waits until a request of so many tokens may go out. Gives what `slower` wants to know."""
-        while self._running >= int(self.allowed):
-            await self._changed.wait()
-        self._running += 1
+        await self._place()
         try:
             await self._due(tokens)
             yield self._era
         finally:
-            self._running -= 1
-            self._pulse()
+            self._leave()
+
+    async def room(self) -> None:
+        """Waits until a place is free, behind those who wait for one."""
+        await self._place()
+        self._leave()
+
+    async def _place(self) -> None:
+        if not self._queue and self._running < int(self.allowed):
+            self._running += 1
+            return
+        granted = asyncio.get_running_loop().create_future()
+        self._queue.append(granted)
+        try:
+            await granted
+        except asyncio.CancelledError:
+            if granted.done() and not granted.cancelled():
+                self._leave()
+            raise
+
+    def _leave(self) -> None:
+        self._running -= 1
+        self._admit()
+
+    def _admit(self) -> None:
+        while self._queue and self._running < int(self.allowed):
+            granted = self._queue.popleft()
+            if not granted.done():
+                self._running += 1
+                granted.set_result(None)
 
     async def _due(self, tokens: int) -> None:
         due = max(time.monotonic(), self._next_request, self._next_tokens)
@@ -69,20 +102,22 @@ class Pace:
 
     def faster(self) -> None:
         """An answer came."""
+        self._refused.append(False)
         self.allowed = min(self.at_once, self.allowed + 1 / self.allowed)
-        self._pulse()
+        self._admit()
 
     def slower(self, era: int, rest: float) -> None:
-        """The server refused a request of `era` as too much; nothing is sent for `rest` seconds."""
+        """The server refused a request of `era` as too much, and wants `rest` seconds for it."""
+        self._refused.append(True)
+        refused = sum(self._refused)
+        if refused < len(self._refused) and 4 * refused < max(len(self._refused), RECENT // 2):
+            return
         self._rest_until = max(self._rest_until, time.monotonic() + rest)
         if era == self._era:
             # Of several that were refused together, only the first counts.
             self._era += 1
             self.allowed = max(1.0, self.allowed / 2)
-
-    def _pulse(self) -> None:
-        self._changed.set()
-        self._changed.clear()
+            self._refused.clear()
 
 
 class BudgetReached(ModelError):

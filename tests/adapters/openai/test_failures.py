@@ -279,7 +279,8 @@ def test_a_failure_inside_a_reply_is_taken_like_the_state_it_names(
     (result,) = evaluate(str(make_task()), served(concurrency=1), out=Path("runs"))
     assert (result.rows[0].n, result.failed, len(chat_server.asked)) == (12, 0, 13)
     assert chat_server.times[1] - chat_server.times[0] >= 0.3  # nobody asks meanwhile
-    assert texts(chat_server.asked[1]) == texts(chat_server.asked[0])
+    asked = [texts(each) for each in chat_server.asked]
+    assert asked.count(asked[0]) == 2
 
 
 @pytest.mark.parametrize(

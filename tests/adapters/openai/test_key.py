@@ -109,7 +109,7 @@ def test_a_server_that_cannot_be_reached(make_task: Any, make_model: Any) -> Non
     error: BaseException | None = caught.value
     while error is not None:
         assert KEY not in repr(error) + str(error) + repr(vars(error))
-        error = error.__cause__  # `from None`: what httpx raised is not shown
+        error = error.__cause__  # `from None`: what lay below is not shown
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_an_open_connection_does_not_show_it(chat_server: ChatServer) -> None:
     adapter.load()
     client = adapter._client
     assert client is not None
-    assert KEY not in repr(client) + repr(client._http.headers) + repr(adapter)
+    assert KEY not in repr(client) + repr(client._lines) + repr(adapter)
     adapter.close()
     gc.collect()
 
