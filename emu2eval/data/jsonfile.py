@@ -28,7 +28,7 @@ def parse(path: Path, kind: type[File]) -> File:
     try:
         marked = data[:3] == codecs.BOM_UTF8
         return msgspec.json.decode(memoryview(data)[3:] if marked else data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise damaged(path, data[:512], error) from None
 
 
@@ -39,7 +39,7 @@ def part(raw: msgspec.Raw, kind: type[File], path: Path, at: Callable[[], str]) 
     """
     try:
         return msgspec.json.decode(raw, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         # msgspec says where within the part: at `$.image_id`.
         said = str(error).replace("`$", f"`{at()}")
         raise damaged(path, bytes(raw)[:80], said) from None

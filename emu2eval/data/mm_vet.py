@@ -35,7 +35,7 @@ def read(root: Path, file: str, images: str) -> Iterator[Sample]:
     folder = inside(root, images, where="images")
     try:
         listed = msgspec.json.decode(path.read_bytes(), type=dict[str, _Question])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         hint = "unpack mm-vet.zip again"
         raise DataError(
             f"the file is not what it should be: {error}", where=path, hint=hint

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emu2eval.adapters.local.files import refuse_adapters
+from emu2eval.adapters.local.shards import read_json
 from emu2eval.encoders.base import Encoder, Vectors
 from emu2eval.errors import MissingExtra, ModelError, UnknownName, UserError
 from emu2eval.media import images
@@ -174,8 +174,7 @@ class CheckpointEncoder(Encoder):
 
     @cached_property
     def _config(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.folder / "config.json").read_bytes())
-        return found
+        return read_json(self.folder / "config.json")
 
     @cached_property
     def _digest(self) -> str:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +31,7 @@ from emu2eval.errors import DataError, ImageError, ModelError, of_part, raise_to
 from emu2eval.identity import value_key
 from emu2eval.media import images
 from emu2eval.runs.lock import alone
+from emu2eval.runs.names import path_part
 from emu2eval.spec import catalog
 from emu2eval.types import Image, Progress
 
@@ -62,7 +62,7 @@ class FeatureCache:
         self.exact = exact
         self._files_start = f"exact-{kind}" if exact else kind
         root, key = catalog.cache_root() / "features", value_key(self.identity)[:16]
-        name = re.sub(r"[^A-Za-z0-9.]+", "-", Path(encoder.name).name)
+        name = path_part(Path(encoder.name).name)
         # An encoder that goes by another name now, such as another path, is still the same.
         self.folder = next(root.glob(f"*-{key}"), root / f"{name}-{key}")
         self._scan()
@@ -295,13 +295,13 @@ class _File:
     def __init__(self, path: Path):
         try:
             with path.open("rb") as content:
-                length = int.from_bytes(content.read(8), "little")
+                length = min(int.from_bytes(content.read(8), "little"), path.stat().st_size)
                 head = msgspec.json.decode(content.read(length), type=dict[str, Any])
             self.digests = _mapped(path, head["digests"], 8 + length, np.uint8)
             dtype = np.float32 if path.name.startswith("exact-") else np.float16
             self.features = _mapped(path, head["features"], 8 + length, dtype)
             stated = head["__metadata__"]["sha256"]
-        except (OSError, ValueError, KeyError, TypeError, msgspec.DecodeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise _damaged(path, f"{error}") from None
         if _checksum(self.digests, self.features) != stated or len(self.digests) != len(
             self.features

@@ -10,6 +10,7 @@ from emu2eval.adapters.base import Adapter, Cost, of_adapter
 from emu2eval.engine.judging import Judge, Judging
 from emu2eval.engine.plan import Plan, Planned
 from emu2eval.engine.runner import Work
+from emu2eval.runs.names import below
 from emu2eval.runs.store import RunStore
 
 LOOKED_AT = 2048
@@ -88,7 +89,7 @@ def costs(groups: Sequence[Sequence[Plan]], judge: Judge | None, root: Path) -> 
 
 def peek(plan: Plan, root: Path) -> RunStore:
     """The store of a plan's run below the folder of runs, for reading what is there already."""
-    store = RunStore(root / plan.folder)
+    store = RunStore(below(root, plan.folder))
     store.index(plan.questions.slot_of, plan.questions.slots)
     return store
 

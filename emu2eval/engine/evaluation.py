@@ -24,6 +24,7 @@ from emu2eval.engine.supplies import NamedPart, bring
 from emu2eval.engine.tasks import OpenTask, open_task
 from emu2eval.errors import of_part
 from emu2eval.fewshot.ablate import changes_nothing
+from emu2eval.runs.names import below
 from emu2eval.runs.record import LeftOut, is_run, read_record, write_record
 from emu2eval.runs.store import RunStore
 from emu2eval.spec.changes import Changes
@@ -206,7 +207,7 @@ def run_plan(
     scoring: Scoring,
 ) -> Result:
     """Asks, stores, judges and scores one run."""
-    folder = options.folder / plan.folder
+    folder = below(options.folder, plan.folder)
     with RunStore(folder).open_for_writing() as store:
         _tell_of_more(plan, folder, watcher)
         plan.prepare(load, watcher.working)

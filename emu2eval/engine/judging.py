@@ -23,6 +23,7 @@ from emu2eval.errors import ConfigError, StoreError
 from emu2eval.identity import request_key, value_key
 from emu2eval.media.images import from_pil
 from emu2eval.runs.answers import Answer, JudgeCase
+from emu2eval.runs.names import path_part
 from emu2eval.runs.record import (
     JUDGE,
     JudgeRecord,
@@ -64,7 +65,7 @@ class Judge:
     @property
     def folder(self) -> str:
         """Below the run's folder."""
-        return f"judge/{self.model.name}_{self.digest[:8]}"
+        return f"judge/{path_part(self.model.name)}_{self.digest[:8]}"
 
 
 def stored_judges(folder: Path) -> list[Judge]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -23,6 +22,7 @@ from emu2eval.errors import ConfigError, ImageError, PlanError, of_part
 from emu2eval.identity import request_key, value_key
 from emu2eval.media import images
 from emu2eval.runs.answers import Answer, JudgeCase
+from emu2eval.runs.names import path_part
 from emu2eval.runs.record import (
     DataIdentity,
     Extent,
@@ -368,8 +368,8 @@ def folder_name(record: Record) -> str:
     shots = f"{str(record.shots).replace('*', '-text-only')}-shot"
     if record.ablation != "none":
         shots += f"-{record.ablation}"
-    names = _safe(record.task.name), shots, _safe(record.model.name), record.fingerprint[:8]
-    return "_".join(names)
+    task, model = path_part(record.task.name), path_part(record.model.name)
+    return "_".join([task, shots, model, record.fingerprint[:8]])
 
 
 def check_request(adapter: Adapter, model: str, request: Request, asks: str, where: str) -> None:
@@ -420,12 +420,3 @@ def _portable(model: ModelSpec) -> dict[str, Any]:
     if not isinstance(checkpoint, str) or not Path(checkpoint).exists():
         return dict(model.settings)
     return {**model.settings, "checkpoint": catalog.portable("model", Path(checkpoint))}
-
-
-_UNSAFE = re.compile(r"[^\w.+-]+")
-
-
-def _safe(name: str) -> str:
-    """A name as part of a folder's: `org/model-7b` becomes `org--model-7b`, at most 80 bytes."""
-    plain = _UNSAFE.sub("-", name.replace("/", "--").replace("\\", "--")).strip(".-") or "unnamed"
-    return plain.encode()[:80].decode(errors="ignore")

@@ -20,6 +20,7 @@ from emu2eval.imported.agreement import Agreement, agreements
 from emu2eval.imported.entries import Log, Wanted
 from emu2eval.imported.matching import Matched, match
 from emu2eval.runs import locate
+from emu2eval.runs.names import below, path_part
 from emu2eval.runs.record import (
     DataIdentity,
     Extent,
@@ -213,7 +214,7 @@ def _name(model: str) -> str:
     ('model-7b', 'my-model')
     """
     last = re.split(r"[/\\]", model.rstrip("/\\"))[-1]
-    return re.sub(r"[^\w.+-]+", "-", last).strip(".-")[:80] or "unnamed"
+    return path_part(last)
 
 
 def _told(
@@ -241,7 +242,7 @@ def _told(
 def _store(
     record: Record, questions: Questions, matched: Matched, root: Path, told: Watcher
 ) -> Imported:
-    folder = root / folder_name(record)
+    folder = below(root, folder_name(record))
     for name in _changed(record, root, folder):
         told.note(f"the file has changed since it was imported as {name}; this is another run")
     places = [(questions.samples.position(name), entry) for name, entry in matched.entries.items()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -178,8 +179,10 @@ def _value(text: str) -> Any:
 
 def _text(value: Any) -> str:
     """The shortest text that `_value` makes the same value of."""
-    if isinstance(value, str) and _value(value) == value:
-        return value
+    if isinstance(value, str):
+        with suppress(ConfigError):
+            if _value(value) == value:
+                return value
     dumped = yaml.safe_dump(
         value,
         default_style='"' if isinstance(value, str) else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from emu2eval.errors import ConfigError
+from emu2eval.spec import yamlbounds as bounded
 from emu2eval.spec.settings import Keys, Settings, Source, Struct, read
 from emu2eval.trust import named_by
 
@@ -19,11 +20,13 @@ _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(_Base):  # type: ignore[misc]
-    """YAML 1.2's booleans: only true and false. In YAML 1.1 the answer `no` would be False."""
+    """YAML 1.2's booleans, only true and false, and no dates. In YAML 1.1 the answer `no` would be False."""
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, rule) for tag, rule in rules if tag != "tag:yaml.org,2002:bool"]
+    first: [
+        (tag, rule) for tag, rule in rules if not tag.endswith((":bool", ":timestamp", ":value"))
+    ]
     for first, rules in _Base.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(
@@ -72,39 +75,108 @@ class Document:
 def read_yaml(path: Path) -> Document:
     """Raises ConfigError with file and line where the file is not a YAML mapping."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            text = file.read(bounded.LARGEST + 1).decode("utf-8-sig")
     except OSError as error:
         raise ConfigError(f"the file cannot be read ({error.strerror})", where=path) from None
     except UnicodeDecodeError:
         raise ConfigError("the file is not UTF-8 text", where=path) from None
-    loader = _Loader(text)
+    lines: dict[Keys, int] = {}
     try:
-        node = loader.get_single_node()
-        if not isinstance(node, yaml.MappingNode):
-            raise ConfigError(
-                "the file holds no YAML mapping (`key: value` lines)", where=f"{path}:1"
-            )
-        lines: dict[Keys, int] = {}
-        _collect(node, (), lines, path)
-        data = loader.construct_document(node)
+        data = _parsed(text, lambda node: _look(node, lines, path))
+    except bounded.TooMuch as error:
+        raise ConfigError(
+            f"the file is not read: {error.problem}",
+            where=f"{path}:{_line(error)}",
+            hint="a task or model file is a page or two of keys and values; write it out plainly",
+        ) from None
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 1
         raise ConfigError(
             f"malformed YAML: {error.problem or error.context}",
-            where=f"{path}:{line}",
+            where=f"{path}:{_line(error)}",
             hint="check indentation, colons and quotes at and just above that line",
         ) from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"malformed YAML: {error}", where=path) from None
-    finally:
-        loader.dispose()
+        raise ConfigError(f"malformed YAML: {' '.join(str(error).split())}", where=path) from None
     return Document(path, data, lines)
 
 
 def parse_value(text: str) -> Any:
-    """One YAML value, as in a file. Raises yaml.YAMLError."""
-    return yaml.load(text, Loader=_Loader)  # a safe loader by descent
+    """One YAML value, as in a file. Raises yaml.YAMLError; ConfigError where it is beyond all bounds."""
+    try:
+        return _parsed(text)
+    except bounded.TooMuch as error:
+        raise ConfigError(f"the value is not read: {error.problem}", where="--set") from None
+
+
+def _parsed(text: str, look: Callable[[Any], None] = lambda node: None) -> Any:
+    """The one document of a text: only here is YAML built. Raises yaml.YAMLError.
+
+    look: is given the document's node before that.
+    """
+    bounded.check(text, _Loader)
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        look(node)
+        if node is None:
+            return None
+        _check_keys(node)
+        return loader.construct_document(node)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # What PyYAML's constructors stumble over in a value whose tag says another kind: !!bool word.
+        raise yaml.YAMLError(f"a value is not of the kind that it says ({error})") from None
+    finally:
+        loader.dispose()
+
+
+def _look(node: Any, lines: dict[Keys, int], path: Path) -> None:
+    if not isinstance(node, yaml.MappingNode):
+        raise ConfigError("the file holds no YAML mapping (`key: value` lines)", where=f"{path}:1")
+    _check_keys(node)
+    _collect(node, (), lines, path)
+
+
+def _check_keys(node: Any) -> None:
+    """Raises ConstructorError for a key that JSON has nothing for."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.tag not in _KEYS:
+                raise _wrong("a key is a text or a whole number", key)
+            _check_keys(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _check_keys(item)
+
+
+_KEYS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "merge", "bool"))
+
+
+def _wrong(says: str, node: Any) -> yaml.MarkedYAMLError:
+    return yaml.constructor.ConstructorError(None, None, says, node.start_mark)
+
+
+def _line(error: yaml.MarkedYAMLError) -> int:
+    mark = error.problem_mark or error.context_mark
+    return mark.line + 1 if mark else 1
+
+
+def _number(build: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """A constructor of numbers, without what Python refuses or takes long over: thousands of digits."""
+
+    def built(loader: Any, node: Any) -> Any:
+        if len(node.value) <= _LONGEST_NUMBER:
+            with suppress(ValueError, OverflowError):  # such as !!int word
+                return build(loader, node)
+        raise _wrong("this is no number of a usable length", node)
+
+    return built
+
+
+_LONGEST_NUMBER = 100
+for _kind in ("int", "float"):
+    _build = getattr(_Base, f"construct_yaml_{_kind}")
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _number(_build))
 
 
 def _collect(node: Any, keys: Keys, lines: dict[Keys, int], path: Path) -> None:
@@ -112,8 +184,8 @@ def _collect(node: Any, keys: Keys, lines: dict[Keys, int], path: Path) -> None:
     if isinstance(node, yaml.MappingNode):
         seen = set()
         for key_node, value_node in node.value:
-            key = key_node.value
             line = key_node.start_mark.line + 1
+            key = key_node.value
             if key in seen and key != "<<":
                 raise ConfigError(f"the key {key!r} stands twice", where=f"{path}:{line}")
             seen.add(key)

@@ -225,7 +225,7 @@ class DiffusionAdapter(Adapter):
             )
         try:
             return str(json.loads(index.read_text(encoding="utf-8"))["_class_name"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ModelError(f"the file names no pipeline ({error!r})", where=index) from None
 
     @cached_property

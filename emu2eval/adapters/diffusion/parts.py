@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import diffusers
 import torch
 
 from emu2eval.adapters.local.finite import check_values
+from emu2eval.adapters.local.shards import read_json
 from emu2eval.adapters.local.weights import require_all
 
 
@@ -33,7 +33,7 @@ def load_parts(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
 
 
 def _models(folder: Path) -> Iterator[tuple[str, Any]]:
-    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    index = read_json(folder / "model_index.json")
     for name, value in index.items():
         library, kind = value if isinstance(value, list) and len(value) == 2 else (None, None)
         if not isinstance(library, str) or not (folder / name).is_dir():

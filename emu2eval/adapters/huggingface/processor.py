@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from emu2eval.adapters.huggingface.checkpoint import TransformersCheckpoint
+from emu2eval.adapters.local.shards import read_json
 from emu2eval.errors import ModelError
 
 
@@ -110,7 +110,7 @@ def _named(folder: Path) -> str | None:
     for file in ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json"):
         path = folder / file
         if path.is_file():
-            found = json.loads(path.read_text(encoding="utf-8")).get("processor_class")
+            found = read_json(path).get("processor_class")
             if found:
                 return str(found)
     return None

@@ -74,7 +74,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON file that holds an object. Raises ModelError."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"this file is not JSON ({error})", where=path) from None
     if not isinstance(data, dict):
         raise ModelError("this file holds no JSON object", where=path)

@@ -84,7 +84,7 @@ def read_header(path: Path) -> tuple[dict[str, Any], int]:
         header = json.loads(text)
         entries = {key: entry for key, entry in header.items() if key != "__metadata__"}
         wanted = data_start + max((e["data_offsets"][1] for e in entries.values()), default=0)
-    except (ValueError, AttributeError, KeyError, TypeError, IndexError):
+    except (ValueError, AttributeError, KeyError, TypeError, IndexError, RecursionError):
         what = "its header cannot be read" if len(text) == length else "it ends in its header"
         raise ModelError(
             f"this safetensors file is damaged: {what}", where=path, hint=_AGAIN
