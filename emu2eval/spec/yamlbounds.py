@@ -35,7 +35,7 @@ def check(text: str, loader: Any) -> None:
     if len(text) > LARGEST:
         raise TooMuch(problem=f"it has more than {LARGEST >> 20} MiB")
     open_nodes: list[_Node] = [_Node(None)]
-    anchors: dict[str, _Node] = {}
+    anchors: dict[str | None, _Node] = {}
     events: Iterator[Any] = yaml.parse(text, Loader=loader)
     for event in events:
         mark: Any = event.start_mark
