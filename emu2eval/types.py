@@ -6,9 +6,13 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
+from msgspec import Meta
+
+Count = Annotated[int, Meta(ge=0, le=10**12)]
+"""How many of something; bounded where it is read from a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,7 +352,7 @@ class Score:
 class Shots(msgspec.Struct, frozen=True):
     """How many demonstrations; text_only: without their images, the setting written 0*."""
 
-    count: int
+    count: Annotated[int, Meta(ge=0, le=10**6)]
     text_only: bool = False
 
     def __str__(self) -> str:
@@ -428,16 +432,16 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     metric: str
     value: float | None
     stderr: float | None
-    n: int
-    unscored: int
-    hidden: int = 0
+    n: Count
+    unscored: Count
+    hidden: Count = 0
     server: bool = False
-    covered: int
-    queries: int
+    covered: Count
+    queries: Count
     seconds: float = 0.0
     version: int = 1
     seed: int = 0
-    trials: int = 1
+    trials: Count = 1
     ablation: str = "none"
     group: str | None = None
     variant: str | None = None
@@ -448,12 +452,12 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     spread: float | None = None
     higher_is_better: bool = True
     set_scaled: bool = False
-    digits: int = 2
+    digits: Annotated[int, Meta(ge=0, le=12)] = 2
     chance: float | None = None
     ceiling: float | None = None
-    shortened: int = 0
-    missing: int = 0
-    missing_examples: int = 0
+    shortened: Count = 0
+    missing: Count = 0
+    missing_examples: Count = 0
     marks: tuple[tuple[Mark, int], ...] = ()
     changes: tuple[str, ...] = ()
     sources: Mapping[str, str] = {}
@@ -461,6 +465,10 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     imported: str | None = None
     source: AnswerSource | None = None
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.low is None) != (self.high is None):
+            raise ValueError("an interval has two ends")
 
     @property
     def label(self) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from emu2eval.cli.options import Form, Out, Runs
-from emu2eval.cli.say import console, put, say
+from emu2eval.cli.say import console, put, report_lost, say
 from emu2eval.errors import CompareError, UserError
 
 app = typer.Typer(rich_markup_mode=None)
@@ -49,12 +49,16 @@ def compare(
     from emu2eval.report import compared
     from emu2eval.runs import locate
     from emu2eval.runs.scored import read_run
+    from emu2eval.runs.several import read_each
 
     if len(runs) < 2:
         raise CompareError("a comparison takes two runs or more", hint="emu2eval ls runs")
-    groups_ = [[read_run(folder) for folder in locate.find([name], out)] for name in runs]
+    found = [read_each(locate.find([name], out), read_run) for name in runs]
+    groups_ = [list(each.read) for each in found]
+    lost = [error for each in found for error in each.lost]
     if series:
         _print_steps(pairing.compare_series(groups_, runs, force=force), file, form)
+        report_lost(lost)
         return
     pairs, alone = pairing.partners(groups_, runs)
     made = compare_all(pairs, force=force)
@@ -66,6 +70,7 @@ def compare(
         put(compared.render(shown, listed, form))
     for name in alone:
         say(f"no partner for {name}")
+    report_lost(lost)
 
 
 @app.command(
@@ -84,8 +89,10 @@ def diagnose(
     from emu2eval.report import diagnosed
     from emu2eval.runs import locate
     from emu2eval.runs.scored import read_run
+    from emu2eval.runs.several import read_each
 
-    read = [read_run(folder) for folder in locate.find(runs or [], out)]
+    found = read_each(locate.find(runs or [], out), read_run)
+    read = list(found.read)
     parts = diagnosing.contributions(read)
     copies = []
     for run in read:
@@ -104,6 +111,7 @@ def diagnose(
         console().print(diagnosed.tables(parts, copies))
     else:
         put(diagnosed.render(parts, copies, form))
+    report_lost(found.lost)
 
 
 def _print_steps(tracks: Any, file: Path | None, form: str) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from emu2eval.cli.options import Out
-from emu2eval.cli.say import console, put, report_failures, say
+from emu2eval.cli.say import console, put, report_failures, report_lost, say
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -27,6 +27,7 @@ def show_paper(
     from emu2eval.report import paper as report
     from emu2eval.runs import locate
     from emu2eval.runs.scores import read_rows
+    from emu2eval.runs.several import read_each
     from emu2eval.spec import catalog
 
     source = load_paper(paper)
@@ -34,13 +35,17 @@ def show_paper(
     folders = locate.find(runs, out)
     if not runs:
         folders += locate.folders(catalog.references_root())
-    read = [measured_run(folder, rows) for folder in folders if (rows := read_rows(folder))]
+    found = read_each(
+        folders, lambda folder: measured_run(folder, rows) if (rows := read_rows(folder)) else None
+    )
+    read = [run for run in found.read if run is not None]
     made = [rebuild(source, each, read, against) for each in tables]
     if form == "rich":
         for each in made:
             console().print(report.rich_table(each))
     else:
         put(report.render(made, form))
+    report_lost(found.lost)
 
 
 @app.command(
@@ -160,9 +165,11 @@ def export(
     from emu2eval.exports import trackers
     from emu2eval.runs import locate
 
-    text = trackers.render(locate.find(runs or [], folder), form)
+    found = trackers.read(locate.find(runs or [], folder))
+    text = trackers.render(found.read, form)
     if file is None:
         put(text)
     else:
         trackers.write(text, file)
         say(f"wrote {file}")
+    report_lost(found.lost)

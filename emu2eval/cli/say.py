@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import typer
 
-from emu2eval.errors import printable
+from emu2eval.errors import UserError, printable
 
 
 def say(text: str) -> None:
@@ -49,6 +49,14 @@ def stoppable() -> Iterator[None]:
     except KeyboardInterrupt:
         say("\nstopped; every answer so far is kept, the same command continues")
         raise typer.Exit(130) from None
+
+
+def report_lost(lost: Sequence[UserError]) -> None:
+    """Exits with code 3 where runs could not be read, and says of each why; the others were shown."""
+    for error in lost:
+        say(f"left out: {error}")
+    if lost:
+        raise typer.Exit(3)
 
 
 def report_failures(results: list[Any]) -> None:

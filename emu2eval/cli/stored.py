@@ -9,7 +9,16 @@ import typer
 
 from emu2eval.cli.options import Form, JudgeName, Out, Runs, Sets
 from emu2eval.cli.papers import show_paper
-from emu2eval.cli.say import console, print_rows, print_table, put, report_failures, say, stoppable
+from emu2eval.cli.say import (
+    console,
+    print_rows,
+    print_table,
+    put,
+    report_failures,
+    report_lost,
+    say,
+    stoppable,
+)
 from emu2eval.errors import ConfigError, UserError
 
 app = typer.Typer(rich_markup_mode=None)
@@ -112,7 +121,9 @@ def table(
     groups: Annotated[bool, typer.Option("--groups", help="Show sub-scores too.")] = False,
     form: Form = "rich",
 ) -> None:
-    """Print the table of stored runs [default: all], as a leaderboard, or next to a paper's numbers."""
+    """Print the table of stored runs [default: all], as a leaderboard, or next to a paper's numbers.
+
+    Exit code 3: runs that cannot be read were left out."""
     if paper is not None:
         show_paper(paper, number, against, runs or [], out, form)
         return
@@ -121,10 +132,13 @@ def table(
     from emu2eval.report import leaderboard
     from emu2eval.runs import locate
     from emu2eval.runs.scores import read_rows
+    from emu2eval.runs.several import read_each
 
-    rows = [row for folder in locate.find(runs or [], out) for row in read_rows(folder)]
+    found = read_each(locate.find(runs or [], out), read_rows)
+    rows = [row for read in found.read for row in read]
     if not rows:
         say("there are no runs yet; for example: emu2eval run --task easy-vqa --shots 4")
+        report_lost(found.lost)
         return
     if pivot and form == "rich":
         console().print(leaderboard.rich_board(rows, sort))
@@ -133,6 +147,7 @@ def table(
     else:
         shown = [row for row in rows if groups or row.group is None]
         print_table(leaderboard.arranged(shown, by, sort), form, by)
+    report_lost(found.lost)
 
 
 @app.command(
@@ -150,10 +165,12 @@ def curves(
     from emu2eval.report import curves as drawing
     from emu2eval.runs import locate
     from emu2eval.runs.scores import read_rows
+    from emu2eval.runs.several import read_each
 
-    rows = [row for folder in locate.find(runs or [], out) for row in read_rows(folder)[:1]]
-    drawing.draw(rows, file)
+    found = read_each(locate.find(runs or [], out), read_rows)
+    drawing.draw([row for read in found.read for row in read[:1]], file)
     say(f"wrote {file}")
+    report_lost(found.lost)
 
 
 @app.command(
@@ -185,6 +202,7 @@ def report(
     for reason in written.promptless:
         say(f"shown without prompts: {reason}")
     say(f"wrote {file}: {written.runs:,} runs, {written.samples:,} answers")
+    report_lost(written.lost)
 
 
 @app.command(

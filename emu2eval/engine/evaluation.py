@@ -25,7 +25,7 @@ from emu2eval.engine.tasks import OpenTask, open_task
 from emu2eval.errors import of_part
 from emu2eval.fewshot.ablate import changes_nothing
 from emu2eval.runs.names import below
-from emu2eval.runs.record import LeftOut, is_run, read_record, write_record
+from emu2eval.runs.record import LeftOut, is_run, known_record, write_record
 from emu2eval.runs.store import RunStore
 from emu2eval.spec.changes import Changes
 from emu2eval.spec.model import ModelSpec
@@ -212,11 +212,9 @@ def run_plan(
         _tell_of_more(plan, folder, watcher)
         plan.prepare(load, watcher.working)
         write_record(folder, plan.record)
-        store.index(plan.questions.slot_of, plan.questions.slots)
-        if store.damaged:
-            watcher.note(
-                f"{store.damaged} damaged lines in {folder}/responses.jsonl are asked again"
-            )
+        store.index(plan.questions.slot_of, plan.questions.slots, whole=True)
+        for line in store.lost():
+            watcher.note(f"{line}, and asked again")
         watcher.starting(RunStart(plan.task.name, plan.name, plan.setting, len(plan), folder))
         tally = execute(plan, store, load=load, batch=options.batch, progress=watcher.settled)
         rows, judged, unread = scoring(plan.record, plan.questions, store)
@@ -237,7 +235,12 @@ def _wanted(task: OpenTask, options: RunOptions, watcher: Watcher) -> Iterator[t
 
 def _tell_of_more(plan: Plan, folder: Path, watcher: Watcher) -> None:
     """Says that the folder holds answers which were not asked for now. They stay, and are not scored."""
-    if is_run(folder) and not read_record(folder).extent.within(plan.extent):
+    if not is_run(folder):
+        return
+    known = known_record(folder)
+    if known is None:
+        watcher.note(f"{folder}/run.json was damaged and is written anew")
+    elif not known.extent.within(plan.extent):
         watcher.note(
             f"{folder.name} holds answers beyond this limit or these trials; they are kept, "
             "and the table shows what was asked for now"

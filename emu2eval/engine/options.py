@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from emu2eval.errors import ConfigError, UnknownName
 from emu2eval.fewshot.ablate import ABLATIONS
-from emu2eval.runs.record import Extent
+from emu2eval.runs.record import MOST_TRIALS, Extent
 from emu2eval.spec import catalog
 from emu2eval.spec.changes import Changes
 
@@ -29,7 +29,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     ablate: tuple[str, ...] = ("none",)
     seed: Annotated[int, Meta(ge=0, le=2**53)] = 0
     limit: Annotated[int, Meta(ge=1, le=10**9)] | None = None
-    trials: Positive = 1
+    trials: Annotated[int, Meta(ge=1, le=MOST_TRIALS)] = 1
     split: str | None = None
     protocol: str | None = None
     source: str | None = None
@@ -101,7 +101,7 @@ def _takes(field: msgspec.structs.FieldInfo) -> str:
     known = {
         "seed": "a whole number from 0 to 2**53",
         "limit": "a whole number of at least 1",
-        "trials": "a whole number from 1 to 1,000,000",
+        "trials": f"a whole number from 1 to {MOST_TRIALS:,}",
         "batch": "a whole number from 1 to 1,000,000",
         "shots": "whole numbers, or 0*",
         "fit": "true or false",

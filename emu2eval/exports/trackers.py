@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,34 @@ from emu2eval.errors import StoreError, UnknownName
 from emu2eval.exports import fields
 from emu2eval.runs.record import Record, read_record
 from emu2eval.runs.scores import read_rows
+from emu2eval.runs.several import ReadRuns, read_each
 from emu2eval.types import Row
 
 _RENDERED = ("value", "stderr", "low", "high", "n", "unscored")
 
 
-def render(folders: Sequence[Path], form: str) -> str:
+@dataclass(frozen=True)
+class StoredRows:
+    """A run's record and rows."""
+
+    folder: Path
+    record: Record
+    rows: list[Row]
+
+
+def read(folders: Iterable[Path]) -> ReadRuns[StoredRows]:
+    """The runs that are scored, and what is wrong with those that cannot be read."""
+    found = read_each(folders, lambda run: StoredRows(run, read_record(run), read_rows(run)))
+    return ReadRuns(tuple(run for run in found.read if run.rows), found.lost)
+
+
+def render(runs: Sequence[StoredRows], form: str) -> str:
     """The text of a file of that format. Raises UnknownName, or StoreError where no run is scored."""
     if form not in FORMATS:
         raise UnknownName("format of exports", form, FORMATS, where="--format")
-    read = [(folder, rows) for folder in folders if (rows := read_rows(folder))]
-    if not read:
+    if not runs:
         raise StoreError("there is no scored run to export", hint="emu2eval ls runs")
-    return FORMATS[form](read)
+    return FORMATS[form](runs)
 
 
 def write(text: str, file: Path) -> None:
@@ -36,15 +52,15 @@ def write(text: str, file: Path) -> None:
         raise StoreError(f"the file cannot be written ({error.strerror})", where=file) from None
 
 
-def wandb(read: Sequence[tuple[Path, list[Row]]]) -> str:
+def wandb(runs: Sequence[StoredRows]) -> str:
     """JSON lines, one run each, with what Weights & Biases takes.
 
     name, group, config: of `wandb.init`; summary: of `run.summary.update`; table: of `wandb.Table`, the
     rows of the report.
     """
     lines = []
-    for folder, rows in read:
-        record, first = read_record(folder), rows[0]
+    for run in runs:
+        record, rows, first = run.record, run.rows, run.rows[0]
         config = {
             **_setting(first),
             "seed": record.seed,
@@ -61,19 +77,18 @@ def wandb(read: Sequence[tuple[Path, list[Row]]]) -> str:
             summary |= {f"{name}/{key}": getattr(row, key) for key in _RENDERED}
         columns = ["group", "metric", "variant", "judge", *_RENDERED]
         table = {"columns": columns, "data": [[getattr(r, c) for c in columns] for r in rows]}
-        run = {"name": folder.name, "group": first.task, "config": config}
-        lines.append(json.dumps({**run, "summary": summary, "table": table}, ensure_ascii=False))
+        about = {"name": run.folder.name, "group": first.task, "config": config}
+        lines.append(json.dumps({**about, "summary": summary, "table": table}, ensure_ascii=False))
     return "".join(f"{line}\n" for line in lines)
 
 
-def model_index(read: Sequence[tuple[Path, list[Row]]]) -> str:
+def model_index(runs: Sequence[StoredRows]) -> str:
     """The front matter of a model card: `model-index` with the numbers of the whole splits and subsets."""
     models: dict[str, list[dict[str, Any]]] = {}
-    for folder, rows in read:
-        record = read_record(folder)
-        for row in rows:
+    for run in runs:
+        for row in run.rows:
             if row.group is None and row.value is not None:
-                models.setdefault(row.model, []).append(_result(row, record))
+                models.setdefault(row.model, []).append(_result(row, run.record))
     index = [{"name": name, "results": results} for name, results in models.items()]
     body = yaml.safe_dump({"model-index": index}, sort_keys=False, allow_unicode=True)
     return f"---\n{body}---\n"
@@ -117,7 +132,7 @@ def _setting(row: Row) -> dict[str, Any]:
     return {name: known[name] for name in names}
 
 
-FORMATS: dict[str, Callable[[Sequence[tuple[Path, list[Row]]]], str]] = {
+FORMATS: dict[str, Callable[[Sequence[StoredRows]], str]] = {
     "model-index": model_index,
     "wandb": wandb,
 }

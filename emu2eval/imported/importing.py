@@ -14,7 +14,7 @@ from emu2eval.engine.questions import Place, Questions, questions_of
 from emu2eval.engine.scoring import score_run
 from emu2eval.engine.supplies import bring
 from emu2eval.engine.tasks import OpenTask, open_task
-from emu2eval.errors import ConfigError
+from emu2eval.errors import ConfigError, StoreError
 from emu2eval.imported import answers, files, harness, predictions
 from emu2eval.imported.agreement import Agreement, agreements
 from emu2eval.imported.entries import Log, Wanted
@@ -30,8 +30,7 @@ from emu2eval.runs.record import (
     ModelRecord,
     Record,
     TaskIdentity,
-    is_run,
-    read_record,
+    known_record,
     versions,
     write_record,
 )
@@ -256,10 +255,10 @@ def _store(
         answers.check(entry, sample)
     judged = questions.task.needs_judge
     with RunStore(folder).open_for_writing() as store:
-        known = read_record(folder) if is_run(folder) else None
+        known = known_record(folder)
         store.index(questions.slot_of, questions.slots)
         missing = [slot for slot in entries if store.stored(slot) is None]
-        scored = judged or bool(read_rows(folder))
+        scored = judged or _is_scored(folder)
         if missing or not scored or known is None or known.task != record.task:
             write_record(folder, record)
             for start in range(0, len(missing), BATCH):
@@ -279,11 +278,20 @@ def _store(
     return Imported(list(run.rows), folder, len(missing), found, left)
 
 
+def _is_scored(folder: Path) -> bool:
+    """Its rows and scores are there, and whole."""
+    try:
+        read_run(folder)
+    except StoreError:
+        return False
+    return True
+
+
 def _changed(record: Record, root: Path, folder: Path) -> Iterator[str]:
     """Runs imported from files of the same names that held something else."""
     mine = record.imported
     for path in locate.folders(root):
-        other = read_record(path) if path != folder else None
+        other = known_record(path) if path != folder else None
         if mine is None or other is None or other.imported is None:
             continue
         theirs = other.imported

@@ -116,9 +116,16 @@ def read(image: Image) -> bytes:
             if image.member.startswith(tsvfile.PREFIX):
                 return tsvfile.read_cell(image.path, image.member)
             return parquetfile.read_cell(image.path, image.member)
-        return Path(image.path).read_bytes()
+        data = Path(image.path).read_bytes()
     except OSError as error:
         raise _unreadable(image.path, error) from None
+    if image._digest is not None and hashlib.sha256(data).hexdigest() != image._digest:
+        raise ImageError(
+            "the image is not the one that was stored",
+            where=image.path,
+            hint="run the same evaluation again: it is asked for again",
+        )
+    return data
 
 
 def load(image: Image) -> PILImage:

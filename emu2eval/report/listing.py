@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from emu2eval.errors import UnknownName
+from emu2eval.errors import StoreError, UnknownName
 from emu2eval.report.notes import counted
 from emu2eval.spec import catalog
 
@@ -34,7 +34,11 @@ def _runs(out: Path | None) -> list[tuple[str, str]]:
 
     lines = []
     for folder in locate.folders(out):
-        rows = read_rows(folder)
+        try:
+            rows = read_rows(folder)
+        except StoreError as damaged:
+            lines.append((folder.name, f"cannot be read: {damaged.hint}"))
+            continue
         if not rows or (rows[0].value is None and not rows[0].hidden):
             lines.append((folder.name, "not scored yet"))
             continue

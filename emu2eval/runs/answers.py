@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
-from zlib import crc32
 
 import msgspec
 
 from emu2eval.runs.jsontext import encode
+from emu2eval.runs.sealed import Damaged, seal, unseal
 from emu2eval.types import Image, Mark, Response
 
 
@@ -55,30 +54,20 @@ class Answer(
     seconds: float = 0.0
 
 
-_HEAD = re.compile(rb'\{"sum":"([0-9a-f]{8})",')
 _decode = msgspec.json.Decoder(Answer).decode
-
-
-class Damaged(ValueError):
-    """A line that is not an answer as it was written."""
 
 
 def to_line(answer: Answer) -> bytes:
     """One line of responses.jsonl, its newline included: a JSON object that begins with its checksum."""
-    body = encode(answer)
-    return b'{"sum":"%08x",' % crc32(body) + body[1:] + b"\n"
+    return seal(encode(answer)) + b"\n"
 
 
 def from_line(line: bytes) -> Answer:
     """The answer of a line. Raises Damaged where the checksum or the struct does not hold."""
-    head = _HEAD.match(line)
-    if head is None or not line.endswith(b"\n"):
-        raise Damaged("not a line of answers")
-    body = b"{" + line[head.end() : -1]
-    if crc32(body) != int(head[1], 16):
-        raise Damaged("the checksum does not hold")
+    if not line.endswith(b"\n"):
+        raise Damaged("it has no end")
     try:
-        return _decode(body)
+        return _decode(unseal(line[:-1]))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Damaged(str(error)) from None
 

@@ -36,6 +36,26 @@ def explained(where: Path) -> Iterator[None]:
         ) from None
 
 
+def sweep(folder: Path) -> None:
+    """Removes what `replaced` left in the folder where it was killed; the files of a live process stay."""
+    for path in folder.glob(".*.*"):
+        process = path.suffix[1:]
+        if process.isdecimal() and not _lives(int(process)):
+            path.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    if os.name == "nt":  # where asking would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # another user's
+        return True
+    return True
+
+
 @contextmanager
 def replaced(path: Path) -> Iterator[BinaryIO]:
     """A file to write that takes the place of `path` once it is complete and on the disk."""

@@ -14,6 +14,7 @@ from emu2eval.errors import StoreError
 from emu2eval.identity import value_key
 from emu2eval.runs.files import explained, replaced
 from emu2eval.runs.jsontext import encode
+from emu2eval.runs.sealed import is_sealed, seal, unseal
 from emu2eval.spec.changes import Changes
 from emu2eval.types import Shots, protocol_label
 
@@ -24,6 +25,9 @@ FORMAT = 2
 
 LARGEST = 1 << 24
 """Bytes of a record: a hundred times those of the longest task file."""
+
+MOST_TRIALS = 10_000
+"""Draws of demonstrations; every one is a place in memory for each query, whether it is answered or not."""
 
 Count = Annotated[int, Meta(ge=0, le=10**9)]
 Positive = Annotated[int, Meta(ge=1, le=10**9)]
@@ -140,7 +144,7 @@ class Extent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How much of a run was asked for: queries (None = all) and draws of demonstrations."""
 
     limit: Positive | None = None
-    trials: Annotated[int, Meta(ge=1, le=10**6)] = 1
+    trials: Annotated[int, Meta(ge=1, le=MOST_TRIALS)] = 1
 
     def within(self, other: Extent) -> bool:
         """Everything of this one is part of the other."""
@@ -222,6 +226,14 @@ def read_record(folder: Path) -> Record:
     return _read(folder / RECORD, Record)
 
 
+def known_record(folder: Path) -> Record | None:
+    """As `read_record`, for who writes it anew: None where there is none, or a damaged one."""
+    try:
+        return read_record(folder)
+    except StoreError:
+        return None
+
+
 def write_judge(folder: Path, record: JudgeRecord) -> None:
     _write(folder / JUDGE, record)
 
@@ -252,21 +264,23 @@ def _write(path: Path, value: object) -> None:
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     with replaced(path) as file:
-        file.write(msgspec.json.format(encode(value), indent=2) + b"\n")
+        file.write(seal(msgspec.json.format(encode(value), indent=2)) + b"\n")
 
 
 def _read(path: Path, kind: type[_Any]) -> _Any:
     try:
         if path.stat().st_size > LARGEST:
             raise StoreError(f"{path.name} is too large to be a record", where=path)
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        data = path.read_bytes().rstrip(b"\n")
+        # One without a checksum is a reference of before there were any, or written by hand.
+        return msgspec.json.decode(unseal(data) if is_sealed(data) else data, type=kind)
     except FileNotFoundError:
         raise StoreError(
             "this is not the folder of a run", where=path.parent, hint="emu2eval ls runs lists them"
         ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(
-            f"{path.name} is damaged, or was written by another version: {error}",
+            f"{path.name} is damaged, or was edited or written by another version: {error}",
             where=path,
-            hint="run the same evaluation again; answers that are stored under it are kept",
+            hint="run or import the same again, which writes it anew and keeps the answers",
         ) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import msgspec
 from emu2eval.errors import StoreError
 from emu2eval.runs.files import replaced
 from emu2eval.runs.jsontext import encode
+from emu2eval.runs.sealed import is_sealed, seal, unseal
 from emu2eval.types import Row, Score
 
 SCORES = "scores.jsonl"
@@ -20,6 +22,10 @@ REPORT = "report.json"
 
 _LARGEST = 1 << 31
 """Bytes of unpacked scores that are read: twenty times those of the largest benchmark."""
+_LONGEST = 1 << 24
+"""Bytes of one score."""
+_LARGEST_REPORT = 1 << 26
+"""Bytes of a report: tens of thousands of sub-scores."""
 
 
 class SampleScore(
@@ -72,7 +78,7 @@ def write_scores(folder: Path, scores: Iterable[SampleScore]) -> None:
     """Writes scores.jsonl whole or not at all, one score in memory at a time."""
     with replaced(folder / SCORES) as lines:
         for score in scores:
-            lines.write(encode(score) + b"\n")
+            lines.write(seal(encode(score)) + b"\n")
 
 
 def read_scores(folder: Path) -> Iterator[SampleScore]:
@@ -83,14 +89,15 @@ def read_scores(folder: Path) -> Iterator[SampleScore]:
     try:
         with gzip.open(path) if path == packed else path.open("rb") as lines:
             read = 0
-            for line in lines:
+            while line := lines.readline(_LONGEST):
                 number, read = number + 1, read + len(line)
                 if read > _LARGEST:
                     raise StoreError("the scores are larger than any run's", where=path)
-                yield _decode(line)
+                # What is packed has a checksum of its own.
+                yield _decode(line if path == packed else unseal(line.rstrip(b"\n")))
     except FileNotFoundError:
         raise _unscored(folder) from None
-    except (OSError, EOFError, ValueError, RecursionError) as error:
+    except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
         raise StoreError(
             f"the scores cannot be read: {error}",
             where=f"{path}:{number}",
@@ -108,14 +115,17 @@ def pack_scores(folder: Path, scores: Iterable[SampleScore]) -> None:
 def write_rows(folder: Path, rows: Iterable[Row]) -> None:
     """Writes report.json whole or not at all."""
     with replaced(folder / REPORT) as file:
-        file.write(msgspec.json.format(encode(_Report(list(rows))), indent=2) + b"\n")
+        file.write(seal(msgspec.json.format(encode(_Report(list(rows))), indent=2)) + b"\n")
 
 
 def read_rows(folder: Path) -> list[Row]:
     """The rows of a run's report, the headline first. Empty where the run was never scored."""
     path = folder / REPORT
     try:
-        return _decode_report(path.read_bytes()).rows
+        if path.stat().st_size > _LARGEST_REPORT:
+            raise ValueError("it is too large")
+        data = path.read_bytes().rstrip(b"\n")
+        return _decode_report(unseal(data) if is_sealed(data) else data).rows
     except FileNotFoundError:
         return []
     except (OSError, ValueError, RecursionError) as error:

@@ -2,6 +2,7 @@
 
 run.json         what was asked of whom: identity, extent, versions (`runs.record`)
 responses.jsonl  one line an answer, in the order of arrival (`runs.answers`)
+damaged.jsonl    lines of it that were not as they had been written, set aside
 scores.jsonl     one line an answer, in the order of trials, takes and ids (`runs.scores`)
 report.json      the rows of the table (`runs.scores`)
 images/          generated images, named by digest
@@ -10,6 +11,7 @@ judge/           what judges replied (`engine.judging`)
 
 from __future__ import annotations
 
+import os
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -17,15 +19,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from emu2eval.errors import StoreError
+from emu2eval.errors import ImageError, StoreError
 from emu2eval.media import images
-from emu2eval.runs.answers import Answer, Damaged, from_line, of_response, to_line, to_response
-from emu2eval.runs.files import explained, replaced
+from emu2eval.runs.answers import Answer, from_line, of_response, to_line, to_response
+from emu2eval.runs.files import explained, replaced, sweep
 from emu2eval.runs.journal import Journal, sync_folder
 from emu2eval.runs.lock import Lock, take
+from emu2eval.runs.sealed import Damaged
 from emu2eval.types import Image, Response
 
 ANSWERS = "responses.jsonl"
+ASIDE = "damaged.jsonl"
 IMAGES = "images"
 
 
@@ -35,6 +39,7 @@ class RunStore:
     def __init__(self, folder: Path):
         self.folder = folder
         self.damaged = 0
+        self.without_image = 0
         self._lock: Lock | None = None
         self._writer: Journal | None = None
         self._reader: BinaryIO | None = None
@@ -56,6 +61,8 @@ class RunStore:
                 hint="wait for it, or give this one another --out folder",
             )
         with explained(self.folder):
+            for folder in (self.folder, self.folder / IMAGES):
+                sweep(folder)
             self._writer = Journal(self.folder / ANSWERS)
         sync_folder(self.folder)
         sync_folder(self.folder.parent)
@@ -82,16 +89,41 @@ class RunStore:
 
     # -- what is there ----------------------------------------------------------------------------
 
-    def index(self, slot_of: Callable[[Answer], int | None], slots: int) -> None:
-        """Reads where every usable answer stands. slot_of: the slot that an answer fills, or None."""
+    def index(
+        self, slot_of: Callable[[Answer], int | None], slots: int, *, whole: bool = False
+    ) -> None:
+        """Reads where every usable answer stands. slot_of: the slot that an answer fills, or None.
+
+        whole: an answer counts only while each of its images is there as it was made. Opened for writing,
+        damaged lines are set aside, so that they are told once.
+        """
         self._offsets = array("q", [-1]) * slots
         self._keys = array("Q", [0]) * slots
         self._by_key = {}
-        self.damaged = 0
+        without: set[int] = set()
         for offset, answer in self._walk():
             slot = slot_of(answer)
-            if slot is not None:
-                self._note(slot, answer, offset)
+            if slot is None:
+                continue
+            if whole and not all(self._holds(digest) for digest in answer.images):
+                without.add(slot)
+                continue
+            self._note(slot, answer, offset)
+        self.without_image = sum(self._offsets[slot] < 0 for slot in without)
+        if self.damaged and self._writer is not None:
+            damaged = self.damaged
+            self._set_aside()
+            self.index(slot_of, slots, whole=whole)
+            self.damaged = damaged
+
+    def lost(self) -> Iterator[str]:
+        """What `index` found that cannot be used, in words."""
+        if self.damaged:
+            lines = "line is" if self.damaged == 1 else "lines are"
+            yield f"{self.damaged:,} {lines} damaged in {self.folder / ANSWERS}"
+        if self.without_image:
+            lacking = "answer lacks its image" if self.without_image == 1 else "answers lack images"
+            yield f"{self.without_image:,} {lacking} in {self.folder / IMAGES}"
 
     def has(self, slot: int, key: str) -> bool:
         """An answer without an error to this very request is stored."""
@@ -138,7 +170,7 @@ class RunStore:
         """Keeps a generated image under its digest, which is returned."""
         digest = images.digest(image)
         path = self.folder / IMAGES / f"{digest}.png"
-        if not path.exists():
+        if not self._holds(digest):
             with explained(self.folder):
                 path.parent.mkdir(exist_ok=True)
             with replaced(path) as file:
@@ -179,6 +211,39 @@ class RunStore:
                 else:
                     yield offset, answer
                 offset += len(line)
+
+    def _holds(self, digest: str) -> bool:
+        """The image is there, as it was made."""
+        try:
+            return bool(images.read(self.image(digest)))
+        except ImageError:
+            return False
+
+    def _set_aside(self) -> None:
+        """Moves damaged lines to a file of their own."""
+        assert self._writer is not None
+        path = self.folder / ANSWERS
+        self._writer.close()
+        with (
+            explained(path),
+            replaced(path) as kept,
+            path.open("rb") as lines,
+            (self.folder / ASIDE).open("ab") as aside,
+        ):
+            for line in lines:
+                try:
+                    from_line(line)
+                except Damaged:
+                    aside.write(line)
+                else:
+                    kept.write(line)
+            aside.flush()
+            os.fsync(aside.fileno())
+        with explained(path):
+            self._writer = Journal(path)
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
 
     def _note(self, slot: int, answer: Answer, offset: int) -> None:
         short = _short(answer.key)

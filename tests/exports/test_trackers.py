@@ -14,7 +14,7 @@ from emu2eval import evaluate
 from emu2eval.cli import app
 from emu2eval.doctor.reference import keep
 from emu2eval.errors import MissingExtra, StoreError, UnknownName
-from emu2eval.exports.trackers import render
+from emu2eval.exports.trackers import read, render
 from emu2eval.types import Row
 
 
@@ -65,7 +65,7 @@ def test_without_pandas(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_wandb(runs: list[Path]) -> None:
-    lines = [json.loads(line) for line in render(runs, "wandb").splitlines()]
+    lines = [json.loads(line) for line in render(read(runs).read, "wandb").splitlines()]
     assert [line["name"] for line in lines] == [folder.name for folder in runs]
     assert lines[1]["summary"]["squares/exact_match/unscored"] == 1
     config = lines[0]["config"]
@@ -80,7 +80,7 @@ def test_the_hub_reads_its_own_format(runs: list[Path], tmp_path: Path) -> None:
     cards = pytest.importorskip("huggingface_hub.repocard", reason="the hub's client reads it")
     data = pytest.importorskip("huggingface_hub.repocard_data", reason="the hub's client reads it")
     path = tmp_path / "card.md"
-    path.write_text(render(runs, "model-index"), encoding="utf-8")
+    path.write_text(render(read(runs).read, "model-index"), encoding="utf-8")
     index = cards.metadata_load(path)["model-index"]
     assert [entry["name"] for entry in index] == ["most-common", "robot"]
     _, results = data.model_index_to_eval_results(index[:1])
@@ -105,6 +105,6 @@ def test_by_command(runs: list[Path], tmp_path: Path) -> None:
 
 def test_what_cannot_be_exported(runs: list[Path], tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="did you mean 'wandb'"):
-        render(runs, "wand")
+        render(read(runs).read, "wand")
     with pytest.raises(StoreError, match="no scored run"):
         render([], "wandb")

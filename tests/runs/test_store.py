@@ -18,8 +18,9 @@ from PIL import Image as PILImage
 
 from emu2eval.errors import ImageError, StoreError
 from emu2eval.media import images
-from emu2eval.runs.answers import Answer, Damaged, JudgeCase, from_line, to_line
+from emu2eval.runs.answers import Answer, JudgeCase, from_line, to_line
 from emu2eval.runs.scores import SampleScore, read_scores, write_scores
+from emu2eval.runs.sealed import Damaged
 from emu2eval.runs.store import RunStore
 from emu2eval.types import Image, Mark
 
