@@ -1,21 +1,21 @@
-"""Asks what is not yet answered: in batches, in halves when memory runs out, alone when a batch fails."""
+"""Asks what is not yet answered, in batches or as a stream, and stores each answer."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Protocol
 
 from emu2eval.adapters.base import Adapter, of_adapter
-from emu2eval.adapters.thought import separated
 from emu2eval.engine.ahead import BATCHES, Ahead, reading_ahead
+from emu2eval.engine.asking import Answered, Asker, why
 from emu2eval.engine.plan import Planned
-from emu2eval.errors import ImageError, ModelError, UserError
+from emu2eval.errors import ImageError, ModelError
 from emu2eval.runs.answers import Answer
 from emu2eval.runs.store import RunStore
-from emu2eval.types import Image, Mark, Output, Response
+from emu2eval.types import Response
 from emu2eval.watch import AskedAgain
 
 WINDOW = 16
@@ -108,10 +108,11 @@ def execute(
 ) -> Tally:
     """Asks for every request that the store does not hold, and stores each answer.
 
-    Requests are planned and checked a window at a time, ahead of asking them. load: called once the first
-    window is checked, and not if nothing is to be asked.
+    Requests are planned and checked ahead of asking them: a window at a time, or as an adapter that streams
+    takes them. load: called once the first are checked, and not if nothing is to be asked.
     progress: called with the number of requests settled since the last call. Raises UserError; a PlanError
-    for a request that the model cannot take comes before its window is asked, and all that came is kept.
+    for a request that the model cannot take comes before its window is asked, or once those under way are
+    answered, and all that came is kept.
     """
     with reading_ahead(work.adapter) as ahead:
         return _execute(work, store, ahead, load=load, batch=batch, progress=progress)
@@ -129,39 +130,93 @@ def _execute(
     tally = Tally()
     tell = progress or (lambda count: None)
     ready = load or work.adapter.load
-    asker = _Asker(work.adapter, batch or work.adapter.limits.batch, tally)
-    for window in _windows(_pending(work, store, tally, tell), asker.batch * WINDOW):
+    asker = Asker(work.adapter, batch or work.adapter.limits.batch, tally.note)
+    keeper = _Keeper(work, store, tally, tell)
+    pending = _pending(work, store, tally, tell)
+    if asker.streams:
+        one = next(pending, None)
+        if one is not None:
+            ready()
+            coming = _Coming(chain([one], pending), keeper, ahead)
+            keeper.keep(asker.ask_all(coming))
+            coming.check()
+        return tally
+    for window in _windows(pending, asker.batch * WINDOW):
         if not tally.asked:
             ready()
-        # Equal requests of a window are asked once.
-        twins: dict[str, list[Planned]] = {}
-        for planned in window:
-            twins.setdefault(planned.request.key, []).append(planned)
-        left = _by_length(work.adapter, [same[0] for same in twins.values()])
+        left = _by_length(work.adapter, [each for each in window if keeper.is_new(each)])
         while left:
             group, left = left[: asker.batch], left[asker.batch :]
             ahead.prepare([planned.request for planned in left[: asker.batch * BATCHES]])
-            with closing(asker.ask_all(group)) as answers:
-                for answered in answers:
-                    rows: list[tuple[int, Answer]] = []
-                    for planned, response, seconds in answered:
-                        tally.asked += 1
-                        tally.why = tally.why or response.error
-                        first = planned.answer(response, seconds, store)
-                        for same in twins[planned.request.key]:
-                            rows.append((same.slot, first if same is planned else same.copy(first)))
-                            tally.failed += response.error is not None
-                            tally.copied += same is not planned
-                    store.append(rows)
-                    tell(len(rows))
-                    if tally.failed >= max(tally.asked, GIVE_UP_AFTER) and not tally.kept:
-                        raise ModelError(
-                            f"the first {tally.failed} requests all failed; the last one: "
-                            f"{rows[-1][1].error}",
-                            where=work.name,
-                            hint="fix the model or its settings and run the same command again",
-                        )
+            keeper.keep(asker.ask_all(group))
     return tally
+
+
+class _Keeper:
+    """Stores answers as they come, each for every request that equals the one that was asked."""
+
+    def __init__(self, work: Work, store: RunStore, tally: Tally, tell: Callable[[int], None]):
+        self._work = work
+        self._store = store
+        self._tally = tally
+        self._tell = tell
+        self._open: dict[str, list[Planned]] = {}
+
+    def is_new(self, planned: Planned) -> bool:
+        """Whether it is to be asked; no equal one is under way, which would answer it, too."""
+        same = self._open.setdefault(planned.request.key, [])
+        same.append(planned)
+        return len(same) == 1
+
+    def keep(self, answers: Generator[list[Answered]]) -> None:
+        with closing(answers):
+            for answered in answers:
+                self._settle(answered)
+
+    def _settle(self, answered: list[Answered]) -> None:
+        tally = self._tally
+        rows: list[tuple[int, Answer]] = []
+        for planned, response, seconds in answered:
+            tally.asked += 1
+            tally.why = tally.why or response.error
+            first = planned.answer(response, seconds, self._store)
+            for same in self._open.pop(planned.request.key):
+                twin = same.slot != planned.slot
+                rows.append((same.slot, same.copy(first) if twin else first))
+                tally.failed += response.error is not None
+                tally.copied += twin
+        self._store.append(rows)
+        self._tell(len(rows))
+        if tally.failed >= max(tally.asked, GIVE_UP_AFTER) and not tally.kept:
+            raise ModelError(
+                f"the first {tally.failed} requests all failed; the last one: {rows[-1][1].error}",
+                where=self._work.name,
+                hint="fix the model or its settings and run the same command again",
+            )
+
+
+class _Coming:
+    """Requests for an adapter that takes them one by one. What planning raises only ends them: those that
+    are under way are waited for, and `check` raises it then."""
+
+    def __init__(self, pending: Iterator[Planned], keeper: _Keeper, ahead: Ahead):
+        self._pending = pending
+        self._keeper = keeper
+        self._ahead = ahead
+        self._problem: Exception | None = None
+
+    def __iter__(self) -> Iterator[Planned]:
+        try:
+            for planned in self._pending:
+                if self._keeper.is_new(planned):
+                    self._ahead.prepare([planned.request])
+                    yield planned
+        except Exception as error:
+            self._problem = error
+
+    def check(self) -> None:
+        if self._problem is not None:
+            raise self._problem
 
 
 def _pending(
@@ -182,7 +237,7 @@ def _pending(
                 work.check(planned)
             except ImageError as error:
                 # An image that the model cannot take costs its own question; `ask` finds others so.
-                answer = planned.answer(Response(error=_why(error)), 0.0, store)
+                answer = planned.answer(Response(error=why(error)), 0.0, store)
                 store.append([(planned.slot, answer)])
                 tally.refused += 1
                 tally.why = tally.why or answer.error
@@ -210,138 +265,3 @@ def _by_length(adapter: Adapter, window: list[Planned]) -> list[Planned]:
         return window
     order = sorted(range(len(window)), key=lambda i: -(lengths[i] or 0))
     return [window[i] for i in order]
-
-
-Answered = tuple[Planned, Response, float]
-"""A request, its response, and the seconds it took."""
-
-
-class _Asker:
-    """Asks an adapter for a batch, or for its halves or single requests where it fails, which is tallied."""
-
-    def __init__(self, adapter: Adapter, batch: int, tally: Tally):
-        self.adapter = adapter
-        self.batch = max(1, batch)
-        self.tally = tally
-
-    def ask_all(self, group: Sequence[Planned]) -> Generator[list[Answered]]:
-        """As `ask`; of those that have a first question that is asked before, and may settle them."""
-        whole = {planned.slot: planned for planned in group if planned.first is not None}
-        open_ = [planned for planned in group if planned.first is None]
-        firsts = [
-            replace(planned, request=planned.first.request, first=None)
-            for planned in whole.values()
-            if planned.first is not None
-        ]
-        for answered in self.ask(firsts) if firsts else ():
-            settled: list[Answered] = []
-            for asked, response, seconds in answered:
-                planned = whole[asked.slot]
-                assert planned.first is not None
-                instead = planned.first.settled(response)
-                if instead is None:
-                    open_.append(planned)
-                else:
-                    settled.append((planned, instead, seconds))
-            if settled:
-                yield settled
-        if open_:
-            yield from self.ask(open_)
-
-    def ask(self, group: Sequence[Planned]) -> Generator[list[Answered]]:
-        """Answers in the portions in which the adapter gives them."""
-        missing = dict(enumerate(group))
-        streams = type(self.adapter).stream is not Adapter.stream
-        portions = self._streamed(missing) if streams else self._together(missing)
-        try:
-            yield from portions
-        except Exception as error:
-            if isinstance(error, UserError) and not isinstance(error, ImageError):
-                raise
-            # Whatever a model or a plug-in raises costs the requests it was raised for, no more. So does a
-            # video that cannot be decoded, which shows only now.
-            yield from self._after(error, list(missing.values()))
-
-    def _together(self, missing: dict[int, Planned]) -> Iterator[list[Answered]]:
-        started = time.perf_counter()
-        group = list(missing.values())
-        responses = list(self.adapter.answer([planned.request for planned in group]))
-        if len(responses) != len(group):
-            raise self._miscounted(len(responses), len(group))
-        seconds = (time.perf_counter() - started) / len(group)
-        missing.clear()
-        yield [
-            (planned, _checked(response, planned.request.output), seconds)
-            for planned, response in zip(group, responses, strict=True)
-        ]
-
-    def _streamed(self, missing: dict[int, Planned]) -> Iterator[list[Answered]]:
-        asked = len(missing)
-        with closing(self.adapter.stream([p.request for p in missing.values()])) as answers:
-            started = time.perf_counter()
-            for place, response in answers:
-                if place not in missing:
-                    raise self._miscounted(asked - len(missing) + 1, asked)
-                now = time.perf_counter()
-                planned = missing.pop(place)
-                yield [(planned, _checked(response, planned.request.output), now - started)]
-                started = now
-        if missing:
-            raise self._miscounted(asked - len(missing), asked)
-
-    def _miscounted(self, given: int, asked: int) -> ModelError:
-        return ModelError(
-            f"{type(self.adapter).__name__}.answer gave {given} responses for {asked} requests",
-            hint="an adapter gives one response a request, in order; see `emu2eval check`",
-        )
-
-    def _after(self, error: Exception, group: Sequence[Planned]) -> Iterator[list[Answered]]:
-        if len(group) == 1:
-            yield [(group[0], Response(error=_why(error)), 0.0)]
-            return
-        self.tally.note(AskedAgain(type(error).__name__, _why(error), 1))
-        size = 1
-        if _out_of_memory(error):
-            size = (len(group) + 1) // 2
-            # What did not fit now will not fit later either.
-            self.batch = min(self.batch, size)
-        for start in range(0, len(group), size):
-            yield from self.ask(group[start : start + size])
-
-
-def _why(error: Exception) -> str:
-    """The error of a response, in one line."""
-    if isinstance(error, UserError):
-        return f"{error.what} ({error.where})"
-    return f"{type(error).__name__}: {error}"
-
-
-def _out_of_memory(error: Exception) -> bool:
-    # By name, so that torch need not be imported to recognise its error.
-    return isinstance(error, MemoryError) or (
-        type(error).__name__ == "OutOfMemoryError" or "out of memory" in str(error).lower()
-    )
-
-
-def _checked(response: Response, output: Output) -> Response:
-    """The response as it is stored; an error where it is not what was asked for."""
-    if not isinstance(response, Response):
-        return Response(error=f"the adapter gave no Response but {type(response).__name__}")
-    for name, kind in _KINDS.items():
-        value = getattr(response, name)
-        if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
-            return Response(error=f"the adapter gave a response whose {name} is {value!r:.80}")
-    for name, each in (("log_probs", (int, float)), ("images", Image), ("marks", Mark)):
-        if any(not isinstance(item, each) for item in getattr(response, name) or ()):
-            return Response(error=f"the adapter gave a response whose {name} hold something else")
-    if response.error is None and response.thought is None:
-        response = separated(response)  # an adapter that knows nothing of thoughts need not
-    return response if response.error is not None else output.kept(response)
-
-
-_KINDS: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("text", "raw", "thought", "ended", "error"), (str,)),
-    **dict.fromkeys(("tokens_in", "tokens_out"), (int,)),
-    **dict.fromkeys(("log_probs", "images", "marks"), (tuple, list)),
-}
-"""What the fields of a response are, which a plug-in may get wrong."""

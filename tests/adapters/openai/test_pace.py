@@ -74,6 +74,48 @@ def test_everybody_rests_when_one_is_told_to() -> None:
     assert min(entered(pace, 3)) - start >= 0.045
 
 
+def test_a_few_refusals_among_many_answers_slow_nobody() -> None:
+    """One in twenty: those wait, each for itself. One in three: the server has too much to do."""
+    pace = Pace(8)
+    for number in range(400):
+        if number % 20 == 19:
+            pace.slower(0, 60.0)
+        else:
+            pace.faster()
+    assert pace.allowed == 8
+    start = time.monotonic()
+    assert max(entered(pace, 8)) - start < 30
+    for number in range(24):
+        if number % 3 == 2:
+            pace.slower(0, 0.05)
+        else:
+            pace.faster()
+    assert pace.allowed < 5
+    start = time.monotonic()
+    assert min(entered(pace, 1)) - start >= 0.03
+
+
+def test_places_are_given_in_order() -> None:
+    pace = Pace(2)
+
+    async def go() -> list[int]:
+        order = []
+
+        async def one(number: int) -> None:
+            async with pace.turn(0):
+                order.append(number)
+                await asyncio.sleep(0)
+
+        tasks = [asyncio.create_task(one(number)) for number in range(10)]
+        await asyncio.sleep(0)
+        tasks[4].cancel()  # who no longer waits is passed over, and keeps no place
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.wait_for(pace.room(), 5)
+        return order
+
+    assert asyncio.run(go()) == [0, 1, 2, 3, 5, 6, 7, 8, 9]
+
+
 def test_a_date_is_measured_by_the_servers_clock() -> None:
     """Ours may be an hour wrong; without a clock of the server's there is only ours."""
     then = datetime(2020, 1, 1, tzinfo=UTC)

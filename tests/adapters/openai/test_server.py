@@ -17,6 +17,7 @@ import pytest
 
 from emu2eval import evaluate
 from emu2eval.adapters.conformance import check
+from emu2eval.adapters.openai import client
 from emu2eval.errors import ConfigError, ModelError, PlanError
 from emu2eval.runs.store import RunStore
 from emu2eval.types import Mark
@@ -122,6 +123,46 @@ def test_nobody_asks_while_the_server_wants_rest(
     (result,) = evaluate(str(make_task()), served(concurrency=1), out=Path("runs"))
     assert result.rows[0].n == 12
     assert chat_server.times[1] - chat_server.times[0] >= 0.4
+
+
+def test_no_request_waits_for_a_slow_one(
+    make_task: Any, served: Any, chat_server: ChatServer
+) -> None:
+    """Of two places, one is held by the first request while all others are asked."""
+
+    def answer(body: dict[str, Any]) -> str:
+        time.sleep(0.4 if body is chat_server.asked[0] else 0)
+        return "red"
+
+    chat_server.answer = answer
+    evaluate(str(make_task()), served(concurrency=2, batch=2), out=Path("runs"))
+    assert len(chat_server.answered) == 12
+    assert chat_server.answered[-1] is chat_server.asked[0]
+
+
+def test_who_waits_to_be_asked_again_takes_no_place(
+    make_task: Any, served: Any, chat_server: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "FIRST_WAIT", 0.6)
+    chat_server.fault = lambda number, body: "500" if number == 0 else None
+    (result,) = evaluate(str(make_task()), served(concurrency=1), out=Path("runs"))
+    assert (result.rows[0].n, len(chat_server.asked)) == (12, 13)
+    assert chat_server.asked[-1] == chat_server.asked[0]
+
+
+def test_equal_requests_are_asked_once(
+    make_task: Any, served: Any, chat_server: ChatServer
+) -> None:
+    """Also those of which the first is still under way."""
+
+    def answer(body: dict[str, Any]) -> str:
+        time.sleep(0.1)
+        return "red"
+
+    chat_server.answer = answer
+    task = make_task(protocols={"plain": {"ask": "{image}What? Answer:"}}, images=4)
+    (result,) = evaluate(str(task), served(concurrency=12), out=Path("runs"))
+    assert (result.tally.asked, result.tally.copied, len(chat_server.asked)) == (4, 8, 4)
 
 
 def test_too_long_a_rest_ends_the_run_and_keeps_what_came(
