@@ -11,8 +11,8 @@ from rich.segment import Segment
 
 from emu2eval.errors import printable
 
-PIPED = 160
-"""Columns where there is no terminal to fit."""
+PIPED = 1000
+"""Columns where there is no terminal to fit: as wide as a table is."""
 
 
 class SafeConsole(Console):

@@ -15,7 +15,7 @@ from emu2eval.errors import UnknownName, printable
 from emu2eval.exports import fields
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
 Item = TypeVar("Item")
 
@@ -25,7 +25,8 @@ class Column(Generic[Item]):
     """empty: the cell that says nothing; a column of these alone is left out. None = never left out.
 
     warns: red where it is neither empty nor 0. shared: stands above the table, and not in it, where all
-    rows say the same.
+    rows say the same. In a narrow terminal: foot: becomes a footnote; heading: stands above its rows, as
+    what is shared does; least: the higher, the earlier it is left out, 0 = never.
     """
 
     name: str
@@ -34,6 +35,9 @@ class Column(Generic[Item]):
     empty: str | None = None
     warns: bool = False
     shared: bool = False
+    foot: bool = False
+    heading: bool = False
+    least: int = 0
 
 
 Text = Callable[[Sequence[Column[Any]], Sequence[Any]], str]
@@ -91,37 +95,19 @@ def rich_table(
     title: str | None = None,
     section: Callable[[Item], object] = lambda item: None,
     lift: int = 2,
-) -> Table:
-    """For a terminal. Texts from files are shown as they are, never taken for markup.
+) -> RenderableType:
+    """For a terminal of any width. Texts from files are shown as they are, never taken for markup.
 
     section: a line is drawn where it changes. lift: from how many rows on what they share stands above.
     """
-    from rich.table import Table
-    from rich.text import Text
+    from emu2eval.report.fitted import Fitted
 
     above = [title] if title else []
     if len(items) >= lift:
         same = [c for c in columns if c.shared and len({c.cell(item) for item in items}) == 1]
         above += [f"{column.name}: {column.cell(items[0])}" for column in same]
         columns = [column for column in columns if column not in same]
-    heading = Text(" · ".join(above), style="italic") if above else None
-    table = Table(title=heading, title_justify="left", header_style="bold")
-    for column in columns:
-        table.add_column(
-            column.name, justify="right" if column.number else "left", no_wrap=column.number
-        )
-    previous = None
-    for item in items:
-        if previous is not None and section(item) != section(previous):
-            table.add_section()
-        cells = []
-        for column in columns:
-            text = column.cell(item)
-            loud = column.warns and text not in (column.empty, "0")
-            cells.append(Text(text, style="bold red" if loud else ""))
-        table.add_row(*cells)
-        previous = item
-    return table
+    return Fitted(columns, items, above, section)
 
 
 def markdown(columns: Sequence[Column[Item]], items: Sequence[Item]) -> str:
