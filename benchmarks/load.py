@@ -120,8 +120,8 @@ protocols: {plain: {ask: "{question} Answer:"}}
 """
 
 
-def ask(port: int, requests: int, concurrency: int) -> None:
-    """Makes one run and prints what it took as JSON."""
+def ask(port: int, requests: int, concurrency: int, rows: int) -> None:
+    """Makes one run over a file of so many rows and prints what it took as JSON."""
     import resource
 
     from emu2eval import evaluate
@@ -136,23 +136,25 @@ def ask(port: int, requests: int, concurrency: int) -> None:
         model = {"name": "served", "adapter": "openai", "settings": settings}
         (folder / "model.yaml").write_text(json.dumps(model))
         (folder / "task.yaml").write_text(TASK)
-        with (folder / "test.jsonl").open("w") as rows:
-            for number in range(requests):
+        with (folder / "test.jsonl").open("w") as file:
+            for number in range(rows):
                 asked = f"What colour is the thing that has the number {number}?"
                 row = {"id": f"q{number:06d}", "question": asked, "answer": "red"}
-                rows.write(json.dumps(row) + "\n")
+                file.write(json.dumps(row) + "\n")
         task, served = folder / "task.yaml", folder / "model.yaml"
         # What is imported and opened once is no part of the rate.
         evaluate(task, served, limit=1, out=folder / "first")
         clock, used = time.perf_counter(), time.process_time()
-        (result,) = evaluate(task, served, out=folder / "runs")
+        (result,) = evaluate(task, served, limit=requests, out=folder / "runs")
         seconds, cpu = time.perf_counter() - clock, time.process_time() - used
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     found = {"n": result.rows[0].n, "seconds": seconds, "cpu": cpu, "peak_mib": peak}
     print(json.dumps(found))
 
 
-def measure(requests: int, concurrency: int, storm: bool, seed: int) -> dict[str, float]:
+def measure(
+    requests: int, concurrency: int, storm: bool, seed: int, rows: int | None = None
+) -> dict[str, float]:
     """One run against a server of its own."""
     here = [sys.executable, __file__]
     served = [*here, "--serve", "storm" if storm else "calm", "--seed", str(seed)]
@@ -160,6 +162,7 @@ def measure(requests: int, concurrency: int, storm: bool, seed: int) -> dict[str
         assert server.stdout is not None and server.stdin is not None
         port = server.stdout.readline().strip()
         given = ["--ask", port, "--requests", str(requests), "--concurrency", str(concurrency)]
+        given += ["--rows", str(rows or requests)]
         done = subprocess.run([*here, *given], check=True, stdout=-1, text=True)
         server.stdin.close()
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -174,12 +177,13 @@ def main() -> None:
     options.add_argument("--only", choices=["calm", "storm", "memory"])
     options.add_argument("--serve", choices=["calm", "storm"], help=argparse.SUPPRESS)
     options.add_argument("--ask", type=int, metavar="PORT", help=argparse.SUPPRESS)
+    options.add_argument("--rows", type=int, help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.serve:
         serve(given.seed, given.serve == "storm")
         return
     if given.ask:
-        ask(given.ask, given.requests, given.concurrency[0])
+        ask(given.ask, given.requests, given.concurrency[0], given.rows)
         return
     for weather in ("calm", "storm"):
         for at_once in given.concurrency if given.only in (None, weather) else ():
@@ -192,9 +196,9 @@ def main() -> None:
                 flush=True,
             )
     if given.only in (None, "memory"):
-        few, many = (measure(each, 64, False, given.seed) for each in (1000, 50_000))
+        few, many = (measure(each, 64, False, given.seed, 50_000) for each in (1000, 50_000))
         print(
-            f"peak memory: {few['peak_mib']:,.0f} MiB after 1,000 requests, "
+            f"peak memory, of a file of 50,000 rows: {few['peak_mib']:,.0f} MiB after 1,000 requests, "
             f"{many['peak_mib']:,.0f} MiB after 50,000"
         )
 

@@ -23,7 +23,7 @@ from emu2eval.adapters.openai.messages import (
     alike_together,
     messages,
 )
-from emu2eval.adapters.openai.pace import Budget, Pace, Prices
+from emu2eval.adapters.openai.pace import Budget, BudgetReached, Pace, Prices
 from emu2eval.adapters.openai.route import way
 from emu2eval.adapters.openai.settings import OpenAISettings
 from emu2eval.errors import ImageError, UserError
@@ -196,7 +196,10 @@ class OpenAIAdapter(Adapter):
                 return place, Response(error=f"{error.what} ({error.where})")
 
         ordered = alike_together(requests, self._settings.batch)
-        yield from self._background.each(ordered, ask, self._client.pace)
+        try:
+            yield from self._background.each(ordered, ask, self._client.pace)
+        except BudgetReached as error:
+            raise self._budget.reached(error.name) from None
 
     async def _answer(self, request: Request) -> Response:
         if isinstance(request.output, ChoiceOutput):

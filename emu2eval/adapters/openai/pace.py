@@ -121,7 +121,19 @@ class Pace:
 
 
 class BudgetReached(ModelError):
-    """No more may be asked. What was answered is kept."""
+    """No more may be asked. What was answered is kept. name: of the limit."""
+
+    def __init__(self, name: str, most: float, spent: Cost):
+        self.name = name
+        requests = "1 request" if spent.requests == 1 else f"{spent.requests:,} requests"
+        said = f"{requests}, {spent.tokens_in + spent.tokens_out:,} tokens"
+        if spent.money is not None:
+            said += f", {spent.money:,.6g} in money"
+        super().__init__(
+            f"the budget of {most:,.6g} {name} is reached; spent so far: {said}",
+            where=f"budget.{name}",
+            hint="every answer so far is kept; raise the budget and run the same command again",
+        )
 
 
 class Budget:
@@ -151,13 +163,12 @@ class Budget:
         """Sets aside what a request may take. Raises BudgetReached where too little is left."""
         name = self._beyond(self._used + self._reserved + cost)
         if name is not None:
-            raise BudgetReached(
-                f"the budget of {self._limits[name]:,.6g} {name} is reached; "
-                f"{_amount(self._used, name):,.6g} are used",
-                where=f"budget.{name}",
-                hint="every answer so far is kept; raise the budget and run the same command again",
-            )
+            raise self.reached(name)
         self._reserved += cost
+
+    def reached(self, name: str) -> BudgetReached:
+        """With what is spent by now, which is more once those under way have their answers."""
+        return BudgetReached(name, self._limits[name], self._used)
 
     def settle(self, reserved: Cost, used: Cost) -> None:
         """Replaces what was set aside by what was used."""

@@ -61,6 +61,7 @@ class OpenAISettings(Settings):
     together; a sample with less is unscored, for its model was about to say something else.
     max_images, max_positions: what a prompt may hold; image_tokens: positions of an image. Texts are
     counted at 4 characters a token.
+    batch: requests that are looked at together, so that those that begin alike are neighbours.
     concurrency: requests at once; requests_per_minute, tokens_per_minute: rates; timeout: seconds without a
     byte; retries: attempts after the first; longest_wait: seconds of rest that a server may ask for.
     """

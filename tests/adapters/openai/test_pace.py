@@ -134,10 +134,12 @@ def test_a_budget_counts_what_is_under_way() -> None:
     budget = Budget({"money": 3.0, "requests": 100})
     budget.reserve(one)
     budget.reserve(one)
-    with pytest.raises(BudgetReached, match="the budget of 3 money is reached; 0 are used"):
+    with pytest.raises(
+        BudgetReached, match="budget of 3 money is reached; spent so far: 0 requests"
+    ):
         budget.reserve(one)
     budget.settle(one, Cost())  # refused by the server: costs nothing
     budget.reserve(one)
     budget.settle(one, prices.cost(1, 150_000, 20_000))
-    with pytest.raises(BudgetReached, match=r"1\.9 are used"):
+    with pytest.raises(BudgetReached, match=r"1 request, 170,000 tokens, 1\.9 in money"):
         budget.reserve(one)

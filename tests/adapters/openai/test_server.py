@@ -252,6 +252,8 @@ def test_a_budget_that_is_reached_stops_and_loses_nothing(
     (folder,) = Path("runs").iterdir()
     kept = len(rows(folder))
     assert kept == len(chat_server.answered) < 12
+    # Those that were under way are waited for, stored, and counted.
+    assert f"spent so far: {kept} requests, {5000 * kept:,} tokens" in caught.value.what
     (result,) = evaluate(task, served(), out=Path("runs"))  # a budget is no part of the identity
     assert (result.tally.kept, result.tally.asked) == (kept, 12 - kept)
 
