@@ -8,7 +8,9 @@ import os
 import warnings
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import TYPE_CHECKING, BinaryIO
 
 from emu2eval.errors import ImageError, UserError
@@ -21,6 +23,29 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 178_956_970
 """Refuse larger images: twice Pillow's own warning limit, 0.5 GiB once decoded."""
+
+MOST_MEMORY = 3 << 29
+"""Bytes that decoding an image may take, see `pixels.cost`."""
+
+LARGEST_FILE = 1 << 29
+"""Bytes of an encoded image."""
+
+FORMATS = (
+    "PNG",
+    "JPEG",
+    "WEBP",
+    "GIF",
+    "BMP",
+    "DIB",
+    "TIFF",
+    "PPM",
+    "JPEG2000",
+    "AVIF",
+    "ICO",
+    "TGA",
+    "MPO",
+)
+"""What is opened. Pillow knows others, of which EPS hands the file to Ghostscript, a program that runs it."""
 
 BYTES = "an image given as bytes"
 _REMEMBERED = 1 << 17
@@ -70,6 +95,8 @@ def _info_of_file(image: Image) -> ImageInfo:
         stat = os.stat(path)  # noqa: PTH116 (a Path costs more than the call)
     except OSError as error:
         raise _unreadable(path, error) from None
+    if not S_ISREG(stat.st_mode) and not S_ISDIR(stat.st_mode):
+        raise ImageError("this is no file", where=path)
     key = (path, image.member, stat.st_mtime_ns, stat.st_size)
     known = _infos.get(key)
     if known is None:
@@ -86,6 +113,8 @@ def stored(image: Image) -> tuple[tuple[int, int], int] | None:
     """
     try:
         if image.path is not None and image.member is None and image.frame is None:
+            if not S_ISREG(os.stat(image.path).st_mode):  # noqa: PTH116
+                return None  # a pipe would be waited for
             with Path(image.path).open("rb") as file:
                 opened = _open_file(file)
                 return pixels.stored_size(opened), pixels.orientation(opened)
@@ -116,7 +145,8 @@ def read(image: Image) -> bytes:
             if image.member.startswith(tsvfile.PREFIX):
                 return tsvfile.read_cell(image.path, image.member)
             return parquetfile.read_cell(image.path, image.member)
-        data = Path(image.path).read_bytes()
+        with Path(image.path).open("rb") as file:
+            data = file.read(LARGEST_FILE + 1)
     except OSError as error:
         raise _unreadable(image.path, error) from None
     if image._digest is not None and hashlib.sha256(data).hexdigest() != image._digest:
@@ -196,6 +226,10 @@ def _open(data: bytes, where: str) -> PILImage:
         raise ImageError(
             "the image is empty (0 bytes)", where=where, hint="download or copy it again"
         )
+    if len(data) > LARGEST_FILE:
+        raise ImageError(
+            f"the image has more than {LARGEST_FILE >> 20} MiB and is not opened", where=where
+        )
     try:
         image = _open_file(io.BytesIO(data))
     except UnidentifiedImageError:
@@ -210,6 +244,15 @@ def _open(data: bytes, where: str) -> PILImage:
         raise _damaged(where, error) from None
     if image.size[0] * image.size[1] > MAX_PIXELS:
         raise _too_large(where, image.size)
+    memory = pixels.cost(image)
+    if memory > MOST_MEMORY:
+        width, height = image.size
+        raise ImageError(
+            f"decoding {width} x {height} pixels of {image.format} in {image.mode} would take "
+            f"{memory / (1 << 30):.1f} GiB, and an image may take {MOST_MEMORY / (1 << 30):.1f}",
+            where=where,
+            hint="store a smaller copy; models resize images to far fewer pixels anyway",
+        )
     return image
 
 
@@ -219,7 +262,15 @@ def _open_file(file: BinaryIO) -> PILImage:
     with warnings.catch_warnings():
         # Our own limit replaces Pillow's warning at half of it; metadata that it cannot read are no fault.
         warnings.simplefilter("ignore")
-        return PILImage.open(file)
+        return PILImage.open(file, formats=_known_formats())
+
+
+@cache
+def _known_formats() -> tuple[str, ...]:
+    from PIL import Image as PILImage
+
+    PILImage.init()
+    return tuple(name for name in FORMATS if name in PILImage.OPEN)
 
 
 def _too_large(where: str, size: tuple[int, int] | None) -> ImageError:

@@ -93,6 +93,29 @@ def plain(image: PILImage, data: bytes) -> bool:
     return not deep and getattr(image, "n_frames", 1) == 1
 
 
+def cost(image: PILImage) -> int:
+    """Bytes that the way of an opened image to what is shown takes at most, decoding included."""
+    decoder = _DECODER.get(str(image.format), 0)
+    if image.format == "JPEG" and not image.info.get("progressive"):
+        decoder = 0
+    deep = image.mode in ("I", "F") or image.mode.startswith("I;16")
+    way = 48 if deep else 4 if image.mode != "RGB" else 0
+    # A copy that is set upright: whether it is needed is known once it is decoded.
+    upright = 4
+    width, height = image.size
+    return width * height * (_STORED.get(image.mode, 4) + decoder + way + upright)
+
+
+_STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
+"""Bytes of a pixel in Pillow's memory; 4 in all other modes, RGB too."""
+
+_DECODER = {"WEBP": 12, "AVIF": 16, "JPEG2000": 20, "JPEG": 8, "MPO": 8, "TIFF": 8, "GIF": 8}
+"""Bytes a pixel that decoders hold beside the image: whole frames, coefficients of a JPEG, strips."""
+
+_STRIP = 1 << 20
+"""Pixels whose transparency is laid over white at a time."""
+
+
 def rgb(image: PILImage, packed: str = "") -> PILImage:
     """A decoded image of any of Pillow's modes in RGB, transparency over white.
 
@@ -120,11 +143,16 @@ def storable(image: PILImage) -> PILImage:
 def _over_white(image: PILImage) -> PILImage:
     from PIL import Image as PILImage
 
-    if image.mode == "La":
-        image = image.convert("LA")
-    layer = image.convert("RGBA")
-    white = PILImage.new("RGBA", layer.size, (255, 255, 255, 255))
-    return PILImage.alpha_composite(white, layer).convert("RGB")
+    # Some rows at a time: four layers of the whole would be many times the image.
+    shown = PILImage.new("RGB", image.size)
+    rows = max(1, _STRIP // max(image.width, 1))
+    for top in range(0, image.height, rows):
+        part = image.crop((0, top, image.width, min(top + rows, image.height)))
+        part.info = image.info  # which of a palette's colours are transparent
+        layer = (part.convert("LA") if part.mode == "La" else part).convert("RGBA")
+        white = PILImage.new("RGBA", layer.size, (255, 255, 255, 255))
+        shown.paste(PILImage.alpha_composite(white, layer).convert("RGB"), (0, top))
+    return shown
 
 
 def _lab(image: PILImage) -> PILImage:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image as PILImage
 
 from emu2eval.errors import ImageError
-from emu2eval.media import images
+from emu2eval.media import images, pixels
 from emu2eval.types import Image
 
 
@@ -141,3 +142,43 @@ def test_a_turned_image_has_the_size_it_is_loaded_with(tmp_path: Path) -> None:
         image = Image(path=str(path))
         assert images.info(image).upright == images.load(image).size
         assert images.info(image).upright == ((40, 20) if orientation < 5 else (20, 40))
+
+
+def test_what_decoding_would_take_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.png"
+    PILImage.new("RGBA", (300, 300)).save(path)
+    images.load(Image(str(path)))
+    monkeypatch.setattr(images, "MOST_MEMORY", 300 * 300 * 12 - 1)
+    with pytest.raises(ImageError, match="300 x 300 pixels of PNG in RGBA would take"):
+        images.info(Image(data=path.read_bytes()))
+
+
+def test_a_file_that_a_program_would_have_to_run_is_no_image(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    PILImage.new("RGB", (8, 8)).save(path, "EPS")
+    with pytest.raises(ImageError, match="not an image in a known format"):
+        images.info(Image(str(path)))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    for path in (tmp_path / "a.png", Path("/dev/zero")):
+        with pytest.raises(ImageError, match="this is no file"):
+            images.info(Image(str(path)))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "La", "RGBa", "PA"])
+def test_transparency_is_laid_over_white_in_strips_as_in_one(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = PILImage.effect_noise((31, 17), 90)
+    image = PILImage.merge("RGBA", (noise, noise.rotate(90), noise, noise.rotate(180)))
+    image = (
+        image.convert("LA").convert(mode) if "L" in mode or mode == "PA" else image.convert(mode)
+    )
+    whole = pixels.rgb(image).tobytes()
+    monkeypatch.setattr(pixels, "_STRIP", 40)
+    assert pixels.rgb(image).tobytes() == whole
