@@ -14,6 +14,7 @@ import yaml
 
 from emu2eval.errors import ConfigError, UnknownName
 from emu2eval.spec.catalog import find_file
+from emu2eval.spec.secrets import refuse
 from emu2eval.spec.yamlfile import Document, parse_value, read_yaml
 
 Assignments = Mapping[str, Any] | Sequence[str]
@@ -43,6 +44,7 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         if isinstance(given, Changes):
             return given
         if isinstance(given, Mapping):
+            refuse(given)
             for key in given:
                 _part(str(key))
             return cls(**_sorted_out(_flat(given)))
@@ -62,8 +64,10 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         >>> Changes.parse(["task.output.beams=3", "model.settings.layout=single"]).task
         {'output.beams': 3}
         """
+        listed = list(assignments)
+        refuse(listed)  # before anything is said about one
         parsed = {}
-        for assignment in assignments:
+        for assignment in listed:
             key, equals, text = assignment.partition("=")
             part, _, rest = key.strip().partition(".")
             if not equals or part not in cls.__struct_fields__ or not rest:
@@ -73,6 +77,7 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
                     hint=_HINT,
                 )
             parsed[key.strip()] = _value(text)
+        refuse(parsed)
         return cls(**_sorted_out(parsed))
 
     def merged(self, later: Changes) -> Changes:

@@ -11,6 +11,7 @@ import msgspec
 
 from emu2eval.spec.changes import override, read_changed
 from emu2eval.spec.data import Options
+from emu2eval.spec.secrets import refuse
 from emu2eval.spec.yamlfile import Document, Spec, validate
 
 
@@ -24,6 +25,9 @@ class ModelSpec(Spec):
     licence: str = ""
     adapter: str
     settings: Options = msgspec.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        refuse(self.settings, "settings")
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from emu2eval.adapters.openai.lines import (
 from emu2eval.adapters.openai.pace import Budget, Pace, Prices
 from emu2eval.adapters.openai.route import PROXY_HINT, way
 from emu2eval.errors import ModelError
+from emu2eval.spec.secrets import SHORTEST, Scrubber
 
 AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 """HTTP states after which the same request may succeed."""
@@ -37,9 +38,6 @@ MOST_TOKENS = 1 << 32
 
 MOST_WORDS = 300
 """Characters of what a server says that an error shows."""
-
-_SHORTEST_SECRET = 12
-"""A shorter key (`EMPTY`, `none`) is no secret, and may well stand in an answer."""
 
 
 class Refused(Exception):
@@ -67,6 +65,7 @@ class Client:
     ):
         self._url = base_url.rstrip("/")
         self._key = key
+        self.scrub = Scrubber(key)
         self._retries = retries
         self._longest_wait = longest_wait
         self.pace = pace
@@ -163,7 +162,7 @@ class Client:
         found = _parsed(reply)
         if not found:
             raise ValueError("the reply was cut off or is no JSON object")
-        if self._key and len(self._key) >= _SHORTEST_SECRET:
+        if self._key and len(self._key) >= SHORTEST:
             # In what the JSON says: its letters can be written in several ways.
             found = _each_text(found, self.scrub)
         return found
@@ -240,10 +239,6 @@ class Client:
             hint="if the server is the right one, trust what signed its certificate: "
             "export SSL_CERT_FILE=/path/to/certificate.pem",
         )
-
-    def scrub(self, text: str) -> str:
-        """The text without the key."""
-        return text.replace(self._key, "[key]") if self._key else text
 
 
 _ENDS = frozenset({401, 402, 403, 404, 407})

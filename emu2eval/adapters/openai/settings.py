@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -11,6 +10,7 @@ from urllib.parse import urlsplit
 from msgspec import Meta, field
 
 from emu2eval.errors import ConfigError, together
+from emu2eval.spec.secrets import refuse
 from emu2eval.spec.settings import Count, Settings
 
 Format = Literal["JPEG", "PNG", "WEBP", "GIF", "BMP"]
@@ -104,7 +104,7 @@ class OpenAISettings(Settings):
         together(
             [
                 self._check_model,
-                partial(_check_extra, self.extra),
+                partial(refuse, self.extra, "extra"),
                 partial(_check_url, "base_url", self.base_url),
                 partial(_check_key_name, self.key_env),
                 self._check_image_base,
@@ -165,16 +165,3 @@ def _check_url(name: str, url: str) -> None:
             f"{name} holds a user, a password or a query, which would be stored with every run",
             hint="keys come from the environment: --set model.settings.key_env=NAME",
         )
-
-
-def _check_extra(fields: Mapping[str, Any]) -> None:
-    """Raises ConfigError for a field of the request that is meant for a key: settings are stored."""
-    for name in fields:
-        if name.casefold().replace("-", "_") in _SECRET:
-            raise ConfigError(
-                f"extra.{name} would be stored with every run",
-                hint="keys come from the environment: --set model.settings.key_env=NAME",
-            )
-
-
-_SECRET = frozenset({"api_key", "apikey", "authorization", "password", "access_token"})
