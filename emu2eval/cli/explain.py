@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from emu2eval.cli.options import Form, Out
-from emu2eval.cli.say import console, say, stoppable
+from emu2eval.cli.say import console, say, say_damage, stoppable
 from emu2eval.errors import UserError
 
 app = typer.Typer(rich_markup_mode=None)
@@ -69,6 +69,7 @@ def explain(
         )
     source = load_paper(paper) if paper is not None else None
     folder = locate.one(run, out)
+    say_damage([folder])
     with stoppable(), Bars() as bars:
         made = made_of(
             folder, paper=source, table=table, against=against, examples=examples, watcher=bars

@@ -20,7 +20,7 @@ from emu2eval.cli.options import (
     Split,
     Tasks,
 )
-from emu2eval.cli.say import console, print_rows, put, report_failures, say, stoppable
+from emu2eval.cli.say import console, print_rows, put, report_failures, say, say_damage, stoppable
 from emu2eval.errors import UserError
 
 app = typer.Typer(rich_markup_mode=None)
@@ -150,7 +150,9 @@ def show(
 
         if task is not None:
             raise UserError("--run names a run, whose task is known: leave out --task")
-        console().print(show_answer(locate.one(run, out), index, id, trial), soft_wrap=True)
+        folder = locate.one(run, out)
+        say_damage([folder])
+        console().print(show_answer(folder, index, id, trial), soft_wrap=True)
         return
     if task is None:
         raise UserError("name a task or a run", hint="emu2eval show --task easy-vqa --shots 4")

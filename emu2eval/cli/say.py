@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -49,6 +50,18 @@ def stoppable() -> Iterator[None]:
     except KeyboardInterrupt:
         say("\nstopped; every answer so far is kept, the same command continues")
         raise typer.Exit(130) from None
+
+
+def say_damage(folders: Sequence[Path]) -> None:
+    """Names the files of runs that hold damaged answers, which count as not given."""
+    from emu2eval.runs.health import damaged_answers
+
+    for folder in folders:
+        for path, count in damaged_answers(folder):
+            lines = "1 damaged line is" if count == 1 else f"{count:,} damaged lines are"
+            say(
+                f"{lines} passed over in {path}; running (or importing) the same again asks what is missing"
+            )
 
 
 def report_lost(lost: Sequence[UserError]) -> None:

@@ -17,6 +17,7 @@ from emu2eval.cli.say import (
     report_failures,
     report_lost,
     say,
+    say_damage,
     stoppable,
 )
 from emu2eval.errors import ConfigError, UserError
@@ -45,12 +46,10 @@ def score(
     from emu2eval.runs import locate
     from emu2eval.spec.changes import Changes
 
-    changes = Changes.of(set_)
+    changes, folders = Changes.of(set_), locate.find(run, out)
+    say_damage(folders)
     with stoppable(), Bars() as bars:
-        results = [
-            score_again(folder, changes, judge=judge, watcher=bars)
-            for folder in locate.find(run, out)
-        ]
+        results = [score_again(each, changes, judge=judge, watcher=bars) for each in folders]
     print_rows([row for result in results for row in result.rows], form, groups)
     report_failures(results)
 
@@ -76,7 +75,9 @@ def submit(
     from emu2eval.exports.submit import submit as write
     from emu2eval.runs import locate
 
-    written = write(locate.one(run, runs), file)
+    folder = locate.one(run, runs)
+    say_damage([folder])
+    written = write(folder, file)
     say(written.summary())
     if written.unanswered:
         raise typer.Exit(3)
@@ -198,7 +199,9 @@ def report(
     from emu2eval.report import page
     from emu2eval.runs import locate
 
-    written = page.write(locate.find(runs or [], folder), file, inline=inline)
+    folders = locate.find(runs or [], folder)
+    say_damage(folders)
+    written = page.write(folders, file, inline=inline)
     for reason in written.promptless:
         say(f"shown without prompts: {reason}")
     say(f"wrote {file}: {written.runs:,} runs, {written.samples:,} answers")
@@ -229,6 +232,7 @@ def sheet(
         raise ConfigError(
             f"{run!r} is the beginning of {len(found)} runs ({names}, …); a sheet shows one"
         )
+    say_damage(found)
     shown = drawing.draw(found[0], file, most)
     say(f"wrote {file}: {shown} queries")
 

@@ -17,6 +17,7 @@ from emu2eval.data.presence import OFFICIAL
 from emu2eval.engine.evaluation import evaluate
 from emu2eval.engine.results import Result
 from emu2eval.errors import StoreError
+from emu2eval.runs.files import explained, sweep
 from emu2eval.runs.record import LeftOut, Record, read_record, write_record
 from emu2eval.runs.scored import Key
 from emu2eval.runs.scores import (
@@ -78,7 +79,9 @@ def keep(run: Path, into: Path) -> Path:
             hint="run its command again until nothing is unscored",
         )
     folder = into / run.name
-    folder.mkdir(parents=True, exist_ok=True)
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        sweep(folder)
     write_record(folder, record)
     # Seconds are not a fact about the model, and different each time.
     write_rows(folder, (msgspec.structs.replace(row, seconds=0.0) for row in rows))

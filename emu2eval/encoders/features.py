@@ -18,7 +18,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +30,7 @@ from emu2eval.encoders.base import Encoder, Vectors
 from emu2eval.errors import DataError, ImageError, ModelError, of_part, raise_together
 from emu2eval.identity import value_key
 from emu2eval.media import images
+from emu2eval.runs.files import sweep
 from emu2eval.runs.lock import alone
 from emu2eval.runs.names import path_part
 from emu2eval.spec import catalog
@@ -284,8 +285,11 @@ class FeatureCache:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with alone(self.folder):
+        with ExitStack() as held:
+            with _written(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                held.enter_context(alone(self.folder))
+                sweep(self.folder)
             yield
 
 
@@ -345,19 +349,27 @@ def _unit(vectors: Vectors) -> Half:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with _written(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _written(where: Path) -> Iterator[None]:
+    """Turns an OSError about the cache into a DataError that says what to try."""
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        yield
     except OSError as error:
         raise DataError(
             f"the features cannot be written ({error.strerror})",
-            where=path,
+            where=where,
             hint="free some space, or name another folder: export EMU2EVAL_CACHE=/path/to/cache",
         ) from None
-    finally:
-        temporary.unlink(missing_ok=True)

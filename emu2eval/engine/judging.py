@@ -30,6 +30,7 @@ from emu2eval.runs.record import (
     ModelIdentity,
     ModelRecord,
     WordingRecord,
+    known_wordings,
     read_judge,
     write_judge,
 )
@@ -247,9 +248,7 @@ class Judging:
 
     def _record(self) -> JudgeRecord:
         """judge.json; it keeps the words of earlier times, whose replies are kept too."""
-        known = {}
-        if (self.replies.folder / JUDGE).is_file():
-            known = read_judge(self.replies.folder).wordings
+        known = known_wordings(self.replies.folder)
         used = self.scorer.every_wording()
         names = [f"{w.name} {w.digest[:8]}" if len(used) > 1 else w.name for w in used]
         words = {

@@ -60,7 +60,8 @@ class Way:
     @property
     def assignments(self) -> tuple[str, ...]:
         """The chosen options as --set takes them."""
-        return tuple(f"task.score.options.{name}={self.options[name]}" for name in self.named)
+        chosen = (name for name in self.named if name in self.options)
+        return tuple(f"task.score.options.{name}={self.options[name]}" for name in chosen)
 
 
 def ways(run: Reopened) -> list[Way]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from emu2eval.runs.jsontext import encode
 from emu2eval.runs.sealed import Damaged, seal, unseal
@@ -35,7 +36,7 @@ class Answer(
     id: str
     trial: int = 0
     take: int = 0
-    key: str
+    key: Annotated[str, Meta(pattern="^[0-9a-f]{16,128}$")]
     examples: tuple[str, ...] = ()
     left_out: int = 0
     shown: tuple[str, ...] = ()

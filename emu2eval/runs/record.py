@@ -238,6 +238,14 @@ def write_judge(folder: Path, record: JudgeRecord) -> None:
     _write(folder / JUDGE, record)
 
 
+def known_wordings(folder: Path) -> dict[str, WordingRecord]:
+    """Those in which a judge was asked earlier; none where its record is not there, or damaged."""
+    try:
+        return read_judge(folder).wordings
+    except StoreError:
+        return {}
+
+
 def read_judge(folder: Path) -> JudgeRecord:
     return _read(folder / JUDGE, JudgeRecord)
 

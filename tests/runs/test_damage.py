@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -174,3 +175,30 @@ def test_what_a_kill_left_goes_and_what_is_being_written_stays(tmp_path: Path) -
         path.write_text("x")
     sweep(tmp_path)
     assert [path.exists() for path in (dead, mine, other)] == [False, True, True]
+
+
+def test_a_full_or_read_only_disk_under_the_features_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from emu2eval.encoders import features
+    from emu2eval.encoders.base import Thumbnail
+    from emu2eval.errors import DataError
+
+    def refuse(*given: Any, **named: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(features, "alone", refuse)
+    with pytest.raises(DataError, match="Read-only file system"):
+        features.FeatureCache(Thumbnail()).try_out()
+
+
+def test_a_read_only_disk_under_keep_is_told(
+    runs: Path, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*given: Any, **named: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    code, _, told = program("keep", min(runs.iterdir()).name)
+    assert code == 2
+    assert "Read-only file system" in told
