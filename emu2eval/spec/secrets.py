@@ -37,7 +37,7 @@ def refuse(values: Any, at: str = "") -> None:
     """
     known = [secret for secret in _environment() if len(secret) >= SHORTEST]
     for name, key, value in _walk(values, at):
-        if key is not None and value not in (None, "", {}, []) and named_for_secret(key):
+        if key is not None and value not in _NOTHING and named_for_secret(key):
             raise ConfigError(f"{_shown(name, known)} would be stored with every run", hint=_HINT)
         for text in (value, key):
             if isinstance(text, str) and (_SHAPE.search(text) or any(s in text for s in known)):
@@ -46,6 +46,10 @@ def refuse(values: Any, at: str = "") -> None:
                     "with every run",
                     hint=_HINT,
                 )
+
+
+_NOTHING = (None, "", {}, [], True, False)
+"""Values that keep no secret, such as that of `output.per_token`."""
 
 
 def named_for_secret(name: str) -> bool:

@@ -29,6 +29,7 @@ def test_what_is_named_for_a_secret(name: str) -> None:
         with pytest.raises(ConfigError, match=f"{name} would be stored"):
             refuse(nested, "extra")
     refuse({name: None, "extra": {name: ""}})
+    refuse({"task.output.per_token": False, "extra": {name: True}})
 
 
 @pytest.mark.parametrize(
