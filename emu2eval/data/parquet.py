@@ -176,7 +176,7 @@ class _Places:
     def __init__(self, file: Any, path: Path, group: int, columns: Sequence[str]):
         self.path, self.group = path, group
         # Per column: how many images the rows hold, None = one each.
-        self.counts = {column: _counts(file, group, column) for column in columns}
+        self.counts = {column: _counts(file, path, group, column) for column in columns}
 
     def images(self, row: int) -> Images:
         """Those of one row, column by column."""
@@ -195,7 +195,7 @@ class _Places:
         return Image(str(self.path), member=parquetfile.member(column, self.group, row, item))
 
 
-def _counts(file: Any, group: int, column: str) -> list[int | None] | None:
+def _counts(file: Any, path: Path, group: int, column: str) -> list[int | None] | None:
     """None where every row holds one image; else per row None = one, or the length of its list."""
     meta = file.metadata.row_group(group)
     for number in range(meta.num_columns):
@@ -208,13 +208,25 @@ def _counts(file: Any, group: int, column: str) -> list[int | None] | None:
             if empty == meta.num_rows:
                 return [0] * meta.num_rows
     held: list[int | None] = []
-    for cell in file.read_row_group(group, columns=[column], use_threads=False).column(0):
+    try:
+        cells = file.read_row_group(group, columns=[column], use_threads=False).column(0)
+    except (OSError, ValueError) as error:
+        raise parquetfile.damaged(path, error) from None
+    for cell in cells:
         if not cell.is_valid:
             held.append(0)
         elif isinstance(cell, (pa.ListScalar, pa.LargeListScalar)):
             held.append(len(cell))
-        else:
+        elif isinstance(cell, pa.StructScalar) and "bytes" in cell:
             held.append(None if cell["bytes"].is_valid else 0)
+        elif pa.types.is_binary(cell.type) or pa.types.is_large_binary(cell.type):
+            held.append(None)
+        else:
+            raise DataError(
+                f"the column {column!r} holds {cell.type} where images are wanted",
+                where=path,
+                hint="the repository has changed, or is another one than the task's file describes",
+            )
     return held
 
 

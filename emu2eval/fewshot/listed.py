@@ -23,7 +23,19 @@ class Listed(Chooser):
 
     def ranked(self, query: Sample, trial: int) -> Iterator[Demonstration]:
         """The one next to the query first."""
-        listed = _decode(query.fields["shown"])
+        try:
+            listed = _decode(query.fields["shown"])
+        except KeyError:
+            raise PlanError(
+                f"the query {query.id!r} has no field 'shown', which the chooser `listed` shows",
+                where=self.pool.where,
+                hint="choose otherwise: --set task.demonstrations.chooser=random",
+            ) from None
+        except msgspec.DecodeError as error:
+            raise DataError(
+                f"the field 'shown' of the query {query.id!r} is no list of demonstrations: {error}",
+                where=self.pool.where,
+            ) from None
         for number, (sample_id, fields) in enumerate(reversed(listed), 1):
             place = self.pool.position(sample_id)
             if place is None:

@@ -6,8 +6,10 @@ None may end in a traceback, hang, or an exit code that means nothing.
 from __future__ import annotations
 
 import json
+import math
 import random
 import shutil
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -118,8 +120,17 @@ class Target:
     sealed: bool = False
 
 
-def run(folder: Path, count: int, seed: int, extra: Sequence[Target] = ()) -> list[Mutated]:
-    """`count` mutations of a user's folder, which is made here. extra: targets that lie in it already."""
+def run(
+    folder: Path,
+    count: int,
+    seed: int,
+    extra: Sequence[Target] = (),
+    until: float = math.inf,
+) -> list[Mutated]:
+    """`count` mutations of a user's folder, which is made here; fewer once time.monotonic() passes `until`.
+
+    extra: targets that lie in the folder already.
+    """
     world.make(folder)
     (folder / "table.csv").write_text(_as_csv((folder / "test.jsonl").read_text()))
     _tabular(folder)
@@ -129,6 +140,8 @@ def run(folder: Path, count: int, seed: int, extra: Sequence[Target] = ()) -> li
     found = []
     with working_in(folder):
         for number in range(count):
+            if time.monotonic() > until:
+                break
             chance = random.Random(f"{seed} {number}")
             if number % (len(targets) + 1) == len(targets):
                 found.append(_argued(number, chance))

@@ -297,3 +297,20 @@ def test_an_empty_answer_is_none(tmp_path: Path) -> None:
     empty, full = read(tmp_path, "*.parquet", answer="answer")
     assert (empty.answer, empty.references) == (None, ())
     assert (full.answer, full.references) == ("a", ("a",))
+
+
+@pytest.mark.parametrize("held", ["a text", 5, {"path": "x.jpg"}])
+def test_a_column_of_something_else_holds_no_images(tmp_path: Path, held: Any) -> None:
+    write_shards(tmp_path / "data", "val", [{**row, "image": held} for row in rows(2)], shards=1)
+    with pytest.raises(DataError, match="where images are wanted"):
+        list(read(tmp_path, "data/val-*.parquet", **OPTIONS))
+
+
+def test_a_column_of_bytes_holds_images(tmp_path: Path) -> None:
+    listed = [{**row, "image": encoded(n)} for n, row in enumerate(rows(2))]
+    write_shards(tmp_path / "data", "val", listed, shards=1)
+    found = [sample.images[0] for sample in read(tmp_path, "data/val-*.parquet", **OPTIONS)]
+    assert [images.read(image) for image in found if isinstance(image, Image)] == [
+        encoded(0),
+        encoded(1),
+    ]

@@ -191,3 +191,12 @@ def test_keys_with_other_borders_differ() -> None:
     assert keyed("a", "bc") != keyed("ab", "c")
     # The draws are part of every published number: they must never change.
     assert keyed(0, 0, "q0001", 0) == 0x163CF5EFAEBC13A524007F7C13D01092
+
+
+@pytest.mark.parametrize("said", [{}, {"shown": "[[["}, {"shown": "[1]"}])
+def test_listed_without_a_list_says_so(said: dict[str, str]) -> None:
+    from emu2eval.errors import UserError
+    from emu2eval.fewshot.listed import Listed
+
+    with pytest.raises(UserError, match="'shown'"):
+        Listed(Samples.none(), 0).choose(Sample(id="q", fields=said), 1, 0)
