@@ -48,7 +48,7 @@ def refuse(values: Any, at: str = "") -> None:
                 )
 
 
-_NOTHING = (None, "", {}, [], True, False)
+_NOTHING: tuple[Any, ...] = (None, "", {}, [], True, False)
 """Values that keep no secret, such as that of `output.per_token`."""
 
 
