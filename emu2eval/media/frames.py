@@ -19,6 +19,16 @@ from emu2eval.types import Segment
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+MAX_PIXELS = 1 << 26
+"""Of a frame: twice those of 8K."""
+
+_ALONE = {
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,asf,ogg,gif,rm"
+    ",h264,hevc,m4v,nut,ivf,dv,wav,mp3,flac",
+    "protocol_whitelist": "file",
+}
+"""What FFmpeg may take a file for: no playlist, which would have it open other files and addresses."""
+
 _KEPT = 4
 """Videos whose wanted frames are kept decoded: a model asks for those of one video in a row."""
 _CUT_OFF = 0.9
@@ -171,6 +181,8 @@ def _shown_at(path: str, wanted: Sequence[float], *, jump: bool) -> list[Image] 
 
 def _shown(frame: Any) -> Image:
     """A decoded frame in RGB, set upright as its file says: phones film on their side."""
+    if frame.width * frame.height > MAX_PIXELS:  # it may differ from what the header says
+        raise _too_large("a frame", frame.width, frame.height)
     image: Image = frame.to_image()
     matrix = frame.side_data.get("DISPLAYMATRIX")
     return image if matrix is None else pixels.turned(image, _orientation(bytes(matrix)))
@@ -205,10 +217,13 @@ def _opened(path: str) -> Iterator[tuple[Any, Any]]:
     import av
 
     try:
-        with av.open(path) as container:
+        with av.open(path, options=_ALONE) as container:
             if not container.streams.video:
                 raise _damaged(path, "it holds no images")
-            yield container, container.streams.video[0]
+            stream = container.streams.video[0]
+            if stream.width * stream.height > MAX_PIXELS:
+                raise _too_large(path, stream.width, stream.height)
+            yield container, stream
     except (av.FFmpegError, ValueError) as error:
         raise _damaged(path, str(error)) from None
 
@@ -236,6 +251,14 @@ def _require() -> None:
 
     if find_spec("av") is None:
         raise MissingExtra("av", "video", why="decoding video")
+
+
+def _too_large(path: str, width: int, height: int) -> ImageError:
+    return ImageError(
+        f"the frames have {width} x {height} pixels, more than {MAX_PIXELS:,}, and are not decoded",
+        where=path,
+        hint="store a smaller copy; models resize images to far fewer pixels anyway",
+    )
 
 
 def _damaged(path: str, why: str) -> ImageError:

@@ -1,4 +1,4 @@
-"""What is not stored and not shown: settings named for a secret or holding one; a key however it is written."""
+"""What is neither stored nor shown: settings that are or hold a secret; a key, however it is written."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def refuse(values: Any, at: str = "") -> None:
         for text in (value, key):
             if isinstance(text, str) and (_SHAPE.search(text) or any(s in text for s in known)):
                 raise ConfigError(
-                    f"{_shown(name, known)} holds what looks like a key (not shown here), which would be stored "
-                    "with every run",
+                    f"{_shown(name, known)} holds what looks like a key (not shown here), which would be "
+                    "stored with every run",
                     hint=_HINT,
                 )
 

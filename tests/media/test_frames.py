@@ -211,3 +211,28 @@ def test_frames_of_a_film_that_lies_on_its_side_stand_upright(
         assert images.info(each).upright == shown.size
         bright = np.asarray(shown.convert("L")) > 128
         assert (bright[corner[1], corner[0]], bright.sum() // 100) == (True, 2)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{film}\n#EXT-X-ENDLIST\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile '{film}'\n",
+    ],
+)
+def test_a_list_of_other_files_is_no_video(tmp_path: Path, text: str) -> None:
+    other = film(tmp_path / "other.mp4")
+    path = tmp_path / "a.mp4"
+    path.write_text(text.format(film=other.name))
+    with pytest.raises(ImageError, match="no video"):
+        frames.size(str(path))
+
+
+def test_frames_larger_than_any_camera_makes_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = film(tmp_path / "a.mp4")
+    monkeypatch.setattr(frames, "MAX_PIXELS", SIZE * SIZE - 1)
+    with pytest.raises(ImageError, match=f"{SIZE} x {SIZE} pixels"):
+        frames.size(str(path))
