@@ -1,4 +1,4 @@
-"""Every file of a stranger with the verbs that read it, as programs of their own: time, memory, what went wrong.
+"""Files made by a stranger with the verbs that read them, as programs of their own: time, memory, faults.
 
 python benchmarks/strangers.py [part of a name]
 """
