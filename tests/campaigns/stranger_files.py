@@ -44,10 +44,14 @@ _READ = [
 
 @dataclass(frozen=True)
 class Stranger:
-    """make: writes the files into the working directory and says which commands then read them."""
+    """make: writes the files into the working directory and says which commands then read them.
+
+    harmless: it is odd and no more, so that every command has to succeed.
+    """
 
     name: str
     make: Callable[[Path], list[Command]]
+    harmless: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,17 +67,22 @@ class Outcome:
 
 def task(folder: Path, rows: list[dict[str, Any]] | None = None, **changes: Any) -> None:
     """A task of a table of one question, with keys in place of its own."""
+    listed = rows or [{"id": "1", "question": "q", "answer": "a"}]
+    shown = ["image"] if "image" in listed[0] else []
     spec = {
         "name": "theirs",
         "title": "Theirs",
-        "data": {"reader": "table", "splits": {"test": {"file": "rows.jsonl"}}},
+        "data": {
+            "reader": "table",
+            "options": {"images": shown},
+            "splits": {"test": {"file": "rows.jsonl"}},
+        },
         "split": "test",
         "score": {"scorer": "exact_match"},
         "protocol": "plain",
         "protocols": {"plain": {"ask": "{question}"}},
     }
     (folder / "task.yaml").write_text(yaml.safe_dump({**spec, **changes}))
-    listed = rows or [{"id": "1", "question": "q", "answer": "a"}]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in listed))
 
 
@@ -152,13 +161,15 @@ def _names() -> Iterator[Stranger]:
 
         def make(folder: Path, name: str = name) -> list[Command]:
             task(folder, name=name)
-            text = yaml.safe_dump({"name": name, "adapter": "most_common"})
+            text = yaml.safe_dump(
+                {"name": name, "adapter": "scripted", "settings": {"default": HOSTILE}}
+            )
             (folder / "model.yaml").write_text(text)
             asked = [*_ASK]
             asked[asked.index("most-common")] = "./model.yaml"
             return [asked, *(_READ if name in ("org/model-7b", HOSTILE) else _READ[:1])]
 
-        yield Stranger(f"a name: {name[:20]!r}", make)
+        yield Stranger(f"a name: {name[:20]!r}", make, harmless=True)
 
 
 def _code() -> Iterator[Stranger]:
@@ -215,7 +226,7 @@ def _rows() -> Iterator[Stranger]:
                 task(folder, [row], protocols=ask)
             return [_ASK, *([] if with_image else _READ), ["show", "--task", "./task.yaml"]]
 
-        yield Stranger(f"a row: {name}", make)
+        yield Stranger(f"a row: {name}", make, harmless=row["question"] == HOSTILE)
 
     def deep(folder: Path) -> list[Command]:
         task(folder)

@@ -28,6 +28,7 @@ def test_files_of_a_stranger(
     for command in ALL[name].make(work):
         code, printed, errors = program(*command)
         outcomes.append(strangers.Outcome(command, code, printed + errors))
+        assert not code or not ALL[name].harmless, errors
     assert strangers.faults(base, outcomes) == []
 
 
