@@ -181,7 +181,7 @@ def _painting(
         with torch.device("meta"):
             unet = kinds[0].from_config(dict(unet_config))
             vae = kinds[1].from_config(dict(vae_config))
-    except (TypeError, ValueError, KeyError) as error:
+    except Exception as error:  # diffusers raises whatever it stumbles over
         raise ModelError(
             f"the visual decoder cannot be made from its configuration: {error}"
         ) from None

@@ -192,7 +192,7 @@ def _made(kind: Any, config: Mapping[str, Any], where: Path) -> Any:
         raise ModelError(f"its config.json is of a {name}, not of a {kind.__name__}", where=where)
     try:
         return kind.from_config(dict(config)).eval().requires_grad_(False)
-    except (TypeError, ValueError, KeyError) as error:
+    except Exception as error:  # diffusers raises whatever it stumbles over
         raise ModelError(
             f"{name} cannot be made from its config.json: {error}", where=where
         ) from None
@@ -211,4 +211,9 @@ def _scheduler(config: Mapping[str, Any], where: Path) -> Any:
             hint="the authors' is EulerDiscreteScheduler",
         )
     made: Any = kind
-    return made.from_config(dict(config))
+    try:
+        return made.from_config(dict(config))
+    except Exception as error:  # as above
+        raise ModelError(
+            f"{name} cannot be made from its scheduler_config.json: {error}", where=where
+        ) from None
