@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from emu2eval import ConfigError, evaluate, registry
+from emu2eval.runs.record import read_record, write_record
 from emu2eval.trust import named_by, trusting
 
 MINE = """
@@ -82,6 +83,13 @@ def test_nothing_is_called_to_find_out(tmp_path: Path, monkeypatch: pytest.Monke
     assert not touched.exists()
 
 
+def rewritten(folder: Path, score: dict[str, Any]) -> None:
+    """The record of a run with another scoring, its checksum right: a stranger can make one, too."""
+    record = read_record(folder)
+    spec = {**record.task.spec, "score": score}
+    write_record(folder, replace(record, task=replace(record.task, spec=spec)))
+
+
 def test_a_record_names_no_code(
     mine: Path, make_task: Any, make_model: Any, program: Any, tmp_path: Path
 ) -> None:
@@ -99,8 +107,7 @@ def test_a_record_names_no_code(
     code, *_ = program("score", str(result.folder), "--trust")
     assert code == 0
     # What the user says is not the record's word.
-    file = result.folder / "run.json"
-    file.write_text(file.read_text().replace("parts_of_mine:Lenient", "exact_match"))
+    rewritten(result.folder, {"scorer": "exact_match"})
     own = ["--set", "task.score.scorer=parts_of_mine:Lenient"]
     sys.modules.pop("parts_of_mine", None)
     code, _, errors = program("score", str(result.folder), *own)
@@ -111,15 +118,13 @@ def test_a_strangers_record_runs_nothing(
     make_task: Any, make_model: Any, program: Any, tmp_path: Path
 ) -> None:
     (result,) = evaluate(str(make_task()), str(make_model()), limit=2, out=tmp_path / "runs")
-    file, touched = result.folder / "run.json", tmp_path / "touched"
-    record = json.loads(file.read_text())
-    record["task"]["spec"]["score"] = {
-        "scorer": "os:system",
-        "options": {"command": f"touch {touched}"},
-    }
-    file.write_text(json.dumps(record))
-    for verb in ("score", "report", "show", "table", "compare"):
+    touched = tmp_path / "touched"
+    rewritten(result.folder, {"scorer": "os:system", "options": {"command": f"touch {touched}"}})
+    code, _, errors = program("score", str(result.folder))
+    assert code == 2 and "names code" in errors
+    for verb in ("report", "table", "explain"):
         program(verb, str(result.folder))
+    program("show", "--run", str(result.folder))
     assert not touched.exists()
 
 

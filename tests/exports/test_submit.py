@@ -14,6 +14,7 @@ from emu2eval import evaluate
 from emu2eval.errors import ConfigError, StoreError
 from emu2eval.exports.server_formats import GQA, MMMU, VIZWIZ, VQA, Format, write
 from emu2eval.exports.submit import submit
+from emu2eval.trust import trusting
 from emu2eval.types import Sample
 
 from ..conftest import Program, write_jsonl
@@ -211,7 +212,8 @@ def test_a_format_of_ones_own(tmp_path: Path, make_model: Any) -> None:
         "from emu2eval.exports.server_formats import Format\nPAIRS = Format('key', 'said')\n"
     )
     task = hidden_task(tmp_path / "t", "mine:PAIRS", ["1"])
-    assert handed_in(task, make_model(default="yes"))[1] == [{"key": "1", "said": "yes"}]
+    with trusting():  # a stored run names no code by itself
+        assert handed_in(task, make_model(default="yes"))[1] == [{"key": "1", "said": "yes"}]
     task = hidden_task(tmp_path / "u", "vqqa", ["1"])
     with pytest.raises(ConfigError, match="did you mean 'vqa'"):
         handed_in(task, make_model(default="yes"))
