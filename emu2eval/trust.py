@@ -59,6 +59,16 @@ def trusting(consent: bool = True) -> Iterator[None]:
         _trusting.reset(token)
 
 
+def check_checkpoint_code() -> None:
+    """Raises ConfigError where a file wants a checkpoint's Python code run, and the user did not say so."""
+    if not _trusting.get(False):
+        raise ConfigError(
+            "`trust_remote_code: true` would run Python files that come with the checkpoint",
+            hint="read them; then --trust on the command line, or `with emu2eval.trust.trusting():`, runs "
+            "them. Without them: leave the setting out",
+        )
+
+
 def check_module(kind: str, name: str, module: str, where: str | None) -> None:
     """Raises ConfigError where this module may not be imported to find a part. Imports nothing."""
     if _trusting.get(False):

@@ -146,3 +146,16 @@ def test_check_says_what_a_file_would_load(
     assert "names" in told and "parts_of_mine:Lenient, parts_of_mine:shout" in told
     _, printed, _ = program("check", "--task", "easy-vqa")
     assert "names" not in printed
+
+
+def test_a_model_file_alone_runs_no_code_of_a_checkpoint(program: Any, tmp_path: Path) -> None:
+    model = tmp_path / "theirs.yaml"
+    model.write_text(
+        "name: theirs\nadapter: huggingface\n"
+        f"settings: {{checkpoint: {tmp_path}, trust_remote_code: true}}\n"
+    )
+    run = ("run", "--task", "easy-vqa", "--model", str(model), "--limit", "1")
+    code, _, errors = program(*run)
+    assert code == 2 and "--trust" in errors
+    _, _, errors = program(*run, "--trust")
+    assert "Python files" not in errors

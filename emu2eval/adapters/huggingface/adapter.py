@@ -16,6 +16,7 @@ from emu2eval.adapters.local.encoded import Shown
 from emu2eval.adapters.local.files import by_hand
 from emu2eval.adapters.local.search import Found
 from emu2eval.errors import ModelError, PlanError
+from emu2eval.trust import check_checkpoint_code
 from emu2eval.types import ChoiceOutput, Image, Mark, Prompt, Request, Response, TextOutput
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class HuggingFaceAdapter(
 
     def __init__(self, settings: HuggingFaceSettings):
         super().__init__(settings)
+        if settings.trust_remote_code:
+            check_checkpoint_code()
 
     def identity(self) -> Mapping[str, Any]:
         from emu2eval.adapters.local.devices import torch_dtype

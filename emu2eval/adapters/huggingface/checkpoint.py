@@ -59,5 +59,5 @@ class TransformersCheckpoint:
 
 
 _CODE_HINT = (
-    "the model brings Python code of its own; read it, then set `trust_remote_code: true` to run it"
+    "the model brings Python code; read it, then set `trust_remote_code: true` and give --trust"
 )

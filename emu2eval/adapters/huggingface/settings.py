@@ -23,7 +23,7 @@ class HuggingFaceSettings(LocalSettings, frozen=True, kw_only=True):
     attention: such as sdpa or flash_attention_2.
     thinking: tokens on top of the task's, for models that think before they answer; the answer itself is cut
     at the task's. template_options: for the chat template, such as {enable_thinking: false}.
-    trust_remote_code: True runs Python files that come with the checkpoint.
+    trust_remote_code: True runs Python files that come with the checkpoint, where `--trust` is given, too.
     """
 
     layout: Layout = "chat"
