@@ -91,6 +91,7 @@ def prompts(count: int, length: int, first: int) -> list[Encoded]:
     return [Encoded((*shared, *[100 + i] * 40), (False,) * length) for i in range(count)]
 
 
+@pytest.mark.slow
 def test_chat_on_four_devices(fake: None, monkeypatch: pytest.MonkeyPatch) -> None:
     config, batch, beams, length, new = Emu2Config.official("chat"), 2, 5, 1400, 3
     # A quarter of the blocks takes a quarter of the time and shows the same.
