@@ -1,7 +1,8 @@
 """A table that fits the terminal: names and values are never cut.
 
 Where not all columns fit, notes become footnotes, what rows share becomes a heading above them, and what
-matters least is left out and named below. Where even that is too wide, each row becomes a list.
+matters least is left out and named below. Where even that is too wide, the columns stand in parts below one
+another, each led by the first column; a single row, or one that fits in no part, becomes a list.
 """
 
 from __future__ import annotations
@@ -62,6 +63,9 @@ class Fitted:
                 left_out.append(least.name)
             if self._plain(columns, marks) <= width:
                 yield from self._grouped(heads, columns, marks)
+            elif parts := self._parts([*heads, *columns], marks, width):
+                for part in parts:
+                    yield self._table(part, marks)
             else:
                 yield from self._listed([*heads, *columns], marks)
         for mark, note in notes.items():
@@ -124,6 +128,20 @@ class Fitted:
                 table.show_header = False
             yield table
             first = False
+
+    def _parts(
+        self, columns: Sequence[Column[Any]], marks: dict[int, str], width: int
+    ) -> list[list[Column[Any]]]:
+        """The columns in parts that fit, each led by the first; empty where there is no such way."""
+        first, *others = columns
+        if len(self.items) < 2:
+            return []
+        parts = [[first]]
+        for column in others:
+            if len(parts[-1]) > 1 and self._bordered([*parts[-1], column], marks) > width:
+                parts.append([first])
+            parts[-1].append(column)
+        return parts if all(self._bordered(part, marks) <= width for part in parts) else []
 
     def _listed(
         self, columns: Sequence[Column[Any]], marks: dict[int, str]

@@ -92,11 +92,23 @@ def test_a_note_is_a_footnote_where_its_column_does_not_fit() -> None:
     assert not any("ᵃ" in line for line in wide)
 
 
+def test_many_numbers_stand_in_parts_each_with_the_names() -> None:
+    columns: list[Column[str]] = [Column("model", lambda item: item)]
+    columns += [
+        Column(f"a-task-of-long-name @{shots}", lambda item: "45.0 ±12.2†", number=True)
+        for shots in range(4)
+    ]
+    lines = printed(Fitted(columns, ["most-common", "nearest"], [], lambda item: None), 80)
+    assert max(map(len, lines)) <= 80
+    assert sum("│ nearest" in line for line in lines) == 2
+    assert sum(line.count("@") for line in lines) == 4
+
+
 def test_rows_become_lists_where_no_column_can_go() -> None:
     columns: list[Column[int]] = [
         Column(f"a number of the name {place}", lambda item: f"{item:.3f}", number=True)
         for place in range(8)
     ]
-    lines = printed(Fitted(columns, [1, 2], [], lambda item: None), 50)
+    lines = printed(Fitted(columns, [1], [], lambda item: None), 50)
     assert sum("1.000" in line for line in lines) == 8
     assert max(map(len, lines)) <= 50
