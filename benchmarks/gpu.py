@@ -389,6 +389,8 @@ def painting(bench: Bench) -> object:
 
     from emu2eval.adapters.emu2.painter import Painter
 
+    bench.__dict__.pop("model", None)  # beside the weights, an 80 GB card has no room
+    gc.collect()
     unet, vae = dict(sdxl.UNET), dict(sdxl.VAE)
     if bench.tiny:
         tiny: Mapping[str, Any] = {
