@@ -7,15 +7,17 @@ choices. In a decoder of 33B, keys and values take 1.6 MB a position in bf16: 3.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import count, takewhile
-from typing import Any, cast
+from itertools import takewhile
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+from emu2eval.adapters.local.layers import changed, kind_of, layers_of, tensors, unknown
 
 ROOM = 64
 """Positions set aside, at most, behind what is held: few answers are longer."""
@@ -133,14 +135,25 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     def joined(self) -> RoomyLayer:
         """The same positions of a layer of one row in one piece of memory, without room behind it."""
         layer = RoomyLayer(windows=self.windows)
-        pairs = self.pairs(self.get_seq_length())
-        keys, values = (
-            parts[0] if len(parts) == 1 else torch.cat(parts, 2)
-            for parts in zip(*pairs, strict=True)
-        )
-        layer.lazy_initialization(keys, values)
-        layer.keys, layer.values = keys, values
+        if pairs := self.pairs(self.get_seq_length()):
+            keys, values = (
+                parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+                for parts in zip(*pairs, strict=True)
+            )
+            layer._hold(keys, values)
         return layer
+
+    def widened(self, repeats: int, length: int) -> RoomyLayer:
+        """A copy of the first `length` positions for so many rows in place of each; none are shared."""
+        assert not self.before
+        layer = RoomyLayer(windows=self.windows)
+        for keys, values in self.pairs(length):
+            layer._hold(keys.repeat_interleave(repeats, 0), values.repeat_interleave(repeats, 0))
+        return layer
+
+    def _hold(self, keys: Tensor, values: Tensor) -> None:
+        self.lazy_initialization(keys, values)
+        self.keys, self.values = keys, values
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         if self.own:
@@ -165,46 +178,97 @@ def _moved(held: Tensor, size: int) -> Tensor:
     return store
 
 
-def roomy_cache(before: Iterable[tuple[Pair, ...]] = (), windows: bool = False) -> DynamicCache:
-    """For models whose layers all keep every position. before: see `RoomyLayer`, for each layer."""
-    cache: Any = DynamicCache()
-    cache.layer_class_to_replicate = RoomyLayer
-    cache.layers.extend(RoomyLayer(pairs, windows) for pairs in before)
-    return cache  # type: ignore[no-any-return]
+def new_cache(config: Any) -> DynamicCache:
+    """An empty cache for a decoder. Raises ModelError for kinds of layers that are not known here.
+
+    Layers that could forget positions out of their window keep every one: the masks see to windows.
+    """
+    return _cache(
+        RoomyLayer() if type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) else layer
+        for layer in layers_of(config)
+    )
 
 
-def above(cache: DynamicCache, length: int, windows: bool = False) -> DynamicCache:
-    """An empty cache on top of the first `length` positions of another, for any multiple of its rows."""
-    layers: Any = cache.layers
-    return roomy_cache((layer.pairs(length) for layer in layers), windows)
+def above(cache: DynamicCache, repeats: int, length: int, windows: bool = False) -> DynamicCache:
+    """An empty cache on top of the first `length` positions of another, for so many rows in place of each.
+
+    Keys and values are not copied.
+    """
+    return _cache(
+        RoomyLayer(layer.pairs(length), windows)
+        if isinstance(layer, RoomyLayer)
+        else _widened(layer, repeats, cache.get_seq_length() - length)
+        for layer in _layers(cache)
+    )
+
+
+def widened(cache: DynamicCache, repeats: int, length: int) -> DynamicCache:
+    """A copy of the first `length` positions of a cache, for so many rows in place of each."""
+    return _cache(
+        layer.widened(repeats, length)
+        if isinstance(layer, RoomyLayer)
+        else _widened(layer, repeats, cache.get_seq_length() - length)
+        for layer in _layers(cache)
+    )
+
+
+def _widened(layer: Any, repeats: int, beyond: int) -> Any:
+    """A copy of a layer of transformers for so many rows in place of each, its last positions left out."""
+    if beyond:
+        assert kind_of(layer).cuts, "a state is that of its last position"
+        layer = changed([layer], lambda parts, _: parts[0])
+        layer.crop(-beyond)
+    return changed([layer], lambda parts, rows: parts[0].repeat_interleave(repeats, rows))
 
 
 def joined(cache: DynamicCache) -> DynamicCache:
     """A cache of one row in one piece of memory a layer."""
-    whole: Any = roomy_cache()
-    layers: Any = cache.layers
-    whole.layers.extend(layer.joined() for layer in layers)
-    return whole  # type: ignore[no-any-return]
+    return _cache(
+        layer.joined() if isinstance(layer, RoomyLayer) else layer for layer in _layers(cache)
+    )
 
 
 def row_of(cache: DynamicCache, row: RowPlace) -> DynamicCache:
-    """A cache of one row, on top of what `cache` shares, that writes its positions into a row of `cache`."""
-    one, layers, numbers = roomy_cache(), cast(Any, cache).layers, count()
+    """A cache of one row, on top of what `cache` shares, that writes its positions into a row of `cache`.
 
-    def layer() -> RoomyLayer:
-        # Not the length of `one`: a cache that its own function holds is freed late, gigabytes too late.
-        number = next(numbers)
-        layers.extend(RoomyLayer() for _ in range(number + 1 - len(layers)))
-        whole = layers[number]
-        return RoomyLayer(whole.before, whole.windows, (whole, row))
+    The states of its layers are its own: `gather` puts them into `cache` when all rows were read.
+    """
+    return _cache(
+        RoomyLayer(layer.before, layer.windows, (layer, row))
+        if isinstance(layer, RoomyLayer)
+        else changed([layer], lambda parts, rows: parts[0].narrow(rows, row.number, 1).clone())
+        for layer in _layers(cache)
+    )
 
-    cast(Any, one).layer_class_to_replicate = layer
-    for _ in range(len(layers)):
-        one.layers.append(layer())
-    return one
+
+def gather(cache: DynamicCache, rows: Sequence[DynamicCache]) -> None:
+    """Puts the states of rows that were read one by one into the cache of all."""
+    layers = _layers(cache)
+    for number, layer in enumerate(layers):
+        if not isinstance(layer, RoomyLayer):
+            found = [_layers(row)[number] for row in rows]
+            layers[number] = changed(found, torch.cat)
 
 
 def held_bytes(cache: DynamicCache) -> int:
-    """What the positions of a cache take, those that it shares left out."""
-    layers: Any = cache.layers
-    return sum(layer.keys.nbytes + layer.values.nbytes for layer in layers if layer.is_initialized)
+    """What a cache takes, positions that it shares left out."""
+    return sum(
+        part.nbytes
+        for layer in _layers(cache)
+        for part in ((layer.keys, layer.values) if isinstance(layer, RoomyLayer) else tensors(layer))
+        if part is not None
+    )
+
+
+def _cache(layers: Iterable[Any]) -> DynamicCache:
+    cache: Any = DynamicCache()
+    cache.layer_class_to_replicate = None
+    cache.layers = list(layers)
+    return cache  # type: ignore[no-any-return]
+
+
+def _layers(cache: DynamicCache) -> list[Any]:
+    """Raises ModelError for a cache that is more than its layers."""
+    if type(cache) is not DynamicCache:
+        raise unknown(type(cache).__name__)
+    return cache.layers

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from emu2eval.adapters.local.cache import RowPlace, row_of
+from emu2eval.adapters.local.cache import RowPlace, gather, row_of
 from emu2eval.adapters.local.choices import Question
 from emu2eval.adapters.local.encoded import Encoded, Shown
 from emu2eval.adapters.local.finite import check_scores
@@ -71,13 +71,19 @@ class Inference(Generic[R]):
         """Rows that are read together, and how many positions of a known beginning they share."""
         every_row = list(range(len(prompts)))
         shared = self.prefix.shared(prompts) if self.prefix is not None else 0
-        # Padding behind the beginning would push it out of a window of latest positions.
-        if self.reader.pads and not (shared and self.reader.slides):
+        if self._mixes(prompts, shared):
             yield every_row, shared
             return
         by_length = sorted(every_row, key=lambda row: len(prompts[row]))
         for _, alike in groupby(by_length, key=lambda row: len(prompts[row])):
             yield list(alike), shared
+
+    def _mixes(self, prompts: Sequence[Encoded], shared: int) -> bool:
+        """Whether prompts of unlike lengths can be asked together."""
+        # Padding behind the beginning would push it out of a window of latest positions.
+        if not self.reader.pads or (shared and self.reader.slides):
+            return False
+        return not self.reader.stateful or self._one_by_one(prompts, shared)
 
     def _cache(self, rows: int, shared: int) -> DynamicCache:
         if self.prefix is None or not shared:
@@ -103,21 +109,32 @@ class Inference(Generic[R]):
         last, (rows, words)."""
         cache, stop = self._cache(len(prompts), shared), rows.length - self.reader.left
         if len(prompts) > 1 and self._apart(prompts, shared, stop):
-            ends = []
+            ends, caches = [], []
             for row, prompt in enumerate(prompts):
                 own = row_of(cache, RowPlace(row, len(prompts), stop - shared))
                 alone, end = self.reader.rows([prompt]), len(prompt) - self.reader.left
                 ends.append(self.reader.read(alone, [prompt], own, shared, end)[:, -1])
+                caches.append(own)
+            gather(cache, caches)
             return cache, torch.cat(ends)
         if stop > shared:
             return cache, self.reader.read(rows, prompts, cache, shared, stop)[:, -1]
         return cache, None
 
     def _apart(self, prompts: Sequence[Encoded], shared: int, stop: int) -> bool:
-        """Whether prompts are read one after the other: long prompts, unless every pass moves weights."""
-        able = self.reader.segments or (self.reader.croppable and not shared)
-        some_of_each = min(map(len, prompts)) - self.reader.left > shared
-        return able and some_of_each and stop - shared >= ALONE and not self.reader.offloaded
+        """Whether prompts are read one after the other: long prompts, unless every pass moves weights; and
+        those of unlike lengths where padding would leave a trace."""
+        if not self._one_by_one(prompts, shared):
+            return False
+        if self.reader.stateful and len(set(map(len, prompts))) > 1:
+            return True
+        return stop - shared >= ALONE and not self.reader.offloaded
+
+    def _one_by_one(self, prompts: Sequence[Encoded], shared: int) -> bool:
+        """Whether prompts can be read one after the other, each into a row of one cache."""
+        reader = self.reader
+        able = reader.apart and (reader.segments or not shared)
+        return able and min(map(len, prompts)) - reader.left > shared
 
     def _ranked(self, question: Question) -> tuple[float, ...]:
         prompt = question.prompt

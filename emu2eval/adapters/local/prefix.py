@@ -7,6 +7,7 @@ alike. What counts as alike is the token ids together with the digests of the im
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from transformers import DynamicCache
@@ -17,8 +18,18 @@ from emu2eval.adapters.local.reading import Reader
 
 CACHE_BYTES = 4 << 30
 """4 GiB holds a full context of a 33B decoder in bf16 (1.6 MB a position)."""
+ENDS = 2
+"""Beginnings that are kept, one on top of the other, where a longer one cannot be cut."""
 WORTHWHILE = 16
 """Positions below which a pass of its own costs more than it saves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """Positions that were read, by what makes them alike, and their keys, values and states (one row)."""
+
+    signature: tuple[int | str, ...]
+    cache: DynamicCache
 
 
 class Prefix:
@@ -27,8 +38,8 @@ class Prefix:
     def __init__(self, reader: Reader[Any], max_bytes: int = CACHE_BYTES):
         self.reader = reader
         self.max_bytes = max_bytes
-        self._cache = reader.cache()
-        self._known: tuple[int | str, ...] = ()
+        self.kept: list[Beginning] = []
+        self._used: Beginning | None = None
         self._previous: tuple[int | str, ...] | None = None
 
     def shared(self, prompts: Sequence[Encoded]) -> int:
@@ -45,8 +56,12 @@ class Prefix:
         alone = len(prompts) == 1 and not others
         alike = 0 if alone else min(room, self._most, common([*signatures, *others]))
         alike = _whole(prompts[0], alike)
-        usable = _whole(prompts[0], min(room, common([*signatures, self._known])))
         self._previous = signatures[0]
+        usable, self._used = 0, None
+        for beginning in self.kept:
+            length = self._usable(beginning, prompts[0], room, signatures)
+            if length > usable:
+                usable, self._used = length, beginning
         if alike >= usable + WORTHWHILE:
             self._read(prompts[0], usable, alike)
             return alike
@@ -54,28 +69,42 @@ class Prefix:
 
     def cache(self, rows: int, length: int) -> DynamicCache:
         """A cache for so many rows that holds so many of those positions."""
-        return self.reader.above(self._cache, rows, length)
+        assert self._used is not None
+        return self.reader.above(self._used.cache, rows, length)
+
+    def _usable(
+        self, known: Beginning, prompt: Encoded, room: int, signatures: Sequence[Sequence[int | str]]
+    ) -> int:
+        alike = min(room, common([*signatures, known.signature]))
+        if self.reader.cuts:
+            return _whole(prompt, alike)
+        return alike if alike == len(known.signature) else 0
 
     @property
     def _most(self) -> int:
         """Positions that fit the memory: as those that are held, else by the decoder's sizes."""
-        config, held = self.reader.config, self._cache.get_seq_length()
-        if held:
-            return self.max_bytes * held // held_bytes(self._cache)
+        config = self.reader.config
+        most = self.max_bytes // (1 if self.reader.cuts else ENDS)
+        if self.kept:
+            held = self.kept[-1].cache
+            return most * held.get_seq_length() // held_bytes(held)
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         width = getattr(config, "head_dim", None) or (
             config.hidden_size // config.num_attention_heads
         )
         layer = 2 * heads * width * self.reader.model.dtype.itemsize
-        return int(self.max_bytes // (config.num_hidden_layers * layer))
+        return int(most // (config.num_hidden_layers * layer))
 
     def _read(self, prompt: Encoded, start: int, stop: int) -> None:
         """Positions on top of the first `start` of those that are known."""
-        cache = self.reader.above(self._cache, 1, start) if start else self.reader.cache()
+        base = self._used if start else None
+        cache = self.reader.cache() if base is None else self.reader.above(base.cache, 1, start)
         head = _head(prompt, stop)
         self.reader.read(self.reader.rows([head]), [head], cache, start, stop)
-        self._cache = joined(cache)
-        self._known = prompt.signature[:stop]
+        self._used = Beginning(prompt.signature[:stop], joined(cache))
+        # What cannot be cut is kept as well where it ended before: the demonstrations, under an image.
+        below = [] if base is None or self.reader.cuts else [base]
+        self.kept = [*below, self._used]
 
 
 def _whole(prompt: Encoded, length: int) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar
@@ -15,9 +14,10 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from emu2eval.adapters.local.cache import above, roomy_cache
+from emu2eval.adapters.local.cache import above, new_cache, widened
 from emu2eval.adapters.local.encoded import Encoded, Shown
 from emu2eval.adapters.local.features import ImageEncoder
+from emu2eval.adapters.local.layers import Held, kind_of, layers_of
 from emu2eval.adapters.local.search import Found, Search
 
 E = TypeVar("E", bound=ImageEncoder[Any])
@@ -58,7 +58,7 @@ class Reader(ABC, Generic[E]):
         self.model = model
         self.encoder = encoder
         self.pad = pad
-        self.segments = segments and self.croppable
+        self.segments = segments and self.croppable and self.apart
 
     @abstractmethod
     def read(
@@ -99,16 +99,33 @@ class Reader(ABC, Generic[E]):
 
     @cached_property
     def croppable(self) -> bool:
-        """Whether keys and values of a beginning can be cut from those of a longer one."""
-        layers = DynamicCache(config=self.config).layers
-        names = {type(layer).__name__ for layer in layers}
-        return names <= {"DynamicLayer", "DynamicSlidingWindowLayer"}
+        """Whether a beginning is read alike whatever stands behind it, so that it can be kept."""
+        return True
+
+    @cached_property
+    def kinds(self) -> tuple[Held, ...]:
+        """What the layers of its cache hold. Raises ModelError for kinds that are not known here."""
+        return tuple(map(kind_of, layers_of(self.config)))
+
+    @cached_property
+    def cuts(self) -> bool:
+        """Whether a beginning can be cut from a longer one; else its end is kept as it was."""
+        return all(kind.cuts for kind in self.kinds)
+
+    @cached_property
+    def stateful(self) -> bool:
+        """Whether padding before a row leaves a trace, as in a state that all positions run through."""
+        return not all(kind.pads for kind in self.kinds)
+
+    @cached_property
+    def apart(self) -> bool:
+        """Whether each row of a batch can be read on its own."""
+        return all(kind.apart for kind in self.kinds)
 
     @cached_property
     def slides(self) -> bool:
         """Whether a layer sees a window of the latest positions, padding among them counted."""
-        layers = DynamicCache(config=self.config).layers
-        return any(type(layer).__name__ != "DynamicLayer" for layer in layers)
+        return any(getattr(layer, "is_sliding", False) for layer in layers_of(self.config))
 
     @cached_property
     def offloaded(self) -> bool:
@@ -116,26 +133,21 @@ class Reader(ABC, Generic[E]):
         return any(weight.is_meta for weight in self.model.parameters())
 
     def cache(self) -> DynamicCache:
-        """Empty. One that keeps every position where that is possible: the masks see to windows."""
-        return roomy_cache() if self.croppable else DynamicCache(config=self.config)
+        """Empty."""
+        return new_cache(self.config)
 
     def above(self, cache: DynamicCache, rows: int, length: int) -> DynamicCache:
-        """A cache for so many rows on top of the first `length` positions of a cache of one row."""
+        """A cache for so many rows on top of the first `length` positions of a cache of one row.
+
+        Where a beginning cannot be cut, `length` is all that the cache holds.
+        """
         if self.segments:
-            return above(cache, length, self.slides)
-        own = deepcopy(cache)
-        beyond = own.get_seq_length() - length
-        if beyond:
-            own.crop(-beyond)
-        own.batch_repeat_interleave(rows)
-        return own
+            return above(cache, rows, length, self.slides)
+        return widened(cache, rows, length)
 
     def spread(self, cache: DynamicCache, beams: int) -> DynamicCache:
         """The cache for so many beams of each of its rows."""
-        if self.segments:
-            return above(cache, cache.get_seq_length(), self.slides)
-        cache.batch_repeat_interleave(beams)
-        return cache
+        return self.above(cache, beams, cache.get_seq_length())
 
     def rows(self, sequences: Sequence[Encoded], shared: int = 0, right: bool = False) -> Rows:
         """The sequences as a batch: their first `shared` places, padding, the rest.

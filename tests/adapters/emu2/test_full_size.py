@@ -151,7 +151,7 @@ def test_chat_on_four_devices(fake: None, monkeypatch: pytest.MonkeyPatch) -> No
             hidden = model.read(embeds, None, cache)[:, -1]
             scores = model.logits(hidden).log_softmax(-1)
         again = model.up(model.down(hidden))
-    held = prompt + held_bytes(cache) + held_bytes(asked.prefix._cache)
+    held = prompt + held_bytes(cache) + held_bytes(asked.prefix.kept[-1].cache)
     assert held <= sum(use.cache for use in planned.devices)
     main = torch.device(stand_in(planned.main))
     assert {t.device for t in (hidden, scores, again)} == {main}

@@ -11,7 +11,7 @@ from PIL import Image
 from emu2eval.adapters.emu2.config import Emu2Config
 from emu2eval.adapters.emu2.model import Emu2, Rotary
 from emu2eval.adapters.emu2.vision import pixels, pool
-from emu2eval.adapters.local.cache import above, roomy_cache
+from emu2eval.adapters.local.cache import above, new_cache
 
 from .conftest import Golden, close
 
@@ -106,9 +106,9 @@ def test_reading_in_pieces_is_reading_at_once(base: Golden) -> None:
     ids = base["interleaved_input_ids"]
     features = base.model.encode_images(base["pixels"]).flatten(0, 1)
     embeds = base.model.embed(ids, ids == IMAGE, features)
-    cache = roomy_cache()
+    cache = new_cache(base.model.decoder.lm.config)
     base.model.read(embeds[:, :20], None, cache)
-    cache = above(cache, 20)
+    cache = above(cache, 1, 20)
     pieces = [base.model.read(embeds[:, a:b], None, cache) for a, b in ((20, 40), (40, 41))]
     close(torch.cat(pieces, 1), base["interleaved_hidden"][:, 20:])
 

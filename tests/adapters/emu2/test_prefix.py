@@ -108,7 +108,7 @@ def test_a_limit_on_memory_is_kept(base: Golden) -> None:
     asked.prefix = Prefix(asked.reader, max_bytes=20 * a_position)
     queries = [query(base, 700 + i) for i in range(3)]
     got = [logits(asked, [q]) for q in queries]
-    assert 0 < held_bytes(asked.prefix._cache) <= 20 * a_position
+    assert 0 < held_bytes(asked.prefix.kept[-1].cache) <= 20 * a_position
     close(torch.cat(got), logits(inference(base), queries))
     asked.prefix = Prefix(asked.reader, max_bytes=0)
     assert asked.prefix.shared(queries) == 0

@@ -127,7 +127,7 @@ def test_a_beginning_is_stored_once(
     adapter.answer([request(prompt(4, query)) for query in range(4)])
     known = adapter._inference.prefix
     assert known is not None
-    layers: Any = known._cache.layers
+    layers: Any = known.kept[-1].cache.layers
     held = {layer.keys.data_ptr() for layer in layers}
     above = [layer for layer in made if layer.before]
     assert above and all(layer.shared > 60 for layer in above)
