@@ -120,7 +120,7 @@ class HuggingFaceAdapter(
     def _load(self, opened: HuggingFaceFiles) -> Inference[TransformersReader]:
         from emu2eval.adapters.huggingface.loading import check_kind, load_model
         from emu2eval.adapters.huggingface.processor import marks_of
-        from emu2eval.adapters.local.attention import install
+        from emu2eval.adapters.local.attention import install, remove
         from emu2eval.adapters.local.inference import Inference
 
         own, kind, form = self.settings, opened.kind, opened.form
@@ -136,6 +136,9 @@ class HuggingFaceAdapter(
             opened.ends,
             marks_of(opened.processor, form.slot),
         )
+        if reader.segments and not reader.takes_segments():
+            reader.segments = False
+            remove(model)
         return Inference(reader, own.reuse)
 
     def _count(self, request: Request) -> LaidOut:

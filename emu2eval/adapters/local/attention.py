@@ -51,6 +51,11 @@ def install(model: Any) -> bool:
     return True
 
 
+def remove(model: Any) -> None:
+    """Gives a decoder its own attention back."""
+    model.config.get_text_config(decoder=True)._attn_implementation = "sdpa"
+
+
 def attend(
     module: nn.Module,
     query: Tensor,

@@ -255,7 +255,9 @@ def held_bytes(cache: DynamicCache) -> int:
     return sum(
         part.nbytes
         for layer in _layers(cache)
-        for part in ((layer.keys, layer.values) if isinstance(layer, RoomyLayer) else tensors(layer))
+        for part in (
+            (layer.keys, layer.values) if isinstance(layer, RoomyLayer) else tensors(layer)
+        )
         if part is not None
     )
 

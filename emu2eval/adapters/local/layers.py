@@ -44,7 +44,7 @@ KINDS = {
 }
 """By the class's name: some are declared beside the model that has them."""
 
-Change = Callable[[Sequence[Tensor], int], Tensor]
+Change = Callable[[list[Tensor], int], Tensor]
 """(the same tensor of several layers, the dimension of its rows) -> a tensor."""
 
 
@@ -95,7 +95,7 @@ def tensors(layer: Any) -> Iterator[Tensor]:
                 yield part
 
 
-def _made(found: Sequence[Tensor | None], rows: int, change: Change) -> Tensor | None:
+def _made(found: list[Tensor | None], rows: int, change: Change) -> Tensor | None:
     held = [part for part in found if part is not None]
     # Before its first position a layer holds nothing, or a tensor without dimensions to speak of.
     if len(held) < len(found) or held[0].numel() == 0:

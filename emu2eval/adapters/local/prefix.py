@@ -73,7 +73,11 @@ class Prefix:
         return self.reader.above(self._used.cache, rows, length)
 
     def _usable(
-        self, known: Beginning, prompt: Encoded, room: int, signatures: Sequence[Sequence[int | str]]
+        self,
+        known: Beginning,
+        prompt: Encoded,
+        room: int,
+        signatures: Sequence[Sequence[int | str]],
     ) -> int:
         alike = min(room, common([*signatures, known.signature]))
         if self.reader.cuts:

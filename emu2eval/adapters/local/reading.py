@@ -86,6 +86,22 @@ class Reader(ABC, Generic[E]):
         first: (rows, words), the logits of the last position that was read; None where none was.
         """
 
+    @torch.inference_mode()
+    def takes_segments(self) -> bool:
+        """Whether the decoder asks its cache for nothing but what its attention takes; MLA makes keys of it.
+
+        Tried, not told by names: two rows of two positions go on from two that they share.
+        """
+        one = Encoded((self.pad,) * 4, (False,) * 4)
+        known = self.cache()
+        self.read(self.rows([one]), [one], known, 0, 2)
+        try:
+            self.read(self.rows([one] * 2), [one] * 2, above(known, 2, 2, self.slides), 2, 4)
+        except Exception:
+            # Whatever a model's code says of a tuple where it wants a tensor.
+            return False
+        return True
+
     @property
     @abstractmethod
     def config(self) -> Any:

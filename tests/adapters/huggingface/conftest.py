@@ -10,9 +10,9 @@ import pytest
 import torch
 import yaml
 
-from . import families, more_families
+from . import families, families_cache, more_families
 
-families.FAMILIES.update(more_families.FAMILIES)
+families.FAMILIES.update(more_families.FAMILIES | families_cache.FAMILIES)
 families.LAYOUT.update(dict.fromkeys(more_families.PLAIN, "plain"))
 
 
