@@ -49,6 +49,7 @@ class HuggingFaceAdapter(
 
     def __init__(self, settings: HuggingFaceSettings):
         super().__init__(settings)
+        self._laid_out_truly: HuggingFaceFiles | None = None
         if settings.trust_remote_code:
             check_checkpoint_code()
 
@@ -120,26 +121,31 @@ class HuggingFaceAdapter(
     def _load(self, opened: HuggingFaceFiles) -> Inference[TransformersReader]:
         from emu2eval.adapters.huggingface.loading import check_kind, load_model
         from emu2eval.adapters.huggingface.processor import marks_of
+        from emu2eval.adapters.huggingface.selfcheck import check_image, told
         from emu2eval.adapters.local.attention import install, remove
         from emu2eval.adapters.local.inference import Inference
 
         own, kind, form = self.settings, opened.kind, opened.form
+        self._check_layout()
         model = load_model(opened.checkpoint, own)
         if kind.slot is None:
             check_kind(type(model), opened.checkpoint)
         pad = opened.processor.tokenizer.pad_token_id
-        reader = kind.reader(
-            model,
-            kind.encoder(model, form.expansion, own.reuse),
-            opened.ends[0] if pad is None else pad,
-            own.reuse and install(model),
-            opened.ends,
-            marks_of(opened.processor, form.slot),
-        )
-        if reader.segments and not reader.takes_segments():
-            reader.segments = False
-            remove(model)
-        return Inference(reader, own.reuse)
+        with told(type(model).__name__, opened.checkpoint.path):
+            reader = kind.reader(
+                model,
+                kind.encoder(model, form.expansion, own.reuse),
+                opened.ends[0] if pad is None else pad,
+                own.reuse and install(model),
+                opened.ends,
+                marks_of(opened.processor, form.slot),
+            )
+            if reader.segments and not reader.takes_segments():
+                reader.segments = False
+                remove(model)
+            inference = Inference(reader, own.reuse)
+            check_image(inference, form)
+        return inference
 
     def _count(self, request: Request) -> LaidOut:
         prompt, out, form = request.prompt, request.output, self.opened.form
@@ -172,6 +178,14 @@ class HuggingFaceAdapter(
         tiled = any(shown.tiles for shown in laid.encoded.shown)
         said = {"tiles": tiled, "images_moved": moved}
         return tuple(Mark(kind) for kind, holds in said.items() if holds)
+
+    def _check_layout(self) -> None:
+        from emu2eval.adapters.huggingface.selfcheck import check_layout
+
+        opened = self.opened
+        if opened is not self._laid_out_truly:
+            check_layout(opened.form, opened.checkpoint.path, several=self.settings.images != 1)
+            self._laid_out_truly = opened
 
     def _check_weights(self) -> None:
         from emu2eval.adapters.local.shards import weight_files

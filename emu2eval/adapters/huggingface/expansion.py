@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 from PIL import Image
 
@@ -18,7 +18,12 @@ ALONE = "alone"
 
 
 class Expansion:
-    """options: passed on to the image processor, such as max_pixels or do_image_splitting."""
+    """options: passed on to the image processor, such as max_pixels or do_image_splitting.
+
+    several: its processor's own call takes a prompt with more than one image.
+    """
+
+    several: ClassVar[bool] = True
 
     def __init__(self, processor: Any, options: Mapping[str, Any]):
         self.processor = processor
@@ -26,6 +31,7 @@ class Expansion:
         token = getattr(processor, "image_token", None) or "<image>"
         self.placeholder = str(getattr(token, "content", token))
         self._kwargs = _image_options(processor, self.options)
+        self._sized = _sized(processor.image_processor, self.options)
         self.text = lru_cache(maxsize=1 << 14)(self._text)
 
     def _text(self, width: int, height: int, variety: str) -> str:
@@ -43,9 +49,32 @@ class Expansion:
             self.processor.image_processor, "model_input_names", ()
         )
 
+    def copies(self, variety: str) -> int:
+        """How often an image is in its arrays: twice where one in company is meant; the first is used."""
+        return 2 if self.minds_company and variety != ALONE else 1
+
+    def whole(self, text: str, images: Sequence[Image.Image]) -> list[int]:
+        """The ids of a prompt by the processor's own call, which is what other expansions are held to.
+
+        text: with a placeholder for each image.
+        """
+        bos = self.processor.tokenizer.bos_token
+        if self._is_idefics2:
+            # Its call has its text follow the attribute, and its images the option.
+            self.processor.image_processor.do_image_splitting = self._splits
+        given = self.processor(
+            text=[text],
+            images=[[*images]],
+            # As the processor's own apply_chat_template does it: never a second <bos>.
+            add_special_tokens=bos is None or not text.startswith(bos),
+            images_kwargs=self._sized,
+            return_tensors="pt",
+        )
+        ids: list[int] = given["input_ids"][0].tolist()
+        return ids
+
     def _processed(self, image: Image.Image, variety: str) -> tuple[dict[str, Any], str]:
-        # Twice the same where an image in company is meant; the first of the two is used.
-        count = 2 if self.minds_company and variety != ALONE else 1
+        count = self.copies(variety)
         images = self.processor.prepare_inputs_layout(
             images=[image] * count, text=[self.placeholder * count]
         )[0]
@@ -78,10 +107,12 @@ class Expansion:
 
     def _idefics2(self) -> str:
         slots = self.placeholder * int(self.processor.image_seq_len)
+        return self._fake + (slots + self._fake) * (5 if self._splits else 1)
+
+    @property
+    def _splits(self) -> bool:
         split = self._kwargs.get("do_image_splitting")
-        if split is None:
-            split = self.processor.image_processor.do_image_splitting
-        return self._fake + (slots + self._fake) * (5 if split else 1)
+        return bool(self.processor.image_processor.do_image_splitting if split is None else split)
 
 
 def _image_options(processor: Any, options: Mapping[str, Any]) -> dict[str, Any]:

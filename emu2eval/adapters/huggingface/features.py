@@ -18,13 +18,28 @@ from emu2eval.adapters.local.features import Arrays, ImageEncoder
 from emu2eval.errors import ImageError
 from emu2eval.media import images
 from emu2eval.media.refusals import taking
+from emu2eval.types import Image
 
+ENCODER = "the model's image encoder"
 GRIDS = ("image_grid_thw",)
 """Sizes in patches, of which models with positions in three dimensions make them."""
 JOINED = frozenset({"image_grid_thw", "image_sizes", "pixel_attention_mask", "pixel_values"})
 """Arrays of several images that are those of each, one after the other: no places within the others."""
 TOGETHER, TOGETHER_BYTES = 8, 32 << 20
 """Images that are encoded at a time, and what their arrays may take: about 20 tiles of 384 pixels."""
+
+
+class Unequal(ImageError):
+    """Features of an image that are more or fewer than its places, none of which may stay empty or be cut."""
+
+    def __init__(self, features: int, places: int, image: Image):
+        self.features, self.places = features, places
+        super().__init__(
+            f"the model makes {features} embeddings of this image, its processor {places} places",
+            where=images.where(image),
+            hint="save the image anew, without EXIF data; where it happens to all images, the model's "
+            "config.json and its processor's files do not belong together",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +96,9 @@ class VisionEncoder(ImageEncoder[VisionFeatures]):
         if len(waiting) > 1:
             names = waiting[0][1].values.keys() & self._takes
             joined = Arrays({n: torch.cat([a.values[n] for _, a in waiting]) for n in names})
-            pooled, deep, in_list = self._encoded(joined)
             tokens = [shown.tokens for shown, _ in waiting]
-            # Otherwise it gave what the slots do not hold, of an image that is found alone.
+            pooled, deep, in_list = self._tried(joined)
+            # Otherwise one of them is refused, or does not fill its places: it is found alone.
             if {len(part) for part in (pooled, *deep)} == {sum(tokens)}:
                 layers = [torch.split(part, tokens) for part in (pooled, *deep)]
                 return {
@@ -99,20 +114,27 @@ class VisionEncoder(ImageEncoder[VisionFeatures]):
         return {shown.key: self.encode(arrays, shown) for shown, arrays in waiting}
 
     def encode(self, arrays: Arrays, shown: Shown) -> VisionFeatures:
-        """Raises ImageError where the features do not fill the slots planned for them."""
-        pooled, deep, in_list = self._encoded(arrays)
+        """Raises ImageError where the encoder fails, or its features do not fill the places exactly."""
+        with taking(shown.image, ENCODER):
+            pooled, deep, in_list = self._encoded(arrays)
         most = self.rows_of(shown)
-        # The first image's, where there are two: see `Expansion`.
-        found = VisionFeatures(
+        copies = self.expansion.copies(shown.variety)
+        for part in (pooled, *deep):
+            if most is not None and len(part) != copies * most:
+                raise Unequal(len(part) // copies, most, shown.image)
+        # The first image's, where there are two: see `Expansion.copies`.
+        return VisionFeatures(
             pooled[:most], tuple(layer[:most] for layer in deep), in_list, _grids(arrays)
         )
-        if most is not None and found.pooled.shape[0] != most:
-            raise ImageError(
-                f"the encoder gives {found.pooled.shape[0]} embeddings for {most} places",
-                where=shown.image.path or images.BYTES,
-                hint="save the image anew, without EXIF data",
-            )
-        return found
+
+    def _tried(self, arrays: Arrays) -> tuple[Tensor, tuple[Tensor, ...], bool]:
+        """What `_encoded` gives; nothing where it fails for another reason than memory."""
+        try:
+            return self._encoded(arrays)
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            return torch.empty(0, 0), (), False
 
     def _encoded(self, arrays: Arrays) -> tuple[Tensor, tuple[Tensor, ...], bool]:
         """(tokens, width) of all images, the same for the deep layers, and whether it was a list."""

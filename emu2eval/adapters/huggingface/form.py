@@ -48,11 +48,16 @@ class TransformersForm:
         """
         prompt, tiles = self._gathered(prompt)
         shown = ([tiles] if tiles is not None else []) + list(prompt.images())
-        chat = self.layout == "chat"
-        text = self._chat(prompt, tiles) if chat else self._plain(prompt, tiles)
+        text = self.text(prompt, tiles)
         if reply is not None:
-            text += (self._template.lead if chat else prompt.lead) + self._literal(reply)
+            lead = self._template.lead if self.layout == "chat" else prompt.lead
+            text += lead + self._literal(reply)
         return self._encode(text, shown)
+
+    def text(self, prompt: Prompt, tiles: Tiles | None = None) -> str:
+        """What a processor is given of a prompt: a placeholder stands for each image. Raises PlanError."""
+        chat = self.layout == "chat"
+        return self._chat(prompt, tiles) if chat else self._plain(prompt, tiles)
 
     def _encode(self, text: str, shown: Sequence[Image | Tiles]) -> Encoded:
         pieces = text.split(self.expansion.placeholder)

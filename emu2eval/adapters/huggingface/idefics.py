@@ -32,6 +32,17 @@ class IdeficsExpansion(Expansion):
         found = self.processor.image_processor([image], **self._kwargs)
         return {"pixel_values": found}, AROUND + SLOT + AROUND
 
+    def whole(self, text: str, images: Sequence[Image.Image]) -> list[int]:
+        # Its processor takes a list in which texts and images alternate.
+        parts: list[Any] = [text.split(self.placeholder)[0]]
+        for image, piece in zip(images, text.split(self.placeholder)[1:], strict=True):
+            parts += [image, piece]
+        given = self.processor(
+            text=[part for part in parts if part != ""], add_end_of_utterance_token=False
+        )
+        ids: list[int] = given["input_ids"][0].tolist()
+        return ids
+
     def finish(self, text: str) -> str:
         bare = text.strip(" ").replace(AROUND * 2, AROUND)
         return f"{self.processor.tokenizer.bos_token}" + re.sub(f" *({AROUND}) *", r"\1", bare)

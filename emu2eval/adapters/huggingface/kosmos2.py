@@ -31,6 +31,18 @@ OPEN, CLOSE = "<image>", "</image>"
 class Kosmos2Expansion(Expansion):
     """What transformers' `Kosmos2Processor` writes for its one image, for each."""
 
+    several: ClassVar[bool] = False
+
+    def whole(self, text: str, images: Sequence[Image.Image]) -> list[int]:
+        given = self.processor(
+            text=text.replace(self.placeholder, ""), images=images[0], return_tensors="pt"
+        )
+        # It numbers an image's places.
+        slot = self.processor.tokenizer.convert_tokens_to_ids(SLOT)
+        places = given["image_embeds_position_mask"][0].bool()
+        ids: list[int] = given["input_ids"][0].masked_fill(places, slot).tolist()
+        return ids
+
     def _processed(self, image: Image.Image, variety: str) -> tuple[dict[str, Any], str]:
         found = self.processor.image_processor([image], **self._kwargs)
         places = int(self.processor.num_image_tokens)

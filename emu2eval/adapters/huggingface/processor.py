@@ -105,6 +105,12 @@ def _pixtral() -> Any:
     return importlib.import_module(f"{name}.processing_pixtral").PixtralProcessor
 
 
+def images_file(folder: Path) -> str:
+    """The name of the file that says how images are prepared."""
+    first, second = "preprocessor_config.json", "processor_config.json"
+    return second if (folder / second).is_file() and not (folder / first).is_file() else first
+
+
 def _named(folder: Path) -> str | None:
     """The class that the files name, as transformers looks for it."""
     for file in ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json"):

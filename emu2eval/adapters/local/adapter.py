@@ -18,7 +18,7 @@ from emu2eval.adapters.local.files import absent, at_hand, located
 from emu2eval.adapters.local.search import Found, Search
 from emu2eval.adapters.local.settings import LocalSettings
 from emu2eval.adapters.local.threads import set_threads
-from emu2eval.errors import MissingExtra, ModelError, NotFinite, PlanError, UserError
+from emu2eval.errors import ImageError, MissingExtra, ModelError, NotFinite, PlanError, UserError
 from emu2eval.types import (
     ChoiceOutput,
     Image,
@@ -100,7 +100,8 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
         if self.settings.quantize is not None:
             why = f"`quantize: {self.settings.quantize}`"
             found += MissingExtra.of(("bitsandbytes",), "quantize", why=why)
-        for check in (lambda: self.opened, self._check_weights, self._check_memory):
+        checks = (lambda: self.opened, self._check_layout, self._check_weights, self._check_memory)
+        for check in checks:
             try:
                 check()
             except UserError as error:
@@ -171,7 +172,7 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
         for i, (output, laid) in others.items():
             try:
                 responses[i] = self._other(inference, output, laid)
-            except NotFinite as error:
+            except OWN as error:
                 responses[i] = Response(error=str(error))
         return [responses[i] for i in range(len(requests))]
 
@@ -206,6 +207,9 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
     def _said(self, found: Found, laid: LaidOut, out: TextOutput) -> Response:
         """What was found, as text, and how it ended."""
 
+    def _check_layout(self) -> None:
+        """Raises ModelError where prompts are not laid out as the model's authors do it."""
+
     def _check_weights(self) -> None:
         """Raises ModelError where files of weights are not here."""
 
@@ -239,7 +243,7 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
                 partial(inference.texts, search=search), [asked[i][1].encoded for i in rows]
             )
             for i, answer in zip(rows, found, strict=True):
-                if isinstance(answer, NotFinite):
+                if isinstance(answer, OWN):
                     responses[i] = Response(error=str(answer))
                     continue
                 laid = asked[i][1]
@@ -268,7 +272,7 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
         for i, (out, laid) in asked.items():
             assert laid.question is not None
             (sums,) = _each(inference.choices, [laid.question])
-            if isinstance(sums, NotFinite):
+            if isinstance(sums, OWN):
                 responses[i] = Response(error=str(sums))
                 continue
             responses[i] = Response(
@@ -305,15 +309,18 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
             return laid
 
 
+OWN = (NotFinite, ImageError)
+"""What one request of a batch can cause: numbers that are none, an image that the encoder refuses."""
+
 A = TypeVar("A")
 Q = TypeVar("Q")
 
 
-def _each(ask: Callable[[list[Q]], list[A]], asked: list[Q]) -> list[A | NotFinite]:
-    """Answers to all at once; each alone where numbers that are none come up, so that they cost their own."""
+def _each(ask: Callable[[list[Q]], list[A]], asked: list[Q]) -> list[A | NotFinite | ImageError]:
+    """Answers to all at once; each alone where one of `OWN` comes up, so that it costs its own."""
     try:
         return [*ask(asked)]
-    except NotFinite as error:
+    except OWN as error:
         # Its frames hold the batch's keys and values.
         failed = error.with_traceback(None)
     return [failed] if len(asked) == 1 else [each for q in asked for each in _each(ask, [q])]
