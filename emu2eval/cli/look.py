@@ -52,13 +52,16 @@ def check(
     epilog="""\b
 Examples:
   emu2eval ls tasks
+  emu2eval ls families
   emu2eval ls runs"""
 )
 def ls(
-    what: Annotated[str, typer.Argument(help="tasks, models, papers, scorers, adapters or runs.")],
+    what: Annotated[
+        str, typer.Argument(help="tasks, models, families, papers, scorers, adapters or runs.")
+    ],
     out: Out = None,
 ) -> None:
-    """List tasks, models, papers, scorers, adapters or runs."""
+    """List tasks, models, families of transformers, papers, scorers, adapters or runs."""
     from emu2eval.report.listing import listing
 
     put(listing(what, out))

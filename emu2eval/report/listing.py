@@ -1,14 +1,18 @@
-"""`emu2eval ls`: tasks, models, papers, scorers, adapters, runs. Plain text, so that it appears at once."""
+"""`emu2eval ls`: what is shipped, known or stored. Plain text, so that it appears at once."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from emu2eval.errors import StoreError, UnknownName
 from emu2eval.report.notes import counted
 from emu2eval.spec import catalog
 
-KINDS = ("adapters", "models", "papers", "runs", "scorers", "tasks")
+if TYPE_CHECKING:
+    from emu2eval.adapters.huggingface.families import Family
+
+KINDS = ("adapters", "families", "models", "papers", "runs", "scorers", "tasks")
 
 
 def listing(what: str, out: Path | None = None) -> str:
@@ -17,6 +21,8 @@ def listing(what: str, out: Path | None = None) -> str:
         raise UnknownName("kind of thing to list", what, KINDS)
     if what in ("tasks", "models", "papers"):
         lines = list(catalog.titles(what.removesuffix("s")))
+    elif what == "families":
+        lines = _families()
     elif what == "runs":
         lines = _runs(out)
     else:
@@ -25,6 +31,16 @@ def listing(what: str, out: Path | None = None) -> str:
         return f"there are no {what} yet\n"
     width = max(len(name) for name, _ in lines)
     return "".join(f"{name:<{width}}  {title}".rstrip() + "\n" for name, title in lines)
+
+
+def _families() -> list[tuple[str, str]]:
+    from emu2eval.adapters.huggingface.families import FAMILIES
+
+    def said(family: Family) -> str:
+        wanted = f" {' and '.join(family.packages)}" if family.standing == "needs" else ""
+        return f"{family.standing}{wanted}{f': {family.why}' if family.why else ''}"
+
+    return [(family.model_type, said(family)) for family in FAMILIES]
 
 
 def _runs(out: Path | None) -> list[tuple[str, str]]:

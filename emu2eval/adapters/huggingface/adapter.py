@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from emu2eval.adapters.base import Limits
+from emu2eval.adapters.huggingface import families
 from emu2eval.adapters.huggingface.checkpoint import CODE, PATTERNS, TransformersCheckpoint
 from emu2eval.adapters.huggingface.settings import HuggingFaceSettings
 from emu2eval.adapters.local.adapter import LaidOut, LocalAdapter
@@ -77,6 +78,13 @@ class HuggingFaceAdapter(
         own = self.settings
         checkpoint = TransformersCheckpoint.at(path, own.revision, own.trust_remote_code)
         config = checkpoint.config
+        family = families.find(config.model_type)
+        if family is not None and family.verdict == "refused":
+            raise ModelError(
+                f"models of the kind {config.model_type} cannot be asked few-shot here: {family.why}",
+                where=path,
+                hint="`emu2eval ls families` names those that can",
+            )
         kind = kind_of(config.model_type)
         if not kind.places(config):
             raise ModelError(

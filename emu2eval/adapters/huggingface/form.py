@@ -105,13 +105,19 @@ class TransformersForm:
         found: list[int] = []
         for place, piece in enumerate(re.split(f"{_OPEN}([0-9]+){_CLOSE}", text)):
             if place % 2:
-                plain = self._controls[int(piece)]
-                found += tokenizer.encode(
-                    plain, add_special_tokens=False, split_special_tokens=True
-                )
+                found += self._characters(self._controls[int(piece)])
             else:
                 found += tokenizer(piece, add_special_tokens=special and not place)["input_ids"]
         return tuple(found)
+
+    def _characters(self, mark: str) -> list[int]:
+        """Ids of a control token as a text."""
+        words = self.processor.tokenizer
+        ids: list[int] = words.encode(mark, add_special_tokens=False, split_special_tokens=True)
+        if len(mark) > 1 and words.convert_tokens_to_ids(mark) in ids:
+            # Added, but not as a special token: the tokenizer splits no such.
+            return self._characters(mark[:1]) + self._characters(mark[1:])
+        return ids
 
     def _plain(self, prompt: Prompt, tiles: Tiles | None) -> str:
         system = self.system if prompt.system is None else prompt.system

@@ -10,10 +10,7 @@ import pytest
 import torch
 import yaml
 
-from . import families, families_cache, more_families
-
-families.FAMILIES.update(more_families.FAMILIES | families_cache.FAMILIES)
-families.LAYOUT.update(dict.fromkeys(more_families.PLAIN, "plain"))
+from . import families
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -20,9 +20,8 @@ from transformers import (
     Qwen4ExpForConditionalGeneration,
 )
 
-from .families import CHATML, TEXT, VISION, Parts, tokenizer
+from .common import CHATML, TEXT, TURNS, VISION, Parts, Tiny, tokenizer
 
-TURNS = ["<|im_start|>", "<|im_end|>"]
 MARKS = ["<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>"]
 QWEN_VISION = {
     "depth": 2,
@@ -190,9 +189,9 @@ def internvl_mla() -> tuple[Any, Any]:
 
 
 FAMILIES = {
-    "qwen3_5": qwen3_5,
-    "qwen3_5_moe": qwen3_5_moe,
-    "qwen4_exp": qwen4_exp,
-    "lfm3_vl": lfm3_vl,
-    "internvl_mla": internvl_mla,
+    "qwen3_5": Tiny(qwen3_5),
+    "qwen3_5_moe": Tiny(qwen3_5_moe),
+    "qwen4_exp": Tiny(qwen4_exp),
+    "lfm3_vl": Tiny(lfm3_vl),
+    "internvl_mla": Tiny(internvl_mla, "internvl"),
 }

@@ -1,0 +1,154 @@
+"""Every vision-language family of transformers: whether it can be evaluated here, what it needs, why not.
+
+A family a line; shown by tiny models with random weights (tests/adapters/huggingface/test_families.py). With
+real weights none was run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Verdict = Literal["works", "refused", "untried"]
+
+RELEASE = "5.23"
+"""The release of transformers that the table was checked against."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """model_type: as a config.json has it. packages: what transformers wants for it besides torch and Pillow.
+
+    works: equal to the family's own processor and model. refused: why no few-shot prompt can be asked, or how
+    it would differ. untried: why no tiny model of it was made or was found equal.
+    """
+
+    model_type: str
+    verdict: Verdict = "works"
+    packages: tuple[str, ...] = ()
+    why: str = ""
+
+    @property
+    def standing(self) -> str:
+        """works, needs, refused or untried."""
+        return "needs" if self.verdict == "works" and self.packages else self.verdict
+
+
+def find(model_type: str) -> Family | None:
+    """The line of a family; None for one that the table does not know."""
+    return _BY_NAME.get(model_type)
+
+
+def _refused(model_type: str, why: str, *packages: str) -> Family:
+    return Family(model_type, "refused", packages, why)
+
+
+def _untried(model_type: str, why: str, *packages: str) -> Family:
+    return Family(model_type, "untried", packages, why)
+
+
+_NOT_YET = "its answers are not yet those of its own processor and model"
+_NOT_BUILT = "no tiny model of it has been made yet"
+_ONE_IMAGE = "it takes one image, and no others before it"
+
+FAMILIES: tuple[Family, ...] = (
+    _untried("aria", _NOT_BUILT),
+    _untried("aya_vision", _NOT_BUILT),
+    _refused("blip", _ONE_IMAGE),
+    _untried("blip-2", _NOT_YET),
+    _untried("chameleon", _NOT_YET),
+    _untried("cohere2_vision", _NOT_BUILT, "torchvision"),
+    _untried("cohere_compass", _NOT_BUILT),
+    _untried("cosmos3_edge", _NOT_BUILT),
+    _untried("cosmos3_omni", _NOT_BUILT),
+    _untried("deepseek_ocr2", _NOT_BUILT),
+    _untried("deepseek_vl", _NOT_BUILT),
+    _untried("deepseek_vl_hybrid", _NOT_BUILT),
+    _untried("diffusion_gemma", _NOT_BUILT),
+    _untried("dots3_note", _NOT_BUILT),
+    _untried("emu3", _NOT_YET),
+    _untried("ernie4_5_vl_moe", _NOT_BUILT),
+    _untried("evolla", _NOT_BUILT),
+    _untried("exaone4_5", _NOT_BUILT),
+    _untried("fast_vlm", _NOT_BUILT, "timm"),
+    _refused("florence2", _ONE_IMAGE),
+    _untried("fuyu", _NOT_YET),
+    Family("gemma3"),
+    _untried("gemma3n", _NOT_BUILT, "timm"),
+    _untried("gemma4", _NOT_BUILT),
+    _untried("gemma4_unified", _NOT_BUILT, "torchvision"),
+    _refused("git", _ONE_IMAGE),
+    _untried("glm46v", _NOT_BUILT),
+    _untried("glm4v", _NOT_BUILT),
+    _untried("glm4v_moe", _NOT_BUILT),
+    _untried("glm5_next", _NOT_BUILT),
+    _untried("glm_ocr", _NOT_BUILT),
+    _untried("glmga", _NOT_BUILT),
+    _untried("got_ocr2", _NOT_YET),
+    _untried("granite4_vision", _NOT_YET),
+    _untried("granite_docling", _NOT_YET),
+    _untried("hunyuan_vl", _NOT_BUILT),
+    _untried("hyperclovax_vision_v2", _NOT_BUILT),
+    Family("idefics"),
+    Family("idefics2"),
+    Family("idefics3"),
+    _untried("inkling2", _NOT_BUILT, "torchvision"),
+    _untried("inkling_mm_model", _NOT_BUILT, "torchvision"),
+    _untried("instructblip", _NOT_YET),
+    _untried("instructblipvideo", _NOT_BUILT),
+    Family("internvl"),
+    _untried("janus", _NOT_BUILT),
+    _untried("kimi_k25", _NOT_YET, "torchvision"),
+    Family("kosmos-2"),
+    _refused("kosmos-2.5", _ONE_IMAGE),
+    _untried("lfm2_vl", _NOT_YET, "torchvision"),
+    Family("lfm3_vl"),
+    _untried("lighton_ocr", _NOT_BUILT),
+    _untried("llama4", _NOT_YET, "torchvision"),
+    Family("llava"),
+    _untried("llava_next", _NOT_BUILT),
+    _untried("llava_next_video", _NOT_BUILT),
+    Family("llava_onevision"),
+    _untried("minicpm_ocr", _NOT_BUILT, "torchvision"),
+    _untried("minicpmv4_6", _NOT_YET),
+    _untried("minicpmv4_7", _NOT_YET),
+    _untried("minimax_m3_vl", _NOT_BUILT, "torchvision"),
+    _untried("mistral3", _NOT_BUILT),
+    _refused("mistral4", "it reads texts alone"),
+    _untried("mistral_large4", _NOT_BUILT),
+    _untried("mllama", _NOT_YET),
+    Family("molmo2", packages=("torchvision",)),
+    _untried("muse_glimmer", _NOT_BUILT, "torchvision"),
+    _untried("muse_spark", _NOT_BUILT, "torchvision"),
+    _untried("nemotron_h_omni", _NOT_BUILT, "torchvision"),
+    _untried("ovis2", _NOT_YET),
+    _untried("paddleocr_vl", _NOT_BUILT),
+    _untried("paligemma", _NOT_YET),
+    _untried("perception_lm", _NOT_BUILT, "torchvision", "timm"),
+    _untried("pi0", _NOT_BUILT, "torchvision"),
+    _refused("pix2struct", _ONE_IMAGE),
+    _untried("pp_chart2table", _NOT_BUILT),
+    _untried("pp_formulanet", _NOT_BUILT, "torchvision"),
+    _untried("qianfan_ocr", _NOT_YET),
+    _untried("qwen2_5_omni_thinker", _NOT_YET),
+    Family("qwen2_5_vl"),
+    _untried("qwen2_vl", _NOT_BUILT),
+    Family("qwen3_5"),
+    Family("qwen3_5_moe"),
+    _untried("qwen3_omni_moe_thinker", _NOT_YET),
+    Family("qwen3_vl"),
+    _untried("qwen3_vl_moe", _NOT_BUILT),
+    Family("qwen4_exp"),
+    _untried("shieldgemma2", _NOT_BUILT),
+    Family("smolvlm"),
+    _untried("step3p7", _NOT_BUILT, "torchvision"),
+    _refused("t5gemma2", "its images are read by an encoder, and not in place of tokens of the answer"),
+    _untried("udop", _NOT_BUILT),
+    _untried("unlimited_ocr", _NOT_BUILT, "torchvision"),
+    _untried("video_llama_3", _NOT_BUILT),
+    _untried("video_llava", _NOT_BUILT),
+    _untried("vipllava", _NOT_BUILT),
+    _refused("vision-encoder-decoder", _ONE_IMAGE),
+)  # fmt: skip
+
+_BY_NAME = {family.model_type: family for family in FAMILIES}

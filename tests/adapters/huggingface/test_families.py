@@ -1,0 +1,99 @@
+"""The table of families is what tiny models of them show, the slower ones of them in `make test-slow`."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from emu2eval.adapters.huggingface import families as table
+from emu2eval.errors import UserError
+
+from .checking import differences
+from .families import FAMILIES
+from .prompts import built
+
+QUICK = {
+    *("gemma3", "idefics", "idefics2", "idefics3", "internvl", "kosmos2", "llava"),
+    *("llava_onevision", "pixtral", "qwen3_vl"),
+}
+"""Checked at each change: one of each way of taking images."""
+
+
+def line(name: str) -> table.Family:
+    """The table's line of a tiny model."""
+    found = table.find(FAMILIES[name].model_type or name)
+    assert found is not None
+    return found
+
+
+def needs(name: str) -> None:
+    """Skips the test where a package that the family wants is not installed."""
+    for package in line(name).packages:
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"needs {package}")
+
+
+def named(verdict: str) -> list[Any]:
+    return [
+        pytest.param(name, marks=() if name in QUICK else (pytest.mark.slow,))
+        for name in sorted(FAMILIES)
+        if line(name).verdict == verdict
+    ]
+
+
+@pytest.mark.parametrize("name", named("works"))
+def test_it_equals_its_own_processor_and_model(model_file: Callable[..., str], name: str) -> None:
+    needs(name)
+    assert differences(partial(built, model_file(name)), FAMILIES[name]) == []
+
+
+@pytest.mark.parametrize("name", named("refused"))
+def test_it_is_refused_for_the_reason_in_the_table(
+    model_file: Callable[..., str], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one paragraph; and rightly: asked all the same, it raises or differs."""
+    needs(name)
+    with pytest.raises(UserError) as refused:
+        built(model_file(name)).load()
+    assert line(name).why in refused.value.what
+    monkeypatch.setattr(table, "find", lambda model_type: None)
+    try:
+        found = differences(partial(built, model_file(name)), FAMILIES[name])
+    except Exception:
+        return
+    assert found != []
+
+
+@pytest.mark.parametrize("name", named("untried"))
+def test_what_is_called_untried_is_not_equal(model_file: Callable[..., str], name: str) -> None:
+    needs(name)
+    try:
+        found = differences(partial(built, model_file(name)), FAMILIES[name])
+    except Exception:
+        return
+    assert found != []
+
+
+def test_every_family_of_transformers_stands_in_the_table() -> None:
+    from transformers.models.auto import modeling_auto
+
+    known: Any = modeling_auto
+    listed = [family.model_type for family in table.FAMILIES]
+    assert set(known.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES) <= set(listed)
+    assert len(set(listed)) == len(listed) and listed == sorted(listed)
+
+
+def test_every_line_has_what_it_says() -> None:
+    """A family that works has a tiny model that shows it; every other one a reason."""
+    shown = {FAMILIES[name].model_type or name for name in FAMILIES}
+    for family in table.FAMILIES:
+        if family.verdict == "works":
+            assert family.model_type in shown
+        else:
+            assert family.why, family.model_type
+    assert shown <= {family.model_type for family in table.FAMILIES}
+    assert FAMILIES.keys() >= QUICK
