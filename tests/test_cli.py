@@ -159,8 +159,8 @@ def test_a_folder_without_a_model_file(tmp_path: Path) -> None:
     (tmp_path / "weights").mkdir()
     said = refused("run", "--task", "easy-vqa", "--model", str(tmp_path / "weights"))
     assert (
-        f"no model.yaml in this folder\n  where: {tmp_path / 'weights'}\n  try:   give the path"
-        in said
+        "this folder holds no model: neither a model.yaml nor a checkpoint's config.json\n"
+        f"  where: {tmp_path / 'weights'}\n  try:   give the folder" in said
     )
 
 
@@ -180,7 +180,16 @@ def test_what_was_run_and_what_was_reused_is_said(make_task: Any, make_model: An
 
 
 def test_missing_data_lists_all_that_is_needed(tmp_path: Path) -> None:
-    text = refused("run", "--task", "vqav2", "--shots", "4", EMU2EVAL_DATA=str(tmp_path / "d"))
+    text = refused(
+        "run",
+        "--task",
+        "vqav2",
+        "--model",
+        "copy",
+        "--shots",
+        "4",
+        EMU2EVAL_DATA=str(tmp_path / "d"),
+    )
     for wanted in (
         "v2_Questions_Val_mscoco.zip",
         "v2_Annotations_Train_mscoco.zip",
@@ -191,7 +200,7 @@ def test_missing_data_lists_all_that_is_needed(tmp_path: Path) -> None:
     ):
         assert wanted in text
     # At zero shots no training data is needed, and none is asked for.
-    assert "Train" not in refused("run", "--task", "vqav2", "--shots", "0")
+    assert "Train" not in refused("run", "--task", "vqav2", "--model", "copy", "--shots", "0")
 
 
 def test_half_the_data_is_there(tmp_path: Path) -> None:
@@ -199,7 +208,7 @@ def test_half_the_data_is_there(tmp_path: Path) -> None:
     (tmp_path / "coco" / "val2014").mkdir(parents=True)
     (tmp_path / "coco" / "val2014" / "COCO_val2014_000000000042.jpg").touch()
     (tmp_path / "vqav2" / "v2_OpenEnded_mscoco_val2014_questions.json").write_text("{}")
-    text = refused("run", "--task", "vqav2", EMU2EVAL_DATA=str(tmp_path))
+    text = refused("run", "--task", "vqav2", "--model", "copy", EMU2EVAL_DATA=str(tmp_path))
     assert "v2_Annotations_Val_mscoco.zip" in text
     assert "v2_Questions_Val" not in text
     assert "val2014.zip" not in text
@@ -209,18 +218,20 @@ def test_malformed_yaml_names_file_and_line(make_task: Any) -> None:
     path = make_task()
     text = path.read_text()
     path.write_text(text + "score: {scorer: [\n")
-    assert f"{path}:" in refused("run", "--task", str(path))
+    assert f"{path}:" in refused("run", "--model", "emu2-nano", "--task", str(path))
     path.write_text("- a list\n")
-    assert f"{path}:1" in refused("run", "--task", str(path))
+    assert f"{path}:1" in refused("run", "--model", "emu2-nano", "--task", str(path))
     path.write_text(text + "name: again\n")
     line = len(text.splitlines()) + 1
-    assert f"'name' stands twice\n  where: {path}:{line}" in refused("run", "--task", str(path))
+    assert f"'name' stands twice\n  where: {path}:{line}" in refused(
+        "run", "--model", "emu2-nano", "--task", str(path)
+    )
     path.write_text(text.replace("chooser", "choser") + "demonstratons: {}\n")
     assert f"did you mean 'demonstrations'?\n  where: {path}:{line}" in refused(
-        "run", "--task", str(path)
+        "run", "--model", "emu2-nano", "--task", str(path)
     )
     path.write_bytes(b"\xff\xfe\0")
-    assert "UTF-8" in refused("run", "--task", str(path))
+    assert "UTF-8" in refused("run", "--model", "emu2-nano", "--task", str(path))
 
 
 def damage(name: str, path: Path) -> None:
@@ -273,12 +284,14 @@ def test_bad_rows(make_task: Any, column: str, value: str, says: str) -> None:
     rows = [json.loads(line) for line in (task.parent / "test.jsonl").read_text().splitlines()]
     rows[5][column] = value
     (task.parent / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert says in refused("run", "--task", str(task))
+    assert says in refused("run", "--model", "emu2-nano", "--task", str(task))
 
 
 def test_a_results_folder_that_is_a_file(make_task: Any, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("not a folder")
-    text = refused("run", "--task", str(make_task()), "--out", str(tmp_path / "taken"))
+    text = refused(
+        "run", "--model", "emu2-nano", "--task", str(make_task()), "--out", str(tmp_path / "taken")
+    )
     assert "cannot be written" in text
     assert "--out" in text
 
@@ -286,10 +299,10 @@ def test_a_results_folder_that_is_a_file(make_task: Any, tmp_path: Path) -> None
 def test_a_template_that_forgets_a_image_is_refused(make_task: Any) -> None:
     """Dropping a demonstration's image in silence is what this project exists to end."""
     task = make_task(protocols={"plain": {"ask": "{question} Answer:"}})
-    text = refused("run", "--task", str(task))
+    text = refused("run", "--model", "emu2-nano", "--task", str(task))
     assert "places 0 of the 1 images" in text
     task = make_task(protocols={"plain": {"ask": "{image}{quesion}"}})
-    assert "did you mean 'question'" in refused("run", "--task", str(task))
+    assert "did you mean 'question'" in refused("run", "--model", "emu2-nano", "--task", str(task))
 
 
 def test_check_and_ls(make_task: Any) -> None:
@@ -358,4 +371,4 @@ def test_a_huge_image_is_refused(make_task: Any) -> None:
     task = make_task()
     huge = Image.new("1", (14_000, 14_000))
     huge.save(task.parent / "images" / "0003.png")
-    assert "larger than" in refused("run", "--task", str(task))
+    assert "larger than" in refused("run", "--model", "emu2-nano", "--task", str(task))

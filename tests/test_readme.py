@@ -36,7 +36,9 @@ def test_the_own_task(make_task: Any, tmp_path: Path) -> None:
         rows = [f"{n},{n:04d}.png,which is it?,{'ab'[n % 2]}" for n in range(first, first + 6)]
         (tmp_path / f"{part}.csv").write_text("id,file,question,answer\n" + "\n".join(rows) + "\n")
     assert "6 samples" in command("check", "--task", "./birds.yaml")
-    assert "birds" in command("run", "--task", "./birds.yaml", "--shots", "0", "4")
+    assert "birds" in command(
+        "run", "--task", "./birds.yaml", "--shots", "0", "4", "--model", "emu2-nano"
+    )
 
 
 def test_the_own_adapter(tmp_path: Path) -> None:

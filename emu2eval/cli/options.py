@@ -11,7 +11,13 @@ Tasks = Annotated[
     list[str], typer.Option("--task", "-t", help="Task names or paths of .yaml files.")
 ]
 Models = Annotated[
-    list[str], typer.Option("--model", "-m", help="Model names, .yaml files or folders.")
+    list[str] | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="Model names, .yaml files, folders of checkpoints, or the hub's org/name "
+        "[default: emu2-nano, on the bundled tasks].",
+    ),
 ]
 ShotCounts = Annotated[
     list[str],

@@ -32,6 +32,7 @@ Examples:
   emu2eval run --task easy-vqa --shots 0 4 8
   emu2eval run --task easy-vqa --model most-common nearest --shots 4 --limit 500
   emu2eval run --task ./my_task.yaml --model ./my_model.yaml --shots 4 --trials 3
+  emu2eval run --task vqav2 --model ./my-finetuned-checkpoint Qwen/Qwen2.5-VL-7B-Instruct --shots 4
   emu2eval run --task vqav2 --shots 4 --protocol openflamingo --set task.output.beams=3
   emu2eval run --task mm_vet --model emu2-chat --protocol emu2-chat --judge gpt-4-0613
   emu2eval run --task easy-vqa-binding --shots 0 8 --ablate none labels images blank order
@@ -42,7 +43,7 @@ or replies of a judge cannot be read."""
 def run(
     task: Tasks,
     shots: ShotCounts = ["0"],  # noqa: B006
-    model: Models = ["emu2-nano"],  # noqa: B006
+    model: Models = None,
     limit: Annotated[
         int | None, typer.Option(help="Only so many queries, a fixed random subset.")
     ] = None,
@@ -78,6 +79,7 @@ def run(
     form: Form = "rich",
 ) -> None:
     """Ask a model every question of a task, score the answers, print the table."""
+    from emu2eval.engine.models import models_for
     from emu2eval.engine.options import RunOptions
     from emu2eval.report.progress import Bars
 
@@ -97,17 +99,18 @@ def run(
         batch=batch,
         judge=judge,
     )
+    models = models_for(task, model)
     if dry_run:
         from emu2eval.report.preview import preview
 
         with Bars() as bars:
-            table = preview(task, model, options, bars)
+            table = preview(task, models, options, bars)
         console().print(table)
         return
     from emu2eval.engine.evaluation import run_all
 
     with stoppable(), Bars() as bars:
-        results = run_all(task, model, options, bars)
+        results = run_all(task, models, options, bars)
     print_rows([row for result in results for row in result.rows], form, groups)
     report_failures(results)
 

@@ -26,10 +26,9 @@ from emu2eval.engine.tasks import opened
 from emu2eval.errors import ConfigError, PartError, UserError
 from emu2eval.prompts import PromptBuilder
 from emu2eval.spec import catalog
-from emu2eval.spec.changes import Changes
-from emu2eval.spec.model import load_model
+from emu2eval.spec.changes import Changes, read_file
+from emu2eval.spec.model import load_model, model_document
 from emu2eval.spec.task import load_task
-from emu2eval.spec.yamlfile import read_yaml
 from emu2eval.trust import trusting
 
 EXTRAS = {
@@ -137,7 +136,7 @@ _NAMING = frozenset(
 
 def _code(kind: str, name: str) -> Iterator[Finding]:
     """The code that a file names, told before any of it is imported."""
-    document = read_yaml(catalog.find_file(kind, name))
+    document = model_document(name) if kind == "model" else read_file(kind, name)
     named = sorted(set(_named(document.data)))
     if named:
         yield Finding(f"code that {document.path} names", True, ", ".join(named))

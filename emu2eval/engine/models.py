@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from uuid import uuid4
@@ -13,8 +14,10 @@ from emu2eval import registry
 from emu2eval.adapters.base import Adapter
 from emu2eval.engine.supplies import NamedPart
 from emu2eval.errors import ConfigError
+from emu2eval.spec import catalog
 from emu2eval.spec.changes import Changes, override
 from emu2eval.spec.model import ModelSpec, read_model
+from emu2eval.spec.task import load_task
 from emu2eval.spec.yamlfile import Document
 
 
@@ -29,6 +32,29 @@ class OpenModel:
     def part(self) -> NamedPart:
         """Its adapter, by the name that its file gives it."""
         return NamedPart("adapter", self.spec.adapter, self.adapter)
+
+
+BUNDLED = "emu2-nano"
+"""The small model that comes with the package, and what is asked on the bundled tasks."""
+
+
+def models_for(tasks: Sequence[str], given: Sequence[str] | None) -> Sequence[str]:
+    """The models that were named; else the bundled one, where all tasks and their data are bundled, too.
+
+    Raises ConfigError for other tasks: nobody wants to know how a toy does on them.
+    """
+    if given:
+        return given
+    known = catalog.names("task")
+    opened = {name: load_task(name).spec.data for name in tasks}
+    others = [name for name, data in opened.items() if name not in known or data.downloads]
+    if others:
+        raise ConfigError(
+            f"name the model that is to answer {', '.join(others)}",
+            hint="--model ./my-checkpoint, --model org/name of the hub, --model my_model.yaml, or a name "
+            "from: emu2eval ls models",
+        )
+    return (BUNDLED,)
 
 
 def open_model(given: str | ModelSpec | Adapter | type[Adapter], changes: Changes) -> OpenModel:

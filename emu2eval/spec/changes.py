@@ -98,9 +98,13 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return bool(self.task or self.model or self.judge)
 
 
-def read_changed(kind: str, name: str, changes: Mapping[str, Any]) -> Document:
-    """The file of a task or model, which knows what the changes set. Raises UnknownName or ConfigError."""
-    document = read_yaml(find_file(kind, name))
+def read_file(kind: str, name: str) -> Document:
+    """The file of a task or model. Raises UnknownName or ConfigError."""
+    return read_yaml(find_file(kind, name))
+
+
+def with_changes(document: Document, changes: Mapping[str, Any], kind: str) -> Document:
+    """The file, which then knows what the changes set; kind: "task" or "model"."""
     set_by = frozenset(tuple(key.split(".")) for key in changes)
     return replace(document, set_by=set_by, part=kind)
 

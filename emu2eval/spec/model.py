@@ -9,20 +9,23 @@ from typing import Any
 
 import msgspec
 
-from emu2eval.spec.changes import override, read_changed
+from emu2eval.spec.changes import override, read_file, with_changes
+from emu2eval.spec.checkpoints import checkpoint_document
 from emu2eval.spec.data import Options
 from emu2eval.spec.secrets import refuse
 from emu2eval.spec.yamlfile import Document, Spec, validate
 
 
 class ModelSpec(Spec):
-    """adapter: a built-in one, an entry point or `module:attr`; settings: its options."""
+    """adapter: a built-in one, an entry point or `module:attr`; settings: its options. family: transformers'
+    model_type, or "emu2", whose checkpoints take these settings where they are given without a file."""
 
     name: str
     title: str = ""
     about: str = ""
     source: str = ""
     licence: str = ""
+    family: str = ""
     adapter: str
     settings: Options = msgspec.field(default_factory=dict)
 
@@ -38,20 +41,26 @@ class ModelFile:
     document: Document
 
 
+def model_document(name: str) -> Document:
+    """The file of a model, or what stands for the file of a checkpoint. Raises UnknownName or ConfigError."""
+    return checkpoint_document(name) or read_file("model", name)
+
+
 def load_model(name: str, *, overrides: Mapping[str, Any] | None = None) -> ModelSpec:
     """The spec of `read_model`."""
     return read_model(name, overrides=overrides).spec
 
 
 def read_model(name: str, *, overrides: Mapping[str, Any] | None = None) -> ModelFile:
-    """A model by name, by the path of its YAML file, or by the path of a folder that holds one.
+    """A model by name, by the path of its YAML file or of a folder that holds one, or a checkpoint by its
+    folder or its name on the hub.
 
     A relative `settings.checkpoint` that exists beside the YAML file is taken from there. {model} in the
     name stands for the last part of `settings.model`, so that tables tell a server's models apart.
     Raises UnknownName or ConfigError.
     """
     changes = overrides or {}
-    document = read_changed("model", name, changes)
+    document = with_changes(model_document(name), changes, "model")
     spec = validate(ModelSpec, override(document.data, changes, "model"), document)
     served = str(spec.settings.get("model") or document.path.stem).rpartition("/")[2]
     settings = dict(spec.settings)

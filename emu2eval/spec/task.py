@@ -12,7 +12,7 @@ import msgspec
 
 from emu2eval.errors import UnknownName
 from emu2eval.spec.catalog import data_root
-from emu2eval.spec.changes import override, read_changed
+from emu2eval.spec.changes import override, read_file, with_changes
 from emu2eval.spec.data import DataSpec, Options
 from emu2eval.spec.outputs import OutputSpec, TextSpec, merged_output
 from emu2eval.spec.settings import Count
@@ -219,7 +219,7 @@ def load_task(
     Raises UnknownName or ConfigError.
     """
     changes = overrides or {}
-    document = read_changed("task", name, changes)
+    document = with_changes(read_file("task", name), changes, "task")
     data = changed(document.data, changes)
     spec = validate(TaskSpec, data, document)
     chosen = protocol or spec.protocol

@@ -61,7 +61,12 @@ def handed_in(task: Path, model: Path, split: str = "test", **settings: Any) -> 
 
 def test_vqav2_from_the_command_line(vqav2: Path, program: Program) -> None:
     """Only test-dev was answered, and still every question of test stands in the file."""
-    assert program("run", "--task", "vqav2", "--shots", "4", "--split", "test-dev")[0] == 0
+    assert (
+        program(
+            "run", "--model", "emu2-nano", "--task", "vqav2", "--shots", "4", "--split", "test-dev"
+        )[0]
+        == 0
+    )
     code, _, said = program("submit", "vqav2_4-shot", "--out", "answers.json")
     assert code == 0
     assert "wrote answers.json: 5 entries, 2 of them answered" in said
@@ -77,7 +82,19 @@ def test_vqav2_from_the_command_line(vqav2: Path, program: Program) -> None:
 
 
 def test_answers_that_are_missing_are_counted(vqav2: Path, program: Program) -> None:
-    program("run", "--task", "vqav2", "--shots", "4", "--split", "test-dev", "--limit", "1")
+    program(
+        "run",
+        "--model",
+        "emu2-nano",
+        "--task",
+        "vqav2",
+        "--shots",
+        "4",
+        "--split",
+        "test-dev",
+        "--limit",
+        "1",
+    )
     code, _, said = program("submit", "vqav2_4-shot")
     assert code == 3
     assert "1 questions of the run's own split have no answer" in said
@@ -86,7 +103,7 @@ def test_answers_that_are_missing_are_counted(vqav2: Path, program: Program) -> 
 
 
 def test_a_split_whose_answers_are_known_has_no_server(vqav2: Path, program: Program) -> None:
-    program("run", "--task", "vqav2", "--shots", "0")
+    program("run", "--model", "emu2-nano", "--task", "vqav2", "--shots", "0")
     code, _, said = program("submit", "vqav2_0-shot")
     assert code == 2
     assert "is on vqav2's split val; the server takes test-dev or test" in said
@@ -100,7 +117,7 @@ def test_a_split_whose_answers_are_known_has_no_server(vqav2: Path, program: Pro
 def test_the_official_list_must_be_there_and_hold_what_was_asked(
     vqav2: Path, program: Program
 ) -> None:
-    program("run", "--task", "vqav2", "--split", "test-dev", "--shots", "4")
+    program("run", "--model", "emu2-nano", "--task", "vqav2", "--split", "test-dev", "--shots", "4")
     path = vqav2 / "vqav2/v2_OpenEnded_mscoco_test2015_questions.json"
     content = json.loads(path.read_text())
     del content["questions"][0]

@@ -303,14 +303,16 @@ def test_from_the_command_line(make_task: MakeTask, tmp_path: Path) -> None:
     assert made.returncode == 0, made.stderr
     assert "test: 5 images, 5 of them computed now" in made.stdout
     assert "train: 9 images, 9 of them computed now" in made.stdout
-    done = cli("run", "--task", task, "--shots", "2", "-f", "json", "--set", *sets)
+    done = cli(
+        "run", "--model", "emu2-nano", "--task", task, "--shots", "2", "-f", "json", "--set", *sets
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)[0]["n"] == 5
     assert "through thumbnail" not in done.stderr  # nothing was left to compute
 
     (file,) = (tmp_path / "cache" / "features").glob("thumbnail-*/images-*.safetensors")
     file.write_bytes(file.read_bytes()[:-50])
-    damaged = cli("run", "--task", task, "--shots", "2", "--set", *sets)
+    damaged = cli("run", "--model", "emu2-nano", "--task", task, "--shots", "2", "--set", *sets)
     assert damaged.returncode == 2
     assert str(file) in damaged.stderr
     assert "Traceback" not in damaged.stderr
@@ -328,5 +330,7 @@ def test_show_and_a_dry_run_choose_by_likeness_too(make_task: MakeTask, program:
     task = str(make_task(queries=5, pool=9, **by_rices()))
     code, printed, _ = program("show", "--task", task, "--shots", "2", "--index", "0")
     assert (code, "rices: rank 1, similarity" in printed) == (0, True)
-    code, printed, _ = program("run", "--task", task, "--shots", "2", "--dry-run")
+    code, printed, _ = program(
+        "run", "--model", "emu2-nano", "--task", task, "--shots", "2", "--dry-run"
+    )
     assert (code, "dry run: nothing is asked" in printed) == (0, True)

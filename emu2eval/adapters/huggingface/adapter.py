@@ -93,18 +93,20 @@ class HuggingFaceAdapter(
                 where=path,
             )
         processor = load_processor(checkpoint)
-        if own.layout == "chat" and not getattr(processor, "chat_template", None):
+        template = getattr(processor, "chat_template", None)
+        layout = own.layout or ("chat" if template else "plain")
+        if layout == "chat" and not template:
             raise ModelError(
                 "this checkpoint has no chat template",
                 where=path,
                 hint="a base model is asked with `layout: plain`",
             )
         if own.template_options:
-            check_options(processor, own.template_options, own.layout)
+            check_options(processor, own.template_options, layout)
         form = TransformersForm(
             processor,
             kind.expansion(processor, own.image_options),
-            own.layout,
+            layout,
             kind.slot_of(config, processor.tokenizer),
             own.system,
             own.image_mark,

@@ -12,7 +12,8 @@ Layout = Literal["chat", "plain"]
 
 
 class HuggingFaceSettings(LocalSettings, frozen=True, kw_only=True):
-    """layout: "chat" = turns of the model's own template, "plain" = one sequence, for base models.
+    """layout: "chat" = turns of the model's own template, "plain" = one sequence, for base models; None = by
+    whether the checkpoint has a template.
 
     images: the most that the model takes in a prompt; None = as many as fit.
     grid: True shows the demonstrations' images as numbered tiles of one image, and the query's with
@@ -26,7 +27,7 @@ class HuggingFaceSettings(LocalSettings, frozen=True, kw_only=True):
     trust_remote_code: True runs Python files that come with the checkpoint, where `--trust` is given, too.
     """
 
-    layout: Layout = "chat"
+    layout: Layout | None = None
     images: Count | None = None
     grid: bool = False
     image_options: dict[str, Any] = field(default_factory=dict)

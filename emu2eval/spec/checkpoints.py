@@ -1,0 +1,130 @@
+"""A checkpoint given in place of a model file: by its folder, or by its name on the hub."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from emu2eval.errors import ConfigError, MissingExtra, ModelError
+from emu2eval.spec import catalog
+from emu2eval.spec.yamlfile import Document, read_yaml
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+"""A repository of the hub: owner and name."""
+_CONFIGS = ("config.json", "multimodal_encoder/config.json")
+"""Where a checkpoint says what it is; the second in Emu2-Gen's layout."""
+
+
+def checkpoint_document(given: str) -> Document | None:
+    """A model file for a checkpoint: the facts of the file in `models/` whose family it is, its own name.
+
+    None where `given` is something else: a name of a model, a file, a folder with a file. An unknown
+    family is asked through transformers with the adapter's defaults. Raises ModelError for a repository
+    that neither this machine nor the hub has, ConfigError for a folder that is no checkpoint.
+    """
+    if given in catalog.names("model") or given.endswith((".yaml", ".yml")):
+        return None
+    folder = Path(given).expanduser()
+    if folder.is_dir():
+        if (folder / "model.yaml").is_file():
+            return None
+        config = _of_folder(folder)
+        where, name = str(folder), folder.resolve().name
+    elif HUB_ID.fullmatch(given) and not folder.exists():
+        for document in _files():
+            if _settings(document).get("checkpoint") == given:
+                return _named(document, given, given.rpartition("/")[2])
+        config = _of_hub(given)
+        where, name = given, given.rpartition("/")[2]
+    else:
+        return None
+    family = _family(config)
+    for document in _files():
+        if document.data.get("family") == family:
+            own = _settings(document)
+            kept = {key: value for key, value in own.items() if key not in _ITS_OWN}
+            if own.get("layout") == "chat":
+                del kept["layout"]  # a base model of the family has no template
+            return _named(replace(document, data={**document.data, "settings": kept}), where, name)
+    data = {"name": name, "adapter": "huggingface", "settings": {"checkpoint": where}}
+    return Document(folder / _CONFIGS[0] if folder.is_dir() else Path(where), data)
+
+
+_ITS_OWN = frozenset({"checkpoint", "revision", "variant", "max_positions"})
+"""Settings that say something of one checkpoint, not of its family."""
+
+
+def _named(document: Document, where: str, name: str) -> Document:
+    settings = {**_settings(document), "checkpoint": where}
+    data = {"name": name, "adapter": document.data["adapter"], "settings": settings}
+    return replace(document, data=data)
+
+
+def _settings(document: Document) -> Mapping[str, Any]:
+    return document.data.get("settings") or {}
+
+
+def _files() -> list[Document]:
+    return [read_yaml(path) for path in catalog.names("model").values()]
+
+
+def _family(config: Mapping[str, Any]) -> str:
+    """transformers' model_type; or "emu2", whose configurations have none, or name a class of their own."""
+    classes = config.get("architectures")
+    if config.get("model") == "emu2" or (isinstance(classes, list) and "EmuForCausalLM" in classes):
+        return "emu2"
+    return str(config.get("model_type"))
+
+
+def _of_folder(folder: Path) -> Mapping[str, Any]:
+    for name in _CONFIGS:
+        if (folder / name).is_file():
+            return _read(folder / name)
+    raise ConfigError(
+        "this folder holds no model: neither a model.yaml nor a checkpoint's config.json",
+        where=folder,
+        hint="give the folder that `save_pretrained` or `hf download` wrote, the path of a .yaml file, "
+        "or a name from: emu2eval ls models",
+    )
+
+
+def _of_hub(name: str) -> Mapping[str, Any]:
+    """The configuration of a repository, fetched if it is not on this machine."""
+    if find_spec("huggingface_hub") is None:
+        raise MissingExtra("huggingface_hub", "hf", why=f"the model {name} of the hub")
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    for local in (True, False):
+        for file in _CONFIGS:
+            try:
+                return _read(Path(hf_hub_download(name, file, local_files_only=local)))
+            except ConfigError:
+                raise
+            except EntryNotFoundError as error:
+                if not local and isinstance(error, LocalEntryNotFoundError):
+                    break  # the hub was not reached
+            except Exception:  # the hub's client raises its own, httpx's and the system's
+                break
+    raise ModelError(
+        f"{name} is no model of emu2eval, no folder here, and the hub does not give its config.json",
+        hint=f"hf download {name} --local-dir {name.rpartition('/')[2]}, where there is a connection, then "
+        f"--model ./{name.rpartition('/')[2]}; or a name from: emu2eval ls models",
+    )
+
+
+def _read(file: Path) -> Mapping[str, Any]:
+    try:
+        data = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        data = None
+    if not isinstance(data, Mapping):
+        raise ConfigError(
+            "this file is no JSON object, so no checkpoint's configuration", where=file
+        )
+    return data
