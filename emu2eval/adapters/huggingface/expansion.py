@@ -87,6 +87,15 @@ class Expansion:
         found = self.processor.image_processor([images], **self._kwargs)
         return dict(found), self._idefics2()
 
+    @property
+    def closing(self) -> str:
+        """What the processor puts behind a prompt; a reply comes after it."""
+        return ""
+
+    def numbered(self, text: str, number: int) -> str:
+        """What stands for an image that is the prompt's image of that number, from 0."""
+        return text
+
     def finish(self, text: str) -> str:
         """A prompt in which every placeholder was replaced, as the tokenizer gets it."""
         if not self._is_idefics2:

@@ -21,7 +21,7 @@ from emu2eval.media.refusals import taking
 from emu2eval.types import Image
 
 ENCODER = "the model's image encoder"
-GRIDS = ("image_grid_thw",)
+GRIDS = ("image_grid_thw", "target_sizes")
 """Sizes in patches, of which models with positions in three dimensions make them."""
 JOINED = frozenset({"image_grid_thw", "image_sizes", "pixel_attention_mask", "pixel_values"})
 """Arrays of several images that are those of each, one after the other: no places within the others."""

@@ -48,9 +48,12 @@ class TransformersForm:
         """
         prompt, tiles = self._gathered(prompt)
         shown = ([tiles] if tiles is not None else []) + list(prompt.images())
-        text = self.text(prompt, tiles)
+        closing = self.expansion.closing
+        text = self.text(prompt, tiles) + closing
         if reply is not None:
-            lead = self._template.lead if self.layout == "chat" else prompt.lead
+            # What closes a prompt stands in place of the white space before a reply.
+            plain = prompt.lead if self.layout == "plain" else self._template.lead
+            lead = "" if closing else plain
             text += lead + self._literal(reply)
         return self._encode(text, shown)
 
@@ -70,8 +73,8 @@ class TransformersForm:
         alone = ALONE if len(shown) == 1 and self.expansion.minds_company else ""
         placed = [self._placed(image, alone) for image in shown]
         whole = pieces[0]
-        for (expanded, _), piece in zip(placed, pieces[1:], strict=True):
-            whole += expanded + piece
+        for number, ((expanded, _), piece) in enumerate(zip(placed, pieces[1:], strict=True)):
+            whole += self.expansion.numbered(expanded, number) + piece
         ids = self._ids(self.expansion.finish(whole))
         slots = tuple(i == self.slot for i in ids)
         found = tuple(one for _, one in placed)

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from emu2eval.adapters.huggingface import idefics, kosmos2, molmo2
+from emu2eval.adapters.huggingface import (
+    chameleon,
+    emu3,
+    idefics,
+    kosmos2,
+    minicpm,
+    molmo2,
+    paligemma,
+)
 from emu2eval.adapters.huggingface.expansion import Expansion
 from emu2eval.adapters.huggingface.features import VisionEncoder
 from emu2eval.adapters.huggingface.reading import TransformersReader
@@ -38,13 +46,18 @@ class Kind:
 
 
 OWN = {
+    "chameleon": Kind(expansion=chameleon.ChameleonExpansion),
+    "emu3": Kind(expansion=emu3.Emu3Expansion),
     "idefics": Kind(
         idefics.IdeficsExpansion, idefics.IdeficsEncoder, idefics.IdeficsReader, idefics.SLOT
     ),
     "kosmos-2": Kind(
         kosmos2.Kosmos2Expansion, kosmos2.Kosmos2Encoder, kosmos2.Kosmos2Reader, kosmos2.SLOT
     ),
+    "minicpmv4_6": Kind(minicpm.MiniCPMExpansion, minicpm.MiniCPMEncoder),
+    "minicpmv4_7": Kind(minicpm.MiniCPMExpansion, minicpm.MiniCPMEncoder),
     "molmo2": Kind(expansion=molmo2.Molmo2Expansion, reader=molmo2.Molmo2Reader),
+    "paligemma": Kind(expansion=paligemma.PaliGemmaExpansion, reader=paligemma.PaliGemmaReader),
 }
 
 
