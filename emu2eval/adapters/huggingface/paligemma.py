@@ -5,10 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
+import torch
 from PIL import Image
 from torch import Tensor
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from emu2eval.adapters.huggingface.expansion import Expansion
 from emu2eval.adapters.huggingface.reading import TransformersReader
@@ -45,7 +47,12 @@ class PaliGemmaReader(TransformersReader):
         return False
 
     def beside(self, rows: Rows, sequences: Sequence[Encoded]) -> dict[str, Any]:
-        return {**self.images(rows, sequences, 0, rows.length), **self._types(rows.ids)}
+        shown, seen = self.between(rows, sequences, 0, rows.length), None
+        if shown:
+            # By image, so that `generate` can give each beam those of its prompt.
+            pooled = torch.stack([self.encoder.held(one).pooled for one in shown])
+            seen = {"image": BaseModelOutputWithPooling(pooler_output=cast(Any, pooled))}
+        return {"mm_encoder_outputs": seen, **self._types(rows.ids)}
 
     def _types(self, ids: Tensor) -> dict[str, Tensor]:
         # 0 = of the prompt. Behind what is in the cache, the model takes everything as a reply.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
+import torch
 from transformers import (
     ChameleonConfig,
     ChameleonForConditionalGeneration,
@@ -15,9 +17,11 @@ from transformers import (
     SiglipImageProcessorPil,
 )
 
-from .families import CHATML, TEXT, VISION, tokenizer
+from emu2eval.adapters.huggingface.adapter import HuggingFaceAdapter
+from emu2eval.media import images
+from emu2eval.types import Prompt
 
-TURNS = ["<|im_start|>", "<|im_end|>"]
+from .common import CHATML, TEXT, TURNS, VISION, Tiny, tokenizer
 
 
 def _paligemma(text: dict[str, Any]) -> tuple[Any, Any]:
@@ -175,13 +179,61 @@ def minicpmv4_7() -> tuple[Any, Any]:
     return _minicpm("MiniCPMV4_7", mrope_section=[2, 1, 1], mrope_interleaved=True)
 
 
-FAMILIES = {
-    "chameleon": chameleon,
-    "emu3": emu3,
-    "minicpmv4_6": minicpmv4_6,
-    "minicpmv4_7": minicpmv4_7,
-    "paligemma": paligemma,
-    "paligemma2": paligemma2,
+def paligemma_inputs(adapter: HuggingFaceAdapter, asked: Prompt) -> dict[str, Any]:
+    """Its processor makes labels of a prompt, too, and warns of that."""
+    from ..prompts import plain_inputs
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        given = plain_inputs(adapter, asked)
+    return {name: value for name, value in given.items() if name != "labels"}
+
+
+@torch.inference_mode()
+def paligemma_logits(model: Any, inputs: dict[str, Any], reply: tuple[int, ...]) -> torch.Tensor:
+    """A reply is of type 1: it sees what stands before it."""
+    length, ones = inputs["input_ids"].shape[1], torch.ones(1, len(reply)).long()
+    longer = {
+        **inputs,
+        "input_ids": torch.cat([inputs["input_ids"], torch.tensor([reply])], 1),
+        "attention_mask": torch.cat([inputs["attention_mask"], ones], 1),
+        "token_type_ids": torch.cat([inputs["token_type_ids"], ones], 1),
+    }
+    logits: torch.Tensor = model(**longer).logits[0]
+    return logits[length - 1 : -1]
+
+
+def emu3_inputs(adapter: HuggingFaceAdapter, asked: Prompt) -> dict[str, Any]:
+    """transformers pads images of several sizes to one and lets the padding change their words; the authors'
+    code, as the adapter, takes each as it is."""
+    from ..prompts import plain_inputs
+
+    make = adapter.opened.processor.image_processor
+    seen = [make([images.load(one)], return_tensors="pt") for one in asked.images()]
+    return {"input_ids": plain_inputs(adapter, asked)["input_ids"], "seen": seen}
+
+
+@torch.inference_mode()
+def emu3_logits(model: Any, inputs: dict[str, Any], reply: tuple[int, ...]) -> torch.Tensor:
+    ids = torch.cat([inputs["input_ids"], torch.tensor([reply])], 1)
+    words = [model.model.get_image_tokens(one["pixel_values"], one["image_sizes"])
+             for one in inputs["seen"]]  # fmt: skip
+    ids[ids == model.config.image_token_id] = torch.cat(words).to(ids.dtype)
+    logits: torch.Tensor = model(input_ids=ids).logits[0]
+    return logits[inputs["input_ids"].shape[1] - 1 : -1]
+
+
+_PALIGEMMA: dict[str, Any] = {
+    "model_type": "paligemma",
+    "layout": "plain",
+    "inputs": paligemma_inputs,
+    "logits": paligemma_logits,
 }
-PLAIN = ["chameleon", "paligemma", "paligemma2"]
-TORCHVISION = ["emu3", "minicpmv4_6", "minicpmv4_7"]
+FAMILIES = {
+    "chameleon": Tiny(chameleon, layout="plain"),
+    "emu3": Tiny(emu3, inputs=emu3_inputs, logits=emu3_logits, generates=False),
+    "minicpmv4_6": Tiny(minicpmv4_6),
+    "minicpmv4_7": Tiny(minicpmv4_7),
+    "paligemma": Tiny(paligemma, **_PALIGEMMA),
+    "paligemma2": Tiny(paligemma2, **_PALIGEMMA),
+}
