@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -13,6 +14,8 @@ from emu2eval.adapters.local.features import Arrays
 from emu2eval.errors import ConfigError
 
 PROCESSOR = "the model's image processor"
+NAMED = ("image_placeholder_token", "image_token")
+"""Under what name a processor has the text that it replaces by an image's places."""
 ALONE = "alone"
 """The variety of an image whose prompt holds no other, where the processor treats it differently."""
 
@@ -28,7 +31,7 @@ class Expansion:
     def __init__(self, processor: Any, options: Mapping[str, Any]):
         self.processor = processor
         self.options = dict(options)
-        token = getattr(processor, "image_token", None) or "<image>"
+        token = next(filter(None, (getattr(processor, name, None) for name in NAMED)), "<image>")
         self.placeholder = str(getattr(token, "content", token))
         self._kwargs = _image_options(processor, self.options)
         self._sized = _sized(processor.image_processor, self.options)
@@ -136,7 +139,10 @@ def _image_options(processor: Any, options: Mapping[str, Any]) -> dict[str, Any]
             raise
         reason = " ".join(str(error).split())
         raise ConfigError(f"the image processor does not take image_options ({reason})") from None
-    return {**merged["images_kwargs"], "return_tensors": "pt"}
+    # What belongs to the processor itself, and not to its image half, and is wanted there all the same.
+    wanted = inspect.signature(processor._process_images).parameters
+    own = {n: merged[n] for n in wanted if n in merged and not n.endswith("_kwargs")}
+    return {**merged["images_kwargs"], **own, "return_tensors": "pt"}
 
 
 def _sized(image_processor: Any, options: Mapping[str, Any]) -> dict[str, Any]:

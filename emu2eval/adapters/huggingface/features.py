@@ -25,6 +25,8 @@ GRIDS = ("image_grid_thw", "target_sizes")
 """Sizes in patches, of which models with positions in three dimensions make them."""
 JOINED = frozenset({"image_grid_thw", "image_sizes", "pixel_attention_mask", "pixel_values"})
 """Arrays of several images that are those of each, one after the other: no places within the others."""
+FILLING = ("pooler_output", "last_hidden_state")
+"""Fields of an encoder's output that fill an image's places; the first that it has."""
 TOGETHER, TOGETHER_BYTES = 8, 32 << 20
 """Images that are encoded at a time, and what their arrays may take: about 20 tiles of 384 pixels."""
 
@@ -43,6 +45,39 @@ class Unequal(ImageError):
 
 
 @dataclass(frozen=True, slots=True)
+class OutputForm:
+    """How a model's encoder gives its output, and wants it back.
+
+    kind: its class. field: the one that fills the slots; None = the deep layers do, and nothing else.
+    in_list: a tensor for each image instead of one of all. layers: numbers given with the deep ones.
+    """
+
+    kind: type = BaseModelOutputWithPooling
+    field: str | None = "pooler_output"
+    in_list: bool = True
+    layers: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, out: Any) -> OutputForm:
+        """As an output has it. Llama 4 names no pooled output, and fills from its last state."""
+        named = (n for n in FILLING if getattr(out, n, None) is not None)
+        field = next(named, None)
+        deep = [layer[0] for layer in _deep(out) if isinstance(layer[0], int)]
+        return cls(
+            type(out), field, not isinstance(out[field] if field else None, Tensor), (*deep,)
+        )
+
+    def output(self, pooled: Any, deep: Sequence[Sequence[Tensor]]) -> Any:
+        """An output of the encoder's own class with those features."""
+        out = self.kind(**({} if self.field is None else {self.field: pooled}))
+        if deep:
+            numbered = zip(self.layers, deep, strict=True) if self.layers else deep
+            # A field that not every class of outputs declares, but the models that have it read.
+            object.__setattr__(out, "deepstack_features", [*numbered])
+        return out
+
+
+@dataclass(frozen=True, slots=True)
 class VisionFeatures:
     """pooled: (tokens, width), what fills the slots; deep: the same for some of the decoder's layers.
 
@@ -51,12 +86,13 @@ class VisionFeatures:
 
     pooled: Tensor
     deep: tuple[Tensor, ...] = ()
-    in_list: bool = True
+    form: OutputForm = field(default_factory=OutputForm)
     grids: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:
-        return sum(part.nbytes for part in (self.pooled, *self.deep))
+        own = () if self.form.field is None else (self.pooled,)
+        return sum(part.nbytes for part in (*own, *self.deep))
 
 
 class VisionEncoder(ImageEncoder[VisionFeatures]):
@@ -97,7 +133,7 @@ class VisionEncoder(ImageEncoder[VisionFeatures]):
             names = waiting[0][1].values.keys() & self._takes
             joined = Arrays({n: torch.cat([a.values[n] for _, a in waiting]) for n in names})
             tokens = [shown.tokens for shown, _ in waiting]
-            pooled, deep, in_list = self._tried(joined)
+            pooled, deep, form = self._tried(joined)
             # Otherwise one of them is refused, or does not fill its places: it is found alone.
             if {len(part) for part in (pooled, *deep)} == {sum(tokens)}:
                 layers = [torch.split(part, tokens) for part in (pooled, *deep)]
@@ -106,7 +142,7 @@ class VisionEncoder(ImageEncoder[VisionFeatures]):
                         # Copies, so that an image that is forgotten frees its memory.
                         layers[0][i].clone(),
                         tuple(layer[i].clone() for layer in layers[1:]),
-                        in_list,
+                        form,
                         _grids(arrays),
                     )
                     for i, (shown, arrays) in enumerate(waiting)
@@ -116,7 +152,7 @@ class VisionEncoder(ImageEncoder[VisionFeatures]):
     def encode(self, arrays: Arrays, shown: Shown) -> VisionFeatures:
         """Raises ImageError where the encoder fails, or its features do not fill the places exactly."""
         with taking(shown.image, ENCODER):
-            pooled, deep, in_list = self._encoded(arrays)
+            pooled, deep, form = self._encoded(arrays)
         most = self.rows_of(shown)
         copies = self.expansion.copies(shown.variety)
         for part in (pooled, *deep):
@@ -124,24 +160,26 @@ class VisionEncoder(ImageEncoder[VisionFeatures]):
                 raise Unequal(len(part) // copies, most, shown.image)
         # The first image's, where there are two: see `Expansion.copies`.
         return VisionFeatures(
-            pooled[:most], tuple(layer[:most] for layer in deep), in_list, _grids(arrays)
+            pooled[:most], tuple(layer[:most] for layer in deep), form, _grids(arrays)
         )
 
-    def _tried(self, arrays: Arrays) -> tuple[Tensor, tuple[Tensor, ...], bool]:
+    def _tried(self, arrays: Arrays) -> tuple[Tensor, tuple[Tensor, ...], OutputForm]:
         """What `_encoded` gives; nothing where it fails for another reason than memory."""
         try:
             return self._encoded(arrays)
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             if isinstance(error, torch.OutOfMemoryError):
                 raise
-            return torch.empty(0, 0), (), False
+            return torch.empty(0, 0), (), OutputForm()
 
-    def _encoded(self, arrays: Arrays) -> tuple[Tensor, tuple[Tensor, ...], bool]:
-        """(tokens, width) of all images, the same for the deep layers, and whether it was a list."""
+    def _encoded(self, arrays: Arrays) -> tuple[Tensor, tuple[Tensor, ...], OutputForm]:
+        """(tokens, width) of all images, the same for the deep layers, and how they were given."""
         given = {name: self._moved(v) for name, v in arrays.values.items() if name in self._takes}
         out = self._encode(**given, return_dict=True)
-        pooled, deep = out.pooler_output, getattr(out, "deepstack_features", None) or ()
-        return _rows(pooled), tuple(map(_rows, deep)), not isinstance(pooled, Tensor)
+        form = OutputForm.of(out)
+        deep = [_rows(layer[1] if form.layers else layer) for layer in _deep(out)]
+        pooled = deep[0] if form.field is None else _rows(out[form.field])
+        return pooled, tuple(deep), form
 
     def encoding(self) -> Any:
         """What takes the arrays by name and gives their features as `pooler_output`."""
@@ -162,16 +200,17 @@ def injected(features: Sequence[VisionFeatures]) -> dict[str, Any] | None:
     """What transformers takes as `mm_encoder_outputs`: embeddings in reading order."""
     if not features:
         return None
+    form = features[0].form
     pooled: Any = [part.pooled for part in features]
-    if not features[0].in_list:
+    if not form.in_list:
         # (1, tokens, width): some models count the first two sizes, the others only the elements.
         pooled = torch.cat(pooled)[None]
-    out = BaseModelOutputWithPooling(pooler_output=pooled)
-    if features[0].deep:
-        layers = zip(*(part.deep for part in features), strict=True)
-        # A field that this output class does not declare, but the models that have it read.
-        object.__setattr__(out, "deepstack_features", [list(layer) for layer in layers])
-    return {"image": out}
+    layers = zip(*(part.deep for part in features), strict=True)
+    return {"image": form.output(pooled, [list(layer) for layer in layers])}
+
+
+def _deep(out: Any) -> Sequence[Any]:
+    return getattr(out, "deepstack_features", None) or ()
 
 
 def _grids(arrays: Arrays) -> dict[str, Tensor]:

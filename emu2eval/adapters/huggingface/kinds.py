@@ -12,6 +12,7 @@ from emu2eval.adapters.huggingface import (
     kosmos2,
     minicpm,
     molmo2,
+    ovis2,
     paligemma,
 )
 from emu2eval.adapters.huggingface.expansion import Expansion
@@ -57,6 +58,7 @@ OWN = {
     "minicpmv4_6": Kind(minicpm.MiniCPMExpansion, minicpm.MiniCPMEncoder),
     "minicpmv4_7": Kind(minicpm.MiniCPMExpansion, minicpm.MiniCPMEncoder),
     "molmo2": Kind(expansion=molmo2.Molmo2Expansion, reader=molmo2.Molmo2Reader),
+    "ovis2": Kind(reader=ovis2.Ovis2Reader),
     "paligemma": Kind(expansion=paligemma.PaliGemmaExpansion, reader=paligemma.PaliGemmaReader),
 }
 

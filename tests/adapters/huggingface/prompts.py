@@ -81,8 +81,13 @@ def plain_inputs(
         add_special_tokens=not text.startswith(bos),
         images_kwargs=dict(options or {}),
     )
-    known = adapter._inference.reader._takes
-    return {name: value for name, value in given.items() if name in known}
+    reader = adapter._inference.reader
+    return {
+        # Llama 4's processor gives bf16, whatever the model is.
+        name: value.to(reader.model.dtype) if value.is_floating_point() else value
+        for name, value in given.items()
+        if name in reader._takes
+    }
 
 
 @torch.inference_mode()

@@ -17,8 +17,8 @@ from .families import FAMILIES
 from .prompts import built
 
 QUICK = {
-    *("chameleon", "gemma3", "idefics", "idefics2", "idefics3", "internvl", "kosmos2", "llava"),
-    *("llava_onevision", "paligemma", "pixtral", "qwen3_vl"),
+    *("chameleon", "gemma3", "granite_docling", "idefics", "idefics2", "idefics3", "internvl"),
+    *("kosmos2", "llava", "llava_onevision", "ovis2", "paligemma", "pixtral", "qwen3_vl"),
 }
 """Checked at each change: one of each way of taking images."""
 

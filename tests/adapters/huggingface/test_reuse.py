@@ -102,7 +102,7 @@ def test_images_encoded_together_are_those_alone(
         together = found[one.key]
         assert torch.allclose(together.pooled, alone.pooled, atol=1e-5)
         assert together.grids.keys() == alone.grids.keys()
-        assert together.in_list == alone.in_list
+        assert together.form == alone.form
         assert together.pooled.untyped_storage().nbytes() == together.pooled.nbytes
     calls.clear()
     encoder.several(shown)
