@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedTokenizerFast
 
 WORDS = (
     "what colour is square? Answer: red green blue yellow black user assistant model system "
@@ -103,3 +103,10 @@ class Tiny:
     inputs: Callable[..., dict[str, Any]] | None = None
     logits: Callable[..., torch.Tensor] | None = None
     generates: bool = True
+
+
+def auto(model_type: str, **named: Any) -> Any:
+    """The family's model, by the class that `AutoModelForImageTextToText` maps its configuration to."""
+    config: Any = AutoConfig.for_model(model_type, **named)
+    model: Any = AutoModelForImageTextToText
+    return model.from_config(config)
