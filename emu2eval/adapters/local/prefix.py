@@ -103,8 +103,8 @@ class Prefix:
         """Positions on top of the first `start` of those that are known."""
         base = self._used if start else None
         cache = self.reader.cache() if base is None else self.reader.above(base.cache, 1, start)
-        head = _head(prompt, stop)
-        self.reader.read(self.reader.rows([head]), [head], cache, start, stop)
+        # Of the whole prompt: some models cannot say the positions of one that ends where an image opens.
+        self.reader.read(self.reader.rows([prompt]), [prompt], cache, start, stop)
         self._used = Beginning(prompt.signature[:stop], joined(cache))
         # What cannot be cut is kept as well where it ended before: the demonstrations, under an image.
         below = [] if base is None or self.reader.cuts else [base]
@@ -117,10 +117,3 @@ def _whole(prompt: Encoded, length: int) -> int:
         if start < length < stop:
             return start
     return length
-
-
-def _head(prompt: Encoded, length: int) -> Encoded:
-    inside = tuple(
-        s for s, (_, stop) in zip(prompt.shown, prompt.spans, strict=True) if stop <= length
-    )
-    return Encoded(prompt.ids[:length], prompt.slots[:length], inside)

@@ -11,11 +11,15 @@ from transformers import (
     InternVLForConditionalGeneration,
     Lfm3VlConfig,
     Lfm3VlForConditionalGeneration,
+    Qwen2_5OmniThinkerConfig,
+    Qwen2_5OmniThinkerForConditionalGeneration,
     Qwen2VLImageProcessorPil,
     Qwen3_5Config,
     Qwen3_5ForConditionalGeneration,
     Qwen3_5MoeConfig,
     Qwen3_5MoeForConditionalGeneration,
+    Qwen3OmniMoeThinkerConfig,
+    Qwen3OmniMoeThinkerForConditionalGeneration,
     Qwen4ExpConfig,
     Qwen4ExpForConditionalGeneration,
 )
@@ -194,4 +198,95 @@ FAMILIES = {
     "qwen4_exp": Tiny(qwen4_exp),
     "lfm3_vl": Tiny(lfm3_vl),
     "internvl_mla": Tiny(internvl_mla, "internvl"),
+}
+
+
+OMNI_AUDIO = {
+    "d_model": 16,
+    "encoder_layers": 1,
+    "encoder_attention_heads": 2,
+    "encoder_ffn_dim": 16,
+    "num_mel_bins": 8,
+    "output_dim": 32,
+}
+OMNI_MARKS = {
+    "image_token": "<|image_pad|>",
+    "video_token": "<|video_pad|>",
+    "audio_token": "<|AUDIO|>",
+    "vision_bos_token": "<|vision_start|>",
+    "vision_eos_token": "<|vision_end|>",
+    "audio_bos_token": "<|audio_bos|>",
+    "audio_eos_token": "<|audio_eos|>",
+}
+
+
+def omni_words() -> Any:
+    words = tokenizer([*MARKS, *TURNS, "<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>"], **OMNI_MARKS)
+    words.chat_template = CHATML.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>")
+    return words
+
+
+def qwen2_5_omni_thinker() -> tuple[Any, Any]:
+    """The part of an omni model that hears, sees and answers in words."""
+    words = omni_words()
+    seen = words.convert_tokens_to_ids
+    config = Qwen2_5OmniThinkerConfig(
+        audio_config=OMNI_AUDIO,
+        vision_config={
+            **{k: v for k, v in QWEN_VISION.items() if k != "num_position_embeddings"},
+            "window_size": 32,
+            "fullatt_block_indexes": [1],
+        },
+        text_config={
+            **TEXT,
+            "vocab_size": len(words),
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]},
+        },
+        image_token_index=seen("<|image_pad|>"),
+        video_token_index=seen("<|video_pad|>"),
+        audio_token_index=seen("<|AUDIO|>"),
+        audio_start_token_id=seen("<|audio_bos|>"),
+        audio_end_token_id=seen("<|audio_eos|>"),
+        vision_start_token_id=seen("<|vision_start|>"),
+        vision_end_token_id=seen("<|vision_end|>"),
+    )
+    return Qwen2_5OmniThinkerForConditionalGeneration(config), qwen_parts(
+        words, "Qwen2_5OmniProcessor"
+    )
+
+
+def qwen3_omni_moe_thinker() -> tuple[Any, Any]:
+    words = omni_words()
+    seen = words.convert_tokens_to_ids
+    config = Qwen3OmniMoeThinkerConfig(
+        audio_config={**OMNI_AUDIO, "downsample_hidden_size": 8},
+        vision_config={**QWEN_VISION, "deepstack_visual_indexes": [0, 1]},
+        text_config={
+            **TEXT,
+            "vocab_size": len(words),
+            "head_dim": 8,
+            "moe_intermediate_size": 16,
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 1e4,
+                "mrope_section": [2, 1, 1],
+                "mrope_interleaved": True,
+            },
+        },
+        image_token_id=seen("<|image_pad|>"),
+        video_token_id=seen("<|video_pad|>"),
+        audio_token_id=seen("<|AUDIO|>"),
+        audio_start_token_id=seen("<|audio_bos|>"),
+        vision_start_token_id=seen("<|vision_start|>"),
+    )
+    return Qwen3OmniMoeThinkerForConditionalGeneration(config), qwen_parts(
+        words, "Qwen3OmniMoeProcessor"
+    )
+
+
+FAMILIES |= {
+    "qwen2_5_omni_thinker": qwen2_5_omni_thinker,
+    "qwen3_omni_moe_thinker": qwen3_omni_moe_thinker,
 }
