@@ -23,8 +23,13 @@ class TransformersCheckpoint:
     revision: str | None = None
     code: bool = False
 
-    @cached_property
+    @property
     def config(self) -> Any:
+        """Of the model that sees and answers in words: in an omni model, the thinker's. Raises ModelError."""
+        return getattr(self.released, "thinker_config", None) or self.released
+
+    @cached_property
+    def released(self) -> Any:
         """transformers' configuration. Raises ModelError where it is none that transformers knows."""
         from transformers import AutoConfig
 

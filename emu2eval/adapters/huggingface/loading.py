@@ -35,6 +35,8 @@ def load_model(checkpoint: TransformersCheckpoint, own: HuggingFaceSettings) -> 
     try:
         model, info = automatic.from_pretrained(
             checkpoint.path,
+            # An omni model's talker is neither read nor kept in memory.
+            config=checkpoint.config,
             trust_remote_code=checkpoint.code,
             output_loading_info=True,
             **options,
@@ -75,8 +77,7 @@ def ends(checkpoint: TransformersCheckpoint, tokenizer: Any) -> list[int]:
     Raises ModelError for a file that is not JSON.
     """
     # As the files have them: transformers' defaults for what they leave out may be ordinary words.
-    config = read_json(checkpoint.path / "config.json")
-    named = [config, *(config.get(part) for part in _DECODERS)]
+    named = _decoders(read_json(checkpoint.path / "config.json"))
     own = checkpoint.path / "generation_config.json"
     named += [read_json(own)] if own.is_file() else []
     found: list[Any] = [tokenizer.eos_token_id]
@@ -84,6 +85,12 @@ def ends(checkpoint: TransformersCheckpoint, tokenizer: Any) -> list[int]:
         ids = settings.get("eos_token_id") if isinstance(settings, Mapping) else None
         found += ids if isinstance(ids, list) else [ids]
     return sorted({i for i in found if isinstance(i, int) and i >= 0})
+
+
+def _decoders(config: Any) -> list[Any]:
+    """A configuration as it stands in a file, and those of the language models within."""
+    parts = [config.get(name) for name in _DECODERS] if isinstance(config, Mapping) else []
+    return [config, *(each for part in parts if part is not None for each in _decoders(part))]
 
 
 def _bits(bits: Literal[8, 4], dtype: torch.dtype) -> Any:

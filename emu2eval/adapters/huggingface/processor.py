@@ -85,7 +85,7 @@ def _processor_class(checkpoint: TransformersCheckpoint) -> Any:
     from transformers.models.auto import processing_auto
 
     known: Any = processing_auto
-    kind = checkpoint.config.model_type
+    kind = checkpoint.released.model_type
     name = _named(checkpoint.path) or known.PROCESSOR_MAPPING_NAMES.get(kind)
     if name == "PixtralProcessor":
         return _pixtral()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 from transformers import (
@@ -11,6 +13,7 @@ from transformers import (
     InternVLForConditionalGeneration,
     Lfm3VlConfig,
     Lfm3VlForConditionalGeneration,
+    Qwen2_5OmniConfig,
     Qwen2_5OmniThinkerConfig,
     Qwen2_5OmniThinkerForConditionalGeneration,
     Qwen2VLImageProcessorPil,
@@ -18,6 +21,7 @@ from transformers import (
     Qwen3_5ForConditionalGeneration,
     Qwen3_5MoeConfig,
     Qwen3_5MoeForConditionalGeneration,
+    Qwen3OmniMoeConfig,
     Qwen3OmniMoeThinkerConfig,
     Qwen3OmniMoeThinkerForConditionalGeneration,
     Qwen4ExpConfig,
@@ -240,7 +244,11 @@ def qwen2_5_omni_thinker() -> tuple[Any, Any]:
         text_config={
             **TEXT,
             "vocab_size": len(words),
-            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]},
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 1e4,
+                "mrope_section": [2, 1, 1],
+            },
         },
         image_token_index=seen("<|image_pad|>"),
         video_token_index=seen("<|video_pad|>"),
@@ -290,3 +298,64 @@ FAMILIES |= {
     "qwen2_5_omni_thinker": qwen2_5_omni_thinker,
     "qwen3_omni_moe_thinker": qwen3_omni_moe_thinker,
 }
+
+
+def experts(name: str, weight: Any) -> list[tuple[str, Any]]:
+    """Each expert's own, where one tensor holds those of all."""
+    head, _, kind = name.rpartition(".experts.")
+    if kind == "down_proj":
+        return [(f"{head}.experts.{i}.{kind}.weight", one) for i, one in enumerate(weight)]
+    if kind == "gate_up_proj":
+        return [
+            (f"{head}.experts.{i}.{half}.weight", part)
+            for i, one in enumerate(weight)
+            for half, part in zip(("gate_proj", "up_proj"), one.chunk(2), strict=True)
+        ]
+    return [(name, weight)]
+
+
+class Released:
+    """An omni model as its makers give it: a thinker under a name of its own, beside what speaks."""
+
+    def __init__(self, thinker: Any, config: Any, **named: Any):
+        self.thinker, self.config, self.named = thinker, config, named
+        self.generation_config = thinker.generation_config
+        self.named_parameters = thinker.named_parameters
+
+    def eval(self) -> Released:
+        return self
+
+    def save_pretrained(self, folder: Path) -> None:
+        import torch
+        from safetensors.torch import save_file
+
+        old = (
+            (r"^model\.(visual|audio_tower)\.", r"\1."),
+            (r"^model\.language_model\.", "model."),
+        )
+        weights = {}
+        for name, weight in self.thinker.state_dict().items():
+            for new, as_released in old:
+                name = re.sub(new, as_released, name)
+            for part, held in experts(name, weight):
+                weights[f"thinker.{part}"] = held.clone()
+        weights["talker.codec_head.weight"] = torch.ones(2, 2)
+        folder.mkdir()
+        save_file(weights, folder / "model.safetensors", {"format": "pt"})
+        self.config(thinker_config=self.thinker.config.to_dict(), **self.named).save_pretrained(
+            folder
+        )
+
+
+def qwen2_5_omni() -> tuple[Any, Any]:
+    thinker, processor = qwen2_5_omni_thinker()
+    return Released(thinker, Qwen2_5OmniConfig), processor
+
+
+def qwen3_omni_moe() -> tuple[Any, Any]:
+    """Its experts lie apart in the files, each with a name of its own."""
+    thinker, processor = qwen3_omni_moe_thinker()
+    return Released(thinker, Qwen3OmniMoeConfig), processor
+
+
+FAMILIES |= {"qwen2_5_omni": qwen2_5_omni, "qwen3_omni_moe": qwen3_omni_moe}
