@@ -81,7 +81,7 @@ class Inference(Generic[R]):
     def _mixes(self, prompts: Sequence[Encoded], shared: int) -> bool:
         """Whether prompts of unlike lengths can be asked together."""
         # Padding behind the beginning would push it out of a window of latest positions.
-        if not self.reader.pads or (shared and self.reader.slides):
+        if not self.reader.pads or self.reader.stretches or (shared and self.reader.slides):
             return False
         return not self.reader.stateful or self._one_by_one(prompts, shared)
 

@@ -116,7 +116,17 @@ class Reader(ABC, Generic[E]):
     @cached_property
     def croppable(self) -> bool:
         """Whether a beginning is read alike whatever stands behind it, so that it can be kept."""
-        return True
+        return not self.stretches
+
+    @cached_property
+    def stretches(self) -> bool:
+        """Whether all positions turn otherwise in a longer pass (LongRoPE, arXiv 2402.13753; dynamic NTK)."""
+        rope = getattr(self.config, "rope_parameters", None) or {}
+        kinds = {
+            rope.get("rope_type"),
+            *(p.get("rope_type") for p in rope.values() if isinstance(p, dict)),
+        }
+        return bool(kinds & {"longrope", "dynamic"})
 
     @cached_property
     def kinds(self) -> tuple[Held, ...]:

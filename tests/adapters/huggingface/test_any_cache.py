@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from emu2eval.adapters.local.layers import KINDS, changed, kind_of, layers_of
 from emu2eval.errors import ModelError
 from emu2eval.types import Prompt, Turn
 
-from .prompts import CHOICES, QUESTION, built, image, prompt, request
+from .families import LAYOUT
+from .prompts import CHOICES, QUESTION, built, image, plain_inputs, plain_logits, prompt, request
 
 DYNAMIC = sorted({kind.__name__ for kind in DYNAMIC_LAYER_TYPE_MAPPING.values()} & KINDS.keys())
 NEVER = {
@@ -232,3 +234,63 @@ def loaded(path: str) -> HuggingFaceAdapter:
     adapter = built(path)
     adapter.load()
     return adapter
+
+
+@pytest.mark.parametrize("name", ["llava_longrope", "qwen2_5_omni", "lfm3_vl"])
+def test_batches_and_reuse_change_nothing(
+    model_file: Callable[..., str], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Positions that turn with the length, that want the whole prompt, and a state under a window."""
+    monkeypatch.setitem(LAYOUT, "llava_longrope", "plain")
+    path = model_file(name)
+    plain, quick = built(path, reuse=False), built(path)
+    plain.load()
+    quick.load()
+    prompts = [prompt(2, 0), prompt(2, 1), prompt(0, 2), prompt(4, 0), prompt(4, 1)]
+    asked = [request(one) for one in prompts]
+    alone = [response.text for one in asked for response in plain.answer([one])]
+    assert len(set(alone)) > 2
+    for adapter in (plain, quick, quick):
+        assert [response.text for response in adapter.answer(asked)] == alone
+    for one in prompts[:4]:
+        found, own = (a.answer([request(one, CHOICES)])[0].log_probs for a in (quick, plain))
+        assert found == pytest.approx(own, abs=2e-3)
+
+
+@pytest.mark.parametrize("name", ["qwen2_5_omni", "qwen3_omni_moe"])
+def test_an_omni_checkpoint_as_released_loads_its_thinker_alone(
+    model_file: Callable[..., str], saved: Callable[[str], Path], name: str
+) -> None:
+    adapter = loaded(model_file(name))
+    assert adapter._inference is not None
+    model = adapter._inference.reader.model
+    assert type(model).__name__.endswith("ThinkerForConditionalGeneration")
+    assert not [key for key in model.state_dict() if "talker" in key]
+    assert adapter.limits.positions == 2048
+    thinker = loaded(model_file(f"{name}_thinker"))
+    asked = request(prompt(2, 0), CHOICES)
+    for one in (adapter, thinker):
+        (response,) = one.answer([asked])
+        plain = plain_inputs(one, asked.prompt)
+        question = one._lay_out(asked).question
+        assert response.log_probs is not None and question is not None
+        for reply, value in zip(question.replies, response.log_probs, strict=True):
+            scores = plain_logits(one._inference.reader.model, plain, reply).log_softmax(-1)
+            total = sum(scores[i, token].item() for i, token in enumerate(reply))
+            assert value == pytest.approx(total, abs=2e-3)
+    (released,), (own,) = adapter.answer([asked]), thinker.answer([asked])
+    assert released.log_probs == pytest.approx(own.log_probs, abs=1e-4)
+
+
+def test_a_thinker_that_lacks_a_weight_is_refused(
+    saved: Callable[[str], Path], tmp_path: Path, model_file: Callable[..., str]
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "omni"
+    shutil.copytree(saved("qwen2_5_omni"), folder)
+    weights = load_file(folder / "model.safetensors")
+    del weights["thinker.lm_head.weight"]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match=r"1 are missing \(lm_head.weight\)"):
+        built(model_file("qwen2_5_omni"), checkpoint=str(folder)).load()

@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from transformers import (
+    CLIPImageProcessorPil,
     DeepseekV3Config,
     GotOcr2ImageProcessorPil,
     InternVLConfig,
     InternVLForConditionalGeneration,
     Lfm3VlConfig,
     Lfm3VlForConditionalGeneration,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
     Qwen2_5OmniConfig,
     Qwen2_5OmniThinkerConfig,
     Qwen2_5OmniThinkerForConditionalGeneration,
@@ -359,3 +363,38 @@ def qwen3_omni_moe() -> tuple[Any, Any]:
 
 
 FAMILIES |= {"qwen2_5_omni": qwen2_5_omni, "qwen3_omni_moe": qwen3_omni_moe}
+
+
+def llava_longrope() -> tuple[Any, Any]:
+    """Positions that turn otherwise in a pass of more than 90, as Phi-4's do beyond 4,096."""
+    words = tokenizer(["<image>"], bos=True)
+    images = CLIPImageProcessorPil(
+        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
+    )
+    processor = LlavaProcessor(
+        images,
+        words,
+        patch_size=8,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+    )
+    config = LlavaConfig(
+        vision_config={**VISION, "image_size": 32, "model_type": "clip_vision_model",
+                       "projection_dim": 16},
+        text_config={
+            **TEXT,
+            "model_type": "phi3",
+            "vocab_size": len(words),
+            "original_max_position_embeddings": 90,
+            "rope_parameters": {"rope_type": "longrope", "rope_theta": 1e4,
+                                "short_factor": [1.0, 1.0, 1.0, 1.0],
+                                "long_factor": [1.5, 3.0, 7.0, 12.0]},
+        },
+        image_token_index=words.convert_tokens_to_ids("<image>"),
+        image_seq_length=16,
+        vision_feature_layer=-1,
+    )  # fmt: skip
+    return LlavaForConditionalGeneration(config), processor
+
+
+FAMILIES |= {"llava_longrope": llava_longrope}
