@@ -18,7 +18,6 @@ from emu2eval.adapters.local.layers import KINDS, changed, kind_of, layers_of
 from emu2eval.errors import ModelError
 from emu2eval.types import Prompt, Turn
 
-from .families import LAYOUT
 from .prompts import CHOICES, QUESTION, built, image, plain_inputs, plain_logits, prompt, request
 
 DYNAMIC = sorted({kind.__name__ for kind in DYNAMIC_LAYER_TYPE_MAPPING.values()} & KINDS.keys())
@@ -237,11 +236,8 @@ def loaded(path: str) -> HuggingFaceAdapter:
 
 
 @pytest.mark.parametrize("name", ["llava_longrope", "qwen2_5_omni", "lfm3_vl"])
-def test_batches_and_reuse_change_nothing(
-    model_file: Callable[..., str], name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_batches_and_reuse_change_nothing(model_file: Callable[..., str], name: str) -> None:
     """Positions that turn with the length, that want the whole prompt, and a state under a window."""
-    monkeypatch.setitem(LAYOUT, "llava_longrope", "plain")
     path = model_file(name)
     plain, quick = built(path, reuse=False), built(path)
     plain.load()
