@@ -1,7 +1,8 @@
 """Damaged bytes, mutated inputs and kills, in full: what came of each, counted. Repeatable by its seed.
 
-    python benchmarks/campaigns.py [--seed N] [--only bytes mutations kills] [--count N] [--minutes M]
+    python benchmarks/campaigns.py [--seed N] [--only bytes mutations kills] [--count N] [--first N] [--minutes M]
 
+Seed and number make the same mutation again: `--only mutations --seed 3 --first 122 --count 1`.
 Ends with 1 where anything was silent, lost or asked twice, a traceback, a hang, or a meaningless exit code.
 """
 
@@ -28,16 +29,16 @@ MOST_MEMORY = 2048
 Outcomes = tuple[Mapping[tuple[str, str], int], list[str]]
 
 
-def _bytes(folder: Path, count: int, seed: int, minutes: float) -> Outcomes:
+def _bytes(folder: Path, count: int, seed: int, first: int, minutes: float) -> Outcomes:
     found = damage.run(folder, count, seed)
     return damage.table(found), [
         f"{d.file}:{d.place} {d.outcome}: {d.note}" for d in damage.faults(found)
     ]
 
 
-def _mutations(folder: Path, count: int, seed: int, minutes: float) -> Outcomes:
+def _mutations(folder: Path, count: int, seed: int, first: int, minutes: float) -> Outcomes:
     until = time.monotonic() + 60 * minutes
-    found = mutations.run(folder, count, seed, checkpoints.write(folder), until)
+    found = mutations.run(folder, count, seed, checkpoints.write(folder), until, first)
     faults = [
         f"{m.target} {m.number} {m.outcome} {m.verb}: {m.fault}" for m in mutations.faults(found)
     ]
@@ -48,13 +49,13 @@ def _mutations(folder: Path, count: int, seed: int, minutes: float) -> Outcomes:
     return mutations.table(found), faults
 
 
-def _kills(folder: Path, count: int, seed: int, minutes: float) -> Outcomes:
+def _kills(folder: Path, count: int, seed: int, first: int, minutes: float) -> Outcomes:
     found = kills.run(folder, count, seed)
     return kills.table(found), [f"{s.name}: {s.fault}" for s in found if s.fault is not None]
 
 
 # Kills fork, which wants a process without threads: they come first.
-CAMPAIGNS: dict[str, Callable[[Path, int, int, float], Outcomes]] = {
+CAMPAIGNS: dict[str, Callable[[Path, int, int, int, float], Outcomes]] = {
     "kills": _kills,
     "bytes": _bytes,
     "mutations": _mutations,
@@ -68,6 +69,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", choices=tuple(CAMPAIGNS), default=tuple(CAMPAIGNS))
     parser.add_argument("--count", type=int, help="of each, in place of the full size")
+    parser.add_argument("--first", type=int, default=0, help="number of the first mutation")
     parser.add_argument("--minutes", type=float, default=math.inf, help="of mutations, at most")
     given = parser.parse_args()
     bad = 0
@@ -77,7 +79,7 @@ def main() -> None:
             folder.mkdir()
             started = time.perf_counter()
             outcomes, faults = CAMPAIGNS[name](
-                folder, given.count or COUNTS[name], given.seed, given.minutes
+                folder, given.count or COUNTS[name], given.seed, given.first, given.minutes
             )
             seconds = time.perf_counter() - started
         print(f"\n{name}, seed {given.seed}, {seconds:.0f} s")

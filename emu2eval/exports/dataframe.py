@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from emu2eval.exports import fields
 from emu2eval.runs import locate
 from emu2eval.runs.scored import ScoredRun, read_run
 from emu2eval.runs.scores import read_rows
+from emu2eval.runs.several import ReadRuns, read_each
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -23,8 +25,9 @@ def load_runs(
 
     path: a run, a folder of runs or of references, the beginning of a name, or several of these; None =
     all stored runs. A value is on the scorer's own scale, NaN where unscored; a sample's groups are columns
-    `group.NAME`. With `rows` a column for each field of `Row`. Raises MissingExtra without pandas,
-    UnknownName or StoreError.
+    `group.NAME`. With `rows` a column for each field of `Row`. A run that cannot be read is left out, with a
+    UserWarning that says what is wrong with it. Raises MissingExtra without pandas, UnknownName, or
+    StoreError where none can be read.
     """
     try:
         import pandas
@@ -32,11 +35,20 @@ def load_runs(
         raise MissingExtra("pandas", "data", why="load_runs") from None
     named = [path] if isinstance(path, str | Path) else list(path or ())
     folders = locate.find([str(name) for name in named])
+    found: ReadRuns[Any]
     if rows:
-        listed = [fields.plain(row) for folder in folders for row in read_rows(folder)]
-        return pandas.DataFrame(listed)
-    scored = [folder for folder in folders if read_rows(folder)]
-    return pandas.DataFrame([line for folder in scored for line in _lines(read_run(folder))])
+        found = read_each(folders, read_rows)
+        listed = [fields.plain(row) for some in found.read for row in some]
+    else:
+        found = read_each(folders, _scored)
+        listed = [line for run in found.read if run is not None for line in _lines(run)]
+    for error in found.lost:
+        warnings.warn(f"left out: {error}", stacklevel=2)
+    return pandas.DataFrame(listed)
+
+
+def _scored(folder: Path) -> ScoredRun | None:
+    return read_run(folder) if read_rows(folder) else None
 
 
 def _lines(run: ScoredRun) -> Iterator[dict[str, Any]]:

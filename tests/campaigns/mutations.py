@@ -126,10 +126,11 @@ def run(
     seed: int,
     extra: Sequence[Target] = (),
     until: float = math.inf,
+    first: int = 0,
 ) -> list[Mutated]:
     """`count` mutations of a user's folder, which is made here; fewer once time.monotonic() passes `until`.
 
-    extra: targets that lie in the folder already.
+    extra: targets that lie in the folder already. first: the number of the first, to go on or to see one again.
     """
     world.make(folder)
     (folder / "table.csv").write_text(_as_csv((folder / "test.jsonl").read_text()))
@@ -139,7 +140,7 @@ def run(
     targets = [*_targets(folder), *extra]
     found = []
     with working_in(folder):
-        for number in range(count):
+        for number in range(first, first + count):
             if time.monotonic() > until:
                 break
             chance = random.Random(f"{seed} {number}")
