@@ -1,6 +1,7 @@
 """Damaged bytes, mutated inputs and kills, in full: what came of each, counted. Repeatable by its seed.
 
-    python benchmarks/campaigns.py [--seed N] [--only bytes mutations kills] [--count N] [--first N] [--minutes M]
+    python benchmarks/campaigns.py [--seed N] [--only bytes mutations kills] [--count N] [--first N]
+        [--minutes M]
 
 Seed and number make the same mutation again: `--only mutations --seed 3 --first 122 --count 1`.
 Ends with 1 where anything was silent, lost or asked twice, a traceback, a hang, or a meaningless exit code.

@@ -154,6 +154,11 @@ def compare(first: ScoredRun, second: ScoredRun, *, force: bool = False) -> Comp
     )
     scorer = scorer_of(first.record)
     differences = list(_of_summaries(first, second, scorer, known, blank))
+    if not differences:
+        raise CompareError(
+            f"its report has no row of {scorer.metric}", where=first.name,
+            hint=f"score the run again: emu2eval score {first.folder}",
+        )  # fmt: skip
     groups: dict[str, Pairs] = {}
     for pair in known:
         for label in pair[0].labels():

@@ -14,6 +14,7 @@ float16 moves a cosine by some 0.00001 and halves what is read; sums of its prod
 from __future__ import annotations
 
 import hashlib
+import operator
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -43,6 +44,7 @@ WRITE_EVERY = 1.0
 """Seconds of work that a kill may cost."""
 SMALL = 1 << 16
 """Files with fewer vectors are made one when the work is done."""
+_LONGEST_HEAD = 1 << 16
 _THREADS = 4
 _WORDS = "an image"
 
@@ -50,7 +52,8 @@ _WORDS = "an image"
 class FeatureCache:
     """The vectors of one encoder and kind.
 
-    Raises DataError for a file that is not as it was written, and what the encoder lacks.
+    Raises what the encoder lacks. A file that is not as it was written counts for nothing: what it held
+    is computed again by whoever needs it, and the file then removed.
     exact: float32 as the encoder gave them, in place of float16 of unit length.
     """
 
@@ -112,6 +115,10 @@ class FeatureCache:
                 return 0
             tell = progress or (lambda what, done, total: None)
             what = f"{self.kind} through {self.encoder.name}"
+            if self._damaged:
+                what += ", for a damaged file of features"
+                for path in self._damaged:
+                    path.unlink(missing_ok=True)
             pending: list[tuple[list[str], Vectors]] = []
             written = time.monotonic()
             done = 0
@@ -252,7 +259,7 @@ class FeatureCache:
 
     def _join(self) -> None:
         """Makes one file of all small ones. A kill on the way leaves some vectors twice: no harm."""
-        files = [(path, _File(path)) for path in self._paths()]
+        files = list(self._whole()[0].items())
         small = [(path, file) for path, file in files if len(file.features) < SMALL]
         if len(small) < 2:
             return
@@ -264,7 +271,7 @@ class FeatureCache:
             path.unlink()
 
     def _scan(self) -> None:
-        self._files = {path: _File(path) for path in self._paths()}
+        self._files, self._damaged = self._whole()
         self._place: dict[bytes, int] = {}
         start = 0
         for file in self._files.values():
@@ -272,6 +279,17 @@ class FeatureCache:
             for row in range(len(file.digests)):
                 self._place.setdefault(flat[32 * row : 32 * row + 32], start + row)
             start += len(file.digests)
+
+    def _whole(self) -> tuple[dict[Path, _File], list[Path]]:
+        """The files as they were written, and the paths of those that are damaged."""
+        whole: dict[Path, _File] = {}
+        damaged = []
+        for path in self._paths():
+            try:
+                whole[path] = _File(path)
+            except _Damaged:
+                damaged.append(path)
+        return whole, damaged
 
     def _paths(self) -> list[Path]:
         return sorted(self.folder.glob(f"{self._files_start}-*.safetensors"))
@@ -293,24 +311,37 @@ class FeatureCache:
             yield
 
 
+class _Damaged(Exception):
+    """A file is not as it was written."""
+
+
 class _File:
-    """One safetensors file, memory-mapped, after its checksum was compared."""
+    """One safetensors file, memory-mapped, after its checksum was compared. Raises _Damaged, or DataError
+    where it cannot be read at all."""
 
     def __init__(self, path: Path):
         try:
             with path.open("rb") as content:
-                length = min(int.from_bytes(content.read(8), "little"), path.stat().st_size)
+                length = int.from_bytes(content.read(8), "little")
+                if length > _LONGEST_HEAD:
+                    raise _Damaged
                 head = msgspec.json.decode(content.read(length), type=dict[str, Any])
             self.digests = _mapped(path, head["digests"], 8 + length, np.uint8)
             dtype = np.float32 if path.name.startswith("exact-") else np.float16
             self.features = _mapped(path, head["features"], 8 + length, dtype)
             stated = head["__metadata__"]["sha256"]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise _damaged(path, f"{error}") from None
-        if _checksum(self.digests, self.features) != stated or len(self.digests) != len(
-            self.features
+        except OSError as error:
+            raise DataError(
+                f"this file of features cannot be read ({error.strerror})", where=path
+            ) from None
+        except (ValueError, KeyError, IndexError, TypeError, OverflowError, RecursionError):
+            raise _Damaged from None
+        if (
+            self.digests.shape[1] != 32
+            or len(self.digests) != len(self.features)
+            or _checksum(self.digests, self.features) != stated
         ):
-            raise _damaged(path, "its content does not match its checksum")
+            raise _Damaged
 
 
 def _small_image() -> Image:
@@ -323,15 +354,14 @@ def _mapped(path: Path, tensor: Mapping[str, Any], base: int, dtype: Any) -> npt
     kind = {"U8": np.uint8, "F16": np.float16, "F32": np.float32}[tensor["dtype"]]
     if kind is not dtype or len(tensor["shape"]) != 2:
         raise ValueError("not a file of features")
-    return np.memmap(path, dtype, "r", base + tensor["data_offsets"][0], tuple(tensor["shape"]))
-
-
-def _damaged(path: Path, reason: str) -> DataError:
-    return DataError(
-        f"this file of features is damaged ({reason})",
-        where=path,
-        hint="delete it and run the same command again: what it held is computed again",
-    )
+    rows, width = (operator.index(size) for size in tensor["shape"])
+    start = base + operator.index(tensor["data_offsets"][0])
+    # Before anything is mapped: a shape is a stranger's number.
+    if min(rows, width) < 1 or start < base:
+        raise ValueError("a shape of nothing")
+    if start + rows * width * np.dtype(dtype).itemsize > path.stat().st_size:
+        raise ValueError("more than the file holds")
+    return np.memmap(path, dtype, "r", start, (rows, width))
 
 
 def _checksum(digests: npt.NDArray[Any], features: npt.NDArray[Any]) -> str:

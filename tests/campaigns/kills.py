@@ -50,6 +50,8 @@ def run(folder: Path, kills: int, seed: int) -> list[Story]:
             expected = (folder / "whole" / whole[kind].relative_to(folder / "runs")).resolve()
             found.append(_run_killed(kind, command, expected, chance))
             found.append(_verb_killed(kind, expected, chance))
+            if kind.name == "rices":
+                found.append(_features_killed(kind, expected, chance))
             number += 1
     return found
 
@@ -95,21 +97,33 @@ def _verb_killed(kind: world.Kind, expected: Path, chance: random.Random) -> Sto
     shutil.rmtree(kept, ignore_errors=True)
     shutil.copytree(expected, folder)
     trust = ("--trust",) if kind.name == "images" else ()
+    stored = str(folder)
     verbs: list[tuple[str, ...]] = [
-        ("score", str(folder), *trust),
-        ("report", str(folder), "--out", "killed/page.html", *trust),
-        ("export", str(folder), "--out", "killed/runs.jsonl"),
+        ("score", stored, *trust),
+        ("report", stored, "--out", "killed/page.html", *trust),
+        ("export", stored, "--out", "killed/runs.jsonl"),
+        ("curves", stored, "--file", "killed/curves.svg"),
+        ("table", stored, "--groups"),
+        ("show", "--run", stored, *trust),
+        ("explain", stored, *trust),
+        ("compare", stored, stored),
+        ("diagnose", stored),
+        ("submit", stored, "--out", "killed/answers.json", *trust),
     ]
+    if kind.name == "images":
+        verbs.append(("sheet", stored, "--file", "killed/sheet.png", *trust))
     if kind.name != "import":
-        verbs.append(("keep", str(folder), "--into", str(kept)))
+        verbs.append(("keep", stored, "--into", str(kept)))
     verb = chance.choice(verbs)
+    # Some refuse some kinds: of them, too, nothing may be left behind.
+    whole, _ = _forked(verb, None)
     kills, limit = 0, chance.randint(1, 3)
     while True:
         code, killed = _forked(verb, chance.uniform(0, 0.12) if kills < limit else None)
         kills += killed
         if not killed:
             break
-    fault = _wrong(code, folder, expected)
+    fault = _wrong(code - whole, folder, expected)
     if (
         fault is None
         and verb[0] == "keep"
@@ -117,6 +131,25 @@ def _verb_killed(kind: world.Kind, expected: Path, chance: random.Random) -> Sto
     ):
         fault = "nothing was kept"
     return Story(verb[0], kills, fault)
+
+
+def _features_killed(kind: world.Kind, expected: Path, chance: random.Random) -> Story:
+    """Features computed ahead: a run then finds them whole."""
+    for used in (Path("killed"), Path("cache")):
+        shutil.rmtree(used, ignore_errors=True)
+    kills, limit = 0, chance.randint(2, 6)
+    while True:
+        moment = chance.uniform(0, 0.3) if kills < limit else None
+        code, killed = _forked(("features", "-t", "rices.yaml"), moment)
+        kills += killed
+        if not killed:
+            break
+    if not code:
+        code, _ = _forked((*kind.command, "--out", "killed"), None)
+    fault = _wrong(code, Path("killed") / expected.name, expected)
+    if fault is None and (left := [path.name for path in Path("cache").rglob(".*.*")]):
+        fault = f"left behind: {left}"
+    return Story("features", kills, fault)
 
 
 def _wrong(code: int, folder: Path, expected: Path) -> str | None:

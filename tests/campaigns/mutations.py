@@ -130,11 +130,12 @@ def run(
 ) -> list[Mutated]:
     """`count` mutations of a user's folder, which is made here; fewer once time.monotonic() passes `until`.
 
-    extra: targets that lie in the folder already. first: the number of the first, to go on or to see one again.
+    extra: targets that lie in the folder already. first: the number of the first.
     """
     world.make(folder)
     (folder / "table.csv").write_text(_as_csv((folder / "test.jsonl").read_text()))
     _tabular(folder)
+    _logged(folder)
     pristine = folder.with_name(f"{folder.name}-whole")
     shutil.copytree(folder, pristine)
     targets = [*_targets(folder), *extra]
@@ -233,6 +234,10 @@ def _targets(folder: Path) -> list[Target]:
             (("import", "answers.jsonl", "-t", "text.yaml", "-k", "0", "--out", "new"),),
         ),
     ]
+    logged = ("import", _LOGS[1], "-t", "text.yaml", "--out", "new")
+    found.append(
+        Target("log of lm-eval", _LOGS, (logged, (*logged, "-k", "0"), (*logged, "--filtered")))
+    )
     for name in ("csv", "tsv", "parquet", "json"):
         found.append(
             Target(
@@ -248,6 +253,36 @@ def _targets(folder: Path) -> list[Target]:
     return found
 
 
+_LOGS = (
+    "logs/results_2026-01-01T00-00-00.json",
+    "logs/samples_text_2026-01-01T00-00-00.jsonl",
+)
+
+
+def _logged(folder: Path) -> None:
+    """Answers as lm-evaluation-harness logs them, with the results beside them."""
+    results, samples = (folder / name for name in _LOGS)
+    results.parent.mkdir()
+    model = {"model_args": "pretrained=org/theirs", "model": "hf-multimodal"}
+    about = {"config": model, "n-shot": {"text": 0}, "results": {"text": {"acc,none": 0.5}}}
+    results.write_text(json.dumps({**about, "n-samples": {"text": {"original": 4}}}))
+    rows = [json.loads(line) for line in (folder / "test.jsonl").read_text().splitlines()]
+    lines = [
+        {
+            "doc_id": number,
+            "doc": row,
+            "target": row["answer"],
+            "acc": 1.0,
+            "filter": "none",
+            "arguments": [[row["question"], {"until": ["x"]}]],
+            "resps": [["red"]],
+            "filtered_resps": ["red"],
+        }
+        for number, row in enumerate(rows)
+    ]
+    samples.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
 def _tabular(folder: Path) -> None:
     """The same questions as CSV, TSV, JSON and parquet, with a task for each."""
     rows = [json.loads(line) for line in (folder / "test.jsonl").read_text().splitlines()]
@@ -260,11 +295,22 @@ def _tabular(folder: Path) -> None:
     except ImportError:
         (folder / "table.parquet").write_bytes(b"PAR1")
     else:
+        for row in rows:
+            data = (folder / "images" / row["image"]).read_bytes()
+            row["image"] = {"bytes": data, "path": row["image"]}
         pq.write_table(pa.Table.from_pylist(rows), folder / "table.parquet")
     spec = json.loads((folder / "text.yaml").read_text())
     for name in (*names, "parquet"):
         spec["name"] = name
-        spec["data"]["splits"]["test"]["file"] = f"table.{name}"
+        spec["data"]["splits"]["test"] = {"file": f"table.{name}"}
+        if name == "parquet":  # with a reader of its own, and images inside
+            spec["data"] = {
+                "reader": "parquet",
+                "root": ".",
+                "options": {"fields": ["question"], "answer": "answer", "groups": ["kind"]},
+                "splits": {"test": {"files": "table.parquet"}},
+            }
+            spec["demonstrations"] = {}
         (folder / f"{name}.yaml").write_text(json.dumps(spec))
 
 

@@ -70,6 +70,7 @@ def write(folder: Path, *, queries: int = QUERIES, pool: int = POOL, **settings:
         "score": {"scorer": "exact_match", "clean": ["strip"]},
         "protocol": "plain",
         "protocols": ask,
+        "submission": {"format": "vizwiz", "questions": "test"},
     }
     changes: dict[str, dict[str, Any]] = {
         "text": {},

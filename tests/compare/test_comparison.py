@@ -244,6 +244,14 @@ def test_runs_without_scores(run: Run) -> None:
         read_run(folder)
 
 
+def test_a_report_without_the_metric_is_told(run: Run) -> None:
+    read = read_run(run("red"))
+    other = replace(read, rows=tuple(msgspec.structs.replace(row, metric="x") for row in read.rows))
+    with pytest.raises(CompareError, match="its report has no row of exact_match") as caught:
+        compare_all([(other, other)])
+    assert caught.value.hint is not None and str(read.folder) in caught.value.hint
+
+
 def test_takes_are_matched(run: Run) -> None:
     first = read_run(run("red"))
 

@@ -57,6 +57,17 @@ def test_paths_names_and_references(runs: list[Path], tmp_path: Path) -> None:
         emu2eval.load_runs("nothing")
 
 
+@pytest.mark.parametrize("rows", [True, False])
+def test_a_damaged_run_costs_only_itself(runs: list[Path], rows: bool) -> None:
+    first, second = runs
+    (first / "report.json").write_bytes(b"\xff")
+    with pytest.warns(UserWarning, match="left out: the report cannot be read"):
+        frame = emu2eval.load_runs(rows=rows)
+    assert set(frame["run"]) == {second.name}
+    with pytest.raises(StoreError, match="report cannot be read"):
+        emu2eval.load_runs(first, rows=rows)
+
+
 def test_without_pandas(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(MissingExtra, match="load_runs needs the package 'pandas'") as caught:

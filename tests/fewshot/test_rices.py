@@ -313,9 +313,7 @@ def test_from_the_command_line(make_task: MakeTask, tmp_path: Path) -> None:
     (file,) = (tmp_path / "cache" / "features").glob("thumbnail-*/images-*.safetensors")
     file.write_bytes(file.read_bytes()[:-50])
     damaged = cli("run", "--model", "emu2-nano", "--task", task, "--shots", "2", "--set", *sets)
-    assert damaged.returncode == 2
-    assert str(file) in damaged.stderr
-    assert "Traceback" not in damaged.stderr
+    assert damaged.returncode == 0, damaged.stderr
 
 
 def test_models_without_eyes_and_wrong_splits_are_told(make_task: MakeTask) -> None:

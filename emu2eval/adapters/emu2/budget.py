@@ -7,6 +7,7 @@ estimates of what is alive at once in the widest step; a factor says what it cou
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -174,17 +175,24 @@ def _painting(
     unet_config: Mapping[str, Any], vae_config: Mapping[str, Any], batch: int, dtype: torch.dtype
 ) -> tuple[int, int]:
     """(weights, activations) of the visual decoder."""
-    import diffusers
-
-    kinds: tuple[Any, Any] = (diffusers.UNet2DConditionModel, diffusers.AutoencoderKL)
     try:
-        with torch.device("meta"):
-            unet = kinds[0].from_config(dict(unet_config))
-            vae = kinds[1].from_config(dict(vae_config))
+        weights, activations = _painted(unet_config, vae_config, batch, dtype)
+        return operator.index(weights), operator.index(activations)
     except Exception as error:  # diffusers raises whatever it stumbles over
         raise ModelError(
             f"the visual decoder cannot be made from its configuration: {error}"
         ) from None
+
+
+def _painted(
+    unet_config: Mapping[str, Any], vae_config: Mapping[str, Any], batch: int, dtype: torch.dtype
+) -> tuple[int, int]:
+    import diffusers
+
+    kinds: tuple[Any, Any] = (diffusers.UNet2DConditionModel, diffusers.AutoencoderKL)
+    with torch.device("meta"):
+        unet = kinds[0].from_config(dict(unet_config))
+        vae = kinds[1].from_config(dict(vae_config))
     weights: int = sum(p.numel() * dtype.itemsize for m in (unet, vae) for p in m.parameters())
     sample = unet.config.sample_size or sdxl.UNET["sample_size"]
     latents = sample**2 if isinstance(sample, int) else math.prod(sample)

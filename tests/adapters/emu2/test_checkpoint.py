@@ -20,6 +20,7 @@ from emu2eval.adapters.emu2.model import Emu2
 from emu2eval.adapters.emu2.saving import save_folder
 from emu2eval.adapters.local import files
 from emu2eval.adapters.local.files import file_digest
+from emu2eval.adapters.local.shards import read_json
 from emu2eval.errors import ConfigError, ModelError, UserError
 
 from .conftest import built
@@ -346,6 +347,25 @@ def test_missing_and_unknown_weights(saved: Path) -> None:
     says(
         caught.value, "2 are missing", "project_down.weight", "1 are unknown", "visual.norm", "try:"
     )
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"num_hidden_layers": 10**9},
+        {"vision": {"layers": 10**20}},
+        {"layers_per_block": [2, 10**9]},
+        {"transformer_layers_per_block": [[1, 1e308]]},
+        {"depths": [3, 10**9]},
+        {"num_local_experts": 10**9},
+    ],
+)
+def test_more_layers_than_anyone_can_build(tmp_path: Path, named: Any) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"block_out_channels": [320, 1280], "max_depth": 80, **named}))
+    with pytest.raises(ModelError, match="more than 1,000, which no model has") as caught:
+        read_json(file)
+    assert str(file) in str(caught.value)
 
 
 def test_an_adapter_beside_the_weights_is_named(saved: Path) -> None:
