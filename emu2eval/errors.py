@@ -142,12 +142,15 @@ class NotFinite(ModelError):
 
 
 class MissingExtra(UserError):
-    """An optional dependency is needed; names the command that installs it."""
+    """An optional dependency is needed; names the command that installs it.
 
-    def __init__(self, package: str, extra: str, *, why: str):
+    hint: where that is another one than that of its extra.
+    """
+
+    def __init__(self, package: str, extra: str, *, why: str, hint: str | None = None):
         super().__init__(
             f"{why} needs the package {package!r}, which is not installed",
-            hint=f"pip install 'emu2eval[{extra}]'",
+            hint=hint or f"pip install 'emu2eval[{extra}]'",
         )
 
     @classmethod

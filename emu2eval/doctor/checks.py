@@ -19,6 +19,7 @@ from rich.text import Text
 from emu2eval import registry
 from emu2eval.adapters.conformance import Finding, raised
 from emu2eval.adapters.conformance import check as conform
+from emu2eval.adapters.huggingface import vision
 from emu2eval.data.load import load_split
 from emu2eval.data.sources import choose
 from emu2eval.engine.models import open_model
@@ -71,6 +72,7 @@ def check_all(out: Path | None = None) -> Iterator[Finding]:
             f"pip install 'emu2eval[{extra}]' for {', '.join(missing)}" if missing else "installed"
         )
         yield Finding(f"extra {extra}", True, seen)
+    yield _vision()
     yield Finding("java", True, shutil.which("java") or "not installed; caption metrics need it")
     yield _writable(out or catalog.results_root())
     root = catalog.data_root()
@@ -166,6 +168,16 @@ def _task_file(name: str) -> str:
 
 def _model_file(name: str) -> str:
     return load_model(name).adapter
+
+
+def _vision() -> Finding:
+    """Its packages are imported: one of another torch breaks every model of transformers."""
+    missing = [name for name in vision.PACKAGES if find_spec(name) is None]
+    for name in vision.PACKAGES:
+        if error := vision.broken(name):
+            return Finding("extra vision", False, str(error))
+    seen = f"{vision.command(*missing)} for models that need it" if missing else "installed"
+    return Finding("extra vision", True, seen)
 
 
 def _tried(rule: str, attempt: Callable[[], str]) -> Finding:

@@ -61,6 +61,8 @@ class HuggingFaceAdapter(
             **self.opened.checkpoint.identity(),
             "dtype": str(torch_dtype(self.settings.dtype)).removeprefix("torch."),
             "remote_code": self.settings.trust_remote_code,
+            # The one of torchvision and the one of Pillow give slightly different pixels.
+            "image_processor": type(self.opened.processor.image_processor).__name__,
         }
 
     @property

@@ -7,19 +7,23 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from emu2eval.adapters.huggingface import vision
 from emu2eval.adapters.huggingface.checkpoint import TransformersCheckpoint
 from emu2eval.adapters.local.shards import read_json
 from emu2eval.errors import ModelError
 
 
 def load_processor(checkpoint: TransformersCheckpoint) -> Any:
-    """transformers' processor with a template, a tokenizer and an image processor. Raises ModelError.
+    """transformers' processor with a template, a tokenizer and an image processor.
+
+    Raises ModelError, or MissingExtra for a package that the family needs: see `vision`.
 
     Video processors, and image processors that work on tensors, want torchvision. Without it the image
     processor that works through Pillow is taken, and a processor without its video part.
     """
     import transformers
 
+    vision.check(checkpoint)
     kind: Any = transformers.AutoProcessor
     try:
         try:
@@ -33,7 +37,7 @@ def load_processor(checkpoint: TransformersCheckpoint) -> Any:
         raise ModelError(
             f"transformers cannot build this model's processor ({reason})",
             where=checkpoint.path,
-            hint="pip install torchvision: this model's images are prepared by it alone"
+            hint=vision.command("torchvision")
             if "torchvision" in reason.lower()
             else "the folder needs the model's processor and tokenizer files beside its weights",
         ) from None
