@@ -8,6 +8,7 @@ from typing import Any
 from emu2eval.adapters.huggingface import (
     chameleon,
     emu3,
+    ernie,
     idefics,
     kosmos2,
     minicpm,
@@ -47,6 +48,7 @@ class Kind:
 
 
 OWN = {
+    "ernie4_5_vl_moe": Kind(reader=ernie.ErnieReader),
     "chameleon": Kind(expansion=chameleon.ChameleonExpansion),
     "emu3": Kind(expansion=emu3.Emu3Expansion),
     "idefics": Kind(

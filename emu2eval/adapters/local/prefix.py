@@ -92,12 +92,11 @@ class Prefix:
         if self.kept:
             held = self.kept[-1].cache
             return most * held.get_seq_length() // held_bytes(held)
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        width = getattr(config, "head_dim", None) or (
-            config.hidden_size // config.num_attention_heads
-        )
-        layer = 2 * heads * width * self.reader.model.dtype.itemsize
-        return int(most // (config.num_hidden_layers * layer))
+        count = config.num_hidden_layers
+        # Some decoders' layers are not of one size, and have a configuration each.
+        each = getattr(config, "per_layer_config", None)
+        widths = [_width(config if each is None else each[number]) for number in range(count)]
+        return int(most // (2 * sum(widths) * self.reader.model.dtype.itemsize))
 
     def _read(self, prompt: Encoded, start: int, stop: int) -> None:
         """Positions on top of the first `start` of those that are known."""
@@ -117,3 +116,10 @@ def _whole(prompt: Encoded, length: int) -> int:
         if start < length < stop:
             return start
     return length
+
+
+def _width(layer: Any) -> int:
+    """Numbers that a layer keeps of a position as its key, by its configuration."""
+    heads = getattr(layer, "num_key_value_heads", None) or layer.num_attention_heads
+    width = getattr(layer, "head_dim", None) or layer.hidden_size // layer.num_attention_heads
+    return int(heads * width)

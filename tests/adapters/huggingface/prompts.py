@@ -95,7 +95,7 @@ def plain_logits(model: Any, inputs: dict[str, Any], reply: tuple[int, ...]) -> 
     """One pass over the prompt and a reply; the logits that foretell the reply, (len(reply), words)."""
     ids = inputs["input_ids"]
     longer = {**inputs, "input_ids": torch.cat([ids, torch.tensor([reply])], 1)}
-    for name in ("attention_mask", "token_type_ids", "mm_token_type_ids"):
+    for name in ("attention_mask", "token_type_ids", "mm_token_type_ids", "moe_mm_token_type_ids"):
         if name in inputs:
             fill = torch.full((1, len(reply)), int(name == "attention_mask"))
             longer[name] = torch.cat([inputs[name], fill], 1)

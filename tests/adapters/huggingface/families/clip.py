@@ -23,7 +23,12 @@ def words_of() -> Any:
 
 
 def clip(
-    model_type: str, images: Any, name: str, text: str = "llama", **named: Any
+    model_type: str,
+    images: Any,
+    name: str,
+    text: str = "llama",
+    frames: str | None = None,
+    **named: Any,
 ) -> tuple[Any, Any]:
     words = words_of()
     model = auto(
@@ -33,7 +38,7 @@ def clip(
         image_token_index=words.convert_tokens_to_ids("<image>"),
         **named,
     )
-    return model, Parts(images, words, name, **SELECTED)
+    return model, Parts(images, words, name, frames, **SELECTED)
 
 
 def video(words: Any) -> int:
@@ -49,7 +54,7 @@ def llava_next_video() -> tuple[Any, Any]:
     images = LlavaNextImageProcessorPil(**CROP, image_grid_pinpoints=GRID)
     return clip(
         "llava_next_video", images, "LlavaNextVideoProcessor", image_grid_pinpoints=GRID,
-        video_token_index=video(words_of()),
+        video_token_index=video(words_of()), frames="LlavaNextVideoVideoProcessor",
     )  # fmt: skip
 
 

@@ -77,14 +77,19 @@ TURNS = ["<|im_start|>", "<|im_end|>"]
 class Parts:
     """A processor's files without its class: for those that want torchvision to be built at all."""
 
-    def __init__(self, images: Any, words: Any, name: str, **more: Any):
-        self.images, self.words, self.name, self.more = images, words, name, more
+    def __init__(self, images: Any, words: Any, name: str, video: str | None = None, **more: Any):
+        self.images, self.words, self.name, self.video = images, words, name, video
+        self.more = more
 
     def save_pretrained(self, folder: Path) -> None:
         import json
 
         self.words.save_pretrained(folder)
         self.images.save_pretrained(folder)
+        if self.video is not None:
+            named = {"video_processor_type": self.video, **self.images.to_dict()}
+            named.pop("image_processor_type", None)
+            (Path(folder) / "video_preprocessor_config.json").write_text(json.dumps(named))
         spec = {"processor_class": self.name, **self.more}
         (Path(folder) / "processor_config.json").write_text(json.dumps(spec))
 
