@@ -19,7 +19,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,6 +47,15 @@ SMALL = 1 << 16
 _LONGEST_HEAD = 1 << 16
 _THREADS = 4
 _WORDS = "an image"
+
+
+def by_digest(shown: Iterable[Image]) -> dict[str, Image]:
+    """What `fill` wants. An image that cannot even be read is left out: its digest tells why."""
+    found: dict[str, Image] = {}
+    for image in shown:
+        with suppress(ImageError):
+            found[images.digest(image)] = image
+    return found
 
 
 class FeatureCache:

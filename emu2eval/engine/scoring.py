@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from emu2eval.engine.questions import Place, Questions
-from emu2eval.errors import of_part
+from emu2eval.errors import ImageError, of_part
 from emu2eval.runs.answers import Answer
 from emu2eval.runs.record import Record
 from emu2eval.runs.scores import SampleScore, write_rows, write_scores
@@ -188,10 +188,14 @@ def _scores(
             totals.marks[UNREADABLE] += 1
         elif response is None:
             score = Score(None, why=answer.error if answer is not None else "not asked yet")
-        elif verdicts is not None:
-            score = verdicts.score(place, sample, response)
         else:
-            score = scorer.score(sample, response)
+            try:
+                if verdicts is not None:
+                    score = verdicts.score(place, sample, response)
+                else:
+                    score = scorer.score(sample, response)
+            except ImageError as error:
+                score = Score(None, why=f"an image cannot be used: {error.what}")
         totals.add(sample, score, place.trial)
         if answer is not None:
             totals.note(answer)

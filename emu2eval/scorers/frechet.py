@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emu2eval.encoders.base import Encoder, build_encoder
-from emu2eval.encoders.features import FeatureCache
+from emu2eval.encoders.features import FeatureCache, by_digest
 from emu2eval.encoders.inception import ENDINGS, InceptionEncoder
-from emu2eval.errors import ConfigError, MissingExtra, UserError
+from emu2eval.errors import ConfigError, ImageError, MissingExtra, UserError
 from emu2eval.identity import value_key
 from emu2eval.media import images
 from emu2eval.spec.settings import Count, Settings
@@ -54,6 +54,7 @@ class Frechet:
         self.references = settings.references
         self.crop = settings.crop
         self.antialias = settings.antialias
+        self._refused: dict[str, ImageError] = {}
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -112,13 +113,25 @@ class Frechet:
     def learn(
         self, made: Iterable[Image], real: Iterable[Image], progress: Progress | None = None
     ) -> None:
-        """Features of all images; `real` counts where the references are the matched ones."""
-        shown = real if self.references == MATCHED else self._shown
-        wanted = {images.digest(image): image for image in shown}
-        drawn = {images.digest(image): image for image in made}
-        self._against = len(wanted)
-        self._fewest = min(len(wanted), len(drawn))
-        self.kept.fill({**wanted, **drawn}, progress)
+        """Features of all images; `real` counts where the references are the matched ones.
+
+        An image that cannot be used is passed over, and told by `check`. Raises for one of the folder.
+        """
+        drawn = by_digest(made)
+        if self.references == MATCHED:
+            wanted = by_digest(real)
+        else:
+            wanted = dict(zip(self._digests, self._shown, strict=True))
+            self.kept.fill(wanted, progress)
+        self.kept.fill({**wanted, **drawn}, progress, self._refused)
+        self._against = sum(digest not in self._refused for digest in wanted)
+        self._fewest = min(self._against, sum(digest not in self._refused for digest in drawn))
+
+    def check(self, sample: Sample, image: Image) -> None:
+        """Raises ImageError where the image, or a real one that comes with the sample, cannot be used."""
+        for digest in (images.digest(image), *self.real(sample)):
+            if digest in self._refused:
+                raise self._refused[digest]
 
     _against = _fewest = 0
 

@@ -110,6 +110,7 @@ class Images(Scorer):
         image = drawn(response)
         details: dict[str, float | str] = {}
         if self.frechet is not None:
+            self.frechet.check(sample, image)
             details["image"] = images.digest(image)
         for name, likeness in self.cosines.items():
             found = [likeness.cosine(image, other) for other in self._against(name, sample)]

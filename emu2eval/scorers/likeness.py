@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from emu2eval.encoders.base import Encoder, build_encoder
-from emu2eval.encoders.features import FeatureCache, Kind
-from emu2eval.errors import ConfigError, UserError
+from emu2eval.encoders.features import FeatureCache, Kind, by_digest
+from emu2eval.errors import ConfigError, ImageError, UserError
 from emu2eval.identity import value_key
 from emu2eval.media import images
 from emu2eval.spec.settings import Settings
@@ -52,6 +52,7 @@ class Likeness:
         }
         self._loaded = loaded if loaded is not None else {}
         self._features: dict[Kind, FeatureCache] = {}
+        self._refused: dict[str, ImageError] = {}
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -89,14 +90,19 @@ class Likeness:
         texts: Iterable[str] = (),
         progress: Progress | None = None,
     ) -> None:
-        """Encodes what is not in the cache yet. Raises UserError; what was made before is kept."""
-        self._kept("images").fill({images.digest(p): p for p in shown}, progress)
+        """Encodes what is not in the cache yet. Raises UserError; what was made before is kept.
+
+        An image that cannot be used is passed over, and told by `vector`.
+        """
+        self._kept("images").fill(by_digest(shown), progress, self._refused)
         self._kept("texts").fill({_digest(text): text for text in texts}, progress)
 
     def vector(self, of: Image | str) -> Vector:
-        """(width,) float64, just as the encoder gave it. Encodes it if need be."""
+        """(width,) float64, just as the encoder gave it. Encodes it if need be. Raises ImageError."""
         kind: Kind = "texts" if isinstance(of, str) else "images"
         digest = _digest(of) if isinstance(of, str) else images.digest(of)
+        if digest in self._refused:
+            raise self._refused[digest]
         kept = self._kept(kind)
         if digest not in kept:
             kept.fill({digest: of})

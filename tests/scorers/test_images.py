@@ -16,6 +16,7 @@ from emu2eval import evaluate, registry
 from emu2eval.encoders.base import Encoder, Thumbnail, Vectors
 from emu2eval.errors import ConfigError, ModelError, UserError
 from emu2eval.media import images
+from emu2eval.runs.scores import read_scores
 from emu2eval.scorers.frechet import Frechet, FrechetDistance, FrechetSettings
 from emu2eval.scorers.images import Images
 from emu2eval.statistics.paired import paired_influences, paired_jackknife
@@ -392,6 +393,40 @@ def test_fid_is_one_number_of_the_whole(tmp_path: Path, monkeypatch: pytest.Monk
     fid = result.rows[1]
     assert fid.value is not None and fid.value > 0 and not fid.higher_is_better
     assert any("against 4 images of real" in note for note in result.rows[0].notes)
+
+
+def test_an_image_that_no_encoder_takes_leaves_its_sample_unscored(tmp_path: Path) -> None:
+    (tmp_path / "rows").write_text("".join(f"{n}\n" for n in range(4)))
+    task = {
+        "name": "broken",
+        "title": "One real image is broken, one is not there",
+        "data": {"reader": f"{__name__}:read_broken", "root": ".", "splits": {"test": {}}},
+        "split": "test",
+        "output": {"kind": "image"},
+        "score": {
+            "scorer": "images",
+            "options": {
+                "clip_i": {"encoder": "thumbnail"},
+                "fid": {"network": "thumbnail", "references": "matched"},
+            },
+        },
+        "protocol": "plain",
+        "protocols": {"plain": {"ask": "{image}"}},
+    }
+    (tmp_path / "broken.yaml").write_text(yaml.safe_dump(task))
+    (result,) = evaluate(str(tmp_path / "broken.yaml"), "copy", out=tmp_path / "runs")
+    head, fid = result.rows
+    assert (head.n, head.unscored) == (2, 2)
+    assert head.value == pytest.approx(1) and fid.value is not None
+    why = {score.id: score.why for score in read_scores(result.folder)}
+    assert why["0"] is None
+    assert all(str(why[name]).startswith("an image cannot be used: ") for name in "12")
+
+
+def read_broken(root: Path) -> Iterator[Sample]:
+    real = {1: Image(data=b"no image"), 2: Image(str(root / "nothing.png"))}
+    for n in map(int, (root / "rows").read_text().split()):
+        yield Sample(str(n), images=(image(n),), references=(real.get(n, image(n)),))
 
 
 def read(root: Path) -> Iterator[Sample]:
