@@ -132,11 +132,11 @@ def table(
         raise UserError("--table and --against are for --paper", hint="emu2eval table --paper emu2")
     from emu2eval.report import leaderboard
     from emu2eval.runs import locate
-    from emu2eval.runs.scores import read_rows
+    from emu2eval.runs.apart import read_table_run, told_apart
     from emu2eval.runs.several import read_each
 
-    found = read_each(locate.find(runs or [], out), read_rows)
-    rows = [row for read in found.read for row in read]
+    found = read_each(locate.find(runs or [], out), read_table_run)
+    rows = [row for run in told_apart(found.read, seeds=pivot) for row in run.rows]
     if not rows:
         say("there are no runs yet; for example: emu2eval run --task easy-vqa --shots 4")
         report_lost(found.lost)
@@ -165,11 +165,11 @@ def curves(
     """Draw the few-shot curves of stored runs [default: all] to a file."""
     from emu2eval.report import curves as drawing
     from emu2eval.runs import locate
-    from emu2eval.runs.scores import read_rows
+    from emu2eval.runs.apart import read_table_run, told_apart
     from emu2eval.runs.several import read_each
 
-    found = read_each(locate.find(runs or [], out), read_rows)
-    drawing.draw([row for read in found.read for row in read[:1]], file)
+    found = read_each(locate.find(runs or [], out), read_table_run)
+    drawing.draw([row for run in told_apart(found.read) for row in run.rows[:1]], file)
     say(f"wrote {file}")
     report_lost(found.lost)
 

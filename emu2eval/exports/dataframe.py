@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from emu2eval.errors import MissingExtra
 from emu2eval.exports import fields
 from emu2eval.runs import locate
+from emu2eval.runs.apart import labels, read_table_run
 from emu2eval.runs.scored import ScoredRun, read_run
 from emu2eval.runs.scores import read_rows
 from emu2eval.runs.several import ReadRuns, read_each
@@ -25,7 +26,8 @@ def load_runs(
 
     path: a run, a folder of runs or of references, the beginning of a name, or several of these; None =
     all stored runs. A value is on the scorer's own scale, NaN where unscored; a sample's groups are columns
-    `group.NAME`. With `rows` a column for each field of `Row`. A run that cannot be read is left out, with a
+    `group.NAME`. `label` is the model with what tells its runs apart here; `fingerprint` is equal for equal
+    runs. With `rows` a column for each field of `Row`. A run that cannot be read is left out, with a
     UserWarning that says what is wrong with it. Raises MissingExtra without pandas, UnknownName, or
     StoreError where none can be read.
     """
@@ -37,11 +39,20 @@ def load_runs(
     folders = locate.find([str(name) for name in named])
     found: ReadRuns[Any]
     if rows:
-        found = read_each(folders, read_rows)
-        listed = [fields.plain(row) for some in found.read for row in some]
+        found = read_each(folders, read_table_run)
+        names = labels([run.record for run in found.read], seeds=True)
+        listed = [
+            {**fields.plain(row), "label": name or row.model}
+            for run, name in zip(found.read, names, strict=True)
+            for row in run.rows
+        ]
     else:
         found = read_each(folders, _scored)
-        listed = [line for run in found.read if run is not None for line in _lines(run)]
+        scored = [run for run in found.read if run is not None]
+        names = labels([run.record for run in scored], seeds=True)
+        listed = [
+            line for run, name in zip(scored, names, strict=True) for line in _lines(run, name)
+        ]
     for error in found.lost:
         warnings.warn(f"left out: {error}", stacklevel=2)
     return pandas.DataFrame(listed)
@@ -51,11 +62,14 @@ def _scored(folder: Path) -> ScoredRun | None:
     return read_run(folder) if read_rows(folder) else None
 
 
-def _lines(run: ScoredRun) -> Iterator[dict[str, Any]]:
+def _lines(run: ScoredRun, label: str) -> Iterator[dict[str, Any]]:
     record, head = run.record, run.rows[0]
     about = {
         "run": run.name,
+        "fingerprint": record.fingerprint,
+        "label": label,
         "task": run.task,
+        "version": record.identity.task.version,
         "split": record.task.split,
         "protocol": record.task.protocol,
         "imported": head.imported,
@@ -66,6 +80,9 @@ def _lines(run: ScoredRun) -> Iterator[dict[str, Any]]:
         "metric": head.metric,
         "variant": head.variant,
         "judge": head.judge,
+        "encoder": head.encoder,
+        "changes": "; ".join(record.changes.assignments()),
+        "limit": record.extent.limit,
     }
     for score in run.scores.values():
         yield {

@@ -19,6 +19,7 @@ from emu2eval.report.curves import is_on_curve
 from emu2eval.report.notes import notes
 from emu2eval.report.page.tables import Tables
 from emu2eval.runs.answers import Answer
+from emu2eval.runs.apart import labels
 from emu2eval.runs.scored import Key, ScoredRun
 from emu2eval.runs.scores import SampleScore
 from emu2eval.runs.store import RunStore
@@ -37,13 +38,14 @@ def gather(
         # An import stays apart: why there is no prompt is said beside each sample, in words of its own.
         asked = msgspec.structs.replace(run.record.identity, model=None)
         together.setdefault(value_key(msgspec.to_builtins(asked)), []).append(number)
+    names = labels([run.record for run in runs], seeds=True)
     shown: dict[int, dict[str, Any]] = {}
     sets: list[list[dict[str, Any]]] = []
     for numbers in together.values():
         # One benchmark's data in memory at a time.
         found = _Set(len(sets), runs[numbers[0]], tables)
         for number in numbers:
-            shown[number] = _run(runs[number], found, tables, tick)
+            shown[number] = _run(runs[number], names[number], found, tables, tick)
         sets.append(found.samples)
     return [shown[number] for number in range(len(runs))], sets
 
@@ -153,7 +155,9 @@ def _before(prompt: Prompt) -> str | None:
     return "\n".join(said) or None
 
 
-def _run(run: ScoredRun, found: _Set, tables: Tables, tick: Callable[[], None]) -> dict[str, Any]:
+def _run(
+    run: ScoredRun, name: str, found: _Set, tables: Tables, tick: Callable[[], None]
+) -> dict[str, Any]:
     store = RunStore(run.folder)
     given = _answers(store)
     answers = []
@@ -164,7 +168,7 @@ def _run(run: ScoredRun, found: _Set, tables: Tables, tick: Callable[[], None]) 
     return {
         "name": run.name,
         "task": run.task,
-        "model": run.model,
+        "model": name,
         "shots": head.setting,
         "count": head.shots.count if is_on_curve(head) else None,
         "seed": head.seed,
