@@ -513,55 +513,87 @@ def transformers_model(bench: Bench) -> object:
     sys.path.insert(0, str(ROOT / "benchmarks"))
     import huggingface
 
+    huggingface.hf.logging.disable_progress_bar()
+    with tempfile.TemporaryDirectory() as name:
+        huggingface.build(Path(name) / "model")
+        return _beside_the_cpu(bench, Path(name) / "model", "chat", 8)
+
+
+def families(bench: Bench) -> object:
+    """Every family that runs, by tiny models with random weights: the device beside the CPU."""
+    import sys
+
+    import transformers
+
+    sys.path.insert(0, str(ROOT))
+    from emu2eval.adapters.huggingface import families as known
+    from tests.adapters.huggingface.families import FAMILIES, save
+
+    transformers.logging.disable_progress_bar()
+    found: dict[str, object] = {}
+    for family, tiny in sorted(FAMILIES.items()):
+        line = known.find(tiny.model_type or family)
+        if line is None or line.verdict == "refused" or (bench.tiny and len(found) == 2):
+            continue
+        if time.monotonic() > bench.until:
+            found[family] = "no time was left"
+            continue
+        try:
+            with tempfile.TemporaryDirectory() as name:
+                folder = save(family, Path(name) / "model")
+                found[family] = _beside_the_cpu(bench, folder, tiny.layout, 4)
+        except Exception as error:  # one family must not cost the others
+            found[family] = f"{type(error).__name__}: {error}"[:600]
+    return found
+
+
+def _beside_the_cpu(bench: Bench, folder: Path, layout: str, count: int) -> dict[str, object]:
+    """Queries after four demonstrations: texts that are the CPU's, and how far log-probabilities are."""
     from emu2eval.adapters.huggingface.adapter import HuggingFaceAdapter
     from emu2eval.adapters.huggingface.settings import HuggingFaceSettings
     from emu2eval.types import ChoiceOutput, Prompt, Request, TextOutput, Turn
 
-    huggingface.hf.logging.disable_progress_bar()
-    found: dict[str, object] = {}
-    with tempfile.TemporaryDirectory() as name:
-        huggingface.build(Path(name) / "model")
-        images = [_image(i) for i in range(12)]
-        turns = tuple(
-            Turn((image, f"what colour is square {i}?"), (("red", "blue")[i % 2],))
-            for i, image in enumerate(images[:4])
+    images = [_image(i) for i in range(4 + count)]
+    turns = tuple(
+        Turn((image, f"what colour is square {i}?"), (("red", "blue")[i % 2],))
+        for i, image in enumerate(images[:4])
+    )
+    prompts = [
+        Prompt((image, f"what colour is square {i}?" + " please" * (i % 3)), turns)
+        for i, image in enumerate(images[4:])
+    ]
+    texts = [Request(f"text {i}", p, TextOutput(12)) for i, p in enumerate(prompts)]
+    ranked = [
+        Request(f"choice {i}", p, ChoiceOutput(("red", "green", "blue")))
+        for i, p in enumerate(prompts)
+    ]
+    given = {}
+    for place, reuse in (("cpu", True), (str(bench.device), True), (str(bench.device), False)):
+        settings = HuggingFaceSettings(
+            checkpoint=str(folder),
+            layout=cast(Any, layout),
+            dtype="float32",
+            batch=count,
+            device_map=place,
+            reuse=reuse,
         )
-        prompts = [
-            Prompt((image, f"what colour is square {i}?" + " please" * (i % 3)), turns)
-            for i, image in enumerate(images[4:])
-        ]
-        texts = [Request(f"text {i}", p, TextOutput(12)) for i, p in enumerate(prompts)]
-        ranked = [
-            Request(f"choice {i}", p, ChoiceOutput(("red", "green", "blue")))
-            for i, p in enumerate(prompts)
-        ]
-        given = {}
-        for place, reuse in (("cpu", True), (str(bench.device), True), (str(bench.device), False)):
-            settings = HuggingFaceSettings(
-                checkpoint=str(Path(name) / "model"),
-                dtype="float32",
-                batch=8,
-                device_map=place,
-                reuse=reuse,
-            )
-            adapter = HuggingFaceAdapter(settings)
-            adapter.load()
-            words_, sums = adapter.answer(texts), adapter.answer(ranked)
-            given[f"{place}, reuse {reuse}"] = (
-                [response.text for response in words_],
-                torch.tensor([response.log_probs for response in sums]),
-            )
-            adapter.close()
-        first, *rest = given
-        for other in rest:
-            found[other] = {
-                "same_text": sum(
-                    a == b for a, b in zip(given[first][0], given[other][0], strict=True)
-                ),
-                "of": len(prompts),
-                "log_probs_apart": float((given[first][1] - given[other][1]).abs().max()),
-            }
-    return found
+        adapter = HuggingFaceAdapter(settings)
+        adapter.load()
+        answers, sums = adapter.answer(texts), adapter.answer(ranked)
+        given[f"{place}, reuse {reuse}"] = (
+            [response.text if response.error is None else response.error for response in answers],
+            torch.tensor([response.log_probs or (torch.nan,) * 3 for response in sums]),
+        )
+        adapter.close()
+    first, *rest = given
+    return {
+        other: {
+            "same_text": sum(a == b for a, b in zip(given[first][0], given[other][0], strict=True)),
+            "of": len(prompts),
+            "log_probs_apart": float((given[first][1] - given[other][1]).abs().max()),
+        }
+        for other in rest
+    }
 
 
 def precision(bench: Bench) -> object:
@@ -605,6 +637,7 @@ STEPS: Mapping[str, Callable[[Bench], object]] = {
     "regression": regression,
     "painting": painting,
     "loading": loading,
+    "families": families,
 }
 
 
