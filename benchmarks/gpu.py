@@ -529,7 +529,8 @@ def families(bench: Bench) -> object:
     from emu2eval.adapters.huggingface import families as known
     from tests.adapters.huggingface.families import FAMILIES, save
 
-    transformers.logging.disable_progress_bar()
+    hf: Any = transformers
+    hf.logging.disable_progress_bar()
     found: dict[str, object] = {}
     for family, tiny in sorted(FAMILIES.items()):
         line = known.find(tiny.model_type or family)
