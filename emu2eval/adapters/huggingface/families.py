@@ -49,6 +49,10 @@ def _untried(model_type: str, why: str, *packages: str) -> Family:
 
 _NOT_YET = "its answers are not yet those of its own processor and model"
 _NOT_BUILT = "no tiny model of it has been made yet"
+_PIXELS = (
+    "its class takes an image as pixels in the pass that reads it, and embeds none beforehand; beyond 4,096 "
+    "positions it gives up what it has read"
+)
 _ONE_IMAGE = "it takes one image, and no others before it"
 
 FAMILIES: tuple[Family, ...] = (
@@ -81,7 +85,7 @@ FAMILIES: tuple[Family, ...] = (
     Family("glm46v"),
     Family("glm4v"),
     Family("glm4v_moe"),
-    _untried("glm5_next", _NOT_BUILT),
+    Family("glm5_next"),
     Family("glm_ocr"),
     Family("glmga"),
     _untried("got_ocr2", _NOT_YET),
@@ -125,6 +129,7 @@ FAMILIES: tuple[Family, ...] = (
     Family("paddleocr_vl"),
     Family("paligemma"),
     _untried("perception_lm", _NOT_BUILT, "torchvision", "timm"),
+    _refused("phi4_multimodal", _PIXELS),
     _untried("pi0", _NOT_BUILT, "torchvision"),
     _refused("pix2struct", _ONE_IMAGE),
     _untried("pp_chart2table", _NOT_BUILT),

@@ -97,8 +97,9 @@ def tensors(layer: Any) -> Iterator[Tensor]:
 
 def _made(found: list[Tensor | None], rows: int, change: Change) -> Tensor | None:
     held = [part for part in found if part is not None]
-    # Before its first position a layer holds nothing, or a tensor without dimensions to speak of.
-    if len(held) < len(found) or held[0].numel() == 0:
+    # Before its first position a layer holds nothing, or a tensor of one dimension that is empty. One that is
+    # empty because its width is 0 has rows all the same.
+    if len(held) < len(found) or held[0].ndim < 2:
         return found[0]
     return change(held, rows)
 

@@ -13,6 +13,7 @@ from transformers import DynamicCache, EncoderDecoderCache, StaticCache, cache_u
 from transformers.cache_utils import DYNAMIC_LAYER_TYPE_MAPPING, DynamicLayer
 
 from emu2eval.adapters.huggingface.adapter import HuggingFaceAdapter
+from emu2eval.adapters.huggingface.settings import HuggingFaceSettings
 from emu2eval.adapters.local.cache import above, held_bytes, new_cache, widened
 from emu2eval.adapters.local.layers import KINDS, changed, kind_of, layers_of
 from emu2eval.errors import ModelError
@@ -116,6 +117,14 @@ def test_a_beginning_is_cut_where_the_kind_says_so(name: str) -> None:
     for key, part in parts(filled(name, 4)).items():
         if key != "indexer_position_ids":
             assert torch.equal(parts(cut)[key], part.repeat_interleave(2, 0))
+
+
+def test_a_tensor_without_a_width_has_rows() -> None:
+    """Latent attention without rotary positions keeps values of width 0."""
+    layer = DynamicLayer()
+    layer.update(torch.ones(2, 1, 3, 4), torch.ones(2, 1, 3, 0))
+    copied = changed([layer], lambda parts, rows: parts[0].repeat_interleave(3, rows))
+    assert copied.keys.shape == (6, 1, 3, 4) and copied.values.shape == (6, 1, 3, 0)
 
 
 @pytest.mark.parametrize("name", [n for n in DYNAMIC if not KINDS[n].cuts])
@@ -290,3 +299,10 @@ def test_a_thinker_that_lacks_a_weight_is_refused(
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(ModelError, match=r"1 are missing \(lm_head.weight\)"):
         built(model_file("qwen2_5_omni"), checkpoint=str(folder)).load()
+
+
+def test_phi_4_is_refused_for_what_it_does(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "phi4_multimodal"}')
+    adapter = HuggingFaceAdapter(HuggingFaceSettings(checkpoint=str(tmp_path)))
+    with pytest.raises(ModelError, match="takes an image as pixels in the pass that reads it"):
+        adapter.load()
