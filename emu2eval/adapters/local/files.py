@@ -104,9 +104,10 @@ PEFT = (
 
 
 def refuse_adapters(folder: Path) -> None:
-    """Raises ModelError where a folder holds an adapter's files: no loader applies them to the weights."""
+    """Raises ModelError where an adapter's files are in a folder, or one inside it: no loader applies them."""
     found = [name for name in PEFT if (folder / name).is_file()]
     if not found:
+        _refuse_inner(folder)
         return
     bases = {*folder.glob("*.safetensors"), *folder.glob("*.bin"), *folder.glob("model_index.json")}
     beside = any(file.name not in PEFT for file in bases)
@@ -117,6 +118,21 @@ def refuse_adapters(folder: Path) -> None:
         hint="merge it into its base model (`merge_and_unload` of peft) and save that; to ask the base "
         "model as it is, move these files to another folder",
     )
+
+
+def _refuse_inner(folder: Path) -> None:
+    """As Phi-4 keeps those of its images and its speech."""
+    inner = [path for name in PEFT for path in folder.glob(f"[!.]*/{name}")]
+    found = sorted({path.parent.name for path in inner})
+    if found:
+        many = len(found) > 1
+        raise ModelError(
+            f"this folder holds {'adapters' if many else 'an adapter'} beside the base weights "
+            f"({', '.join(f'{name}/' for name in found)}), without which the model would be asked",
+            where=folder,
+            hint="merge what images need into the base model (`load_adapter`, then `merge_and_unload` of "
+            "peft) and save that; to ask the base model as it is, move these folders elsewhere",
+        )
 
 
 def by_hand(name: str, revision: str | None) -> str:

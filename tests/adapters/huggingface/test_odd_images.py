@@ -19,6 +19,7 @@ from emu2eval.types import Prompt
 
 from ... import tiny_models
 from .prompts import QUESTION, built, image, prompt, request
+from .test_families import named, needs
 
 MakeTask = Callable[..., Path]
 
@@ -90,29 +91,40 @@ def test_a_dry_run_goes_on(model_file: Callable[..., str], task: str, program: A
     assert code == 0, err
 
 
-@pytest.mark.parametrize("size", [(1, 400), (400, 1), (1, 1), (3, 3)])
-@pytest.mark.parametrize("family", ["qwen2_5_vl", "pixtral", "idefics3", "internvl"])
-def test_what_is_planned_is_asked(
-    model_file: Callable[..., str], family: str, size: tuple[int, int]
-) -> None:
-    """An odd size is answered, or refused as an image: while planning, ahead and asked alike."""
-    adapter = built(model_file(family))
-    asked = request(Prompt(query=(image(1, size), QUESTION)))
-    try:
-        adapter.positions(asked)
-    except ImageError as error:
-        assert f"{size[0]} x {size[1]} pixels" in error.what and error.where
-        planned: str | None = str(error)
-    else:
-        planned = None
+ODD = ((1, 400), (400, 1), (1, 1), (3, 3))
+
+
+@pytest.mark.parametrize("name", named("works"))
+def test_what_is_planned_is_asked(model_file: Callable[..., str], name: str) -> None:
+    """An odd size is answered, or refused as an image: while planning, ahead and asked alike, and in one
+    batch with others, which it does not change."""
+    needs(name)
+    adapter = built(model_file(name))
+    asked = [request(Prompt(query=(image(1, size), QUESTION))) for size in ODD]
+    planned: list[str | None] = []
+    for one, (width, height) in zip(asked, ODD, strict=True):
+        try:
+            adapter.positions(one)
+        except ImageError as error:
+            assert f"{width} x {height} pixels" in error.what and error.where
+            planned.append(str(error))
+        else:
+            planned.append(None)
     adapter.load()
-    found, fine = adapter.answer([asked, request(prompt(1, 0))])
-    assert found.error == planned and fine.error is None
-    if planned is not None:
-        with pytest.raises(ImageError):
-            adapter.prepare(asked)
+    fine = request(prompt(1, 0))
+    (wanted,) = adapter.answer([fine])
+    *found, last = adapter.answer([*asked, fine])
+    assert wanted.error is None and last.text == wanted.text
+    for one, size, plan, got in zip(asked, ODD, planned, found, strict=True):
+        assert plan is None or got.error == plan
+        if got.error is None:
+            continue
+        assert f"{size[0]} x {size[1]} pixels" in got.error or "places" in got.error
         with pytest.raises(ImageError):
             adapter.encode_images([image(1, size)])
+        if plan is not None:
+            with pytest.raises(ImageError):
+                adapter.prepare(one)
 
 
 def test_what_is_no_fault_of_the_image_stays_itself() -> None:

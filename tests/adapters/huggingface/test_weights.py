@@ -147,6 +147,21 @@ def test_adapters_beside_base_weights_are_named(
     assert "merge_and_unload" in str(error.hint) and "move these files" in str(error.hint)
 
 
+def test_adapters_in_folders_of_their_own(
+    saved: Callable[[str], Path], model_file: Callable[..., str], tmp_path: Path
+) -> None:
+    """Phi-4's layout: its images are read through the one, its speech through the other."""
+    folder = copied(saved("llava"), tmp_path / "phi")
+    for inner in ("vision-lora", "speech-lora", ".cache"):
+        (folder / inner).mkdir()
+        (folder / inner / "adapter_model.safetensors").write_text("{}")
+    (error,) = built(model_file("llava", checkpoint=str(folder))).lacks()
+    assert "adapters beside the base weights (speech-lora/, vision-lora/)" in error.what
+    for inner in ("vision-lora", "speech-lora"):
+        shutil.rmtree(folder / inner)
+    assert built(model_file("llava", checkpoint=str(folder))).lacks() == []
+
+
 def test_an_adapter_alone_is_told_as_one(model_file: Callable[..., str], tmp_path: Path) -> None:
     for name in LORA:
         (tmp_path / name).write_text("{}")
