@@ -104,7 +104,7 @@ PEFT = (
 
 
 def refuse_adapters(folder: Path) -> None:
-    """Raises ModelError where an adapter's files are in a folder, or one inside it: no loader applies them."""
+    """Raises ModelError for an adapter's files in a folder, or one inside it: no loader applies them."""
     found = [name for name in PEFT if (folder / name).is_file()]
     if not found:
         _refuse_inner(folder)
