@@ -153,7 +153,7 @@ FAMILIES: tuple[Family, ...] = (
     _untried("udop", _NOT_BUILT),
     _untried("unlimited_ocr", _NOT_BUILT, "torchvision"),
     Family("video_llama_3"),
-    _untried("video_llava", _NOT_BUILT),
+    Family("video_llava"),
     Family("vipllava"),
     _refused("vision-encoder-decoder", _ONE_IMAGE),
 )  # fmt: skip

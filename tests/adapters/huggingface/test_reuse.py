@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from transformers import Gemma4TextConfig, LlamaConfig
 
 from emu2eval.adapters.conformance import check
 from emu2eval.adapters.huggingface.adapter import HuggingFaceAdapter
+from emu2eval.adapters.local.prefix import Prefix
 from emu2eval.adapters.local.search import Search
 from emu2eval.types import Prompt, Request, TextOutput
 
@@ -202,3 +205,24 @@ def test_a_prompt_is_laid_out_once(
         adapter.prepare(one)
     adapter.answer(asked)
     assert laid_out == [one.prompt for one in asked]
+
+
+@pytest.mark.parametrize(
+    ("config", "numbers"),
+    [
+        (LlamaConfig(num_hidden_layers=3, hidden_size=32, num_attention_heads=4), 3 * 2 * 32),
+        (
+            Gemma4TextConfig(
+                num_hidden_layers=3, num_key_value_heads=2, head_dim=8, global_head_dim=16,
+                layer_types=["sliding_attention", "sliding_attention", "full_attention"],
+            ),
+            2 * 2 * (8 + 8 + 16),
+        ),
+    ],
+)  # fmt: skip
+def test_what_a_beginning_takes_is_known_from_the_sizes_of_every_layer(
+    config: Any, numbers: int
+) -> None:
+    model = SimpleNamespace(dtype=torch.float32)
+    reader: Any = SimpleNamespace(config=config, model=model, cuts=True)
+    assert Prefix(reader, max_bytes=10 * numbers * 4 + 1)._most == 10

@@ -13,6 +13,9 @@ from transformers import (
     LlavaOnevisionImageProcessorPil,
     LlavaProcessor,
     PixtralImageProcessorPil,
+    VideoLlavaConfig,
+    VideoLlavaForConditionalGeneration,
+    VideoLlavaImageProcessor,
 )
 
 from .common import CHATML, TEXT, TURNS, VISION, Parts, Tiny, tokenizer
@@ -85,8 +88,30 @@ def pixtral() -> tuple[Any, Any]:
     )
 
 
+def video_llava() -> tuple[Any, Any]:
+    """Images and videos by encoders of their own, of the same shape."""
+    words = tokenizer(["<image>", "<video>", *TURNS], bos=True)
+    words.chat_template = CHATML.replace("IMAGE", "<image>\n")
+    config = VideoLlavaConfig(
+        vision_config={**VISION, "image_size": 32, "model_type": "clip_vision_model",
+                       "projection_dim": 16},
+        text_config={**TEXT, "model_type": "llama", "vocab_size": len(words)},
+        image_token_index=words.convert_tokens_to_ids("<image>"),
+        video_token_index=words.convert_tokens_to_ids("<video>"),
+        image_seq_length=16,
+    )  # fmt: skip
+    images = VideoLlavaImageProcessor(
+        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
+    )
+    return VideoLlavaForConditionalGeneration(config), Parts(
+        images, words, "VideoLlavaProcessor", patch_size=8, num_additional_image_tokens=1,
+        vision_feature_select_strategy="default",
+    )  # fmt: skip
+
+
 FAMILIES = {
     "llava": Tiny(llava, layout="plain"),
     "llava_onevision": Tiny(llava_onevision),
     "pixtral": Tiny(pixtral, "llava"),
+    "video_llava": Tiny(video_llava),
 }
