@@ -208,6 +208,7 @@ def _counts(file: Any, path: Path, group: int, column: str) -> list[int | None] 
             if empty == meta.num_rows:
                 return [0] * meta.num_rows
     held: list[int | None] = []
+    parquetfile.require_bounded(file, path, group, column)
     try:
         cells = file.read_row_group(group, columns=[column], use_threads=False).column(0)
     except (OSError, ValueError) as error:
@@ -266,6 +267,8 @@ class _Joined:
 def _rows(file: Any, path: Path, group: int, columns: set[str]) -> Iterator[dict[str, Any]]:
     """The rows of a row group as dictionaries, only the top-level columns that are wanted."""
     tops = sorted({column.partition(".")[0] for column in columns})
+    for top in tops:
+        parquetfile.require_bounded(file, path, group, top)
     batches = file.iter_batches(
         batch_size=BATCH, row_groups=[group], columns=tops, use_threads=False
     )

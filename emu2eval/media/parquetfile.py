@@ -14,6 +14,11 @@ from emu2eval.errors import DataError, ImageError, MissingExtra
 KEPT_BYTES = 128 << 20
 """Row groups kept for the next image. One larger than that is kept alone."""
 
+MOST_BYTES = 2 << 30
+"""Of a column of a row group that packs better than images and texts do: Arrow unpacks it whole."""
+_PACKED = 30
+"""Times; what honest files hold packs less well, and takes the memory of its honest size."""
+
 _Key = tuple[str, int, int, str, int]
 _blocks: OrderedDict[_Key, tuple[Any, int]] = (
     OrderedDict()
@@ -59,6 +64,22 @@ def damaged(path: str | Path, error: Exception) -> DataError:
     )
 
 
+def require_bounded(file: Any, path: str | Path, group: int, column: str) -> None:
+    """Raises DataError where few bytes of a column (its name at the top) unpack to more than MOST_BYTES."""
+    meta = file.metadata.row_group(group)
+    size = packed = 0
+    for chunk in (meta.column(number) for number in range(meta.num_columns)):
+        if chunk.path_in_schema.partition(".")[0] == column:
+            size += chunk.total_uncompressed_size
+            packed += chunk.total_compressed_size
+    if size > max(MOST_BYTES, _PACKED * packed):
+        raise DataError(
+            f"the column {column!r} of row group {group} unpacks to {size / 2**30:,.1f} GiB",
+            where=path,
+            hint="write it again in smaller row groups: pyarrow.parquet.write_table(…, row_group_size=1000)",
+        )
+
+
 @lru_cache(maxsize=8)
 def _opened(path: str, changed: int, size: int) -> Any:
     try:
@@ -99,6 +120,7 @@ def _block(path: str, column: str, group: int) -> Any:
         if key in _blocks:
             _blocks.move_to_end(key)
             return _blocks[key][0]
+        require_bounded(file, path, group, column)
         block = file.read_row_group(group, columns=[column], use_threads=False).column(0)
         _blocks[key] = block, block.nbytes
         while len(_blocks) > 1 and sum(size for _, size in _blocks.values()) > KEPT_BYTES:

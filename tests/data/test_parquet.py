@@ -239,6 +239,25 @@ def test_damaged_files_and_images(tmp_path: Path) -> None:
     assert str(caught.value.where) == f"{path}#image/0/0"
 
 
+def test_few_bytes_that_unpack_to_many_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    given = [
+        {"id": str(n), "q": "0" * 100_000 + str(n), "image": {"bytes": b"x"}} for n in range(9)
+    ]
+    path = tmp_path / "test.parquet"
+    pq.write_table(pa.Table.from_pylist(given), path, compression="zstd", use_dictionary=False)
+    assert len(list(read(tmp_path, "*.parquet", fields=["q"]))) == 9
+    monkeypatch.setattr(parquetfile, "MOST_BYTES", 500_000)
+    with pytest.raises(DataError, match="column 'q' of row group 0 unpacks to") as caught:
+        list(read(tmp_path, "*.parquet", fields=["q"]))
+    assert str(path) in str(caught.value)
+    assert len(list(read(tmp_path, "*.parquet", fields=["id"]))) == 9
+
+
 def test_members_come_back_as_they_went_in() -> None:
     sample = Sample("a", images=(Image("/x/y.parquet", member="image/0/1"), Image("/x/z.png")))
     packed = Samples([sample], where="here")
