@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import signal
 import sys
 import time
@@ -52,8 +53,8 @@ def call(*arguments: str) -> Ended:
     started = time.perf_counter()
     sys.argv = ["emu2eval", *arguments]
     whole, cli.app = cli.app, _built()  # type: ignore[assignment]
-    handler = signal.signal(signal.SIGALRM, _alarm)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    handler = signal.signal(signal.SIGALRM, _alarm(time.process_time()))
+    signal.setitimer(signal.ITIMER_REAL, SECONDS, SECONDS)
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             cli.main()
@@ -81,8 +82,15 @@ def _built() -> Callable[..., Any]:
     return typer.main.get_command(cli.app)
 
 
-def _alarm(number: int, frame: FrameType | None) -> None:
-    raise _Hang
+def _alarm(began: float) -> Callable[[int, FrameType | None], None]:
+    """began: process_time(). A machine with other work gives more time, three times as much at most."""
+    rings = itertools.count(1)
+
+    def ring(number: int, frame: FrameType | None) -> None:
+        if time.process_time() - began > SECONDS / 2 or next(rings) == 3:
+            raise _Hang
+
+    return ring
 
 
 @contextlib.contextmanager

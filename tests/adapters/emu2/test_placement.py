@@ -76,6 +76,9 @@ def test_a_small_visual_decoder_counts_as_what_it_is(meta: dict[str, Any], base:
     assert with_painter.weights - without.weights == 4 * sum(s.numel() for s in shapes)
     with pytest.raises(ModelError, match="cannot be made from its configuration"):
         plan(base.config, "cpu:1GiB", positions=64, painter={"unet": {"block_out_channels": [1]}})
+    with pytest.raises(ModelError, match="visual decoder cannot be made"):
+        text = {**small, "unet": {**small["unet"], "sample_size": "x"}}
+        plan(base.config, "cpu:1GiB", positions=64, painter=text)
 
 
 def test_offload_to_the_cpu_then_the_disk() -> None:
