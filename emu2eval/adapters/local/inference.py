@@ -74,8 +74,11 @@ class Inference(Generic[R]):
         if self._mixes(prompts, shared):
             yield every_row, shared
             return
-        by_length = sorted(every_row, key=lambda row: len(prompts[row]))
-        for _, alike in groupby(by_length, key=lambda row: len(prompts[row])):
+
+        def size(row: int) -> tuple[int, int]:
+            return len(prompts[row]), len(prompts[row].shown)
+
+        for _, alike in groupby(sorted(every_row, key=size), key=size):
             yield list(alike), shared
 
     def _mixes(self, prompts: Sequence[Encoded], shared: int) -> bool:

@@ -11,6 +11,10 @@ from transformers import (
     ChameleonForConditionalGeneration,
     ChameleonImageProcessorPil,
     ChameleonProcessor,
+    MllamaConfig,
+    MllamaForConditionalGeneration,
+    MllamaImageProcessorPil,
+    MllamaProcessor,
     PaliGemmaConfig,
     PaliGemmaForConditionalGeneration,
     PaliGemmaProcessor,
@@ -179,6 +183,43 @@ def minicpmv4_7() -> tuple[Any, Any]:
     return _minicpm("MiniCPMV4_7", mrope_section=[2, 1, 1], mrope_interleaved=True)
 
 
+def mllama() -> tuple[Any, Any]:
+    """Looks aside at its images, which are up to four tiles; each is one token."""
+    words = tokenizer(["<|image|>", "<|python_tag|>", *TURNS], bos=True)
+    images = MllamaImageProcessorPil(size={"height": 16, "width": 16}, max_image_tiles=4)
+    template = "{{ bos_token }}" + CHATML.replace("IMAGE", "<|image|>")
+    processor = MllamaProcessor(images, words, chat_template=template)
+    config = MllamaConfig(
+        vision_config={"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
+                       "num_global_layers": 1, "attention_heads": 2, "image_size": 16,
+                       "patch_size": 8, "vision_output_dim": 32,
+                       "intermediate_layers_indices": [1], "max_num_tiles": 4,
+                       "supported_aspect_ratios": [[1, 1], [1, 2], [1, 3], [1, 4], [2, 1], [2, 2],
+                                                   [3, 1], [4, 1]]},
+        text_config={**TEXT, "vocab_size": len(words), "num_hidden_layers": 3,
+                     "cross_attention_layers": [1]},
+        image_token_index=words.convert_tokens_to_ids("<|image|>"),
+    )  # fmt: skip
+    model = MllamaForConditionalGeneration(config)
+    for name, weight in model.named_parameters():
+        if name.endswith("gate"):
+            torch.nn.init.constant_(weight, 0.8)
+    return model, processor
+
+
+@torch.inference_mode()
+def mllama_logits(model: Any, inputs: dict[str, Any], reply: tuple[int, ...]) -> torch.Tensor:
+    length, mask = inputs["input_ids"].shape[1], inputs["cross_attention_mask"]
+    longer = {
+        **inputs,
+        "input_ids": torch.cat([inputs["input_ids"], torch.tensor([reply])], 1),
+        "attention_mask": torch.ones(1, length + len(reply)).long(),
+        "cross_attention_mask": torch.cat([mask, mask[:, -1:].expand(-1, len(reply), -1, -1)], 1),
+    }
+    logits: torch.Tensor = model(**longer).logits[0]
+    return logits[length - 1 : -1]
+
+
 def paligemma_inputs(adapter: HuggingFaceAdapter, asked: Prompt) -> dict[str, Any]:
     """Its processor makes labels of a prompt, too, and warns of that."""
     from ..prompts import plain_inputs
@@ -234,6 +275,7 @@ FAMILIES = {
     "emu3": Tiny(emu3, inputs=emu3_inputs, logits=emu3_logits, generates=False),
     "minicpmv4_6": Tiny(minicpmv4_6),
     "minicpmv4_7": Tiny(minicpmv4_7),
+    "mllama": Tiny(mllama, logits=mllama_logits),
     "paligemma": Tiny(paligemma, **_PALIGEMMA),
     "paligemma2": Tiny(paligemma2, **_PALIGEMMA),
 }
