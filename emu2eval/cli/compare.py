@@ -9,7 +9,7 @@ import typer
 
 from emu2eval.cli.options import Form, Out, Runs
 from emu2eval.cli.say import console, put, report_lost, say
-from emu2eval.errors import CompareError, UserError
+from emu2eval.errors import CompareError, ConfigError, UserError
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -19,10 +19,12 @@ app = typer.Typer(rich_markup_mode=None)
 Examples:
   emu2eval compare easy-vqa_4-shot_nearest easy-vqa_4-shot_emu2-nano --flips 10
   emu2eval compare runs/before runs/after --groups --format markdown
+  emu2eval compare main/results branch/results --fail-if worse --format markdown
   emu2eval compare --series runs/step-1000 runs/step-2000 runs/step-3000 --file steps.svg
 
 The first run is A, each other one B. Folders with several runs are matched by task, split, protocol and
-shots, and their p-values are corrected together (Holm)."""
+shots, and their p-values are corrected together (Holm). Exit code 4: with --fail-if worse, a later run is
+worse, or a run has no partner; 3: runs that cannot be read were left out."""
 )
 def compare(
     runs: Annotated[list[str], typer.Argument(help="Two or more: runs, or folders of runs.")],
@@ -39,6 +41,20 @@ def compare(
         bool,
         typer.Option("--force", help="Compare runs that differ in more than the model; marked."),
     ] = False,
+    fail_if: Annotated[
+        str | None,
+        typer.Option(
+            "--fail-if", help="worse: exit with 4 if a later run is worse than the first."
+        ),
+    ] = None,
+    level: Annotated[
+        float | None,
+        typer.Option(help="With --fail-if: worse means p below this [default: 0.05]."),
+    ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(help="With --fail-if: worse means by more than this, whatever p is."),
+    ] = None,
     out: Out = None,
     groups: Annotated[bool, typer.Option("--groups", help="Show sub-scores too.")] = False,
     form: Form = "rich",
@@ -46,6 +62,7 @@ def compare(
     """Compare stored runs sample by sample: differences, intervals, p-values, flipped samples."""
     from emu2eval.compare import pairing
     from emu2eval.compare.comparison import compare_all
+    from emu2eval.compare.gate import Gate
     from emu2eval.report import compared
     from emu2eval.runs import locate
     from emu2eval.runs.scored import read_run
@@ -53,6 +70,13 @@ def compare(
 
     if len(runs) < 2:
         raise CompareError("a comparison takes two runs or more", hint="emu2eval ls runs")
+    if fail_if is None and (level is not None or margin is not None):
+        raise ConfigError(
+            "--level and --margin say what fails", hint="--fail-if worse --level 0.01"
+        )
+    if fail_if is not None and series:
+        raise ConfigError("--fail-if compares with the first run; leave out --series")
+    gate = None if fail_if is None else Gate.of(fail_if, level, margin)
     found = [read_each(locate.find([name], out), read_run) for name in runs]
     groups_ = [list(each.read) for each in found]
     lost = [error for each in found for error in each.lost]
@@ -70,7 +94,12 @@ def compare(
         put(compared.render(shown, listed, form))
     for name in alone:
         say(f"no partner for {name}")
+    failing = [] if gate is None else gate.failing(made.differences)
+    for each in failing:
+        say(f"failed: {compared.worse(each)}")
     report_lost(lost)
+    if failing or (gate is not None and alone):
+        raise typer.Exit(4)
 
 
 @app.command(

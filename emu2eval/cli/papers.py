@@ -9,6 +9,7 @@ import typer
 
 from emu2eval.cli.options import Out
 from emu2eval.cli.say import console, put, report_failures, report_lost, say
+from emu2eval.errors import UnknownName
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -54,9 +55,11 @@ Examples:
   emu2eval reproduce emu2 --table 1 --model emu2 --dry-run
   emu2eval reproduce emu2 --table 1 --model emu2 --set model.settings.checkpoint=Emu2
   emu2eval reproduce emu2 --table 1 --model ./mine.yaml --against emu2 --task okvqa textvqa --partial
+  emu2eval reproduce emu2 --table 1 --model emu2 --fail-if not-reproduced --format markdown
 
 Lists at once all that is missing: data, encoders, weights, memory. Eight requests of every run are timed
-first, and kept. The same command continues; exit code 3: some requests failed."""
+first, and kept. The same command continues. Exit code 3: some requests failed; 4: with --fail-if
+not-reproduced, a number that can be compared is not the published one."""
 )
 def reproduce(
     paper: Annotated[str, typer.Argument(help="A paper: emu2eval ls papers, or a .yaml file.")],
@@ -98,6 +101,10 @@ def reproduce(
     ] = [],  # noqa: B006
     out: Out = None,
     batch: Annotated[int | None, typer.Option(help="Requests at a time.")] = None,
+    fail_if: Annotated[
+        str | None,
+        typer.Option("--fail-if", help="not-reproduced: exit with 4 where a number is another."),
+    ] = None,
     form: Annotated[
         str, typer.Option("--format", "-f", help="rich, markdown, csv, json or latex.")
     ] = "rich",
@@ -110,6 +117,8 @@ def reproduce(
     from emu2eval.report import reproduced
     from emu2eval.report.progress import Bars
 
+    if fail_if not in (None, "not-reproduced"):
+        raise UnknownName("condition", str(fail_if), ["not-reproduced"], where="--fail-if")
     source = load_paper(paper)
     chosen = source.table(table)
     name = made.against_of(source, chosen, model, against)
@@ -137,10 +146,11 @@ def reproduce(
     else:
         put(report.render([rebuilt], form))
     # Beside a table for programs, the summary for people goes where progress goes.
-    (console() if form == "rich" else aside).print(
-        reproduced.outcome_table(reproduced.outcome(rebuilt, name))
-    )
+    found = reproduced.outcome(rebuilt, name)
+    (console() if form == "rich" else aside).print(reproduced.outcome_table(found))
     report_failures(results)
+    if fail_if is not None and any(each.verdict == "not reproduced" for each in found):
+        raise typer.Exit(4)
 
 
 @app.command(

@@ -82,6 +82,17 @@ LEGEND = (
 SINGLE = "sub-scores and further metrics are not corrected for multiple comparisons"
 
 
+def worse(one: Difference) -> str:
+    """Of a difference that a check fails on, a sentence."""
+    by = _signed(one.difference, one.digits)
+    p = one.p if one.holm is None else one.holm
+    return (
+        f"{one.second} is worse than {one.first} on {one.task}: {one.label} "
+        f"{number(one.first_value, one.digits)} -> {number(one.second_value, one.digits)} "
+        f"({by}, 95 % {ends(one.low, one.high, one.digits)}, p {chance(p)})"
+    )
+
+
 def comparison_tables(
     made: Comparison, flips: Sequence[Flip] = (), shown: Sequence[Difference] | None = None
 ) -> RenderableType:

@@ -1,0 +1,57 @@
+"""Whether the second run of a comparison is worse, beyond chance or by a margin: what a check in CI asks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from emu2eval.compare.comparison import Difference
+from emu2eval.errors import ConfigError, UnknownName
+
+CONDITIONS = ("worse",)
+LEVEL = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What makes a comparison fail.
+
+    level: of the p-value, corrected (Holm) where several comparisons are made, below which a worse value is
+    worse beyond chance. margin: instead, any value that is worse by more than this, on the metric's scale.
+    """
+
+    level: float = LEVEL
+    margin: float | None = None
+
+    @classmethod
+    def of(cls, condition: str, level: float | None, margin: float | None) -> Gate:
+        """As the command line names it. Raises ConfigError."""
+        if condition not in CONDITIONS:
+            raise UnknownName("condition", condition, CONDITIONS, where="--fail-if")
+        if level is not None and margin is not None:
+            raise ConfigError(
+                "--level and --margin are two ways to say what is worse",
+                hint="--level 0.01: worse beyond chance; --margin 1: worse by more than one point",
+            )
+        if level is not None and not 0 < level < 1:
+            raise ConfigError(f"a level lies between 0 and 1, not at {level}", hint="--level 0.05")
+        if margin is not None and not 0 <= margin < float("inf"):
+            raise ConfigError(f"a margin is no less than 0, not {margin}", hint="--margin 0.5")
+        return cls(LEVEL if level is None else level, margin)
+
+    def failing(self, differences: Sequence[Difference]) -> list[Difference]:
+        """Those whose second run is worse. Of a pair of runs its first metric counts, over all samples."""
+        heads: dict[tuple[str, str], Difference] = {}
+        for one in differences:
+            if one.group is None:
+                heads.setdefault((one.first_run, one.second_run), one)
+        return [one for one in heads.values() if self._fails(one)]
+
+    def _fails(self, one: Difference) -> bool:
+        if one.difference is None:
+            return False
+        lost = -one.difference if one.higher_is_better else one.difference
+        if self.margin is not None:
+            return lost > self.margin
+        p = one.p if one.holm is None else one.holm
+        return lost > 0 and p is not None and p < self.level
