@@ -76,11 +76,11 @@ def qwen_ids(words: Any) -> dict[str, int]:
     }
 
 
-def qwen_parts(words: Any, name: str = "Qwen3VLProcessor") -> Parts:
+def qwen_parts(words: Any, name: str = "Qwen3VLProcessor", **more: Any) -> Parts:
     images = Qwen2VLImageProcessorPil(
         patch_size=4, merge_size=2, size={"shortest_edge": 256, "longest_edge": 1600}
     )
-    return Parts(images, words, name)
+    return Parts(images, words, name, **more)
 
 
 def qwen3_5() -> tuple[Any, Any]:

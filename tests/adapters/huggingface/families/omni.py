@@ -26,6 +26,7 @@ OMNI_AUDIO = {
     "num_mel_bins": 8,
     "output_dim": 32,
 }
+EARS = {"feature_extractor_type": "WhisperFeatureExtractor", "feature_size": 8}
 OMNI_MARKS = {
     "image_token": "<|image_pad|>",
     "video_token": "<|video_pad|>",
@@ -72,7 +73,7 @@ def qwen2_5_omni_thinker() -> tuple[Any, Any]:
         vision_end_token_id=seen("<|vision_end|>"),
     )
     return Qwen2_5OmniThinkerForConditionalGeneration(config), qwen_parts(
-        words, "Qwen2_5OmniProcessor"
+        words, "Qwen2_5OmniProcessor", feature_extractor=EARS
     )
 
 
@@ -103,7 +104,7 @@ def qwen3_omni_moe_thinker() -> tuple[Any, Any]:
         vision_start_token_id=seen("<|vision_start|>"),
     )
     return Qwen3OmniMoeThinkerForConditionalGeneration(config), qwen_parts(
-        words, "Qwen3OmniMoeProcessor"
+        words, "Qwen3OmniMoeProcessor", feature_extractor=EARS
     )
 
 
