@@ -9,6 +9,7 @@ from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 from emu2eval.adapters.emu2.config import DecoderConfig, Emu2Config
 from emu2eval.adapters.emu2.vision import EvaVisionTower, pool
 from emu2eval.adapters.local.attention import register
+from emu2eval.adapters.local.private import set_attention
 
 
 class Emu2(nn.Module):
@@ -120,7 +121,7 @@ class Decoder(nn.Module):
             rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
             tie_word_embeddings=False,
         )
-        llama._attn_implementation = register()
+        set_attention(llama, register())
         self.lm = LlamaForCausalLM(llama)
         self.lm.model.rotary_emb = Rotary(
             config.hidden_size // config.num_attention_heads, config.rope_theta

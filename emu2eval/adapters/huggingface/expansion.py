@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from PIL import Image
 
 from emu2eval.adapters.local.features import Arrays
+from emu2eval.adapters.local.private import image_step, merged_options
 from emu2eval.errors import ConfigError
 
 PROCESSOR = "the model's image processor"
@@ -85,7 +86,7 @@ class Expansion:
             # As the images of one prompt: in a bare list each would count as alone.
             images = [images]
         if not self._is_idefics2:
-            found, texts = self.processor._process_images(images, **self._kwargs)
+            found, texts = image_step(self.processor)(images, **self._kwargs)
             return dict(found), str(texts[0])
         found = self.processor.image_processor([images], **self._kwargs)
         return dict(found), self._idefics2()
@@ -129,10 +130,7 @@ class Expansion:
 
 def _image_options(processor: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        merged = processor._merge_kwargs(
-            tokenizer_init_kwargs=processor.tokenizer.init_kwargs,
-            images_kwargs=_sized(processor.image_processor, options),
-        )
+        merged = merged_options(processor, _sized(processor.image_processor, options))
     except Exception as error:
         # A name that it does not know is a TypeError, a value a kind of its own.
         if not options:
@@ -140,7 +138,7 @@ def _image_options(processor: Any, options: Mapping[str, Any]) -> dict[str, Any]
         reason = " ".join(str(error).split())
         raise ConfigError(f"the image processor does not take image_options ({reason})") from None
     # What belongs to the processor itself, and not to its image half, and is wanted there all the same.
-    wanted = inspect.signature(processor._process_images).parameters
+    wanted = inspect.signature(image_step(processor)).parameters
     own = {n: merged[n] for n in wanted if n in merged and not n.endswith("_kwargs")}
     return {**merged["images_kwargs"], **own, "return_tensors": "pt"}
 

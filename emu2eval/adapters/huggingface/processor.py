@@ -9,6 +9,7 @@ from typing import Any
 
 from emu2eval.adapters.huggingface import vision
 from emu2eval.adapters.huggingface.checkpoint import TransformersCheckpoint
+from emu2eval.adapters.local.private import made_of
 from emu2eval.adapters.local.shards import read_json
 from emu2eval.errors import ModelError
 
@@ -60,16 +61,15 @@ def _without_videos(checkpoint: TransformersCheckpoint) -> Any:
     words: Any = transformers.AutoTokenizer
     mixin: Any = transformers.ProcessorMixin
 
-    class WithoutVideos(kind):  # type: ignore[misc, valid-type]
-        """The same processor; its video processor is None."""
+    def parts(where: Any) -> list[Any]:
+        known = {
+            "tokenizer": words.from_pretrained(where, trust_remote_code=False),
+            "image_processor": images.from_pretrained(where, trust_remote_code=False),
+        }
+        return [known.get(name) for name in kind.get_attributes()]
 
-        @classmethod
-        def _get_arguments_from_pretrained(cls, where: Any, *_: Any, **__: Any) -> list[Any]:
-            parts = {
-                "tokenizer": words.from_pretrained(where, trust_remote_code=False),
-                "image_processor": images.from_pretrained(where, trust_remote_code=False),
-            }
-            return [parts.get(name) for name in kind.get_attributes()]
+    class WithoutVideos(made_of(kind, parts)):  # type: ignore[misc]
+        """The same processor; its video processor is None."""
 
         def check_argument_for_proper_class(self, name: str, value: Any) -> Any:
             if value is None:

@@ -13,6 +13,7 @@ from transformers import DynamicCache, GenerationConfig
 from emu2eval.adapters.huggingface.features import VisionEncoder, injected
 from emu2eval.adapters.local.encoded import Encoded
 from emu2eval.adapters.local.finite import check_scores
+from emu2eval.adapters.local.private import positions_for
 from emu2eval.adapters.local.reading import Reader, Rows
 from emu2eval.adapters.local.search import Found, Search
 
@@ -155,8 +156,7 @@ class TransformersReader(Reader[VisionEncoder]):
                     grids.setdefault(name, []).append(value)
         known = {name: torch.cat(found).to(ids.device) for name, found in grids.items()}
         kwargs = {"input_ids": ids, "attention_mask": mask, **self._types(ids), **known}
-        found: Tensor = self.model._prepare_position_ids_for_generation(ids, kwargs)
-        return found
+        return positions_for(self.model, ids, kwargs)
 
     def _types(self, ids: Tensor) -> dict[str, Tensor]:
         names = ("token_type_ids", "mm_token_type_ids")

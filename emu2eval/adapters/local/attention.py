@@ -15,6 +15,8 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from emu2eval.adapters.local.private import attention_of, can_set_attention, set_attention
+
 NAME = "emu2eval_shared"
 """The name under which `attend` is registered with transformers."""
 SCORES = 1 << 26
@@ -42,18 +44,18 @@ def install(model: Any) -> bool:
         for module in model.modules()
         if isinstance(module, PreTrainedModel) and module.config is config
     ]
-    able = all(decoder._can_set_attn_implementation() for decoder in decoders)
+    able = all(can_set_attention(decoder) for decoder in decoders)
     # Layers that take their keys from another layer look for them in the cache itself.
     able = able and not getattr(config, "num_kv_shared_layers", 0)
-    if config._attn_implementation != "sdpa" or not decoders or not able:
-        return bool(config._attn_implementation == NAME)
-    config._attn_implementation = register()
+    if attention_of(config) != "sdpa" or not decoders or not able:
+        return attention_of(config) == NAME
+    set_attention(config, register())
     return True
 
 
 def remove(model: Any) -> None:
     """Gives a decoder its own attention back."""
-    model.config.get_text_config(decoder=True)._attn_implementation = "sdpa"
+    set_attention(model.config.get_text_config(decoder=True), "sdpa")
 
 
 def attend(
