@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -97,3 +99,16 @@ def test_every_line_has_what_it_says() -> None:
             assert family.why, family.model_type
     assert shown <= {family.model_type for family in table.FAMILIES}
     assert FAMILIES.keys() >= QUICK
+
+
+def test_the_documentation_has_the_tables_figures() -> None:
+    count = Counter(family.standing for family in table.FAMILIES)
+    page = Path(__file__).parents[3] / "docs" / "families.md"
+    if not page.is_file():
+        pytest.skip("the package's sources are not here")
+    text = page.read_text(encoding="utf-8")
+    both = count["works"] + count["needs"]
+    assert f"Of {count.total()} families" in text
+    assert f"| equal | {both} ({count['needs']} of them need torchvision or timm) |" in text
+    assert f"| refused, with a reason | {count['refused']} |" in text
+    assert f"| not built or not equal yet | {count['untried']} |" in text
