@@ -1,4 +1,4 @@
-"""What is private to transformers and used here all the same: whatever a release changes of it, stands here."""
+"""What is private to transformers and used here all the same: what a release changes of it, stands here."""
 
 from __future__ import annotations
 
