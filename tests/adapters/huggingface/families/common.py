@@ -87,8 +87,13 @@ class Parts:
         self.words.save_pretrained(folder)
         self.images.save_pretrained(folder)
         if self.video is not None:
-            named = {"video_processor_type": self.video, **self.images.to_dict()}
-            named.pop("image_processor_type", None)
+            named = {
+                "video_processor_type": self.video,
+                **self.images.to_dict(),
+                "draw_on_frames": False,
+            }
+            for own in ("image_processor_type", "temporal_patch_size"):
+                named.pop(own, None)
             (Path(folder) / "video_preprocessor_config.json").write_text(json.dumps(named))
         spec = {"processor_class": self.name, **self.more}
         (Path(folder) / "processor_config.json").write_text(json.dumps(spec))

@@ -177,7 +177,9 @@ def ernie4_5_vl_moe() -> tuple[Any, Any]:
                      "mlp_layer_types": ["dense", "sparse"]},
         **{f"{name}_id": i for name, i in zip(names, ids, strict=True)},
     )  # fmt: skip
-    return model, Parts(Ernie4_5_VLMoeImageProcessorPil(**SIZED), words, "Ernie4_5_VLMoeProcessor")
+    images = Ernie4_5_VLMoeImageProcessorPil(**SIZED)
+    frames = "Ernie4_5_VLMoeVideoProcessor"
+    return model, Parts(images, words, "Ernie4_5_VLMoeProcessor", frames)
 
 
 def glm(model_type: str, images: Any, name: str, **text: Any) -> tuple[Any, Any]:
