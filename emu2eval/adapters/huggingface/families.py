@@ -92,10 +92,7 @@ FAMILIES: tuple[Family, ...] = (
     Family("granite4_vision"),
     Family("granite_docling"),
     _untried("hunyuan_vl", _NOT_BUILT),
-    _untried(
-        "hyperclovax_vision_v2",
-        "its tiny model is equal but for one search with beams, which was not looked into",
-    ),
+    Family("hyperclovax_vision_v2"),
     Family("idefics"),
     Family("idefics2"),
     Family("idefics3"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -70,8 +71,10 @@ class Kosmos2Encoder(VisionEncoder):
 class Kosmos2Reader(TransformersReader):
     """Embeds a prompt itself: the model forgets images that stand behind what is in its cache."""
 
-    # While it answers, the model counts padding as positions.
-    pads: ClassVar[bool] = False
+    @cached_property
+    def pads(self) -> bool:
+        """While it answers, the model counts padding as positions."""
+        return False
 
     def read(
         self,

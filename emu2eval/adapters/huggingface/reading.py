@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -79,6 +80,20 @@ class TransformersReader(Reader[VisionEncoder]):
         stop: int,
         keep: int = 1,
     ) -> Tensor:
+        inputs = self._inputs(rows, sequences, cache, start, stop, keep)
+        logits: Tensor = self.model(**inputs, return_dict=True).logits
+        return logits[:, -keep:]
+
+    def _inputs(
+        self,
+        rows: Rows,
+        sequences: Sequence[Encoded],
+        cache: DynamicCache,
+        start: int,
+        stop: int,
+        keep: int,
+    ) -> dict[str, Any]:
+        """What the model's own code makes of a pass over those positions."""
         given: dict[str, Any] = {
             "past_key_values": cache,
             "use_cache": True,
@@ -92,9 +107,20 @@ class TransformersReader(Reader[VisionEncoder]):
             given["attention_mask"] = rows.mask[:, :stop]
         if rows.positions is not None:
             given["position_ids"] = rows.positions[..., :stop]
-        inputs = self.model.prepare_inputs_for_generation(rows.ids[:, :stop], **given)
-        logits: Tensor = self.model(**inputs, return_dict=True).logits
-        return logits[:, -keep:]
+        found: dict[str, Any] = self.model.prepare_inputs_for_generation(
+            rows.ids[:, :stop], **given
+        )
+        return found
+
+    @cached_property
+    def pads(self) -> bool:
+        """Not where a model drops the positions it is given, and counts its cache's places, padding among
+        them (EXAONE 4.5, HyperCLOVA X)."""
+        one = Encoded((self.pad,) * 2, (False,) * 2)
+        rows = self.rows([one])
+        if rows.positions is None:
+            return True
+        return self._inputs(rows, [one], self.cache(), 0, 2, 1).get("position_ids") is not None
 
     def generate(
         self,

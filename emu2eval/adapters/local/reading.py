@@ -49,8 +49,6 @@ class Reader(ABC, Generic[E]):
     segments: its attention takes what rows share apart from what they do not.
     """
 
-    pads: ClassVar[bool] = True
-    """Whether rows of a batch may be padded; if not, prompts of one length are asked together."""
     left: ClassVar[int] = 0
     """Positions at the end of a prompt that `generate` reads itself."""
 
@@ -112,6 +110,11 @@ class Reader(ABC, Generic[E]):
         """Where ids go."""
         device: torch.device = self.model.device
         return device
+
+    @cached_property
+    def pads(self) -> bool:
+        """Whether rows of a batch may be padded; if not, prompts of one length are asked together."""
+        return True
 
     @cached_property
     def croppable(self) -> bool:

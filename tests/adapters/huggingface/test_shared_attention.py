@@ -109,6 +109,18 @@ def test_rows_read_alone_or_together(
         assert [response.text for response in plain.answer(asked)] == wanted
 
 
+def test_a_model_that_drops_positions_is_asked_without_padding(
+    model_file: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EXAONE 4.5 counts the places of its cache, so that padding would move a shorter prompt's answer."""
+    monkeypatch.setattr(inference, "ALONE", 1)
+    plain = built(model_file("exaone4_5"), reuse=False)
+    plain.load()
+    asked = [request(prompt(query % 3, query, first=query)) for query in (3, 4, 5)]
+    wanted = [plain.answer([one])[0].text for one in asked]
+    assert [response.text for response in plain.answer(asked)] == wanted
+
+
 def test_a_beginning_is_stored_once(
     model_file: Callable[..., str], family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
