@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from emu2eval.adapters.huggingface import families as table
 from emu2eval.errors import UserError
@@ -70,6 +72,24 @@ def test_it_is_refused_for_the_reason_in_the_table(
     except Exception:
         return
     assert found != []
+
+
+@pytest.mark.parametrize(
+    "family",
+    [f for f in table.FAMILIES if f.verdict == "refused"],
+    ids=lambda family: family.model_type,
+)
+def test_a_config_is_enough_to_be_refused(tmp_path: Path, family: table.Family) -> None:
+    """Before a processor is loaded or a package is missed."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": family.model_type}))
+    model = tmp_path / "model.yaml"
+    settings = {"checkpoint": str(tmp_path)}
+    model.write_text(
+        yaml.safe_dump({"name": "any", "adapter": "huggingface", "settings": settings})
+    )
+    with pytest.raises(UserError) as refused:
+        built(str(model)).load()
+    assert family.why in refused.value.what
 
 
 @pytest.mark.parametrize("name", named("untried"))
