@@ -94,15 +94,15 @@ def attend(
     masks = _masks(attention_mask, lengths, own, group)
     for keys, values, mask in zip(key, value, masks, strict=True):
         held = keys.shape[0]
-        asked = own.view(held, -1, kinds, group * new, width).transpose(1, 2)
+        asked = own.reshape(held, -1, kinds, group * new, width).transpose(1, 2)
         wide = None if mask is None else mask.reshape(held, 1, -1, mask.shape[-1])
         found, total = _part(asked.reshape(held, kinds, -1, width), keys, values, wide, scale)
-        seen.append(_spread(found.view(held, kinds, -1, group * new, width), rows))
-        sums.append(_spread(total.view(held, kinds, -1, group * new), rows))
+        seen.append(_spread(found.reshape(held, kinds, -1, group * new, width), rows))
+        sums.append(_spread(total.reshape(held, kinds, -1, group * new), rows))
     # In float32, so that what is put together is rounded once more and no oftener.
     weights = torch.stack(sums).softmax(0)
     result = (torch.stack(seen) * weights[..., None]).sum(0).to(query.dtype)
-    return result.view(rows, heads, new, -1).transpose(1, 2).contiguous(), None
+    return result.reshape(rows, heads, new, -1).transpose(1, 2).contiguous(), None
 
 
 def _spread(found: Tensor, rows: int) -> Tensor:
