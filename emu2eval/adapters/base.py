@@ -144,6 +144,10 @@ class Adapter(ABC):
         """Why the model cannot take the request, beyond what its limits say. Asked while planning."""
         return None
 
+    def warning(self, request: Request) -> str | None:
+        """What a user should know before requests like this are asked; None = nothing. It can be taken."""
+        return None
+
     def cost(self, request: Request) -> Cost | None:
         """An estimate of what the request costs; None = nothing worth an estimate."""
         return None

@@ -115,6 +115,8 @@ def run_all(
         if len(groups) > 1 and loader.loaded:
             # Two models may not fit. What was seen through this one is remembered.
             loader.close()
+    for line in dict.fromkeys(line for plan in every for line in plan.warnings()):
+        told.note(line)
     for line in costs(groups, judge, options.folder):
         told.note(line)
     results = []

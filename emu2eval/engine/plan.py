@@ -304,6 +304,17 @@ class Plan:
             with suppress(ImageError):
                 self.check(self.at(place))
 
+    def warnings(self) -> Iterator[str]:
+        """What the adapter says of the first request that can be asked."""
+        for place in islice(self.questions, FIRST):
+            planned = self.at(place)
+            with suppress(ImageError), of_adapter(self.adapter):
+                if planned.refused is None:
+                    said = self.adapter.warning(planned.request)
+                    if said is not None:
+                        yield f"{self.task.name}, {self.model.name}: {said}"
+                    return
+
     @cached_property
     def _model_digest(self) -> str:
         return value_key(msgspec.to_builtins(self.identity.model))

@@ -38,7 +38,8 @@ def preview(
         plan.prepare(progress=watcher.working)
         table.add_row(*_line(plan, options))
     judge = choose_judge([plan.task for plan in every], options.judge, options.changes.judge)
-    return Group(table, *map(Text, costs(groups, judge, options.folder)))
+    said = dict.fromkeys(line for plan in every for line in plan.warnings())
+    return Group(table, *map(Text, said), *map(Text, costs(groups, judge, options.folder)))
 
 
 def _line(plan: Plan, options: RunOptions) -> list[str]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from emu2eval import Adapter, evaluate
 from emu2eval.engine.evaluation import plans
 from emu2eval.engine.options import RunOptions
 from emu2eval.engine.plan import Plan
-from emu2eval.types import ImageOutput
+from emu2eval.types import ImageOutput, Request, Response
+from emu2eval.watch import Watcher
 
 MakeTask = Callable[..., Path]
 MakeModel = Callable[..., Path]
@@ -40,3 +42,21 @@ def test_each_image_has_noise_of_its_own(make_task: MakeTask, make_model: MakeMo
     assert set(seeds(plan_of(task, model, seed=1)).values()).isdisjoint(whole.values())
     other = make_task(output={"kind": "image", "seed": 1}, score=drawing["score"])
     assert set(seeds(plan_of(other, model)).values()).isdisjoint(whole.values())
+
+
+def test_what_an_adapter_warns_of_is_told_once_a_task(make_task: MakeTask, tmp_path: Path) -> None:
+    class Slow(Adapter):
+        def answer(self, requests: Sequence[Request]) -> Sequence[Response]:
+            return [Response(text="red")] * len(requests)
+
+        def warning(self, request: Request) -> str | None:
+            return "this takes a while"
+
+    told: list[str] = []
+
+    class Listening(Watcher):
+        def note(self, text: str) -> None:
+            told.append(text)
+
+    evaluate(str(make_task(3)), Slow(), shots=[0, 2], out=tmp_path, watcher=Listening())
+    assert [line for line in told if "a while" in line] == ["squares, Slow: this takes a while"]

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from emu2eval.adapters.local.inference import Inference
 
 
+ENOUGH = 512
+"""Tokens within which short thoughts end."""
+
+
 @dataclass(frozen=True, slots=True)
 class HuggingFaceFiles:
     """A checkpoint with its processor. thinking: reads what was said; ends: ids that end an answer."""
@@ -174,6 +178,20 @@ class HuggingFaceAdapter(
             return LaidOut(prompt, encoded, max(map(len, (encoded, *replied))), question)
         new = out.max_new_tokens + self._room if isinstance(out, TextOutput) else 0
         return LaidOut(prompt, encoded, len(encoded) + new)
+
+    def warning(self, request: Request) -> str | None:
+        out = request.output
+        if not isinstance(out, TextOutput) or out.max_new_tokens + self._room >= ENOUGH:
+            return None
+        if not self.opened.thinking.opened(self.opened.form.encode(request.prompt)):
+            return None
+        return (
+            f"the model's chat template begins a thought, for which {out.max_new_tokens + self._room} "
+            "tokens are little room, and an answer whose thought does not end is unscored. To leave the "
+            "thought out, where the template can: "
+            "--set model.settings.template_options.enable_thinking=false; for more room: "
+            "--set model.settings.thinking=4096"
+        )
 
     def _shown(self, image: Image) -> Shown:
         return self.opened.form.encode(Prompt(query=(image, ""))).shown[0]

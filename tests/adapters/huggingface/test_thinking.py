@@ -16,7 +16,7 @@ from emu2eval.adapters.local.search import Found
 from emu2eval.adapters.thought import TAGS
 from emu2eval.errors import ConfigError, PlanError
 from emu2eval.runs.store import RunStore
-from emu2eval.types import Response
+from emu2eval.types import Response, TextOutput
 
 from . import families
 from .prompts import CHOICES, built, prompt, request
@@ -128,11 +128,15 @@ def test_a_template_that_begins_the_thought(
     assert adapter.positions(asked) == without.positions(asked) + 7
     with pytest.raises(PlanError, match="begins a thought, in which choices cannot be ranked"):
         without.positions(request(prompt(1, 0), CHOICES))
+    said = without.warning(asked)
+    assert said is not None and "enable_thinking=false" in said
+    assert without.warning(request(prompt(1, 0), TextOutput(2000))) is None
     adapter.load()
     thinks(adapter, "no tag yet")
     (found,) = adapter.answer([asked])
     assert found.text is None and found.thought == "no tag yet" and found.error
     without.opened.form.options["enable_thinking"] = False  # type: ignore[index]
+    assert without.warning(asked) is None
     ranked = request(prompt(2, 0), CHOICES)
     assert without.positions(ranked) and not without.opened.thinking.opened(
         without._lay_out(ranked).encoded
