@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from emu2eval import Adapter, evaluate
+from emu2eval import Adapter, Limits, evaluate
 from emu2eval.engine.evaluation import plans
 from emu2eval.engine.options import RunOptions
 from emu2eval.engine.plan import Plan
@@ -46,6 +46,8 @@ def test_each_image_has_noise_of_its_own(make_task: MakeTask, make_model: MakeMo
 
 def test_what_an_adapter_warns_of_is_told_once_a_task(make_task: MakeTask, tmp_path: Path) -> None:
     class Slow(Adapter):
+        limits = Limits(frozenset({"text"}))
+
         def answer(self, requests: Sequence[Request]) -> Sequence[Response]:
             return [Response(text="red")] * len(requests)
 
