@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 import torch
@@ -69,7 +69,9 @@ class OutputForm:
 
     def output(self, pooled: Any, deep: Sequence[Sequence[Tensor]]) -> Any:
         """An output of the encoder's own class with those features."""
-        out = self.kind(**({} if self.field is None else {self.field: pooled}))
+        # Some classes, timm's among them, want a value for fields that no decoder reads.
+        wanted = {f.name: None for f in fields(self.kind) if f.default is MISSING}
+        out = self.kind(**wanted if self.field is None else {**wanted, self.field: pooled})
         if deep:
             numbered = zip(self.layers, deep, strict=True) if self.layers else deep
             # A field that not every class of outputs declares, but the models that have it read.

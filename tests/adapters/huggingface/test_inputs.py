@@ -138,3 +138,14 @@ def test_what_stands_before_a_reply(model_file: Callable[..., str]) -> None:
     decode: Any = adapter.opened.processor.tokenizer.decode
     assert [decode(reply) for reply in question.replies] == [" red", " blue green", " yellow"]
     assert QUESTION in decode(question.prompt.ids)
+
+
+def test_an_encoder_of_timm_is_handed_its_features_back() -> None:
+    """Its class of outputs must be given a last state, of which the features hold none."""
+    from transformers.models.timm_wrapper.modeling_timm_wrapper import TimmWrapperModelOutput
+
+    from emu2eval.adapters.huggingface.features import OutputForm
+
+    pooled = torch.ones(1, 4, 2)
+    out = OutputForm(TimmWrapperModelOutput, in_list=False).output(pooled, ())
+    assert out.pooler_output is pooled and out.last_hidden_state is None
