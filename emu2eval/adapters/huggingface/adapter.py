@@ -147,16 +147,18 @@ class HuggingFaceAdapter(
         if kind.slot is None:
             check_kind(type(model), opened.checkpoint)
         pad = opened.processor.tokenizer.pad_token_id
+        shares = own.reuse and install(model)
         with told(type(model).__name__, opened.checkpoint.path):
             reader = kind.reader(
                 model,
                 kind.encoder(model, form.expansion, own.reuse),
                 opened.ends[0] if pad is None else pad,
-                own.reuse and install(model),
+                shares,
                 opened.ends,
                 marks_of(opened.processor, form.slot),
             )
-            if reader.segments and not reader.takes_segments():
+            if shares and not (reader.segments and reader.takes_segments()):
+                # A model's own code may go by the name: sparse attention is applied under "sdpa" alone.
                 reader.segments = False
                 remove(model)
             inference = Inference(reader, own.reuse)

@@ -72,7 +72,7 @@ FAMILIES: tuple[Family, ...] = (
         "diffusion_gemma",
         "it writes a block of words at once, by diffusion, and has no chance of a next word",
     ),
-    _untried("dots3_note", _NOT_BUILT),
+    Family("dots3_note"),
     Family("emu3", packages=("torchvision",)),
     Family("ernie4_5_vl_moe"),
     _refused("evolla", "it reads proteins, not images"),

@@ -121,6 +121,17 @@ def test_a_model_that_drops_positions_is_asked_without_padding(
     assert [response.text for response in plain.answer(asked)] == wanted
 
 
+def test_a_decoder_that_shares_no_rows_keeps_its_own_attention(
+    model_file: Callable[..., str],
+) -> None:
+    """Under another name than "sdpa" dots3-note attends to all positions and not to those it chooses."""
+    adapter = built(model_file("dots3_note"))
+    adapter.load()
+    reader = adapter._inference.reader
+    assert not reader.segments
+    assert reader.config._attn_implementation == "sdpa"
+
+
 def test_a_beginning_is_stored_once(
     model_file: Callable[..., str], family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
