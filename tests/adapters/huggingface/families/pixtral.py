@@ -49,8 +49,8 @@ def mistral_large4() -> tuple[Any, Any]:
     return mistral(
         "mistral_large4", num_key_value_heads=4, kv_lora_rank=8, qk_rope_head_dim=8,
         qk_nope_head_dim=8, v_head_dim=8, q_lora_rank=None, n_routed_experts=4, n_shared_experts=1,
-        num_experts_per_tok=2, moe_intermediate_size=16, index_topk=2048, index_head_dim=8,
-        index_n_heads=2, first_k_dense_replace=1,
+        num_experts_per_tok=2, moe_intermediate_size=16, index_topk=64, index_head_dim=8,
+        index_n_heads=16, first_k_dense_replace=1,
         rope_parameters={"rope_type": "default", "rope_theta": 1e4},
     )  # fmt: skip
 
