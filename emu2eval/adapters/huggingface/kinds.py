@@ -58,6 +58,7 @@ OWN = {
     "kosmos-2": Kind(
         kosmos2.Kosmos2Expansion, kosmos2.Kosmos2Encoder, kosmos2.Kosmos2Reader, kosmos2.SLOT
     ),
+    "minicpm_ocr": Kind(minicpm.MiniCPMExpansion, minicpm.MiniCPMEncoder),
     "minicpmv4_6": Kind(minicpm.MiniCPMExpansion, minicpm.MiniCPMEncoder),
     "minicpmv4_7": Kind(minicpm.MiniCPMExpansion, minicpm.MiniCPMEncoder),
     "mllama": Kind(mllama.MllamaExpansion, mllama.MllamaEncoder, mllama.MllamaReader, mllama.SLOT),
