@@ -47,8 +47,6 @@ def _untried(model_type: str, why: str, *packages: str) -> Family:
     return Family(model_type, "untried", packages, why)
 
 
-_NOT_YET = "its answers are not yet those of its own processor and model"
-_NOT_BUILT = "no tiny model of it has been made yet"
 _PIXELS = (
     "its class takes an image as pixels in the pass that reads it, and embeds none beforehand; beyond 4,096 "
     "positions it gives up what it has read"
