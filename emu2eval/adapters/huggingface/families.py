@@ -89,7 +89,7 @@ FAMILIES: tuple[Family, ...] = (
     Family("glm5_next"),
     Family("glm_ocr"),
     Family("glmga"),
-    _untried("got_ocr2", "no few-shot prompt was tried: its processor writes one fixed order"),
+    Family("got_ocr2"),
     Family("granite4_vision"),
     Family("granite_docling"),
     Family("hunyuan_vl"),

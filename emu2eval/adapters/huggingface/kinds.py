@@ -9,6 +9,7 @@ from emu2eval.adapters.huggingface import (
     chameleon,
     emu3,
     ernie,
+    got_ocr2,
     idefics,
     kosmos2,
     minicpm,
@@ -52,6 +53,7 @@ OWN = {
     "ernie4_5_vl_moe": Kind(reader=ernie.ErnieReader),
     "chameleon": Kind(expansion=chameleon.ChameleonExpansion),
     "emu3": Kind(expansion=emu3.Emu3Expansion),
+    "got_ocr2": Kind(expansion=got_ocr2.GotOcr2Expansion),
     "idefics": Kind(
         idefics.IdeficsExpansion, idefics.IdeficsEncoder, idefics.IdeficsReader, idefics.SLOT
     ),

@@ -52,11 +52,14 @@ def built(model: str, **settings: Any) -> HuggingFaceAdapter:
 
 
 def plain_inputs(
-    adapter: HuggingFaceAdapter, asked: Prompt, options: Mapping[str, Any] | None = None
+    adapter: HuggingFaceAdapter,
+    asked: Prompt,
+    options: Mapping[str, Any] | None = None,
+    nested: bool = True,
 ) -> dict[str, Any]:
     """What transformers' own documentation does: template, processor, all images at once.
 
-    options: for the image processor.
+    options: for the image processor. nested: the images of the one text in a list of their own.
     """
     processor = adapter.opened.processor
     mark = adapter.opened.form.expansion.placeholder
@@ -74,9 +77,10 @@ def plain_inputs(
                     messages.append({"role": role, "content": content})
         text = processor.apply_chat_template(messages, add_generation_prompt=True)
     bos = processor.tokenizer.bos_token
+    shown = [images.load(one) for one in asked.images()]
     given = processor(
         text=[text],
-        images=[[images.load(one) for one in asked.images()]],
+        images=[shown] if nested else shown,
         return_tensors="pt",
         add_special_tokens=not text.startswith(bos),
         images_kwargs=dict(options or {}),

@@ -23,7 +23,10 @@ from transformers import (
     QianfanOCRForConditionalGeneration,
 )
 
-from .common import CHATML, TEXT, TURNS, VISION, Parts, Tiny, tokenizer
+from emu2eval.types import Prompt
+
+from ..prompts import plain_inputs
+from .common import CHATML, TEXT, TURNS, VISION, Parts, Tiny, auto, tokenizer
 
 
 def ovis2() -> tuple[Any, Any]:
@@ -171,7 +174,29 @@ def llama4() -> tuple[Any, Any]:
     )
 
 
+def got_ocr2() -> tuple[Any, Any]:
+    """An encoder of windows; 256 places an image, which no file of the processor changes."""
+    words = tokenizer(["<imgpad>", "<img>", "</img>", *TURNS])
+    words.chat_template = CHATML.replace("IMAGE", "<img><imgpad></img>\n")
+    model = auto(
+        "got_ocr2",
+        vision_config={**VISION, "image_size": 128, "patch_size": 2, "output_channels": 8, "mlp_dim": 32,
+                       "window_size": 8, "global_attn_indexes": []},
+        text_config={**TEXT, "model_type": "qwen2", "vocab_size": len(words)},
+        image_token_index=words.convert_tokens_to_ids("<imgpad>"),
+        image_seq_length=256,
+    )  # fmt: skip
+    images = GotOcr2ImageProcessorPil(size={"height": 128, "width": 128})
+    return model, Parts(images, words, "GotOcr2Processor")
+
+
+def in_a_row(adapter: Any, asked: Prompt) -> dict[str, Any]:
+    """GOT-OCR's processor is given the images of one text without a list of their own."""
+    return plain_inputs(adapter, asked, nested=False)
+
+
 FAMILIES = {
+    "got_ocr2": Tiny(got_ocr2, inputs=in_a_row),
     "ovis2": Tiny(ovis2),
     "granite4_vision": Tiny(granite4_vision),
     "granite_docling": Tiny(granite_docling),
