@@ -68,7 +68,7 @@ FAMILIES: tuple[Family, ...] = (
     Family("deepseek_vl_hybrid"),
     _refused(
         "diffusion_gemma",
-        "it writes a block of words at once, by diffusion, and has no chance of a next word",
+        "it writes blocks of words by diffusion, and gives no probability of a next word",
     ),
     Family("dots3_note"),
     Family("emu3", packages=("torchvision",)),
@@ -152,7 +152,7 @@ FAMILIES: tuple[Family, ...] = (
     Family("qwen4_exp"),
     _refused(
         "shieldgemma2",
-        "it says of one image whether it breaks a policy, by a yes or no of its own prompt",
+        "it classifies one image by a yes or no to its own prompt: whether it violates a policy",
     ),
     Family("smolvlm"),
     Family("step3p7", packages=("torchvision",)),
@@ -160,8 +160,8 @@ FAMILIES: tuple[Family, ...] = (
     _refused("udop", "it reads one page, with the boxes of its words"),
     _refused(
         "unlimited_ocr",
-        "it forgets of its answer what is beyond a window, and nothing of the prompt: a memory that is "
-        "not known here",
+        "its answer sees the whole prompt but only a window of itself, and no cache here keeps positions "
+        "that way",
         "torchvision",
     ),
     Family("video_llama_3"),
