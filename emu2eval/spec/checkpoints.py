@@ -18,14 +18,17 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 """A repository of the hub: owner and name."""
 _CONFIGS = ("config.json", "multimodal_encoder/config.json")
 """Where a checkpoint says what it is; the second in Emu2-Gen's layout."""
+_ADAPTER = "adapter_config.json"
+"""Of an adapter without its base model, as PEFT saves it."""
 
 
 def checkpoint_document(given: str) -> Document | None:
     """A model file for a checkpoint: the facts of the file in `models/` whose family it is, its own name.
 
-    None where `given` is something else: a name of a model, a file, a folder with a file. An unknown
-    family is asked through transformers with the adapter's defaults. Raises ModelError for a repository
-    that neither this machine nor the hub has, ConfigError for a folder that is no checkpoint.
+    The folder of a PEFT adapter is its base model with it. None where `given` is something else: a name of
+    a model, a file, a folder with a file. An unknown family is asked through transformers with the
+    adapter's defaults. Raises ModelError for a repository that neither this machine nor the hub has,
+    ConfigError for a folder that is no checkpoint.
     """
     if given in catalog.names("model") or given.endswith((".yaml", ".yml")):
         return None
@@ -33,6 +36,8 @@ def checkpoint_document(given: str) -> Document | None:
     if folder.is_dir():
         if (folder / "model.yaml").is_file():
             return None
+        if (folder / _ADAPTER).is_file() and not (folder / "config.json").is_file():
+            return _on_its_base(folder)
         config = _of_folder(folder)
         where, name = str(folder), folder.resolve().name
     elif HUB_ID.fullmatch(given) and not folder.exists():
@@ -53,6 +58,23 @@ def checkpoint_document(given: str) -> Document | None:
             return _named(replace(document, data={**document.data, "settings": kept}), where, name)
     data = {"name": name, "adapter": "huggingface", "settings": {"checkpoint": where}}
     return Document(folder / _CONFIGS[0] if folder.is_dir() else Path(where), data)
+
+
+def _on_its_base(folder: Path) -> Document:
+    """The base model that an adapter of PEFT was trained on, with the adapter. Raises ConfigError."""
+    named = _read(folder / _ADAPTER).get("base_model_name_or_path")
+    base = named if isinstance(named, str) else ""
+    document = checkpoint_document(base) if base else None
+    if document is None:
+        raise ConfigError(
+            f"this adapter was trained on {base or 'a model that it does not name'}, which is not here",
+            where=folder,
+            hint=f"--model PATH_OF_THE_BASE_MODEL --set model.settings.adapter={folder}",
+        )
+    settings = {**_settings(document), "adapter": str(folder)}
+    return replace(
+        document, data={**document.data, "name": folder.resolve().name, "settings": settings}
+    )
 
 
 _ITS_OWN = frozenset({"checkpoint", "revision", "variant", "max_positions"})

@@ -55,18 +55,19 @@ def read_model(name: str, *, overrides: Mapping[str, Any] | None = None) -> Mode
     """A model by name, by the path of its YAML file or of a folder that holds one, or a checkpoint by its
     folder or its name on the hub.
 
-    A relative `settings.checkpoint` that exists beside the YAML file is taken from there. {model} in the
-    name stands for the last part of `settings.model`, so that tables tell a server's models apart.
-    Raises UnknownName or ConfigError.
+    A relative `settings.checkpoint` or `.adapter` that exists beside the YAML file is taken from there.
+    {model} in the name stands for the last part of `settings.model`, so that tables tell a server's models
+    apart. Raises UnknownName or ConfigError.
     """
     changes = overrides or {}
     document = with_changes(model_document(name), changes, "model")
     spec = validate(ModelSpec, override(document.data, changes, "model"), document)
     served = str(spec.settings.get("model") or document.path.stem).rpartition("/")[2]
     settings = dict(spec.settings)
-    checkpoint = settings.get("checkpoint")
-    beside = document.path.parent / checkpoint if isinstance(checkpoint, str) else None
-    if beside is not None and beside.exists():
-        settings["checkpoint"] = os.fspath(beside)
+    for key in ("checkpoint", "adapter"):
+        given = settings.get(key)
+        beside = document.path.parent / given if isinstance(given, str) else None
+        if beside is not None and beside.exists():
+            settings[key] = os.fspath(beside)
     name = spec.name.replace("{model}", served)
     return ModelFile(msgspec.structs.replace(spec, name=name, settings=settings), document)

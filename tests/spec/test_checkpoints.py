@@ -111,6 +111,18 @@ def test_a_configuration_that_is_none(tmp_path: Path, text: str) -> None:
         load_model(str(tmp_path))
 
 
+def test_an_adapter_is_its_base_model_with_it(tmp_path: Path) -> None:
+    base = checkpoint(tmp_path / "base", model_type="qwen2_5_vl")
+    given = checkpoint(tmp_path / "tuned", "adapter_config.json", base_model_name_or_path=base)
+    found = load_model(given)
+    assert found.name == "tuned"
+    assert found.settings == {**load_model(base).settings, "adapter": given}
+    checkpoint(tmp_path / "tuned", "adapter_config.json", base_model_name_or_path="/not/here")
+    with pytest.raises(ConfigError, match="trained on /not/here, which is not here") as caught:
+        load_model(given)
+    assert f"model.settings.adapter={given}" in str(caught.value.hint)
+
+
 def test_a_folder_of_something_else(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"neither a model.yaml nor a checkpoint's config.json"):
         load_model(str(tmp_path))

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from emu2eval.adapters.base import Limits
 from emu2eval.adapters.huggingface import families
 from emu2eval.adapters.huggingface.checkpoint import CODE, PATTERNS, TransformersCheckpoint
+from emu2eval.adapters.huggingface.lora import PeftFolder
 from emu2eval.adapters.huggingface.settings import HuggingFaceSettings
 from emu2eval.adapters.local.adapter import LaidOut, LocalAdapter
 from emu2eval.adapters.local.choices import Question
 from emu2eval.adapters.local.encoded import Shown
 from emu2eval.adapters.local.files import by_hand
 from emu2eval.adapters.local.search import Found
-from emu2eval.errors import ModelError, PlanError
+from emu2eval.errors import ModelError, PlanError, UserError
 from emu2eval.trust import check_checkpoint_code
 from emu2eval.types import ChoiceOutput, Image, Mark, Prompt, Request, Response, TextOutput
 
@@ -50,6 +51,7 @@ class HuggingFaceAdapter(
     """Any model of `AutoModelForImageTextToText` that takes images in place of tokens, or is in `kinds`."""
 
     extra: ClassVar[str | None] = "hf"
+    neutral: ClassVar[frozenset[str]] = LocalAdapter.neutral | {"adapter"}
     example: ClassVar[str] = "HuggingFaceTB/SmolVLM-Instruct"
 
     def __init__(self, settings: HuggingFaceSettings):
@@ -58,10 +60,19 @@ class HuggingFaceAdapter(
         if settings.trust_remote_code:
             check_checkpoint_code()
 
+    def lacks(self) -> list[UserError]:
+        found = super().lacks()
+        return found if self.settings.adapter is None else [*found, *self._peft.faults()]
+
+    @property
+    def _peft(self) -> PeftFolder:
+        return PeftFolder(str(self.settings.adapter))
+
     def identity(self) -> Mapping[str, Any]:
         from emu2eval.adapters.local.devices import torch_dtype
 
         return {
+            **({} if self.settings.adapter is None else {"adapter": self._peft.digest()}),
             **self.opened.checkpoint.identity(),
             "dtype": str(torch_dtype(self.settings.dtype)).removeprefix("torch."),
             "remote_code": self.settings.trust_remote_code,

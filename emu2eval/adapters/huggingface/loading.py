@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 
 from emu2eval.adapters.huggingface.checkpoint import TransformersCheckpoint
+from emu2eval.adapters.huggingface.lora import PeftFolder
 from emu2eval.adapters.huggingface.settings import HuggingFaceSettings
 from emu2eval.adapters.local.devices import torch_dtype
 from emu2eval.adapters.local.shards import read_json
@@ -47,6 +48,8 @@ def load_model(checkpoint: TransformersCheckpoint, own: HuggingFaceSettings) -> 
             f"the weights cannot be loaded ({reason})", where=checkpoint.path
         ) from error
     require_all(model, info, checkpoint.path)
+    if own.adapter is not None:
+        model = PeftFolder(own.adapter).applied(model, merge=own.quantize is None)
     # What a search leaves open is filled in from here: sampling, and penalties for words of the
     # demonstrations, are meant for conversations.
     config: Any = transformers.GenerationConfig

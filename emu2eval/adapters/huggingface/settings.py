@@ -21,6 +21,8 @@ class HuggingFaceSettings(LocalSettings, frozen=True, kw_only=True):
     image_options: for the image processor: {do_image_splitting: false}, {size: {longest_edge: 512}}.
     image_mark: what stands for an image in the plain layout; None = the processor's placeholder.
     device_map, memory: as in transformers ("auto", "cuda:1", a mapping; {0: 20GiB, cpu: 60GiB}).
+    adapter: the folder of one that was trained with PEFT, such as LoRA; it is merged into the weights, or
+    stands beside them where they are quantized.
     attention: such as sdpa or flash_attention_2.
     thinking: tokens on top of the task's, for models that think before they answer; the answer itself is cut
     at the task's. template_options: for the chat template, such as {enable_thinking: false}.
@@ -34,6 +36,7 @@ class HuggingFaceSettings(LocalSettings, frozen=True, kw_only=True):
     image_mark: str | None = None
     device_map: dict[str, int | str] | str | None = None
     memory: dict[int | str, str] | None = None
+    adapter: str | None = None
     attention: str | None = None
     thinking: Annotated[int, Meta(ge=0)] = 0
     template_options: dict[str, Any] = field(default_factory=dict)
