@@ -11,6 +11,7 @@ import msgspec
 
 from emu2eval.engine.questions import Place, Questions
 from emu2eval.errors import ImageError, of_part
+from emu2eval.media import images
 from emu2eval.runs.answers import Answer
 from emu2eval.runs.record import Record
 from emu2eval.runs.scores import SampleScore, write_rows, write_scores
@@ -195,6 +196,8 @@ def _scores(
                 else:
                     score = scorer.score(sample, response)
             except ImageError as error:
+                for image in response.images:
+                    images.read(image)  # one that was damaged on the disk is told, and made again
                 score = Score(None, why=f"an image cannot be used: {error.what}")
         totals.add(sample, score, place.trial)
         if answer is not None:

@@ -21,7 +21,15 @@ from emu2eval.types import Prompt, Turn
 
 from .prompts import CHOICES, QUESTION, built, image, plain_inputs, plain_logits, prompt, request
 
-DYNAMIC = sorted({kind.__name__ for kind in DYNAMIC_LAYER_TYPE_MAPPING.values()} & KINDS.keys())
+DYNAMIC = sorted(
+    {
+        kind.__name__
+        for kind in DYNAMIC_LAYER_TYPE_MAPPING.values()
+        # A model's own kind is known only once its file is imported; its family's line shows it.
+        if kind.__module__ == DynamicLayer.__module__
+    }
+    & KINDS.keys()
+)
 NEVER = {
     "CacheLayerMixin": "abstract",
     "LinearAttentionCacheLayerMixin": "abstract",
