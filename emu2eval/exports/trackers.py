@@ -102,16 +102,25 @@ _ARGUMENTS = (
 
 
 def _result(row: Row, record: Record) -> dict[str, Any]:
-    spec = record.task.spec
-    kind = (
-        "text-to-image" if record.identity.task.output["kind"] == "image" else "image-text-to-text"
+    # A record that somebody edited may have lost a key of its task's file: what is left is shown.
+    spec, output = record.task.spec, record.identity.task.output
+    kind = "text-to-image" if output.get("kind") == "image" else "image-text-to-text"
+    data = spec.get("data")
+    sources = data.get("sources") if isinstance(data, dict) else None
+    repositories = (
+        source["repo"]
+        for source in (sources.values() if isinstance(sources, dict) else ())
+        if isinstance(source, dict) and "repo" in source
     )
-    sources = spec["data"].get("sources") or {}
-    repository = next((source["repo"] for source in sources.values()), row.task)
+    repository = str(next(repositories, row.task))
     known = fields.plain(row)
     return {
         "task": {"type": kind},
-        "dataset": {"name": spec["title"], "type": repository, "split": row.split},
+        "dataset": {
+            "name": str(spec.get("title") or row.task),
+            "type": repository,
+            "split": row.split,
+        },
         "metrics": [
             {
                 "type": row.metric,

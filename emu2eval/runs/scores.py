@@ -6,9 +6,10 @@ import gzip
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from emu2eval.errors import StoreError
 from emu2eval.runs.files import replaced
@@ -28,6 +29,10 @@ _LARGEST_REPORT = 1 << 26
 """Bytes of a report: tens of thousands of sub-scores."""
 
 
+Value = Annotated[float, Meta(ge=-1e100, le=1e100)]
+"""What no scorer gives is damage; squares and sums of these are still numbers."""
+
+
 class SampleScore(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
 ):
@@ -40,7 +45,7 @@ class SampleScore(
     id: str
     trial: int = 0
     take: int = 0
-    value: float | None
+    value: Value | None
     prediction: str | None = None
     cluster: str
     groups: dict[str, str | tuple[str, ...]] = {}

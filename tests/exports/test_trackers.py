@@ -6,7 +6,9 @@ import json
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 import emu2eval
@@ -15,6 +17,7 @@ from emu2eval.cli import app
 from emu2eval.doctor.reference import keep
 from emu2eval.errors import MissingExtra, StoreError, UnknownName
 from emu2eval.exports.trackers import read, render
+from emu2eval.runs.record import read_record, write_record
 from emu2eval.types import Row
 
 
@@ -101,6 +104,18 @@ def test_the_hub_reads_its_own_format(runs: list[Path], tmp_path: Path) -> None:
     assert result.metric_value == row.value
     assert result.metric_args["shots"] == "2" and result.metric_args["covered"] == 6
     assert "imported" not in result.metric_args
+
+
+@pytest.mark.parametrize("spec", [{}, {"data": 1}, {"data": {"sources": {"hub": 1}}}])
+def test_a_record_that_lost_its_tasks_keys_is_exported(
+    runs: list[Path], spec: dict[str, Any]
+) -> None:
+    record = read_record(runs[0])
+    write_record(
+        runs[0],
+        msgspec.structs.replace(record, task=msgspec.structs.replace(record.task, spec=spec)),
+    )
+    assert "name: squares" in render(read(runs).read, "model-index")
 
 
 def test_by_command(runs: list[Path], tmp_path: Path) -> None:

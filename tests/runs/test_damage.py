@@ -13,8 +13,9 @@ import pytest
 
 from emu2eval.errors import StoreError
 from emu2eval.runs.files import sweep
+from emu2eval.runs.jsontext import encode
 from emu2eval.runs.record import known_record
-from emu2eval.runs.scores import read_rows, read_scores
+from emu2eval.runs.scores import SampleScore, read_rows, read_scores
 from emu2eval.runs.sealed import seal
 from emu2eval.testing import small_task
 
@@ -146,6 +147,15 @@ def test_scores_of_somebody_else_are_told(runs: Path) -> None:
     with pytest.raises(StoreError, match="checksum") as caught:
         list(read_scores(folder))
     assert caught.value.where == f"{folder / 'scores.jsonl'}:1"
+
+
+def test_a_value_that_no_scorer_gives_is_told(runs: Path) -> None:
+    """Its square would be no number."""
+    folder = min(runs.iterdir())
+    line = encode(SampleScore(id="q", cluster="q", value=1e200))
+    (folder / "scores.jsonl").write_bytes(seal(line) + b"\n")
+    with pytest.raises(StoreError, match="scores cannot be read"):
+        list(read_scores(folder))
 
 
 def test_a_damaged_image_is_made_again(tmp_path: Path, program: Program) -> None:
