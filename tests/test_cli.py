@@ -140,7 +140,10 @@ def test_failed_requests_give_exit_code_3(make_task: Any, make_model: Any) -> No
         ),
         (["run", "--task", "easy-vqa", "--set", "task.output.kind=image"], "scores text"),
         (["run", "--task", "no/such.yaml"], "this task file does not exist"),
-        (["run", "--task", "easy-vqa", "--shots", "39000", "--limit", "1"], "has only 38575"),
+        (
+            ["run", "-m", "most-common", "--task", "easy-vqa", "--shots", "39000", "--limit", "1"],
+            "has only 38575",
+        ),
         (["show", "--task", "easy-vqa", "--index", "9673"], "0 to 9672"),
         (["show", "--task", "easy-vqa", "--id", "test-0000-what-shape"], "unknown query"),
         (["score", "nothing"], "unknown run"),
@@ -218,20 +221,20 @@ def test_malformed_yaml_names_file_and_line(make_task: Any) -> None:
     path = make_task()
     text = path.read_text()
     path.write_text(text + "score: {scorer: [\n")
-    assert f"{path}:" in refused("run", "--model", "emu2-nano", "--task", str(path))
+    assert f"{path}:" in refused("run", "--model", "most-common", "--task", str(path))
     path.write_text("- a list\n")
-    assert f"{path}:1" in refused("run", "--model", "emu2-nano", "--task", str(path))
+    assert f"{path}:1" in refused("run", "--model", "most-common", "--task", str(path))
     path.write_text(text + "name: again\n")
     line = len(text.splitlines()) + 1
     assert f"'name' stands twice\n  where: {path}:{line}" in refused(
-        "run", "--model", "emu2-nano", "--task", str(path)
+        "run", "--model", "most-common", "--task", str(path)
     )
     path.write_text(text.replace("chooser", "choser") + "demonstratons: {}\n")
     assert f"did you mean 'demonstrations'?\n  where: {path}:{line}" in refused(
-        "run", "--model", "emu2-nano", "--task", str(path)
+        "run", "--model", "most-common", "--task", str(path)
     )
     path.write_bytes(b"\xff\xfe\0")
-    assert "UTF-8" in refused("run", "--model", "emu2-nano", "--task", str(path))
+    assert "UTF-8" in refused("run", "--model", "most-common", "--task", str(path))
 
 
 def damage(name: str, path: Path) -> None:
@@ -284,13 +287,19 @@ def test_bad_rows(make_task: Any, column: str, value: str, says: str) -> None:
     rows = [json.loads(line) for line in (task.parent / "test.jsonl").read_text().splitlines()]
     rows[5][column] = value
     (task.parent / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert says in refused("run", "--model", "emu2-nano", "--task", str(task))
+    assert says in refused("run", "--model", "most-common", "--task", str(task))
 
 
 def test_a_results_folder_that_is_a_file(make_task: Any, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("not a folder")
     text = refused(
-        "run", "--model", "emu2-nano", "--task", str(make_task()), "--out", str(tmp_path / "taken")
+        "run",
+        "--model",
+        "most-common",
+        "--task",
+        str(make_task()),
+        "--out",
+        str(tmp_path / "taken"),
     )
     assert "cannot be written" in text
     assert "--out" in text
@@ -299,10 +308,12 @@ def test_a_results_folder_that_is_a_file(make_task: Any, tmp_path: Path) -> None
 def test_a_template_that_forgets_a_image_is_refused(make_task: Any) -> None:
     """Dropping a demonstration's image in silence is what this project exists to end."""
     task = make_task(protocols={"plain": {"ask": "{question} Answer:"}})
-    text = refused("run", "--model", "emu2-nano", "--task", str(task))
+    text = refused("run", "--model", "most-common", "--task", str(task))
     assert "places 0 of the 1 images" in text
     task = make_task(protocols={"plain": {"ask": "{image}{quesion}"}})
-    assert "did you mean 'question'" in refused("run", "--model", "emu2-nano", "--task", str(task))
+    assert "did you mean 'question'" in refused(
+        "run", "--model", "most-common", "--task", str(task)
+    )
 
 
 def test_check_and_ls(make_task: Any) -> None:
@@ -371,4 +382,4 @@ def test_a_huge_image_is_refused(make_task: Any) -> None:
     task = make_task()
     huge = Image.new("1", (14_000, 14_000))
     huge.save(task.parent / "images" / "0003.png")
-    assert "larger than" in refused("run", "--model", "emu2-nano", "--task", str(task))
+    assert "larger than" in refused("run", "--model", "most-common", "--task", str(task))

@@ -20,7 +20,7 @@ def refused(program: Program):  # type: ignore[no-untyped-def]
 
     def run(*more: str) -> str:
         code, out, said = program(
-            "run", "--model", "emu2-nano", "--task", "vqav2", "--shots", "4", *more
+            "run", "--model", "most-common", "--task", "vqav2", "--shots", "4", *more
         )
         assert (code, out) == (2, "")
         assert not list(Path("results").glob("runs/*/responses.jsonl"))
@@ -30,7 +30,7 @@ def refused(program: Program):  # type: ignore[no-untyped-def]
 
 
 def test_whole_data_runs(vqav2: Path, program: Program) -> None:
-    assert program("run", "--model", "emu2-nano", "--task", "vqav2", "--shots", "4")[0] == 0
+    assert program("run", "--model", "most-common", "--task", "vqav2", "--shots", "4")[0] == 0
 
 
 def test_nothing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused) -> None:  # type: ignore[no-untyped-def]
@@ -122,7 +122,7 @@ def test_questions_and_annotations_of_different_splits(vqav2: Path, refused) -> 
 def test_half_of_the_images(vqav2: Path, program: Program) -> None:
     (lost, *_) = sorted((vqav2 / "coco/val2014").iterdir())
     lost.unlink()
-    code, _, said = program("run", "--model", "emu2-nano", "--task", "vqav2", "--shots", "4")
+    code, _, said = program("run", "--model", "most-common", "--task", "vqav2", "--shots", "4")
     assert code == 2
     said = " ".join(said.split())
     assert "coco/val2014 holds 3 of 40,504 files" in said

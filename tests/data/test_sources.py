@@ -76,7 +76,7 @@ def test_without_the_official_files_the_hub_is_taken_and_named(
 ) -> None:
     hub_copy(vqav2)
     (vqav2 / "vqav2/v2_OpenEnded_mscoco_val2014_questions.json").unlink()
-    code, _, said = program("run", "--model", "emu2-nano", "--task", "vqav2", "--format", "json")
+    code, _, said = program("run", "--model", "most-common", "--task", "vqav2", "--format", "json")
     assert code == 0
     assert "split val: from lmms-lab/VQAv2 of the hub; the official files are not there" in said
     (folder,) = Path("results/runs").glob("vqav2_0-shot*")
@@ -88,7 +88,7 @@ def test_without_the_official_files_the_hub_is_taken_and_named(
     assert code == 0
     assert "validation-00000-of-00002.parquet#image/0/0, 32 x 24" in out
     code, _, said = program(
-        "run", "--model", "emu2-nano", "--task", "vqav2", "--source", "official"
+        "run", "--model", "most-common", "--task", "vqav2", "--source", "official"
     )
     assert code == 2
     assert "v2_Questions_Val_mscoco.zip" in said
@@ -99,13 +99,13 @@ def test_half_of_the_hub_is_asked_for_again(vqav2: Path, program: Program) -> No
     (vqav2 / "vqav2/v2_mscoco_val2014_annotations.json").unlink()
     (folder / "validation-00001-of-00002.parquet").unlink()
     fetch = "hf download lmms-lab/VQAv2 --repo-type dataset --include 'data/validation-*"
-    code, _, said = program("run", "--model", "emu2-nano", "--task", "vqav2")
+    code, _, said = program("run", "--model", "most-common", "--task", "vqav2")
     assert code == 2
     assert "v2_Annotations_Val_mscoco.zip" in said
     assert f"or split val from the hub (validation-00001-of-00002 not there): {fetch}" in said
     for path in (vqav2 / "vqav2", vqav2 / "coco"):
         shutil.rmtree(path)
-    code, _, said = program("run", "--model", "emu2-nano", "--task", "vqav2")
+    code, _, said = program("run", "--model", "most-common", "--task", "vqav2")
     assert code == 2
     assert "lmms-lab/VQAv2 on the hub, some tens of GB" in said
     assert "validation-00001-of-00002 not there" in said
@@ -117,7 +117,7 @@ def test_a_source_that_a_task_does_not_have(program: Program) -> None:
     assert code == 2
     assert "unknown source of easy-vqa 'hub'" in said
     assert "leave --source away" in said
-    code, _, said = program("run", "--model", "emu2-nano", "--task", "vqav2", "--source", "hubb")
+    code, _, said = program("run", "--model", "most-common", "--task", "vqav2", "--source", "hubb")
     assert "did you mean 'hub'" in said
 
 

@@ -95,7 +95,7 @@ def test_a_pool_is_drawn_once_a_trial_and_is_part_of_the_run(root: Path) -> None
 def test_a_missing_image_is_named(root: Path) -> None:
     (root / "coco" / "val2014" / "COCO_val2014_000000000003.jpg").unlink()
     done = subprocess.run(
-        [sys.executable, "-m", "emu2eval.cli", "run", "--task", "vqav2", "-m", "emu2-nano"],
+        [sys.executable, "-m", "emu2eval.cli", "run", "--task", "vqav2", "-m", "most-common"],
         capture_output=True,
         text=True,
     )

@@ -96,7 +96,7 @@ class Kosmos2Reader(TransformersReader):
         logits: Tensor = self.model.text_model(
             inputs_embeds=embedded,
             attention_mask=rows.mask[:, :stop],
-            position_ids=positions[:, start:],
+            position_ids=positions[:, start:].contiguous(),  # it looks at them as one row
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=keep,

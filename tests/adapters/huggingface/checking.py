@@ -107,6 +107,11 @@ def _together(quick: HuggingFaceAdapter, plain: HuggingFaceAdapter) -> Iterator[
             ]
             if [(one.text, one.error) for one in said] != [(one.text, None) for one in wanted]:
                 yield f"other answers {name} in batches of {size}"
+    turns = prompts[0].turns
+    alike = [request(Prompt((image(number), "what colour?"), turns)) for number in (105, 106)]
+    one_by_one = [plain.answer([one])[0].text for one in alike]
+    if [one.text for one in quick.answer(alike)] != one_by_one:
+        yield "other answers in a batch of one length with reuse"
     nats = [plain.answer([one])[0].log_probs or () for one in ranked]
     for number, (own, other) in enumerate(zip(nats, quick.answer(ranked), strict=True)):
         far = [abs(x - y) for x, y in zip(own, other.log_probs or (), strict=False)]
