@@ -100,14 +100,15 @@ def run(
         judge=judge,
     )
     models = models_for(task, model)
+    from emu2eval.engine.evaluation import jobs_of, planned, run_all
+
     if dry_run:
         from emu2eval.report.preview import preview
 
         with Bars() as bars:
-            table = preview(task, models, options, bars)
+            table = preview(planned(jobs_of(task, models, options), bars), bars)
         console().print(table)
         return
-    from emu2eval.engine.evaluation import run_all
 
     with stoppable(), Bars() as bars:
         results = run_all(task, models, options, bars)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
-from pathlib import Path
 
 from emu2eval.adapters.base import Adapter, Cost, of_adapter
 from emu2eval.engine.judging import Judge, Judging
 from emu2eval.engine.plan import Plan, Planned
+from emu2eval.engine.planned import PlannedRun
 from emu2eval.engine.runner import Work
-from emu2eval.runs.names import below
 from emu2eval.runs.store import RunStore
 
 LOOKED_AT = 2048
@@ -57,40 +56,45 @@ def shown(cost: Cost) -> str:
     return text if cost.money is None else f"{text}, {cost.money:,.2f} in money"
 
 
-def costs(groups: Sequence[Sequence[Plan]], judge: Judge | None, root: Path) -> list[str]:
-    """What is still to be asked would cost, one line a model and the judge, where they tell.
+def costs(groups: Sequence[Sequence[PlannedRun]]) -> list[str]:
+    """What is still to be asked would cost, one line a model and a judge, where they tell.
 
-    root: the folder of runs. Raises PlanError where that is beyond a budget.
+    groups: the runs of each model. Raises PlanError where that is beyond a budget.
     """
     told = []
-    judging: Cost | None = None
+    judging: dict[int, tuple[Judge, Cost]] = {}
     for group in groups:
-        if judge is None and type(group[0].adapter).cost is Adapter.cost:
-            continue
+        plain = type(group[0].plan.adapter).cost is Adapter.cost
         total: Cost | None = None
-        for plan in group:
-            store = peek(plan, root)
-            cost = estimate(plan, store)
-            total = total + cost if total and cost else total or cost
-            if judge is not None and plan.task.judged is not None:
-                more = _outlook(Judging(plan.questions, store, judge))
-                judging = judging + more if judging and more else judging or more
-            store.close()
+        for run in group:
+            judge, plan = run.judge, run.plan
+            if plain and judge is None:
+                continue
+            with peek(run) as store:
+                cost = estimate(plan, store)
+                total = total + cost if total and cost else total or cost
+                if judge is not None and plan.task.judged is not None:
+                    more = _outlook(Judging(plan.questions, store, judge))
+                    if more is not None:
+                        _, before = judging.get(id(judge), (judge, Cost()))
+                        judging[id(judge)] = judge, before + more
         if total is not None and total.requests:
-            told.append(f"{group[0].name}: {shown(total)}")
-            group[0].adapter.afford(total)
-    if judge is not None and judging is not None and judging.requests:
-        told.append(f"{judge.name}, judging: {shown(judging)}, answers at their longest")
+            told.append(f"{group[0].plan.name}: {shown(total)}")
+            group[0].plan.adapter.afford(total)
+    for judge, cost in judging.values():
+        if not cost.requests:
+            continue
+        told.append(f"{judge.name}, judging: {shown(cost)}, answers at their longest")
         if judge.adapter is not None:
             # How long answers are is not known yet; how many, is.
-            judge.adapter.afford(Cost(judging.requests))
+            judge.adapter.afford(Cost(cost.requests))
     return told
 
 
-def peek(plan: Plan, root: Path) -> RunStore:
-    """The store of a plan's run below the folder of runs, for reading what is there already."""
-    store = RunStore(below(root, plan.folder))
-    store.index(plan.questions.slot_of, plan.questions.slots)
+def peek(run: PlannedRun) -> RunStore:
+    """The store of a run, for reading what is there already."""
+    store = RunStore(run.folder)
+    store.index(run.plan.questions.slot_of, run.plan.questions.slots)
     return store
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -15,6 +16,7 @@ from emu2eval.engine.judges import Scoring, choose_judge
 from emu2eval.engine.models import OpenModel, open_model
 from emu2eval.engine.options import RunOptions
 from emu2eval.engine.plan import Plan
+from emu2eval.engine.planned import PlannedRun
 from emu2eval.engine.prompting import Prompts
 from emu2eval.engine.questions import questions_of
 from emu2eval.engine.results import Result
@@ -91,6 +93,15 @@ def evaluate(
     return run_all(_several(task), _several(model), options, watcher)
 
 
+@dataclass(frozen=True)
+class Job:
+    """A task for a model: a run for every number of shots and every ablation of its options."""
+
+    task: AnyTask
+    model: AnyModel
+    options: RunOptions
+
+
 def run_all(
     tasks: Sequence[AnyTask],
     models: Sequence[AnyModel],
@@ -99,32 +110,90 @@ def run_all(
 ) -> list[Result]:
     """`evaluate`, with options that are checked already."""
     told = watcher or Watcher()
-    groups = list(plans(tasks, models, options, told, fetch=True))
-    every = [plan for group in groups for plan in group]
-    opened = list({id(plan.task): plan.task for plan in every}.values())
+    return carry_out(planned(jobs_of(tasks, models, options), told, fetch=True), told)
+
+
+def plans(
+    tasks: Sequence[AnyTask],
+    models: Sequence[AnyModel],
+    options: RunOptions,
+    watcher: Watcher | None = None,
+) -> Iterator[list[Plan]]:
+    """For each model, the plans of all its runs, as `planned` makes them."""
+    for group in planned(jobs_of(tasks, models, options), watcher):
+        yield [run.plan for run in group]
+
+
+def jobs_of(tasks: Sequence[AnyTask], models: Sequence[AnyModel], options: RunOptions) -> list[Job]:
+    return [Job(task, model, options) for model in _once(models) for task in _once(tasks)]
+
+
+def planned(
+    jobs: Sequence[Job], watcher: Watcher | None = None, *, fetch: bool = False
+) -> list[list[PlannedRun]]:
+    """For each model as it is set, all its runs, not yet checked against its limits; each run once.
+
+    fetch: what models and scorers lack is downloaded, where that can be; a dry run needs no scorers. Raises
+    UserError with all that is wrong in a file, or is missing, before the first data is read.
+    """
+    told = watcher or Watcher()
+    tasks: dict[Hashable, OpenTask] = {}
+    models: dict[Hashable, OpenModel] = {}
+    judged: dict[Hashable, list[OpenTask]] = {}
+    for job in jobs:
+        if (key := _task_key(job)) not in tasks:
+            tasks[key] = _open_task(job, told)
+        judged.setdefault(_judge_key(job), []).append(tasks[key])
+    judges = {}
+    for job in jobs:
+        if (key := _judge_key(job)) not in judges:
+            options = job.options
+            judges[key] = choose_judge(judged[key], options.judge, options.changes.judge)
+    for job in jobs:
+        if (key := _model_key(job)) not in models:
+            models[key] = open_model(_name(job.model), job.options.changes)
+    scorers = [task.scoring for task in tasks.values()] if fetch else []
+    bring([*(model.part for model in models.values()), *scorers], told, fetch=fetch)
+    data = {skip: Splits(told, skip) for skip in (False, True)}
+    groups: dict[Hashable, dict[Path, PlannedRun]] = {key: {} for key in models}
+    for job in jobs:
+        task, model, options = tasks[_task_key(job)], models[_model_key(job)], job.options
+        for shots, ablation in _wanted(task, options, told):
+            plan = make_plan(task, model, shots, options, data[options.skip_missing], ablation)
+            run = PlannedRun(plan, options, judges[_judge_key(job)])
+            groups[_model_key(job)].setdefault(run.folder, run)
+    return [list(group.values()) for group in groups.values() if group]
+
+
+def carry_out(groups: Sequence[Sequence[PlannedRun]], told: Watcher) -> list[Result]:
+    """Checks all of the runs, then asks and scores them; each model is loaded once for its own."""
+    runs = [run for group in groups for run in group]
+    every = [run.plan for run in runs]
     bring({id(each.part): each for each in _choosing(every)}.values(), told)
-    for task in opened:
+    for task in {id(plan.task): plan.task for plan in every}.values():
         with of_part("scorer", task.scoring.name):
             task.scorer.try_out()
-    judge = choose_judge(opened, options.judge, options.changes.judge)
-    loaders = [Loader(g[0].adapter, partial(told.loading, g[0].name)) for g in groups]
+    loaders = [Loader(g[0].plan.adapter, partial(told.loading, g[0].plan.name)) for g in groups]
     for group, loader in zip(groups, loaders, strict=True):
-        for plan in group:
-            plan.prepare(loader, told.working)
-            plan.check_first()
+        for run in group:
+            run.plan.prepare(loader, told.working)
+            run.plan.check_first()
         if len(groups) > 1 and loader.loaded:
             # Two models may not fit. What was seen through this one is remembered.
             loader.close()
     for line in dict.fromkeys(line for plan in every for line in plan.warnings()):
         told.note(line)
-    for line in costs(groups, judge, options.folder):
+    for line in costs(groups):
         told.note(line)
     results = []
-    with Scoring(judge, told) as scoring:
+    with ExitStack() as open_judges:
+        scorings: dict[int, Scoring] = {}
+        for judge in {id(run.judge): run.judge for run in runs}.values():
+            scorings[id(judge)] = open_judges.enter_context(Scoring(judge, told))
         for group, loader in zip(groups, loaders, strict=True):
             with closing(loader):
-                for plan in group:
-                    result = run_plan(plan, options, told, loader, scoring)
+                for run in group:
+                    result = run_plan(run.plan, run.options, told, loader, scorings[id(run.judge)])
                     results.append(result)
                     told.finished(result.end)
     return results
@@ -136,45 +205,36 @@ def _choosing(plans: Sequence[Plan]) -> Iterator[NamedPart]:
             yield NamedPart("chooser", plan.task.spec.demonstrations.chooser, plan.prompts.chooser)
 
 
-def plans(
-    tasks: Sequence[AnyTask],
-    models: Sequence[AnyModel],
-    options: RunOptions,
-    watcher: Watcher | None = None,
-    *,
-    fetch: bool = False,
-) -> Iterator[list[Plan]]:
-    """For each model, the plans of all its runs, not yet checked against its limits.
+def _open_task(job: Job, told: Watcher) -> OpenTask:
+    options = job.options
+    return open_task(
+        _name(job.task),
+        options.changes,
+        shots=options.shots,
+        protocol=options.protocol,
+        split=options.split,
+        source=options.source,
+        note=told.note,
+    )
 
-    fetch: what models and scorers lack is downloaded, where that can be; a dry run needs no scorers. Raises
-    UserError with all that is wrong in a file, or is missing, before the first data is read.
-    """
-    told = watcher or Watcher()
-    opened = [
-        open_task(
-            _name(task),
-            options.changes,
-            shots=options.shots,
-            protocol=options.protocol,
-            split=options.split,
-            source=options.source,
-            note=told.note,
-        )
-        for task in _once(tasks)
-    ]
-    choose_judge(opened, options.judge, options.changes.judge)
-    data = Splits(told, options.skip_missing)
-    known = [open_model(_name(each), options.changes) for each in _once(models)]
-    scorers = [task.scoring for task in opened] if fetch else []
-    bring([*(model.part for model in known), *scorers], told, fetch=fetch)
-    for model in known:
-        group = [
-            make_plan(task, model, shots, options, data, ablation)
-            for task in opened
-            for shots, ablation in _wanted(task, options, told)
-        ]
-        if group:
-            yield group
+
+def _task_key(job: Job) -> Hashable:
+    options = job.options
+    asked = (options.shots, options.protocol, options.split, options.source)
+    return (_same(job.task), repr(options.changes.task), *asked)
+
+
+def _model_key(job: Job) -> Hashable:
+    return (_same(job.model), repr(job.options.changes.model))
+
+
+def _judge_key(job: Job) -> Hashable:
+    return (job.options.judge, repr(job.options.changes.judge))
+
+
+def _same(given: AnyTask | AnyModel) -> Hashable:
+    """Equal for what is opened once: a name by itself, an object by its identity."""
+    return str(given) if isinstance(given, str | Path) else id(given)
 
 
 def make_plan(

@@ -10,16 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from emu2eval.engine.cost import costs, peek
-from emu2eval.engine.evaluation import plans
-from emu2eval.engine.judges import choose_judge
-from emu2eval.engine.options import RunOptions
-from emu2eval.engine.plan import Plan
+from emu2eval.engine.planned import PlannedRun
 from emu2eval.errors import ImageError
 from emu2eval.watch import Watcher
 
 
 def preview(
-    tasks: Sequence[str], models: Sequence[str], options: RunOptions, watcher: Watcher | None = None
+    groups: Sequence[Sequence[PlannedRun]], watcher: Watcher | None = None
 ) -> RenderableType:
     """One line a run: how many requests, how many are answered already, what they hold; then the costs.
 
@@ -32,20 +29,19 @@ def preview(
         table.add_column(name, justify="right")
     table.add_column("run", no_wrap=True)
     watcher = watcher or Watcher()
-    groups = list(plans(tasks, models, options, watcher))
-    every = [plan for group in groups for plan in group]
-    for plan in every:
-        plan.prepare(progress=watcher.working)
-        table.add_row(*_line(plan, options))
-    judge = choose_judge([plan.task for plan in every], options.judge, options.changes.judge)
-    said = dict.fromkeys(line for plan in every for line in plan.warnings())
-    return Group(table, *map(Text, said), *map(Text, costs(groups, judge, options.folder)))
+    runs = [run for group in groups for run in group]
+    for run in runs:
+        run.plan.prepare(progress=watcher.working)
+        table.add_row(*_line(run))
+    said = dict.fromkeys(line for run in runs for line in run.plan.warnings())
+    return Group(table, *map(Text, said), *map(Text, costs(groups)))
 
 
-def _line(plan: Plan, options: RunOptions) -> list[str]:
+def _line(run: PlannedRun) -> list[str]:
+    plan = run.plan
     answered = most = longest = shortened = 0
     fewest = 1 << 30
-    with peek(plan, options.folder) as store:
+    with peek(run) as store:
         for planned in plan:
             needed = 0
             # An image that the model cannot take costs its own sample, in the run too.
