@@ -160,6 +160,30 @@ class MissingExtra(UserError):
         return [] if lacking is None else [cls(lacking, extra, why=why)]
 
 
+EXTRAS = {
+    "hf": ("torch", "transformers", "accelerate", "huggingface_hub", "tokenizers", "num2words"),
+    "vision": ("torchvision", "timm"),
+    "emu2": ("sentencepiece", "diffusers"),
+    "lora": ("peft",),
+    "quantize": ("bitsandbytes",),
+    "captions": ("pycocoevalcap", "nltk"),
+    "images": ("torchmetrics",),
+    "api": ("h11", "certifi"),
+    "ray": ("ray",),
+    "plots": ("matplotlib",),
+    "data": ("pyarrow", "datasets", "pandas"),
+    "video": ("av",),
+}
+"""The optional packages by the extra of emu2eval that brings them, each under the smallest one."""
+
+
+def lacking(error: ModuleNotFoundError, why: str) -> MissingExtra | None:
+    """The import error of a package that an extra brings, as one that names the extra; None for any other."""
+    package = (error.name or "").partition(".")[0]
+    extra = next((name for name, packages in EXTRAS.items() if package in packages), None)
+    return None if extra is None else MissingExtra(package, extra, why=why)
+
+
 class Several(UserError):
     """More than one thing is wrong; each is told with its own way out."""
 
@@ -259,5 +283,8 @@ def of_part(kind: str, name: str, hint: str = "mend it, or ask its author") -> I
         yield
     except UserError:
         raise
+    except ModuleNotFoundError as error:
+        missing = lacking(error, f"the {kind} {name!r}")
+        raise missing or PartError(kind, name, error, hint) from error
     except Exception as error:
         raise PartError(kind, name, error, hint) from error

@@ -18,7 +18,7 @@ from typing import Any, get_type_hints
 
 import msgspec
 
-from emu2eval.errors import ConfigError, MissingExtra, UnknownName, of_part
+from emu2eval.errors import ConfigError, UnknownName, lacking, of_part
 from emu2eval.spec.settings import Keys, Settings, Source, read
 from emu2eval.trust import check_found, check_module
 
@@ -136,24 +136,6 @@ _BASES = {
 }
 """What a class of a kind is a subclass of; a function that makes an instance will do, too."""
 
-_EXTRAS = {
-    "torch": "hf",
-    "transformers": "hf",
-    "accelerate": "hf",
-    "sentencepiece": "emu2",
-    "diffusers": "emu2",
-    "bitsandbytes": "quantize",
-    "torchmetrics": "images",
-    "pycocoevalcap": "captions",
-    "h11": "api",
-    "certifi": "api",
-    "ray": "ray",
-    "datasets": "data",
-    "pandas": "data",
-    "av": "video",
-    "pyarrow": "data",
-}
-
 
 def known(kind: str) -> dict[str, str]:
     """Every name of a kind with its `module:attr`: the built-ins, then the entry points."""
@@ -228,9 +210,9 @@ def _module(kind: str, name: str, module_name: str, where: str | None) -> Module
     try:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        if missing in _EXTRAS:
-            raise MissingExtra(missing, _EXTRAS[missing], why=f"the {kind} {name!r}") from None
+        missing = lacking(error, f"the {kind} {name!r}")
+        if missing is not None:
+            raise missing from None
         raise ConfigError(
             f"the {kind} {name!r} cannot be imported: {error}",
             where=where,

@@ -11,7 +11,7 @@ from functools import cache, partial
 import msgspec
 
 from emu2eval.adapters.base import Adapter, Limits
-from emu2eval.errors import UserError, origin
+from emu2eval.errors import MissingExtra, UserError, origin
 from emu2eval.identity import request_key
 from emu2eval.media import images
 from emu2eval.types import (
@@ -90,6 +90,8 @@ def _tried(rule: str, attempt: Callable[[], Iterator[Finding] | None]) -> Iterat
     """
     try:
         yield from attempt() or ()
+    except _Broken:
+        raise
     except UserError as error:
         yield Finding(rule, False, str(error))
     except Exception as error:
@@ -134,10 +136,17 @@ def _lacks(adapter: Adapter) -> Iterator[Finding]:
     if not isinstance(found, list) or not all(isinstance(each, UserError) for each in found):
         yield Finding(rule, False, f"lacks() gave {found!r}, not a list of UserError"[:120])
         return
-    if found:
+    if found and not _packages(found):  # which no download brings
         adapter.fetch()
-    for each in adapter.lacks() if found else ():
+        found = adapter.lacks()
+    for each in found:
         yield Finding("is complete", False, str(each))
+    if _packages(found):
+        raise _Broken
+
+
+def _packages(lacks: list[UserError]) -> bool:
+    return any(isinstance(part, MissingExtra) for each in lacks for part in each.parts)
 
 
 def _limits(adapter: Adapter, outputs: Mapping[str, Output | None]) -> Iterator[Finding]:

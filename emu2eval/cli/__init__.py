@@ -9,7 +9,7 @@ import typer
 
 from emu2eval.cli import compare, data, explain, imports, look, papers, run, stored, streams
 from emu2eval.cli.say import say
-from emu2eval.errors import PartError, StoreError, UserError
+from emu2eval.errors import PartError, StoreError, UserError, lacking
 from emu2eval.trust import trusting
 
 app = typer.Typer(
@@ -66,9 +66,14 @@ def main() -> None:
                         f"standard output could not be written ({unwritten.strerror})",
                         hint="what a run has answered is kept: emu2eval table shows it again",
                     )
-    except UserError as error:
+    except (UserError, ModuleNotFoundError) as error:
         if debug:
             say(error.traceback if isinstance(error, PartError) else traceback.format_exc())
+        if isinstance(error, ModuleNotFoundError):
+            missing = lacking(error, "this")
+            if missing is None:
+                raise
+            error = missing
         say(f"error: {error}")
         raise SystemExit(2) from None
     except BrokenPipeError:

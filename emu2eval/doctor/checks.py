@@ -24,26 +24,13 @@ from emu2eval.data.load import load_split
 from emu2eval.data.sources import choose
 from emu2eval.engine.models import open_model
 from emu2eval.engine.tasks import opened
-from emu2eval.errors import ConfigError, PartError, UserError
+from emu2eval.errors import EXTRAS, ConfigError, MissingExtra, PartError, UserError
 from emu2eval.prompts import PromptBuilder
 from emu2eval.spec import catalog
 from emu2eval.spec.changes import Changes, read_file
 from emu2eval.spec.model import load_model, model_document
 from emu2eval.spec.task import load_task
 from emu2eval.trust import trusting
-
-EXTRAS = {
-    "hf": ("torch", "transformers", "accelerate", "safetensors", "num2words"),
-    "emu2": ("torch", "transformers", "sentencepiece", "diffusers"),
-    "quantize": ("bitsandbytes",),
-    "captions": ("pycocoevalcap", "nltk"),
-    "images": ("torchmetrics", "diffusers"),
-    "api": ("h11", "certifi"),
-    "ray": ("ray",),
-    "plots": ("matplotlib",),
-    "data": ("pyarrow", "datasets", "pandas"),
-    "video": ("av",),
-}
 
 
 def findings(listed: Iterable[Finding]) -> tuple[RenderableType, bool]:
@@ -66,13 +53,15 @@ def check_all(out: Path | None = None) -> Iterator[Finding]:
     for name in catalog.names("model"):
         yield _tried(f"model {name}", partial(_model_file, name))
     for extra, packages in EXTRAS.items():
+        if extra == "vision":
+            yield _vision()
+            continue
         missing = [package for package in packages if find_spec(package) is None]
         # An extra is a choice: one that is missing is no fault.
         seen = (
             f"pip install 'emu2eval[{extra}]' for {', '.join(missing)}" if missing else "installed"
         )
         yield Finding(f"extra {extra}", True, seen)
-    yield _vision()
     yield Finding("java", True, shutil.which("java") or "not installed; caption metrics need it")
     yield _writable(out or catalog.results_root())
     root = catalog.data_root()
@@ -183,6 +172,9 @@ def _vision() -> Finding:
 def _tried(rule: str, attempt: Callable[[], str]) -> Finding:
     try:
         return Finding(rule, True, attempt())
+    except MissingExtra as error:
+        # An extra is a choice: nothing is wrong with a file that wants one.
+        return Finding(rule, True, f"optional: {error.what}: {error.hint}")
     except UserError as error:
         return Finding(rule, False, str(error))
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from emu2eval.adapters.local.configfile import read_json
 from emu2eval.adapters.local.files import refuse_adapters
-from emu2eval.adapters.local.shards import read_json
 from emu2eval.encoders.base import Encoder, Vectors
 from emu2eval.errors import MissingExtra, ModelError, UnknownName, UserError
 from emu2eval.media import images

@@ -12,8 +12,9 @@ from msgspec import structs
 
 from emu2eval import registry
 from emu2eval.adapters.base import Adapter
+from emu2eval.adapters.emu2.adapter import Emu2Adapter
 from emu2eval.engine.supplies import NamedPart
-from emu2eval.errors import ConfigError
+from emu2eval.errors import ConfigError, MissingExtra
 from emu2eval.spec import catalog
 from emu2eval.spec.changes import Changes, override
 from emu2eval.spec.model import ModelSpec, read_model
@@ -54,6 +55,9 @@ def models_for(tasks: Sequence[str], given: Sequence[str] | None) -> Sequence[st
             hint="--model ./my-checkpoint, --model org/name of the hub, --model my_model.yaml, or a name "
             "from: emu2eval ls models",
         )
+    for lack in MissingExtra.of(Emu2Adapter.packages, "emu2", why=f"the default model {BUNDLED}"):
+        lack.hint = f"{lack.hint}; or a baseline that needs nothing more: --model most-common"
+        raise lack
     return (BUNDLED,)
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import diffusers
 import torch
 
+from emu2eval.adapters.local.configfile import read_json
 from emu2eval.adapters.local.finite import check_values
-from emu2eval.adapters.local.shards import read_json
 from emu2eval.adapters.local.weights import require_all
 
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from emu2eval.adapters.emu2.config import VARIANTS, Emu2Config, Variant
 from emu2eval.adapters.emu2.layouts import Part, Tensors, find_parts
+from emu2eval.adapters.local.configfile import read_json
 from emu2eval.adapters.local.files import file_digest, refuse_adapters
-from emu2eval.adapters.local.shards import read_json
 from emu2eval.errors import ConfigError, UnknownName
 
 if TYPE_CHECKING:

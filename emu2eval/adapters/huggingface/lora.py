@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from emu2eval.adapters.local.configfile import read_json
 from emu2eval.adapters.local.files import folder_digest
-from emu2eval.adapters.local.shards import read_json
 from emu2eval.errors import MissingExtra, ModelError, UserError
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"

@@ -9,8 +9,8 @@ from typing import Any
 
 from emu2eval.adapters.huggingface import vision
 from emu2eval.adapters.huggingface.checkpoint import TransformersCheckpoint
+from emu2eval.adapters.local.configfile import read_json
 from emu2eval.adapters.local.private import made_of
-from emu2eval.adapters.local.shards import read_json
 from emu2eval.errors import ModelError
 
 

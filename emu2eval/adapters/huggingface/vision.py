@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from emu2eval.adapters.huggingface.checkpoint import TransformersCheckpoint
-from emu2eval.adapters.local.shards import read_json
+from emu2eval.adapters.local.configfile import read_json
 from emu2eval.errors import MissingExtra, ModelError
 
 PACKAGES = ("torchvision", "timm")

@@ -19,8 +19,8 @@ from emu2eval.adapters.emu2.layouts import encoder_key, safety_key
 from emu2eval.adapters.emu2.model import Emu2
 from emu2eval.adapters.emu2.saving import save_folder
 from emu2eval.adapters.local import files
+from emu2eval.adapters.local.configfile import read_json
 from emu2eval.adapters.local.files import file_digest
-from emu2eval.adapters.local.shards import read_json
 from emu2eval.errors import ConfigError, ModelError, UserError
 
 from .conftest import built
