@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from emu2eval.compare.comparison import Comparison, Difference, Flip
 from emu2eval.exports import fields
-from emu2eval.report import formats
+from emu2eval.report import formats, latex
 from emu2eval.report.formats import Column, ends, number
 
 if TYPE_CHECKING:
@@ -126,8 +127,8 @@ def render(differences: Sequence[Difference], flips: Sequence[Flip], form: str) 
     """As text. CSV holds one table: the flips where some were asked for, else the differences."""
     columns = formats.needed(DIFFERENCES, differences), formats.needed(FLIPS, flips)
 
-    def two(table: formats.Text) -> str:
-        below = "\n" + table(columns[1], flips) if flips else ""
+    def two(table: formats.Text, other: formats.Text | None = None) -> str:
+        below = "\n" + (other or table)(columns[1], flips) if flips else ""
         return table(columns[0], differences) + below
 
     forms = {
@@ -140,7 +141,10 @@ def render(differences: Sequence[Difference], flips: Sequence[Flip], form: str) 
                 "flips": [fields.plain(each) for each in flips],
             }
         ),
-        "latex": lambda: two(formats.latex),
+        "latex": lambda: two(
+            partial(latex.table, label="differences", notes=[LEGEND]),
+            partial(latex.table, label="flips", caption="Samples that differ"),
+        ),
         "markdown": lambda: two(formats.markdown),
     }
     return formats.chosen(forms, form)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from emu2eval.compare.diagnose import Contribution, Copying
 from emu2eval.exports import fields
-from emu2eval.report import formats
+from emu2eval.report import formats, latex
 from emu2eval.report.compared import chance
 from emu2eval.report.formats import Column, ends, number
 
@@ -78,9 +79,9 @@ def tables(parts: Sequence[Contribution], copies: Sequence[Copying]) -> Renderab
 def render(parts: Sequence[Contribution], copies: Sequence[Copying], form: str) -> str:
     """As text. CSV holds one table: the parts, or copying where there are none."""
 
-    def two(table: formats.Text) -> str:
+    def two(table: formats.Text, other: formats.Text | None = None) -> str:
         made = [table(formats.needed(PARTS, parts), parts)] if parts else []
-        made += [table(formats.needed(COPYING, copies), copies)] if copies else []
+        made += [(other or table)(formats.needed(COPYING, copies), copies)] if copies else []
         return "\n".join(made)
 
     forms = {
@@ -93,7 +94,10 @@ def render(parts: Sequence[Contribution], copies: Sequence[Copying], form: str) 
                 "copying": [fields.plain(each) for each in copies],
             }
         ),
-        "latex": lambda: two(formats.latex),
+        "latex": lambda: two(
+            partial(latex.table, label="demonstrations", notes=[LEGEND]),
+            partial(latex.table, label="copying", notes=[COPIES]),
+        ),
         "markdown": lambda: two(formats.markdown),
     }
     return formats.chosen(forms, form)

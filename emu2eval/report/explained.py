@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from emu2eval.compare.explain import Explained, Explanation, Flipped
 from emu2eval.exports import fields
-from emu2eval.report import formats
+from emu2eval.report import formats, latex
 from emu2eval.report.formats import Column, ends, number
 
 if TYPE_CHECKING:
@@ -114,15 +115,18 @@ def render(made: Explained, form: str) -> str:
     """As text; CSV holds the ways alone."""
     shown = _shown(made.ways)
 
-    def two(table: formats.Text, below: str) -> str:
+    def two(table: formats.Text, below: str = "", other: formats.Text | None = None) -> str:
         text = table(formats.needed(WAYS, made.ways), made.ways)
-        return text + below + ("\n" + table(EXAMPLES, shown) if shown else "")
+        return text + below + ("\n" + (other or table)(EXAMPLES, shown) if shown else "")
 
     said = list(sentences(made))
     forms = {
         "csv": lambda: formats.csv_text(Explanation, made.ways),
         "json": lambda: formats.json_text(fields.plain(made)),
-        "latex": lambda: two(formats.latex, formats.latex_notes(said) if said else ""),
+        "latex": lambda: two(
+            partial(latex.table, label="ways of scoring", notes=said),
+            other=partial(latex.table, label="replies", caption="Replies that differ"),
+        ),
         "markdown": lambda: two(formats.markdown, "\n" + formats.listed(said) if said else ""),
     }
     return formats.chosen(forms, form)

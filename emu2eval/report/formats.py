@@ -26,7 +26,8 @@ class Column(Generic[Item]):
 
     warns: red where it is neither empty nor 0. shared: stands above the table, and not in it, where all
     rows say the same. In a narrow terminal: foot: becomes a footnote; heading: stands above its rows, as
-    what is shared does; least: the higher, the earlier it is left out, 0 = never.
+    what is shared does; least: the higher, the earlier it is left out, 0 = never. In LaTeX, `over` stands
+    above neighbours that share it, and `short` below it.
     """
 
     name: str
@@ -38,6 +39,8 @@ class Column(Generic[Item]):
     foot: bool = False
     heading: bool = False
     least: int = 0
+    over: str = ""
+    short: str = ""
 
 
 Text = Callable[[Sequence[Column[Any]], Sequence[Any]], str]
@@ -65,8 +68,7 @@ def signed(value: float, digits: int) -> str:
     return f"{value:+.{digits}f}".replace("-", "−")
 
 
-_SUPERSCRIPTS = "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ"
-_LETTERS = "abcdefghijklmnoprstuvwxyz"
+SUPERSCRIPTS = "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ"
 
 
 def superscript(place: int) -> str:
@@ -75,8 +77,8 @@ def superscript(place: int) -> str:
     >>> superscript(0), superscript(25)
     ('ᵃ', 'ᵃᵃ')
     """
-    rounds, letter = divmod(place, len(_SUPERSCRIPTS))
-    return _SUPERSCRIPTS[letter] * (rounds + 1)
+    rounds, letter = divmod(place, len(SUPERSCRIPTS))
+    return SUPERSCRIPTS[letter] * (rounds + 1)
 
 
 def needed(columns: Iterable[Column[Item]], items: Sequence[Item]) -> list[Column[Item]]:
@@ -131,51 +133,6 @@ def markdown_text(text: str) -> str:
     'a\\\\|b &lt;img&gt; c'
     """
     return printable(text.translate(_MARKDOWN))
-
-
-def latex(columns: Sequence[Column[Item]], items: Sequence[Item]) -> str:
-    """A booktabs tabular."""
-    lines = [
-        r"\begin{tabular}{" + "".join("r" if c.number else "l" for c in columns) + "}",
-        r"\toprule",
-        " & ".join(latex_text(column.name) for column in columns) + r" \\",
-        r"\midrule",
-        *(
-            " & ".join(latex_text(column.cell(item)) for column in columns) + r" \\"
-            for item in items
-        ),
-        r"\bottomrule",
-        r"\end{tabular}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-_LATEX |= {character: "\\" + character for character in "&%$#_{}"}
-_LATEX |= {
-    "±": r"$\pm$",
-    "–": "--",
-    "→": r"$\to$",
-    "−": "$-$",
-    "†": r"\dag{}",
-    "·": r"$\cdot$",
-    "①": r"\textbf{1}",
-    "②": r"\textbf{2}",
-}
-_LATEX |= {
-    sign: rf"\textsuperscript{{{letter}}}"
-    for sign, letter in zip(_SUPERSCRIPTS, _LETTERS, strict=True)
-}
-
-
-def latex_text(text: str) -> str:
-    """The text with everything that LaTeX takes for a command escaped."""
-    return "".join(_LATEX.get(character, character) for character in printable(text))
-
-
-def latex_notes(lines: Iterable[str]) -> str:
-    """Lines below a table."""
-    return "{\\footnotesize\n" + "".join(f"{latex_text(line)}\\par\n" for line in lines) + "}\n"
 
 
 def listed(lines: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from emu2eval.compare.comparable import Measure
 from emu2eval.errors import UnknownName
 from emu2eval.exports import fields
-from emu2eval.report import formats
+from emu2eval.report import formats, latex
 from emu2eval.report.formats import Column, number
 from emu2eval.report.table import GROUPS, order
 from emu2eval.types import Row, Shots, metric_label, protocol_label
@@ -217,8 +217,10 @@ def columns(places: Sequence[BoardColumn], lines: Sequence[Board]) -> list[Colum
     made: list[Column[Board]] = [Column("model", lambda line: line.model)]
     for place in places:
         more = filter(None, (name(place.measure) for name in differing))
-        title = " ".join([place.task, *more, f"@{place.setting}"])
-        made.append(Column(title, partial(_cell, place), number=True))
+        over = " ".join([place.task, *more])
+        title = f"{over} @{place.setting}"
+        cell = partial(_cell, place)
+        made.append(Column(title, cell, number=True, over=over, short=place.setting))
     made.append(Column("mean rank", lambda line: number(line.rank, 1), number=True, empty="–"))
     return formats.needed(made, lines)
 
@@ -233,6 +235,17 @@ def _cell(place: BoardColumn, line: Board) -> str:
     failed = f" ({row.unscored:,} unscored)" if row.unscored else ""
     failed += f" ({row.hidden:,} hidden)" if row.hidden else ""
     return f"{number(row.value, digits)}{error}{part}{failed} {line.marks.get(place, '')}".rstrip()
+
+
+def _best(
+    places: Mapping[str, BoardColumn], lines: Sequence[Board], column: Column[Board], line: Board
+) -> bool:
+    """Whether the line's value is the best of the column, of two or more."""
+    place = places.get(column.name)
+    if place is None or place not in line.rows:
+        return False
+    worth = [_worth(each.rows[place]) for each in lines if place in each.rows]
+    return min(worth) < max(worth) and _worth(line.rows[place]) == min(worth)
 
 
 def below(places: Sequence[BoardColumn], lines: Sequence[Board]) -> list[str]:
@@ -281,7 +294,17 @@ def render_board(rows: Sequence[Row], form: str, sort: str | None = None) -> str
     forms = {
         "csv": lambda: formats.csv_rows(flat),
         "json": lambda: formats.json_text(flat),
-        "latex": lambda: formats.latex(shown, lines) + formats.latex_notes(notes),
+        "latex": lambda: latex.table(
+            shown,
+            lines,
+            label="leaderboard",
+            caption="value ± standard error by task and number of demonstrations; bold: best of a column",
+            notes=notes[1:],
+            split=True,
+            best=partial(
+                _best, dict(zip((c.name for c in shown[1:]), places, strict=False)), lines
+            ),
+        ),
         "markdown": lambda: formats.markdown(shown, lines) + "\n" + formats.listed(notes),
     }
     return formats.chosen(forms, form)

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from emu2eval.papers.rebuild import PaperCell, PaperLine, Rebuilt
-from emu2eval.report import formats
+from emu2eval.report import formats, latex
 from emu2eval.report.formats import Column, ends, number
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def render(made: Iterable[Rebuilt], form: str) -> str:
     forms = {
         "csv": lambda: formats.csv_text(Number, [n for each in rebuilt for n in numbers(each)]),
         "json": lambda: formats.json_text(_json(rebuilt)),
-        "latex": lambda: "\n".join(_latex(_laid(each)) for each in rebuilt),
+        "latex": lambda: "\n".join(_latex(each) for each in rebuilt),
         "markdown": lambda: "\n".join(_markdown(_laid(each)) for each in rebuilt),
     }
     return formats.chosen(forms, form)
@@ -199,9 +199,35 @@ def _markdown(laid: _Laid) -> str:
     return f"**{laid.title}**\n\n{table}\n{formats.listed(laid.below)}"
 
 
-def _latex(laid: _Laid) -> str:
-    table = formats.latex(laid.columns, laid.lines)
-    return f"% {laid.title}\n{table}{formats.latex_notes(laid.below)}"
+def _latex(rebuilt: Rebuilt) -> str:
+    laid = _laid(rebuilt)
+    places = {column.title: place for place, column in enumerate(rebuilt.table.columns)}
+    return latex.table(
+        laid.columns,
+        laid.lines,
+        label=f"{rebuilt.paper.name} {rebuilt.table.id}",
+        caption=laid.title,
+        notes=[
+            *laid.below,
+            "bold: the best of a column at one number of shots, of those that can be compared",
+        ],
+        split=True,
+        best=partial(_best, rebuilt, places),
+        section=lambda line: line.group,
+    )
+
+
+def _best(
+    rebuilt: Rebuilt, places: Mapping[str, int], column: Column[PaperLine], line: PaperLine
+) -> bool:
+    """Whether a number is the best of those at its shots that can be compared."""
+    place = places.get(column.name)
+    if place is None or line.cells[place].value is None or line.cells[place].why:
+        return False
+    at = [other.cells[place] for other in rebuilt.lines if other.shots == line.shots]
+    rivals = [cell.value for cell in at if cell.value is not None and not cell.why]
+    pick = max if rebuilt.table.higher_is_better else min
+    return line.cells[place].value == pick(rivals) and min(rivals) < max(rivals)
 
 
 def _json(rebuilt: Sequence[Rebuilt]) -> dict[str, Any]:

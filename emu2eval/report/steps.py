@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from emu2eval.compare.comparable import Measure
 from emu2eval.compare.comparison import Difference
-from emu2eval.report import curves, formats
+from emu2eval.report import curves, formats, latex
 from emu2eval.report.compared import chance
 from emu2eval.report.formats import Column, ends, number
 from emu2eval.types import Row
@@ -135,7 +135,7 @@ def render(steps: Sequence[Step], form: str) -> str:
     forms = {
         "csv": lambda: formats.csv_text(_Flat, flat),
         "json": lambda: formats.json_items(flat),
-        "latex": lambda: formats.latex(columns, steps),
+        "latex": lambda: latex.table(columns, steps, label="series", section=lambda s: s.track),
         "markdown": lambda: formats.markdown(columns, steps),
     }
     return formats.chosen(forms, form)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
-from emu2eval.report import formats
+from emu2eval.compare.comparable import Measure
+from emu2eval.report import formats, latex
 from emu2eval.report.formats import Column, ends, number
 from emu2eval.report.notes import notes
 from emu2eval.types import Row
@@ -102,7 +104,28 @@ def render(rows: Sequence[Row], form: str) -> str:
     forms = {
         "csv": lambda: formats.csv_text(Row, rows),
         "json": lambda: formats.json_items(rows),
-        "latex": lambda: formats.latex(columns(rows), rows),
+        "latex": lambda: latex.table(
+            columns(rows),
+            rows,
+            label="results",
+            best=partial(_best, rows),
+            section=lambda row: (row.task, row.model),
+        ),
         "markdown": lambda: formats.markdown(columns(rows), rows),
     }
     return formats.chosen(forms, form)
+
+
+def _best(rows: Sequence[Row], column: Column[Row], row: Row) -> bool:
+    """Whether a value is the best of those that other models have at the same place."""
+    if column.name != "value" or row.value is None:
+        return False
+    rivals = [
+        other.value for other in rows if other.value is not None and _place(other) == _place(row)
+    ]
+    best = (max if row.higher_is_better else min)(rivals)
+    return row.value == best and min(rivals) < max(rivals)
+
+
+def _place(row: Row) -> tuple[object, ...]:
+    return (Measure.of(row), row.setting, row.group)

@@ -153,7 +153,7 @@ def test_every_format() -> None:
     assert f"| a | 60.0 ±1.0† {BEST} | 1.0 |" in markdown
     assert rf"| b\| | 50.0 ±1.0 (3 unscored) {SECOND} | 2.0 |" in markdown
     assert "marked only where the 95 % interval" in markdown and "† a subset" in markdown
-    assert r"60.0 $\pm$1.0\dag{} \textbf{1}" in render_board(rows, "latex")
+    assert r"\textbf{60.0 $\pm$1.0\dag{} \textsuperscript{1}}" in render_board(rows, "latex")
     flat = json.loads(render_board(rows, "json"))
     assert [(f["model"], f["mark"], f["mean_rank"]) for f in flat] == [
         ("a", BEST, 1.0),
