@@ -19,8 +19,11 @@ def value_key(value: Any) -> str:
     return hashlib.sha256(_encode(in_order(value))).hexdigest()
 
 
-def request_key(prompt: Prompt, output: Output, model_digest: str) -> str:
-    """Hex sha256 of what is asked of whom. Images count by the digest of their bytes."""
+def request_key(
+    prompt: Prompt, output: Output, model_digest: str, draw: tuple[int | str, ...] | None = None
+) -> str:
+    """Hex sha256 of what is asked of whom. Images count by the digest of their bytes. draw: what tells the
+    answers to equal requests apart, where the model draws them."""
     content = (
         model_digest,
         prompt.system,
@@ -31,6 +34,7 @@ def request_key(prompt: Prompt, output: Output, model_digest: str) -> str:
         output.kind,
         output,
         *(() if prompt.opening is None else (prompt.opening,)),
+        *(() if draw is None else (draw,)),
     )
     return hashlib.sha256(_encode(content)).hexdigest()
 

@@ -84,6 +84,9 @@ class Adapter(ABC):
     limits: Limits
     extra: ClassVar[str | None] = None
     """The optional dependency group it needs, as in `pip install 'emu2eval[extra]'`."""
+    samples: bool = False
+    """Whether its texts are drawn: each trial of a run then asks again, with a request of another key. A draw
+    that is made of the key alone is the same for any batch, order and restart."""
     neutral: ClassVar[frozenset[str]] = frozenset({"batch"})
     """Settings that never change an answer; they stay out of the model's identity."""
 

@@ -43,7 +43,9 @@ Ablate = Annotated[
 Out = Annotated[
     Path | None, typer.Option(help="Folder of runs [default: $EMU2EVAL_RUNS or results/runs].")
 ]
-Seed = Annotated[int, typer.Option(help="Seed of the draws of demonstrations.")]
+Seed = Annotated[
+    int, typer.Option(help="Seed of all draws: of demonstrations, sampled answers, noise.")
+]
 Protocol = Annotated[
     str | None, typer.Option(help="How the task is asked [default: the task's own].")
 ]

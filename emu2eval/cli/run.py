@@ -49,7 +49,13 @@ def run(
     ] = None,
     ablate: Ablate = ["none"],  # noqa: B006
     seed: Seed = 0,
-    trials: Annotated[int, typer.Option(help="Repeated draws of demonstrations.")] = 1,
+    trials: Annotated[
+        int,
+        typer.Option(
+            help="Repeated draws: of demonstrations, and of answers where the model samples "
+            "(--set model.settings.temperature=0.7). Trials of one question are one cluster."
+        ),
+    ] = 1,
     split: Split = None,
     protocol: Protocol = None,
     source: Source = None,
@@ -137,7 +143,9 @@ def show(
         str | None, typer.Option("--id", help="The query's id, instead of its position.")
     ] = None,
     seed: Seed = 0,
-    trial: Annotated[int, typer.Option(help="Which draw of demonstrations, from 0.")] = 0,
+    trial: Annotated[
+        int, typer.Option(help="Which draw of demonstrations and answer, from 0.")
+    ] = 0,
     ablate: Annotated[str, typer.Option(help="none, labels, images, blank or order.")] = "none",
     split: Split = None,
     protocol: Protocol = None,

@@ -32,7 +32,7 @@ from emu2eval.runs.store import RunStore
 from emu2eval.spec.changes import Changes
 from emu2eval.spec.model import ModelSpec
 from emu2eval.spec.task import Task
-from emu2eval.types import Shots
+from emu2eval.types import Shots, TextOutput
 from emu2eval.watch import RunStart, Watcher
 
 AnyTask = str | Path | Task
@@ -65,10 +65,11 @@ def evaluate(
     """Runs every task with every model at every number of shots, or continues where a run stopped.
 
     shots: numbers of demonstrations; "0*" shows them without their images. limit: so many queries, a fixed
-    random subset; trials: repeated draws of demonstrations. ablate: "labels", "images", "blank", "order".
-    fit: drop the farthest demonstrations of prompts that are too long. skip_missing: leave out samples whose
-    image or video file is not there, which the rows count. changes: against the task's and the
-    model's files, such as {"task": {"output": {"max_new_tokens": 20}}}. out: the folder of runs.
+    random subset; trials: repeated draws of demonstrations, and of answers where the model draws them
+    (temperature). ablate: "labels", "images", "blank", "order". fit: drop the farthest demonstrations of
+    prompts that are too long. skip_missing: leave out samples whose image or video file is not there, which
+    the rows count. changes: against the task's and the model's files, such as
+    {"task": {"output": {"max_new_tokens": 20}}}. out: the folder of runs.
     Each answer is stored as it is given; running it again asks only what is missing. Raises UserError.
 
     >>> evaluate("easy-vqa", "most-common", shots=4, limit=50)[0].rows[0].value  # doctest: +SKIP
@@ -253,7 +254,8 @@ def make_plan(
     if shots.count:
         unshown = data.missing(task, task.pool_split, data.pool(task))
         pool, chooser = data.chooser(task, options.seed, unshown)
-    questions = questions_of(task, samples, shots, options.extent, without=lost)
+    sampled = model.adapter.samples and task.spec.output.kind == TextOutput.kind
+    questions = questions_of(task, samples, shots, options.extent, without=lost, sampled=sampled)
     prompts = Prompts(questions, shots, pool, chooser, options.seed, ablation)
     left_out = LeftOut(queries=lost, demonstrations=unshown)
     return Plan(

@@ -39,7 +39,16 @@ from emu2eval.runs.store import RunStore
 from emu2eval.spec import catalog
 from emu2eval.spec.changes import Changes
 from emu2eval.spec.model import ModelSpec
-from emu2eval.types import ChoiceOutput, Image, Mark, Output, Progress, Request, Response
+from emu2eval.types import (
+    ChoiceOutput,
+    Image,
+    Mark,
+    Output,
+    Progress,
+    Request,
+    Response,
+    TextOutput,
+)
 
 FIRST = 64
 """Requests that are checked before anything is loaded."""
@@ -194,6 +203,7 @@ class Plan:
             extent=self.extent,
             fit=self.fit,
             left_out=self.left_out,
+            sampled=self.questions.sampled,
             identity=self.identity,
             versions=versions(),
         )
@@ -213,11 +223,11 @@ class Plan:
             # No demonstrations can be chosen for a query whose image the chooser's encoder cannot take.
             prompted, refused = replace(self.prompts, chooser=None).at(place), error
         output = self.prompts.output(place, prompted.sample)
-        request = self._request(prompted, output)
+        request = self._request(place, prompted, output)
         if self.fit and prompted.demonstrations:
             # What an image costs is unknown where the model cannot take it: `check` says so.
             with of_adapter(self.adapter), suppress(ImageError):
-                prompted, request = self._fitted(prompted, request)
+                prompted, request = self._fitted(place, prompted, request)
         first = self._first(prompted)
         if first is not None:
             # The answer depends on both.
@@ -243,12 +253,16 @@ class Plan:
         key = request_key(prompt, output, self._model_digest)
         return First(Request(key, prompt, output), spec.choices, spec.answers)
 
-    def _request(self, prompted: Prompted, output: Output) -> Request:
-        return Request(
-            request_key(prompted.prompt, output, self._model_digest), prompted.prompt, output
-        )
+    def _request(self, place: Place, prompted: Prompted, output: Output) -> Request:
+        draw = None
+        if self.questions.sampled:
+            draw = self.prompts.seed, prompted.sample.id, place.trial, place.take
+        key = request_key(prompted.prompt, output, self._model_digest, draw)
+        return Request(key, prompted.prompt, output)
 
-    def _fitted(self, prompted: Prompted, request: Request) -> tuple[Prompted, Request]:
+    def _fitted(
+        self, place: Place, prompted: Prompted, request: Request
+    ) -> tuple[Prompted, Request]:
         """The longest of the shorter prompts that fits; the query alone where none does."""
         most = self.adapter.limits.positions
         needed = self.adapter.positions(request)
@@ -264,13 +278,13 @@ class Plan:
         low, high = 1, len(prompted.demonstrations)
         while low < high:
             middle = (low + high) // 2
-            shorter = self._request(prompted.shorter(middle), request.output)
+            shorter = self._request(place, prompted.shorter(middle), request.output)
             if (self.adapter.positions(shorter) or 0) <= most:
                 high = middle
             else:
                 low = middle + 1
         fitting = prompted.shorter(low)
-        return fitting, self._request(fitting, request.output)
+        return fitting, self._request(place, fitting, request.output)
 
     def prepare(
         self, load: Callable[[], None] | None = None, progress: Progress | None = None
@@ -305,7 +319,13 @@ class Plan:
                 self.check(self.at(place))
 
     def warnings(self) -> Iterator[str]:
-        """What the adapter says of the first request that can be asked."""
+        """What the adapter says of the first request that can be asked; and sampling that changes nothing."""
+        kind = self.task.spec.output.kind
+        if self.adapter.samples and kind != TextOutput.kind:
+            yield (
+                f"{self.task.name} asks {self.name} for the kind of output {kind!r}: temperature, top_p and "
+                "do_sample draw texts alone and change nothing here"
+            )
         for place in islice(self.questions, FIRST):
             planned = self.at(place)
             with suppress(ImageError), of_adapter(self.adapter):

@@ -31,6 +31,7 @@ class Questions:
 
     limit: only so many queries, a fixed random subset in which smaller ones are contained in larger.
     trials: repetitions with other demonstrations (and another noise); takes: answers to each prompt.
+    sampled: the model draws its answers, anew in each trial.
     only: ids of the queries, where answers that were given elsewhere decide them. without: ids of queries
     that cannot be asked, which are left out of those that the limit gives.
     """
@@ -42,6 +43,7 @@ class Questions:
     takes: int = 1
     only: frozenset[str] | None = None
     without: frozenset[str] = frozenset()
+    sampled: bool = False
 
     @cached_property
     def positions(self) -> list[int]:
@@ -115,10 +117,12 @@ def questions_of(
     extent: Extent,
     only: frozenset[str] | None = None,
     without: Iterable[str] = (),
+    sampled: bool = False,
 ) -> Questions:
     """The questions of a run. Without demonstrations nothing is drawn, so one trial is as good as many,
-    unless the answer itself is drawn, as an image is. Answers given elsewhere (`only`) have one take."""
+    unless the answer itself is drawn, as an image is, and as a text is where it is `sampled`. Answers given
+    elsewhere (`only`) have one take."""
     output = task.spec.output
-    trials = extent.trials if shots.count or output.random else 1
+    trials = extent.trials if shots.count or output.random or sampled else 1
     takes = output.takes if only is None else 1
-    return Questions(task, samples, extent.limit, trials, takes, only, frozenset(without))
+    return Questions(task, samples, extent.limit, trials, takes, only, frozenset(without), sampled)

@@ -77,7 +77,9 @@ def reopen(
             hint="bring the old images and encoder back, or run the evaluation again",
         )
     only = store.ids() if record.imported is not None else None
-    questions = questions_of(task, samples, record.shots, record.extent, only, left_out.queries)
+    questions = questions_of(
+        task, samples, record.shots, record.extent, only, left_out.queries, record.sampled
+    )
     prompts = None
     if demonstrations:
         prompts = Prompts(questions, record.shots, pool, chooser, record.seed, record.ablation)

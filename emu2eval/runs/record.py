@@ -27,7 +27,7 @@ LARGEST = 1 << 24
 """Bytes of a record: a hundred times those of the longest task file."""
 
 MOST_TRIALS = 10_000
-"""Draws of demonstrations; every one is a place in memory for each query, whether it is answered or not."""
+"""Draws of demonstrations and answers; every one is a place in memory for each query, answered or not."""
 
 Count = Annotated[int, Meta(ge=0, le=10**9)]
 Positive = Annotated[int, Meta(ge=1, le=10**9)]
@@ -141,7 +141,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Extent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How much of a run was asked for: queries (None = all) and draws of demonstrations."""
+    """How much of a run was asked for: queries (None = all) and draws of demonstrations and answers."""
 
     limit: Positive | None = None
     trials: Annotated[int, Meta(ge=1, le=MOST_TRIALS)] = 1
@@ -163,7 +163,10 @@ class LeftOut(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All that is known of a run beside its answers. It names built-in parts and entry points, never code."""
+    """All that is known of a run beside its answers. It names built-in parts and entry points, never code.
+
+    sampled: the model drew its answers, anew in each trial.
+    """
 
     format: Literal[2] = 2
     task: TaskRecord
@@ -175,6 +178,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     extent: Extent = Extent()
     fit: bool = False
     left_out: LeftOut = LeftOut()
+    sampled: bool = False
     identity: Identity
     versions: dict[str, str] = {}
     imported: ImportRecord | None = None

@@ -150,7 +150,7 @@ class Emu2Adapter(LocalAdapter[Emu2Settings, Emu2Files, "Emu2Inference"]):
             positions=self.limits.positions or 0,
             batch=own.batch,
             beams=own.beams,
-            new_tokens=_ANSWER,
+            new_tokens=max(_ANSWER, own.max_new_tokens or 0),
             dtype=dtype,
             quantize=own.quantize,
             painter=checkpoint.configs if checkpoint.paints else None,

@@ -27,12 +27,24 @@ def greedy(first: Tensor, advance: Advance, search: Search) -> list[list[int]]:
 
     first: (prompts, vocabulary), the logits after the prompts.
     """
+
+    def likeliest(scores: Tensor) -> list[int]:
+        found: list[int] = scores.argmax(-1).tolist()
+        return found
+
+    return one_by_one(first, advance, search, likeliest)
+
+
+def one_by_one(
+    first: Tensor, advance: Advance, search: Search, choose: Callable[[Tensor], list[int]]
+) -> list[list[int]]:
+    """As `greedy`, each token by `choose`: scores (prompts, vocabulary) -> a token a prompt."""
     ids: list[list[int]] = [[] for _ in first]
     rows = [*range(len(first))]
     logits = first
     for step in range(search.max_new_tokens):
         scores = _processed(logits, ids, search, step)
-        best = scores.argmax(-1).tolist()
+        best = choose(scores)
         for row, token in zip(ids, best, strict=True):
             if EOS not in row[-1:]:
                 row.append(token)

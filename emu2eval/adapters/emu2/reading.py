@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from emu2eval.adapters.emu2.decoding import beam_search, greedy
+from emu2eval.adapters.emu2.decoding import beam_search, greedy, one_by_one
 from emu2eval.adapters.emu2.features import TowerEncoder
 from emu2eval.adapters.emu2.model import Emu2
 from emu2eval.adapters.emu2.tokenizer import EOS
 from emu2eval.adapters.local.encoded import Encoded
 from emu2eval.adapters.local.finite import check_scores, check_values
 from emu2eval.adapters.local.reading import Reader, Rows
+from emu2eval.adapters.local.sampling import Draws
 from emu2eval.adapters.local.search import Found, Search
 
 
@@ -64,6 +65,7 @@ class Emu2Reader(Reader[TowerEncoder]):
         cache: DynamicCache,
         first: Tensor | None,
         search: Search,
+        keys: Sequence[str] = (),
     ) -> list[Found]:
         assert first is not None
         cache = self.spread(cache, search.beams) if search.beams > 1 else cache
@@ -83,7 +85,11 @@ class Emu2Reader(Reader[TowerEncoder]):
             check_scores(logits)
             return logits
 
-        ids = (greedy if search.beams == 1 else beam_search)(first, advance, search)
+        if search.sampling is not None:
+            draws = Draws(search.sampling, keys, [EOS])
+            ids = one_by_one(first, advance, search, draws)
+        else:
+            ids = (greedy if search.beams == 1 else beam_search)(first, advance, search)
         return [Found.cut(row, [EOS]) for row in ids]
 
     def regress(self, rows: Rows, cache: DynamicCache, hidden: Tensor, count: int) -> Tensor:

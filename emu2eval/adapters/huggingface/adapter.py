@@ -193,6 +193,7 @@ class HuggingFaceAdapter(
         return LaidOut(prompt, encoded, len(encoded) + new)
 
     def warning(self, request: Request) -> str | None:
+        request = self._bounded(request)
         out = request.output
         if not isinstance(out, TextOutput) or out.max_new_tokens + self._room >= ENOUGH:
             return None

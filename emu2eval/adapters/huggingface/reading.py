@@ -16,6 +16,7 @@ from emu2eval.adapters.local.encoded import Encoded
 from emu2eval.adapters.local.finite import check_scores
 from emu2eval.adapters.local.private import positions_for
 from emu2eval.adapters.local.reading import Reader, Rows
+from emu2eval.adapters.local.sampling import Draws
 from emu2eval.adapters.local.search import Found, Search
 
 Processor = Callable[[Tensor, Tensor], Tensor]
@@ -39,6 +40,16 @@ def penalised(penalty: float, mask: Tensor) -> Processor:
         return torch.where(
             seen, torch.where(scores < 0, scores * penalty, scores / penalty), scores
         )
+
+    return process
+
+
+def chosen(draws: Draws) -> Processor:
+    """Leaves the drawn word alone, which transformers' greedy search then takes."""
+
+    def process(_: Tensor, scores: Tensor) -> Tensor:
+        drawn = torch.tensor(draws(scores), device=scores.device)[:, None]
+        return torch.full_like(scores, -torch.inf).scatter(1, drawn, 0.0)
 
     return process
 
@@ -129,6 +140,7 @@ class TransformersReader(Reader[VisionEncoder]):
         cache: DynamicCache,
         first: Tensor | None,
         search: Search,
+        keys: Sequence[str] = (),
     ) -> list[Found]:
         if search.beams > 1:
             cache = self.spread(cache, search.beams)
@@ -136,6 +148,8 @@ class TransformersReader(Reader[VisionEncoder]):
         if search.repetition_penalty != 1.0:
             mask = rows.mask.repeat_interleave(search.beams, 0)
             processors.append(penalised(search.repetition_penalty, mask))
+        if search.sampling is not None:
+            processors.append(chosen(Draws(search.sampling, keys, self.ends)))
         out = self.continued(rows, sequences, cache, self._generation(search), processors)
         return [Found.cut(ids, self.ends) for ids in out[:, rows.length :].tolist()]
 

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -72,6 +72,7 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
 
     def __init__(self, settings: S):
         self.settings = settings
+        self.samples = settings.sampling is not None
         self._inference: Loaded | None = None
         self._laid_out: OrderedDict[str, LaidOut] = OrderedDict()
         # The engine plans on one thread while another answers.
@@ -136,6 +137,15 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
         """Tokens of the prompt, images included, and the most that the answer can take."""
         return self._lay_out(request).needed
 
+    def refusal(self, request: Request) -> str | None:
+        output = request.output
+        if self.samples and isinstance(output, TextOutput) and (output.beams or 1) > 1:
+            return (
+                f"it draws answers (temperature), and the task asks for a search with {output.beams} beams; "
+                "--set task.output.beams=1 draws one, without temperature the best is searched for"
+            )
+        return None
+
     def prepare(self, request: Request) -> None:
         if self._inference is not None:
             for shown in self._lay_out(request).encoded.shown:
@@ -152,7 +162,7 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
         texts: dict[int, tuple[TextOutput, LaidOut]] = {}
         choices: dict[int, tuple[ChoiceOutput, LaidOut]] = {}
         others: dict[int, tuple[Output, LaidOut]] = {}
-        for i, request in enumerate(requests):
+        for i, request in enumerate(map(self._bounded, requests)):
             try:
                 laid, output = self._checked(request), request.output
                 # A missing or broken image fails its own request, not the batch.
@@ -167,7 +177,8 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
                 choices[i] = output, laid
             else:
                 others[i] = output, laid
-        responses |= self._texts(inference, texts)
+        keys = [request.key for request in requests]
+        responses |= self._texts(inference, texts, keys)
         responses |= self._choices(inference, choices)
         for i, (output, laid) in others.items():
             try:
@@ -232,16 +243,23 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
     # -- the rest -------------------------------------------------------------------------------------
 
     def _texts(
-        self, inference: Loaded, asked: Mapping[int, tuple[TextOutput, LaidOut]]
+        self,
+        inference: Loaded,
+        asked: Mapping[int, tuple[TextOutput, LaidOut]],
+        keys: Sequence[str],
     ) -> dict[int, Response]:
+        """keys: of all requests of the batch."""
         alike: dict[Search, list[int]] = {}
         for i, (out, _) in asked.items():
             alike.setdefault(self._search(out), []).append(i)
         responses = {}
         for search, rows in alike.items():
-            found = _each(
-                partial(inference.texts, search=search), [asked[i][1].encoded for i in rows]
-            )
+
+            def ask(some: list[int], search: Search = search) -> list[Found]:
+                prompts = [asked[i][1].encoded for i in some]
+                return inference.texts(prompts, search, [keys[i] for i in some])
+
+            found = _each(ask, rows)
             for i, answer in zip(rows, found, strict=True):
                 if isinstance(answer, OWN):
                     responses[i] = Response(error=str(answer))
@@ -263,7 +281,16 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
             own.beams if out.beams is None else out.beams,
             own.length_penalty if out.length_penalty is None else out.length_penalty,
             own.repetition_penalty,
+            own.sampling,
         )
+
+    def _bounded(self, request: Request) -> Request:
+        """The request with the settings' own bound of an answer, where there is one."""
+        most, out = self.settings.max_new_tokens, request.output
+        if most is None or not isinstance(out, TextOutput):
+            return request
+        least = min(out.min_new_tokens, most)
+        return replace(request, output=replace(out, max_new_tokens=most, min_new_tokens=least))
 
     def _choices(
         self, inference: Loaded, asked: Mapping[int, tuple[ChoiceOutput, LaidOut]]
@@ -303,7 +330,7 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
         with self._laying_out:
             laid = self._laid_out.get(request.key)
             if laid is None:
-                laid = self._laid_out[request.key] = self._count(request)
+                laid = self._laid_out[request.key] = self._count(self._bounded(request))
                 while len(self._laid_out) > LAID_OUT:
                     self._laid_out.popitem(last=False)
             return laid

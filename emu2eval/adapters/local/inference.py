@@ -39,12 +39,16 @@ class Inference(Generic[R]):
         self.prefix = Prefix(reader) if reuse else None
 
     @torch.inference_mode()
-    def texts(self, prompts: Sequence[Encoded], search: Search) -> list[Found]:
-        """The answer to each prompt, which the others of the batch do not change."""
+    def texts(
+        self, prompts: Sequence[Encoded], search: Search, keys: Sequence[str] = ()
+    ) -> list[Found]:
+        """The answer to each prompt, which the others of the batch do not change. keys: of the requests, by
+        which answers are drawn where the search has a sampling."""
         self.reader.encoder.hold(prompts)
         found: dict[int, Found] = {}
         for rows, shared in self._groups(prompts):
-            answers = self._generate([prompts[row] for row in rows], shared, search)
+            own = [keys[row] for row in rows] if search.sampling is not None else []
+            answers = self._generate([prompts[row] for row in rows], shared, search, own)
             found |= dict(zip(rows, answers, strict=True))
         return [found[row] for row in range(len(prompts))]
 
@@ -93,7 +97,9 @@ class Inference(Generic[R]):
             return self.reader.cache()
         return self.prefix.cache(rows, shared)
 
-    def _generate(self, prompts: Sequence[Encoded], shared: int, search: Search) -> list[Found]:
+    def _generate(
+        self, prompts: Sequence[Encoded], shared: int, search: Search, keys: Sequence[str]
+    ) -> list[Found]:
         rows = self.reader.rows(prompts, shared)
         if self.reader.left and bool(rows.types[:, -1].any()):
             raise PlanError(
@@ -103,7 +109,7 @@ class Inference(Generic[R]):
         cache, first = self._read(rows, prompts, shared)
         if first is not None:
             check_scores(first)
-        return self.reader.generate(rows, prompts, cache, first, search)
+        return self.reader.generate(rows, prompts, cache, first, search, keys)
 
     def _read(
         self, rows: Rows, prompts: Sequence[Encoded], shared: int

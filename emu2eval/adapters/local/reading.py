@@ -78,10 +78,12 @@ class Reader(ABC, Generic[E]):
         cache: DynamicCache,
         first: Tensor | None,
         search: Search,
+        keys: Sequence[str] = (),
     ) -> list[Found]:
         """Answers to prompts of which all positions but the last `left` are in the cache.
 
-        first: (rows, words), the logits of the last position that was read; None where none was.
+        first: (rows, words), the logits of the last position that was read; None where none was. keys: one a
+        row, by which answers are drawn.
         """
 
     @torch.inference_mode()

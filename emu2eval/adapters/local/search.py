@@ -1,4 +1,4 @@
-"""How an answer is searched for, and what was found."""
+"""How an answer is searched for or drawn, and what was found."""
 
 from __future__ import annotations
 
@@ -6,8 +6,22 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class Sampling:
+    """How an answer is drawn, as transformers has it: scores are divided by `temperature`, then the `top_k`
+    likeliest tokens are kept, then the fewest of these that hold `top_p` of the probability.
+
+    seed: another one, other answers.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Search:
-    """Greedy with one beam, else a beam search.
+    """Greedy with one beam, else a beam search; or drawn, where there is a sampling.
 
     min_new_tokens: the answer may not end before. length_penalty: a hypothesis scores its sum of
     log-probabilities / length ** length_penalty. repetition_penalty: divides the scores of known tokens.
@@ -18,6 +32,7 @@ class Search:
     beams: int = 1
     length_penalty: float = 1.0
     repetition_penalty: float = 1.0
+    sampling: Sampling | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from emu2eval.adapters.local.search import Sampling
+from emu2eval.errors import ConfigError
 from emu2eval.spec.settings import Settings
 
 Count = Annotated[int, Meta(ge=1)]
@@ -18,6 +20,10 @@ class LocalSettings(Settings, frozen=True, kw_only=True):
     dtype: of weights and computation; bfloat16 on a GPU and float32 on the CPU where it is left out.
     quantize: bits of the weights, by bitsandbytes. batch: requests at a time.
     beams, length_penalty, repetition_penalty: of the search for an answer; a request's own come first.
+    temperature: above 0 answers are drawn, each trial of a run anew; left out or 0, the likeliest are
+    searched for, whatever the checkpoint's generation_config.json says. top_p, top_k: draw from the likeliest
+    tokens alone. do_sample: true draws at a temperature of 1. seed: another one, other draws.
+    max_new_tokens: of an answer, in place of the task's.
     max_positions: the context that the model was trained for; the checkpoint's own where it is left out.
     system: a system text, where a prompt has none. reuse: images and shared beginnings of prompts are
     computed once.
@@ -37,3 +43,44 @@ class LocalSettings(Settings, frozen=True, kw_only=True):
     system: str | None = None
     reuse: bool = True
     threads: Count | None = None
+    temperature: Annotated[float, Meta(ge=0)] | None = None
+    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
+    top_k: Count | None = None
+    do_sample: bool | None = None
+    seed: int | None = None
+    max_new_tokens: Count | None = None
+
+    def __post_init__(self) -> None:
+        if self.sampling is None:
+            self._check_unused()
+        elif self.do_sample is False or self.temperature == 0:
+            raise ConfigError(
+                f"do_sample is {str(self.do_sample).lower()} and temperature is {self.temperature:g}: one "
+                "asks for drawn answers, the other for the likeliest",
+                hint="leave one of them out",
+            )
+        elif self.beams > 1:
+            raise ConfigError(
+                f"answers are either drawn or searched for with beams; this model's are {self.beams}",
+                hint="--set model.settings.beams=1 to draw; or leave out temperature and do_sample",
+            )
+
+    @property
+    def sampling(self) -> Sampling | None:
+        """How answers are drawn; None = the likeliest is searched for."""
+        if not (self.do_sample or self.temperature):
+            return None
+        return Sampling(
+            1.0 if self.temperature is None else self.temperature,
+            1.0 if self.top_p is None else self.top_p,
+            self.top_k,
+            self.seed or 0,
+        )
+
+    def _check_unused(self) -> None:
+        given = [name for name in ("top_p", "top_k", "seed") if getattr(self, name) is not None]
+        if given:
+            raise ConfigError(
+                f"{' and '.join(given)} would change nothing: nothing is drawn",
+                hint="--set model.settings.temperature=1 to draw answers; or leave it out",
+            )

@@ -70,6 +70,7 @@ class OpenAIAdapter(Adapter):
             image_replies=settings.layout == "single",
             batch=settings.batch,
         )
+        self.samples = settings.samples
         self._settings = settings
         self._urls = ImageUrls(
             settings.max_side,
@@ -106,7 +107,7 @@ class OpenAIAdapter(Adapter):
         """An estimate: only the server knows its tokenizer. None where no limit is set."""
         if self.limits.positions is None:
             return None
-        return self._length(request.prompt) + _answer(request)
+        return self._length(request.prompt) + self._longest(request)
 
     def refusal(self, request: Request) -> str | None:
         prompt, output = request.prompt, request.output
@@ -132,7 +133,10 @@ class OpenAIAdapter(Adapter):
 
     def cost(self, request: Request) -> Cost | None:
         """One request for a text; for choices as many as the way of ranking takes."""
-        read, written = self._length(request.prompt), _answer(request) + self._settings.thinking
+        read, written = (
+            self._length(request.prompt),
+            self._longest(request) + self._settings.thinking,
+        )
         one = self._prices.cost(1, read, written)
         output = request.output
         if isinstance(output, ChoiceOutput) and self._settings.ranking != "first_token":
@@ -141,6 +145,11 @@ class OpenAIAdapter(Adapter):
 
     def afford(self, cost: Cost) -> None:
         self._budget.afford(cost)
+
+    def _longest(self, request: Request) -> int:
+        """Tokens that the answer may take."""
+        output = request.output
+        return self._settings.bounded(output) if isinstance(output, TextOutput) else 1
 
     def _length(self, prompt: Prompt) -> int:
         characters = sum(len(part) for part in prompt.parts() if isinstance(part, str))
@@ -204,19 +213,19 @@ class OpenAIAdapter(Adapter):
     async def _answer(self, request: Request) -> Response:
         if isinstance(request.output, ChoiceOutput):
             return await self._ranked(request, request.output)
-        reply = await self._chat(request, self._wanted(request.output))
+        reply = await self._chat(request, self._wanted(request))
         response = reading.read(reply, thinks=self._settings.thinking > 0)
         return reading.told([reply], replace(response, marks=_unmet(request.output)))
 
-    def _wanted(self, output: Output) -> Message:
+    def _wanted(self, request: Request) -> Message:
         """The fields of the request that the output asks for."""
+        output = request.output
         if isinstance(output, ImageOutput):
             return {"seed": output.seed % (1 << 31)}  # each take has its own
         if not isinstance(output, TextOutput):
             return {}  # a plug-in's kind of output: the answer is as long as the server makes it
-        body: Message = {
-            self._settings.token_limit: output.max_new_tokens + self._settings.thinking
-        }
+        most = self._settings.bounded(output) + self._settings.thinking
+        body: Message = {self._settings.token_limit: most, **self._settings.seed_of(request.key)}
         if output.stop and self._settings.stop:
             # The protocol takes four; `TextOutput.kept` cuts at all of them anyway.
             body["stop"] = list(output.stop[:4])
@@ -289,13 +298,6 @@ class OpenAIAdapter(Adapter):
             1, estimate.tokens_in // estimate.requests, estimate.tokens_out // estimate.requests
         )
         return await self._client.post(path, made, one)
-
-
-def _answer(request: Request) -> int:
-    """Tokens that the answer may take."""
-    if isinstance(request.output, TextOutput):
-        return request.output.max_new_tokens
-    return 1
 
 
 def _outputs(settings: OpenAISettings) -> Iterator[str]:

@@ -10,8 +10,10 @@ from urllib.parse import urlsplit
 from msgspec import Meta, field
 
 from emu2eval.errors import ConfigError, together
+from emu2eval.identity import value_key
 from emu2eval.spec.secrets import refuse
 from emu2eval.spec.settings import Count, Settings
+from emu2eval.types import TextOutput
 
 Format = Literal["JPEG", "PNG", "WEBP", "GIF", "BMP"]
 FORMATS: tuple[Format, ...] = ("JPEG", "PNG", "WEBP")
@@ -46,8 +48,10 @@ class OpenAISettings(Settings):
     user message, in order, which also takes demonstrations whose replies are images.
     max_side, image_root, image_base, detail: see `ImageUrls`. formats: those of images that the server reads;
     any other goes as PNG. llama.cpp takes no WebP: [JPEG, PNG].
-    temperature, top_p, seed: of sampling; null leaves a value to the server. extra: more fields of the
-    request, such as {repetition_penalty: 1.1}. token_limit: the field that limits the answer
+    temperature, top_p, seed: of sampling; null leaves a value to the server. Above a temperature of 0, or at
+    null, each trial of a run asks anew, each request with a seed of its own that is made of this one. extra:
+    more fields of the request, such as {repetition_penalty: 1.1}. max_new_tokens: of an answer, in place of
+    the task's. token_limit: the field that limits the answer
     (max_completion_tokens for OpenAI's newer models). thinking: tokens on top of the task's, for models that
     think before they answer; a text that is then cut off before its thought ends is no answer. stop: True
     sends the task's stop strings too, which saves tokens where a model never thinks and begins its answer
@@ -80,6 +84,7 @@ class OpenAISettings(Settings):
     top_p: float | None = None
     seed: int | None = None
     extra: dict[str, Any] = field(default_factory=dict)
+    max_new_tokens: Count | None = None
     token_limit: str = "max_tokens"
     thinking: Annotated[int, Meta(ge=0)] = 0
     stop: bool = False
@@ -117,6 +122,22 @@ class OpenAISettings(Settings):
         """Fields of every request."""
         given = {"temperature": self.temperature, "top_p": self.top_p, "seed": self.seed}
         return {name: value for name, value in given.items() if value is not None} | self.extra
+
+    @property
+    def samples(self) -> bool:
+        """Whether texts are drawn; a server that is told no temperature has one of its own."""
+        return bool(self.sampling.get("temperature", 1.0))
+
+    def seed_of(self, key: str) -> dict[str, int]:
+        """The field `seed` of the request with this key; none where the server draws by itself."""
+        seed = self.sampling.get("seed")
+        if seed is None or not self.samples:
+            return {}
+        return {"seed": int(value_key([seed, key])[:7], 16)}
+
+    def bounded(self, output: TextOutput) -> int:
+        """The most tokens of an answer."""
+        return self.max_new_tokens or output.max_new_tokens
 
     def _check_model(self) -> None:
         if not self.model:

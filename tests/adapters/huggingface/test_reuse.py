@@ -50,6 +50,22 @@ def test_batches_and_reuse_change_nothing(model_file: Callable[..., str], family
         assert left.log_probs == pytest.approx(right.log_probs, abs=2e-3)
 
 
+def test_batches_and_reuse_change_no_draw(model_file: Callable[..., str]) -> None:
+    """Drawn answers, each by its request's key; the same prompt three times among them."""
+    hot = {"temperature": 2.0, "top_k": 40, "repetition_penalty": 1.3, "seed": 4}
+    asked = [request(prompt(2, query)) for query in range(4)]
+    asked += [request(prompt(shots, 9, first=shots)) for shots in (0, 3)]
+    asked += [replace(asked[1], key=f"another draw {number}") for number in range(3)]
+    plain = built(model_file("llava"), reuse=False, **hot)
+    quick = built(model_file("llava"), **hot)
+    plain.load()
+    quick.load()
+    wanted = answers(plain, asked, 1)
+    assert len(set(wanted)) > 6
+    assert answers(quick, asked, 9) == wanted
+    assert answers(quick, asked[::-1], 4)[::-1] == wanted
+
+
 def test_images_and_beginnings_are_computed_once(
     model_file: Callable[..., str], family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -311,6 +311,27 @@ def test_where_the_server_is_decides_nothing(
     assert chat_server.asked[-1]["top_k"] == 5
 
 
+def test_each_trial_of_a_server_that_samples_asks_anew(
+    make_task: Any, served: Any, chat_server: ChatServer
+) -> None:
+    task = str(make_task(queries=2))
+    for settings, seeds in (
+        ({"temperature": 0.7, "seed": 3}, 6),  # one a request
+        ({"temperature": 0.7}, 0),
+        ({"temperature": None}, 0),  # the server has one of its own
+    ):
+        before = len(chat_server.asked)
+        (result,) = evaluate(task, served(**settings), trials=3, out=Path("runs"))
+        asked = chat_server.asked[before:]
+        assert (len(asked), result.rows[0].n, result.rows[0].trials) == (6, 6, 3)
+        assert len({body["seed"] for body in asked if "seed" in body}) == seeds
+        (again,) = evaluate(task, served(**settings), trials=3, out=Path("runs"))
+        assert (again.tally.kept, again.tally.asked) == (6, 0)
+    (result,) = evaluate(task, served(seed=3, max_new_tokens=7), trials=3, out=Path("runs"))
+    assert (result.tally.asked, chat_server.asked[-1]["seed"]) == (2, 3)
+    assert chat_server.asked[-1]["max_tokens"] == 7
+
+
 def test_beams_that_no_server_has_are_told_of(make_task: Any, served: Any) -> None:
     (result,) = evaluate(str(make_task(output={"beams": 5})), served(), out=Path("runs"))
     assert (Mark("unmet", "beams"), 12) in result.rows[0].marks
