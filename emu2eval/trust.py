@@ -8,8 +8,9 @@ where the user stands, before anything is imported.
 from __future__ import annotations
 
 import importlib
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -67,6 +68,34 @@ def check_checkpoint_code() -> None:
             hint="read them; then --trust on the command line, or `with emu2eval.trust.trusting():`, runs "
             "them. Without them: leave the setting out",
         )
+
+
+_CODE = re.compile(r"([A-Za-z_]\w*(?:\.\w+)*):[A-Za-z_]\w*(?:\.\w+)*")
+
+
+def check_no_code(values: Any, folder: Path, where: str) -> None:
+    """Raises ConfigError where a text in a value names code, as `module:attr` of a module that is there.
+
+    folder: where its file stands. For files that travel without the code that they would name.
+    """
+    if _trusting.get(False):
+        return
+    if isinstance(values, Mapping):
+        values = list(values.values())
+    if isinstance(values, list | tuple):
+        for value in values:
+            check_no_code(value, folder, where)
+    elif isinstance(values, str) and (found := _CODE.fullmatch(values)):
+        top = found[1].partition(".")[0]
+        near = (place / name for place in (folder, Path.cwd()) for name in (top, f"{top}.py"))
+        # What looks like it and is none, such as the tag of a model: llama:latest.
+        if _spec(top) is not None or any(path.exists() for path in near):
+            raise ConfigError(
+                f"this file names code: {values!r}",
+                where=where,
+                hint="put it into a task or model file of your own, and name that one here; --trust imports "
+                "this module, which runs its code",
+            )
 
 
 def check_module(kind: str, name: str, module: str, where: str | None) -> None:

@@ -7,7 +7,18 @@ import traceback
 
 import typer
 
-from emu2eval.cli import compare, data, explain, imports, look, papers, run, stored, streams
+from emu2eval.cli import (
+    compare,
+    data,
+    experiment,
+    explain,
+    imports,
+    look,
+    papers,
+    run,
+    stored,
+    streams,
+)
 from emu2eval.cli.say import say
 from emu2eval.errors import PartError, StoreError, UserError, lacking
 from emu2eval.trust import trusting
@@ -26,6 +37,7 @@ app = typer.Typer(
 
 # In the order in which `emu2eval --help` shows them.
 app.add_typer(run.app)
+app.add_typer(experiment.app)
 app.add_typer(look.app)
 app.add_typer(data.app, name="data")
 app.add_typer(stored.app)

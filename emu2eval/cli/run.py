@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from emu2eval.cli.experiment import given, run_experiment
 from emu2eval.cli.options import (
     Ablate,
     Form,
@@ -36,12 +37,20 @@ Examples:
   emu2eval run --task vqav2 --shots 4 --protocol openflamingo --set task.output.beams=3
   emu2eval run --task mm_vet --model emu2-chat --protocol emu2-chat --judge gpt-4-0613
   emu2eval run --task easy-vqa-binding --shots 0 8 --ablate none labels images blank order
+  emu2eval run experiment.yaml
+
+A file says what meets what: models, tasks, shots, seeds, protocols and settings. An option beside it holds
+for every run in place of what the file says; --task and --model pick some of the file's, --set is set last.
 
 Running the same command again continues it, or does nothing. Exit code 3: some requests failed,
 or replies of a judge cannot be read."""
 )
 def run(
-    task: Tasks,
+    context: typer.Context,
+    experiment: Annotated[
+        str | None, typer.Argument(help="The .yaml file of an experiment, in place of --task.")
+    ] = None,
+    task: Tasks = [],  # noqa: B006
     shots: ShotCounts = ["0"],  # noqa: B006
     model: Models = None,
     limit: Annotated[
@@ -85,6 +94,14 @@ def run(
     form: Form = "rich",
 ) -> None:
     """Ask a model every question of a task, score the answers, print the table."""
+    if experiment is not None:
+        run_experiment(experiment, given(context), dry_run=dry_run, groups=groups, form=form)
+        return
+    if not task:
+        raise UserError(
+            "name a task, or the file of an experiment",
+            hint="emu2eval run --task easy-vqa --shots 0 4, or emu2eval run experiment.yaml",
+        )
     from emu2eval.engine.models import models_for
     from emu2eval.engine.options import RunOptions
     from emu2eval.report.progress import Bars

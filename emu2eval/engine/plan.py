@@ -194,7 +194,9 @@ class Plan:
         return Record(
             task=task_record(task),
             model=ModelRecord(
-                name=self.model.name, adapter=self.model.adapter, settings=_portable(self.model)
+                name=self.model.name,
+                adapter=self.model.adapter,
+                settings=portable_settings(self.model),
             ),
             changes=self.changes,
             shots=self.prompts.shots,
@@ -445,7 +447,7 @@ def check_request(adapter: Adapter, model: str, request: Request, asks: str, whe
             )
 
 
-def _portable(model: ModelSpec) -> dict[str, Any]:
+def portable_settings(model: ModelSpec) -> dict[str, Any]:
     """The settings without the place of a checkpoint that comes with the package."""
     checkpoint = model.settings.get("checkpoint")
     if not isinstance(checkpoint, str) or not Path(checkpoint).exists():

@@ -13,19 +13,16 @@ from emu2eval.engine.evaluation import plans, run_all
 from emu2eval.engine.judges import choose_judge
 from emu2eval.engine.models import open_model
 from emu2eval.engine.options import RunOptions
-from emu2eval.engine.plan import Plan
+from emu2eval.engine.outlook import RunEstimate, run_estimate
+from emu2eval.engine.planned import PlannedRun
 from emu2eval.engine.results import Result
 from emu2eval.engine.tasks import OpenTask, described, open_task, opened
 from emu2eval.errors import ConfigError, UserError, of_part
 from emu2eval.papers.published import Paper, PaperColumn, PaperTable
 from emu2eval.papers.rebuild import Rebuilt, counterparts, measured_run, rebuild
-from emu2eval.runs.answers import Answer
-from emu2eval.runs.scored import Key
-from emu2eval.runs.store import RunStore
 from emu2eval.spec.changes import Changes
 from emu2eval.spec.model import load_model
 from emu2eval.spec.task import load_task
-from emu2eval.types import Shots
 from emu2eval.watch import Watcher
 
 PILOT = 8
@@ -43,25 +40,6 @@ class WantedColumn:
     column: PaperColumn
     split: str
     shots: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class RunEstimate:
-    """What a run takes. seconds: a request, as the mean of `timed` stored ones; None where none is."""
-
-    task: str
-    split: str
-    shots: Shots
-    requests: int
-    answered: int
-    timed: int
-    seconds: float | None
-
-    @property
-    def left(self) -> float | None:
-        """Seconds still to go."""
-        to_ask = self.requests - self.answered
-        return 0.0 if not to_ask else None if self.seconds is None else self.seconds * to_ask
 
 
 def wanted(
@@ -215,27 +193,10 @@ def together(
 def costs(listed: Iterable[WantedColumn], model: str, options: RunOptions) -> list[RunEstimate]:
     """Every run with what is stored of it. Reads the data; asks nothing."""
     return [
-        _cost(plan, own)
+        run_estimate(PlannedRun(plan, own))
         for tasks, own in together(listed, options)
         for plan in chain.from_iterable(plans(tasks, [model], own))
     ]
-
-
-def _cost(plan: Plan, options: RunOptions) -> RunEstimate:
-    found: dict[Key, Answer] = {}
-    for answer in RunStore(options.folder / plan.folder).answers():
-        if answer.error is None:
-            found[answer.id, answer.trial, answer.take] = answer
-    seconds = sum(answer.seconds for answer in found.values())
-    return RunEstimate(
-        plan.task.name,
-        plan.task.split,
-        plan.prompts.shots,
-        len(plan),
-        min(len(found), len(plan)),
-        len(found),
-        seconds / len(found) if found else None,
-    )
 
 
 def estimate(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from emu2eval.engine.outlook import RunEstimate
 from emu2eval.papers.rebuild import Rebuilt
-from emu2eval.papers.reproduce import RunEstimate
 from emu2eval.report import formats
 from emu2eval.report.formats import Column, ends, number, signed
 from emu2eval.report.paper import Number, numbers

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,20 @@ class Spec(Settings):
     """Subclass for a part of a YAML file: its keys, their types and their defaults."""
 
 
+_set_at: ContextVar[Callable[[str], str | None]] = ContextVar("set_at", default=lambda dotted: None)
+
+
+@contextmanager
+def set_at(where: Callable[[str], str | None]) -> Iterator[None]:
+    """Within, what is set against files was not set by --set. where: the place of a key, such as that of
+    `task.output.beams`."""
+    token = _set_at.set(where)
+    try:
+        yield
+    finally:
+        _set_at.reset(token)
+
+
 @dataclass(frozen=True)
 class Document:
     """A parsed YAML mapping; lines: where each value stands, by its keys from the top."""
@@ -60,8 +75,12 @@ class Document:
 
     def where(self, keys: Keys) -> str:
         """`file:line` of the value, or of the nearest one around it; or `--set`."""
-        if any(keys[: len(path)] == path for path in self.set_by):
-            return f"--set {'.'.join(map(str, (self.part, *keys)))}"
+        inside = any(keys[: len(path)] == path for path in self.set_by)
+        # A key that only --set makes, around what it sets.
+        around = keys not in self.lines and any(path[: len(keys)] == keys for path in self.set_by)
+        if inside or around:
+            dotted = ".".join(map(str, (self.part, *keys)))
+            return _set_at.get()(dotted) or f"--set {dotted}"
         while keys and keys not in self.lines:
             keys = keys[:-1]
         line = self.lines.get(keys)

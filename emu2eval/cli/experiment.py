@@ -1,0 +1,97 @@
+"""`emu2eval run experiment.yaml`, and `emu2eval experiment`, which writes such a file of stored runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from emu2eval.cli.options import Out, Runs
+from emu2eval.cli.say import console, print_rows, put, report_failures, say, stoppable
+from emu2eval.errors import UserError
+
+app = typer.Typer(rich_markup_mode=None)
+
+NOT_ASKED = frozenset({"experiment", "dry_run", "groups", "form"})
+"""Parameters of `run` that say how it is shown, and nothing of what is asked."""
+
+
+def given(context: typer.Context) -> dict[str, Any]:
+    """The options that stand on the command line, by the names of the parameters."""
+    source = context.get_parameter_source
+    return {
+        name.rstrip("_"): value
+        for name, value in context.params.items()
+        if name not in NOT_ASKED and getattr(source(name), "name", "") == "COMMANDLINE"
+    }
+
+
+def run_experiment(
+    file: str, options: Mapping[str, Any], *, dry_run: bool, groups: bool, form: str
+) -> None:
+    """Checks the whole file, says how much it is, runs what is not yet run; then the table and the page."""
+    from emu2eval.engine.evaluation import carry_out, planned
+    from emu2eval.engine.experiment import jobs
+    from emu2eval.engine.outlook import estimates
+    from emu2eval.report.outlook import outlook
+    from emu2eval.report.preview import preview
+    from emu2eval.report.progress import Bars
+    from emu2eval.runs.apart import read_table_run, told_apart
+    from emu2eval.spec.experiment import read_experiment
+
+    experiment = read_experiment(Path(file))
+    wanted = jobs(experiment, options)
+    with stoppable(), Bars() as bars:
+        runs = planned(wanted, bars, fetch=not dry_run)
+        say(f"{experiment.name}: {outlook(estimates(runs), len(runs))}")
+        if dry_run:
+            table = preview(runs, bars)
+        else:
+            results = carry_out(runs, bars)
+    if dry_run:
+        console().print(table)
+        return
+    # As they are stored, with what tells them apart.
+    told = told_apart([read_table_run(result.folder) for result in results])
+    print_rows([row for run in told for row in run.rows], form, groups)
+    if experiment.spec.report is not None:
+        from emu2eval.report import page
+
+        page_file = experiment.beside(experiment.spec.report)
+        page_file.parent.mkdir(parents=True, exist_ok=True)
+        page.write([result.folder for result in results], page_file)
+        say(f"wrote {page_file}")
+    report_failures(results)
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  emu2eval experiment easy-vqa --file experiment.yaml
+  emu2eval run experiment.yaml --out results/again
+
+Repeating runs where they are asks nothing: they are done."""
+)
+def experiment(
+    runs: Runs = None,
+    file: Annotated[
+        Path | None, typer.Option(help="The .yaml file to write [default: standard output].")
+    ] = None,
+    out: Out = None,
+) -> None:
+    """Write the experiment's file that would repeat stored runs [default: all]."""
+    from emu2eval.exports.experiment import written
+    from emu2eval.exports.trackers import write
+    from emu2eval.runs import locate
+
+    folders = locate.find(runs or [], out)
+    if not folders:
+        raise UserError("there is no run to repeat", hint="emu2eval ls runs")
+    text = written(folders)
+    if file is None:
+        put(text)
+    else:
+        write(text, file)
+        say(f"wrote {file}: it repeats {len(folders):,} runs")

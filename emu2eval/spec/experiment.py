@@ -1,0 +1,166 @@
+"""Experiments: a YAML file of models, tasks and settings, every one with every other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from emu2eval.errors import ConfigError, UserError, raise_together
+from emu2eval.spec import catalog
+from emu2eval.spec.data import Options
+from emu2eval.spec.settings import Count, Keys
+from emu2eval.spec.yamlfile import Document, Spec, read_yaml, validate
+
+ShotCount = Annotated[int, Meta(ge=0, le=99_999)] | Literal["0*"]
+Seed = Annotated[int, Meta(ge=0, le=2**53)]
+
+
+class AskedSpec(Spec):
+    """What holds for all runs, or for those of one task; a task's own comes before everybody's.
+
+    Each of the plural ones, and `ablate`, is one value or a list, and every one meets every other. set: as
+    --set takes it, such as {task.output.beams: 3}, nested or with dots.
+    """
+
+    shots: ShotCount | Annotated[tuple[ShotCount, ...], Meta(min_length=1)] | None = None
+    seeds: Seed | Annotated[tuple[Seed, ...], Meta(min_length=1)] | None = None
+    protocols: str | Annotated[tuple[str, ...], Meta(min_length=1)] | None = None
+    ablate: str | Annotated[tuple[str, ...], Meta(min_length=1)] | None = None
+    split: str | None = None
+    source: str | None = None
+    limit: Count | None = None
+    trials: Annotated[int, Meta(ge=1, le=10_000)] | None = None
+    fit: bool | None = None
+    skip_missing: bool | None = None
+    judge: str | None = None
+    batch: Count | None = None
+    set: Options = msgspec.field(default_factory=dict)
+
+
+class TaskEntry(AskedSpec):
+    """A task by name or path, with what is its own."""
+
+    task: str
+
+
+class ModelEntry(Spec):
+    """A model, with what is its own. model: by name, path or the hub's org/name; or the keys of a model file.
+
+    tasks: those that it is asked, where they are not those of the file.
+    """
+
+    model: str | dict[str, Any]
+    tasks: tuple[str | TaskEntry, ...] | None = None
+    batch: Count | None = None
+    set: Options = msgspec.field(default_factory=dict)
+
+
+class ExperimentSpec(AskedSpec):
+    """settings: sets of changes, each of which makes runs of its own. out: the folder of runs; report: the
+    page that is written at the end."""
+
+    name: str = ""
+    about: str = ""
+    models: Annotated[tuple[str | ModelEntry, ...], Meta(min_length=1)]
+    tasks: tuple[str | TaskEntry, ...] = ()
+    settings: tuple[Options, ...] = ()
+    out: str | None = None
+    report: str | None = None
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A file as it was read. Paths in it are relative to it."""
+
+    spec: ExperimentSpec
+    document: Document
+
+    @property
+    def name(self) -> str:
+        return self.spec.name or self.document.path.stem
+
+    @property
+    def folder(self) -> Path:
+        return self.document.path.parent
+
+    def beside(self, path: str) -> Path:
+        """A path of the file, such as that of its report."""
+        return _joined(self.folder, Path(path).expanduser())
+
+    def named(self, name: str) -> str:
+        """A name in the file as the command line would have it: what is there beside the file is meant."""
+        return as_named(self.folder, name)
+
+
+def read_experiment(path: Path) -> Experiment:
+    """Raises ConfigError or UnknownName with file and line, Several where there is more than one fault.
+
+    Names of tasks and models are looked up as well where the file has other faults, so that all are told.
+    """
+    document = read_yaml(path)
+    faults: list[UserError] = []
+    try:
+        spec = validate(ExperimentSpec, document.data, document)
+    except UserError as error:
+        faults += [error, *_unknown(document)]
+        raise_together(faults)
+        raise
+    for number, model in enumerate(spec.models):
+        own = model.tasks if isinstance(model, ModelEntry) else None
+        if not (spec.tasks if own is None else own):
+            where = document.where(("models", number) if spec.tasks or own is not None else ())
+            faults.append(
+                ConfigError(
+                    "no task is named", where=where, hint="tasks: [easy-vqa, ./my_task.yaml]"
+                )
+            )
+    if spec.report is not None and not spec.report.endswith((".html", ".htm")):
+        faults.append(
+            ConfigError("a report is written as .html", where=document.where(("report",)))
+        )
+    raise_together(faults)
+    return Experiment(spec, document)
+
+
+def as_named(folder: Path, name: str) -> str:
+    """
+    >>> as_named(Path("there"), "easy-vqa")
+    'easy-vqa'
+    """
+    path = Path(name).expanduser()
+    if path.is_absolute():
+        return str(path)
+    relative = name.startswith(("./", "../")) or name.endswith((".yaml", ".yml"))
+    found = _joined(folder, path)
+    if relative or ("/" in name and found.exists()):
+        return str(found)
+    return name
+
+
+def _joined(folder: Path, path: Path) -> Path:
+    """Without the `there/..` that nobody wants to read."""
+    return Path(os.path.normpath(folder / path))
+
+
+def _unknown(document: Document) -> list[UserError]:
+    """Names of tasks that there are none of, in a file that has other faults."""
+    faults: list[UserError] = []
+    for kind in ("task", "model"):
+        listed = document.data.get(f"{kind}s")
+        for number, entry in enumerate(listed if isinstance(listed, list) else ()):
+            named = entry.get(kind) if isinstance(entry, Mapping) else entry
+            at: Keys = (f"{kind}s", number)
+            if not isinstance(named, str) or (kind == "model" and "/" in named):
+                continue
+            try:
+                catalog.find_file(kind, as_named(document.path.parent, named))
+            except UserError as error:
+                error.where = document.where(at)
+                faults.append(error)
+    return faults
