@@ -127,11 +127,12 @@ class _Reading:
 
     def _job(self, entry: _Entry, protocol: str | None, seed: int, given: _Set) -> Job | None:
         """None where it has a fault."""
-        before = len(self.faults)
         task = self.experiment.named(entry.task.task)
         split = self._value(entry, "split")
         with self._placed(entry.task_at):
             self._check_ablations(entry)
+        ablate = [name for name in self._listed(entry, "ablate", ("none",)) if name in ABLATIONS]
+        before = len(self.faults)
         with self._placed(entry.task_at):
             if self._first("name", (task, protocol, split)):
                 load_task(task, protocol=protocol, split=split)
@@ -144,7 +145,7 @@ class _Reading:
             with self._placed(entry.task_at, given):
                 options = RunOptions.of(
                     shots=self._listed(entry, "shots", (0,)),
-                    ablate=self._listed(entry, "ablate", ("none",)),
+                    ablate=ablate,
                     seed=seed,
                     limit=self._value(entry, "limit"),
                     trials=self._value(entry, "trials") or 1,
