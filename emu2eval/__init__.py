@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from emu2eval.fewshot.choosers import Chooser, Demonstration, PoolFeatures
     from emu2eval.media import images
     from emu2eval.scorers.base import Scorer, ScoringError, Summary
+    from emu2eval.scorers.function import metric
     from emu2eval.scorers.judged import JudgedScorer, Wording
     from emu2eval.spec.changes import Changes
     from emu2eval.spec.model import ModelSpec, load_model
@@ -84,6 +85,7 @@ _WHERE = {
     "fewshot.choosers": "Chooser Demonstration PoolFeatures",
     "media": "images",
     "scorers.base": "Scorer ScoringError Summary",
+    "scorers.function": "metric",
     "scorers.judged": "JudgedScorer Wording",
     "spec.changes": "Changes",
     "spec.model": "ModelSpec load_model",
@@ -165,6 +167,7 @@ __all__ = [
     "load_model",
     "load_runs",
     "load_task",
+    "metric",
     "score_again",
 ]
 

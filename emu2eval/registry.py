@@ -19,6 +19,7 @@ from typing import Any, get_type_hints
 import msgspec
 
 from emu2eval.errors import ConfigError, UnknownName, lacking, of_part
+from emu2eval.scripts import of_script
 from emu2eval.spec.settings import Keys, Settings, Source, read
 from emu2eval.trust import check_found, check_module
 
@@ -136,6 +137,20 @@ _BASES = {
 }
 """What a class of a kind is a subclass of; a function that makes an instance will do, too."""
 
+_FUNCTIONS = {"scorer": "emu2eval.scorers.function:factory"}
+"""What makes a factory of the kind of a plain function that somebody named."""
+
+_offered: dict[tuple[str, str], Any] = {}
+"""Parts that this program handed over as objects, by kind and name."""
+
+
+def offer(kind: str, part: Any) -> str:
+    """The name by which an object of this program is found from now on; of equal names the last counts."""
+    name = getattr(part, "__qualname__", None) or getattr(part, "__name__", type(part).__qualname__)
+    whole = f"{getattr(part, '__module__', type(part).__module__)}:{name}"
+    _offered[kind, whole] = part
+    return whole
+
 
 def known(kind: str) -> dict[str, str]:
     """Every name of a kind with its `module:attr`: the built-ins, then the entry points."""
@@ -154,8 +169,12 @@ def find(kind: str, name: str, *, where: str | None = None) -> Any:
     ConfigError where `module:attr` may not be named (see `trust`), cannot be imported, or is a class of
     another kind.
     """
+    if (kind, name) in _offered:
+        return _as_factory(kind, name, _offered[kind, name], where)
     target = BUILT_IN[kind].get(name)
     own = target is None and ":" in name
+    if own and name.rpartition(":")[0].endswith(".py"):
+        return _as_factory(kind, name, of_script(kind, name, where), where)
     if own:
         target = name
         check_module(kind, name, name.partition(":")[0], where)
@@ -163,26 +182,42 @@ def find(kind: str, name: str, *, where: str | None = None) -> Any:
         target = known(kind).get(name)
     if target is None:
         hint = f"your own {kind} goes by module:attr, such as my_module:MyClass"
+        if name.endswith(".py"):
+            hint = f"{name}:NAME, with the name of what the file defines"
         raise UnknownName(kind, name, known(kind), where=where, hint=hint)
     found = _import(kind, name, target, where)
     if own and target not in BUILT_IN[kind].values():
         check_found(kind, name, sys.modules[target.partition(":")[0]], found, where)
-    if inspect.isclass(found) and kind in _BASES and target not in BUILT_IN[kind].values():
+    if target in BUILT_IN[kind].values():
+        return found
+    return _as_factory(kind, name, found, where)
+
+
+def _as_factory(kind: str, name: str, found: Any, where: str | None) -> Any:
+    """What somebody named, as what makes the part. Raises ConfigError for a class of another kind."""
+    if inspect.isclass(found) and kind in _BASES:
         bases = _bases(kind)
         if not issubclass(found, bases):
             names = " or ".join(f"emu2eval.{base.__name__}" for base in bases)
             raise ConfigError(
                 f"the {kind} {name!r} is a class, but no subclass of {names}", where=where
             )
+    elif kind in _FUNCTIONS and callable(found) and not inspect.isclass(found):
+        try:
+            return _attribute(_FUNCTIONS[kind])(found)
+        except ConfigError as error:
+            error.where = error.where or where
+            raise
     return found
 
 
+def _attribute(target: str) -> Any:
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
 def _bases(kind: str) -> tuple[type, ...]:
-    found = []
-    for target in _BASES[kind]:
-        module, _, attribute = target.partition(":")
-        found.append(getattr(importlib.import_module(module), attribute))
-    return tuple(found)
+    return tuple(map(_attribute, _BASES[kind]))
 
 
 def _import(kind: str, name: str, target: str, where: str | None) -> Any:

@@ -29,10 +29,11 @@ _OURS = __name__.partition(".")[0]
 
 @dataclass(frozen=True, slots=True)
 class Naming:
-    """Who names a part: a file in `folder`, or a record that somebody stored."""
+    """Who names a part: a file in `folder`, or a record that somebody stored. said: the user, with --set."""
 
     folder: Path | None = None
     stored: bool = False
+    said: bool = False
 
 
 _naming: ContextVar[Naming] = ContextVar("naming")
@@ -41,9 +42,9 @@ _NOBODY = Naming()
 
 
 @contextmanager
-def named_by(folder: Path | None, stored: bool = False) -> Iterator[None]:
-    """Parts are named by a file in this folder; stored: by the record of a run."""
-    token = _naming.set(Naming(folder, stored))
+def named_by(folder: Path | None, stored: bool = False, said: bool = False) -> Iterator[None]:
+    """Parts are named by a file in this folder; stored: by the record of a run; said: by the user."""
+    token = _naming.set(Naming(folder, stored, said))
     try:
         yield
     finally:
@@ -122,6 +123,31 @@ def check_module(kind: str, name: str, module: str, where: str | None) -> None:
             hint="name a module of your own; an installed package offers its parts as entry points; "
             "--trust imports any module",
         )
+
+
+def find_script(kind: str, name: str, script: str, where: str | None) -> Path:
+    """The Python file that a part's name holds, such as `metric.py:f1`: beside the file that names it, else
+    in this folder. Reads nothing. Raises ConfigError where it is not there, or may not be run."""
+    naming = _naming.get(_NOBODY)
+    if naming.stored and not _trusting.get(False):
+        raise _names_code(kind, name, where)
+    beside = [] if naming.folder is None or naming.said else [naming.folder]
+    path = next((p for f in (*beside, Path.cwd()) if (p := f / script).is_file()), None)
+    if path is None:
+        raise ConfigError(
+            f"the {kind} {name!r} is in a file that is not there: {script}",
+            where=where,
+            hint="give the path of the .py file, a colon, and the name of what it defines",
+        )
+    roots = (Path.cwd(), *beside)
+    near = any(_is_below(path, root) for root in roots)
+    if not (near or naming.said or _trusting.get(False)):
+        raise ConfigError(
+            f"the {kind} {name!r} is neither beside the file that names it nor in this folder: {path}",
+            where=where,
+            hint="name it on the command line, or --trust",
+        )
+    return path.resolve()
 
 
 def check_found(kind: str, name: str, module: ModuleType, found: Any, where: str | None) -> None:

@@ -16,7 +16,7 @@ PACKAGE = Path(emu2eval.__file__).parent
 # The floors of the house, the lowest first: a package imports what stands on its own floor or below.
 FLOORS = (
     "types errors watch",
-    "spec media statistics registry trust",
+    "spec media statistics registry scripts trust",
     "data runs prompts identity",
     "adapters encoders",
     "scorers fewshot testing",

@@ -33,6 +33,14 @@ JudgeName = Annotated[
         "--judge", help="The judge: a model name, a .yaml file, or one of OpenAI's models."
     ),
 ]
+ScorerName = Annotated[
+    str | None,
+    typer.Option(
+        "--scorer",
+        help="Instead of the task's own: a name, module:attr, or FILE.py:NAME of a function "
+        "(prediction, references) -> float.",
+    ),
+]
 Ablate = Annotated[
     list[str],
     typer.Option(

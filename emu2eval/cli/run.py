@@ -14,6 +14,7 @@ from emu2eval.cli.options import (
     Models,
     Out,
     Protocol,
+    ScorerName,
     Seed,
     Sets,
     ShotCounts,
@@ -90,6 +91,7 @@ def run(
         bool, typer.Option("--dry-run", help="Plan and check, ask nothing.")
     ] = False,
     judge: JudgeName = None,
+    scorer: ScorerName = None,
     groups: Annotated[bool, typer.Option("--groups", help="Show sub-scores too.")] = False,
     form: Form = "rich",
 ) -> None:
@@ -121,6 +123,7 @@ def run(
         out=out,
         batch=batch,
         judge=judge,
+        scorer=scorer,
     )
     models = models_for(task, model)
     from emu2eval.engine.evaluation import jobs_of, planned, run_all

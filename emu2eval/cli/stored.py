@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from emu2eval.cli.options import Form, JudgeName, Out, Runs, Sets
+from emu2eval.cli.options import Form, JudgeName, Out, Runs, ScorerName, Sets
 from emu2eval.cli.papers import show_paper
 from emu2eval.cli.say import (
     console,
@@ -30,11 +30,13 @@ app = typer.Typer(rich_markup_mode=None)
 Examples:
   emu2eval score easy-vqa_4-shot_nearest_1a2b3c4d
   emu2eval score results/runs/vqav2_4-shot_emu2_5e6f7a8b --set task.score.options.variant=always
+  emu2eval score easy-vqa_4-shot_nearest_1a2b3c4d --scorer metric.py:token_f1
   emu2eval score mm_vet_0-shot_emu2-chat --judge gpt-4-0613"""
 )
 def score(
     run: Annotated[list[str], typer.Argument(help="Runs: paths, names or beginnings of names.")],
     judge: JudgeName = None,
+    scorer: ScorerName = None,
     set_: Sets = [],  # noqa: B006
     out: Out = None,
     groups: Annotated[bool, typer.Option("--groups", help="Show sub-scores too.")] = False,
@@ -49,7 +51,9 @@ def score(
     changes, folders = Changes.of(set_), locate.find(run, out)
     say_damage(folders)
     with stoppable(), Bars() as bars:
-        results = [score_again(each, changes, judge=judge, watcher=bars) for each in folders]
+        results = [
+            score_again(each, changes, judge=judge, scorer=scorer, watcher=bars) for each in folders
+        ]
     print_rows([row for result in results for row in result.rows], form, groups)
     report_failures(results)
 

@@ -14,7 +14,7 @@ from emu2eval.adapters.base import Adapter
 from emu2eval.engine.cost import costs
 from emu2eval.engine.judges import Scoring, choose_judge
 from emu2eval.engine.models import OpenModel, open_model
-from emu2eval.engine.options import RunOptions
+from emu2eval.engine.options import AnyScorer, RunOptions
 from emu2eval.engine.plan import Plan
 from emu2eval.engine.planned import PlannedRun
 from emu2eval.engine.prompting import Prompts
@@ -57,6 +57,7 @@ def evaluate(
     fit: bool = False,
     skip_missing: bool = False,
     judge: str | None = None,
+    scorer: AnyScorer | None = None,
     changes: Changes | Mapping[str, Any] | Sequence[str] = (),
     out: str | Path | None = None,
     batch: int | None = None,
@@ -68,8 +69,9 @@ def evaluate(
     random subset; trials: repeated draws of demonstrations, and of answers where the model draws them
     (temperature). ablate: "labels", "images", "blank", "order". fit: drop the farthest demonstrations of
     prompts that are too long. skip_missing: leave out samples whose image or video file is not there, which
-    the rows count. changes: against the task's and the model's files, such as
-    {"task": {"output": {"max_new_tokens": 20}}}. out: the folder of runs.
+    the rows count. scorer: in place of the task's own; a function (prediction, references) -> float will do.
+    changes: against the task's and the model's files, such as {"task": {"output": {"max_new_tokens": 20}}}.
+    out: the folder of runs.
     Each answer is stored as it is given; running it again asks only what is missing. Raises UserError.
 
     >>> evaluate("easy-vqa", "most-common", shots=4, limit=50)[0].rows[0].value  # doctest: +SKIP
@@ -87,6 +89,7 @@ def evaluate(
         fit=fit,
         skip_missing=skip_missing,
         judge=judge,
+        scorer=scorer,
         changes=changes,
         out=out,
         batch=batch,

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
+from emu2eval import registry
 from emu2eval.errors import ConfigError, UnknownName
 from emu2eval.fewshot.ablate import ABLATIONS
 from emu2eval.runs.record import MOST_TRIALS, Extent
 from emu2eval.spec import catalog
 from emu2eval.spec.changes import Changes
+
+AnyScorer = str | Callable[..., Any]
+"""A scorer by name, `module:attr` or `FILE.py:NAME`; a metric's function; a subclass of Scorer."""
 
 Positive = Annotated[int, Meta(ge=1, le=10**6)]
 
@@ -48,13 +52,15 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         ablate: str | Sequence[str] = "none",
         changes: Changes | Mapping[str, Any] | Sequence[str] = (),
         out: str | Path | None = None,
+        scorer: AnyScorer | None = None,
         **plain: Any,
     ) -> RunOptions:
-        """The options as people give them. Raises ConfigError or UnknownName."""
+        """The options as people give them. scorer: in place of the task's own. Raises ConfigError or
+        UnknownName."""
         given = {
             "shots": _once("shots", shots),
             "ablate": _once("ablate", ablate),
-            "changes": Changes.of(changes),
+            "changes": with_scorer(Changes.of(changes), scorer),
             "out": _folder(out),
             **plain,
         }
@@ -80,6 +86,26 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def extent(self) -> Extent:
         return Extent(limit=self.limit, trials=self.trials)
+
+
+def with_scorer(changes: Changes, scorer: AnyScorer | None) -> Changes:
+    """The changes, with another scorer for the task. Raises ConfigError."""
+    if scorer is None:
+        return changes
+    if isinstance(scorer, str):
+        script, _, name = scorer.rpartition(":")
+        # A file that is named here is one of this folder, wherever the task's own file is.
+        whole = (
+            f"{Path(script).expanduser().resolve()}:{name}" if script.endswith(".py") else scorer
+        )
+    elif callable(scorer):
+        whole = registry.offer("scorer", scorer)
+    else:
+        raise ConfigError(
+            f"a scorer is a function, a class or a name, not {type(scorer).__name__}",
+            hint="(prediction, references) -> float, or a subclass of emu2eval.Scorer",
+        )
+    return Changes(task={"score.scorer": whole}).merged(changes)
 
 
 def _folder(out: Any) -> Path | None:

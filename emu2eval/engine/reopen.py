@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from emu2eval.engine.judges import Scoring, choose_judge
+from emu2eval.engine.options import AnyScorer, with_scorer
 from emu2eval.engine.plan import task_record
 from emu2eval.engine.prompting import Prompts
 from emu2eval.engine.questions import Questions, questions_of
@@ -91,16 +92,17 @@ def score_again(
     changes: Changes | Mapping[str, Any] | None = None,
     *,
     judge: str | None = None,
+    scorer: AnyScorer | None = None,
     watcher: Watcher | None = None,
 ) -> Result:
     """Scores a stored run anew, without its model. Raises UserError.
 
     changes: of the task's scoring, such as {"task": {"score": {"options": {"normalise": True}}}}.
     judge: who judges it, where that is wanted; by default the one whose replies are stored, who is asked
-    nothing more.
+    nothing more. scorer: in place of the run's own; a function (prediction, references) -> float will do.
     """
     folder, told = Path(folder), watcher or Watcher()
-    changed = Changes.of(changes or {})
+    changed = with_scorer(Changes.of(changes or {}), scorer)
     run = reopen(folder, changed)
     task = run.questions.task
     bring([task.scoring], told)
@@ -108,7 +110,7 @@ def score_again(
     record = msgspec.structs.replace(
         run.record,
         task=msgspec.structs.replace(run.record.task, spec=task_record(task).spec),
-        changes=run.record.changes.merged(changed),
+        changes=_before(run.record.changes, changed).merged(changed),
     )
     with run.store.open_for_writing(), Scoring(chosen, told) as scoring:
         run.index()
@@ -117,3 +119,11 @@ def score_again(
             # What is compared or shown later is what was scored last.
             write_record(folder, record)
     return Result(rows, folder, Tally(kept=len(run.questions)), judged, unread)
+
+
+def _before(known: Changes, now: Changes) -> Changes:
+    """What was set before and still holds: the options of another scorer do not."""
+    if "score.scorer" not in now.task:
+        return known
+    kept = {k: v for k, v in known.task.items() if not k.startswith("score.options")}
+    return msgspec.structs.replace(known, task=kept)

@@ -17,8 +17,8 @@ from emu2eval.runs.record import Record
 from emu2eval.scorers.base import Scorer
 from emu2eval.scorers.judged import JudgedScorer
 from emu2eval.spec import catalog
-from emu2eval.spec.changes import Changes, override
-from emu2eval.spec.task import ProtocolSpec, Task, TaskSpec, load_task, task_root
+from emu2eval.spec.changes import Changes
+from emu2eval.spec.task import ProtocolSpec, Task, TaskSpec, changed, load_task, task_root
 from emu2eval.spec.yamlfile import Document, validate
 from emu2eval.types import Shots
 
@@ -179,7 +179,7 @@ def recorded_task(record: Record, changes: Changes | None = None) -> Task:
     own = frozenset(tuple(key.split(".")) for key in overrides)
     path = catalog.located("task", known.file)
     document = Document(path, known.spec, set_by=own, part="task", stored=True)
-    spec = validate(TaskSpec, override(known.spec, overrides, "task"), document)
+    spec = validate(TaskSpec, changed(known.spec, overrides), document)
     root = task_root(spec, document)
     return Task(spec, known.protocol, known.split, root, document, known.sources)
 

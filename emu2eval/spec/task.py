@@ -249,6 +249,7 @@ def task_root(spec: TaskSpec, document: Document) -> Path:
 def changed(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """A task's mapping with the values of dotted keys replaced. Raises ConfigError."""
     output = "output."
+    data = _for_scorer(data, changes.get("score.scorer"))
     inner = {k.removeprefix(output): v for k, v in changes.items() if k.startswith(output)}
     found = override(data, {k: v for k, v in changes.items() if not k.startswith(output)}, "task")
     if inner:
@@ -257,3 +258,11 @@ def changed(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
         found["output"] = merged_output(given, kind) if isinstance(given, Mapping) else given
         found = override(found, {output + k: v for k, v in inner.items()}, "task")
     return found
+
+
+def _for_scorer(data: Mapping[str, Any], scorer: object) -> Mapping[str, Any]:
+    """The mapping with another scorer: the options of one mean nothing to another."""
+    score = data.get("score")
+    if scorer is None or not isinstance(score, Mapping) or score.get("scorer") == scorer:
+        return data
+    return {**data, "score": {**score, "scorer": scorer, "options": {}}}

@@ -71,7 +71,7 @@ class Document:
         """Within, parts are named by this document, at these keys; see `trust`. What --set puts into a
         record is the user's own word."""
         own = any(keys[: len(path)] == path for path in self.set_by)
-        return named_by(self.path.parent, self.stored and not own)
+        return named_by(self.path.parent, self.stored and not own, said=own)
 
     def where(self, keys: Keys) -> str:
         """`file:line` of the value, or of the nearest one around it; or `--set`."""
