@@ -63,7 +63,7 @@ def compare(
     from emu2eval.compare import pairing
     from emu2eval.compare.comparison import compare_all
     from emu2eval.compare.gate import Gate
-    from emu2eval.report import compared
+    from emu2eval.report import comment, compared
     from emu2eval.runs import locate
     from emu2eval.runs.scored import read_run
     from emu2eval.runs.several import read_each
@@ -90,6 +90,8 @@ def compare(
     listed = made.flips[:flips]
     if form == "rich":
         console().print(compared.comparison_tables(made, listed, shown))
+    elif form == "markdown":
+        put(comment.render(shown, listed, gate or Gate(), alone, len(made.flips)))
     else:
         put(compared.render(shown, listed, form))
     for name in alone:

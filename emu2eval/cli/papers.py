@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from emu2eval.cli.drift import check_kept
 from emu2eval.cli.options import Out
 from emu2eval.cli.say import console, put, report_failures, report_lost, say
 from emu2eval.errors import UnknownName
@@ -21,8 +23,9 @@ def show_paper(
     runs: list[str],
     out: Path | None,
     form: str,
+    check: Path | None = None,
 ) -> None:
-    """Prints a paper's tables with stored runs, by default all of them and the references."""
+    """Prints a paper's tables with stored runs, by default all of them and the references; or checks them."""
     from emu2eval.papers.published import load_paper
     from emu2eval.papers.rebuild import measured_run, rebuild
     from emu2eval.report import paper as report
@@ -41,7 +44,9 @@ def show_paper(
     )
     read = [run for run in found.read if run is not None]
     made = [rebuild(source, each, read, against) for each in tables]
-    if form == "rich":
+    if check is not None:
+        check_kept(check, source.name, partial(report.render, made))
+    elif form == "rich":
         for each in made:
             console().print(report.rich_table(each))
     else:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from emu2eval.cli.drift import check_kept
 from emu2eval.cli.options import Form, JudgeName, Out, Runs, ScorerName, Sets
 from emu2eval.cli.papers import show_paper
 from emu2eval.cli.say import (
@@ -95,7 +96,8 @@ Examples:
   emu2eval table results/runs --groups --format csv
   emu2eval table --pivot --sort easy-vqa
   emu2eval table --by model --sort value
-  emu2eval table --paper emu2 --table 1 --format latex"""
+  emu2eval table --paper emu2 --table 1 --format latex
+  emu2eval table --paper emu2 --check results/tables"""
 )
 def table(
     runs: Runs = None,
@@ -122,19 +124,28 @@ def table(
         str | None,
         typer.Option(help="With --paper: the published model that all runs are compared with."),
     ] = None,
+    check: Annotated[
+        Path | None,
+        typer.Option(
+            "--check",
+            help="A table that was kept (.md, .csv, .json, .tex), or with --paper its folder: say what "
+            "has changed since, and exit with 4 if something has.",
+        ),
+    ] = None,
     out: Out = None,
     groups: Annotated[bool, typer.Option("--groups", help="Show sub-scores too.")] = False,
     form: Form = "rich",
 ) -> None:
     """Print the table of stored runs [default: all], as a leaderboard, or next to a paper's numbers.
 
-    Exit code 3: runs that cannot be read were left out."""
+    Exit code 3: runs that cannot be read were left out; 4: with --check, the table is not the kept one."""
     if paper is not None:
-        show_paper(paper, number, against, runs or [], out, form)
+        show_paper(paper, number, against, runs or [], out, form, check)
         return
     if number is not None or against is not None:
         raise UserError("--table and --against are for --paper", hint="emu2eval table --paper emu2")
     from emu2eval.report import leaderboard
+    from emu2eval.report.table import render
     from emu2eval.runs import locate
     from emu2eval.runs.apart import read_table_run, told_apart
     from emu2eval.runs.several import read_each
@@ -145,12 +156,17 @@ def table(
         say("there are no runs yet; for example: emu2eval run --task easy-vqa --shots 4")
         report_lost(found.lost)
         return
-    if pivot and form == "rich":
+    shown = [row for row in rows if groups or row.group is None]
+    if check is not None and pivot:
+        check_kept(check, "leaderboard", lambda form: leaderboard.render_board(rows, form, sort))
+    elif check is not None:
+        listed = leaderboard.arranged(shown, by, sort)
+        check_kept(check, "results", lambda form: render(listed, form))
+    elif pivot and form == "rich":
         console().print(leaderboard.rich_board(rows, sort))
     elif pivot:
         put(leaderboard.render_board(rows, form, sort))
     else:
-        shown = [row for row in rows if groups or row.group is None]
         print_table(leaderboard.arranged(shown, by, sort), form, by)
     report_lost(found.lost)
 

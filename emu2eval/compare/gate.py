@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from emu2eval.compare.comparison import Difference
 from emu2eval.errors import ConfigError, UnknownName
 
+Verdict = Literal["worse", "better", "unclear"]
 CONDITIONS = ("worse",)
 LEVEL = 0.05
 
@@ -41,17 +43,26 @@ class Gate:
 
     def failing(self, differences: Sequence[Difference]) -> list[Difference]:
         """Those whose second run is worse. Of a pair of runs its first metric counts, over all samples."""
+        return [one for one in self.heads(differences) if self.verdict(one) == "worse"]
+
+    def heads(self, differences: Sequence[Difference]) -> list[Difference]:
+        """Of each pair of runs the difference that is judged: of its first metric, over all samples."""
         heads: dict[tuple[str, str], Difference] = {}
         for one in differences:
             if one.group is None:
                 heads.setdefault((one.first_run, one.second_run), one)
-        return [one for one in heads.values() if self._fails(one)]
+        return list(heads.values())
 
-    def _fails(self, one: Difference) -> bool:
+    def verdict(self, one: Difference) -> Verdict:
+        """What the second run is, by this rule."""
         if one.difference is None:
-            return False
+            return "unclear"
         lost = -one.difference if one.higher_is_better else one.difference
-        if self.margin is not None:
-            return lost > self.margin
         p = one.p if one.holm is None else one.holm
-        return lost > 0 and p is not None and p < self.level
+        if self.margin is not None:
+            shown = abs(lost) > self.margin
+        else:
+            shown = lost != 0 and p is not None and p < self.level
+        if not shown:
+            return "unclear"
+        return "worse" if lost > 0 else "better"

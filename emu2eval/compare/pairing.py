@@ -13,7 +13,7 @@ from emu2eval.types import Shots
 
 
 class _Kind(NamedTuple):
-    """What partners have in common. seed: None where seeds tell no runs of a group apart."""
+    """What partners have in common. seed, model: None where these tell no runs of a group apart."""
 
     task: str
     split: str
@@ -21,6 +21,7 @@ class _Kind(NamedTuple):
     shots: Shots
     ablation: str
     seed: int | None
+    model: str | None
 
 
 def partners(
@@ -29,8 +30,8 @@ def partners(
     """Each run of the first group with its partner in each other group, and the names of those without one.
 
     Groups of one run each are partners whatever they are; larger ones are matched by task, split, protocol,
-    shots and ablation, and by seed where a group has several. Raises CompareError where a group still has
-    several runs of one kind.
+    shots and ablation, and by seed, or the model's name, where a group has several. Raises CompareError
+    where a group still has several runs of one kind.
     """
     if all(len(group) == 1 for group in groups):
         head, *others = (group[0] for group in groups)
@@ -53,13 +54,16 @@ def partners(
 def _by_kind(
     groups: Sequence[Sequence[ScoredRun]], names: Sequence[str]
 ) -> list[dict[_Kind, ScoredRun]]:
-    # Another seed is no other question, so it only counts where a group was run with several.
-    seeds = any(len({_kind(run, False) for run in group}) < len(group) for group in groups)
+    # Another seed is no other question, and another model is what is compared: each counts only where
+    # runs of one group are told apart by it.
+    by = next(
+        (by for by in _TELLING if not any(_alike(group, by) for group in groups)), _TELLING[-1]
+    )
     keyed = []
     for group, name in zip(groups, names, strict=True):
         found: dict[_Kind, ScoredRun] = {}
         for run in group:
-            kind = _kind(run, seeds)
+            kind = _kind(run, by)
             if kind in found:
                 raise CompareError(
                     f"{name!r} stands for several runs of {run.task} at {run.record.setting} shots",
@@ -70,7 +74,20 @@ def _by_kind(
     return keyed
 
 
-def _kind(run: ScoredRun, seeds: bool) -> _Kind:
+_TELLING: tuple[frozenset[str], ...] = (
+    frozenset(),
+    frozenset({"seed"}),
+    frozenset({"model"}),
+    frozenset({"seed", "model"}),
+)
+
+
+def _alike(group: Sequence[ScoredRun], by: frozenset[str]) -> bool:
+    """Whether two runs of the group are of one kind."""
+    return len({_kind(run, by) for run in group}) < len(group)
+
+
+def _kind(run: ScoredRun, by: frozenset[str]) -> _Kind:
     record = run.record
     return _Kind(
         run.task,
@@ -78,7 +95,8 @@ def _kind(run: ScoredRun, seeds: bool) -> _Kind:
         record.protocol_label,
         record.shots,
         record.ablation,
-        record.seed if seeds else None,
+        record.seed if "seed" in by else None,
+        record.model.name if "model" in by else None,
     )
 
 

@@ -145,6 +145,5 @@ def render(differences: Sequence[Difference], flips: Sequence[Flip], form: str) 
             partial(latex.table, label="differences", notes=[LEGEND]),
             partial(latex.table, label="flips", caption="Samples that differ"),
         ),
-        "markdown": lambda: two(formats.markdown),
     }
     return formats.chosen(forms, form)

@@ -127,12 +127,14 @@ _MARKDOWN = str.maketrans({"|": r"\|", "<": "&lt;", ">": "&gt;", "\n": " ", "\r"
 
 
 def markdown_text(text: str) -> str:
-    """A cell, with what would end it or begin HTML escaped.
+    """A cell, with what would end it, begin HTML or make a link or an image escaped.
 
     >>> markdown_text("a|b <img> c")
     'a\\\\|b &lt;img&gt; c'
+    >>> markdown_text("![x](http://y)")
+    '![x]\\\\(http://y)'
     """
-    return printable(text.translate(_MARKDOWN))
+    return printable(text.translate(_MARKDOWN).replace("](", r"]\("))
 
 
 def listed(lines: Iterable[str]) -> str:

@@ -170,7 +170,12 @@ def test_several_tasks_are_matched_and_corrected(run: Run, tmp_path: Path) -> No
     _, alone = partners([groups[0], groups[1][:1]], ["red", "none"])
     assert alone == [folders["red", "2"].name]
     with pytest.raises(CompareError, match="several runs of squares at 0 shots"):
-        partners([[*groups[0], groups[1][0]], groups[1]], ["all", "none"])
+        partners([[*groups[0], groups[0][0]], groups[1]], ["all", "none"])
+    # Several models in a folder: each has its namesake for a partner.
+    both = [groups[0][0], groups[1][0]]
+    pairs, alone = partners([both, both[::-1]], ["before", "after"])
+    assert [(a.label, b.label) for a, b in pairs] == [("red 0", "red 0"), ("none 0", "none 0")]
+    assert alone == []
     with pytest.raises(CompareError, match="in common"):
         other = [replace_task(run) for run in groups[1]]
         partners([groups[0], other], ["red", "none"])
@@ -223,7 +228,7 @@ def test_by_command(run: Run) -> None:
     assert [len(read["differences"]), len(read["flips"])] == [3, 2]
     assert read["differences"][0]["wins"] == 8
     table = printed("compare", red, blue, "--format", "markdown", "--flips", "1")
-    assert table.count("| task |") == 2 and "| +0.00 |" in table
+    assert table.count("| task |") == 3 and "| +0.00 |" in table and "**+0.00**" in table
     assert r"B $-$ A" in printed("compare", red, blue, "--format", "latex")
     flips = list(
         csv.DictReader(io.StringIO(printed("compare", red, blue, "--flips", "4", "-f", "csv")))
