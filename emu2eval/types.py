@@ -349,6 +349,42 @@ class Score:
         return self.value is None and self.why is None and self.unjudged is not None
 
 
+Tokens = Annotated[int, Meta(ge=0, le=10**18)]
+
+
+class Used(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """What requests to a server really took, as it counts. uncounted: requests of which it did not say.
+
+    cached, of_images: of the tokens read; of_thought: of those written. money: at the prices of the model's
+    settings, None = they name none.
+    """
+
+    requests: Tokens = 0
+    uncounted: Tokens = 0
+    tokens_in: Tokens = 0
+    tokens_out: Tokens = 0
+    cached: Tokens = 0
+    of_images: Tokens = 0
+    of_thought: Tokens = 0
+    money: float | None = None
+
+    def __add__(self, other: Used) -> Used:
+        known = [each.money for each in (self, other) if each.money is not None]
+        return self._each(other, lambda a, b: a + b, sum(known) if known else None)
+
+    def since(self, before: Used) -> Used:
+        """What was used beyond an earlier state of the same sum."""
+        money = None if self.money is None else self.money - (before.money or 0.0)
+        return self._each(before, lambda a, b: a - b, money)
+
+    def _each(self, other: Used, made: Callable[[int, int], int], money: float | None) -> Used:
+        names = (name for name in self.__struct_fields__ if name != "money")
+        counts = {name: made(getattr(self, name), getattr(other, name)) for name in names}
+        return Used(**counts, money=money)
+
+
 class Shots(msgspec.Struct, frozen=True):
     """How many demonstrations; text_only: without their images, the setting written 0*."""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from emu2eval.errors import UserError, of_part
-from emu2eval.types import Image, Request, Response
+from emu2eval.types import Image, Request, Response, Used
 
 if TYPE_CHECKING:
     import numpy as np
@@ -157,6 +157,10 @@ class Adapter(ABC):
 
     def afford(self, cost: Cost) -> None:
         """Raises PlanError where the estimated cost of all that is left to ask exceeds the model's budget."""
+
+    def used(self) -> Used | None:
+        """What its answers really took so far, as a server counts; None = nothing worth counting."""
+        return None
 
     def plan_memory(self, workload: Workload) -> MemoryPlan | None:
         """Which part would lie on which device, by sizes alone; None = there is nothing to be planned.

@@ -96,6 +96,7 @@ Examples:
   emu2eval table results/runs --groups --format csv
   emu2eval table --pivot --sort easy-vqa
   emu2eval table --by model --sort value
+  emu2eval table --cost
   emu2eval table --paper emu2 --table 1 --format latex
   emu2eval table --paper emu2 --check results/tables"""
 )
@@ -132,6 +133,10 @@ def table(
             "has changed since, and exit with 4 if something has.",
         ),
     ] = None,
+    cost: Annotated[
+        bool,
+        typer.Option("--cost", help="Tokens and money that servers really took, a line a run."),
+    ] = False,
     out: Out = None,
     groups: Annotated[bool, typer.Option("--groups", help="Show sub-scores too.")] = False,
     form: Form = "rich",
@@ -150,6 +155,9 @@ def table(
     from emu2eval.runs.apart import read_table_run, told_apart
     from emu2eval.runs.several import read_each
 
+    if cost:
+        _show_cost(locate.find(runs or [], out), form)
+        return
     found = read_each(locate.find(runs or [], out), read_table_run)
     rows = [row for run in told_apart(found.read, seeds=pivot) for row in run.rows]
     if not rows:
@@ -169,6 +177,21 @@ def table(
     else:
         print_table(leaderboard.arranged(shown, by, sort), form, by)
     report_lost(found.lost)
+
+
+def _show_cost(folders: list[Path], form: str) -> None:
+    from emu2eval.report.spent import render, rich_spent, spent_of
+    from emu2eval.runs.several import read_each
+
+    read = read_each(folders, spent_of)
+    found = [each for run in read.read for each in run]
+    if not found:
+        say("no run here asked a server, so none used tokens or money")
+    elif form == "rich":
+        console().print(rich_spent(found))
+    else:
+        put(render(found, form))
+    report_lost(read.lost)
 
 
 @app.command(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import islice
 
 from emu2eval.adapters.base import Adapter, Cost, of_adapter
@@ -10,7 +11,9 @@ from emu2eval.engine.judging import Judge, Judging
 from emu2eval.engine.plan import Plan, Planned
 from emu2eval.engine.planned import PlannedRun
 from emu2eval.engine.runner import Work
+from emu2eval.engine.spending import said
 from emu2eval.runs.store import RunStore
+from emu2eval.types import Used
 
 LOOKED_AT = 2048
 """Requests that an estimate looks at."""
@@ -56,12 +59,30 @@ def shown(cost: Cost) -> str:
     return text if cost.money is None else f"{text}, {cost.money:,.2f} in money"
 
 
-def costs(groups: Sequence[Sequence[PlannedRun]]) -> list[str]:
-    """What is still to be asked would cost, one line a model and a judge, where they tell.
+@dataclass(frozen=True)
+class Estimated:
+    """What is still to be asked of an adapter would cost. who: a model, or a judge."""
+
+    who: str
+    adapter: Adapter | None
+    cost: Cost
+    more: str = ""
+
+    @property
+    def line(self) -> str:
+        return f"{self.who}: {shown(self.cost)}{self.more}"
+
+    def beside(self, used: Used) -> str:
+        """What it really was, and what was thought."""
+        return f"{self.who}, used: {said(used)} (the estimate was {shown(self.cost)}{self.more})"
+
+
+def costs(groups: Sequence[Sequence[PlannedRun]]) -> list[Estimated]:
+    """What is still to be asked would cost, one a model and a judge, where they tell.
 
     groups: the runs of each model. Raises PlanError where that is beyond a budget.
     """
-    told = []
+    told: list[Estimated] = []
     judging: dict[int, tuple[Judge, Cost]] = {}
     for group in groups:
         plain = type(group[0].plan.adapter).cost is Adapter.cost
@@ -79,12 +100,14 @@ def costs(groups: Sequence[Sequence[PlannedRun]]) -> list[str]:
                         _, before = judging.get(id(judge), (judge, Cost()))
                         judging[id(judge)] = judge, before + more
         if total is not None and total.requests:
-            told.append(f"{group[0].plan.name}: {shown(total)}")
-            group[0].plan.adapter.afford(total)
+            adapter = group[0].plan.adapter
+            told.append(Estimated(group[0].plan.name, adapter, total))
+            adapter.afford(total)
     for judge, cost in judging.values():
         if not cost.requests:
             continue
-        told.append(f"{judge.name}, judging: {shown(cost)}, answers at their longest")
+        said_of = f"{judge.name}, judging"
+        told.append(Estimated(said_of, judge.adapter, cost, ", answers at their longest"))
         if judge.adapter is not None:
             # How long answers are is not known yet; how many, is.
             judge.adapter.afford(Cost(cost.requests))

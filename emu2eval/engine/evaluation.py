@@ -10,6 +10,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from emu2eval.adapters.base import Adapter
 from emu2eval.engine.cost import costs
 from emu2eval.engine.judges import Scoring, choose_judge
@@ -21,6 +23,7 @@ from emu2eval.engine.prompting import Prompts
 from emu2eval.engine.questions import questions_of
 from emu2eval.engine.results import Result
 from emu2eval.engine.runner import Loader, execute
+from emu2eval.engine.spending import Spending
 from emu2eval.engine.splits import Splits
 from emu2eval.engine.supplies import NamedPart, bring
 from emu2eval.engine.tasks import OpenTask, open_task
@@ -32,7 +35,7 @@ from emu2eval.runs.store import RunStore
 from emu2eval.spec.changes import Changes
 from emu2eval.spec.model import ModelSpec
 from emu2eval.spec.task import Task
-from emu2eval.types import Shots, TextOutput
+from emu2eval.types import Shots, TextOutput, Used
 from emu2eval.watch import RunStart, Watcher
 
 AnyTask = str | Path | Task
@@ -187,8 +190,10 @@ def carry_out(groups: Sequence[Sequence[PlannedRun]], told: Watcher) -> list[Res
             loader.close()
     for line in dict.fromkeys(line for plan in every for line in plan.warnings()):
         told.note(line)
-    for line in costs(groups):
-        told.note(line)
+    estimates = costs(groups)
+    before = [_used(each.adapter) for each in estimates]
+    for each in estimates:
+        told.note(each.line)
     results = []
     with ExitStack() as open_judges:
         scorings: dict[int, Scoring] = {}
@@ -200,7 +205,15 @@ def carry_out(groups: Sequence[Sequence[PlannedRun]], told: Watcher) -> list[Res
                     result = run_plan(run.plan, run.options, told, loader, scorings[id(run.judge)])
                     results.append(result)
                     told.finished(result.end)
+    for each, known in zip(estimates, before, strict=True):
+        used = _used(each.adapter).since(known)
+        if used.requests:
+            told.note(each.beside(used))
     return results
+
+
+def _used(adapter: Adapter | None) -> Used:
+    return (adapter.used() if adapter is not None else None) or Used()
 
 
 def _choosing(plans: Sequence[Plan]) -> Iterator[NamedPart]:
@@ -278,13 +291,21 @@ def run_plan(
     with RunStore(folder).open_for_writing() as store:
         _tell_of_more(plan, folder, watcher)
         plan.prepare(load, watcher.working)
-        write_record(folder, plan.record)
+        known = known_record(folder)
+        record = msgspec.structs.replace(plan.record, spent=known.spent if known else None)
+        write_record(folder, record)
         store.index(plan.questions.slot_of, plan.questions.slots, whole=True)
         for line in store.lost():
             watcher.note(f"{line}, and asked again")
         watcher.starting(RunStart(plan.task.name, plan.name, plan.setting, len(plan), folder))
-        tally = execute(plan, store, load=load, batch=options.batch, progress=watcher.settled)
-        rows, judged, unread = scoring(plan.record, plan.questions, store)
+
+        def keep(spent: Used) -> None:
+            write_record(folder, msgspec.structs.replace(record, spent=spent))
+
+        with Spending(plan.adapter, record.spent, keep) as spending:
+            tell = spending.telling(watcher.settled)
+            tally = execute(plan, store, load=load, batch=options.batch, progress=tell)
+        rows, judged, unread = scoring(record, plan.questions, store)
     return Result(rows, folder, tally, judged, unread)
 
 

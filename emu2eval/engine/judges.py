@@ -13,6 +13,7 @@ from emu2eval.engine.models import open_model
 from emu2eval.engine.questions import Questions
 from emu2eval.engine.runner import Loader, Tally, execute
 from emu2eval.engine.scoring import score_run
+from emu2eval.engine.spending import Spending
 from emu2eval.engine.tasks import OpenTask
 from emu2eval.errors import ConfigError, raise_together
 from emu2eval.runs.record import Record
@@ -135,6 +136,11 @@ class Scoring:
         total = Tally()
         if self._load is None:
             return total
+        with judging.spending() as spending:
+            return self._ask_all(judging, spending)
+
+    def _ask_all(self, judging: Judging, spending: Spending) -> Tally:
+        total = Tally()
         for count in judging.attempts():
             cost = estimate(judging, judging.replies)
             if cost is not None and cost.requests:
@@ -144,6 +150,9 @@ class Scoring:
                     judging.adapter.afford(cost)
             self.watcher.judging(judging.name, count)
             total += execute(
-                judging, judging.replies, load=self._load, progress=self.watcher.settled
+                judging,
+                judging.replies,
+                load=self._load,
+                progress=spending.telling(self.watcher.settled),
             )
         return total

@@ -19,6 +19,7 @@ from emu2eval.adapters.base import Adapter
 from emu2eval.engine.plan import Planned, check_request, model_identity
 from emu2eval.engine.questions import Place, Questions
 from emu2eval.engine.scoring import response_of
+from emu2eval.engine.spending import Spending
 from emu2eval.errors import ConfigError, StoreError
 from emu2eval.identity import request_key, value_key
 from emu2eval.media.images import from_pil
@@ -30,13 +31,13 @@ from emu2eval.runs.record import (
     ModelIdentity,
     ModelRecord,
     WordingRecord,
-    known_wordings,
+    known_judge,
     read_judge,
     write_judge,
 )
 from emu2eval.runs.store import RunStore
 from emu2eval.spec.model import ModelSpec
-from emu2eval.types import Image, Request, Response, Sample, Score, TextOutput
+from emu2eval.types import Image, Request, Response, Sample, Score, TextOutput, Used
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,15 @@ class Judging:
         self.replies.index(self._slot_of, self.questions.slots * self._cases)
         return self.replies
 
+    def spending(self) -> Spending:
+        """Of what is asked from here on; kept in judge.json."""
+        folder, record = self.replies.folder, self._record()
+
+        def keep(used: Used) -> None:
+            write_judge(folder, msgspec.structs.replace(record, spent=used))
+
+        return Spending(self.adapter, record.spent, keep)
+
     def assume_longest(self) -> None:
         """What is not answered yet counts as answered at the greatest length: for an estimate."""
         output = self.questions.task.spec.output.build(("",), 0)
@@ -248,7 +258,7 @@ class Judging:
 
     def _record(self) -> JudgeRecord:
         """judge.json; it keeps the words of earlier times, whose replies are kept too."""
-        known = known_wordings(self.replies.folder)
+        known = known_judge(self.replies.folder)
         used = self.scorer.every_wording()
         names = [f"{w.name} {w.digest[:8]}" if len(used) > 1 else w.name for w in used]
         words = {
@@ -263,7 +273,8 @@ class Judging:
             scorer=self.scorer.metric,
             asked=tuple(self.scorer.names),
             attempts=self.scorer.attempts,
-            wordings={**known, **words},
+            wordings={**(known.wordings if known else {}), **words},
+            spent=known.spent if known else None,
         )
 
 

@@ -34,7 +34,7 @@ def preview(
         run.plan.prepare(progress=watcher.working)
         table.add_row(*_line(run))
     said = dict.fromkeys(line for run in runs for line in run.plan.warnings())
-    return Group(table, *map(Text, said), *map(Text, costs(groups)))
+    return Group(table, *map(Text, said), *(Text(each.line) for each in costs(groups)))
 
 
 def _line(run: PlannedRun) -> list[str]:

@@ -16,7 +16,7 @@ from emu2eval.runs.files import explained, replaced
 from emu2eval.runs.jsontext import encode
 from emu2eval.runs.sealed import is_sealed, seal, unseal
 from emu2eval.spec.changes import Changes
-from emu2eval.types import Shots, protocol_label
+from emu2eval.types import Shots, Used, protocol_label
 
 RECORD = "run.json"
 JUDGE = "judge.json"
@@ -182,6 +182,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     identity: Identity
     versions: dict[str, str] = {}
     imported: ImportRecord | None = None
+    spent: Used | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -218,6 +219,7 @@ class JudgeRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     asked: tuple[str, ...]
     attempts: Positive
     wordings: dict[str, WordingRecord]
+    spent: Used | None = None
 
 
 def write_record(folder: Path, record: Record) -> None:
@@ -242,12 +244,12 @@ def write_judge(folder: Path, record: JudgeRecord) -> None:
     _write(folder / JUDGE, record)
 
 
-def known_wordings(folder: Path) -> dict[str, WordingRecord]:
-    """Those in which a judge was asked earlier; none where its record is not there, or damaged."""
+def known_judge(folder: Path) -> JudgeRecord | None:
+    """As `known_record`, of a judge."""
     try:
-        return read_judge(folder).wordings
+        return read_judge(folder)
     except StoreError:
-        return {}
+        return None
 
 
 def read_judge(folder: Path) -> JudgeRecord:

@@ -176,10 +176,10 @@ def test_as_many_requests_are_announced_as_are_made(
     changes = ["model.settings.fail=[Describe the image]", "task.score.options.rounds=1"]
     (result,) = evaluate("mm_vet", robot, judge=judge(), changes=changes, watcher=listener)
     told = [int(re.findall("about ([0-9]+) requests", line)[0]) for line in listener.heard]
-    outlook, *announced = told
+    outlook, *announced, _ = told  # the last one is what was used, beside the outlook
     assert outlook == 8  # before there are answers, none is known to equal another
     assert sum(announced) == len(chat_server.asked) == result.judged.asked
-    assert len(announced) == 4 and "again, since replies could not be read" in listener.heard[-1]
+    assert len(announced) == 4 and "again, since replies could not be read" in listener.heard[-2]
     assert listener.announced == listener.count
     assert (result.failed, result.rows[0].n, result.rows[0].unscored) == (2, 4, 4)
 
@@ -338,13 +338,14 @@ def test_judging_is_told_in_money_before_it_starts(
         evaluate("mm_vet", robot, judge=dear)
     assert not Path("log").exists()
     evaluate("mm_vet", robot, judge=judge(prices={"input": 2.5, "output": 10}), watcher=listener)
-    before, now = listener.heard
+    before, now, used = listener.heard
     assert before.startswith("judge, judging: about 40 requests, ")
     assert before.endswith(" in money, answers at their longest")
     assert now.startswith("judge, judging: about 40 requests, ")
     assert now.endswith(" in money")
+    assert used.startswith("judge, judging, used: 40 requests, 440 tokens read, 120 written, ")
     evaluate("mm_vet", robot, judge=judge(prices={"input": 2.5, "output": 10}), watcher=listener)
-    assert len(listener.heard) == 2
+    assert len(listener.heard) == 3
 
 
 def test_a_judge_that_is_killed_is_asked_nothing_twice(

@@ -17,6 +17,7 @@ from emu2eval.adapters.openai import ranking as ranks
 from emu2eval.adapters.openai import replies as reading
 from emu2eval.adapters.openai.background import Background
 from emu2eval.adapters.openai.client import Client, Refused, key_from
+from emu2eval.adapters.openai.ledger import Ledger
 from emu2eval.adapters.openai.messages import (
     ImageUrls,
     Message,
@@ -36,6 +37,7 @@ from emu2eval.types import (
     Request,
     Response,
     TextOutput,
+    Used,
 )
 
 CHARACTERS_A_TOKEN = 4
@@ -81,6 +83,7 @@ class OpenAIAdapter(Adapter):
         )
         self._budget = Budget(msgspec.structs.asdict(settings.budget))
         self._prices = Prices(settings.prices.input, settings.prices.output)
+        self._ledger = Ledger(settings.prices)
         self._client: Client | None = None
         self._background: Background | None = None
         self._makers: ThreadPoolExecutor | None = None
@@ -146,6 +149,9 @@ class OpenAIAdapter(Adapter):
     def afford(self, cost: Cost) -> None:
         self._budget.afford(cost)
 
+    def used(self) -> Used:
+        return self._ledger.total
+
     def _longest(self, request: Request) -> int:
         """Tokens that the answer may take."""
         output = request.output
@@ -176,7 +182,7 @@ class OpenAIAdapter(Adapter):
                 settings.concurrency, settings.requests_per_minute, settings.tokens_per_minute
             ),
             budget=self._budget,
-            prices=self._prices,
+            ledger=self._ledger,
         )
         self._background.run(self._client.reach())
 

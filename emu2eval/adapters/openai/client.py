@@ -10,10 +10,11 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, NoReturn, TypeGuard
+from typing import Any, NoReturn
 
 from emu2eval.adapters.base import Cost
 from emu2eval.adapters.openai.failures import Failure, one_line, stated
+from emu2eval.adapters.openai.ledger import Ledger
 from emu2eval.adapters.openai.lines import (
     LineError,
     Lines,
@@ -22,19 +23,17 @@ from emu2eval.adapters.openai.lines import (
     Unreachable,
     Untrusted,
 )
-from emu2eval.adapters.openai.pace import Budget, Pace, Prices
+from emu2eval.adapters.openai.pace import Budget, Pace
 from emu2eval.adapters.openai.route import PROXY_HINT, way
 from emu2eval.errors import ModelError
 from emu2eval.spec.secrets import SHORTEST, Scrubber
+from emu2eval.types import Used
 
 AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 """HTTP states after which the same request may succeed."""
 
 FIRST_WAIT = 0.5
 """Seconds before the second attempt where the server names none; doubled each time, up to a minute."""
-
-MOST_TOKENS = 1 << 32
-"""A larger count in one reply is not believed."""
 
 MOST_WORDS = 300
 """Characters of what a server says that an error shows."""
@@ -61,7 +60,7 @@ class Client:
         longest_wait: float,
         pace: Pace,
         budget: Budget,
-        prices: Prices,
+        ledger: Ledger,
     ):
         self._url = base_url.rstrip("/")
         self._key = key
@@ -70,7 +69,7 @@ class Client:
         self._longest_wait = longest_wait
         self.pace = pace
         self._budget = budget
-        self._prices = prices
+        self._ledger = ledger
         self._chance = random.Random()
         route, trust = way(base_url)
         self._proxied = route.proxy is not None
@@ -128,9 +127,11 @@ class Client:
                     else:
                         found = self._read(reply)
                         state = self._state(stated(found))
-                        counted = usage(found)
+                        counted = self._ledger.counted(found)
                         missing = Cost() if state else estimate
-                        used = self._prices.cost(1, *counted) if counted else missing
+                        used = _cost(counted) if counted else missing
+                        if counted or not state:
+                            self._ledger.note(counted)
                         self.pace.correct(_tokens(used) - _tokens(estimate))
                         if not state:
                             self.pace.faster()
@@ -144,6 +145,8 @@ class Client:
                     problem = self._problem(error)
                     if isinstance(error, Unreachable):
                         used = Cost()
+                    else:
+                        self._ledger.note(None)
                     reply = None
                 finally:
                     self._budget.settle(estimate, used)
@@ -311,18 +314,8 @@ def _each_text(value: Any, change: Callable[[str], str]) -> Any:
     return value
 
 
-def usage(reply: Mapping[str, Any]) -> tuple[int, int] | None:
-    """(tokens read, tokens written) as the server counts them; None where it does not tell."""
-    found = reply.get("usage")
-    if not isinstance(found, Mapping):
-        return None
-    read, written = (found.get(name) or 0 for name in ("prompt_tokens", "completion_tokens"))
-    return (read, written) if _count(read) and _count(written) else None
-
-
-def _count(value: Any) -> TypeGuard[int]:
-    """A number of tokens: a negative one would refund the budget, an absurd one would end the run."""
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS
+def _cost(used: Used) -> Cost:
+    return Cost(used.requests, used.tokens_in, used.tokens_out, used.money)
 
 
 def _tokens(cost: Cost) -> int:

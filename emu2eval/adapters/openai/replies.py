@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from emu2eval.adapters.openai.client import MOST_WORDS, Refused, usage
+from emu2eval.adapters.openai.client import MOST_WORDS, Refused
 from emu2eval.adapters.openai.failures import is_failure, one_line, stated
+from emu2eval.adapters.openai.ledger import usage
 from emu2eval.adapters.thought import UNCLOSED, separated
 from emu2eval.types import Image, Mark, Response
 

@@ -34,10 +34,12 @@ class BudgetSettings(Settings):
 
 
 class PriceSettings(Settings):
-    """Money for a million tokens read (input) and written (output)."""
+    """Money for a million tokens read (input) and written (output); cached: for those read that the server
+    had kept [as input]."""
 
     input: NotNegative | None = None
     output: NotNegative | None = None
+    cached: NotNegative | None = None
 
 
 class OpenAISettings(Settings):

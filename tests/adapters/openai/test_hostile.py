@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from emu2eval import evaluate
-from emu2eval.adapters.openai.client import usage
+from emu2eval.adapters.openai.ledger import usage
 from emu2eval.errors import ConfigError
 from tests.chat_server import ChatServer, reply, texts
 

@@ -271,11 +271,15 @@ def test_the_cost_is_told_first(make_task: Any, served: Any) -> None:
     listener = Listener()
     model = served(prices={"input": 1000, "output": 1000}, image_tokens=100)
     evaluate(str(make_task()), model, watcher=listener, out=Path("runs"))
-    (told,) = listener.heard
+    told, used = listener.heard
     assert told.startswith("served: about 12 requests, ")
+    # 12 replies of 11 and 3 tokens, as the server counts.
+    assert used.startswith(
+        "served, used: 12 requests, 132 tokens read, 36 written, 0.17 in money (the estimate was about 12"
+    )
     assert told.endswith(" in money")
     evaluate(str(make_task()), model, watcher=listener, out=Path("runs"))
-    assert listener.heard == [told]  # nothing is left to pay for
+    assert listener.heard == [told, used]  # nothing is left to pay for
 
 
 def test_what_does_not_fit_is_refused_or_shortened(
