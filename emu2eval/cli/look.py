@@ -51,17 +51,21 @@ def check(
 @app.command(
     epilog="""\b
 Examples:
+  emu2eval ls
   emu2eval ls tasks
-  emu2eval ls families
-  emu2eval ls runs"""
+  emu2eval ls runs --json"""
 )
 def ls(
     what: Annotated[
-        str, typer.Argument(help="tasks, models, families, papers, scorers, adapters or runs.")
-    ],
+        str | None,
+        typer.Argument(
+            help="tasks, suites, models, families, papers, scorers, adapters or runs [default: all]."
+        ),
+    ] = None,
     out: Out = None,
+    json: Annotated[bool, typer.Option("--json", help="As JSON: kind, name, title.")] = False,
 ) -> None:
-    """List tasks, models, families of transformers, papers, scorers, adapters or runs."""
-    from emu2eval.report.listing import listing
+    """List tasks, suites, models, families of transformers, papers, scorers, adapters or runs."""
+    from emu2eval.report.listing import listing, listing_json
 
-    put(listing(what, out))
+    put((listing_json if json else listing)(what, out))

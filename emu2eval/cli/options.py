@@ -8,7 +8,12 @@ from typing import Annotated
 import typer
 
 Tasks = Annotated[
-    list[str], typer.Option("--task", "-t", help="Task names or paths of .yaml files.")
+    list[str],
+    typer.Option(
+        "--task",
+        "-t",
+        help="Tasks or suites by name or .yaml file: a b, a,b or 'vl_icl_*'.",
+    ),
 ]
 Models = Annotated[
     list[str] | None,
@@ -21,7 +26,20 @@ Models = Annotated[
 ]
 ShotCounts = Annotated[
     list[str],
-    typer.Option("--shots", "-k", help="Numbers of demonstrations; '0*' = text-only ones."),
+    typer.Option(
+        "--shots",
+        "-k",
+        help="Numbers of demonstrations: 0 4 or 0,4; '0*' = text-only ones [default: a suite's own, "
+        "else 0].",
+    ),
+]
+Limit = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N|PART",
+        help="Only so many queries, or, below 1, that part of them (0.1 = a tenth, rounded up): a fixed "
+        "random subset.",
+    ),
 ]
 Sets = Annotated[
     list[str],

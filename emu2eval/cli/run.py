@@ -11,6 +11,7 @@ from emu2eval.cli.options import (
     Ablate,
     Form,
     JudgeName,
+    Limit,
     Models,
     Out,
     Protocol,
@@ -52,11 +53,9 @@ def run(
         str | None, typer.Argument(help="The .yaml file of an experiment, in place of --task.")
     ] = None,
     task: Tasks = [],  # noqa: B006
-    shots: ShotCounts = ["0"],  # noqa: B006
+    shots: ShotCounts = [],  # noqa: B006
     model: Models = None,
-    limit: Annotated[
-        int | None, typer.Option(help="Only so many queries, a fixed random subset.")
-    ] = None,
+    limit: Limit = None,
     ablate: Ablate = ["none"],  # noqa: B006
     seed: Seed = 0,
     trials: Annotated[

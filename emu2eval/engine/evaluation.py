@@ -27,6 +27,7 @@ from emu2eval.engine.spending import Spending
 from emu2eval.engine.splits import Splits
 from emu2eval.engine.supplies import NamedPart, bring
 from emu2eval.engine.tasks import OpenTask, open_task
+from emu2eval.engine.wanted import AnyTask, wanted, wanted_models
 from emu2eval.errors import of_part
 from emu2eval.fewshot.ablate import changes_nothing
 from emu2eval.runs.names import below
@@ -34,12 +35,8 @@ from emu2eval.runs.record import LeftOut, is_run, known_record, write_record
 from emu2eval.runs.store import RunStore
 from emu2eval.spec.changes import Changes
 from emu2eval.spec.model import ModelSpec
-from emu2eval.spec.task import Task
 from emu2eval.types import Shots, TextOutput, Used
 from emu2eval.watch import RunStart, Watcher
-
-AnyTask = str | Path | Task
-"""A task by name, by the path of its YAML file, or as `load_task` gives it."""
 
 AnyModel = str | Path | ModelSpec | Adapter | type[Adapter]
 """A model by name, by the path of its YAML file, or as `load_model` gives it; an adapter, or its class."""
@@ -49,8 +46,8 @@ def evaluate(
     task: AnyTask | Sequence[AnyTask],
     model: AnyModel | Sequence[AnyModel],
     *,
-    shots: int | str | Sequence[int | str] = 0,
-    limit: int | None = None,
+    shots: int | str | Sequence[int | str] = (),
+    limit: int | float | None = None,
     trials: int = 1,
     seed: int = 0,
     protocol: str | None = None,
@@ -68,13 +65,15 @@ def evaluate(
 ) -> list[Result]:
     """Runs every task with every model at every number of shots, or continues where a run stopped.
 
-    shots: numbers of demonstrations; "0*" shows them without their images. limit: so many queries, a fixed
-    random subset; trials: repeated draws of demonstrations, and of answers where the model draws them
-    (temperature). ablate: "labels", "images", "blank", "order". fit: drop the farthest demonstrations of
-    prompts that are too long. skip_missing: leave out samples whose image or video file is not there, which
-    the rows count. scorer: in place of the task's own; a function (prediction, references) -> float will do.
-    changes: against the task's and the model's files, such as {"task": {"output": {"max_new_tokens": 20}}}.
-    out: the folder of runs.
+    A task may be a suite, a task or model a list with commas or a pattern, such as "vl_icl_*".
+    shots: numbers of demonstrations, by default a suite's own, else 0; "0*" shows them without their images.
+    limit: so many queries, or that part of them where it is below 1, a fixed random subset; trials: repeated
+    draws of demonstrations, and of answers where the model draws them (temperature). ablate: "labels",
+    "images", "blank", "order". fit: drop the farthest demonstrations of prompts that are too long.
+    skip_missing: leave out samples whose image or video file is not there, which the rows count. scorer: in
+    place of the task's own; a function (prediction, references) -> float will do. changes: against the
+    task's and the model's files, such as {"task": {"output": {"max_new_tokens": 20}}}. out: the
+    folder of runs.
     Each answer is stored as it is given; running it again asks only what is missing. Raises UserError.
 
     >>> evaluate("easy-vqa", "most-common", shots=4, limit=50)[0].rows[0].value  # doctest: +SKIP
@@ -132,7 +131,11 @@ def plans(
 
 
 def jobs_of(tasks: Sequence[AnyTask], models: Sequence[AnyModel], options: RunOptions) -> list[Job]:
-    return [Job(task, model, options) for model in _once(models) for task in _once(tasks)]
+    """Suites, lists and patterns are written out; every task once for every model."""
+    asked = wanted(tasks, options)
+    return [
+        Job(each.task, model, each.options) for model in wanted_models(models) for each in asked
+    ]
 
 
 def planned(
@@ -165,7 +168,7 @@ def planned(
     groups: dict[Hashable, dict[Path, PlannedRun]] = {key: {} for key in models}
     for job in jobs:
         task, model, options = tasks[_task_key(job)], models[_model_key(job)], job.options
-        for shots, ablation in _wanted(task, options, told):
+        for shots, ablation in _settings(task, options, told):
             plan = make_plan(task, model, shots, options, data[options.skip_missing], ablation)
             run = PlannedRun(plan, options, judges[_judge_key(job)])
             groups[_model_key(job)].setdefault(run.folder, run)
@@ -271,12 +274,11 @@ def make_plan(
         unshown = data.missing(task, task.pool_split, data.pool(task))
         pool, chooser = data.chooser(task, options.seed, unshown)
     sampled = model.adapter.samples and task.spec.output.kind == TextOutput.kind
-    questions = questions_of(task, samples, shots, options.extent, without=lost, sampled=sampled)
+    extent = options.extent(len(samples))
+    questions = questions_of(task, samples, shots, extent, without=lost, sampled=sampled)
     prompts = Prompts(questions, shots, pool, chooser, options.seed, ablation)
     left_out = LeftOut(queries=lost, demonstrations=unshown)
-    return Plan(
-        prompts, model.spec, model.adapter, options.fit, options.extent, options.changes, left_out
-    )
+    return Plan(prompts, model.spec, model.adapter, options.fit, extent, options.changes, left_out)
 
 
 def run_plan(
@@ -309,9 +311,9 @@ def run_plan(
     return Result(rows, folder, tally, judged, unread)
 
 
-def _wanted(task: OpenTask, options: RunOptions, watcher: Watcher) -> Iterator[tuple[Shots, str]]:
+def _settings(task: OpenTask, options: RunOptions, watcher: Watcher) -> Iterator[tuple[Shots, str]]:
     """Every number of shots with every ablation that has something to take away from them."""
-    every = dict.fromkeys(task.shots(each) for each in options.shots)
+    every = dict.fromkeys(task.shots(each) for each in options.shots or ("0",))
     for shots, ablation in product(every, options.ablate):
         if changes_nothing(ablation, shots.count, shots.text_only):
             watcher.note(
@@ -337,14 +339,6 @@ def _tell_of_more(plan: Plan, folder: Path, watcher: Watcher) -> None:
 
 def _several(given: Any) -> list[Any]:
     return list(given) if isinstance(given, (list, tuple)) else [given]
-
-
-def _once(given: Sequence[Any]) -> list[Any]:
-    found: list[Any] = []
-    for each in given:
-        if not any(each is known or (isinstance(each, str) and each == known) for known in found):
-            found.append(each)
-    return found
 
 
 def _name(given: Any) -> Any:

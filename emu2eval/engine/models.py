@@ -15,7 +15,7 @@ from emu2eval.adapters.base import Adapter
 from emu2eval.adapters.emu2.adapter import Emu2Adapter
 from emu2eval.engine.supplies import NamedPart
 from emu2eval.errors import ConfigError, MissingExtra
-from emu2eval.spec import catalog
+from emu2eval.spec import catalog, suites
 from emu2eval.spec.changes import Changes, override
 from emu2eval.spec.model import ModelSpec, read_model
 from emu2eval.spec.task import load_task
@@ -47,7 +47,7 @@ def models_for(tasks: Sequence[str], given: Sequence[str] | None) -> Sequence[st
     if given:
         return given
     known = catalog.names("task")
-    opened = {name: load_task(name).spec.data for name in tasks}
+    opened = {each.task: load_task(each.task).spec.data for each in suites.entries(tasks)}
     others = [name for name, data in opened.items() if name not in known or data.downloads]
     if others:
         raise ConfigError(

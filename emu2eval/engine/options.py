@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from fractions import Fraction
+from math import ceil, nan
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +17,7 @@ from emu2eval.fewshot.ablate import ABLATIONS
 from emu2eval.runs.record import MOST_TRIALS, Extent
 from emu2eval.spec import catalog
 from emu2eval.spec.changes import Changes
+from emu2eval.spec.settings import Limit
 
 AnyScorer = str | Callable[..., Any]
 """A scorer by name, `module:attr` or `FILE.py:NAME`; a metric's function; a subclass of Scorer."""
@@ -23,16 +26,17 @@ Positive = Annotated[int, Meta(ge=1, le=10**6)]
 
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """shots: numbers, or "0*" for demonstrations without their images. ablate: what is taken away from
+    """shots: numbers, or "0*" for demonstrations without their images; none = what a suite says, else
+    0. limit: so many queries, or, below 1, that part of them, rounded up. ablate: what is taken away from
     demonstrations, each as runs of their own; "none" = nothing. fit: the farthest demonstrations are dropped
     from prompts that are too long. skip_missing: samples whose image or video file is not there are left out
     and counted. source: where samples come from; None = see `data.sources.choose`.
     """
 
-    shots: tuple[str | int, ...] = ("0",)
+    shots: tuple[str | int, ...] = ()
     ablate: tuple[str, ...] = ("none",)
     seed: Annotated[int, Meta(ge=0, le=2**53)] = 0
-    limit: Annotated[int, Meta(ge=1, le=10**9)] | None = None
+    limit: Limit | None = None
     trials: Annotated[int, Meta(ge=1, le=MOST_TRIALS)] = 1
     split: str | None = None
     protocol: str | None = None
@@ -48,7 +52,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     def of(
         cls,
         *,
-        shots: int | str | Sequence[int | str] = 0,
+        shots: int | str | Sequence[int | str] = (),
         ablate: str | Sequence[str] = "none",
         changes: Changes | Mapping[str, Any] | Sequence[str] = (),
         out: str | Path | None = None,
@@ -58,12 +62,14 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         """The options as people give them. scorer: in place of the task's own. Raises ConfigError or
         UnknownName."""
         given = {
-            "shots": _once("shots", shots),
-            "ablate": _once("ablate", ablate),
+            "shots": _several("shots", shots),
+            "ablate": _several("ablate", ablate),
             "changes": with_scorer(Changes.of(changes), scorer),
             "out": _folder(out),
             **plain,
         }
+        if isinstance(given.get("limit"), str):
+            given["limit"] = parsed_limit(given["limit"])
         for name in given["ablate"]:
             if name not in ABLATIONS:
                 raise UnknownName("ablation", name, ABLATIONS, where="--ablate")
@@ -83,9 +89,18 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         """The folder of runs."""
         return self.out or catalog.results_root()
 
-    @property
-    def extent(self) -> Extent:
-        return Extent(limit=self.limit, trials=self.trials)
+    def extent(self, queries: int) -> Extent:
+        """How much is asked of a split of so many queries.
+
+        >>> RunOptions(limit=0.1).extent(1205).limit
+        121
+        """
+        limit = self.limit
+        if isinstance(limit, float):
+            # The nearest fraction of small terms: a tenth of 10 is 1, and 0.1 is a hair more than a tenth.
+            part = Fraction(limit).limit_denominator(10**9)
+            limit = max(1, ceil(part * queries))
+        return Extent(limit=limit and min(limit, 10**9), trials=self.trials)
 
 
 def with_scorer(changes: Changes, scorer: AnyScorer | None) -> Changes:
@@ -114,19 +129,48 @@ def _folder(out: Any) -> Path | None:
     return Path(out) if out is not None else None
 
 
-def _once(name: str, given: Any) -> tuple[Any, ...]:
-    """One value or several, each once."""
+def parsed_limit(text: str) -> int | float:
+    """A limit as it is typed: `500`, or `0.1` for a tenth. Raises ConfigError.
+
+    >>> parsed_limit("500"), parsed_limit("0.1"), parsed_limit("200.0")
+    (500, 0.1, 200)
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = nan
+    if 0 < number < 1:
+        return number
+    if (number > 1 and number.is_integer()) or text.strip() == "1":
+        return int(number)
+    says = "one query is --limit 1, all are asked without --limit" if number == 1 else _LIMIT
+    if number in (0, -1):
+        says = "all queries are asked where --limit is left out"
+    raise ConfigError(f"--limit does not take {text}", where="--limit", hint=says)
+
+
+_LIMIT = "--limit 500 for so many queries, --limit 0.1 for a tenth of them (rounded up)"
+
+
+def _several(name: str, given: Any) -> tuple[Any, ...]:
+    """One value or several, each once; a text may be a list with commas."""
     if isinstance(given, (str, int)) and not isinstance(given, bool):
-        return (given,)
+        given = (given,)
     if not isinstance(given, Iterable) or isinstance(given, (bytes, Mapping)):
         raise ConfigError(f"{name} takes one value or a list of them, not {given!r}")
-    return tuple(dict.fromkeys(given))
+    found: dict[Any, None] = {}
+    for each in given:
+        parts = each.split(",") if isinstance(each, str) else [each]
+        found.update(
+            dict.fromkeys(p.strip() if isinstance(p, str) else p for p in parts if p != "")
+        )
+    return tuple(found)
 
 
 def _takes(field: msgspec.structs.FieldInfo) -> str:
     known = {
         "seed": "a whole number from 0 to 2**53",
-        "limit": "a whole number of at least 1",
+        "limit": "a whole number of at least 1, or a part below 1",
         "trials": f"a whole number from 1 to {MOST_TRIALS:,}",
         "batch": "a whole number from 1 to 1,000,000",
         "shots": "whole numbers, or 0*",

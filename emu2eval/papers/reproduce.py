@@ -211,7 +211,7 @@ def estimate(
         shots = tuple(shots for shots in each.shots if (*where, shots) not in timed)
         if shots:
             untimed.append(replace(each, shots=shots))
-    few = min(PILOT, options.limit or PILOT)
+    few = min(PILOT, options.limit) if isinstance(options.limit, int) else PILOT
     for tasks, own in together(untimed, options):
         run_all(tasks, [model], msgspec.structs.replace(own, limit=few, trials=1), watcher)
     return costs(listed, model, options) if untimed else before

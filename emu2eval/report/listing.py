@@ -6,31 +6,68 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emu2eval.errors import StoreError, UnknownName
+from emu2eval.report.formats import json_text
 from emu2eval.report.notes import counted
 from emu2eval.spec import catalog
 
 if TYPE_CHECKING:
     from emu2eval.adapters.huggingface.families import Family
 
-KINDS = ("adapters", "families", "models", "papers", "runs", "scorers", "tasks")
+KINDS = ("tasks", "suites", "models", "runs", "papers", "scorers", "adapters", "families")
+"""What people look for first."""
 
 
-def listing(what: str, out: Path | None = None) -> str:
-    """Two columns, name and title, one a line. Raises UnknownName for a kind that does not exist."""
-    if what not in KINDS:
-        raise UnknownName("kind of thing to list", what, KINDS)
-    if what in ("tasks", "models", "papers"):
-        lines = list(catalog.titles(what.removesuffix("s")))
-    elif what == "families":
-        lines = _families()
-    elif what == "runs":
-        lines = _runs(out)
-    else:
-        lines = _registered(what.removesuffix("s"))
+def listing(what: str | None, out: Path | None = None) -> str:
+    """Two columns, name and title, one a line; of every kind, where none is named, under its heading.
+
+    Raises UnknownName for a kind that does not exist.
+    """
+    if what is None:
+        return "\n".join(
+            f"{kind}\n" + "".join(f"  {line}\n" for line in _columns(kind, out).splitlines())
+            for kind in KINDS
+        )
+    return _columns(what, out)
+
+
+def listing_json(what: str | None, out: Path | None = None) -> str:
+    """As `listing`, for programs: kind -> name -> title."""
+    return json_text(
+        {kind: dict(entries(kind, out)) for kind in (KINDS if what is None else [what])}
+    )
+
+
+def _columns(what: str, out: Path | None) -> str:
+    lines = entries(what, out)
     if not lines:
         return f"there are no {what} yet\n"
     width = max(len(name) for name, _ in lines)
     return "".join(f"{name:<{width}}  {title}".rstrip() + "\n" for name, title in lines)
+
+
+def entries(what: str, out: Path | None = None) -> list[tuple[str, str]]:
+    """(name, title) of everything of a kind. Raises UnknownName."""
+    if what not in KINDS:
+        raise UnknownName("kind of thing to list", what, KINDS)
+    if what == "suites":
+        return _suites()
+    if what in ("tasks", "models", "papers"):
+        return list(catalog.titles(what.removesuffix("s")))
+    if what == "families":
+        return _families()
+    if what == "runs":
+        return _runs(out)
+    return _registered(what.removesuffix("s"))
+
+
+def _suites() -> list[tuple[str, str]]:
+    from emu2eval.spec.suites import load_suite
+
+    found = []
+    for name, title in catalog.titles("suite"):
+        tasks = dict.fromkeys(entry.task for entry in load_suite(name).entries)
+        found.append((name, f"{title} ({', '.join(tasks)})"))
+    return found
 
 
 def _families() -> list[tuple[str, str]]:

@@ -92,7 +92,7 @@ def _prompts(task_name: str, options: RunOptions) -> Prompts:
     data = Splits(Watcher())
     samples = data.split(task, task.split, shots=shots.count)
     pool, chooser = data.chooser(task, options.seed) if shots.count else (None, None)
-    questions = questions_of(task, samples, shots, options.extent)
+    questions = questions_of(task, samples, shots, options.extent(len(samples)))
     return Prompts(questions, shots, pool, chooser, options.seed, ablation)
 
 

@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from emu2eval.errors import ConfigError, UnknownName
+from emu2eval.spec.elsewhere import said_elsewhere
 
 _HERE = Path(__file__).parent.parent
 _FOLDERS = {"task": "tasks", "model": "models", "paper": "results/published"}
+_SUITES = "suites"
+"""The folder of suites, within that of the tasks."""
 
 
 def data_root() -> Path:
@@ -34,7 +37,9 @@ def references_root() -> Path:
 
 
 def shipped(kind: str) -> Path:
-    """The folder of what comes with the package; kind: "task", "model" or "paper"."""
+    """The folder of what comes with the package; kind: "task", "suite", "model" or "paper"."""
+    if kind == "suite":
+        return shipped("task") / _SUITES
     folder = Path(_FOLDERS[kind])
     installed = _HERE / folder.name
     # In a checkout the folders stand beside the package, where people look for them.
@@ -53,7 +58,7 @@ def located(kind: str, recorded: str) -> Path:
 
 
 def names(kind: str) -> dict[str, Path]:
-    """Every shipped task, model or paper by name, with its file; a folder may hold its own `model.yaml`."""
+    """All that is shipped of a kind by name, with its file; a folder may hold its own `model.yaml`."""
     folder = shipped(kind)
     found = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
     for path in sorted(folder.glob(f"*/{kind}.yaml")):
@@ -75,11 +80,19 @@ def find_file(kind: str, name: str) -> Path:
         known = names(kind)
         if name in known:
             return known[name]
+        if kind == "task" and name in names("suite"):
+            raise ConfigError(
+                f"{name} is a suite, and one task is wanted here",
+                hint=f"emu2eval ls suites names its tasks; emu2eval run --task {name} asks them all",
+            )
+        listed = [*known, *names("suite")] if kind == "task" else known
+        elsewhere = said_elsewhere(name) if kind == "task" else None
         raise UnknownName(
             kind,
             name,
-            known,
-            hint=f"emu2eval ls {kind}s lists them; your own {kind} goes by the path of its .yaml file",
+            listed,
+            hint=elsewhere
+            or f"emu2eval ls {kind}s lists them; your own {kind} goes by the path of its .yaml file",
         )
     path = Path(name)
     file = path / f"{kind}.yaml" if path.is_dir() else path

@@ -14,7 +14,7 @@ from msgspec import Meta
 from emu2eval.errors import ConfigError, UserError, raise_together
 from emu2eval.spec import catalog
 from emu2eval.spec.data import Options
-from emu2eval.spec.settings import Count, Keys
+from emu2eval.spec.settings import Count, Keys, Limit
 from emu2eval.spec.yamlfile import Document, Spec, read_yaml, validate
 
 ShotCount = Annotated[int, Meta(ge=0, le=99_999)] | Literal["0*"]
@@ -34,7 +34,7 @@ class AskedSpec(Spec):
     ablate: str | Annotated[tuple[str, ...], Meta(min_length=1)] | None = None
     split: str | None = None
     source: str | None = None
-    limit: Count | None = None
+    limit: Limit | None = None
     trials: Annotated[int, Meta(ge=1, le=10_000)] | None = None
     fit: bool | None = None
     skip_missing: bool | None = None

@@ -25,6 +25,9 @@ Keys = tuple[str | int, ...]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 """An integer of at least 1."""
 
+Limit = Annotated[int, msgspec.Meta(ge=1)] | Annotated[float, msgspec.Meta(gt=0, lt=1)]
+"""So many queries, or that part of a split."""
+
 Struct = TypeVar("Struct", bound=msgspec.Struct)
 
 
