@@ -12,6 +12,7 @@ from emu2eval.cli import (
     data,
     experiment,
     explain,
+    export,
     imports,
     look,
     papers,
@@ -45,6 +46,7 @@ app.add_typer(compare.app)
 app.add_typer(explain.app)
 app.add_typer(imports.app)
 app.add_typer(papers.app)
+app.add_typer(export.app)
 
 MANY = frozenset({"--task", "--model", "--shots", "--ablate", "--set"})
 """Options that take several values in one go, as in `--shots 0 4 8`."""

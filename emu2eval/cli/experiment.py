@@ -83,7 +83,7 @@ def experiment(
 ) -> None:
     """Write the experiment's file that would repeat stored runs [default: all]."""
     from emu2eval.exports.experiment import written
-    from emu2eval.exports.trackers import write
+    from emu2eval.exports.stored import write
     from emu2eval.runs import locate
 
     folders = locate.find(runs or [], out)

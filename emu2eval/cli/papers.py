@@ -156,35 +156,3 @@ def reproduce(
     report_failures(results)
     if fail_if is not None and any(each.verdict == "not reproduced" for each in found):
         raise typer.Exit(4)
-
-
-@app.command(
-    epilog="""\b
-Examples:
-  emu2eval export easy-vqa_4-shot_nearest --format model-index --out README-part.md
-  emu2eval export --format wandb --out runs.jsonl"""
-)
-def export(
-    runs: Annotated[
-        list[str] | None, typer.Argument(help="Paths, names or beginnings of names.")
-    ] = None,
-    form: Annotated[str, typer.Option("--format", "-f", help="wandb or model-index.")] = "wandb",
-    file: Annotated[
-        Path | None, typer.Option("--out", help="File to write [default: standard output].")
-    ] = None,
-    folder: Annotated[
-        Path | None, typer.Option("--runs", help="Folder of runs [default: results/runs].")
-    ] = None,
-) -> None:
-    """Write the results of stored runs [default: all] as other tools read them; no account is needed."""
-    from emu2eval.exports import trackers
-    from emu2eval.runs import locate
-
-    found = trackers.read(locate.find(runs or [], folder))
-    text = trackers.render(found.read, form)
-    if file is None:
-        put(text)
-    else:
-        trackers.write(text, file)
-        say(f"wrote {file}")
-    report_lost(found.lost)

@@ -3,53 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import yaml
 
 from emu2eval.errors import StoreError, UnknownName
 from emu2eval.exports import fields
-from emu2eval.runs.record import Record, read_record
-from emu2eval.runs.scores import read_rows
-from emu2eval.runs.several import ReadRuns, read_each
+from emu2eval.exports.results import as_json
+from emu2eval.exports.stored import StoredRows
+from emu2eval.runs.record import Record
 from emu2eval.types import Row
 
 _RENDERED = ("value", "stderr", "low", "high", "n", "unscored")
 
 
-@dataclass(frozen=True)
-class StoredRows:
-    """A run's record and rows."""
-
-    folder: Path
-    record: Record
-    rows: list[Row]
-
-
-def read(folders: Iterable[Path]) -> ReadRuns[StoredRows]:
-    """The runs that are scored, and what is wrong with those that cannot be read."""
-    found = read_each(folders, lambda run: StoredRows(run, read_record(run), read_rows(run)))
-    return ReadRuns(tuple(run for run in found.read if run.rows), found.lost)
-
-
 def render(runs: Sequence[StoredRows], form: str) -> str:
     """The text of a file of that format. Raises UnknownName, or StoreError where no run is scored."""
     if form not in FORMATS:
-        raise UnknownName("format of exports", form, FORMATS, where="--format")
+        raise UnknownName("format of exports", form, [*FORMATS, "lm-eval"], where="--format")
     if not runs:
         raise StoreError("there is no scored run to export", hint="emu2eval ls runs")
     return FORMATS[form](runs)
-
-
-def write(text: str, file: Path) -> None:
-    """Raises StoreError where the file cannot be written."""
-    try:
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StoreError(f"the file cannot be written ({error.strerror})", where=file) from None
 
 
 def wandb(runs: Sequence[StoredRows]) -> str:
@@ -141,7 +116,8 @@ def _setting(row: Row) -> dict[str, Any]:
     return {name: known[name] for name in names}
 
 
-FORMATS: dict[str, Callable[[Sequence[StoredRows]], str]] = {
+FORMATS: Mapping[str, Callable[[Sequence[StoredRows]], str]] = {
+    "json": as_json,
     "model-index": model_index,
     "wandb": wandb,
 }

@@ -16,7 +16,8 @@ from emu2eval import evaluate
 from emu2eval.cli import app
 from emu2eval.doctor.reference import keep
 from emu2eval.errors import MissingExtra, StoreError, UnknownName
-from emu2eval.exports.trackers import read, render
+from emu2eval.exports.stored import read
+from emu2eval.exports.trackers import render
 from emu2eval.runs.record import read_record, write_record
 from emu2eval.types import Row
 

@@ -1,0 +1,73 @@
+"""`emu2eval export`: results for other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from emu2eval.cli.say import put, report_lost, say
+from emu2eval.errors import UserError
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  emu2eval export --format json --out results.json
+  emu2eval export easy-vqa --format lm-eval --out for-lm-eval
+  emu2eval export easy-vqa_4-shot_nearest --format model-index --out README-part.md
+  emu2eval export --format wandb --out runs.jsonl
+
+json: every number with its unit, interval and failures, and what identifies its run; --schema prints the JSON
+Schema of it. lm-eval: a folder of results_DATE.json and samples_TASK_DATE.jsonl, as lm-evaluation-harness
+writes them."""
+)
+def export(
+    runs: Annotated[
+        list[str] | None, typer.Argument(help="Paths, names or beginnings of names.")
+    ] = None,
+    form: Annotated[
+        str, typer.Option("--format", "-f", help="json, lm-eval, wandb or model-index.")
+    ] = "json",
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="File to write, for lm-eval a folder [default: standard output]."
+        ),
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--runs", help="Folder of runs [default: results/runs].")
+    ] = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of --format json instead.")
+    ] = False,
+) -> None:
+    """Write the results of stored runs [default: all] as other tools read them; no account is needed."""
+    from emu2eval.exports import stored, trackers
+    from emu2eval.runs import locate
+
+    if schema:
+        from emu2eval.exports.results import schema_text
+
+        put(schema_text())
+        return
+    found = stored.read(locate.find(runs or [], folder))
+    if form == "lm-eval":
+        from emu2eval.exports import lm_eval
+
+        if file is None:
+            raise UserError("this format is a folder", hint="--out FOLDER")
+        for line in lm_eval.export(found.read, file):
+            say(line)
+        report_lost(found.lost)
+        return
+    text = trackers.render(found.read, form)
+    if file is None:
+        put(text)
+    else:
+        stored.write(text, file)
+        say(f"wrote {file}")
+    report_lost(found.lost)
