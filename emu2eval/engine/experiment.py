@@ -153,6 +153,7 @@ class _Reading:
                     protocol=protocol,
                     source=self._value(entry, "source"),
                     changes=given.changes,
+                    scorer=self.given.get("scorer"),
                     fit=bool(self._value(entry, "fit")),
                     skip_missing=bool(self._value(entry, "skip_missing")),
                     out=out,

@@ -18,7 +18,6 @@ from typing import Any
 
 import msgspec
 
-from emu2eval import __version__
 from emu2eval.engine.questions import Place
 from emu2eval.engine.reopen import Reopened, reopen
 from emu2eval.engine.scoring import response_of
@@ -27,6 +26,7 @@ from emu2eval.exports.results import ResultRun, results, unit
 from emu2eval.exports.stored import StoredRows, write
 from emu2eval.media import images
 from emu2eval.runs.files import explained
+from emu2eval.runs.record import versions
 from emu2eval.runs.scores import REPORT, SampleScore, read_scores
 from emu2eval.types import Image, Response, Row, Sample, Video
 
@@ -135,7 +135,7 @@ def _results(named: Sequence[tuple[str, StoredRows, ResultRun]], hashes: Mapping
         "date": (named[0][1].folder / REPORT).stat().st_mtime,
         "pretty_env_info": ", ".join(f"{name} {value}" for name, value in first.versions.items()),
         "transformers_version": first.versions.get("transformers", "N/A"),
-        "lm_eval_version": f"emu2eval {__version__}",
+        "lm_eval_version": f"emu2eval {versions().get('emu2eval', '')}",
         "upper_git_hash": None,
         "task_hashes": dict(hashes),
         "model_source": first.adapter or first.imported,

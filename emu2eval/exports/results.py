@@ -14,10 +14,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from emu2eval import __version__, registry
+from emu2eval import registry
 from emu2eval.exports.stored import StoredRows
 from emu2eval.runs.apart import labels
-from emu2eval.runs.record import Record
+from emu2eval.runs.record import Record, versions
 from emu2eval.types import Row
 
 SCHEMA = Path(__file__).with_name("results.schema.json")
@@ -141,7 +141,7 @@ def results(runs: Sequence[StoredRows]) -> Results:
     """The document of these runs, in their order."""
     named = labels([run.record for run in runs], seeds=True)
     return Results(
-        emu2eval=__version__,
+        emu2eval=versions().get("emu2eval", "unknown"),
         runs=tuple(_run(run, name) for run, name in zip(runs, named, strict=True)),
     )
 
