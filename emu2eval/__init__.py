@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from emu2eval.data.samples import Samples
     from emu2eval.encoders.base import Encoder, Vectors
     from emu2eval.engine.evaluation import evaluate
+    from emu2eval.engine.objects import InMemory
     from emu2eval.engine.reopen import score_again
     from emu2eval.engine.results import Result
     from emu2eval.errors import (
@@ -75,6 +76,7 @@ _WHERE = {
     "data.samples": "Samples",
     "encoders.base": "Encoder Vectors",
     "engine.evaluation": "evaluate",
+    "engine.objects": "InMemory",
     "engine.reopen": "score_again",
     "engine.results": "Result",
     "errors": (
@@ -120,6 +122,7 @@ __all__ = [
     "Image",
     "ImageError",
     "ImageOutput",
+    "InMemory",
     "JudgedScorer",
     "Limits",
     "Mark",

@@ -16,6 +16,7 @@ from emu2eval.adapters.base import Adapter
 from emu2eval.engine.cost import costs
 from emu2eval.engine.judges import Scoring, choose_judge
 from emu2eval.engine.models import OpenModel, open_model
+from emu2eval.engine.objects import InMemory
 from emu2eval.engine.options import AnyScorer, RunOptions
 from emu2eval.engine.plan import Plan
 from emu2eval.engine.planned import PlannedRun
@@ -28,7 +29,7 @@ from emu2eval.engine.splits import Splits
 from emu2eval.engine.supplies import NamedPart, bring
 from emu2eval.engine.tasks import OpenTask, open_task
 from emu2eval.engine.wanted import AnyTask, wanted, wanted_models
-from emu2eval.errors import of_part
+from emu2eval.errors import ConfigError, of_part
 from emu2eval.fewshot.ablate import changes_nothing
 from emu2eval.runs.names import below
 from emu2eval.runs.record import LeftOut, is_run, known_record, write_record
@@ -38,14 +39,18 @@ from emu2eval.spec.model import ModelSpec
 from emu2eval.types import Shots, TextOutput, Used
 from emu2eval.watch import RunStart, Watcher
 
-AnyModel = str | Path | ModelSpec | Adapter | type[Adapter]
-"""A model by name, by the path of its YAML file, or as `load_model` gives it; an adapter, or its class."""
+AnyModel = str | Path | ModelSpec | Adapter | type[Adapter] | InMemory | Callable[..., Any]
+"""A model by name, by a path, or as `load_model` gives it; an adapter, or its class; a loaded model of
+transformers, or an Emu2; a function from a `Prompt` to a text; one of these as `InMemory`."""
 
 
 def evaluate(
     task: AnyTask | Sequence[AnyTask],
     model: AnyModel | Sequence[AnyModel],
     *,
+    processor: Any = None,
+    name: str | None = None,
+    version: str | None = None,
     shots: int | str | Sequence[int | str] = (),
     limit: int | float | None = None,
     trials: int = 1,
@@ -65,6 +70,8 @@ def evaluate(
 ) -> list[Result]:
     """Runs every task with every model at every number of shots, or continues where a run stopped.
 
+    model: also a loaded model of transformers, which is asked as it is in memory and is afterwards as it was,
+    or a function from a `Prompt` to a text; processor, name, version: as of `InMemory`, for one such model.
     A task may be a suite, a task or model a list with commas or a pattern, such as "vl_icl_*".
     shots: numbers of demonstrations, by default a suite's own, else 0; "0*" shows them without their images.
     limit: so many queries, or that part of them where it is below 1, a fixed random subset; trials: repeated
@@ -96,7 +103,10 @@ def evaluate(
         out=out,
         batch=batch,
     )
-    return run_all(_several(task), _several(model), options, watcher)
+    models = _several(model)
+    if (processor, name, version) != (None, None, None):
+        models = [_described(models, processor, name, version)]
+    return run_all(_several(task), models, options, watcher)
 
 
 @dataclass(frozen=True)
@@ -117,6 +127,19 @@ def run_all(
     """`evaluate`, with options that are checked already."""
     told = watcher or Watcher()
     return carry_out(planned(jobs_of(tasks, models, options), told, fetch=True), told)
+
+
+def _described(
+    models: Sequence[AnyModel], processor: Any, name: str | None, version: str | None
+) -> InMemory:
+    """Raises ConfigError for several models, or one that is no object."""
+    if len(models) != 1 or isinstance(models[0], str | Path | ModelSpec | InMemory | type):
+        raise ConfigError(
+            "processor, name and version say something of one model that is an object",
+            hint="evaluate(task, my_model, processor=…, name=…); of several: "
+            "evaluate(task, [InMemory(first, name=…), InMemory(second, name=…)])",
+        )
+    return InMemory(models[0], processor, name, version)
 
 
 def plans(
@@ -162,6 +185,8 @@ def planned(
     for job in jobs:
         if (key := _model_key(job)) not in models:
             models[key] = open_model(_name(job.model), job.options.changes)
+            if models[key].unstated:
+                told.note(UNSTATED.format(name=models[key].spec.name))
     scorers = [task.scoring for task in tasks.values()] if fetch else []
     bring([*(model.part for model in models.values()), *scorers], told, fetch=fetch)
     data = {skip: Splits(told, skip) for skip in (False, True)}
@@ -177,13 +202,25 @@ def planned(
 
 def carry_out(groups: Sequence[Sequence[PlannedRun]], told: Watcher) -> list[Result]:
     """Checks all of the runs, then asks and scores them; each model is loaded once for its own."""
+    loaders = [Loader(g[0].plan.adapter, partial(told.loading, g[0].plan.name)) for g in groups]
+    try:
+        return _carried_out(groups, loaders, told)
+    finally:
+        # A model that somebody else goes on with is given back, whatever happened.
+        for loader in loaders:
+            if loader.loaded:
+                loader.close()
+
+
+def _carried_out(
+    groups: Sequence[Sequence[PlannedRun]], loaders: Sequence[Loader], told: Watcher
+) -> list[Result]:
     runs = [run for group in groups for run in group]
     every = [run.plan for run in runs]
     bring({id(each.part): each for each in _choosing(every)}.values(), told)
     for task in {id(plan.task): plan.task for plan in every}.values():
         with of_part("scorer", task.scoring.name):
             task.scorer.try_out()
-    loaders = [Loader(g[0].plan.adapter, partial(told.loading, g[0].plan.name)) for g in groups]
     for group, loader in zip(groups, loaders, strict=True):
         for run in group:
             run.plan.prepare(loader, told.working)
@@ -213,6 +250,12 @@ def carry_out(groups: Sequence[Sequence[PlannedRun]], told: Watcher) -> list[Res
         if used.requests:
             told.note(each.beside(used))
     return results
+
+
+UNSTATED = (
+    "{name} does not say what decides its answers, so another process asks for all of them again; to keep "
+    "them, give it a version, a new one whenever it answers otherwise: evaluate(…, name=…, version=…)"
+)
 
 
 def _used(adapter: Adapter | None) -> Used:

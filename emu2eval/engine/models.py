@@ -6,13 +6,14 @@ import inspect
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from uuid import uuid4
+from typing import Any
 
 from msgspec import structs
 
 from emu2eval import registry
 from emu2eval.adapters.base import Adapter
 from emu2eval.adapters.emu2.adapter import Emu2Adapter
+from emu2eval.engine.objects import InMemory, open_object
 from emu2eval.engine.supplies import NamedPart
 from emu2eval.errors import ConfigError, MissingExtra
 from emu2eval.spec import catalog, suites
@@ -24,10 +25,14 @@ from emu2eval.spec.yamlfile import Document
 
 @dataclass(frozen=True)
 class OpenModel:
-    """A model ready to be planned for. Its weights are read when something is asked."""
+    """A model ready to be planned for. Its weights are read when something is asked.
+
+    unstated: nothing says what decides its answers, so that another process cannot reuse them.
+    """
 
     spec: ModelSpec
     adapter: Adapter
+    unstated: bool = False
 
     @property
     def part(self) -> NamedPart:
@@ -61,24 +66,24 @@ def models_for(tasks: Sequence[str], given: Sequence[str] | None) -> Sequence[st
     return (BUNDLED,)
 
 
-def open_model(given: str | ModelSpec | Adapter | type[Adapter], changes: Changes) -> OpenModel:
-    """The model with its adapter. Raises ConfigError, ModelError, UnknownName or MissingExtra."""
-    if isinstance(given, Adapter):
-        return OpenModel(_of_object(given), given)
+def open_model(given: Any, changes: Changes) -> OpenModel:
+    """The model with its adapter; given: as `evaluate` takes it.
+
+    Raises ConfigError, ModelError, UnknownName or MissingExtra.
+    """
     if inspect.isclass(given) and issubclass(given, Adapter):
         settings = override({}, changes.model, "model").get("settings", {})
         adapter = registry.bound("adapter", given.__name__, given, settings)()
-        spec = _of_object(adapter)
-        return OpenModel(structs.replace(spec, settings={**spec.settings, **settings}), adapter)
+        found = open_object(InMemory(adapter), changes)
+        spec = structs.replace(found.spec, settings={**found.spec.settings, **settings})
+        return OpenModel(spec, adapter, found.unstated)
     if isinstance(given, str):
         file = read_model(given, overrides=changes.model)
         return OpenModel(file.spec, _build(file.spec, file.document))
-    if not isinstance(given, ModelSpec):
-        raise ConfigError(
-            f"a model is a name, a path or an adapter, not {type(given).__name__}",
-            hint="emu2eval ls models lists the names; your own is a subclass of emu2eval.Adapter",
-        )
-    return OpenModel(given, _build(given))
+    if isinstance(given, ModelSpec):
+        return OpenModel(given, _build(given))
+    found = open_object(given if isinstance(given, InMemory) else InMemory(given), changes)
+    return OpenModel(found.spec, found.adapter, found.unstated)
 
 
 def _build(model: ModelSpec, document: Document | None = None) -> Adapter:
@@ -90,18 +95,3 @@ def _build(model: ModelSpec, document: Document | None = None) -> Adapter:
             "adapter", model.adapter, model.settings, where=where, at=at
         )
     return adapter
-
-
-def _of_object(adapter: Adapter) -> ModelSpec:
-    """A spec for an adapter that exists only in this process.
-
-    One that does not say what decides its answers is another model in every process, so that answers of
-    other weights are never reused.
-    """
-    kind = type(adapter)
-    settings = {}
-    if kind.identity is Adapter.identity:
-        token = adapter.__dict__.setdefault("_emu2eval_token", uuid4().hex)
-        settings = {"process": token}
-    name = str(getattr(adapter, "name", None) or kind.__name__)
-    return ModelSpec(name=name, adapter=f"{kind.__module__}:{kind.__qualname__}", settings=settings)

@@ -48,16 +48,26 @@ def checkpoint_document(given: str) -> Document | None:
         where, name = given, given.rpartition("/")[2]
     else:
         return None
-    family = _family(config)
+    document = family_document(_family(config))
+    if document is not None:
+        return _named(document, where, name)
+    data = {"name": name, "adapter": "huggingface", "settings": {"checkpoint": where}}
+    return Document(folder / _CONFIGS[0] if folder.is_dir() else Path(where), data)
+
+
+def family_document(family: str) -> Document | None:
+    """The model file whose family it is, with the settings that hold for all its checkpoints; None = no file.
+
+    family: transformers' model_type, or "emu2".
+    """
     for document in _files():
         if document.data.get("family") == family:
             own = _settings(document)
             kept = {key: value for key, value in own.items() if key not in _ITS_OWN}
             if own.get("layout") == "chat":
                 del kept["layout"]  # a base model of the family has no template
-            return _named(replace(document, data={**document.data, "settings": kept}), where, name)
-    data = {"name": name, "adapter": "huggingface", "settings": {"checkpoint": where}}
-    return Document(folder / _CONFIGS[0] if folder.is_dir() else Path(where), data)
+            return replace(document, data={**document.data, "settings": kept})
+    return None
 
 
 def _on_its_base(folder: Path) -> Document:

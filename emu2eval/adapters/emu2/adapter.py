@@ -118,13 +118,17 @@ class Emu2Adapter(LocalAdapter[Emu2Settings, Emu2Files, "Emu2Inference"]):
                 where=path,
                 hint="set `tokenizer` to the path of LLaMA's tokenizer.model",
             )
-        config = checkpoint.config
-        tokenizer = Tokenizer(file, config.variant, own.manner)
+        tokenizer = Tokenizer(file, checkpoint.config.variant, own.manner)
+        return self._laid_open(checkpoint, tokenizer)
+
+    def _laid_open(self, checkpoint: Emu2Checkpoint, tokenizer: Tokenizer) -> Emu2Files:
+        """How prompts are laid out for a checkpoint. Raises ModelError where the two do not fit."""
+        own, config = self.settings, checkpoint.config
         if tokenizer.size != config.decoder.vocab_size:
             raise ModelError(
                 f"the tokenizer has {tokenizer.size:,} tokens, Emu2's own included; the model "
                 f"has {config.decoder.vocab_size:,}",
-                where=file,
+                where=tokenizer.path,
                 hint="use the tokenizer.model that belongs to this checkpoint and variant",
             )
         return Emu2Files(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -85,16 +85,23 @@ class HuggingFaceAdapter(
         return (*PATTERNS, CODE) if self.settings.trust_remote_code else PATTERNS
 
     def _open(self, path: Path) -> HuggingFaceFiles:
-        from emu2eval.adapters.huggingface.form import TransformersForm
-        from emu2eval.adapters.huggingface.kinds import kind_of
-        from emu2eval.adapters.huggingface.loading import ends
         from emu2eval.adapters.huggingface.processor import load_processor
-        from emu2eval.adapters.huggingface.template import check_options
-        from emu2eval.adapters.huggingface.thinking import Thinking
 
         own = self.settings
         checkpoint = TransformersCheckpoint.at(path, own.revision, own.trust_remote_code)
-        config = checkpoint.config
+        return self._laid_open(checkpoint, lambda: load_processor(checkpoint))
+
+    def _laid_open(
+        self, checkpoint: TransformersCheckpoint, processor_of: Callable[[], Any]
+    ) -> HuggingFaceFiles:
+        """How prompts are laid out for a checkpoint. Raises ModelError where that cannot be."""
+        from emu2eval.adapters.huggingface.form import TransformersForm
+        from emu2eval.adapters.huggingface.kinds import kind_of
+        from emu2eval.adapters.huggingface.loading import ends
+        from emu2eval.adapters.huggingface.template import check_options
+        from emu2eval.adapters.huggingface.thinking import Thinking
+
+        own, path, config = self.settings, checkpoint.path, checkpoint.config
         family = families.find(config.model_type)
         if family is not None and family.verdict == "refused":
             raise ModelError(
@@ -109,7 +116,7 @@ class HuggingFaceAdapter(
                 "this adapter needs to show several of them in order",
                 where=path,
             )
-        processor = load_processor(checkpoint)
+        processor = processor_of()
         template = getattr(processor, "chat_template", None)
         layout = own.layout or ("chat" if template else "plain")
         if layout == "chat" and not template:
@@ -146,15 +153,20 @@ class HuggingFaceAdapter(
         )
 
     def _load(self, opened: HuggingFaceFiles) -> Inference[TransformersReader]:
-        from emu2eval.adapters.huggingface.loading import check_kind, load_model
+        from emu2eval.adapters.huggingface.loading import load_model
+
+        self._check_layout()
+        return self._reading(load_model(opened.checkpoint, self.settings), opened)
+
+    def _reading(self, model: Any, opened: HuggingFaceFiles) -> Inference[TransformersReader]:
+        """A model that is loaded, ready to be asked."""
+        from emu2eval.adapters.huggingface.loading import check_kind
         from emu2eval.adapters.huggingface.processor import marks_of
         from emu2eval.adapters.huggingface.selfcheck import check_image, told
         from emu2eval.adapters.local.attention import install, remove
         from emu2eval.adapters.local.inference import Inference
 
         own, kind, form = self.settings, opened.kind, opened.form
-        self._check_layout()
-        model = load_model(opened.checkpoint, own)
         if kind.slot is None:
             check_kind(type(model), opened.checkpoint)
         pad = opened.processor.tokenizer.pad_token_id

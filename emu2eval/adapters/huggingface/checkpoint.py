@@ -45,6 +45,16 @@ class TransformersCheckpoint:
                 hint=hint,
             ) from None
 
+    def said(self) -> list[Any]:
+        """Its configuration, and of how it is to answer, as they stand, without transformers' defaults.
+
+        Raises ModelError for a file that is not JSON.
+        """
+        from emu2eval.adapters.local.shards import read_json
+
+        own = self.path / "generation_config.json"
+        return [read_json(self.path / "config.json"), *([read_json(own)] if own.is_file() else [])]
+
     def identity(self) -> Mapping[str, Any]:
         """What of the identity is the checkpoint's own."""
         return {"weights": folder_digest(self.path, self.code), "revision": self.revision}

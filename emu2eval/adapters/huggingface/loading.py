@@ -80,9 +80,8 @@ def ends(checkpoint: TransformersCheckpoint, tokenizer: Any) -> list[int]:
     Raises ModelError for a file that is not JSON.
     """
     # As the files have them: transformers' defaults for what they leave out may be ordinary words.
-    named = _decoders(read_json(checkpoint.path / "config.json"))
-    own = checkpoint.path / "generation_config.json"
-    named += [read_json(own)] if own.is_file() else []
+    config, *more = checkpoint.said()
+    named = [*_decoders(config), *more]
     found: list[Any] = [tokenizer.eos_token_id]
     for settings in named:
         ids = settings.get("eos_token_id") if isinstance(settings, Mapping) else None

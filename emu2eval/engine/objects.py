@@ -1,0 +1,151 @@
+"""Models that are objects in this process: loaded weights, functions, adapters."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from emu2eval import registry
+from emu2eval.adapters.base import Adapter
+from emu2eval.adapters.function import FunctionAdapter, token_of
+from emu2eval.errors import ConfigError
+from emu2eval.spec.changes import Changes, override
+from emu2eval.spec.checkpoints import family_document
+from emu2eval.spec.model import ModelSpec
+
+_HERE = "in memory"
+"""In the place of a checkpoint's folder."""
+
+
+@dataclass(frozen=True, eq=False)
+class InMemory:
+    """An object as a model, with what is to be known of it.
+
+    model: a model of transformers or an Emu2, also one that is wrapped by DDP, PEFT or torch.compile; a
+    function from a `Prompt` to a text; an adapter. processor: of transformers; for Emu2 its tokenizer.model.
+    painter: of an Emu2 that draws. name: as tables show it. version: with the name, says what a function or
+    an adapter answers by, so that answers are kept for later processes; weights are told by their digest.
+    settings: as of a model file, such as {"layout": "plain", "batch": 16}.
+    """
+
+    model: Any
+    processor: Any = None
+    name: str | None = None
+    version: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    painter: Any = None
+
+
+@dataclass(frozen=True)
+class OpenObject:
+    """unstated: nothing says what decides its answers, so that another process cannot reuse them."""
+
+    spec: ModelSpec
+    adapter: Adapter
+    unstated: bool = False
+
+
+def open_object(given: InMemory, changes: Changes) -> OpenObject:
+    """A new adapter for the object as it is now. Raises ConfigError or ModelError."""
+    model = given.model
+    settings = override({"settings": dict(given.settings)}, changes.model, "model")["settings"]
+    if isinstance(model, Adapter):
+        return _adapter(given, model)
+    if _is_module(model):
+        return _emu2(given, settings) if _is_emu2(model) else _transformers(given, settings)
+    inner = getattr(model, "model", None)
+    if _is_module(inner) and hasattr(model, "processor"):  # a pipeline of transformers
+        own = given.processor or model.processor
+        return open_object(InMemory(inner, own, given.name, given.version, given.settings), changes)
+    if callable(model) and not isinstance(model, type):
+        return _function(given)
+    raise not_a_model(model)
+
+
+def not_a_model(given: object) -> ConfigError:
+    return ConfigError(
+        f"a model is a name, a path, an adapter, a loaded model or a function, not {type(given).__name__}",
+        hint="emu2eval ls models lists the names; your own is a subclass of emu2eval.Adapter, a model of "
+        "transformers with its processor, or a function from a prompt to a text",
+    )
+
+
+def _adapter(given: InMemory, adapter: Adapter) -> OpenObject:
+    kind = type(adapter)
+    unstated = kind.identity is Adapter.identity and given.version is None
+    settings = token_of(adapter) if unstated else _version(given)
+    name = given.name or str(getattr(adapter, "name", None) or kind.__name__)
+    spec = ModelSpec(name=name, adapter=_path(kind), settings=settings)
+    return OpenObject(spec, adapter, unstated)
+
+
+def _function(given: InMemory) -> OpenObject:
+    function = given.model
+    own = getattr(function, "__name__", None) or type(function).__name__
+    name = given.name or ("function" if own == "<lambda>" else str(own))
+    adapter = FunctionAdapter(function, given.version)
+    spec = ModelSpec(name=name, adapter=_path(FunctionAdapter), settings={"name": name})
+    return OpenObject(spec, adapter, given.version is None)
+
+
+def _transformers(given: InMemory, settings: Mapping[str, Any]) -> OpenObject:
+    from emu2eval.adapters.huggingface.live import LiveTransformers
+    from emu2eval.adapters.local.lent import unwrapped
+
+    inner = unwrapped(given.model)
+    family = getattr(getattr(inner, "config", None), "model_type", None)
+    if not family:
+        raise ConfigError(
+            f"a {type(inner).__name__} is no model of transformers",
+            where="model",
+            hint="a subclass of emu2eval.Adapter asks any other, or a function from a prompt to a text",
+        )
+    name = given.name or Path(getattr(inner, "name_or_path", "")).name or type(inner).__name__
+    own = _settings(str(family), settings)
+    build = registry.bound("adapter", _path(LiveTransformers), LiveTransformers, own, given=2)
+    adapter = build(given.model, given.processor)
+    spec = ModelSpec(
+        name=name, adapter=_path(LiveTransformers), settings={**own, **_version(given)}
+    )
+    return OpenObject(spec, adapter)
+
+
+def _emu2(given: InMemory, settings: Mapping[str, Any]) -> OpenObject:
+    from emu2eval.adapters.emu2.live import LiveEmu2
+
+    own = _settings("emu2", settings)
+    build = registry.bound("adapter", _path(LiveEmu2), LiveEmu2, own, given=3)
+    adapter = build(given.model, given.processor, given.painter)
+    spec = ModelSpec(
+        name=given.name or "Emu2", adapter=_path(LiveEmu2), settings={**own, **_version(given)}
+    )
+    return OpenObject(spec, adapter)
+
+
+def _settings(family: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the family's model file, under the object's own."""
+    document = family_document(family)
+    known = {} if document is None else document.data.get("settings") or {}
+    return {**known, **settings, "checkpoint": _HERE}
+
+
+def _version(given: InMemory) -> dict[str, Any]:
+    return {} if given.version is None else {"version": given.version}
+
+
+def _path(kind: type) -> str:
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def _is_module(given: object) -> bool:
+    torch = sys.modules.get("torch")  # without it there are no modules
+    return torch is not None and isinstance(given, torch.nn.Module)
+
+
+def _is_emu2(model: Any) -> bool:
+    known = sys.modules.get("emu2eval.adapters.emu2.model")
+    inner = getattr(model, "module", model)
+    return known is not None and isinstance(inner, known.Emu2)
