@@ -48,9 +48,9 @@ def checkpoint_document(given: str) -> Document | None:
         where, name = given, given.rpartition("/")[2]
     else:
         return None
-    document = family_document(_family(config))
-    if document is not None:
-        return _named(document, where, name)
+    of_family = family_document(_family(config))
+    if of_family is not None:
+        return _named(of_family, where, name)
     data = {"name": name, "adapter": "huggingface", "settings": {"checkpoint": where}}
     return Document(folder / _CONFIGS[0] if folder.is_dir() else Path(where), data)
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from emu2eval.adapters.local.configfile import read_json
 from emu2eval.adapters.local.files import folder_digest, refuse_adapters
 from emu2eval.errors import ModelError
 
@@ -50,8 +51,6 @@ class TransformersCheckpoint:
 
         Raises ModelError for a file that is not JSON.
         """
-        from emu2eval.adapters.local.shards import read_json
-
         own = self.path / "generation_config.json"
         return [read_json(self.path / "config.json"), *([read_json(own)] if own.is_file() else [])]
 

@@ -11,7 +11,6 @@ import torch
 from emu2eval.adapters.huggingface.checkpoint import TransformersCheckpoint
 from emu2eval.adapters.huggingface.lora import PeftFolder
 from emu2eval.adapters.huggingface.settings import HuggingFaceSettings
-from emu2eval.adapters.local.configfile import read_json
 from emu2eval.adapters.local.devices import torch_dtype
 from emu2eval.adapters.local.weights import require_all
 from emu2eval.errors import MissingExtra, ModelError
