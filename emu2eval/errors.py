@@ -114,7 +114,25 @@ class DataError(UserError):
 
 
 class MissingData(DataError):
-    """Files of a benchmark are not there; says which, how large, where from and where to put them."""
+    """Files of a benchmark are not there; says which, how large, where from and where to put them.
+
+    task, splits, source: what `emu2eval data get` takes to bring them; task None = it cannot.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | Path | None = None,
+        hint: str | None = None,
+        task: str | None = None,
+        splits: Iterable[str] = (),
+        source: str | None = None,
+    ):
+        self.task = task
+        self.splits = tuple(splits)
+        self.source = source
+        super().__init__(what, where=where, hint=hint)
 
 
 class ImageError(DataError):

@@ -1,4 +1,4 @@
-"""`emu2eval data …`: which data is present, and whether it is complete and correct."""
+"""`emu2eval data …`: which data is present, whether it is complete and correct, and bringing it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
+from emu2eval.cli.get import get
 from emu2eval.cli.options import Source
 from emu2eval.cli.say import console
 
 app = typer.Typer(
-    help="Which data of each task is present, where it comes from, and whether it is complete.",
+    help="Which data of each task is present, where it comes from, and whether it is complete; and get it.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -56,3 +57,14 @@ def check(
     console().print(table)
     if not good:
         raise typer.Exit(2)
+
+
+app.command(
+    epilog="""\b
+Examples:
+  emu2eval data get vqav2 --split val
+  emu2eval data get textvqa --source hub --yes
+  emu2eval data get vl_icl_clevr --dry-run
+
+Stopped at any time, the same command continues. Exit code 3: something has to be fetched by hand."""
+)(get)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from emu2eval.cli.experiment import given, run_experiment
+from emu2eval.cli.get import with_data
 from emu2eval.cli.options import (
     Ablate,
     Form,
@@ -130,13 +131,19 @@ def run(
     if dry_run:
         from emu2eval.report.preview import preview
 
-        with Bars() as bars:
-            table = preview(planned(jobs_of(task, models, options), bars), bars)
-        console().print(table)
+        def table() -> Any:
+            with Bars() as bars:
+                return preview(planned(jobs_of(task, models, options), bars), bars)
+
+        console().print(with_data(table))
         return
 
-    with stoppable(), Bars() as bars:
-        results = run_all(task, models, options, bars)
+    def asked() -> list[Any]:
+        with Bars() as bars:
+            return run_all(task, models, options, bars)
+
+    with stoppable():
+        results = with_data(asked)
     print_rows([row for result in results for row in result.rows], form, groups)
     report_failures(results)
 

@@ -13,10 +13,14 @@ import msgspec
 from emu2eval.data.elsewhere import elsewhere, held_in, too_deep
 from emu2eval.data.shards import missing_shards
 from emu2eval.spec.data import Download, SourceSpec
+from emu2eval.spec.remote import RemoteFile, remote_files
 from emu2eval.spec.task import Task
 
 OFFICIAL = "official"
 """The name of the official files among the sources of a task."""
+
+AREA = ".emu2eval"
+"""The folder of what `emu2eval data get` is bringing into the folder around it."""
 
 State = Literal["there", "half", "missing"]
 
@@ -26,7 +30,7 @@ class Piece:
     """One thing to fetch for a split, and what is there of it.
 
     seen: how much is there, or what is wrong; usable: a run can start with it; found: where it seems
-    to lie instead, and what to do about it.
+    to lie instead, and what to do about it; get: what `emu2eval data get` brings, empty = nothing.
     """
 
     what: str
@@ -39,6 +43,7 @@ class Piece:
     seen: str
     note: str | None = None
     found: str | None = None
+    get: tuple[RemoteFile, ...] = ()
 
 
 def pieces(task: Task, split: str, source: str) -> list[Piece]:
@@ -90,6 +95,8 @@ def _touch(one: str, other: str) -> bool:
 def _official_piece(task: Task, download: Download) -> Piece:
     root = task.root
     state, usable, seen = _official_state(root, download)
+    if _on_the_way(root, download):
+        state, usable, seen = "half", False, _CUT_SHORT
     return Piece(
         what=download.what,
         size=download.size,
@@ -101,6 +108,21 @@ def _official_piece(task: Task, download: Download) -> Piece:
         seen=seen,
         note=download.note,
         found=None if usable else elsewhere(task, download),
+        get=remote_files(download.get),
+    )
+
+
+_CUT_SHORT = "what came was not put into its place to the end; `emu2eval data get` goes on"
+
+
+def _on_the_way(root: Path, download: Download) -> bool:
+    """Whether something of it came, and was still being moved into its place when that was stopped."""
+    into = root / download.into
+    return any(
+        (came / Path(root / path).relative_to(into)).exists()
+        for came in (into / AREA).glob("*.unpacked")
+        for path in download.gives
+        if (root / path).is_relative_to(into)
     )
 
 
@@ -131,7 +153,8 @@ def _hub_piece(root: Path, source: SourceSpec, split: str) -> Piece:
     lost = [pattern for pattern, paths in fitting.items() if not paths]
     lost += [name for paths in fitting.values() for name in missing_shards(paths)]
     files = sum(len(paths) for paths in fitting.values())
-    state: State = "there" if not lost else "half" if files else "missing"
+    cut_short = any((folder / AREA).glob("*.unpacked"))
+    state: State = "there" if not (lost or cut_short) else "half" if files else "missing"
     more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
     include = "".join(f" --include {shlex.quote(pattern)}" for pattern in patterns)
     return Piece(
@@ -142,7 +165,12 @@ def _hub_piece(root: Path, source: SourceSpec, split: str) -> Piece:
         into=folder,
         gives=tuple(folder / pattern for pattern in patterns),
         state=state,
-        usable=not lost,
-        seen=f"{lost[0]}{more} not there" if lost else f"{files:,} files",
+        usable=state == "there",
+        seen=f"{lost[0]}{more} not there"
+        if lost
+        else _CUT_SHORT
+        if cut_short
+        else f"{files:,} files",
         note=source.note,
+        get=(RemoteFile(hub=source.repo, revision=source.revision, files=tuple(patterns)),),
     )

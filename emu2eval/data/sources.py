@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from emu2eval.data.presence import OFFICIAL, pieces
+from emu2eval.data.presence import OFFICIAL, Piece, pieces
 from emu2eval.errors import DataError, MissingData, UnknownName
+from emu2eval.spec import catalog
 from emu2eval.spec.task import Task
 
 _ROOT_HINT = "if the data is elsewhere: export EMU2EVAL_DATA=/path/to/data"
@@ -77,10 +79,12 @@ def require(task: Task, splits: Iterable[str]) -> None:
     """Raises MissingData with everything that must still be fetched for these splits, at once."""
     wanted = list(dict.fromkeys(splits))
     lines: list[str] = []
+    lost: dict[str, list[Piece]] = {}
     for split in wanted:
         for piece in pieces(task, split, task.sources.get(split, OFFICIAL)):
             if piece.usable:
                 continue
+            lost.setdefault(split, []).append(piece)
             given = " and ".join(str(path) for path in piece.gives)
             what = f"  - {piece.what}" + (f", {piece.size}" if piece.size else "")
             if piece.state == "half" or piece.seen.endswith("is empty"):
@@ -96,11 +100,40 @@ def require(task: Task, splits: Iterable[str]) -> None:
                 lines.append(entry)
     if lines:
         head = f"data of {task.name} (split {' and '.join(sorted(wanted))}) is missing:"
+        brought = [split for split, those in lost.items() if any(piece.get for piece in those)]
+        source = next((task.sources[split] for split in brought if split in task.sources), None)
+        hints = [_command(task, brought, source, lost)] if brought else []
+        hints += [_ROOT_HINT] if task.spec.data.root is None else []
         raise MissingData(
             "\n".join([head, *lines, *_other_ways(task, wanted)]),
             where=_where(task),
-            hint=_ROOT_HINT if task.spec.data.root is None else None,
+            hint="\n         ".join(hints) or None,
+            task=_name(task) if brought else None,
+            splits=brought,
+            source=source,
         )
+
+
+def get_command(task: str, splits: Iterable[str], source: str | None) -> str:
+    """The command that brings the data of some splits."""
+    words = ["emu2eval", "data", "get", task]
+    for split in splits:
+        words += ["--split", split]
+    return shlex.join([*words, *(["--source", source] if source else [])])
+
+
+def _command(
+    task: Task, splits: list[str], source: str | None, lost: Mapping[str, Sequence[Piece]]
+) -> str:
+    by_hand = any(not piece.get for those in lost.values() for piece in those)
+    what = "it, but for what wants a form or an account" if by_hand else "it"
+    return f"{get_command(_name(task), splits, source)} brings {what}"
+
+
+def _name(task: Task) -> str:
+    """As a command names the task."""
+    shipped = catalog.names("task").get(task.name)
+    return task.name if shipped == task.document.path else str(task.document.path)
 
 
 def _where(task: Task) -> str:

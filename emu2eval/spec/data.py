@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from msgspec import Meta, field
+from msgspec import field
 
+from emu2eval.spec.remote import RemoteFile, Repo
 from emu2eval.spec.settings import Count
 from emu2eval.spec.yamlfile import Spec
 
@@ -13,10 +14,12 @@ Options = dict[str, Any]
 
 
 class Download(Spec):
-    """What a user fetches by hand, told when it is missing.
+    """What a task's data needs, told when it is missing.
 
-    into: the folder below the data root to unpack it in; gives: what is there afterwards; files: how
-    many files a folder that it gives then holds.
+    source: where people find it; into: the folder below the data root to unpack it in; gives: what is
+    there afterwards; files: how many files a folder that it gives then holds. get: what
+    `emu2eval data get` brings for it, see `RemoteFile`; without, it has to be fetched by hand, since it wants
+    a form, an account or a program of its own.
     """
 
     what: str
@@ -27,6 +30,7 @@ class Download(Spec):
     files: Count | None = None
     splits: tuple[str, ...] = ()
     note: str | None = None
+    get: tuple[str | RemoteFile, ...] = ()
 
 
 class Expected(Spec):
@@ -45,7 +49,8 @@ class SourceSpec(Spec):
     that the repository does not hold faithfully, with the reason.
     """
 
-    repo: Annotated[str, Meta(pattern=r"^\w[\w.-]*/\w[\w.-]*$")]
+    repo: Repo
+    revision: str = "main"
     size: str = ""
     note: str | None = None
     reader: str = "parquet"

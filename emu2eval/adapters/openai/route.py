@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from emu2eval.errors import ModelError
+from emu2eval.spec.remote import is_here
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -60,7 +61,7 @@ def route_to(url: str, environment: Mapping[str, str] | None = None) -> Route:
     host = parts.hostname or ""
     port = parts.port or _PORTS[parts.scheme]
     known = os.environ if environment is None else environment
-    direct = _is_here(host) or _excepted(host, port, _value(known, "NO_PROXY")[1])
+    direct = is_here(host) or _excepted(host, port, _value(known, "NO_PROXY")[1])
     return Route(
         parts.scheme == "https",
         host,
@@ -72,7 +73,8 @@ def route_to(url: str, environment: Mapping[str, str] | None = None) -> Route:
 
 
 def trusted() -> ssl.SSLContext:
-    """The certificates that are trusted: those of SSL_CERT_FILE or SSL_CERT_DIR, else certifi's.
+    """The certificates that are trusted: those of SSL_CERT_FILE or SSL_CERT_DIR, else certifi's, else the
+    system's.
 
     Raises ModelError where the variable names no file of certificates.
     """
@@ -94,8 +96,10 @@ def trusted() -> ssl.SSLContext:
             where=variable,
             hint=f"correct it, or `unset {variable}` to trust the usual ones",
         )
-    import certifi
-
+    try:
+        import certifi
+    except ImportError:  # it comes with the extra `api`
+        return ssl.create_default_context()
     return ssl.create_default_context(cafile=certifi.where())
 
 
@@ -147,13 +151,6 @@ def _host_and_port(parts: SplitResult, variable: str) -> tuple[str, int]:
 
 def _shown(scheme: str) -> str:
     return scheme if scheme.isalnum() and len(scheme) < 12 else "…"
-
-
-def _is_here(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    address = _address(host)
-    return address is not None and address.is_loopback
 
 
 def _excepted(host: str, port: int, listed: str) -> bool:

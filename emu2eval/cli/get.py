@@ -1,0 +1,113 @@
+"""`emu2eval data get`: says what a benchmark's data is, asks, and brings it."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated, TypeVar
+
+import typer
+
+from emu2eval.cli.options import Source
+from emu2eval.cli.say import console, say
+from emu2eval.errors import MissingData, UserError
+
+Result = TypeVar("Result")
+
+
+def get(
+    task: Annotated[str, typer.Argument(help="Task name or .yaml file.")],
+    split: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only this split; may be given again; `all` = every one [default: the queries' and "
+            "the demonstrations']."
+        ),
+    ] = None,
+    source: Source = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask: the sizes and licences are fine.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be brought, and stop.")
+    ] = False,
+) -> None:
+    """Bring a benchmark's data: says sizes and licences first, continues where it was stopped, checks
+    what comes, and unpacks it to where the task looks."""
+    if not bring_data(task, split or [], source, yes=yes, dry_run=dry_run):
+        raise typer.Exit(3)
+
+
+def bring_data(
+    name: str,
+    named: Sequence[str],
+    source: str | None,
+    *,
+    yes: bool = False,
+    dry_run: bool = False,
+) -> bool:
+    """Whether everything is there now. Raises UserError, and Exit where the user says no."""
+    from emu2eval.data.sources import get_command
+    from emu2eval.doctor.get import shown
+    from emu2eval.doctor.get.bring import bring
+    from emu2eval.doctor.get.orders import orders, splits_of, with_sizes
+    from emu2eval.spec.task import load_task
+
+    task = load_task(name)
+    splits = splits_of(task, named)
+    listed = with_sizes(orders(task, splits, source))
+    if not listed:
+        say(f"{task.name}, {' and '.join(splits)}: everything is there, in {task.root}")
+        return True
+    command = get_command(name, named, source)
+    console(err=True).print(shown.asked(task, splits, listed))
+    able = [order for order in listed if order.items]
+    if dry_run or not able:
+        return dry_run
+    if not yes and not _agreed(command):
+        raise typer.Exit(1)
+    count = sum(len(order.items) for order in able)
+    total = sum(order.bytes for order in able)
+    try:
+        with shown.GetBars(console(err=True), count, total) as bars:
+            bring(task.root, able, bars)
+    except KeyboardInterrupt:
+        say(f"\nstopped; what has come is kept, the same command continues: {command} --yes")
+        raise typer.Exit(130) from None
+    left = orders(task, splits, source)
+    for line in shown.remaining(task, task.root, left):
+        say(line)
+    if not left:
+        say(f"{task.name}, {' and '.join(splits)}: everything is there, in {task.root}")
+        say(f"whether it is complete and right: emu2eval data check {shlex.quote(name)}")
+    return not left
+
+
+def _agreed(command: str) -> bool:
+    if not interactive():
+        raise UserError(
+            "nothing is brought without your word, and there is no terminal to ask on",
+            hint=f"if sizes and licences are fine: {command} --yes",
+        )
+    return typer.confirm("Bring this now?", default=False, err=True)
+
+
+def interactive() -> bool:
+    """Whether there is somebody to ask."""
+    return bool(sys.stdin and sys.stdin.isatty() and sys.stderr.isatty())
+
+
+def with_data(work: Callable[[], Result]) -> Result:
+    """Does something that needs data; where that is missing, offers to bring it, on a terminal."""
+    try:
+        return work()
+    except UserError as error:
+        missing = [part for part in error.parts if isinstance(part, MissingData) and part.task]
+        if not missing or len(missing) < len(error.parts) or not interactive():
+            raise
+        say(f"{error}\n")
+        for each in missing:
+            if not bring_data(each.task or "", each.splits, each.source):
+                raise typer.Exit(2) from None
+    return work()

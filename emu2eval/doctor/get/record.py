@@ -1,0 +1,66 @@
+"""What was brought, by address, with its digest: where nobody publishes one, the first to come is kept to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from threading import Lock
+
+import msgspec
+
+from emu2eval.data.presence import AREA
+from emu2eval.doctor.get.download import Delivered, writing
+from emu2eval.doctor.get.http import shown
+from emu2eval.errors import DataError
+
+
+class BroughtRecord:
+    """The file `.emu2eval/brought.jsonl` of a data root: a line for each file that came."""
+
+    def __init__(self, root: Path):
+        self.path = root / AREA / "brought.jsonl"
+        self._lock = Lock()
+
+    def read(self) -> list[Delivered]:
+        """Everything in it; a damaged line, as a kill leaves it, is passed over."""
+        try:
+            lines = self.path.read_bytes().splitlines()
+        except OSError:
+            return []
+        found = []
+        for line in lines:
+            try:
+                found.append(msgspec.json.decode(line, type=Delivered))
+            except msgspec.MsgspecError:
+                continue
+        return found
+
+    def add(self, came: Delivered, *, known: bool) -> None:
+        """Adds what came. known: its digest was checked against a published one.
+
+        Raises DataError where another file came from the same address before.
+        """
+        with self._lock:
+            before = [each for each in self.read() if each.url == came.url]
+            if before and before[-1].sha256 == came.sha256:
+                return
+            if before and not known:
+                raise DataError(
+                    f"the file has changed at its source: on {before[-1].date[:10]} it had the SHA-256 "
+                    f"{before[-1].sha256}, now {came.sha256}",
+                    where=shown(came.url),
+                    hint=f"to take the new one, remove the line of this address from {self.path}, and run "
+                    "the same command again",
+                )
+            with writing(self.path):
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                with self.path.open("ab") as file:
+                    file.write(b"\n" * self._torn() + msgspec.json.encode(came) + b"\n")
+
+    def _torn(self) -> bool:
+        """Whether the last line is not ended."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(-1, 2)
+                return file.read(1) != b"\n"
+        except OSError:
+            return False

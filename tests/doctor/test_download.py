@@ -1,0 +1,252 @@
+"""One file from a real server on this machine: cuts, changes, lies, refusals and a full disk."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emu2eval.doctor.get import download as downloading
+from emu2eval.doctor.get import http
+from emu2eval.doctor.get.download import Delivered, Parcel, Stopped, download
+from emu2eval.doctor.get.http import Bearer, StopSign
+from emu2eval.errors import DataError
+
+from .file_server import FileServer, Served, serving
+
+DATA = bytes(range(256)) * 400
+SHA = hashlib.sha256(DATA).hexdigest()
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
+    monkeypatch.setattr(downloading, "FIRST_WAIT", 0.0)
+    monkeypatch.setattr(http, "_LATER", 0.05)
+    with serving({"/a.bin": Served(DATA)}) as found:
+        yield found
+
+
+@pytest.fixture
+def get(server: FileServer, tmp_path: Path) -> Callable[..., Delivered]:
+    def run(name: str = "a.bin", stop: StopSign | None = None, **known: Any) -> Delivered:
+        parcel = Parcel(f"{server.url}/{name}", tmp_path / "a.bin", **known)
+        return download(parcel, lambda have, total: None, stop or StopSign())
+
+    return run
+
+
+def test_a_file_comes_whole(get: Callable[..., Delivered], tmp_path: Path) -> None:
+    came = get(size=len(DATA), digest=f"sha256:{SHA}")
+    assert (tmp_path / "a.bin").read_bytes() == DATA
+    assert (came.size, came.sha256, came.etag) == (len(DATA), SHA, '"one"')
+    assert not (tmp_path / "a.bin.part").exists()
+
+
+@pytest.mark.parametrize("kind", ["md5", "sha1", "git"])
+def test_other_digests_are_checked_too(get: Callable[..., Delivered], kind: str) -> None:
+    name, head = ("sha1", b"blob %d\0" % len(DATA)) if kind == "git" else (kind, b"")
+    right = hashlib.new(name, head + DATA).hexdigest()
+    assert get(size=len(DATA), digest=f"{kind}:{right}").sha256 == SHA
+
+
+def test_cuts_are_continued_from_where_they_were(
+    server: FileServer, get: Callable[..., Delivered], tmp_path: Path
+) -> None:
+    server.files["/a.bin"].cuts = [1000, 50_000]
+    assert get().sha256 == SHA
+    ranges = [headers.get("range") for headers in server.gets("/a.bin")]
+    assert ranges == [None, "bytes=1000-", "bytes=51000-"]
+    assert {headers.get("if-range") for headers in server.gets("/a.bin")} == {None, '"one"'}
+
+
+def test_a_part_of_an_earlier_process_is_continued(
+    server: FileServer, get: Callable[..., Delivered], tmp_path: Path
+) -> None:
+    stop = StopSign()
+    server.files["/a.bin"].cuts = [70_000]
+    parcel = Parcel(f"{server.url}/a.bin", tmp_path / "a.bin")
+    with pytest.raises(Stopped):
+        # As Ctrl-C does it; a kill leaves the same files.
+        download(parcel, lambda have, total: stop.set() if have >= 70_000 else None, stop)
+    assert (tmp_path / "a.bin.part").stat().st_size == 70_000
+    assert get().sha256 == SHA
+    assert server.gets("/a.bin")[-1]["range"] == "bytes=70000-"
+
+
+def test_a_server_without_ranges_begins_anew(
+    server: FileServer, get: Callable[..., Delivered]
+) -> None:
+    server.files["/a.bin"].ranges = False
+    server.files["/a.bin"].cuts = [1000]
+    assert get().sha256 == SHA
+
+
+@pytest.mark.parametrize("believes", [None, '"one"'])
+def test_parts_of_two_versions_are_never_put_together(
+    server: FileServer, get: Callable[..., Delivered], tmp_path: Path, believes: str | None
+) -> None:
+    """Nor where a server continues with another version than If-Range names: its ETag says so."""
+    other = bytes(reversed(DATA))
+    server.files["/a.bin"].cuts = [1000]
+    server.files["/a.bin"].then = Served(other, etag='"two"', believes=believes)
+    assert get().sha256 == hashlib.sha256(other).hexdigest()
+    assert (tmp_path / "a.bin").read_bytes() == other
+
+
+def test_a_length_that_is_too_long_is_told(
+    server: FileServer, get: Callable[..., Delivered]
+) -> None:
+    server.files["/a.bin"].says = len(DATA) + 50
+    with pytest.raises(DataError, match=r"cannot be brought: .*tried 6 times") as caught:
+        get()
+    assert "the same command continues" in str(caught.value)
+
+
+def test_a_length_that_is_too_short_is_told(
+    server: FileServer, get: Callable[..., Delivered], tmp_path: Path
+) -> None:
+    server.files["/a.bin"].says = 1000
+    with pytest.raises(DataError, match="says 1,000 bytes and sends more"):
+        get()
+    assert not (tmp_path / "a.bin").exists()
+
+
+def test_another_size_or_digest_than_the_known_one(
+    server: FileServer, get: Callable[..., Delivered], tmp_path: Path
+) -> None:
+    with pytest.raises(
+        DataError, match=r"has 102,400 bytes at its source, and should have 5 \(Ann\)"
+    ):
+        get(size=5, known="Ann")
+    with pytest.raises(DataError, match=rf"its digest is sha256:{SHA}, not sha256:00") as caught:
+        get(digest="sha256:" + "00" * 32)
+    assert "changed at its source, or on the way" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+    assert len(server.gets("/a.bin")) == 2
+
+
+def test_a_damaged_part_is_tried_once_more(
+    server: FileServer, get: Callable[..., Delivered], tmp_path: Path
+) -> None:
+    server.files["/a.bin"].cuts = [70_000]
+    stop = StopSign()
+    parcel = Parcel(f"{server.url}/a.bin", tmp_path / "a.bin")
+    with pytest.raises(Stopped):
+        download(parcel, lambda have, total: stop.set() if have >= 70_000 else None, stop)
+    (tmp_path / "a.bin.part").write_bytes(bytes(70_000))
+    assert get(digest=f"sha256:{SHA}").sha256 == SHA
+    assert [h.get("range") for h in server.gets("/a.bin")] == [None, "bytes=70000-", None]
+
+
+def test_busy_servers_are_asked_again(
+    server: FileServer, get: Callable[..., Delivered], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(StopSign, "wait", lambda self, seconds: waits.append(seconds))
+    server.files["/a.bin"].statuses = [(500, {}), (429, {"Retry-After": "7"}), (503, {})]
+    assert get().sha256 == SHA
+    assert waits == [0, 7, 0]
+    server.files["/a.bin"].statuses = [(429, {"Retry-After": "7200"})]
+    server.files["/b.bin"] = server.files["/a.bin"]
+    with pytest.raises(DataError, match="a pause of 7,200 seconds"):
+        download(Parcel(f"{server.url}/b.bin", Path("b.bin")), lambda have, total: None, StopSign())
+
+
+@pytest.mark.parametrize(
+    ("status", "says"), [(404, "not there any more"), (403, "agreement to terms")]
+)
+def test_refusals_end_it(
+    server: FileServer, get: Callable[..., Delivered], status: int, says: str
+) -> None:
+    server.files["/a.bin"].statuses = [(status, {})]
+    with pytest.raises(DataError, match=f"HTTP {status}") as caught:
+        get()
+    assert says in str(caught.value)
+    assert len(server.asked) == 1
+
+
+def test_a_web_page_is_no_data(server: FileServer, get: Callable[..., Delivered]) -> None:
+    server.files["/a.bin"].kind = "text/html; charset=utf-8"
+    with pytest.raises(DataError, match="a web page instead of the file"):
+        get()
+
+
+def test_a_token_stays_with_its_server(server: FileServer, get: Callable[..., Delivered]) -> None:
+    with serving({"/elsewhere.bin": Served(DATA)}) as other:
+        server.files["/a.bin"].to = "/b.bin"
+        server.files["/b.bin"] = Served(to=f"{other.url}/elsewhere.bin?X-Signature=abc")
+        bearer = Bearer(server.url, "hf_secretsecretsecret")
+        assert get(bearer=bearer).sha256 == SHA
+        for path in ("/a.bin", "/b.bin"):
+            assert server.gets(path)[0]["authorization"] == "Bearer hf_secretsecretsecret"
+        assert "authorization" not in other.gets("/elsewhere.bin")[0]
+        other.files.clear()
+        with pytest.raises(DataError) as caught:
+            Path("a.bin").unlink()
+            get(bearer=bearer)
+        assert "secret" not in repr(bearer) + str(caught.value)
+        assert "Signature" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("to", "says"),
+    [
+        ("http://example.org/a.bin", "asked by plain http"),
+        ("ftp://example.org/a.bin", "not the address of a file"),
+        ("https://me:word@example.org/a.bin", "a name or a password"),
+        ("/a.bin", "10 times and on"),
+    ],
+)
+def test_redirects_have_rules(
+    server: FileServer, get: Callable[..., Delivered], to: str, says: str
+) -> None:
+    server.files["/a.bin"].to = to
+    with pytest.raises(DataError, match=says) as caught:
+        get()
+    assert "word@" not in str(caught.value)
+
+
+def test_no_redirect_leads_from_outside_to_this_machine() -> None:
+    with pytest.raises(DataError, match="back to this machine"):
+        http._followed("https://example.org/a", "https://example.org/a", "http://127.0.0.1:1/a")
+
+
+def test_a_disk_without_room_is_told_before(
+    server: FileServer, get: Callable[..., Delivered], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage("/")._replace(free=200 << 20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(DataError, match=r"the disk has 0\.2 GB left") as caught:
+        get()
+    assert "EMU2EVAL_DATA" in str(caught.value)
+
+
+def test_a_disk_that_fills_up_keeps_the_part(
+    server: FileServer,
+    get: Callable[..., Delivered],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    def no_room(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(downloading.os, "fsync", no_room)
+        with pytest.raises(DataError, match="no room left for data") as caught:
+            get()
+    assert "what has come is kept; the same command continues" in str(caught.value)
+    assert (tmp_path / "a.bin.part").stat().st_size == len(DATA)
+    assert get().sha256 == SHA
+
+
+def test_nobody_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downloading, "FIRST_WAIT", 0.0)
+    with serving({}) as gone:
+        url = gone.url
+    with pytest.raises(DataError, match="the connection is refused"):
+        download(Parcel(f"{url}/a", tmp_path / "a"), lambda have, total: None, StopSign())

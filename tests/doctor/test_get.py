@@ -1,0 +1,474 @@
+"""`emu2eval data get`: asks, brings, unpacks into place and continues; from a server and from the hub."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from emu2eval.cli import get as verb
+from emu2eval.doctor.get import bring as bringing
+from emu2eval.doctor.get import download as downloading
+from emu2eval.doctor.get import http, hub
+from emu2eval.spec import catalog
+from emu2eval.spec.remote import remote_files, shared_files
+from emu2eval.spec.task import load_task
+
+from ..conftest import Program, encoded
+from .file_server import FileServer, Served, serving
+
+ROWS = [
+    {"id": f"q{n}", "image": f"{n}.jpg", "question": "what?", "answer": "red"} for n in range(3)
+]
+TEST = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+
+
+def packed(names: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        for name, data in names.items():
+            file.writestr(name, data)
+    return buffer.getvalue()
+
+
+IMAGES = packed({f"photos/{n}.jpg": encoded(n) for n in range(3)})
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
+    monkeypatch.setattr(downloading, "FIRST_WAIT", 0.0)
+    monkeypatch.setattr(hub, "FIRST_WAIT", 0.0)
+    monkeypatch.setattr(http, "_LATER", 0.01)
+    files = {"/test.jsonl": Served(TEST), "/photos.zip": Served(IMAGES)}
+    with serving(files) as found:
+        yield found
+
+
+MakeData = Callable[..., Path]
+
+
+@pytest.fixture
+def task(server: FileServer, tmp_path: Path) -> MakeData:
+    """A task whose data is on the server."""
+
+    def make(**images: Any) -> Path:
+        spec = {
+            "name": "photos",
+            "title": "Photos",
+            "licence": "CC BY 4.0",
+            "source": "https://example.org/photos",
+            "data": {
+                "reader": "table",
+                "root": "data",
+                "options": {"image_folder": "photos"},
+                "splits": {"test": {"file": "test.jsonl"}},
+                "downloads": [
+                    {
+                        "what": "questions",
+                        "size": "small",
+                        "source": f"{server.url}/test.jsonl",
+                        "into": ".",
+                        "gives": ["test.jsonl"],
+                        "get": [{"url": f"{server.url}/test.jsonl"}],
+                    },
+                    {
+                        "what": "photographs",
+                        "size": "some GB",
+                        "source": "https://example.org/photos",
+                        "into": ".",
+                        "gives": ["photos"],
+                        "files": 3,
+                        "get": [{"url": f"{server.url}/photos.zip"}],
+                        **images,
+                    },
+                ],
+            },
+            "split": "test",
+            "score": {"scorer": "exact_match"},
+            "protocol": "plain",
+            "protocols": {"plain": {"ask": "{image}{question}"}},
+        }
+        path = tmp_path / "photos.yaml"
+        path.write_text(yaml.safe_dump(spec), encoding="utf-8")
+        return path
+
+    return make
+
+
+def files_below(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+WHOLE = {"test.jsonl", "photos/0.jpg", "photos/1.jpg", "photos/2.jpg"}
+KEPT = {".emu2eval/brought.jsonl", ".emu2eval/lock"}
+
+
+def test_data_comes_and_is_used(
+    task: MakeData, program: Program, server: FileServer, tmp_path: Path
+) -> None:
+    path = str(task())
+    code, out, err = program("run", "--task", path, "--model", "most-common")
+    assert code == 2
+    assert f"emu2eval data get {path} --split test brings it" in err
+    code, out, err = program("data", "get", path)
+    assert (code, out) == (2, "")
+    said = " ".join(err.split())
+    assert "CC BY 4.0" in said
+    assert "https://example.org/photos" in said
+    total = f"{(len(TEST) + len(IMAGES)) / 1000:.1f} kB"
+    assert f"{total} to download in 2 files" in said
+    assert f"if sizes and licences are fine: emu2eval data get {path} --yes" in said
+    assert server.gets("/photos.zip") == []
+
+    code, out, err = program("data", "get", path, "--yes")
+    assert code == 0, err
+    assert files_below(tmp_path / "data") == WHOLE | KEPT
+    brought = tmp_path / "data/.emu2eval/brought.jsonl"
+    record = [json.loads(line) for line in brought.read_text().splitlines()]
+    assert {each["sha256"] for each in record} == {
+        hashlib.sha256(data).hexdigest() for data in (TEST, IMAGES)
+    }
+    asked = len(server.asked)
+    code, out, err = program("data", "get", path, "--yes")
+    assert (code, len(server.asked)) == (0, asked)
+    assert "everything is there" in err
+    code, out, err = program("data", "check", path)
+    assert code == 0, out
+    # Hidden things of ours are no data: nothing is half there.
+    assert "3 of 3" in out
+
+
+def test_only_says_what_it_would_bring(
+    task: MakeData, program: Program, server: FileServer, tmp_path: Path
+) -> None:
+    code, _, err = program("data", "get", str(task()), "--dry-run")
+    assert code == 0
+    assert "photographs" in err
+    assert server.gets("/photos.zip") == []
+    assert not (tmp_path / "data").exists()
+
+
+def test_asks_on_a_terminal(
+    task: MakeData, program: Program, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(verb, "interactive", lambda: True)
+    path = str(task())
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    assert program("data", "get", path)[0] == 1
+    assert not (tmp_path / "data").exists()
+    # `run` offers the same, and goes on with what came.
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    code, out, err = program("run", "--task", path, "--model", "most-common")
+    assert code == 0, err
+    assert "Bring this now?" in err
+    assert "photos" in out
+
+
+class Killed(BaseException):
+    """As if the process ended here."""
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        "emu2eval.doctor.get.archive.unpack",
+        "emu2eval.doctor.get.bring.arrange",
+        "emu2eval.doctor.get.bring.place",
+        "emu2eval.doctor.get.place._move",
+        "shutil.rmtree",
+        "emu2eval.doctor.get.bring._clear",
+    ],
+)
+@pytest.mark.parametrize("after", [False, True])
+def test_a_kill_at_any_step_loses_nothing(
+    task: MakeData,
+    program: Program,
+    server: FileServer,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    at: str,
+    after: bool,
+) -> None:
+    path = str(task())
+    module, _, name = at.rpartition(".")
+    plain = getattr(sys.modules[module], name)
+
+    def killed(*arguments: Any, **options: Any) -> None:
+        if after:
+            plain(*arguments, **options)
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(at, killed)
+        program("data", "get", path, "--yes")
+    photos = tmp_path / "data/photos"
+    assert not photos.exists() or len(list(photos.iterdir())) == 3
+    asked = len(server.gets("/photos.zip"))
+    assert program("data", "get", path, "--yes")[0] == 0
+    assert files_below(tmp_path / "data") >= WHOLE
+    assert len(server.gets("/photos.zip")) == asked or asked == 0
+
+
+def test_ctrl_c_keeps_the_parts(
+    task: MakeData,
+    program: Program,
+    server: FileServer,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    path = str(task())
+    server.files["/photos.zip"].cuts = [500]
+
+    def came(self: Any, name: str, have: int, total: int | None) -> None:
+        if name == "photos.zip" and have:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("emu2eval.doctor.get.shown.GetBars.came", came)
+        code, _, err = program("data", "get", path, "--yes")
+    assert code == 130
+    assert f"the same command continues: emu2eval data get {path} --yes" in err
+    (part,) = (tmp_path / "data/.emu2eval").glob("*-photos.zip.part")
+    assert part.stat().st_size == 500
+    assert "500 bytes of it there" in program("data", "get", path, "--dry-run")[2]
+    assert program("data", "get", path, "--yes")[0] == 0
+    assert server.gets("/photos.zip")[-1]["range"] == "bytes=500-"
+
+
+def test_one_that_fails_does_not_stop_the_others(
+    task: MakeData, program: Program, server: FileServer, tmp_path: Path
+) -> None:
+    path = str(task())
+    server.files["/photos.zip"] = Served(packed({"../../out.jpg": b"1"}))
+    code, _, err = program("data", "get", path, "--yes")
+    assert code == 2
+    assert "photos.zip is not unpacked: the name '../../out.jpg' leaves the folder" in err
+    assert (tmp_path / "data/test.jsonl").read_bytes() == TEST
+    assert not (tmp_path / "data/photos").exists()
+    assert not list(tmp_path.rglob("out.jpg"))
+    del server.files["/photos.zip"]
+    for left in (tmp_path / "data/.emu2eval").glob("*photos*"):
+        left.unlink()
+    code, _, err = program("data", "get", path, "--yes")
+    assert code == 2
+    assert "HTTP 404" in err
+
+
+def test_a_file_that_changes_without_a_published_digest(
+    task: MakeData, program: Program, server: FileServer, tmp_path: Path
+) -> None:
+    path = str(task())
+    assert program("data", "get", path, "--yes")[0] == 0
+    (tmp_path / "data/test.jsonl").unlink()
+    server.files["/test.jsonl"] = Served(TEST + TEST)
+    code, _, err = program("data", "get", path, "--yes")
+    assert code == 2
+    assert "the file has changed at its source: on 20" in err
+    record = tmp_path / "data/.emu2eval/brought.jsonl"
+    assert f"remove the line of this address from {record}" in err
+    record.write_text("")
+    assert program("data", "get", path, "--yes")[0] == 0
+
+
+def test_what_wants_a_form_is_told(
+    task: MakeData, program: Program, server: FileServer, tmp_path: Path
+) -> None:
+    path = str(task(get=[], note="the archive has a password"))
+    code, _, err = program("data", "get", path, "--yes")
+    assert code == 3
+    said = " ".join(err.split())
+    assert "By hand: photographs, some GB from https://example.org/photos unpack in" in said
+    assert f"to give {tmp_path}/data/photos the archive has a password" in said
+    assert (tmp_path / "data/test.jsonl").exists()
+    code, _, err = program("run", "--task", path, "--model", "most-common")
+    assert "emu2eval data get" not in err  # it could bring nothing
+
+
+def test_two_at_once_do_not_meet(task: MakeData, program: Program, tmp_path: Path) -> None:
+    from emu2eval.runs.lock import take
+
+    path = str(task())
+    (tmp_path / "data/.emu2eval").mkdir(parents=True)
+    with take(tmp_path / "data/.emu2eval") or pytest.fail():
+        code, _, err = program("data", "get", path, "--yes")
+    assert code == 2
+    assert "another `emu2eval data get` is bringing data here" in err
+
+
+def test_the_disk_is_looked_at_before_anything_comes(
+    task: MakeData, program: Program, server: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bringing, "free", lambda folder: 1000)
+    code, _, err = program("data", "get", str(task()), "--yes")
+    assert code == 2
+    assert "GB are needed to download and unpack" in err
+    assert server.gets("/photos.zip") == []
+
+
+def test_a_task_cannot_put_data_outside_of_its_root(task: MakeData, program: Program) -> None:
+    code, _, err = program("data", "get", str(task(into="../..")), "--yes")
+    assert code == 2
+    assert "leaves the data folder" in err
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def hub_server(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> FileServer:
+    """The server as a hub that holds lmms-lab/OK-VQA in two pages of a listing."""
+    shards = {f"data/val2014-0000{n}-of-00002.parquet": bytes([n]) * 300 for n in range(2)}
+    api = "/api/datasets/lmms-lab/OK-VQA"
+
+    def entry(path: str, data: bytes) -> dict[str, Any]:
+        if path.endswith("0-of-00002.parquet"):
+            oid = hashlib.sha256(data).hexdigest()
+            return {
+                "type": "file",
+                "path": path,
+                "size": 300,
+                "oid": "x",
+                "lfs": {"oid": oid, "size": 300},
+            }
+        oid = hashlib.sha1(b"blob 300\0" + data).hexdigest()
+        return {"type": "file", "path": path, "size": 300, "oid": oid}
+
+    info = {"sha": COMMIT, "cardData": {"license": "apache-2.0"}, "gated": False}
+    listed = [entry(*each) for each in shards.items()]
+    first = [{"type": "directory", "path": "data"}, listed[0]]
+    rest = [listed[1], {"type": "file", "path": "README.md", "size": 3, "oid": "y"}]
+    server.files |= {
+        f"{api}/revision/main": Served(json.dumps(info).encode()),
+        f"{api}/tree/{COMMIT}": Served(
+            json.dumps(first).encode(),
+            headers={"Link": f'<{server.url}{api}/tree/more?cursor=2>; rel="next"'},
+        ),
+        f"{api}/tree/more": Served(json.dumps(rest).encode()),
+        **{
+            f"/datasets/lmms-lab/OK-VQA/resolve/{COMMIT}/{path}": Served(data, etag=None)
+            for path, data in shards.items()
+        },
+    }
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    monkeypatch.setenv("HF_TOKEN", "hf_secretsecretsecret")
+    return server
+
+
+def test_files_of_the_hub(hub_server: FileServer, program: Program, tmp_path: Path) -> None:
+    code, _, err = program("data", "get", "okvqa", "--split", "val", "--source", "hub")
+    said = " ".join(err.split())
+    assert "600 bytes to download in 2 files" in said
+    assert "The hub's card says 'apache-2.0' (lmms-lab/OK-VQA)" in said
+    assert (code, "digest" in said) == (2, True)
+    arguments = ("data", "get", "okvqa", "--split", "val", "--source", "hub", "--yes")
+    code, _, err = program(*arguments)
+    assert code == 0, err
+    folder = tmp_path / "data/hub/lmms-lab/OK-VQA"
+    assert files_below(folder) == {
+        ".emu2eval/lock",
+        "data/val2014-00000-of-00002.parquet",
+        "data/val2014-00001-of-00002.parquet",
+    }
+    assert {headers.get("authorization") for _, _, headers in hub_server.asked} == {
+        "Bearer hf_secretsecretsecret"
+    }
+    # The digests of the listing are held to; one file that is there already is not brought again.
+    (folder / "data/val2014-00001-of-00002.parquet").unlink()
+    path = f"/datasets/lmms-lab/OK-VQA/resolve/{COMMIT}/data/val2014-00001-of-00002.parquet"
+    hub_server.files[path].data = bytes(300)
+    code, _, err = program(*arguments)
+    assert code == 2
+    assert "its digest is git:" in err
+    assert "(lmms-lab/OK-VQA at 0123456)" in err
+    assert "secret" not in err
+    assert len(hub_server.gets(path.replace("00001", "00000"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [(401, "agree to its terms"), (403, "agree to its terms"), (404, "does not have")],
+)
+def test_the_hub_refuses(hub_server: FileServer, program: Program, status: int, says: str) -> None:
+    listing = hub_server.files["/api/datasets/lmms-lab/OK-VQA/revision/main"]
+    listing.statuses = [(503, {}), (status, {})]
+    code, _, err = program("data", "get", "okvqa", "--split", "val", "--source", "hub")
+    assert code == 2
+    assert says in err
+    assert f"HTTP {status}" in err
+
+
+def test_no_hub_where_it_is_switched_off(
+    hub_server: FileServer, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert (
+        "HF_HUB_OFFLINE is set"
+        in program("data", "get", "okvqa", "--source", "hub", "--split", "val")[2]
+    )
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setenv("HF_ENDPOINT", "http://example.org")
+    assert "HF_ENDPOINT is of no use" in program("data", "get", "mmmu")[2]
+    assert hub_server.asked == []
+
+
+def test_a_killed_process_continues(
+    task: MakeData, server: FileServer, program: Program, tmp_path: Path
+) -> None:
+    path = str(task())
+    whole = server.files["/photos.zip"]
+    # The reply stays open after its first bytes, so that the process can be killed within.
+    server.files["/photos.zip"] = Served(whole.data, cuts=[700], hold=True)
+    with subprocess.Popen(
+        [sys.executable, "-m", "emu2eval", "data", "get", path, "--yes"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    ) as process:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            parts = list((tmp_path / "data/.emu2eval").glob("*-photos.zip.part"))
+            if parts and parts[0].stat().st_size == 700:
+                break
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    server.files["/photos.zip"] = whole
+    assert program("data", "get", path, "--yes")[0] == 0
+    assert server.gets("/photos.zip")[-1]["range"] == "bytes=700-"
+    assert files_below(tmp_path / "data") >= WHOLE
+
+
+def test_what_the_bundled_tasks_bring_is_well_named() -> None:
+    """Each is named, lies below its `into`, and a published digest says who published it."""
+    used: set[str] = set()
+    for name in catalog.names("task"):
+        for download in load_task(name).spec.data.downloads:
+            used |= {each for each in download.get if isinstance(each, str)}
+            for remote in remote_files(download.get):
+                assert remote.digest is None or remote.known, (name, download.what)
+            for given in download.gives:
+                assert f"{given}/".startswith(f"{download.into}/") or download.into == "."
+    assert set(shared_files()) == used
+
+
+def test_several_archives_of_one_thing(
+    task: MakeData, program: Program, server: FileServer, tmp_path: Path
+) -> None:
+    """As VL-ICL has them: one with its folder inside, one without."""
+    flat = packed({f"{n}.jpg": encoded(n) for n in range(3)})
+    server.files |= {"/photos.zip": Served(flat), "/more.zip": Served(packed({"more/a.txt": b"a"}))}
+    both = [{"url": f"{server.url}/{name}.zip"} for name in ("photos", "more")]
+    path = str(task(gives=["photos", "more"], files=None, get=both))
+    assert program("data", "get", path, "--yes")[0] == 0
+    assert files_below(tmp_path / "data") == WHOLE | KEPT | {"more/a.txt"}
