@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from emu2eval.cli.get import with_data
 from emu2eval.cli.options import Out, Runs
 from emu2eval.cli.say import console, print_rows, put, report_failures, say, stoppable
 from emu2eval.errors import UserError
@@ -43,8 +44,14 @@ def run_experiment(
 
     experiment = read_experiment(Path(file))
     wanted = jobs(experiment, options)
+
+    def plan() -> Any:
+        with Bars() as bars:
+            return planned(wanted, bars, fetch=not dry_run)
+
+    with stoppable():
+        runs = with_data(plan)
     with stoppable(), Bars() as bars:
-        runs = planned(wanted, bars, fetch=not dry_run)
         say(f"{experiment.name}: {outlook(estimates(runs), len(runs))}")
         if dry_run:
             table = preview(runs, bars)

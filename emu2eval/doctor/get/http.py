@@ -17,7 +17,6 @@ from socket import SHUT_RDWR, socket
 from threading import Event
 from urllib.parse import urljoin, urlsplit
 
-from emu2eval import __version__
 from emu2eval.adapters.openai.route import PROXY_HINT, Route, route_to, trusted
 from emu2eval.errors import ConfigError, DataError
 from emu2eval.spec.remote import check_address, is_here
@@ -194,7 +193,7 @@ def _asked(
     parts = urlsplit(url)
     route = route_to(url)
     sent = {
-        "User-Agent": f"emu2eval/{__version__}",
+        "User-Agent": "emu2eval",
         "Accept": "*/*",
         "Accept-Encoding": "identity",
         "Connection": "close",
