@@ -111,8 +111,13 @@ def serving(files: dict[str, Served]) -> Iterator[FileServer]:
                     self.wfile.flush()
                     self.rfile.read(1)  # until whoever asked has gone
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    class Quiet(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, request: object, client_address: object) -> None:
+            """Whoever asked has gone, as some tests want it."""
+
+    server = Quiet(("127.0.0.1", 0), Handler)
     thread = threading.Thread(
         target=server.serve_forever, kwargs={"poll_interval": 0.005}, daemon=True
     )
