@@ -47,7 +47,7 @@ def one(folder: Path) -> None:
 
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    from emu2eval.data.parquet import read
+    from emu2eval.data.parquet import ParquetOptions, read
     from emu2eval.data.samples import Samples
     from emu2eval.media import images
     from emu2eval.types import Image
@@ -57,8 +57,10 @@ def one(folder: Path) -> None:
 
     before = peak()
     started = time.process_time()
-    options = {"id": "question_id", "fields": ["question"], "answer": "answer"}
-    pool = Samples(read(folder, "train-*.parquet", **options), where="train")  # type: ignore[arg-type]
+    options = ParquetOptions(
+        files="train-*.parquet", id="question_id", fields=["question"], cluster=False
+    )
+    pool = Samples(read(folder, options), where="train")
     reading = time.process_time() - started
     read_peak = peak()
     found: dict[str, float] = {}

@@ -102,7 +102,7 @@ def draw(folder: Path, samples: int) -> Path:
             rows.append(json.dumps({**row, "answer": ("red", "green", "blue")[i % 3]}))
         (folder / f"{split}.jsonl").write_text("\n".join(rows))
     path = folder / "task.json"
-    splits = {"test": {"file": "test.jsonl"}, "train": {"file": "train.jsonl"}}
+    splits = {"test": {"files": "test.jsonl"}, "train": {"files": "train.jsonl"}}
     spec = {
         "name": "squares", "title": "Squares", "split": "test", "protocol": "plain",
         "data": {"reader": "table", "root": ".", "splits": splits},

@@ -111,7 +111,7 @@ def serve(seed: int, storm: bool) -> None:
 TASK = """\
 name: load
 title: Synthetic questions
-data: {reader: table, root: ., options: {images: []}, splits: {test: {file: test.jsonl}}}
+data: {reader: table, root: ., options: {images: []}, splits: {test: {files: test.jsonl}}}
 split: test
 score: {scorer: exact_match, clean: [strip]}
 output: {kind: text, max_new_tokens: 5}

@@ -81,8 +81,8 @@ def make_task(tmp_path: Path) -> MakeTask:
             "data": {
                 "reader": "table",
                 "root": ".",
-                "options": {"image_folder": "images", "groups": ["kind"]},
-                "splits": {"test": {"file": "test.jsonl"}, "train": {"file": "train.jsonl"}},
+                "options": {"folder": "images", "groups": ["kind"]},
+                "splits": {"test": {"files": "test.jsonl"}, "train": {"files": "train.jsonl"}},
             },
             "split": "test",
             "demonstrations": {"split": "train"},

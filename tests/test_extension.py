@@ -134,8 +134,8 @@ def test_csv_and_a_folder_of_images(parts: Path, make_task: Any) -> None:
             data:
               reader: table
               root: .
-              options: {id: number, images: file, image_folder: images}
-              splits: {test: {file: test.csv}, train: {file: train.jsonl, id: id, images: image}}
+              options: {id: number, images: file, folder: images}
+              splits: {test: {files: test.csv}, train: {files: train.jsonl, id: id, images: image}}
             split: test
             demonstrations: {split: train}
             score: {scorer: exact_match}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from emu2eval import registry
+from emu2eval.data.columns import RowOptions, options_of
 from emu2eval.data.samples import Samples
 from emu2eval.data.sources import require
 from emu2eval.errors import DataError, MissingData, of_part
@@ -30,8 +31,7 @@ def load_split(task: Task, split: str, shots: int = 0) -> Samples:
     require(task, [split])
     reader, root, options, at = _reading(task, split)
     where = task.document.where((*at, "splits", split))
-    if takes_shots(task, split):
-        options = {"shots": shots, **options}
+    options = _told(task, split, options, shots)
     named = task.document.where((*at, "reader"))
     with of_part("reader", reader), task.document.naming():
         try:
@@ -75,8 +75,7 @@ def _check_whole(samples: Samples) -> None:
 def ids_in_order(task: Task, split: str, shots: int = 0) -> list[str]:
     """The ids of a split, which `load_split` could read, in the order of its files."""
     reader, root, options, _ = _reading(task, split)
-    if takes_shots(task, split):
-        options = {"shots": shots, **options}
+    options = _told(task, split, options, shots)
     with of_part("reader", reader), task.document.naming():
         samples = registry.build("reader", reader, options, given=(root,))
         return [sample.id for sample in samples]
@@ -84,10 +83,24 @@ def ids_in_order(task: Task, split: str, shots: int = 0) -> list[str]:
 
 def takes_shots(task: Task, split: str) -> bool:
     """Whether the split's reader wants to know how many demonstrations its samples will be shown."""
+    read = _reader(task, split)
+    return any(option.name == "shots" for option in registry.declared(read, given=1))
+
+
+def _reader(task: Task, split: str) -> Any:
     reader, *_, at = _reading(task, split)
     with task.document.naming():
-        read = registry.find("reader", reader, where=task.document.where((*at, "reader")))
-    return any(option.name == "shots" for option in registry.declared(read, given=1))
+        return registry.find("reader", reader, where=task.document.where((*at, "reader")))
+
+
+def _told(task: Task, split: str, options: dict[str, Any], shots: int) -> dict[str, Any]:
+    """The options with what a reader may want to know: the number of shots, the name of the split."""
+    if takes_shots(task, split):
+        options = {"shots": shots, **options}
+    own = registry.own_settings(_reader(task, split), given=1)
+    if own is not None and issubclass(own, RowOptions):
+        options = options_of(options, split)
+    return options
 
 
 def _reading(task: Task, split: str) -> tuple[str, Path, dict[str, Any], Keys]:

@@ -14,7 +14,6 @@ from emu2eval.data.damaged import spared
 from emu2eval.data.options import check_letter, option_fields
 from emu2eval.data.paths import inside
 from emu2eval.errors import DataError, UnknownName
-from emu2eval.media import parquetfile
 from emu2eval.types import Image, Sample
 
 DISCIPLINES = {
@@ -48,14 +47,11 @@ def read(
     for subject in DISCIPLINE_OF if subjects is None else subjects:
         if subject not in DISCIPLINE_OF:
             raise UnknownName("subject of MMMU", subject, DISCIPLINE_OF, where="subjects")
-        found = parquet.rows(
-            root / folder, f"{subject}/{part}-*.parquet", columns=_COLUMNS, images=_IMAGES
-        )
-        for where, row, images in found:
-            yield spared(row["id"], partial(_sample, row, images, subject, where))
+        for row in parquet.rows(root / folder, f"{subject}/{part}-*.parquet", _COLUMNS, _IMAGES):
+            yield spared(row.cells["id"], partial(_sample, row.cells, subject, row.where))
 
 
-def _sample(row: Mapping[str, Any], images: tuple[Image, ...], subject: str, where: str) -> Sample:
+def _sample(row: Mapping[str, Any], subject: str, where: str) -> Sample:
     closed = row["question_type"] == "multiple-choice"
     options = _list(row["options"], where) if closed else []
     answers = [] if row["answer"] in ("?", "", None) else [row["answer"]]
@@ -63,7 +59,7 @@ def _sample(row: Mapping[str, Any], images: tuple[Image, ...], subject: str, whe
         check_letter(answers[0], options, where=where)
     elif answers and answers[0].startswith("["):
         answers = _list(answers[0], where)
-    shown = {parquetfile.column(image.member or ""): image for image in images}
+    shown = {column: image for column in _IMAGES if isinstance(image := row[column], Image)}
     texts = (row["question"], *options)
     marked = sorted({int(number) for text in texts for number in _MARK.findall(text)})
     for number in marked:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from emu2eval.data.elsewhere import elsewhere, held_in, too_deep
-from emu2eval.data.shards import missing_shards
+from emu2eval.data.shards import missing_shards, patterns
 from emu2eval.spec.data import Download, SourceSpec
 from emu2eval.spec.remote import RemoteFile, remote_files
 from emu2eval.spec.task import Task
@@ -148,22 +148,22 @@ def _official_state(root: Path, download: Download) -> tuple[State, bool, str]:
 
 def _hub_piece(root: Path, source: SourceSpec, split: str) -> Piece:
     folder = root / source.folder
-    patterns = source.files(split)
-    fitting = {pattern: [p for p in folder.glob(pattern) if p.is_file()] for pattern in patterns}
+    wanted = patterns(source.files(split))
+    fitting = {pattern: [p for p in folder.glob(pattern) if p.is_file()] for pattern in wanted}
     lost = [pattern for pattern, paths in fitting.items() if not paths]
     lost += [name for paths in fitting.values() for name in missing_shards(paths)]
     files = sum(len(paths) for paths in fitting.values())
     cut_short = any((folder / AREA).glob("*.unpacked"))
     state: State = "there" if not (lost or cut_short) else "half" if files else "missing"
     more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
-    include = "".join(f" --include {shlex.quote(pattern)}" for pattern in patterns)
+    include = "".join(f" --include {shlex.quote(pattern)}" for pattern in wanted)
     return Piece(
         what=f"{source.repo} on the hub",
         size=source.size,
         fetch=f"hf download {source.repo} --repo-type dataset{include} "
         f"--local-dir {shlex.quote(str(folder))}",
         into=folder,
-        gives=tuple(folder / pattern for pattern in patterns),
+        gives=tuple(folder / pattern for pattern in wanted),
         state=state,
         usable=state == "there",
         seen=f"{lost[0]}{more} not there"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
+from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
@@ -25,20 +26,23 @@ class Samples(Sequence[Sample]):
     """
 
     def __init__(self, samples: Iterable[Sample], *, where: str, may_be_empty: bool = False):
-        packed: list[tuple[str, bytes]] = []
+        packed: list[tuple[str, bytes, int]] = []
+        choices: dict[tuple[str, ...], int] = {}
         unread: dict[str, str] = {}
         total = 0
         for sample in samples:
             if sample.unreadable is not None:
                 unread[sample.id] = sample.unreadable
-            packed.append((sample.id, _pack(sample, _flatten)))
+            # Classes are the same for all samples, and may be a thousand.
+            place = choices.setdefault(sample.choices, len(choices))
+            packed.append((sample.id, _pack(sample, _flatten, ()), place))
             # A sum does not depend on the order of the rows in the file.
-            named = sample.id.encode() + b"\0" + _pack(sample, _name)
+            named = sample.id.encode() + b"\0" + _pack(sample, _name, sample.choices)
             total += int.from_bytes(hashlib.sha256(named).digest(), "big")
         if not packed and not may_be_empty:
             raise DataError("the split has no samples", where=where)
         packed.sort(key=lambda pair: pair[0])
-        for (left, _), (right, _) in pairwise(packed):
+        for (left, *_), (right, *_) in pairwise(packed):
             if left == right:
                 raise DataError(
                     f"the id {left!r} stands twice",
@@ -46,10 +50,12 @@ class Samples(Sequence[Sample]):
                     hint="ids tell samples apart when a run is continued; make each one unique",
                 )
         self.where = where
-        self.ids = [sample_id for sample_id, _ in packed]
+        self.ids = [sample_id for sample_id, _, _ in packed]
         self.unreadable = {at: unread[name] for at, name in enumerate(self.ids) if name in unread}
         """Position -> why the sample there cannot be asked."""
-        self._packed = [data for _, data in packed]
+        self._packed = [data for _, data, _ in packed]
+        self._choices = list(choices)
+        self._places = array("I", (place for *_, place in packed))
         self.digest = f"{total % 2**256:064x}"
         """The identity of the data: 64 hex digits, whatever the order of rows or the folder.
 
@@ -71,11 +77,12 @@ class Samples(Sequence[Sample]):
     def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        return _unpack(self.ids[index], self._packed[index])
+        choices = self._choices[self._places[index]]
+        return _unpack(self.ids[index], self._packed[index], choices)
 
     def __iter__(self) -> Iterator[Sample]:
-        for sample_id, data in zip(self.ids, self._packed, strict=True):
-            yield _unpack(sample_id, data)
+        for sample_id, data, place in zip(self.ids, self._packed, self._places, strict=True):
+            yield _unpack(sample_id, data, self._choices[place])
 
     def subset(self, indices: Iterable[int]) -> Samples:
         """Only the samples at these positions; its digest is its own."""
@@ -93,7 +100,7 @@ class Samples(Sequence[Sample]):
         return at if at < len(self.ids) and self.ids[at] == sample_id else None
 
 
-def _pack(sample: Sample, of: Callable[[Any], Any]) -> bytes:
+def _pack(sample: Sample, of: Callable[[Any], Any], choices: Sequence[str]) -> bytes:
     rare: list[Any] = [sample.alternatives, sample.numbers, sample.unreadable]
     while rare and not rare[-1]:
         rare.pop()
@@ -103,7 +110,7 @@ def _pack(sample: Sample, of: Callable[[Any], Any]) -> bytes:
             [of(p) for p in sample.images],
             of(sample.answer),
             [of(r) for r in sample.references],
-            sample.choices,
+            choices,
             sample.cluster,
             sample.groups,
             *rare,
@@ -111,15 +118,15 @@ def _pack(sample: Sample, of: Callable[[Any], Any]) -> bytes:
     )
 
 
-def _unpack(sample_id: str, data: bytes) -> Sample:
-    fields, images, answer, references, choices, cluster, groups, *rest = _decode(data)
+def _unpack(sample_id: str, data: bytes, choices: tuple[str, ...]) -> Sample:
+    fields, images, answer, references, _, cluster, groups, *rest = _decode(data)
     return Sample(
         id=sample_id,
         fields=fields,
         images=tuple(_restore(p) for p in images),
         answer=_restore(answer),
         references=tuple(_restore(r) for r in references),
-        choices=tuple(choices),
+        choices=choices,
         cluster=cluster,
         groups={k: tuple(v) if isinstance(v, list) else v for k, v in groups.items()},
         alternatives={name: tuple(texts) for name, texts in rest[0].items()} if rest else {},

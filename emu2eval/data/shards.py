@@ -15,8 +15,43 @@ _SHARD = re.compile(r"(.*?)-(\d{5})-of-(\d{5})(-[0-9a-f]+)?\.\w+")
 _AGAIN = "run the same `hf download` again: it fetches only what is missing"
 
 
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_LIST = re.compile(r"\{([^{}]*,[^{}]*)\}")
+_MOST = 100_000
+"""Files that the braces of one pattern stand for."""
+
+
 def patterns(files: str | Sequence[str]) -> list[str]:
-    return [files] if isinstance(files, str) else list(files)
+    """Each pattern, its braces written out as a shell does.
+
+    >>> patterns("a-{08..10}.tar"), patterns(["{a,b}.csv"])
+    (['a-08.tar', 'a-09.tar', 'a-10.tar'], ['a.csv', 'b.csv'])
+    """
+    return [each for one in ([files] if isinstance(files, str) else files) for each in _braces(one)]
+
+
+def _braces(pattern: str) -> list[str]:
+    found = [pattern]
+    while (match := _RANGE.search(found[0]) or _LIST.search(found[0])) is not None:
+        if match.re is _RANGE:
+            first, last = match[1], match[2]
+            count = abs(int(last) - int(first)) + 1 if max(len(first), len(last)) < 10 else _MOST
+            if count * len(found) >= _MOST:
+                raise DataError(f"{pattern!r} stands for more than {_MOST:,} files", where="files")
+            step = 1 if int(first) <= int(last) else -1
+            inner = [f"{n:0{len(first)}d}" for n in range(int(first), int(last) + step, step)]
+        else:
+            inner = match[1].split(",")
+        rule = match.re
+        found = [
+            each[: place.start()] + text + each[place.end() :]
+            for each in found
+            for text in inner
+            if (place := rule.search(each)) is not None
+        ]
+        if len(found) >= _MOST:
+            raise DataError(f"{pattern!r} stands for more than {_MOST:,} files", where="files")
+    return found
 
 
 def shards(root: Path, files: str | Sequence[str]) -> list[Path]:
@@ -27,15 +62,23 @@ def shards(root: Path, files: str | Sequence[str]) -> list[Path]:
     """
     found: list[Path] = []
     for pattern in patterns(files):
-        inside(root, pattern, where="files")
-        fitting = sorted(path for path in root.glob(pattern) if path.is_file())
+        literal = inside(root, pattern, where="files")
+        # A name may hold what means something in a pattern: data[1].csv.
+        fitting = [literal] if literal.is_file() else []
+        fitting = fitting or sorted(path for path in root.glob(pattern) if path.is_file())
         if not fitting:
             raise MissingData(
-                f"no file fits {pattern!r}", where=root, hint=_loading_script(root) or _AGAIN
+                f"no file fits {pattern!r}", where=root, hint=_loading_script(root) or _hint(root)
             )
         _check_whole(fitting, root)
         found += fitting
     return list(dict.fromkeys(found))
+
+
+def _hint(root: Path) -> str:
+    if "hub" in root.parts:
+        return _AGAIN
+    return "`files` in the task's file names files or patterns below `data.root`"
 
 
 def missing_shards(paths: Iterable[Path]) -> list[str]:

@@ -20,6 +20,16 @@ _MARKS = (
 )
 
 
+def encoding_of(path: Path) -> str:
+    """What `opened` reads the file as."""
+    with path.open("rb") as file:
+        return _marked(file.read(8))
+
+
+def _marked(start: bytes) -> str:
+    return next((name for mark, name in _MARKS if start.startswith(mark)), "utf-8")
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[TextIO]:
     """The file as text, without a byte order mark, ends of lines as they are.
@@ -29,7 +39,7 @@ def opened(path: Path) -> Iterator[TextIO]:
     with path.open("rb") as file:
         start = file.read(512)
         file.seek(0)
-        encoding = next((name for mark, name in _MARKS if start.startswith(mark)), "utf-8")
+        encoding = _marked(start)
         if encoding == "utf-8" and b"\0" in start:
             raise DataError(
                 "the file is not UTF-8 text: it holds zero bytes, as UTF-16 without a byte order mark does",

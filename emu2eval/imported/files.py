@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
-from emu2eval.data import table
 from emu2eval.data.damaged import hint
+from emu2eval.data.textrows import rows as text_rows
 from emu2eval.errors import ConfigError, DataError
 from emu2eval.runs.jsontext import whole
 
@@ -43,7 +43,8 @@ def read(path: Path) -> tuple[Rows, Mapping[str, Any]]:
     try:
         if path.suffix == ".json" or (path.suffix == ".jsonl" and _is_list(path)):
             return _json(path)
-        rows = list(_lines(path) if path.suffix == ".jsonl" else table.rows(path))
+        separated = ((row.where, row.cells) for row in text_rows(path, large=False))
+        rows = list(_lines(path) if path.suffix == ".jsonl" else separated)
     except csv.Error as error:
         raise DataError(f"this is no table of text: {error}", where=path) from None
     except UnicodeDecodeError as error:

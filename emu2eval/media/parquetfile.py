@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import binascii
 import os
+from base64 import b64decode
 from collections import OrderedDict
 from functools import lru_cache
 from pathlib import Path
@@ -105,7 +107,18 @@ def read_cell(path: str, name: str) -> bytes:
         raise ImageError(f"the image cannot be read ({error})", where=where) from None
     if item and isinstance(value, list):
         value = value[int(item[0])]
+    return encoded(value, where)
+
+
+def encoded(value: Any, where: str) -> bytes:
+    """The image's bytes that a cell holds: as bytes, in base64, or as {bytes}. Raises ImageError."""
     data = value.get("bytes") if isinstance(value, dict) else value
+    if isinstance(data, str):
+        try:
+            text = data.partition(";base64,")[2] if data.startswith("data:") else data
+            return b64decode("".join(text.split()), validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise ImageError(f"the image is not base64: {error}", where=where) from None
     if not isinstance(data, bytes):
         raise ImageError("the cell holds no image's bytes", where=where)
     return data

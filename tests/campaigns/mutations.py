@@ -302,7 +302,7 @@ def _tabular(folder: Path) -> None:
     spec = json.loads((folder / "text.yaml").read_text())
     for name in (*names, "parquet"):
         spec["name"] = name
-        spec["data"]["splits"]["test"] = {"file": f"table.{name}"}
+        spec["data"]["splits"]["test"] = {"files": f"table.{name}"}
         if name == "parquet":  # with a reader of its own, and images inside
             spec["data"] = {
                 "reader": "parquet",

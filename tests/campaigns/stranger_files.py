@@ -75,7 +75,7 @@ def task(folder: Path, rows: list[dict[str, Any]] | None = None, **changes: Any)
         "data": {
             "reader": "table",
             "options": {"images": shown},
-            "splits": {"test": {"file": "rows.jsonl"}},
+            "splits": {"test": {"files": "rows.jsonl"}},
         },
         "split": "test",
         "score": {"scorer": "exact_match"},

@@ -62,8 +62,8 @@ def write(folder: Path, *, queries: int = QUERIES, pool: int = POOL, **settings:
         "data": {
             "reader": "table",
             "root": ".",
-            "options": {"image_folder": "images", "groups": ["kind"]},
-            "splits": {"test": {"file": "test.jsonl"}, "train": {"file": "train.jsonl"}},
+            "options": {"folder": "images", "groups": ["kind"]},
+            "splits": {"test": {"files": "test.jsonl"}, "train": {"files": "train.jsonl"}},
         },
         "split": "test",
         "demonstrations": {"split": "train"},

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from emu2eval.data import table
+from emu2eval import registry
 from emu2eval.data.elsewhere import elsewhere
 from emu2eval.data.paths import inside
 from emu2eval.data.presence import OFFICIAL, pieces
@@ -55,7 +55,9 @@ def test_a_table_of_a_mac_is_the_same_data_on_another_disk(tmp_path: Path) -> No
         put(root / stored)
         row = {"id": 1, "image": written, "answer": "a"}
         (root / "t.jsonl").write_text(json.dumps(row))
-        (sample,) = table.read(root, "t.jsonl", cluster="id", fields=[])
+        (sample,) = registry.build(
+            "reader", "table", {"files": "t.jsonl", "cluster": "id", "fields": []}, given=(root,)
+        )
         (image,) = sample.images
         assert isinstance(image, Image)
         assert Path(image.path or "").exists()

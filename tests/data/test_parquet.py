@@ -8,13 +8,18 @@ from typing import Any
 
 import pytest
 
-from emu2eval.data.parquet import read
+from emu2eval import registry
 from emu2eval.data.samples import Samples
-from emu2eval.errors import ConfigError, DataError, ImageError, MissingData, UnknownName
+from emu2eval.errors import DataError, ImageError, MissingData, UnknownName, UserError
 from emu2eval.media import images, parquetfile
 from emu2eval.types import Image, Sample
 
 from ..conftest import encoded, hub_image, write_shards
+
+
+def read(root: Path, files: str, **options: Any) -> Any:
+    hidden = {} if {"answer", "references"} & options.keys() else {"answer": False}
+    return registry.build("reader", "parquet", {"files": files, **hidden, **options}, given=(root,))
 
 
 def rows(count: int = 7) -> list[dict[str, Any]]:
@@ -133,7 +138,7 @@ def test_questions_and_images_in_files_of_their_own(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no image with the id 'n1'") as caught:
         list(read(tmp_path, "testdev_instructions/*.parquet", **options))
     assert str(caught.value.where).endswith("testdev-00000-of-00001.parquet, row 2")
-    with pytest.raises(ConfigError, match="files, on and id"):
+    with pytest.raises(UserError, match="'join' of reader parquet needs the key 'on'"):
         list(read(tmp_path, "testdev_instructions/*.parquet", join={"files": "x"}))
 
 
@@ -188,7 +193,7 @@ def test_hidden_answers(tmp_path: Path) -> None:
         ({"id": "question_idd"}, UnknownName, "did you mean 'question_id'"),
         ({"fields": ["quest"]}, UnknownName, "unknown column 'quest'"),
         ({"images": "photo"}, UnknownName, "unknown column 'photo'"),
-        ({"id": "types.none"}, DataError, "no id in its column"),
+        ({"id": "types.none"}, UnknownName, "there are: types.structural"),
     ],
 )
 def test_columns_that_are_not_there(
@@ -293,12 +298,11 @@ def test_a_column_inside_another_exists_too(
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"fields": ["answers"]}, "'answers' holds a list"),
-        ({"fields": {"first": "answers.0"}}, "'answers.0' holds a structure"),
-        ({"references": "answers"}, "'answers' holds a structure"),
-        ({"answer": "types"}, "'types' holds a structure"),
-        ({"groups": ["answers"]}, "'answers' holds a list"),
-        ({"choices": "image.bytes"}, "'image.bytes' holds bytes"),
+        ({"fields": ["answers"]}, r"'answers' holds \[\{"),
+        ({"fields": {"first": "answers.0"}}, "'answers.0' holds {"),
+        ({"references": "answers"}, "'answers' holds {"),
+        ({"answer": "types"}, "'types' holds {"),
+        ({"groups": ["answers"]}, r"'answers' holds \[\{"),
     ],
 )
 def test_a_cell_of_another_kind_names_its_row(
@@ -318,11 +322,18 @@ def test_an_empty_answer_is_none(tmp_path: Path) -> None:
     assert (full.answer, full.references) == ("a", ("a",))
 
 
-@pytest.mark.parametrize("held", ["a text", 5, {"path": "x.jpg"}])
+@pytest.mark.parametrize("held", [5, {"file": "x.jpg"}])
 def test_a_column_of_something_else_holds_no_images(tmp_path: Path, held: Any) -> None:
     write_shards(tmp_path / "data", "val", [{**row, "image": held} for row in rows(2)], shards=1)
     with pytest.raises(DataError, match="where images are wanted"):
         list(read(tmp_path, "data/val-*.parquet", **OPTIONS))
+
+
+@pytest.mark.parametrize("held", ["x.jpg", {"path": "x.jpg"}, ["x.jpg"]])
+def test_images_can_be_files_beside_it(tmp_path: Path, held: Any) -> None:
+    write_shards(tmp_path / "data", "val", [{**row, "image": held} for row in rows(2)], shards=1)
+    (sample, _) = read(tmp_path, "data/val-*.parquet", folder="pictures", **OPTIONS)
+    assert sample.images == (Image(str(tmp_path / "pictures/x.jpg")),)
 
 
 def test_a_column_of_bytes_holds_images(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from PIL import Image as PILImage
 
-from emu2eval.data import easy_vqa, table, vqa
+from emu2eval import registry
+from emu2eval.data import easy_vqa, vqa
 from emu2eval.data.paths import inside
 from emu2eval.data.samples import Samples
 from emu2eval.errors import DataError, UnknownName
@@ -125,11 +126,15 @@ def write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
+def read_table(root: Path, files: str, **options: Any) -> Any:
+    return registry.build("reader", "table", {"files": files, **options}, given=(root,))
+
+
 def test_tables_in_every_format_are_the_same(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", '{"id": 1, "image": "x.png", "question": "q, 1", "answer": "a"}\n')
     write(tmp_path / "a.csv", 'id,image,question,answer\n1,x.png,"q, 1",a\n')
     write(tmp_path / "a.tsv", "id\timage\tquestion\tanswer\n1\tx.png\tq, 1\ta\n")
-    found = [list(table.read(tmp_path, f"a.{form}")) for form in ("jsonl", "csv", "tsv")]
+    found = [list(read_table(tmp_path, f"a.{form}")) for form in ("jsonl", "csv", "tsv")]
     assert found[0] == found[1] == found[2]
     (sample,) = found[0]
     assert sample.id == "1"
@@ -144,9 +149,9 @@ def test_tables_hold_lists_choices_and_images_as_answers(tmp_path: Path) -> None
         "all": ["c", "d"], "options": ["c", "d", "e"], "hard": "yes",
     }  # fmt: skip
     write(tmp_path / "t.jsonl", json.dumps(row) + "\n\n")
-    (sample,) = table.read(
-        tmp_path, "t.jsonl", id="key", images="shots", image_folder="p", answer="drawn",
-        answer_is_image=True, references="all", choices="options", groups=["hard"], fields=["ask"],
+    (sample,) = read_table(
+        tmp_path, "t.jsonl", id="key", images="shots", folder="p", answer="drawn",
+        answer_is="image", references="all", choices="options", groups=["hard"], fields=["ask"],
     )  # fmt: skip
     assert [Path(p.path or "").name for p in sample.images] == ["a.png", "b.png"]  # type: ignore[union-attr]
     assert sample.answer == Image(str(tmp_path / "p" / "c.png"))
@@ -172,13 +177,14 @@ def test_tables_hold_lists_choices_and_images_as_answers(tmp_path: Path) -> None
 def test_rows_that_are_wrong(tmp_path: Path, name: str, text: str, says: str, line: int) -> None:
     write(tmp_path / name, text)
     with pytest.raises((DataError, UnknownName), match=says) as caught:
-        list(table.read(tmp_path, name))
+        list(read_table(tmp_path, name, **({"answer": False} if says == "no id" else {})))
     assert str(caught.value.where) == f"{tmp_path / name}:{line}"
 
 
 def test_a_table_is_of_a_known_format(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"\.jsonl, \.csv or \.tsv"):
-        list(table.read(tmp_path, "t.xlsx"))
+    (tmp_path / "t.xlsx").touch()
+    with pytest.raises(DataError, match=r"\.json, \.csv or \.tsv"):
+        list(read_table(tmp_path, "t.xlsx"))
 
 
 @pytest.mark.parametrize("path", ["../a", "a/../../b", "/a", "~/a", "C:/a", "..\\a", "a\0b", ""])

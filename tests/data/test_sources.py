@@ -129,7 +129,7 @@ def trap(folder: Path, **hub: Any) -> Path:
         "data": {
             "reader": "table",
             "root": ".",
-            "splits": {"val": {"file": "val.jsonl"}},
+            "splits": {"val": {"files": "val.jsonl"}},
             "downloads": [
                 {
                     "what": "the file",

@@ -34,8 +34,8 @@ def hidden_task(folder: Path, form: str, ids: list[str], **submission: Any) -> P
         "data": {
             "reader": "table",
             "root": ".",
-            "options": {"image_folder": "images", "answer": None},
-            "splits": {"test": {"file": "test.jsonl"}, "dev": {"file": "dev.jsonl"}},
+            "options": {"folder": "images", "answer": False},
+            "splits": {"test": {"files": "test.jsonl"}, "dev": {"files": "dev.jsonl"}},
         },
         "split": "test",
         "score": {"scorer": "exact_match", "clean": ["first_line", "strip", "lower"]},

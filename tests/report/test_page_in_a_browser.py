@@ -126,8 +126,8 @@ def _task(folder: Path) -> Path:
         "data": {
             "reader": "table",
             "root": ".",
-            "options": {"image_folder": "images", "groups": ["kind"]},
-            "splits": {"test": {"file": "test.jsonl"}, "train": {"file": "train.jsonl"}},
+            "options": {"folder": "images", "groups": ["kind"]},
+            "splits": {"test": {"files": "test.jsonl"}, "train": {"files": "train.jsonl"}},
         },
         "split": "test",
         "demonstrations": {"split": "train"},

@@ -21,7 +21,7 @@ name: sums
 title: Sums
 data:
   reader: table
-  splits: {test: {file: a.csv}}
+  splits: {test: {files: a.csv}}
 split: test
 score: {scorer: exact_match}
 protocol: plain
