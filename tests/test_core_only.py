@@ -78,8 +78,8 @@ title: Colours of squares
 data:
   reader: table
   root: .
-  options: {image_folder: images}
-  splits: {all: {file: rows.jsonl}}
+  options: {folder: images}
+  splits: {all: {files: rows.jsonl}}
 split: all
 score: {scorer: exact_match}
 protocol: plain
