@@ -53,14 +53,20 @@ class _Baseline(Adapter):
 
 
 class MostCommon(_Baseline):
-    """The reply that most demonstrations show; of equals, the nearest. Looks at nothing else."""
+    """The reply that most demonstrations show; of equals, the nearest. Looks at nothing else.
+
+    batch: requests at a time.
+    """
 
     def weights(self, prompt: Prompt) -> list[float]:
         return [1.0] * len(prompt.turns)
 
 
 class Nearest(_Baseline):
-    """The reply of the demonstration most like the query, in its image and its words."""
+    """The reply of the demonstration most like the query, in its image and its words.
+
+    batch: requests at a time.
+    """
 
     def weights(self, prompt: Prompt) -> list[float]:
         if not prompt.turns:
@@ -72,7 +78,10 @@ class Nearest(_Baseline):
 
 
 class Copy(Adapter):
-    """The last image of the prompt, as it is; a grey one where none was shown. Draws nothing."""
+    """The last image of the prompt, as it is; a grey one where none was shown. Draws nothing.
+
+    batch: requests at a time.
+    """
 
     def __init__(self, batch: Count = 64):
         self.limits = Limits(frozenset({"image"}), batch=batch)

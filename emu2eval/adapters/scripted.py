@@ -22,6 +22,7 @@ class ScriptedSettings(Settings):
     """replies: text in the query -> reply; default: the reply where no key fits; fail: texts in the
     query whose requests fail; delay: seconds a call; log: a file that gets the key of every request
     made, one a line, so that a test can count them. images, positions, outputs: as of `Limits`.
+    batch: requests at a time.
     """
 
     replies: dict[str, str] | None = None

@@ -53,19 +53,27 @@ def check(
 Examples:
   emu2eval ls
   emu2eval ls tasks
+  emu2eval ls scorers
+  emu2eval ls scorers vqa_accuracy
   emu2eval ls runs --json"""
 )
 def ls(
     what: Annotated[
         str | None,
         typer.Argument(
-            help="tasks, suites, models, families, papers, scorers, adapters or runs [default: all]."
+            help="tasks, suites, models, families, papers or runs; readers, choosers, encoders, outputs, "
+            "cleaners, scorers, judges, adapters, protocols, submissions or exports [default: all]."
         ),
     ] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Parts of that kind, in full, with an example.")
+    ] = None,
     out: Out = None,
-    json: Annotated[bool, typer.Option("--json", help="As JSON: kind, name, title.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="As JSON: kind, name, title or all of a part.")
+    ] = False,
 ) -> None:
-    """List tasks, suites, models, families of transformers, papers, scorers, adapters or runs."""
+    """List what is shipped and stored, and every part that a YAML file can name, with its options."""
     from emu2eval.report.listing import listing, listing_json
 
-    put((listing_json if json else listing)(what, out))
+    put((listing_json if json else listing)(what, out, names or ()))

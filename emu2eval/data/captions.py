@@ -61,6 +61,7 @@ def read(
     coco: a file in COCO's format, without annotations if they are hidden.
     references: False keeps only the caption shown, to save memory in a pool.
     ids: COCO's image ids, else the file's stem (Flickr30k). Groups: the domain, where there is one.
+    parts: splits of Karpathy's file; coco: the file in COCO's format.
     """
     if (karpathy is None) == (coco is None):
         raise ConfigError("captions are read from `karpathy` or from `coco`, exactly one of them")

@@ -93,6 +93,7 @@ def read(
     is not; other, a wrong latent; given and common, the spaces of both; shown, the demonstrations, for the
     chooser `listed`; objects and attributes, the items to choose from, options, the attributes as they are
     worded. References: the object, the attribute. Groups: task; inference, object or attribute.
+    part: prompts, or images for those that are shown; tasks: their names, such as color-1.
     """
     base = inside(root, folder, where="folder")
     if part == "images":

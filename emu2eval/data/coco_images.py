@@ -44,6 +44,7 @@ def read(
     captions: captions_*.json; images: folder of its images. sample: only so many captions, drawn by
     `random.Random(seed).sample` from the file's order, as Kosmos-G draws them; all, where there are no more.
     once: of an image's captions the first alone. id: the caption's; cluster: the image's.
+    seed: of that draw.
     """
     for annotation, image in _drawn(root, captions, images, sample, seed, once):
         words = annotation.caption.strip()
@@ -59,7 +60,10 @@ def read(
 def read_images(
     root: Path, captions: str, images: str, sample: Count | None = None, seed: int = 0
 ) -> Iterator[Sample]:
-    """The images of the same draw, each once: it is shown, and it is the answer. id: the image's."""
+    """The images of the same draw, each once: it is shown, and it is the answer. id: the image's.
+
+    captions, images, sample, seed: as of `read`.
+    """
     seen: set[int] = set()
     for annotation, image in _drawn(root, captions, images, sample, seed, False):
         if annotation.image_id not in seen:

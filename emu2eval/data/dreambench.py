@@ -86,6 +86,7 @@ def read(
     real: instead one sample a photograph, which is shown, with the subject's others as references: what
     real images reach.
     ids: subject and number of the prompt or stem of the photograph. Cluster: the subject.
+    prompts: the file of the prompts.
     """
     base = folder(root, files, where="files")
     path = inside(base, prompts, where="prompts")

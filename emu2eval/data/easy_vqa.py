@@ -25,6 +25,7 @@ def read(root: Path, part: Part, apart: Sequence[str] = ()) -> Iterator[Sample]:
     The package's files hold no question ids; image and question together are unique, so they are
     the id. Groups: answer_type as in VQAv2 (here yes/no, colour, shape); combination: what the image
     shows if it is one of `apart`, such as "red triangle", else "other".
+    apart: combinations of colour and shape that are sub-scores of their own.
     """
     folder = package_folder() / "data" / part
     shown = {s.number: f"{s.colour} {s.shape}" for s in shape_images(part)} if apart else {}

@@ -51,6 +51,7 @@ def read(root: Path, questions: str, images: str, references: bool = True) -> It
     are those of the official script: binary or open, structural and semantic type, steps, words.
     Fields: `entailed`, ids with spaces between; `balanced`, "no" where the official accuracy passes over
     the question.
+    questions: the file; images: the folder of the images.
     """
     shown_from = folder(root, images, where="images")
     path = inside(root, questions, where="questions")

@@ -29,6 +29,7 @@ def read(
 
     files, images: patterns of the questions and of the images, joined by the image's id.
     hidden: the split's columns hold no answers.
+    references: as of `gqa.read`.
     """
     join = JoinOptions(files=images, on="imageId", id="id")
     joined = Joined.read(root, join, ["image"])

@@ -26,6 +26,7 @@ def read(root: Path, file: str, images: str = "") -> Iterator[Sample]:
     """The official JSON lines as samples; answers are yes (label 1, hateful) and no.
 
     images: the folder that the paths in the file, such as img/01234.png, start from.
+    file: the JSON lines.
     """
     path = inside(root, file, where="file")
     shown_from = inside(root, images, where="images") if images else path.parent

@@ -44,6 +44,7 @@ def read(root: Path, file: str, rotations: Literal["all", "first"] = "all") -> I
     rotations: `all`, or `first` for each question once, as a pool of demonstrations wants it. A file
     that holds each question once is rotated here, the first option going last. Groups: category and
     l2-category.
+    file: the official TSV.
     """
     path = inside(root, file, where="file")
     questions = _questions(path)

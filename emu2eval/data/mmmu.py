@@ -42,6 +42,7 @@ def read(
     where the image of the column image_3 stands; columns that only the explanation speaks of are not shown.
     A test answer is hidden, written `?`. Open questions have no choices; their references are all accepted
     answers. Groups: discipline, subject, question_type.
+    folder: of the hub's repository; part: dev, validation or test; subjects: those wanted, absent = all.
     """
     inside(root, folder, where="folder")
     for subject in DISCIPLINE_OF if subjects is None else subjects:

@@ -26,6 +26,7 @@ def read(root: Path, files: Mapping[str, str], images: str) -> Iterator[Sample]:
 
     Every file counts its questions from 1 on, so the category is part of the id. Cluster: the image,
     which the three files share.
+    images: the folder of the images.
     """
     folder = inside(root, images, where="images")
     decode = msgspec.json.Decoder(_Row).decode

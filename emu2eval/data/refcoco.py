@@ -61,6 +61,8 @@ def read(
     box as demonstrations write it: box_tokens, box_unit, box_percent, box_thousand, box_pixels.
     The answer is box_unit; the reference is the box in pixels, [left, top, right, bottom]. Both are those of
     the image as it is shown: the files' boxes are turned with an image that is stored on its side.
+    part: such as val, testA or testB; images: the folder of the images; image_name: their names, such as
+    `COCO_train2014_{image_id:012d}.jpg`.
     """
     folder = inside(root, images, where="images")
     refs_path = inside(root, refs, where="refs")

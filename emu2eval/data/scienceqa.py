@@ -35,6 +35,8 @@ def read(root: Path, problems: str, splits: str, images: str, part: str) -> Iter
     Fields: hint and lecture are empty where a problem has none; two spaces are one, as ScienceQA's authors
     and LLaVA (c121f04, scripts/convert_sqa_to_llava_base_prompt.py) prompt with them. Groups: subject, and
     grades as the paper splits them, 1 to 6 and 7 to 12.
+    problems: problems.json; splits: pid_splits.json; part: train, val, test or a smaller one; images: the
+    folder of the images.
     """
     path = inside(root, problems, where="problems")
     listed = parse(inside(root, splits, where="splits"), dict[str, list[str | int]])

@@ -60,6 +60,7 @@ def read(
     folder. A video is `frames` frames evenly spread over it, or over its segment: seconds in
     dimension 11, frames in dimension 12. Choices are the contents of the options, references their
     letter. Groups: data_type and dimension.
+    file: the questions; frames: of each video; only: image or video, absent = both.
     """
     path = inside(root, file, where="file")
     listed = parse(path, _File)

@@ -34,6 +34,7 @@ def read(
     """Binding: in each episode `concepts` shapes, colours or both get new names of their own.
 
     aspect: "shape", "color" or "object" (shape and colour); rounds: images of each concept.
+    concepts: names in an episode; episodes: how many; seed: of the draw.
     """
     by_concept: defaultdict[str, list[ShapeImage]] = defaultdict(list)
     for shown in _known():
@@ -71,6 +72,7 @@ def read_operator(
     """Operator: in each episode one of four rules makes the answer from shape and colour.
 
     Groups: rule. Sibling of VL-ICL Bench's operator induction (arXiv 2403.13164).
+    episodes: how many; items: samples of each; seed: of the draw.
     """
     pool = _known()
     for number in range(episodes):

@@ -22,6 +22,7 @@ def read(
     "train" or "test", the published images as replies to their words: demonstrations of drawing.
 
     Groups: combination, one of `apart` or "other".
+    each: images of every pair of words; apart: combinations that are sub-scores of their own.
     """
     if part == "words":
         for concept in (f"{colour} {shape}" for shape in SHAPES for colour in COLOURS):
@@ -57,6 +58,7 @@ def read_names(
 
     rounds: images of each object. Every sample is a query; the others of its episode, told by the
     common cluster, are its demonstrations. Groups: combination, as of `read`.
+    concepts: objects in an episode; episodes: how many; seed: of the draw; apart: as of `read`.
     """
     by_concept: defaultdict[str, list[ShapeImage]] = defaultdict(list)
     for shown in _known("test"):
@@ -85,7 +87,10 @@ def read_names(
 
 
 def read_images(root: Path, part: Part, apart: Sequence[str] = ()) -> Iterator[Sample]:
-    """Published images that are to be painted again. Groups: combination, as of `read`."""
+    """Published images that are to be painted again. Groups: combination, as of `read`.
+
+    part, apart: as of `read`.
+    """
     for shown in _known(part):
         concept = f"{shown.colour} {shown.shape}"
         yield Sample(

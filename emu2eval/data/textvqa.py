@@ -29,6 +29,7 @@ def read(root: Path, file: str, images: str, references: bool = True) -> Iterato
     (OCR tokens) are not used, as in Flamingo and Emu2.
 
     references: False keeps only the answers shown as demonstrations.
+    file: the questions; images: the folder of the images.
     """
     shown_from = folder(root, images, where="images")
     path = inside(root, file, where="file")

@@ -41,6 +41,8 @@ def read(
     No video is opened here. video_name: such as `video{video_id}.mp4`, below the folder `videos`.
     names: a text file with lines `NAME vidN`, for videos that still have the names of their first source,
     {name} in video_name. Groups: question_type (its first word) and, where there is one, category.
+    file: the questions; videos: the folder of the videos; frames: of each video; references: False keeps
+    only the answers shown.
     """
     shown_from = folder(root, videos, where="videos")
     path = inside(root, file, where="file")

@@ -32,6 +32,7 @@ def read(root: Path, file: str, images: str, references: bool = True) -> Iterato
     references: False keeps only the answers shown as demonstrations. Groups: answer_type, and answerable
     (yes or no), which `scorers.vizwiz` scores too. How sure the annotators were are the alternatives
     "confidence", by which OpenFlamingo's evaluation tells their answers apart.
+    file: the annotations; images: the folder of the images.
     """
     shown_from = folder(root, images, where="images")
     path = inside(root, file, where="file")

@@ -71,6 +71,7 @@ def read(
     draws: the reply is the image. Fields: question; place, `3 of 200` in its file, by which the chooser
     `vl-icl` draws, and order, among the samples of one place, so that names decide nothing; within, which
     samples may be shown to which queries: those of equal value.
+    dataset: its name, such as open_mi; part: query or support.
     """
     base = inside(root, folder, where="folder")
     set_folder = inside(base, dataset, where="dataset")

@@ -65,6 +65,7 @@ def read(
     The answer shown is `multiple_choice_answer`, the most common of the ten (ties: the first). The field
     first_answer holds the first annotator's as the file's `answer` has it, which in OK-VQA is stemmed; that
     is what OpenFlamingo shows. OK-VQA's answers as they were typed are the alternative references "raw".
+    questions: the file of the questions.
     """
     shown_from = folder(root, images, where="images")
     question_path = inside(root, questions, where="questions")

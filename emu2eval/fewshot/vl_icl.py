@@ -26,6 +26,8 @@ class VLICL(Chooser):
     the limit: of a number of `runs` as that script draws it after those before it, of another number as
     if it were asked for alone. Draws of more shots do not contain those of fewer.
     trial 0 is the authors' own with seed 0; further trials have seeds of their own.
+    shot: what counts as one: sample, pair or classes; runs: the numbers of shots that the script draws, in
+    its order.
     """
 
     def __init__(

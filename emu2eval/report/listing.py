@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,28 +14,59 @@ from emu2eval.spec import catalog
 if TYPE_CHECKING:
     from emu2eval.adapters.huggingface.families import Family
 
-KINDS = ("tasks", "suites", "models", "runs", "papers", "scorers", "adapters", "families")
-"""What people look for first."""
+STORED = ("tasks", "suites", "models", "runs", "papers", "families")
+PARTS = (
+    *("readers", "choosers", "encoders", "outputs", "cleaners", "scorers", "judges"),
+    *("adapters", "protocols", "submissions", "exports"),
+)
+"""`doctor.parts.KINDS`, which takes a moment to import."""
+KINDS = (*STORED, *PARTS)
+FIRST = (*STORED, "scorers", "adapters")
+"""What people look for first; also what is shown where no kind is named."""
 
 
-def listing(what: str | None, out: Path | None = None) -> str:
-    """Two columns, name and title, one a line; of every kind, where none is named, under its heading.
+def listing(what: str | None, out: Path | None = None, names: Sequence[str] = ()) -> str:
+    """Two columns, name and title, one a line; of the first kinds, where none is named. Parts
+    of one kind with their options, and those that are named in full.
 
-    Raises UnknownName for a kind that does not exist.
+    Raises UnknownName for a kind or a part that does not exist.
     """
+    _check_names(what, names)
+    if what in PARTS:
+        from emu2eval.report.parts import parts_text
+
+        return parts_text(what, names)
     if what is None:
-        return "\n".join(
-            f"{kind}\n" + "".join(f"  {line}\n" for line in _columns(kind, out).splitlines())
-            for kind in KINDS
+        return (
+            "\n".join(
+                f"{kind}\n" + "".join(f"  {line}\n" for line in _columns(kind, out).splitlines())
+                for kind in FIRST
+            )
+            + f"\nand emu2eval ls {', '.join(kind for kind in KINDS if kind not in FIRST)}\n"
         )
     return _columns(what, out)
 
 
-def listing_json(what: str | None, out: Path | None = None) -> str:
-    """As `listing`, for programs: kind -> name -> title."""
+def listing_json(what: str | None, out: Path | None = None, names: Sequence[str] = ()) -> str:
+    """As `listing`, for programs: kind -> name -> title, or all that is known of a part."""
+    _check_names(what, names)
+    if what in PARTS:
+        from emu2eval.report.parts import parts_json
+
+        return parts_json(what, names)
     return json_text(
-        {kind: dict(entries(kind, out)) for kind in (KINDS if what is None else [what])}
+        {kind: dict(entries(kind, out)) for kind in (FIRST if what is None else [what])}
     )
+
+
+def _check_names(what: str | None, names: Sequence[str]) -> None:
+    if names and what not in PARTS:
+        raise UnknownName(
+            "kind of part",
+            str(what),
+            PARTS,
+            hint="of these, one can be named, as in: emu2eval ls scorers vqa_accuracy",
+        )
 
 
 def _columns(what: str, out: Path | None) -> str:
@@ -57,7 +89,7 @@ def entries(what: str, out: Path | None = None) -> list[tuple[str, str]]:
         return _families()
     if what == "runs":
         return _runs(out)
-    return _registered(what.removesuffix("s"))
+    return _parts(what)
 
 
 def _suites() -> list[tuple[str, str]]:
@@ -108,15 +140,7 @@ def _runs(out: Path | None) -> list[tuple[str, str]]:
     return lines
 
 
-def _registered(kind: str) -> list[tuple[str, str]]:
-    from emu2eval import registry
-    from emu2eval.errors import UserError
+def _parts(kinds: str) -> list[tuple[str, str]]:
+    from emu2eval.doctor.parts import parts
 
-    lines = []
-    for name, target in registry.known(kind).items():
-        try:
-            doc = (registry.find(kind, name).__doc__ or "").strip().partition("\n")[0]
-        except UserError as error:
-            doc = f"{target} ({error.hint or error.what})"
-        lines.append((name, doc))
-    return lines
+    return [(each.name, each.about or f"{each.where} ({each.lacks})") for each in parts(kinds)]

@@ -32,7 +32,10 @@ _BEST = 4
 
 
 class WordingFiles(Settings):
-    """YAML files in place of our own words, see `Wording`."""
+    """YAML files in place of our own words, see `Wording`.
+
+    subject, style, prompt: of the question about it; null = our own.
+    """
 
     subject: str | None = None
     style: str | None = None
@@ -43,6 +46,7 @@ class DreamBenchPlusSettings(CosineSettings):
     """rounds: how often each is graded (officially thrice; its mean is the mean of three means).
 
     dino, clip_i, clip_t: as of the scorer `images`, numbers that need no judge.
+    wordings: YAML files in place of our own words, see `Wording`.
     """
 
     rounds: Count = 1

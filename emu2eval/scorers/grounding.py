@@ -21,6 +21,7 @@ class Grounding(Scorer):
     dequantise: the place that a location token stands for, "edge" or "centre" of its bin; bins: how many.
     An answer without a box is wrong, as everywhere; the second summary says how many there are.
     The reference is the true box in pixels; the sample's fields `width` and `height` are the image's.
+    iou: the least overlap of a right box.
     """
 
     def __init__(

@@ -15,6 +15,7 @@ class RocAucScorer(Scorer):
 
     value: that probability, by a softmax over the choices. Samples are ranked by its log-odds, which never
     round to 1. The standard error is DeLong's, clustered by image, see `detection.RocAuc`.
+    positive: the answer of the positive class.
     """
 
     metric = "roc_auc"

@@ -16,6 +16,7 @@ class VizWiz(VQAAccuracy):
 
     In both the unanswerable questions are the positive class, as in the API. Its second task takes a
     confidence; here it is 1 where the answer is "unanswerable" and else 0, which the labels say.
+    variant: as of `vqa_accuracy`.
     """
 
     def __init__(self, variant: Name = "vizwiz"):

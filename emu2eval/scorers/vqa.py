@@ -289,6 +289,7 @@ class VQAAccuracy(Scorer):
 
     against: another set of references than the task's own, such as OK-VQA's "raw".
     A variant by record needs the annotators' confidences, which the reader of VizWiz's own files gives.
+    variant: the rule: official, or as another project has it.
     """
 
     metric = "vqa_accuracy"

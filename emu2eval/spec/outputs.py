@@ -70,7 +70,11 @@ class OutputSpec(Variants):
 
 
 class TextSpec(OutputSpec):
-    """Free text, as `TextOutput` says."""
+    """Free text, as `TextOutput` says.
+
+    max_new_tokens, min_new_tokens: how long an answer may be, and has to be. beams: of the search;
+    length_penalty: its exponent; null = the model's own.
+    """
 
     makes: ClassVar[type[Output]] = TextOutput
     max_new_tokens: Count = 10
@@ -86,7 +90,11 @@ class TextSpec(OutputSpec):
 
 
 class ChoiceSpec(OutputSpec):
-    """The likeliest of some choices, as `ChoiceOutput` says."""
+    """The likeliest of some choices, as `ChoiceOutput` says.
+
+    choices: of all queries; empty = each sample has its own. per_token: the mean over tokens, not their
+    sum.
+    """
 
     makes: ClassVar[type[Output]] = ChoiceOutput
     choices: tuple[str, ...] = ()
@@ -104,7 +112,10 @@ class ChoiceSpec(OutputSpec):
 
 
 class ImageSpec(OutputSpec):
-    """Images, as `ImageOutput` says. images: so many a prompt, each from noise of its own."""
+    """Images, as `ImageOutput` says. images: so many a prompt, each from noise of its own.
+
+    seed: of the noise; each take and trial has noise of its own, made of it.
+    """
 
     makes: ClassVar[type[Output]] = ImageOutput
     seed: int = 0

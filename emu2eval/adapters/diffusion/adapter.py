@@ -30,6 +30,8 @@ class DiffusionSettings(Settings):
     strength: how far an image may change. negative: a text to keep away from.
     max_positions: the longest text, which a pipeline would cut in silence; None = its tokenizer's limit.
     device: such as cuda:1; None = the first GPU or the CPU.
+    checkpoint: a folder of diffusers, or a repository of the hub; revision: its commit, branch or tag.
+    dtype: of the weights, such as float16; batch: images at a time.
     """
 
     checkpoint: str

@@ -26,7 +26,10 @@ MoreThanZero = Annotated[float, Meta(gt=0)]
 
 
 class BudgetSettings(Settings):
-    """The most that one command may use."""
+    """The most that one command may use.
+
+    requests: how many; tokens: read and written together; money: at the model's prices.
+    """
 
     requests: NotNegative | None = None
     tokens: NotNegative | None = None
@@ -34,8 +37,10 @@ class BudgetSettings(Settings):
 
 
 class PriceSettings(Settings):
-    """Money for a million tokens read (input) and written (output); cached: for those read that the server
-    had kept [as input]."""
+    """Money for a million tokens.
+
+    input: of those read; cached: of those read that the server had kept [as input]; output: of those written.
+    """
 
     input: NotNegative | None = None
     output: NotNegative | None = None
@@ -70,6 +75,8 @@ class OpenAISettings(Settings):
     batch: requests that are looked at together, so that those that begin alike are neighbours.
     concurrency: requests at once; requests_per_minute, tokens_per_minute: rates; timeout: seconds without a
     byte; retries: attempts after the first; longest_wait: seconds of rest that a server may ask for.
+    top_logprobs: alternatives of the first token that are asked for. budget: the most that one command may
+    use; prices: what tokens cost.
     """
 
     model: str = ""
