@@ -223,9 +223,11 @@ Examples:
   emu2eval report
   emu2eval report easy-vqa --out easy-vqa.html
   emu2eval report results/runs/before results/runs/after --out both.html --inline
+  emu2eval report vqav2 --baseline emu2-chat --samples 5000
 
 Images are small copies in a folder beside the page, which belongs to it; with --inline the page is one
-file. It needs no network. j and k go through the samples, ? shows every key."""
+file. It needs no network. j and k go through the samples, ? shows every key. Numbers are always of all
+answers; of large runs a random part can be looked at, which --samples makes larger."""
 )
 def report(
     runs: Runs = None,
@@ -233,21 +235,31 @@ def report(
     inline: Annotated[
         bool, typer.Option("--inline", help="Embed the images: one file, but a large one.")
     ] = False,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Samples of each run to look at [default: as many as stay quick]."
+        ),
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="The model that all others are compared with.")
+    ] = None,
     folder: Annotated[
         Path | None,
         typer.Option("--runs", help="Folder of runs [default: $EMU2EVAL_RUNS or results/runs]."),
     ] = None,
 ) -> None:
-    """Write an HTML page of stored runs [default: all]: curves, differences, every sample."""
+    """Write an HTML page of stored runs [default: all]: findings, curves, differences, samples."""
     from emu2eval.report import page
     from emu2eval.runs import locate
 
     folders = locate.find(runs or [], folder)
     say_damage(folders)
-    written = page.write(folders, file, inline=inline)
+    written = page.write(folders, file, inline=inline, samples=samples, baseline=baseline)
     for reason in written.promptless:
         say(f"shown without prompts: {reason}")
-    say(f"wrote {file}: {written.runs:,} runs, {written.samples:,} answers")
+    part = "" if written.samples == written.answers else f", {written.samples:,} of them to look at"
+    say(f"wrote {file}: {written.runs:,} runs, {written.answers:,} answers{part}")
     report_lost(written.lost)
 
 

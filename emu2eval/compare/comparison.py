@@ -108,13 +108,7 @@ class Comparison:
 
 def compare(first: ScoredRun, second: ScoredRun, *, force: bool = False) -> Comparison:
     """Two runs. Raises CompareError where they did not answer the same questions, unless forced."""
-    reasons = incomparable(first, second)
-    if reasons and not force:
-        raise CompareError(
-            "these runs cannot be compared: " + "; ".join(reasons),
-            where=f"{first.name} and {second.name}",
-            hint="compare runs of one task, protocol, split and data; or --force, which marks the result",
-        )
+    blank = undecided(first, second, force=force)
     pairs, unmatched = matched(first, second)
     known = [(a, b) for a, b in pairs if a.value is not None and b.value is not None]
     if not known:
@@ -122,8 +116,36 @@ def compare(first: ScoredRun, second: ScoredRun, *, force: bool = False) -> Comp
             "these runs have no scored sample in common",
             where=f"{first.name} and {second.name}",
         )
+    blank = replace(blank, unmatched=unmatched, unscored=len(pairs) - len(known))
+    scorer = scorer_of(first.record)
+    differences = list(_of_summaries(first, second, scorer, known, blank))
+    if not differences:
+        raise CompareError(
+            f"its report has no row of {scorer.metric}", where=first.name,
+            hint=f"score the run again: emu2eval score {first.folder}",
+        )  # fmt: skip
+    groups: dict[str, Pairs] = {}
+    for pair in known:
+        for label in pair[0].labels():
+            groups.setdefault(label, []).append(pair)
+    for label, inside in sorted(groups.items()):
+        about = replace(blank, group=label, unmatched=0, unscored=0)
+        differences += _of_summaries(first, second, scorer, inside, about)
+    flips = tuple(_flips(first, second, scorer, known))
+    return Comparison(tuple(differences), flips)
+
+
+def undecided(first: ScoredRun, second: ScoredRun, *, force: bool = False) -> Difference:
+    """All that is known of a comparison before a score is looked at. Raises CompareError as `compare`."""
+    reasons = incomparable(first, second)
+    if reasons and not force:
+        raise CompareError(
+            "these runs cannot be compared: " + "; ".join(reasons),
+            where=f"{first.name} and {second.name}",
+            hint="compare runs of one task, protocol, split and data; or --force, which marks the result",
+        )
     notes = [f"forced: {reason}" for reason in reasons] + settings_apart(first, second)
-    blank = Difference(
+    return Difference(
         task=first.task,
         protocol=first.record.protocol_label,
         split=first.record.task.split,
@@ -145,29 +167,13 @@ def compare(first: ScoredRun, second: ScoredRun, *, force: bool = False) -> Comp
         n=0,
         clusters=0,
         detectable=None,
-        unmatched=unmatched,
-        unscored=len(pairs) - len(known),
+        unmatched=0,
+        unscored=0,
         forced=bool(reasons),
         notes=tuple(dict.fromkeys(notes)),
         first_run=first.name,
         second_run=second.name,
     )
-    scorer = scorer_of(first.record)
-    differences = list(_of_summaries(first, second, scorer, known, blank))
-    if not differences:
-        raise CompareError(
-            f"its report has no row of {scorer.metric}", where=first.name,
-            hint=f"score the run again: emu2eval score {first.folder}",
-        )  # fmt: skip
-    groups: dict[str, Pairs] = {}
-    for pair in known:
-        for label in pair[0].labels():
-            groups.setdefault(label, []).append(pair)
-    for label, inside in sorted(groups.items()):
-        about = replace(blank, group=label, unmatched=0, unscored=0)
-        differences += _of_summaries(first, second, scorer, inside, about)
-    flips = tuple(_flips(first, second, scorer, known))
-    return Comparison(tuple(differences), flips)
 
 
 def compare_all(pairs: Sequence[tuple[ScoredRun, ScoredRun]], *, force: bool = False) -> Comparison:
@@ -279,6 +285,14 @@ def headline(run: ScoredRun, scorer: Scorer | None = None) -> ReadValue | None:
     scorer = scorer or scorer_of(run.record)
     mean = _as_mean(run, scorer, scorer.summaries()[0].accumulator, 0)
     return mean[0] if mean is not None else None
+
+
+def headline_of(run: ScoredRun, scorer: Scorer) -> tuple[ReadValue, float] | None:
+    """As `headline`, with its scale; None, too, where the run's first row is not of the first summary."""
+    summary, row = scorer.summaries()[0], run.rows[0]
+    if (row.metric, row.variant) != (summary.metric, summary.variant):
+        return None
+    return _as_mean(run, scorer, summary.accumulator, 0)
 
 
 def _as_mean(

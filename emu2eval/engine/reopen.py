@@ -42,16 +42,21 @@ class Reopened:
 
 
 def reopen(
-    folder: Path, changes: Changes | None = None, *, demonstrations: bool = False
+    folder: Path,
+    changes: Changes | None = None,
+    *,
+    demonstrations: bool = False,
+    splits: Splits | None = None,
 ) -> Reopened:
     """A stored run with its questions, and with its prompts where demonstrations are wanted.
 
-    changes: of `task.score`. Raises StoreError where the folder is no run, or its data is not what it was;
-    PlanError for the prompts of answers that were given elsewhere.
+    changes: of `task.score`. splits: what was read for other runs, which is not read again. Raises StoreError
+    where the folder is no run, or its data is not what it was; PlanError for the prompts of answers that were
+    given elsewhere.
     """
     store, record = RunStore(folder), read_record(folder)
     task = opened(recorded_task(record, changes))
-    data = Splits(Watcher())
+    data = splits if splits is not None else Splits(Watcher())
     if demonstrations and record.imported is not None:
         raise unknown_prompts(record.imported.origin, folder)
     samples = data.split(task, task.split, shots=record.shots.count)

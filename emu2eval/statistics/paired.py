@@ -62,10 +62,15 @@ def paired_means(
     >>> made.difference, made.p, made.mcnemar, made.up, made.down
     (0.5, 0.5, 0.5, 2, 0)
     """
+    _, codes = np.unique(np.asarray(clusters), return_inverse=True)
     one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    return paired_coded(one, other, codes, scale)
+
+
+def paired_coded(one: Array, other: Array, codes: NDArray[np.int_], scale: float = 1.0) -> Paired:
+    """As `paired_means`. codes: the number of each sample's cluster, 0 … without gaps."""
     off = other - one
     n = len(off)
-    _, codes = np.unique(np.asarray(clusters), return_inverse=True)
     sums = np.bincount(codes, off).astype(np.float64)
     sizes = np.bincount(codes)
     count = len(sums)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import shutil
 import sys
@@ -9,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -36,6 +39,29 @@ class Painter(Adapter):
     def answer(self, requests):
         return [Response(images=(from_pil(Image.new("RGB", (64, 64), "red")),)) for _ in requests]
 '''
+# Ten models in one figure, whose file is kept.
+DRAWN = """
+const row = (value) => ({ value, low: value - 5, high: value + 5, n: 9, unscored: 0, chance: 25,
+  ceiling: null, digits: 1 });
+const of = (model, count, value) => ({ model, count, shots: String(count), name: model + count,
+  percent: true, better: true, rows: [row(value)] });
+MODELS = ["a", "<b>", "c", "d", "e", "f", "g", "h", "i", "j"];
+const panel = { task: "t", split: "s", protocol: "p", metric: "m", version: 1 };
+panel.runs = MODELS.flatMap((m, i) => [of(m, 0, 20 + i), of(m, 4, 50 + 3 * i)]);
+panel.runs.forEach((run) => run.panel = panel);
+const kept = {};
+download = (name, kind, text) => kept.file = [name, text];
+const [chart] = curve(panel, 900);
+document.body.append(chart);
+saveFigure(chart, panel);
+chart.remove();
+const count = (of) => chart.querySelectorAll(of).length;
+const at = [...chart.querySelectorAll(".name")].map((n) => Number(n.getAttribute("y")));
+at.sort((a, b) => a - b);
+return { bands: count(".band"), lines: count(".line"), names: at.length,
+  apart: Math.min(...at.slice(1).map((y, i) => y - at[i])),
+  chance: count("polyline.chance"), file: kept.file };
+"""
 COLOURS = ("red", "green", "blue")
 COUNT = 120
 FLAGS = (
@@ -57,6 +83,15 @@ class Opened:
         # Another document first: a changed fragment alone would not load the page anew.
         self.driver.get("about:blank")
         self.driver.get(self.url + address)
+        self.settle()
+
+    def settle(self) -> None:
+        """Waits until what is packed in the page is there."""
+        self.driver.execute_async_script(
+            "const done = arguments[0], soon = requestAnimationFrame;"
+            "const look = () => document.body.hasAttribute('aria-busy')"
+            " ? setTimeout(look, 5) : soon(() => soon(done)); setTimeout(look)"
+        )
 
     def run(self, script: str, *arguments: Any) -> Any:
         return self.driver.execute_script(script, *arguments)
@@ -71,6 +106,7 @@ class Opened:
         from selenium.webdriver import ActionChains
 
         ActionChains(self.driver).send_keys(*keys).perform()
+        self.settle()
 
     def choose(self, select: str, value: str) -> None:
         self.run(
@@ -79,6 +115,7 @@ class Opened:
             select,
             value,
         )
+        self.settle()
 
     def wide(self, width: int, height: int, scheme: str = "light") -> None:
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
@@ -199,22 +236,27 @@ def _quiet(opened: Opened) -> Iterator[None]:
     assert opened.driver.get_log("browser") == []
 
 
-def test_the_overview_draws_every_run(opened: Opened) -> None:
+def test_the_overview_tells_draws_and_lists_every_run(opened: Opened) -> None:
     opened.go()
     assert opened.text("h1") == "3 runs of 3 models on 2 tasks"
+    said = opened.text(".findings")
+    assert "At 2 shots good leads with" in said and "evil follows at 0.00" in said
+    assert "significant (p" in said and "painter reaches" in said
     assert opened.run("return document.querySelectorAll('#overview .barline').length") == 3
-    assert opened.run("return document.querySelectorAll('figure circle.dot').length") == 3
-    assert opened.run("return document.querySelectorAll('figure path.bar').length") == 3
-    assert opened.run("return document.querySelectorAll('.matrix tbody tr').length") == 2
-    opened.run("document.querySelector('figure details').open = true")
-    opened.run("return new Promise(requestAnimationFrame)")
-    assert "svg onload" in opened.text("figure details tbody")
+    assert opened.run("return document.querySelectorAll('.forest').length") == 1
+    assert "svg onload" in opened.text(".weak tbody")
+    # One number of shots is no curve.
+    assert opened.run("return document.querySelectorAll('.drawing').length") == 0
+    opened.run("document.querySelector('.about-run').open = true")
+    opened.driver.execute_async_script("setTimeout(arguments[0], 60)")
+    assert "{image}{question} Answer:" in opened.text(".about-run")
+    assert "fingerprint" in opened.text(".about-run")
 
 
-def test_a_cell_of_the_matrix_leads_to_what_flipped(opened: Opened) -> None:
+def test_a_difference_leads_to_what_flipped(opened: Opened) -> None:
     opened.go()
-    opened.run("document.querySelector('.matrix td a').click()")
-    opened.run("return new Promise(requestAnimationFrame)")
+    opened.run("document.querySelector('.differences td a').click()")
+    opened.settle()
     first, second = (read_run(opened.folders[name]).scores for name in ("evil", "good"))
     flipped = [
         key
@@ -223,6 +265,73 @@ def test_a_cell_of_the_matrix_leads_to_what_flipped(opened: Opened) -> None:
     ]
     assert flipped
     assert opened.shown() == f"{len(flipped)} of {COUNT}"
+    # The same ones, whomever it is compared with.
+    opened.choose("against", "")
+    opened.choose("verdict", "split")
+    assert opened.shown() == f"{len(flipped)} of {COUNT}"
+
+
+def test_tables_are_sorted_and_taken_along(opened: Opened) -> None:
+    opened.go()
+    values = (
+        "return [...document.querySelectorAll('.barline')].map(b => b.previousSibling.textContent)"
+    )
+    before = opened.run(values)
+    opened.run(
+        "[...document.querySelectorAll('thead button')].filter(b => b.textContent === 'value')[0].click()"
+    )
+    after = opened.run(values)
+    assert sorted(before, key=float, reverse=True) == after
+    text = opened.run(
+        "let kept; download = (name, kind, text) => kept = text;"
+        "[...document.querySelectorAll('h2')].find(h => h.textContent === 'Results').parentNode"
+        ".querySelector('.csv').click(); return kept"
+    )
+    rows = list(csv.DictReader(io.StringIO(text.removeprefix("\ufeff"))))
+    assert [row["model"] for row in rows] == ["evil", "good", "painter"]
+    assert [f"{float(row['value']):.2f}" for row in rows] == before
+    risky = opened.run("return ['=1+1', '-2', '+a', '@b', 'a,\"b\"', -2].map(cellText)")
+    assert risky == ["'=1+1", "'-2", "'+a", "'@b", '"a,""b"""', "-2"]
+
+
+def test_an_image_is_enlarged(opened: Opened) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    opened.go(f"#{opened.folders['good'].name}/")
+    opened.run("document.querySelector('#detail .zoomable').click()")
+    assert opened.sizes("#zoom img") == [[16, 16]]
+    first = opened.run("return document.querySelector('#zoom img').alt")
+    opened.press(Keys.ARROW_RIGHT)
+    assert opened.run("return document.querySelector('#zoom img').alt") != first
+    opened.press(Keys.ESCAPE)
+    assert not opened.run("return document.getElementById('zoom').open")
+
+
+def test_on_paper_everything_that_matters_is_there(opened: Opened) -> None:
+    opened.go()
+    opened.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    opened.run("dispatchEvent(new Event('beforeprint'))")
+    opened.driver.execute_async_script("setTimeout(arguments[0], 60)")
+    hidden = "return getComputedStyle(document.querySelector(arguments[0])).display"
+    assert opened.run(hidden, "#bar") == opened.run(hidden, ".csv") == "none"
+    assert opened.run("return [...document.querySelectorAll('details')].every(d => d.open)")
+    assert "{image}{question} Answer:" in opened.text(".about-run")
+    opened.run("dispatchEvent(new Event('afterprint'))")
+    assert not opened.run("return document.querySelector('.about-run').open")
+    opened.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_curves_have_bands_and_names_and_are_files(opened: Opened) -> None:
+    """Drawn for any width, of data that no run has, and as an image that needs no style."""
+    opened.go()
+    made = opened.run(DRAWN)
+    assert (made["bands"], made["lines"], made["names"]) == (7, 10, 7)
+    assert made["chance"] == 1 and made["apart"] >= 14.9
+    name, text = made["file"]
+    assert name == "t_s_p.svg"
+    image = ElementTree.fromstring(text)
+    assert image.tag.endswith("svg") and "class=" not in text.replace("<svg class", "")
+    assert not {"script", "a"} & {each.tag.rpartition("}")[2] for each in image.iter()}
 
 
 def test_scripts_of_models_and_data_are_texts(opened: Opened) -> None:
@@ -256,7 +365,7 @@ def test_a_sample_shows_what_the_model_saw(opened: Opened) -> None:
         name,
         query,
     )
-    opened.run("return new Promise(requestAnimationFrame)")
+    opened.settle()
     assert opened.text("#detail h2") == query
     shown = opened.run(
         "return [...document.querySelectorAll('.turn')].map(t => t.querySelector('h3').textContent)"
@@ -291,27 +400,37 @@ def test_filters_and_search(opened: Opened) -> None:
     opened.choose("against", opened.folders["evil"].name)
     opened.choose("verdict", "lost")
     assert opened.text("#spacer") == "no sample fits"
+    assert "No sample fits" in opened.text("#detail")
     opened.choose("verdict", "")
     opened.choose("group", 'kind: "><svg onload=window.hacked=1>1')
     assert opened.shown() == f"{COUNT // 2} of {COUNT}"
     opened.press("/", "SQUARE 11")
     opened.driver.execute_async_script("setTimeout(arguments[0], 200)")
+    opened.settle()
     # 11, 111, 113, 115, 117 and 119 are odd.
     assert opened.shown() == f"6 of {COUNT}"
     # All of that stands in the address.
     opened.driver.refresh()
+    opened.settle()
     assert opened.shown() == f"6 of {COUNT}"
 
 
-def test_keys(opened: Opened) -> None:
+def test_keys_and_buttons(opened: Opened) -> None:
     from selenium.webdriver.common.keys import Keys
 
     opened.go(f"#{opened.folders['evil'].name}/")
-    seen = []
+    # The first sample is there at once.
+    seen = [opened.text("#detail h2").split()[0]]
     for key in ("j", "j", Keys.ARROW_DOWN, "k", Keys.ARROW_UP):
         opened.press(key)
         seen.append(opened.text("#detail h2").split()[0])
-    assert seen == ["a/000", "a/001", "a/002", "a/001", "a/000"]
+    assert seen == ["a/000", "a/001", "a/002", "a/003", "a/002", "a/001"]
+    steps = "document.querySelectorAll('.step')"
+    opened.run(f"{steps}[1].click()")
+    assert opened.text("#detail h2").startswith("a/002")
+    opened.run(f"{steps}[0].click(); {steps}[0].click()")
+    assert opened.text(".steps .place") == f"1 of {COUNT}"
+    assert opened.run(f"return {steps}[0].disabled")
     opened.press(Keys.ARROW_RIGHT)
     assert opened.run("return decodeURIComponent(location.hash)").startswith(
         f"#{opened.folders['good'].name}/a/000"
@@ -320,8 +439,7 @@ def test_keys(opened: Opened) -> None:
     assert opened.run("return document.activeElement.id") == "search"
     opened.press(Keys.ESCAPE, "?")
     assert opened.run("return document.getElementById('keys').open")
-    opened.press(Keys.ESCAPE, Keys.ESCAPE)
-    assert opened.text("#detail").startswith("Choose a sample")
+    opened.press(Keys.ESCAPE)
 
 
 def test_only_rows_in_sight_exist(opened: Opened) -> None:
@@ -336,7 +454,6 @@ def test_only_rows_in_sight_exist(opened: Opened) -> None:
 
 def test_replies_that_are_images(opened: Opened) -> None:
     opened.go(f"#{opened.folders['painter'].name}/")
-    opened.press("j")
     assert opened.sizes(".reply img") == [[64, 64]]
     # Two were made for each prompt; each stands in a line of its own.
     assert opened.shown() == "12 of 12"

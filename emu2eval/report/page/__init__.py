@@ -1,4 +1,4 @@
-"""The HTML report: one page of curves, bars, differences and every sample, which needs no network."""
+"""The HTML report: one page of findings, curves, differences, tables and samples, which needs no network."""
 
 from __future__ import annotations
 
@@ -11,48 +11,63 @@ from rich.progress import Progress
 from emu2eval.errors import ConfigError, StoreError
 from emu2eval.report.console import console
 from emu2eval.report.page import html
-from emu2eval.report.page.gather import gather
-from emu2eval.report.page.matrix import matrices
-from emu2eval.report.page.tables import Tables, Thumbnails
-from emu2eval.runs.scored import read_run
-from emu2eval.runs.several import read_each
+from emu2eval.report.page.build import Built, build
+from emu2eval.report.page.tables import Thumbnails, beside, inside
 
 
 @dataclass(frozen=True)
 class WrittenPage:
-    """What the page shows. promptless: why prompts are missing, once for each reason; lost: what is wrong
-    with runs that cannot be read, which it leaves out."""
+    """What the page shows. answers: all that its numbers are made of; samples: answers that can be looked at;
+    promptless: why prompts are missing, once for each reason; lost: what is wrong with runs that cannot be
+    read, which it leaves out."""
 
     runs: int
+    answers: int
     samples: int
     images: int
     promptless: tuple[str, ...] = ()
     lost: tuple[StoreError, ...] = ()
 
 
-def write(folders: Sequence[Path], file: Path, *, inline: bool = False) -> WrittenPage:
+def write(
+    folders: Sequence[Path],
+    file: Path,
+    *,
+    inline: bool = False,
+    samples: int | None = None,
+    baseline: str | None = None,
+) -> WrittenPage:
     """Writes the page of these runs. inline: images go into the page, not into a folder beside it.
+    samples: how many of each run can be looked at; None for as many as a page opens at once with.
+    baseline: the model that others are compared with.
 
-    Raises ConfigError for another ending or no run, StoreError where none of them can be read or the page
-    cannot be written. Runs whose data is not there are shown without their prompts.
+    Raises ConfigError for another ending, no run or an unknown baseline, StoreError where none of them can be
+    read or the page cannot be written. Runs whose data is not there are shown without their prompts.
     """
     if file.suffix not in (".html", ".htm"):
         raise ConfigError("a report is written as .html", where=file)
     if not folders:
         raise ConfigError("there is no run to report", hint="emu2eval ls runs")
-    found = read_each(folders, read_run)
-    runs = found.read
-    beside = None if inline else file.with_name(f"{file.stem}_images")
-    tables = Tables(Thumbnails(beside))
+    keep = inside if inline else beside(file.with_name(f"{file.stem}_images"))
     with Progress(console=console(err=True), transient=True) as bars:
-        reading = bars.add_task("reading samples", total=sum(len(run.scores) for run in runs))
-        shown, sets = gather(runs, tables, lambda: bars.advance(reading))
-        comparing = bars.add_task("comparing runs", total=None)
-        differences = matrices(
-            runs, lambda done, total: bars.update(comparing, completed=done, total=total)
-        )
-    page = {"runs": shown, "sets": sets, "matrices": differences, **tables.content()}
-    html.save(page, file)
-    reasons = dict.fromkeys(run["promptless"] for run in shown if run["promptless"])
-    count = sum(len(run["answers"]) for run in shown)
-    return WrittenPage(len(runs), count, len(tables.thumbnails.entries), tuple(reasons), found.lost)
+        task = bars.add_task("reading runs", total=None)
+
+        def told(what: str, done: int, total: int) -> None:
+            bars.update(task, description=what, completed=done, total=total)
+
+        built = build(folders, Thumbnails(keep), samples=samples, baseline=baseline, told=told)
+        html.save(built.content, file)
+    return written(built)
+
+
+def written(built: Built) -> WrittenPage:
+    runs = built.content.head["runs"]
+    reasons = dict.fromkeys(run["promptless"] for run in runs if run["promptless"])
+    return WrittenPage(
+        runs=len(runs),
+        answers=sum(run["answers"] for run in runs),
+        samples=sum(run["shown"] for run in runs),
+        images=len(built.content.images),
+        promptless=tuple(reasons),
+        lost=built.lost,
+    )

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import os
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -23,17 +26,35 @@ _ESCAPES = {
     "\u2028": "\\u2028",
     "\u2029": "\\u2029",
 }
-_SCRIPTS = ("parts.js", "charts.js", "samples.js", "page.js")
+_SCRIPTS = (
+    "parts.js", "figures.js", "tables.js", "overview.js", "samples.js", "live.js", "page.js",
+)  # fmt: skip
+_IMAGES_TOGETHER = 200
+"""Images that stand in one element of a page that holds them itself."""
 
 
-def save(page: dict[str, Any], file: Path) -> None:
+@dataclass(frozen=True)
+class Content:
+    """What a page holds. head: read at once; chunks: by name, unpacked where somebody looks at them.
+
+    images: as `Thumbnails.entries`. live: asks the server that it came from what is new.
+    """
+
+    head: dict[str, Any]
+    chunks: dict[str, Any]
+    images: list[list[Any]]
+    live: bool = False
+
+
+def save(page: Content, file: Path) -> None:
     """Writes the page whole or not at all. Raises StoreError where it cannot be written."""
-    text = render(page)
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
-            temporary.write_text(text, encoding="utf-8")
+            with temporary.open("w", encoding="utf-8") as out:
+                for piece in render(page):
+                    out.write(piece)
             temporary.replace(file)
         finally:
             temporary.unlink(missing_ok=True)
@@ -41,21 +62,59 @@ def save(page: dict[str, Any], file: Path) -> None:
         raise StoreError(f"the page cannot be written ({error.strerror})", where=file) from None
 
 
-def render(page: dict[str, Any]) -> str:
-    """The page as text.
+def render(page: Content) -> Iterator[str]:
+    """The page as text, piece by piece.
 
     Its policy allows this very script and style, by their hashes, and images beside or in it: no other
-    script, no connection, no form, no frame.
+    script, no connection (but to its own server where it is live), no form, no frame.
     """
     style = _shipped("page.css")
     script = '"use strict";\n' + "".join(_shipped(name) for name in _SCRIPTS)
+    images = "'self'" if page.live else "'self' file: data:"
     policy = (
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; "
-        "img-src 'self' file: data:; base-uri 'none'; form-action 'none'"
+        f"img-src {images}; base-uri 'none'; form-action 'none'"
     )
-    content = {"policy": policy, "style": style, "script": script, "data": embedded(page)}
-    # One pass, so that nothing which was put in is looked at again.
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: content[found[1]], _shipped("page.html"))
+    if page.live:
+        policy += "; connect-src 'self'"
+    plain = {"policy": policy, "style": style, "script": script}
+    # Every placeholder in one pass, so that nothing which was put in is looked at again.
+    for number, part in enumerate(re.split(r"\{\{(\w+)\}\}", _shipped("page.html"))):
+        if number % 2 == 0:
+            yield part
+        elif part == "data":
+            yield from _data(page)
+        else:
+            yield plain[part]
+
+
+def _data(page: Content) -> Iterator[str]:
+    entries = [list(entry) for entry in page.images]
+    inside: list[str] = []
+    for entry in entries:
+        if isinstance(entry[0], str) and entry[0].startswith("data:"):
+            inside.append(entry[0])
+            entry[0] = len(inside) - 1
+    head = page.head | {"live": page.live, "together": _IMAGES_TOGETHER}
+    yield _element("data", "application/json", embedded(head))
+    for name, chunk in {**page.chunks, "images": entries}.items():
+        yield _element(f"chunk-{name}", "text/plain", packed(chunk))
+    for start in range(0, len(inside), _IMAGES_TOGETHER):
+        group = embedded(inside[start : start + _IMAGES_TOGETHER])
+        yield _element(f"inside-{start // _IMAGES_TOGETHER}", "application/json", group)
+
+
+def _element(name: str, kind: str, text: str) -> str:
+    return f'<script type="{kind}" id="{name}">{text}</script>\n'
+
+
+def packed(value: Any) -> str:
+    """JSON, compressed, as letters that mean nothing to a browser.
+
+    >>> packed({"a": 1}).isascii()
+    True
+    """
+    return base64.b64encode(gzip.compress(msgspec.json.encode(value), 6, mtime=0)).decode()
 
 
 def embedded(value: Any) -> str:

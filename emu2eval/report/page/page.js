@@ -10,10 +10,21 @@ function remember(anew = false) {
   document.title = `${state.sample ?? labelOf(state.run)} · ${state.run.task} · emu2eval`;
 }
 
-function route() {
+// The page waits for what is packed in it; of several waits the last one counts.
+let turn = 0;
+async function ready(runs) {
+  const own = ++turn;
+  document.body.setAttribute("aria-busy", "true");
+  await need(runs);
+  if (own !== turn) return false;
+  document.body.removeAttribute("aria-busy");
+  return true;
+}
+
+async function route() {
   const [path, query] = location.hash.slice(1).split(/\?(.*)/s);
   const [name, sample, trial, take] = path.split("/").map(decoded);
-  const run = name ? RUNS.find((r) => r.name === name) : null;
+  const run = name ? runOf(name) : null;
   const samples = Boolean(run);
   $("overview").hidden = samples;
   $("samples").hidden = !samples;
@@ -22,27 +33,37 @@ function route() {
   document.body.classList.toggle("browsing", samples);
   document.title = "emu2eval report";
   if (!samples) {
+    turn++;
+    document.body.removeAttribute("aria-busy");
     document.body.classList.remove("one");
     return;
   }
   const asked = new URLSearchParams(query || "");
+  if (!await ready([run, runOf(asked.get("against"))])) return;
   for (const key of FILTERS) state[key] = asked.get(key) || "";
   Object.assign(state, { run, sample: sample || null, trial: Number(trial) || 0, take: Number(take) || 0 });
-  selects();
-  filter();
-  if (current < 0) $("list").scrollTop = 0;
-  reveal();
-  detail();
+  show();
   $("to-samples").href = location.hash;
 }
 
-function changed() {
-  const run = RUNS.find((r) => r.name === $("run").value);
-  Object.assign(state, { run, against: $("against").value, show: $("verdict").value, group: $("group").value,
-    order: $("order").value, q: $("search").value });
+function show() {
+  selects();
+  filter();
+  if (current < 0) $("list").scrollTop = 0;
+  // A wide page shows a sample at once, a phone its list.
+  if (state.sample == null && listed.length && !narrow()) choose(0, true);
+  else { reveal(); detail(); }
+}
+
+async function changed() {
+  const [run, against] = [runOf($("run").value), $("against").value];
+  if (!await ready([run, runOf(against)])) return;
+  Object.assign(state, { run, against, show: $("verdict").value, group: $("group").value, order: $("order").value, q: $("search").value });
   selects();
   remember();
   filter();
+  if (current < 0 && listed.length && !narrow()) { $("list").scrollTop = 0; choose(0, true); return; }
+  if (current < 0 && !listed.length && !narrow()) state.sample = null;
   $("list").scrollTop = current < 0 ? 0 : $("list").scrollTop;
   reveal();
   detail();
@@ -57,18 +78,20 @@ function beside(step) {
 
 const KEYS = [["j, ↓", "next sample", () => choose(current + 1)], ["k, ↑", "sample before", () => choose(current - 1)],
   ["→", "next run", () => beside(1)], ["←", "run before", () => beside(-1)], ["/", "search", () => $("search").focus()],
-  ["Esc", "leave the search; back to the list", () => back()], ["t", "light or dark", () => theme()], ["?", "these keys", () => keys()]];
-const DOES = { j: 0, ArrowDown: 0, k: 1, ArrowUp: 1, ArrowRight: 2, ArrowLeft: 3, "/": 4, Escape: 5, t: 6, "?": 7 };
+  ["Enter", "enlarge the first image", () => document.querySelector("#detail .zoomable")?.click()], ["Esc", "leave the search; back to the list", () => back()], ["t", "light or dark", () => theme()], ["?", "these keys", () => keys()]];
+const DOES = { j: 0, ArrowDown: 0, k: 1, ArrowUp: 1, ArrowRight: 2, ArrowLeft: 3, "/": 4, Enter: 5, Escape: 6, t: 7, "?": 8 };
 
 function pressed(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey || $("keys").open) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
   const typing = event.target.closest?.("input, select, textarea");
   if (typing) {
     if (event.key === "Escape" || (event.key === "Enter" && typing.id === "search")) { $("list").focus(); event.preventDefault(); }
     return;
   }
   const place = DOES[event.key];
-  if (place == null || (place < 6 && $("samples").hidden)) return;
+  if (place == null || (place < 7 && $("samples").hidden)) return;
+  // A button or a link that has the focus is pressed, not passed over.
+  if (event.key === "Enter" && event.target.closest?.("button, a, summary")) return;
   event.preventDefault();
   KEYS[place][2]();
 }
@@ -88,14 +111,28 @@ function theme(wanted) {
   try { localStorage.setItem("emu2eval-theme", to); } catch { /* forgotten when it is closed */ }
 }
 
+// What is folded on a screen is there on paper, where it is not too much.
+function unfold(open) {
+  const folded = [...document.querySelectorAll("#overview details")].filter((each) => !each.classList.contains("about-run") || RUNS.length <= 40);
+  for (const each of folded) {
+    if (open) { each.folded = !each.open; each.open = true; each.filled?.(); } else if (each.folded) each.open = false;
+  }
+}
+
 function start() {
   try { const kept = localStorage.getItem("emu2eval-theme"); if (kept === "dark" || kept === "light") theme(kept); } catch { /* none */ }
+  if (!window.DecompressionStream) {
+    $("overview").hidden = false;
+    $("overview").append(el("p", { class: "note" }, "This browser is too old for the page: it needs Chrome 80, Firefox 113, Safari 16.4 or a later one."));
+    return;
+  }
+  takeData(document);
   overview();
   $("to-samples").href = RUNS.length ? address(RUNS[0]) : "#";
   let waiting = 0;
   const soon = (call) => { cancelAnimationFrame(waiting); waiting = requestAnimationFrame(() => call()); };
   $("list").addEventListener("scroll", () => soon(rows), { passive: true });
-  addEventListener("resize", () => { if (!$("samples").hidden) rows(); });
+  addEventListener("resize", () => { if (!$("samples").hidden && state.run) rows(); });
   for (const name of ["run", "against", "verdict", "group", "order"]) $(name).addEventListener("change", changed);
   let typed = 0;
   $("search").addEventListener("input", () => { clearTimeout(typed); typed = setTimeout(changed, 120); });
@@ -103,9 +140,13 @@ function start() {
   $("theme").addEventListener("click", () => theme());
   $("more").addEventListener("click", () => $("more").setAttribute("aria-expanded", String($("filters").classList.toggle("open"))));
   $("help").addEventListener("click", keys);
+  $("detail").addEventListener("click", (event) => { const found = event.target.closest(".zoomable"); if (found) zoom(Number(found.dataset.image)); });
   addEventListener("keydown", pressed);
   addEventListener("hashchange", route);
+  addEventListener("beforeprint", () => unfold(true));
+  addEventListener("afterprint", () => unfold(false));
   route();
+  if (DATA.live) follow();
 }
 
 start();

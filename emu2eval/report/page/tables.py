@@ -12,20 +12,24 @@ from emu2eval.errors import StoreError, UserError
 from emu2eval.media import images
 from emu2eval.types import Image, Part, Turn, Video
 
-SIDE = 256
+SIDE = 384
 """Pixels of the longer side of a thumbnail."""
 _LOSSLESS = 64
 """Up to so many pixels a side every pixel counts, and a lossless image is small anyway."""
 
+Keep = Callable[[Image, str], str]
+"""An image and its digest -> where the page finds it."""
+
 
 class Thumbnails:
-    """Small copies of images, one a digest, in a folder or, without one, as data: URLs.
+    """The images of a page, one a digest.
 
-    entries: [source or None, width, height, name or what is wrong] of each; sizes are the original's.
+    keep: makes the small copy. entries: [source or None, width, height, name or what is wrong] of each;
+    sizes are the original's.
     """
 
-    def __init__(self, folder: Path | None):
-        self.folder = folder
+    def __init__(self, keep: Keep):
+        self.keep = keep
         self.entries: list[list[Any]] = []
         self._places: dict[str, int] = {}
 
@@ -47,20 +51,27 @@ class Thumbnails:
     def _entry(self, image: Image, digest: str) -> list[Any]:
         try:
             info = images.info(image)
-            source = self._source(image, digest)
+            source = self.keep(image, digest)
         except StoreError:
             raise
         except UserError as error:
             return _broken(error)
         return [source, *info.upright, image.name]
 
-    def _source(self, image: Image, digest: str) -> str:
-        if self.folder is None:
-            return "data:image/webp;base64," + base64.b64encode(encoded(image)).decode()
-        file = self.folder / f"{digest[:32]}.webp"
+
+def inside(image: Image, digest: str) -> str:
+    """Keeps images in the page itself."""
+    return "data:image/webp;base64," + base64.b64encode(encoded(image)).decode()
+
+
+def beside(folder: Path) -> Keep:
+    """Keeps images in a folder beside the page. Raises StoreError where it cannot be written."""
+
+    def keep(image: Image, digest: str) -> str:
+        file = folder / f"{digest[:32]}.webp"
         if not file.exists():
             try:
-                self.folder.mkdir(parents=True, exist_ok=True)
+                folder.mkdir(parents=True, exist_ok=True)
                 temporary = file.with_suffix(".part")
                 temporary.write_bytes(encoded(image))
                 temporary.replace(file)
@@ -68,15 +79,17 @@ class Thumbnails:
                 raise StoreError(
                     f"the images of the page cannot be written ({error.strerror})", where=file
                 ) from None
-        return f"{self.folder.name}/{file.name}"
+        return f"{folder.name}/{file.name}"
+
+    return keep
 
 
-def encoded(image: Image) -> bytes:
-    """The thumbnail as WebP. Always re-encoded, so that nothing else in an image file gets into the page."""
+def encoded(image: Image, side: int = SIDE) -> bytes:
+    """A small copy as WebP. Always re-encoded, so that nothing else in an image file gets into the page."""
     pixels = images.load(image)
-    pixels.thumbnail((SIDE, SIDE))
+    pixels.thumbnail((side, side), reducing_gap=2.0)
     buffer = io.BytesIO()
-    pixels.save(buffer, "WEBP", quality=80, lossless=max(pixels.size) <= _LOSSLESS)
+    pixels.save(buffer, "WEBP", quality=80, method=2, lossless=max(pixels.size) <= _LOSSLESS)
     return buffer.getvalue()
 
 
@@ -85,7 +98,7 @@ def _broken(error: UserError) -> list[Any]:
 
 
 class Tables:
-    """Numbers for texts, demonstrations and images.
+    """Numbers for the texts and demonstrations of one set of samples, and for the images of the page.
 
     A part of a prompt is a number: n of a text, -1 - n of an image; the list of its frames for a video.
     """
@@ -122,8 +135,4 @@ class Tables:
         return self._turns[turn]
 
     def content(self) -> dict[str, Any]:
-        return {
-            "texts": list(self._texts),
-            "turns": self._shown,
-            "images": self.thumbnails.entries,
-        }
+        return {"texts": list(self._texts), "turns": self._shown}
