@@ -172,5 +172,5 @@ def _hub_piece(root: Path, source: SourceSpec, split: str) -> Piece:
         if cut_short
         else f"{files:,} files",
         note=source.note,
-        get=(RemoteFile(hub=source.repo, revision=source.revision, files=tuple(patterns)),),
+        get=(RemoteFile(hub=source.repo, revision=source.revision, files=tuple(wanted)),),
     )
