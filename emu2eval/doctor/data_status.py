@@ -17,6 +17,7 @@ from emu2eval.data.load import load_split
 from emu2eval.data.presence import OFFICIAL, Piece, pieces
 from emu2eval.data.sources import choose, require
 from emu2eval.doctor.data_check import SplitSurvey, broken, counts, missing, walk
+from emu2eval.doctor.get.shown import in_bytes
 from emu2eval.errors import UnknownName, UserError, printable
 from emu2eval.prompts import PromptBuilder
 from emu2eval.spec import catalog
@@ -47,7 +48,10 @@ def status(names: Sequence[str]) -> RenderableType:
         if root.is_dir()
         else ", which does not exist: create it, or export EMU2EVAL_DATA=/path/to/data"
     )
-    table.caption = f"data root {root.resolve()}{where}"
+    table.caption = (
+        f"data root {root.resolve()}{where}\n"
+        "emu2eval data get TASK brings what is missing, but for what is marked (by hand)"
+    )
     for name in names or catalog.names("task"):
         task = load_task(name)
         said: set[str] = set()
@@ -107,14 +111,22 @@ def _line(split: str, source: str, listed: Sequence[Piece], place: str) -> _Line
         source,
         "half there" if state == "half" else state,
         "; ".join(_wanted(piece) for piece in listed if piece.state != "there"),
-        " + ".join(piece.size for piece in listed if piece.size),
+        " + ".join(filter(None, map(_size, listed))),
         place,
     )
 
 
 def _wanted(piece: Piece) -> str:
     seen = f" ({piece.seen})" if piece.state == "half" else ""
-    return f"{piece.what}{seen}" + (f", but {piece.found}" if piece.found else "")
+    hand = "" if piece.get else " (by hand)"
+    return f"{piece.what}{hand}{seen}" + (f", but {piece.found}" if piece.found else "")
+
+
+def _size(piece: Piece) -> str:
+    """To the byte where somebody published it."""
+    sizes = [remote.size for remote in piece.get]
+    known = sum(size for size in sizes if size is not None)
+    return in_bytes(known) if sizes and None not in sizes else piece.size
 
 
 def check(

@@ -22,6 +22,7 @@ from emu2eval.cli import get as verb
 from emu2eval.doctor.get import bring as bringing
 from emu2eval.doctor.get import download as downloading
 from emu2eval.doctor.get import http, hub
+from emu2eval.doctor.get.orders import short
 from emu2eval.spec import catalog
 from emu2eval.spec.remote import remote_files, shared_files
 from emu2eval.spec.task import load_task
@@ -112,7 +113,7 @@ def files_below(folder: Path) -> set[str]:
 
 
 WHOLE = {"test.jsonl", "photos/0.jpg", "photos/1.jpg", "photos/2.jpg"}
-KEPT = {".emu2eval/brought.jsonl", ".emu2eval/lock"}
+KEPT = {".emu2eval/brought.jsonl", f".emu2eval/lock-{short('.emu2eval')}/lock"}
 
 
 def test_data_comes_and_is_used(
@@ -128,7 +129,7 @@ def test_data_comes_and_is_used(
     assert "CC BY 4.0" in said
     assert "https://example.org/photos" in said
     total = f"{(len(TEST) + len(IMAGES)) / 1000:.1f} kB"
-    assert f"{total} to download in 2 files" in said
+    assert f"{total} in 2 files to download" in said
     assert f"if sizes and licences are fine: emu2eval data get {path} --yes" in said
     assert server.gets("/photos.zip") == []
 
@@ -300,8 +301,9 @@ def test_two_at_once_do_not_meet(task: MakeData, program: Program, tmp_path: Pat
     from emu2eval.runs.lock import take
 
     path = str(task())
-    (tmp_path / "data/.emu2eval").mkdir(parents=True)
-    with take(tmp_path / "data/.emu2eval") or pytest.fail():
+    own = tmp_path / f"data/.emu2eval/lock-{short('.emu2eval')}"
+    own.mkdir(parents=True)
+    with take(own) or pytest.fail():
         code, _, err = program("data", "get", path, "--yes")
     assert code == 2
     assert "another `emu2eval data get` is bringing data here" in err
@@ -369,15 +371,14 @@ def hub_server(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> FileServe
 def test_files_of_the_hub(hub_server: FileServer, program: Program, tmp_path: Path) -> None:
     code, _, err = program("data", "get", "okvqa", "--split", "val", "--source", "hub")
     said = " ".join(err.split())
-    assert "600 bytes to download in 2 files" in said
+    assert "600 bytes in 2 files to download" in said
     assert "The hub's card says 'apache-2.0' (lmms-lab/OK-VQA)" in said
-    assert (code, "digest" in said) == (2, True)
+    assert (code, "checked by their SHA256 and GIT, into" in said) == (2, True)
     arguments = ("data", "get", "okvqa", "--split", "val", "--source", "hub", "--yes")
     code, _, err = program(*arguments)
     assert code == 0, err
     folder = tmp_path / "data/hub/lmms-lab/OK-VQA"
     assert files_below(folder) == {
-        ".emu2eval/lock",
         "data/val2014-00000-of-00002.parquet",
         "data/val2014-00001-of-00002.parquet",
     }

@@ -7,9 +7,10 @@ import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from emu2eval.data.presence import AREA
 from emu2eval.doctor.get import archive
 from emu2eval.doctor.get.download import (
     SPARE,
@@ -20,7 +21,7 @@ from emu2eval.doctor.get.download import (
     writing,
 )
 from emu2eval.doctor.get.http import StopSign
-from emu2eval.doctor.get.orders import Item, Order
+from emu2eval.doctor.get.orders import Item, Order, short
 from emu2eval.doctor.get.place import adopt, arrange, place
 from emu2eval.doctor.get.record import BroughtRecord
 from emu2eval.errors import DataError, UserError, raise_together
@@ -55,7 +56,7 @@ def bring(root: Path, orders: Sequence[Order], watcher: GetWatcher) -> list[Deli
     orders = [order for order in orders if order.items]
     check_room(orders)
     record = BroughtRecord(root)
-    with _areas(orders):
+    with _areas(root, orders):
         return _bring(orders, record, watcher)
 
 
@@ -84,14 +85,16 @@ def _disk(folder: Path) -> int:
 
 
 @contextmanager
-def _areas(orders: Sequence[Order]) -> Iterator[None]:
+def _areas(root: Path, orders: Sequence[Order]) -> Iterator[None]:
     """The folders of what is on its way, each for this process alone, and none left behind empty."""
     areas = sorted({order.area for order in orders})
     with ExitStack() as locks:
         for area in areas:
+            own = root / AREA / f"lock-{short(str(area.relative_to(root)))}"
             with writing(area):
                 area.mkdir(parents=True, exist_ok=True)
-                lock = take(area)
+                own.mkdir(parents=True, exist_ok=True)
+                lock = take(own)
             if lock is None:
                 raise DataError(
                     "another `emu2eval data get` is bringing data here",
@@ -99,7 +102,12 @@ def _areas(orders: Sequence[Order]) -> Iterator[None]:
                     hint="wait for it, or stop it; then the same command continues",
                 )
             locks.enter_context(lock)
-        yield
+        try:
+            yield
+        finally:
+            for area in areas:
+                with suppress(OSError):  # something is still on its way
+                    area.rmdir()
 
 
 def _bring(orders: Sequence[Order], record: BroughtRecord, watcher: GetWatcher) -> list[Delivered]:

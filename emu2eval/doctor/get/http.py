@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from socket import SHUT_RDWR, socket
+from socket import SHUT_RDWR, gaierror, socket
 from threading import Event
 from urllib.parse import urljoin, urlsplit
 
@@ -269,6 +269,8 @@ def _words(error: Exception) -> str:
         return f"nothing came for {TIMEOUT:g} seconds"
     if isinstance(error, ConnectionRefusedError):
         return "the connection is refused"
+    if isinstance(error, gaierror):
+        return "its name is not known here: is there a network?"
     if isinstance(error, ssl.SSLError):
         return f"no TLS: {error.reason or error}"
     said = getattr(error, "strerror", None) or str(error)

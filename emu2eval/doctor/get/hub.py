@@ -14,7 +14,7 @@ from urllib.parse import quote, urljoin
 import msgspec
 
 from emu2eval.doctor.get import archive
-from emu2eval.doctor.get.download import ATTEMPTS, FIRST_WAIT, retry_after
+from emu2eval.doctor.get.download import FIRST_WAIT, retry_after
 from emu2eval.doctor.get.http import Bearer, Unsteady, opened
 from emu2eval.errors import ConfigError, DataError
 from emu2eval.spec.remote import RemoteFile, check_address
@@ -22,6 +22,7 @@ from emu2eval.spec.remote import RemoteFile, check_address
 _MOST = 64 << 20
 """Bytes of a page of a listing."""
 _MOST_PAGES = 1000
+_ATTEMPTS = 3
 LONGEST_LISTING = 60.0
 """Seconds of rest that the hub may ask for before it lists something."""
 
@@ -147,7 +148,7 @@ class Hub:
     def _page(self, url: str, repo: str, kind: type[Found]) -> tuple[Found, str | None]:
         """A reply, and the address of the next page."""
         place = f"{self.endpoint}/datasets/{repo}"
-        for attempt in range(ATTEMPTS):
+        for attempt in range(_ATTEMPTS):
             try:
                 with opened(url, bearer=self.bearer) as reply:
                     if reply.status == 200:
@@ -159,7 +160,7 @@ class Hub:
             except msgspec.MsgspecError:
                 raise DataError("what the hub says is not understood", where=place) from None
             except Unsteady as error:
-                if attempt + 1 == ATTEMPTS or error.wait > LONGEST_LISTING:
+                if attempt + 1 == _ATTEMPTS or error.wait > LONGEST_LISTING:
                     raise DataError(
                         f"the hub does not answer: {error}",
                         where=self.endpoint,

@@ -179,7 +179,12 @@ def _with_items(order: Order, piece: Piece, hub: Callable[[], Hub]) -> Order:
 
 def _kept(url: str, name: str) -> str:
     """The name of a file on its way: two of one name do not meet."""
-    return f"{hashlib.sha256(url.encode()).hexdigest()[:10]}-{name}"[:200]
+    return f"{short(url)}-{name}"[:200]
+
+
+def short(text: str) -> str:
+    """Few letters that stand for a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
 def with_sizes(wanted: Iterable[Order]) -> list[Order]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
@@ -19,6 +20,7 @@ class BroughtRecord:
     def __init__(self, root: Path):
         self.path = root / AREA / "brought.jsonl"
         self._lock = Lock()
+        self._last = {each.url: each for each in self.read()}
 
     def read(self) -> list[Delivered]:
         """Everything in it; a damaged line, as a kill leaves it, is passed over."""
@@ -28,10 +30,8 @@ class BroughtRecord:
             return []
         found = []
         for line in lines:
-            try:
+            with suppress(msgspec.MsgspecError):
                 found.append(msgspec.json.decode(line, type=Delivered))
-            except msgspec.MsgspecError:
-                continue
         return found
 
     def add(self, came: Delivered, *, known: bool) -> None:
@@ -40,13 +40,13 @@ class BroughtRecord:
         Raises DataError where another file came from the same address before.
         """
         with self._lock:
-            before = [each for each in self.read() if each.url == came.url]
-            if before and before[-1].sha256 == came.sha256:
+            before = self._last.get(came.url)
+            if before is not None and before.sha256 == came.sha256:
                 return
-            if before and not known:
+            if before is not None and not known:
                 raise DataError(
-                    f"the file has changed at its source: on {before[-1].date[:10]} it had the SHA-256 "
-                    f"{before[-1].sha256}, now {came.sha256}",
+                    f"the file has changed at its source: on {before.date[:10]} it had the SHA-256 "
+                    f"{before.sha256}, now {came.sha256}",
                     where=shown(came.url),
                     hint=f"to take the new one, remove the line of this address from {self.path}, and run "
                     "the same command again",
@@ -55,6 +55,7 @@ class BroughtRecord:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 with self.path.open("ab") as file:
                     file.write(b"\n" * self._torn() + msgspec.json.encode(came) + b"\n")
+            self._last[came.url] = came
 
     def _torn(self) -> bool:
         """Whether the last line is not ended."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import urlsplit
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.progress import (
     BarColumn,
@@ -19,7 +18,6 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
-from rich.table import Table
 from rich.text import Text
 
 from emu2eval.doctor.get.bring import GetWatcher
@@ -59,56 +57,51 @@ def size_of(order: Order) -> str:
 def asked(task: Task, splits: Sequence[str], listed: Sequence[Order]) -> RenderableType:
     """What would be brought, how large it is, from where and under what terms; and what would not."""
     able = [order for order in listed if order.items]
-    parts: list[RenderableType] = []
+    lines: list[Text] = []
     if able:
-        parts.append(_table(task, splits, able))
-        parts.append(Text(_sum(able)))
-    parts += [Text(each) for each in _terms(task, able)]
-    parts += [Text(each) for each in by_hand(listed)]
-    return Group(*parts)
+        lines.append(Text(f"{task.name}, {' and '.join(splits)}: to be brought", style="bold"))
+        for order in able:
+            lines += [Text(f"  {order.what}: {size_of(order)}"), Text(f"    {_way(order)}", "dim")]
+        lines.append(Text(_sum(able), style="bold"))
+    lines += [Text(each) for each in _terms(task, able)]
+    lines += [Text(each) for each in by_hand(listed)]
+    return Group(*lines)
 
 
-def _table(task: Task, splits: Sequence[str], able: Sequence[Order]) -> Table:
-    title = f"{task.name}, {' and '.join(splits)}: to be brought"
-    table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD)
-    for name in ("what", "size", "from", "checked by", "into"):
-        table.add_column(name, overflow="fold")
-    for order in able:
-        hosts = dict.fromkeys(urlsplit(item.parcel.url).netloc for item in order.items)
-        table.add_row(
-            Text(order.what),
-            Text(size_of(order)),
-            Text(", ".join(hosts)),
-            Text(_checked(order)),
-            Text(str(order.into)),
-        )
-    return table
+def _way(order: Order) -> str:
+    """From where, how it is checked, and to where."""
+    hosts = dict.fromkeys(urlsplit(item.parcel.url).netloc for item in order.items)
+    return f"from {', '.join(hosts)}, checked by {_checked(order)}, into {order.into}"
 
 
 def _checked(order: Order) -> str:
     """By what it will be known that the right thing came."""
-    with_digest = [item for item in order.items if item.parcel.digest]
-    if len(with_digest) == len(order.items):
-        return "digest"
-    if with_digest:
-        return f"digest ({len(with_digest)} of {len(order.items)} files)"
-    return "size" if all(item.parcel.size for item in order.items) else "what came first"
+    digests = [item.parcel.digest for item in order.items if item.parcel.digest]
+    kinds = " and ".join(dict.fromkeys(each.partition(":")[0].upper() for each in digests))
+    if len(digests) == len(order.items):
+        return f"its {kinds}" if len(digests) == 1 else f"their {kinds}"
+    if digests:
+        return f"the {kinds} of {len(digests):,} of {len(order.items):,} files"
+    return (
+        "its size"
+        if all(item.parcel.size for item in order.items)
+        else "nothing yet: its digest is kept"
+    )
 
 
 def _sum(able: Sequence[Order]) -> str:
     left = sum(max(0, order.bytes - order.there) for order in able)
-    files = sum(len(order.items) for order in able)
+    known = sum(len(order.items) - order.unknown for order in able)
     unknown = sum(order.unknown for order in able)
-    said = f"{in_bytes(left)} to download in {files:,} {'file' if files == 1 else 'files'}"
-    if unknown:
-        said += f", {unknown:,} of unknown size on top" if left else ""
-        if not left:
-            said = f"{files:,} {'file' if files == 1 else 'files'} of unknown size to download"
+    parts = [f"{in_bytes(left)} in {counted(known)}"] if known else []
+    parts += [f"{counted(unknown)} of unknown size"] if unknown else []
     room = sum(order.room for order in able)
-    return (
-        f"{said}; up to {in_bytes(room)} of disk while they are unpacked, "
-        f"{in_bytes(free(able[0].into))} are free."
-    )
+    disk = f"up to {in_bytes(room)} of disk while they are unpacked, " if room else ""
+    return f"{' and '.join(parts)} to download; {disk}{in_bytes(free(able[0].into))} are free."
+
+
+def counted(files: int) -> str:
+    return f"{files:,} {'file' if files == 1 else 'files'}"
 
 
 def _terms(task: Task, able: Sequence[Order]) -> Iterator[str]:
