@@ -42,6 +42,17 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchRange:
+    """How many requests `answer` is given at a time where that is to be found out (`--batch auto`).
+
+    first: at first; most: it is doubled up to this, until memory runs out. None = `first` is known to fit.
+    """
+
+    first: int
+    most: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Cost:
     """An estimate of what answers cost. money: at the prices in the model's settings; None = unknown."""
 
@@ -84,6 +95,8 @@ class Adapter(ABC):
     limits: Limits
     extra: ClassVar[str | None] = None
     """The optional dependency group it needs, as in `pip install 'emu2eval[extra]'`."""
+    device_setting: ClassVar[str | None] = None
+    """The setting that `--device` gives: on which device of this machine the model runs."""
     samples: bool = False
     """Whether its texts are drawn: each trial of a run then asks again, with a request of another key. A draw
     that is made of the key alone is the same for any batch, order and restart."""
@@ -161,6 +174,10 @@ class Adapter(ABC):
     def used(self) -> Used | None:
         """What its answers really took so far, as a server counts; None = nothing worth counting."""
         return None
+
+    def fit_batch(self) -> BatchRange:
+        """The largest batches that fit, or what is to be tried; called before `load` (`--batch auto`)."""
+        return BatchRange(self.limits.batch)
 
     def plan_memory(self, workload: Workload) -> MemoryPlan | None:
         """Which part would lie on which device, by sizes alone; None = there is nothing to be planned.

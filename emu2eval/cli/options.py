@@ -78,6 +78,20 @@ Protocol = Annotated[
 Split = Annotated[str | None, typer.Option(help="Split of the queries [default: the task's own].")]
 Form = Annotated[str, typer.Option("--format", "-f", help="rich, markdown, csv, json or latex.")]
 Runs = Annotated[list[str] | None, typer.Argument(help="Paths, names or beginnings of names.")]
+Batch = Annotated[
+    str | None,
+    typer.Option(
+        "--batch",
+        help="Requests at a time, or auto: as many as fit into a GPU's memory [default: the model's].",
+    ),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        help="cpu, cuda, cuda:1 or mps, for models on this machine [default: the GPUs, else the CPU].",
+    ),
+]
 Source = Annotated[
     str | None,
     typer.Option(

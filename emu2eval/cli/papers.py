@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from emu2eval.cli.drift import check_kept
-from emu2eval.cli.options import Out
+from emu2eval.cli.options import Batch, Device, Out
 from emu2eval.cli.say import console, put, report_failures, report_lost, say
 from emu2eval.errors import UnknownName
 
@@ -105,7 +105,8 @@ def reproduce(
         list[str], typer.Option("--set", help="task., model. or judge.KEY=VALUE.")
     ] = [],  # noqa: B006
     out: Out = None,
-    batch: Annotated[int | None, typer.Option(help="Requests at a time.")] = None,
+    batch: Batch = None,
+    device: Device = None,
     fail_if: Annotated[
         str | None,
         typer.Option("--fail-if", help="not-reproduced: exit with 4 where a number is another."),
@@ -127,7 +128,9 @@ def reproduce(
     source = load_paper(paper)
     chosen = source.table(table)
     name = made.against_of(source, chosen, model, against)
-    options = RunOptions.of(limit=limit, seed=seed, judge=judge, changes=set_, out=out, batch=batch)
+    options = RunOptions.of(
+        limit=limit, seed=seed, judge=judge, changes=set_, out=out, batch=batch, device=device
+    )
     listed = made.wanted(source, chosen, name, task, hidden=hidden)
     able, lacks = made.ready(listed, model, options, partial=partial)
     for text in lacks:

@@ -10,6 +10,8 @@ from emu2eval.cli.experiment import given, run_experiment
 from emu2eval.cli.get import with_data
 from emu2eval.cli.options import (
     Ablate,
+    Batch,
+    Device,
     Form,
     JudgeName,
     Limit,
@@ -71,9 +73,8 @@ def run(
     source: Source = None,
     set_: Sets = [],  # noqa: B006
     out: Out = None,
-    batch: Annotated[
-        int | None, typer.Option(help="Requests at a time [default: the model's].")
-    ] = None,
+    batch: Batch = None,
+    device: Device = None,
     fit: Annotated[
         bool,
         typer.Option(
@@ -122,6 +123,7 @@ def run(
         skip_missing=skip_missing,
         out=out,
         batch=batch,
+        device=device,
         judge=judge,
         scorer=scorer,
     )
@@ -239,6 +241,7 @@ def features(
         typer.Option("--model", "-m", help="The model whose image encoder `--encoder model` uses."),
     ] = None,
     protocol: Protocol = None,
+    device: Device = None,
     set_: Sets = [],  # noqa: B006
 ) -> None:
     """Compute the features by which the chooser `rices` finds similar examples."""
@@ -255,6 +258,7 @@ def features(
                 model=model,
                 protocol=protocol,
                 changes=Changes.of(set_),
+                device=device,
                 watcher=bars,
             )
             lines = [

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 
-from emu2eval.adapters.base import Adapter
+from emu2eval.adapters.base import Adapter, BatchRange
 from emu2eval.adapters.thought import separated
 from emu2eval.engine.plan import Planned
 from emu2eval.errors import ImageError, ModelError, UserError
@@ -22,12 +22,15 @@ Answered = tuple[Planned, Response, float]
 class Asker:
     """Asks an adapter for a batch, or for its halves or single requests where it fails.
 
-    again: told of each batch that is asked again.
+    size: of a batch; where a larger one is to be tried, it is doubled with each that fits. again: told of
+    each batch that is asked again. largest: how many were answered together at most.
     """
 
-    def __init__(self, adapter: Adapter, batch: int, again: Callable[[AskedAgain], None]):
+    def __init__(self, adapter: Adapter, size: BatchRange, again: Callable[[AskedAgain], None]):
         self.adapter = adapter
-        self.batch = max(1, batch)
+        self.batch = max(1, size.first)
+        self.largest = 0
+        self._most = size.most
         self.streams = type(adapter).stream is not Adapter.stream
         self._again = again
 
@@ -80,6 +83,7 @@ class Asker:
         left = _Left(group)
         while not left.ended:
             missing: dict[int, Planned] = {}
+            failed: _Failed | None = None
             try:
                 if self.streams:
                     yield from self._streamed(left, missing)
@@ -90,9 +94,12 @@ class Asker:
                     raise
                 # Whatever a model or a plug-in raises costs the requests it was raised for, no more. So
                 # does a video that cannot be decoded, which shows only now.
+                failed = _Failed.of(error)
+            # Only now, as the error's frames hold what the batch had in memory.
+            if failed is not None:
                 if not missing:
                     missing.update(enumerate(islice(left, 1)))
-                yield from self._after(error, list(missing.values()))
+                yield from self._after(failed, list(missing.values()))
 
     def _together(self, left: _Left, missing: dict[int, Planned]) -> Iterator[list[Answered]]:
         group = list(left)
@@ -105,6 +112,9 @@ class Asker:
             raise self._miscounted(len(responses), len(group))
         seconds = (time.perf_counter() - started) / len(group)
         missing.clear()
+        self.largest = max(self.largest, len(group))
+        if self._most is not None and len(group) == self.batch:
+            self.batch = max(self.batch, min(2 * self.batch, self._most))
         yield [
             (planned, checked(response, planned.request.output), seconds)
             for planned, response in zip(group, responses, strict=True)
@@ -138,18 +148,33 @@ class Asker:
             hint="an adapter gives one response a request, in order; see `emu2eval check`",
         )
 
-    def _after(self, error: Exception, group: Sequence[Planned]) -> Iterator[list[Answered]]:
+    def _after(self, failed: _Failed, group: Sequence[Planned]) -> Iterator[list[Answered]]:
         if len(group) == 1:
-            yield [(group[0], Response(error=why(error)), 0.0)]
+            yield [(group[0], Response(error=failed.why), 0.0)]
             return
-        self._again(AskedAgain(type(error).__name__, why(error), 1))
+        if not (failed.out_of_memory and self._most is not None):
+            # Where a size is tried, that it does not fit is no news.
+            self._again(AskedAgain(failed.name, failed.why, 1))
         size = 1
-        if _out_of_memory(error):
+        if failed.out_of_memory:
             size = (len(group) + 1) // 2
             # What did not fit now will not fit later either.
-            self.batch = min(self.batch, size)
+            self.batch, self._most = min(self.batch, size), None
         for start in range(0, len(group), size):
             yield from self.ask(group[start : start + size])
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """What is kept of an exception. name: of its type."""
+
+    name: str
+    why: str
+    out_of_memory: bool
+
+    @classmethod
+    def of(cls, error: Exception) -> _Failed:
+        return cls(type(error).__name__, why(error), _out_of_memory(error))
 
 
 class _Left:

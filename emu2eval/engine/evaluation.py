@@ -17,7 +17,7 @@ from emu2eval.engine.cost import costs
 from emu2eval.engine.judges import Scoring, choose_judge
 from emu2eval.engine.models import OpenModel, open_model
 from emu2eval.engine.objects import InMemory
-from emu2eval.engine.options import AnyScorer, RunOptions
+from emu2eval.engine.options import AUTO, AnyScorer, RunOptions
 from emu2eval.engine.plan import Plan
 from emu2eval.engine.planned import PlannedRun
 from emu2eval.engine.prompting import Prompts
@@ -65,7 +65,8 @@ def evaluate(
     scorer: AnyScorer | None = None,
     changes: Changes | Mapping[str, Any] | Sequence[str] = (),
     out: str | Path | None = None,
-    batch: int | None = None,
+    batch: int | str | None = None,
+    device: str | None = None,
     watcher: Watcher | None = None,
 ) -> list[Result]:
     """Runs every task with every model at every number of shots, or continues where a run stopped.
@@ -80,7 +81,8 @@ def evaluate(
     skip_missing: leave out samples whose image or video file is not there, which the rows count. scorer: in
     place of the task's own; a function (prediction, references) -> float will do. changes: against the
     task's and the model's files, such as {"task": {"output": {"max_new_tokens": 20}}}. out: the
-    folder of runs.
+    folder of runs. batch: requests at a time, or "auto" for as many as fit; device: such as "cuda:1", for
+    models on this machine.
     Each answer is stored as it is given; running it again asks only what is missing. Raises UserError.
 
     >>> evaluate("easy-vqa", "most-common", shots=4, limit=50)[0].rows[0].value  # doctest: +SKIP
@@ -102,6 +104,7 @@ def evaluate(
         changes=changes,
         out=out,
         batch=batch,
+        device=device,
     )
     models = _several(model)
     if (processor, name, version) != (None, None, None):
@@ -184,7 +187,7 @@ def planned(
             judges[key] = choose_judge(judged[key], options.judge, options.changes.judge)
     for job in jobs:
         if (key := _model_key(job)) not in models:
-            models[key] = open_model(_name(job.model), job.options.changes)
+            models[key] = open_model(_name(job.model), job.options.changes, job.options.device)
             if models[key].unstated:
                 told.note(UNSTATED.format(name=models[key].spec.name))
     scorers = [task.scoring for task in tasks.values()] if fetch else []
@@ -222,6 +225,9 @@ def _carried_out(
         with of_part("scorer", task.scoring.name):
             task.scorer.try_out()
     for group, loader in zip(groups, loaders, strict=True):
+        if any(run.options.batch == AUTO for run in group):
+            # A plan needs the memory as it is before weights are read.
+            group[0].plan.adapter.fit_batch()
         for run in group:
             run.plan.prepare(loader, told.working)
             run.plan.check_first()
@@ -288,7 +294,7 @@ def _task_key(job: Job) -> Hashable:
 
 
 def _model_key(job: Job) -> Hashable:
-    return (_same(job.model), repr(job.options.changes.model))
+    return (_same(job.model), repr(job.options.changes.model), job.options.device)
 
 
 def _judge_key(job: Job) -> Hashable:
@@ -350,6 +356,9 @@ def run_plan(
         with Spending(plan.adapter, record.spent, keep) as spending:
             tell = spending.telling(watcher.settled)
             tally = execute(plan, store, load=load, batch=options.batch, progress=tell)
+        if options.batch == AUTO and tally.batch is not None:
+            asked = f"--batch auto asked up to {tally.batch} at a time"
+            watcher.note(f"{plan.task.name}, {plan.name}, {plan.setting} shots: {asked}")
         rows, judged, unread = scoring(record, plan.questions, store)
     return Result(rows, folder, tally, judged, unread)
 

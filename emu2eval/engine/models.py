@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -66,32 +66,61 @@ def models_for(tasks: Sequence[str], given: Sequence[str] | None) -> Sequence[st
     return (BUNDLED,)
 
 
-def open_model(given: Any, changes: Changes) -> OpenModel:
-    """The model with its adapter; given: as `evaluate` takes it.
+def open_model(given: Any, changes: Changes, device: str | None = None) -> OpenModel:
+    """The model with its adapter; given: as `evaluate` takes it. device: on which it runs, whatever its file
+    says; of the identity only as far as it decides a precision.
 
     Raises ConfigError, ModelError, UnknownName or MissingExtra.
     """
     if inspect.isclass(given) and issubclass(given, Adapter):
         settings = override({}, changes.model, "model").get("settings", {})
-        adapter = registry.bound("adapter", given.__name__, given, settings)()
+        placed = _on_device(given.__name__, given, settings, device)
+        adapter = registry.bound("adapter", given.__name__, given, placed)()
         found = open_object(InMemory(adapter), changes)
         spec = structs.replace(found.spec, settings={**found.spec.settings, **settings})
         return OpenModel(spec, adapter, found.unstated)
     if isinstance(given, str):
         file = read_model(given, overrides=changes.model)
-        return OpenModel(file.spec, _build(file.spec, file.document))
+        return OpenModel(file.spec, _build(file.spec, device, file.document))
     if isinstance(given, ModelSpec):
-        return OpenModel(given, _build(given))
+        return OpenModel(given, _build(given, device))
     found = open_object(given if isinstance(given, InMemory) else InMemory(given), changes)
+    if device is not None:
+        raise ConfigError(
+            f"{found.spec.name} is in memory already, so --device cannot say where it runs",
+            hint="move the model there before it is given",
+        )
     return OpenModel(found.spec, found.adapter, found.unstated)
 
 
-def _build(model: ModelSpec, document: Document | None = None) -> Adapter:
+def _on_device(
+    name: str, factory: Any, settings: Mapping[str, Any], device: str | None
+) -> Mapping[str, Any]:
+    """The settings with the device. Raises ConfigError for a model that runs elsewhere; one that loads
+    nothing, such as a baseline, runs anywhere."""
+    setting = getattr(factory, "device_setting", None)
+    if device is None:
+        return settings
+    if setting is not None:
+        return {**settings, setting: device}
+    if getattr(factory, "load", None) is Adapter.load:
+        return settings
+    raise ConfigError(
+        f"--device {device} is for models whose weights are read here; {name} has no such setting",
+        hint="leave out --device for this model",
+    )
+
+
+def _build(
+    model: ModelSpec, device: str | None = None, document: Document | None = None
+) -> Adapter:
     """The model's adapter, not yet loaded. document: where its settings stand."""
     where = model.name if document is None else document.where(("adapter",))
     at = None if document is None else document.below(("settings",))
     with nullcontext() if document is None else document.naming():
-        adapter: Adapter = registry.build(
-            "adapter", model.adapter, model.settings, where=where, at=at
-        )
+        factory = registry.find("adapter", model.adapter, where=where)
+        settings = _on_device(model.name, factory, model.settings, device)
+        adapter: Adapter = registry.bound(
+            "adapter", model.adapter, factory, settings, where=where, at=at
+        )()
     return adapter

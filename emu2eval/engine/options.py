@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from math import ceil, nan
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -23,6 +23,8 @@ AnyScorer = str | Callable[..., Any]
 """A scorer by name, `module:attr` or `FILE.py:NAME`; a metric's function; a subclass of Scorer."""
 
 Positive = Annotated[int, Meta(ge=1, le=10**6)]
+AUTO: Literal["auto"] = "auto"
+"""As many requests at a time as fit."""
 
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,7 +32,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     0. limit: so many queries, or, below 1, that part of them, rounded up. ablate: what is taken away from
     demonstrations, each as runs of their own; "none" = nothing. fit: the farthest demonstrations are dropped
     from prompts that are too long. skip_missing: samples whose image or video file is not there are left out
-    and counted. source: where samples come from; None = see `data.sources.choose`.
+    and counted. source: where samples come from; None = see `data.sources.choose`. batch: requests at a time;
+    None = the model's, "auto" = as many as fit. device: of models on this machine, such as cuda:1.
     """
 
     shots: tuple[str | int, ...] = ()
@@ -45,7 +48,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     fit: bool = False
     skip_missing: bool = False
     out: Path | None = None
-    batch: Positive | None = None
+    batch: Positive | Literal["auto"] | None = None
+    device: str | None = None
     judge: str | None = None
 
     @classmethod
@@ -70,6 +74,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         }
         if isinstance(given.get("limit"), str):
             given["limit"] = parsed_limit(given["limit"])
+        if isinstance(batch := given.get("batch"), str) and batch.isdecimal():
+            given["batch"] = int(batch)  # as the command line has it
         for name in given["ablate"]:
             if name not in ABLATIONS:
                 raise UnknownName("ablation", name, ABLATIONS, where="--ablate")
@@ -172,8 +178,9 @@ def _takes(field: msgspec.structs.FieldInfo) -> str:
         "seed": "a whole number from 0 to 2**53",
         "limit": "a whole number of at least 1, or a part below 1",
         "trials": f"a whole number from 1 to {MOST_TRIALS:,}",
-        "batch": "a whole number from 1 to 1,000,000",
+        "batch": "a whole number from 1 to 1,000,000, or auto",
         "shots": "whole numbers, or 0*",
+        "device": "cpu, cuda, cuda:1 or mps",
         "fit": "true or false",
         "skip_missing": "true or false",
         "out": "a folder",

@@ -28,6 +28,7 @@ def compute_features(
     model: str | None = None,
     protocol: str | None = None,
     changes: Changes | None = None,
+    device: str | None = None,
     watcher: Watcher | None = None,
 ) -> Iterator[tuple[str, PoolFeatures]]:
     """(split, what was made) for every image of the splits, and its texts where the chooser weighs them.
@@ -51,7 +52,7 @@ def compute_features(
     data = Splits(told)
     own = loader = None
     if model is not None:
-        known = open_model(model, changed)
+        known = open_model(model, changed, device)
         loader = Loader(known.adapter, partial(told.loading, known.spec.name))
         own = OwnEncoder(known.spec, known.adapter, loader)
     made = False

@@ -6,9 +6,9 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Protocol
+from typing import Literal, Protocol
 
-from emu2eval.adapters.base import Adapter, of_adapter
+from emu2eval.adapters.base import Adapter, BatchRange, of_adapter
 from emu2eval.engine.ahead import BATCHES, Ahead, reading_ahead
 from emu2eval.engine.asking import Answered, Asker, why
 from emu2eval.engine.plan import Planned
@@ -31,6 +31,7 @@ class Tally:
 
     failed: asked without an answer; refused: not asked, since the model cannot take one of their images.
     again: batches that failed and were asked again, by the type of what they raised. why: the first error.
+    batch: how many requests were answered together at most; None where they are not asked in batches.
     """
 
     asked: int = 0
@@ -40,6 +41,7 @@ class Tally:
     refused: int = 0
     again: dict[str, AskedAgain] = field(default_factory=dict)
     why: str | None = None
+    batch: int | None = None
 
     def __add__(self, other: Tally) -> Tally:
         total = Tally(
@@ -103,7 +105,7 @@ def execute(
     store: RunStore,
     *,
     load: Callable[[], None] | None = None,
-    batch: int | None = None,
+    batch: int | Literal["auto"] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Tally:
     """Asks for every request that the store does not hold, and stores each answer.
@@ -124,13 +126,16 @@ def _execute(
     ahead: Ahead,
     *,
     load: Callable[[], None] | None,
-    batch: int | None,
+    batch: int | Literal["auto"] | None,
     progress: Callable[[int], None] | None,
 ) -> Tally:
     tally = Tally()
     tell = progress or (lambda count: None)
     ready = load or work.adapter.load
-    asker = Asker(work.adapter, batch or work.adapter.limits.batch, tally.note)
+    if batch is None:
+        batch = work.adapter.limits.batch
+    size = work.adapter.fit_batch() if batch == "auto" else BatchRange(batch)
+    asker = Asker(work.adapter, size, tally.note)
     keeper = _Keeper(work, store, tally, tell)
     pending = _pending(work, store, tally, tell)
     if asker.streams:
@@ -141,7 +146,7 @@ def _execute(
             keeper.keep(asker.ask_all(coming))
             coming.check()
         return tally
-    for window in _windows(pending, asker.batch * WINDOW):
+    for window in _windows(pending, lambda: asker.batch * WINDOW):
         if not tally.asked:
             ready()
         left = _by_length(work.adapter, [each for each in window if keeper.is_new(each)])
@@ -149,6 +154,7 @@ def _execute(
             group, left = left[: asker.batch], left[asker.batch :]
             ahead.prepare([planned.request for planned in left[: asker.batch * BATCHES]])
             keeper.keep(asker.ask_all(group))
+            tally.batch = asker.largest or None
     return tally
 
 
@@ -246,11 +252,11 @@ def _pending(
             yield planned
 
 
-def _windows(planned: Iterator[Planned], size: int) -> Iterator[list[Planned]]:
+def _windows(planned: Iterator[Planned], size: Callable[[], int]) -> Iterator[list[Planned]]:
     window: list[Planned] = []
     for item in planned:
         window.append(item)
-        if len(window) == size:
+        if len(window) >= size():
             yield window
             window = []
     if window:

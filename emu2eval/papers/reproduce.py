@@ -125,7 +125,7 @@ def _chooser_lacks(task: OpenTask, shots: Sequence[str]) -> list[UserError]:
 
 
 def _model_lacks(name: str, options: RunOptions) -> Iterator[UserError]:
-    return _found(lambda: open_model(name, options.changes).adapter.lacks())
+    return _found(lambda: open_model(name, options.changes, options.device).adapter.lacks())
 
 
 def _found(look: Callable[[], Iterable[UserError]]) -> Iterator[UserError]:

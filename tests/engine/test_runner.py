@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,14 @@ from typing import Any
 import pytest
 
 from emu2eval import evaluate
-from emu2eval.adapters.base import Adapter, Limits
+from emu2eval.adapters.base import Adapter, BatchRange, Limits
 from emu2eval.engine.asking import checked
 from emu2eval.engine.runner import Tally
-from emu2eval.errors import ModelError, PlanError
+from emu2eval.errors import ConfigError, ModelError, PlanError
 from emu2eval.report.progress import Bars
 from emu2eval.testing import ScriptedModel
 from emu2eval.types import IMPOSSIBLE, ChoiceOutput, Output, Request, Response, TextOutput
-from emu2eval.watch import AskedAgain
+from emu2eval.watch import AskedAgain, Watcher
 
 
 def lines(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -212,6 +213,55 @@ def test_out_of_memory_halves_the_batch_for_good(make_task: Any, tmp_path: Path)
     # 8 fails, 4 fails, 2 and 2, then the other 4 fails the same way; from then on pairs at once.
     assert Odd.calls[:4] == [8, 4, 2, 2]
     assert set(Odd.calls[-4:]) == {2}
+
+
+class Tried(Odd):
+    """Takes a batch of 4 as a matter of course, and up to 64 where they are tried."""
+
+    def fit_batch(self) -> BatchRange:
+        return BatchRange(4, 64)
+
+
+@pytest.mark.parametrize(
+    ("most", "calls"),
+    [(99, [4, 8, 16, 32, 4]), (11, [4, 8, 16, 8, 8, 8, 8, 8, 8, 4]), (2, [4, *[2] * 32])],
+)
+def test_the_largest_batch_that_fits_is_found(
+    make_task: Any, tmp_path: Path, most: int, calls: list[int]
+) -> None:
+    """No request is asked to no end but for the one batch that did not fit, and the size found is told."""
+    heard: list[str] = []
+    listener = Watcher()
+    listener.note = heard.append  # type: ignore[method-assign]
+    Tried.fault, Tried.most = "memory", most
+    (result,) = evaluate(
+        str(make_task(queries=64)), Tried, out=tmp_path, batch="auto", watcher=listener
+    )
+    assert (result.rows[0].n, Tried.calls) == (64, calls)
+    largest = max(call for call in calls if call <= most)
+    assert heard[-1:] == [f"squares, Tried, 0 shots: --batch auto asked up to {largest} at a time"]
+    assert result.end.again == ()
+    with pytest.raises(ConfigError, match="a whole number from 1 to 1,000,000, or auto"):
+        evaluate(str(make_task()), Tried, out=tmp_path, batch="some")
+
+
+def test_what_a_batch_that_did_not_fit_holds_is_freed_before_its_halves_are_asked(
+    make_task: Any, tmp_path: Path
+) -> None:
+    held: list[weakref.ref[Any]] = []
+    still: list[int] = []
+
+    class Holding(Odd):
+        def answer(self, requests: Sequence[Request]) -> list[Response]:
+            still.append(sum(ref() is not None for ref in held))
+            keys_and_values = set(range(9))
+            held.append(weakref.ref(keys_and_values))
+            return super().answer(requests)
+
+    Holding.fault, Holding.most = "memory", 2
+    (result,) = evaluate(str(make_task()), Holding, out=tmp_path)
+    assert result.rows[0].unscored == 0 and len(held) > 6
+    assert not any(still)
 
 
 def test_one_bad_request_costs_only_itself(make_task: Any, tmp_path: Path) -> None:

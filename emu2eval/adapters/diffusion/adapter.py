@@ -60,6 +60,7 @@ class DiffusionAdapter(Adapter):
     """
 
     extra: ClassVar[str | None] = "emu2"
+    device_setting: ClassVar[str | None] = "device"
     neutral: ClassVar[frozenset[str]] = frozenset({"batch", "checkpoint", "device"})
 
     def __init__(self, settings: DiffusionSettings):
@@ -81,7 +82,10 @@ class DiffusionAdapter(Adapter):
         packages = ("torch", "transformers", "diffusers")
         if missing := MissingExtra.of(packages, "emu2", why="the adapter 'diffusers'"):
             return missing
+        from emu2eval.adapters.local.devices import check_devices
+
         try:
+            check_devices(self._settings.device)
             _ = self._class
         except UserError as error:
             return [error]

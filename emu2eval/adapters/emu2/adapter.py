@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from emu2eval.adapters.base import Limits
+from emu2eval.adapters.base import BatchRange, Limits
 from emu2eval.adapters.emu2 import tokenizer as tokens
 from emu2eval.adapters.emu2.config import Emu2Config, told_variant
 from emu2eval.adapters.emu2.prompt import Emu2Form, Item
 from emu2eval.adapters.emu2.settings import Emu2Settings
 from emu2eval.adapters.emu2.tokenizer import Tokenizer
-from emu2eval.adapters.local.adapter import LaidOut, LocalAdapter
+from emu2eval.adapters.local.adapter import MOST_AT_ONCE, LaidOut, LocalAdapter
 from emu2eval.adapters.local.choices import Question
 from emu2eval.adapters.local.encoded import Shown
 from emu2eval.adapters.local.files import HUB_ID, at_hand
@@ -33,9 +33,12 @@ from emu2eval.types import (
 )
 
 if TYPE_CHECKING:
+    import torch
+
     from emu2eval.adapters.emu2.checkpoint import Emu2Checkpoint
     from emu2eval.adapters.emu2.inference import Emu2Inference
     from emu2eval.adapters.emu2.painter import Painter
+    from emu2eval.adapters.emu2.placement import Placement
 
 _ANSWER = 64
 """Tokens of an answer for which memory is set aside on each device; few tasks want more."""
@@ -66,17 +69,40 @@ class Emu2Adapter(LocalAdapter[Emu2Settings, Emu2Files, "Emu2Inference"]):
 
     def __init__(self, settings: Emu2Settings):
         super().__init__(settings)
+        self._planned_batch: int | None = None
 
     def identity(self) -> Mapping[str, Any]:
-        from emu2eval.adapters.local.devices import torch_dtype
-
         opened = self.opened
         return {
             "weights": opened.checkpoint.digest(),
             "tokenizer": opened.tokenizer.digest(),
             "variant": opened.config.variant,
-            "dtype": str(torch_dtype(self.settings.dtype)).removeprefix("torch."),
+            "dtype": str(self._dtype).removeprefix("torch."),
         }
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        from emu2eval.adapters.local.devices import torch_dtype
+
+        return torch_dtype(self.settings.dtype, self.settings.device_map)
+
+    def _placed(self, batch: int) -> Placement | None:
+        """Which part lies where on this machine's devices, with room for such batches. Raises ModelError."""
+        from emu2eval.adapters.emu2.hardware import placed
+
+        own, checkpoint = self.settings, self.opened.checkpoint
+        return placed(
+            self.opened.config,
+            memory=own.memory,
+            device_map=own.device_map,
+            positions=self.limits.positions or 0,
+            batch=batch,
+            beams=own.beams,
+            new_tokens=max(_ANSWER, own.max_new_tokens or 0),
+            dtype=self._dtype,
+            quantize=own.quantize,
+            painter=checkpoint.configs if checkpoint.paints else None,
+        )
 
     def plan_memory(self, workload: Workload) -> MemoryPlan:
         from emu2eval.adapters.emu2.hardware import planned
@@ -91,6 +117,32 @@ class Emu2Adapter(LocalAdapter[Emu2Settings, Emu2Files, "Emu2Inference"]):
             quantize=own.quantize,
             painter=self._painter(),
         )
+
+    def fit_batch(self) -> BatchRange:
+        if self._planned_batch is None:
+            self._planned_batch = self._largest()
+        return BatchRange(self._planned_batch)
+
+    @property
+    def _batch(self) -> int:
+        return self._planned_batch or self.settings.batch
+
+    def _largest(self) -> int:
+        """The largest power of two for which no more has to leave the GPUs than for a single request; what
+        the settings say where nothing is planned."""
+        alone = self._placed(1)
+        if alone is None or not alone.devices:
+            return self.settings.batch
+        found, tried = 1, 2
+        while tried <= MOST_AT_ONCE:
+            try:
+                placement = self._placed(tried)
+            except ModelError:
+                break
+            if placement is None or placement.away > alone.away:
+                break
+            found, tried = tried, 2 * tried
+        return found
 
     def _painter(self) -> Mapping[str, Mapping[str, Any]] | None:
         """The visual decoder's configurations; {} = there is none, None = as published."""
@@ -142,23 +194,10 @@ class Emu2Adapter(LocalAdapter[Emu2Settings, Emu2Files, "Emu2Inference"]):
 
     def _load(self, opened: Emu2Files) -> Emu2Inference:
         from emu2eval.adapters.emu2.checkpoint import load_model, load_painter
-        from emu2eval.adapters.emu2.hardware import placed
         from emu2eval.adapters.emu2.inference import Emu2Inference
-        from emu2eval.adapters.local.devices import torch_dtype
 
-        own, checkpoint, dtype = self.settings, opened.checkpoint, torch_dtype(self.settings.dtype)
-        placement = placed(
-            opened.config,
-            memory=own.memory,
-            device_map=own.device_map,
-            positions=self.limits.positions or 0,
-            batch=own.batch,
-            beams=own.beams,
-            new_tokens=max(_ANSWER, own.max_new_tokens or 0),
-            dtype=dtype,
-            quantize=own.quantize,
-            painter=checkpoint.configs if checkpoint.paints else None,
-        )
+        own, checkpoint = self.settings, opened.checkpoint
+        dtype, placement = self._dtype, self._placed(self._batch)
         model = load_model(
             checkpoint,
             dtype=dtype,

@@ -6,10 +6,12 @@ estimates of what is alive at once in the widest step; a factor says what it cou
 
 from __future__ import annotations
 
+import json
 import math
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -79,8 +81,7 @@ def measure(
     painter: configurations of "unet" and "vae", as a checkpoint holds them ({} = it has none,
     None = Emu2-Gen's as published).
     """
-    with torch.device("meta"):
-        model = Emu2(config)
+    model = _without_weights(config)
     units, fixed, names = _units(model, dtype, quantize), 0, []
     per_position = 2 * config.decoder.hidden_size * dtype.itemsize
     remembered = CACHE_BYTES // (per_position * config.decoder.num_hidden_layers)
@@ -107,6 +108,13 @@ def measure(
         batch * beams * config.decoder.vocab_size * (dtype.itemsize + 2 * 4),
         *painting,
     )
+
+
+@lru_cache(maxsize=4)
+def _without_weights(config: Emu2Config) -> Emu2:
+    """Its modules on the meta device; a plan looks at them for one batch size after the other."""
+    with torch.device("meta"):
+        return Emu2(config)
 
 
 def _cached_positions(
@@ -176,7 +184,8 @@ def _painting(
 ) -> tuple[int, int]:
     """(weights, activations) of the visual decoder."""
     try:
-        weights, activations = _painted(unet_config, vae_config, batch, dtype)
+        unet, vae = (json.dumps(dict(each), sort_keys=True) for each in (unet_config, vae_config))
+        weights, activations = _painted(unet, vae, batch, dtype)
         return operator.index(weights), operator.index(activations)
     except Exception as error:  # diffusers raises whatever it stumbles over
         raise ModelError(
@@ -184,15 +193,9 @@ def _painting(
         ) from None
 
 
-def _painted(
-    unet_config: Mapping[str, Any], vae_config: Mapping[str, Any], batch: int, dtype: torch.dtype
-) -> tuple[int, int]:
-    import diffusers
-
-    kinds: tuple[Any, Any] = (diffusers.UNet2DConditionModel, diffusers.AutoencoderKL)
-    with torch.device("meta"):
-        unet = kinds[0].from_config(dict(unet_config))
-        vae = kinds[1].from_config(dict(vae_config))
+def _painted(unet_config: str, vae_config: str, batch: int, dtype: torch.dtype) -> tuple[int, int]:
+    """As `_painting`, of configurations in JSON."""
+    unet, vae = _painter_without_weights(unet_config, vae_config)
     weights: int = sum(p.numel() * dtype.itemsize for m in (unet, vae) for p in m.parameters())
     sample = unet.config.sample_size or sdxl.UNET["sample_size"]
     latents = sample**2 if isinstance(sample, int) else math.prod(sample)
@@ -204,3 +207,15 @@ def _painted(
     channels = vae.config.block_out_channels[:2][-1]
     decoding = 8 * channels * latents * vae_factor(vae.config) ** 2 * dtype.itemsize
     return weights, max(denoising, decoding)
+
+
+@lru_cache(maxsize=4)
+def _painter_without_weights(unet_config: str, vae_config: str) -> tuple[Any, Any]:
+    """UNet and VAE on the meta device."""
+    import diffusers
+
+    kinds: tuple[Any, Any] = (diffusers.UNet2DConditionModel, diffusers.AutoencoderKL)
+    with torch.device("meta"):
+        unet = kinds[0].from_config(json.loads(unet_config))
+        vae = kinds[1].from_config(json.loads(vae_config))
+    return unet, vae

@@ -11,7 +11,7 @@ import torch
 from emu2eval.adapters.emu2.config import Emu2Config
 from emu2eval.adapters.emu2.placement import Placement, plan
 from emu2eval.adapters.emu2.quantize import Bits
-from emu2eval.adapters.local.devices import torch_dtype
+from emu2eval.adapters.local.devices import check_devices, torch_dtype
 from emu2eval.adapters.memory import Device, MemoryPlan, Workload, parse_memory
 from emu2eval.errors import ConfigError
 
@@ -137,14 +137,8 @@ def _free() -> dict[Device, int]:
 
 
 def _single(name: str) -> Placement:
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ConfigError(
-            f"device_map {name!r} is no device", hint="auto, cpu, or cuda:0 and so on"
-        ) from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"device_map {name!r}: this machine has {torch.cuda.device_count()} GPUs")
+    check_devices(name)
+    device = torch.device(name)
     place: Device = (device.index or 0) if device.type == "cuda" else device.type
     return Placement({"": place}, place, place, ())
 

@@ -9,11 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emu2eval.adapters.base import BatchRange
 from emu2eval.adapters.emu2 import tokenizer as tokens
 from emu2eval.adapters.emu2.adapter import Emu2Adapter, Emu2Files
 from emu2eval.adapters.emu2.checkpoint import Emu2Checkpoint
 from emu2eval.adapters.emu2.settings import Emu2Settings
 from emu2eval.adapters.emu2.tokenizer import Tokenizer
+from emu2eval.adapters.local.adapter import LocalAdapter
 from emu2eval.errors import ModelError
 
 if TYPE_CHECKING:
@@ -91,6 +93,10 @@ class LiveEmu2(Emu2Adapter):
 
     def fetch(self) -> None:
         pass
+
+    def fit_batch(self) -> BatchRange:
+        # Its weights are in the memory that a plan would put them into.
+        return LocalAdapter.fit_batch(self)
 
     def load(self) -> None:
         from emu2eval.adapters.local.lent import as_before

@@ -41,6 +41,11 @@ class Placement:
         used = set(self.device_map.values())
         return tuple(d for d in ("cpu", "disk") if d in used and d != self.main)
 
+    @property
+    def away(self) -> int:
+        """How many blocks are brought to the main device for every pass."""
+        return sum(device in self.offloaded for device in self.device_map.values())
+
     def device_of(self, name: str) -> Device:
         """The device of a parameter or module, by its full name."""
         while name and name not in self.device_map:

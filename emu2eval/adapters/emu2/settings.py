@@ -31,7 +31,6 @@ class Emu2Settings(LocalSettings, frozen=True, kw_only=True):
     tokenizer: str | None = None
     manner: Manner = "native"
     memory: str | None = None
-    device_map: dict[str, int | str] | str | None = None
     offload_folder: str | None = None
     grounding: bool = False
     steps: Count | None = None

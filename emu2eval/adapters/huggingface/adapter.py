@@ -74,7 +74,9 @@ class HuggingFaceAdapter(
         return {
             **({} if self.settings.adapter is None else {"adapter": self._peft.digest()}),
             **self.opened.checkpoint.identity(),
-            "dtype": str(torch_dtype(self.settings.dtype)).removeprefix("torch."),
+            "dtype": str(torch_dtype(self.settings.dtype, self.settings.device_map)).removeprefix(
+                "torch."
+            ),
             "remote_code": self.settings.trust_remote_code,
             # The one of torchvision and the one of Pillow give slightly different pixels.
             "image_processor": type(self.opened.processor.image_processor).__name__,

@@ -23,7 +23,7 @@ def load_model(checkpoint: TransformersCheckpoint, own: HuggingFaceSettings) -> 
     """Ready to answer. Raises ModelError, also for weights that the files lack, or MissingExtra."""
     import transformers
 
-    dtype = torch_dtype(own.dtype)
+    dtype = torch_dtype(own.dtype, own.device_map)
     options: dict[str, Any] = {"dtype": dtype, "device_map": own.device_map or _all_gpus()}
     if own.memory is not None:
         options["max_memory"] = dict(own.memory)

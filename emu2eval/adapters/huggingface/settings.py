@@ -34,7 +34,6 @@ class HuggingFaceSettings(LocalSettings, frozen=True, kw_only=True):
     grid: bool = False
     image_options: dict[str, Any] = field(default_factory=dict)
     image_mark: str | None = None
-    device_map: dict[str, int | str] | str | None = None
     memory: dict[int | str, str] | None = None
     adapter: str | None = None
     attention: str | None = None

@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from emu2eval.adapters.base import Adapter, Limits
+from emu2eval.adapters.base import Adapter, BatchRange, Limits
 from emu2eval.adapters.local.choices import Question
 from emu2eval.adapters.local.encoded import Encoded, Shown
 from emu2eval.adapters.local.files import absent, at_hand, located
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
     from emu2eval.adapters.local.inference import Inference
 
+MOST_AT_ONCE = 256
+"""The largest batch that `--batch auto` tries: beyond it a GPU is busy, and padding costs more."""
 LAID_OUT = 1024
 """Prompts whose ids are remembered: planned, sorted by length and asked, each is laid out once."""
 
@@ -65,6 +67,7 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
     """What it imports of the extra."""
     example: ClassVar[str]
     """A repository of the hub that it reads."""
+    device_setting: ClassVar[str | None] = "device_map"
     # Where weights lie and run, not what they are: their digests are in the identity.
     neutral: ClassVar[frozenset[str]] = frozenset(
         {"batch", "checkpoint", "device_map", "memory", "reuse", "threads"}
@@ -101,7 +104,13 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
         if self.settings.quantize is not None:
             why = f"`quantize: {self.settings.quantize}`"
             found += MissingExtra.of(("bitsandbytes",), "quantize", why=why)
-        checks = (lambda: self.opened, self._check_layout, self._check_weights, self._check_memory)
+        checks = (
+            self._check_device,
+            lambda: self.opened,
+            self._check_layout,
+            self._check_weights,
+            self._check_memory,
+        )
         for check in checks:
             try:
                 check()
@@ -132,6 +141,19 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
         if self._threads_before is not None:
             set_threads(self._threads_before)
             self._threads_before = None
+
+    def fit_batch(self) -> BatchRange:
+        from emu2eval.adapters.local.devices import on_gpu
+
+        # On a CPU larger batches bring nothing, and its memory is everybody's.
+        return BatchRange(
+            self.limits.batch, MOST_AT_ONCE if on_gpu(self.settings.device_map) else None
+        )
+
+    def _check_device(self) -> None:
+        from emu2eval.adapters.local.devices import check_devices
+
+        check_devices(self.settings.device_map)
 
     def positions(self, request: Request) -> int:
         """Tokens of the prompt, images included, and the most that the answer can take."""

@@ -2,18 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 
+from emu2eval.errors import ConfigError
 
-def torch_dtype(name: str | None) -> torch.dtype:
-    """By name; None = bfloat16 on a GPU and float32 on the CPU, where bfloat16 is very slow."""
+DeviceMap = Mapping[str, int | str] | str | None
+"""A device, one for each module, or a way of spreading a model; None = the GPUs, else the CPU."""
+
+_SPREAD = frozenset({"auto", "balanced", "balanced_low_0", "sequential"})
+
+
+def torch_dtype(name: str | None, device_map: DeviceMap = None) -> torch.dtype:
+    """By name; None = bfloat16 on a GPU and float32 elsewhere, as bfloat16 is very slow on a CPU."""
     if name is None:
-        return torch.bfloat16 if torch.cuda.is_available() else torch.float32
+        return torch.bfloat16 if on_gpu(device_map) else torch.float32
     found: torch.dtype = getattr(torch, name)
     return found
+
+
+def on_gpu(device_map: DeviceMap) -> bool:
+    """Whether a GPU of CUDA takes part."""
+    if device_map is None or (isinstance(device_map, str) and device_map in _SPREAD):
+        return torch.cuda.is_available()
+    return any(isinstance(each, int) or each.startswith("cuda") for each in _named(device_map))
+
+
+def devices() -> list[str]:
+    """What this machine has, as torch calls it."""
+    found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    return found + (["mps"] if torch.backends.mps.is_available() else [])
+
+
+def check_devices(device_map: DeviceMap) -> None:
+    """Raises ConfigError for a device that this machine does not have."""
+    here = devices()
+    for each in dict.fromkeys(_named(device_map)):
+        name = f"cuda:{each}" if isinstance(each, int) else each
+        spread = isinstance(device_map, str) and name in _SPREAD
+        if name in here or spread or (name == "cuda" and "cuda:0" in here):
+            continue
+        if name != "disk" or isinstance(device_map, str):
+            raise ConfigError(
+                f"this machine has no device {name!r}; it has {', '.join(here)}",
+                hint=f"--device {here[-1]}, or model.settings.device_map in the model's file",
+            )
+
+
+def _named(device_map: DeviceMap) -> list[int | str]:
+    if isinstance(device_map, Mapping):
+        return list(device_map.values())
+    return [] if device_map is None else [device_map]
 
 
 def default_device() -> torch.device:

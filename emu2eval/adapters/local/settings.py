@@ -19,6 +19,8 @@ class LocalSettings(Settings, frozen=True, kw_only=True):
 
     dtype: of weights and computation; bfloat16 on a GPU and float32 on the CPU where it is left out.
     quantize: bits of the weights, by bitsandbytes. batch: requests at a time.
+    device_map: one device ("cpu", "cuda:1", "mps"), which `--device` gives, too, or one for each module;
+    None = the GPUs, else the CPU.
     beams, length_penalty, repetition_penalty: of the search for an answer; a request's own come first.
     temperature: above 0 answers are drawn, each trial of a run anew; left out or 0, the likeliest are
     searched for, whatever the checkpoint's generation_config.json says. top_p, top_k: draw from the likeliest
@@ -35,6 +37,7 @@ class LocalSettings(Settings, frozen=True, kw_only=True):
     revision: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     quantize: Literal[8, 4] | None = None
+    device_map: dict[str, int | str] | str | None = None
     batch: Count = 8
     beams: Count = 1
     length_penalty: float = 1.0

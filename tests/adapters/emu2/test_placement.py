@@ -307,7 +307,7 @@ def test_without_settings_all_gpus_are_used(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     "settings, words",
     [
-        ({"device_map": "tpu9000"}, "is no device"),
+        ({"device_map": "tpu9000"}, "has no device 'tpu9000'; it has cpu"),
         ({"device_map": "cuda:99"}, "this machine has"),
         ({"memory": "99x24GiB"}, "is for 99 GPUs"),
         ({"device_map": {"": "disk"}}, "puts the embeddings on the disk"),

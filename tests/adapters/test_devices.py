@@ -1,0 +1,115 @@
+"""Where a model runs and how many requests it takes at a time, refused where that cannot be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from emu2eval import evaluate
+from emu2eval.adapters.base import Adapter, BatchRange
+from emu2eval.adapters.local.devices import check_devices, torch_dtype
+from emu2eval.cli import app
+from emu2eval.engine.models import open_model
+from emu2eval.errors import ConfigError
+from emu2eval.spec.changes import Changes
+from emu2eval.testing import ScriptedModel, small_task
+
+NANO = "emu2-nano"
+GB = 1 << 30
+
+
+@pytest.fixture
+def four_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda i: (2 * GB, 2 * GB))
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+
+
+def test_a_device_that_is_not_there_is_refused_with_those_that_are(no_gpu: None) -> None:
+    check_devices("cpu")
+    check_devices({"": "cpu", "vision": "disk"})
+    for wanted in ("cuda", "cuda:1", "gpu", "disk", {"": 0}):
+        with pytest.raises(ConfigError, match="it has cpu") as caught:
+            check_devices(wanted)
+        assert "--device" in str(caught.value.hint)
+
+
+def test_the_devices_of_a_machine_with_gpus(four_gpus: None) -> None:
+    for name in ("cuda", "cuda:3", "auto", "cpu"):
+        check_devices(name)
+    with pytest.raises(ConfigError, match="no device 'cuda:4'; it has cpu, cuda:0, cuda:1, cuda:2"):
+        check_devices("cuda:4")
+    # A precision that is left open is that of the device.
+    assert torch_dtype(None) == torch_dtype(None, "cuda:1") == torch.bfloat16
+    assert torch_dtype(None, "cpu") == torch_dtype(None, {"": "cpu"}) == torch.float32
+    assert torch_dtype("float16", "cpu") == torch.float16
+
+
+def test_it_is_an_option_of_a_run(no_gpu: None, tmp_path: Path) -> None:
+    task = small_task(tmp_path)
+    (given,) = evaluate(task, NANO, limit=2, device="cpu", out=tmp_path)
+    (open_,) = evaluate(task, NANO, limit=2, out=tmp_path)
+    assert given.folder == open_.folder and open_.tally.kept == 2
+    assert given.rows[0].changes == ()  # where it ran is nothing that a reader must know
+    arguments = ["run", "--task", str(task), "--model", NANO, "--device", "cuda:1"]
+    done = CliRunner().invoke(app, arguments)
+    assert isinstance(done.exception, ConfigError)
+    assert "this machine has no device 'cuda:1'; it has cpu" in str(done.exception)
+
+
+def test_what_runs_elsewhere_has_no_device() -> None:
+    assert open_model("most-common", Changes(), "cpu").adapter.limits
+    server = Changes(model={"settings.model": "x"})
+    with pytest.raises(ConfigError, match="whose weights are read here; x has no such setting"):
+        open_model("openai-compatible", server, "cuda:1")
+    with pytest.raises(ConfigError, match="scripted is in memory already"):
+        open_model(ScriptedModel("red"), Changes(), "cpu")
+
+
+def test_a_class_with_a_setting_of_its_own() -> None:
+    class Own(ScriptedModel):
+        device_setting = "place"
+
+        def __init__(self, place: str = "here") -> None:
+            super().__init__("red")
+            self.place = place
+
+    found: Any = open_model(Own, Changes(), "there")
+    assert (found.adapter.place, found.spec.settings) == ("there", found.spec.settings)
+    assert "place" not in found.spec.settings
+
+
+def test_batches_on_a_cpu_are_the_models_own(no_gpu: None) -> None:
+    nano = open_model(NANO, Changes()).adapter
+    assert nano.fit_batch() == BatchRange(32)
+    assert ScriptedModel("red", batch=3).fit_batch() == BatchRange(3)
+    assert Adapter.fit_batch is ScriptedModel.fit_batch
+
+
+def test_batches_on_a_gpu_are_planned_by_what_its_memory_holds(four_gpus: None) -> None:
+    """Emu2 knows what a request takes; what fits is the largest power of two, and what is loaded is
+    placed for it."""
+
+    def planned(memory: int) -> Any:
+        adapter: Any = open_model(
+            NANO, Changes(model={"settings.memory": f"{memory}MiB", "settings.dtype": "float32"})
+        ).adapter
+        return adapter, adapter.fit_batch().first
+
+    sizes = [planned(memory)[1] for memory in (840, 880, 1000, 4000)]
+    assert sizes == sorted(sizes) and sizes[0] < sizes[1] < sizes[2] <= sizes[3] == 256
+    adapter, size = planned(880)
+    assert size & (size - 1) == 0
+    assert adapter._placed(size) is not None and adapter._batch == size
+    with pytest.raises(Exception, match="does not fit"):
+        adapter._placed(2 * size)
