@@ -189,7 +189,7 @@ EXTRAS = {
     "api": ("h11", "certifi"),
     "ray": ("ray",),
     "plots": ("matplotlib",),
-    "data": ("pyarrow", "datasets", "pandas"),
+    "data": ("pyarrow", "pandas"),
     "video": ("av",),
 }
 """The optional packages by the extra of emu2eval that brings them, each under the smallest one."""

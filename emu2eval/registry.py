@@ -72,6 +72,7 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "captions": "emu2eval.data.captions:read",
         "coco-autoencode": "emu2eval.data.coco_images:read_images",
         "coco-captions": "emu2eval.data.coco_images:read",
+        "datasets": "emu2eval.data.datasets_folder:read",
         "dreambench": "emu2eval.data.dreambench:read",
         "cobsat": "emu2eval.data.cobsat:read",
         "dreambench-plus": "emu2eval.data.dreambench_plus:read",
@@ -79,6 +80,7 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "gqa": "emu2eval.data.gqa:read",
         "gqa-hub": "emu2eval.data.gqa_hub:read",
         "hateful-memes": "emu2eval.data.hateful_memes:read",
+        "image-folder": "emu2eval.data.image_folder:read",
         "mmbench": "emu2eval.data.mmbench:read",
         "mmmu": "emu2eval.data.mmmu:read",
         "parquet": "emu2eval.data.parquet:read",
@@ -99,6 +101,7 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "vl-icl": "emu2eval.data.vl_icl:read",
         "touchstone": "emu2eval.data.touchstone:read",
         "vqa": "emu2eval.data.vqa:read",
+        "webdataset": "emu2eval.data.webdataset:read",
     },
     "scorer": {
         "captions": "emu2eval.scorers.captions:Captions",

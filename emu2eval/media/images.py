@@ -7,6 +7,7 @@ import io
 import os
 import warnings
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,7 +15,7 @@ from stat import S_ISDIR, S_ISREG
 from typing import TYPE_CHECKING, BinaryIO
 
 from emu2eval.errors import ImageError, UserError
-from emu2eval.media import frames, parquetfile, pixels, tsvfile
+from emu2eval.media import arrowfile, frames, parquetfile, pixels, tarmember, tsvfile
 from emu2eval.media.nearby import instead
 from emu2eval.types import Image
 
@@ -142,9 +143,7 @@ def read(image: Image) -> bytes:
         return image.data or b""
     try:
         if image.member is not None:
-            if image.member.startswith(tsvfile.PREFIX):
-                return tsvfile.read_cell(image.path, image.member)
-            return parquetfile.read_cell(image.path, image.member)
+            return _kept_in(image.member)(image.path, image.member)
         with Path(image.path).open("rb") as file:
             data = file.read(LARGEST_FILE + 1)
     except OSError as error:
@@ -156,6 +155,17 @@ def read(image: Image) -> bytes:
             hint="run the same evaluation again: it is asked for again",
         )
     return data
+
+
+def _kept_in(member: str) -> Callable[[str, str], bytes]:
+    """What reads an image inside a file of this kind."""
+    kinds = (
+        (tsvfile.PREFIX, tsvfile.read_cell),
+        (arrowfile.PREFIX, arrowfile.read_cell),
+        (tarmember.PREFIX, tarmember.read_cell),
+    )
+    found = (read for prefix, read in kinds if member.startswith(prefix))
+    return next(found, parquetfile.read_cell)
 
 
 def load(image: Image) -> PILImage:
