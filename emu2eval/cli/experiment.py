@@ -10,7 +10,7 @@ import typer
 
 from emu2eval.cli.get import with_data
 from emu2eval.cli.options import Out, Runs
-from emu2eval.cli.say import console, print_rows, put, report_failures, say, stoppable
+from emu2eval.cli.say import console, print_results, put, report_failures, say, stoppable
 from emu2eval.errors import UserError
 
 app = typer.Typer(rich_markup_mode=None)
@@ -62,7 +62,7 @@ def run_experiment(
         return
     # As they are stored, with what tells them apart.
     told = told_apart([read_table_run(result.folder) for result in results])
-    print_rows([row for run in told for row in run.rows], form, groups)
+    print_results([row for run in told for row in run.rows], form, groups)
     if experiment.spec.report is not None:
         from emu2eval.report import page
 

@@ -26,7 +26,15 @@ from emu2eval.cli.options import (
     Split,
     Tasks,
 )
-from emu2eval.cli.say import console, print_rows, put, report_failures, say, say_damage, stoppable
+from emu2eval.cli.say import (
+    console,
+    print_results,
+    put,
+    report_failures,
+    say,
+    say_damage,
+    stoppable,
+)
 from emu2eval.errors import UserError
 
 app = typer.Typer(rich_markup_mode=None)
@@ -146,7 +154,7 @@ def run(
 
     with stoppable():
         results = with_data(asked)
-    print_rows([row for result in results for row in result.rows], form, groups)
+    print_results([row for result in results for row in result.rows], form, groups)
     report_failures(results)
 
 

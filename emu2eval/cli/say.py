@@ -34,6 +34,17 @@ def print_rows(rows: list[Any], form: str, groups: bool) -> None:
     print_table(order([row for row in rows if groups or row.group is None]), form)
 
 
+def print_results(rows: list[Any], form: str, groups: bool) -> None:
+    """What a run gave: models down and shots across where there are several of both, else a list."""
+    from emu2eval.report import blocks
+
+    if form == "rich" and not groups and blocks.fits(rows):
+        console().print(blocks.tables(blocks.blocks(rows)))
+        say("every column, also as CSV, JSON or LaTeX: emu2eval table")
+    else:
+        print_rows(rows, form, groups)
+
+
 def print_table(rows: list[Any], form: str, by: str | None = None) -> None:
     from emu2eval.report.table import render, rich_table
 

@@ -149,7 +149,7 @@ def table(
         return
     if number is not None or against is not None:
         raise UserError("--table and --against are for --paper", hint="emu2eval table --paper emu2")
-    from emu2eval.report import leaderboard
+    from emu2eval.report import blocks, leaderboard
     from emu2eval.report.table import render
     from emu2eval.runs import locate
     from emu2eval.runs.apart import read_table_run, told_apart
@@ -171,7 +171,7 @@ def table(
         listed = leaderboard.arranged(shown, by, sort)
         check_kept(check, "results", lambda form: render(listed, form))
     elif pivot and form == "rich":
-        console().print(leaderboard.rich_board(rows, sort))
+        console().print(blocks.rich_board(rows, sort))
     elif pivot:
         put(leaderboard.render_board(rows, form, sort))
     else:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from emu2eval.compare.comparable import Measure
 from emu2eval.errors import UnknownName
@@ -15,9 +15,6 @@ from emu2eval.report import formats, latex
 from emu2eval.report.formats import Column, number
 from emu2eval.report.table import GROUPS, order
 from emu2eval.types import Row, Shots, metric_label, protocol_label
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 BEST, SECOND = "①", "②"
 Z = 1.959964
@@ -219,13 +216,14 @@ def columns(places: Sequence[BoardColumn], lines: Sequence[Board]) -> list[Colum
         more = filter(None, (name(place.measure) for name in differing))
         over = " ".join([place.task, *more])
         title = f"{over} @{place.setting}"
-        cell = partial(_cell, place)
-        made.append(Column(title, cell, number=True, over=over, short=place.setting))
+        made.append(
+            Column(title, partial(cell, place), number=True, over=over, short=place.setting)
+        )
     made.append(Column("mean rank", lambda line: number(line.rank, 1), number=True, empty="–"))
     return formats.needed(made, lines)
 
 
-def _cell(place: BoardColumn, line: Board) -> str:
+def cell(place: BoardColumn, line: Board) -> str:
     row = line.rows.get(place)
     if row is None:
         return "–"
@@ -250,18 +248,23 @@ def _best(
 
 def below(places: Sequence[BoardColumn], lines: Sequence[Board]) -> list[str]:
     """What stands under a leaderboard."""
-    said = ["value ± standard error; @ the number of demonstrations", *BELOW]
-    if any(not row.complete for line in lines for row in line.rows.values()):
-        said.append("† a subset of the split")
+    parts = any(not row.complete for line in lines for row in line.rows.values())
+    said = ["value ± standard error; @ the number of demonstrations", *legend(lines, parts)]
+    for task in dict.fromkeys(place.task for place in places):
+        own = dict.fromkeys(_said(place.measure) for place in places if place.task == task)
+        said.append(f"{task}: {'; '.join(own)}")
+    return said
+
+
+def legend(lines: Sequence[Board], parts: bool) -> list[str]:
+    """What the marks mean, and what is not shown. parts: whether some cells carry a dagger."""
+    said = [*BELOW, *(["† a subset of the split"] if parts else [])]
     passed_over = [name for line in lines for name in line.passed_over]
     if passed_over:
         said.append(
             "not shown, since another run of the model stands in their column: "
             + ", ".join(dict.fromkeys(passed_over))
         )
-    for task in dict.fromkeys(place.task for place in places):
-        own = dict.fromkeys(_said(place.measure) for place in places if place.task == task)
-        said.append(f"{task}: {'; '.join(own)}")
     return said
 
 
@@ -270,15 +273,6 @@ def _said(measure: Measure) -> str:
     metric = metric_label(measure.metric, measure.variant, measure.judge)
     encoder = f" by {measure.encoder}" if measure.encoder else ""
     return f"split {measure.split}, protocol {protocol}, {metric}{encoder}"
-
-
-def rich_board(rows: Sequence[Row], sort: str | None = None) -> RenderableType:
-    from rich.console import Group
-    from rich.text import Text
-
-    places, lines = board(rows, sort)
-    table = formats.rich_table(columns(places, lines), lines)
-    return Group(table, *(Text(line, style="dim") for line in below(places, lines)))
 
 
 def render_board(rows: Sequence[Row], form: str, sort: str | None = None) -> str:

@@ -17,6 +17,7 @@ from emu2eval import evaluate
 from emu2eval.doctor.reference import keep
 from emu2eval.errors import UnknownName
 from emu2eval.report import committed
+from emu2eval.report.blocks import rich_board
 from emu2eval.report.leaderboard import (
     BEST,
     SECOND,
@@ -25,7 +26,6 @@ from emu2eval.report.leaderboard import (
     board,
     marks,
     render_board,
-    rich_board,
 )
 from emu2eval.report.table import rich_table
 from emu2eval.types import Row, Shots
