@@ -196,7 +196,11 @@ def _folders(top: Path) -> list[str]:
         with os.scandir(top) as entries:
             return sorted(e.name for e in entries if e.is_dir() and not _ours_not(e.name))
     except OSError as error:
-        raise MissingData(f"the folder cannot be read ({error.strerror})", where=top) from None
+        raise MissingData(
+            f"the folder of images cannot be read ({error.strerror})",
+            where=top,
+            hint="`data.root` in the task's file names it, relative to that file",
+        ) from None
 
 
 def _images(top: Path) -> Iterator[str]:

@@ -102,8 +102,9 @@ def _members(path: Path) -> Iterator[tuple[str, str, Any]]:
     """(name without ending, ending, content) of each file: an Image, a text or a decoded JSON."""
     size = path.stat().st_size
     with _opened(path) as archive, path.open("rb") as file:
+        kept: Any = archive
         while (each := archive.next()) is not None:
-            archive.members.clear()  # which would grow with the archive
+            kept.members.clear()  # they would grow with the archive
             where = f"{path}#{each.name[:200]}"
             if each.isdir():
                 continue
