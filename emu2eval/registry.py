@@ -106,6 +106,7 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
     "scorer": {
         "captions": "emu2eval.scorers.captions:Captions",
         "choice": "emu2eval.scorers.choice:ChoiceAccuracy",
+        "class_name": "emu2eval.scorers.class_name:ClassName",
         "cobsat": "emu2eval.scorers.cobsat:CoBSAT",
         "drawing": "emu2eval.scorers.drawing:Drawing",
         "dreambench_plus": "emu2eval.scorers.dreambench_plus:DreamBenchPlus",

@@ -100,8 +100,9 @@ class Layout:
                     f"there is no folder for the split {options.split.name}, but for "
                     f"{' and '.join(self.splits)}",
                     where=self.root,
-                    hint=f"`split: {list(self.splits)[-1]}` in the task evaluates that one; or name the "
-                    f"folder: `splits: {{{options.split.name}: {{folder: NAME}}}}`",
+                    hint=f"in the task: `split: {list(self.splits)[-1]}`, and under `data`: `splits: "
+                    f"{{{', '.join(f'{name}: {{}}' for name in self.splits)}}}`; or name the folder: "
+                    f"`splits: {{{options.split.name}: {{folder: NAME}}}}`",
                 )
         if not top.is_dir():
             raise MissingData("the folder does not exist", where=top)

@@ -15,6 +15,7 @@ from emu2eval.spec.catalog import data_root
 from emu2eval.spec.changes import override, read_file, with_changes
 from emu2eval.spec.data import DataSpec, Options
 from emu2eval.spec.outputs import OutputSpec, TextSpec, merged_output
+from emu2eval.spec.presets import with_preset
 from emu2eval.spec.settings import Count
 from emu2eval.spec.yamlfile import Document, Spec, validate
 
@@ -219,7 +220,7 @@ def load_task(
     Raises UnknownName or ConfigError.
     """
     changes = overrides or {}
-    document = with_changes(read_file("task", name), changes, "task")
+    document = with_changes(with_preset(read_file("task", name)), changes, "task")
     data = changed(document.data, changes)
     spec = validate(TaskSpec, data, document)
     chosen = protocol or spec.protocol

@@ -217,7 +217,7 @@ def test_an_image_folder(tmp_path: Path) -> None:
     assert val[0].fields["options"] == "A. an emu\nB. cat\nC. dog"
     error = told("image-folder", tmp_path, split={"name": "test"})
     assert "no folder for the split test, but for train and val" in error.what
-    assert "`split: val`" in str(error.hint)
+    assert "`split: val`, and under `data`: `splits: {train: {}, val: {}}`" in str(error.hint)
     named = read("image-folder", tmp_path, split={"name": "test"}, folder="Validation")
     assert len(named) == 2
 
