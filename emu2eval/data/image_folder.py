@@ -52,12 +52,12 @@ class ImageFolderOptions(RowOptions):
 
 def read(root: Path, options: ImageFolderOptions) -> Iterator[Sample]:
     """Images of class folders as samples; the choices are the names of all classes, of every split."""
-    layout = Layout(root, options)
+    layout = ClassFolders(root, options)
     return samples(layout, layout.settled, root)
 
 
 @dataclass(frozen=True)
-class Layout:
+class ClassFolders:
     """What is where below the root."""
 
     root: Path

@@ -40,7 +40,7 @@ def test_three_lines_are_a_classification(birds: Path, tmp_path: Path) -> None:
     replies = [turn.reply for turn in prompt.turns]
     assert sorted(replies) == [("robin",), ("sea_gull",)]  # balanced
     evaluate(str(birds), said, shots=0, out=tmp_path / "runs", protocol="listed")
-    assert "A. robin\nB. sea_gull" in str(said.asked[-1].prompt.query)
+    assert "A. robin\nB. sea_gull" in said.asked[-1].prompt.query[1]
 
 
 def test_a_file_changes_what_its_preset_says(birds: Path) -> None:
