@@ -21,7 +21,7 @@ FLOORS = (
     "adapters encoders",
     "scorers fewshot testing",
     "engine",
-    "compare papers imported exports doctor",
+    "compare papers imported exports doctor training",
     "report",
     "cli",
 )

@@ -21,6 +21,7 @@ Examples:
   emu2eval compare runs/before runs/after --groups --format markdown
   emu2eval compare main/results branch/results --fail-if worse --format markdown
   emu2eval compare --series runs/step-1000 runs/step-2000 runs/step-3000 --file steps.svg
+  emu2eval compare --series runs/of-a-training      # written by EvaluateHook or EvaluateCallback
 
 The first run is A, each other one B. Folders with several runs are matched by task, split, protocol and
 shots, and their p-values are corrected together (Holm). Exit code 4: with --fail-if worse, a later run is
@@ -32,7 +33,11 @@ def compare(
         int, typer.Option(min=0, help="List so many samples at which they differ.")
     ] = 0,
     series: Annotated[
-        bool, typer.Option("--series", help="Checkpoints in order, each against the one before.")
+        bool,
+        typer.Option(
+            "--series",
+            help="Checkpoints in order (of training, if they say it), each against the last.",
+        ),
     ] = False,
     file: Annotated[
         Path | None, typer.Option(help="With --series: draw it to a .png, .svg or .pdf file.")
@@ -68,7 +73,7 @@ def compare(
     from emu2eval.runs.scored import read_run
     from emu2eval.runs.several import read_each
 
-    if len(runs) < 2:
+    if len(runs) < 2 and not series:
         raise CompareError("a comparison takes two runs or more", hint="emu2eval ls runs")
     if fail_if is None and (level is not None or margin is not None):
         raise ConfigError(
@@ -148,11 +153,7 @@ def diagnose(
 def _print_steps(tracks: Any, file: Path | None, form: str) -> None:
     from emu2eval.report import steps as report
 
-    steps = [
-        report.Step(number, run.rows[0], change, place)
-        for place, track in enumerate(tracks)
-        for number, (run, change) in enumerate(track, 1)
-    ]
+    steps = report.steps_of(tracks)
     if form == "rich":
         console().print(report.steps_table(steps))
     else:

@@ -205,14 +205,20 @@ def curves(
     file: Annotated[Path, typer.Option(help="A .png, .svg or .pdf file.")] = Path("curves.svg"),
     out: Out = None,
 ) -> None:
-    """Draw the few-shot curves of stored runs [default: all] to a file."""
+    """Draw the few-shot curves of stored runs [default: all] to a file; of a training over its steps, too."""
     from emu2eval.report import curves as drawing
+    from emu2eval.report import steps as training
     from emu2eval.runs import locate
     from emu2eval.runs.apart import read_table_run, told_apart
     from emu2eval.runs.several import read_each
 
     found = read_each(locate.find(runs or [], out), read_table_run)
-    drawing.draw([row for run in told_apart(found.read) for row in run.rows[:1]], file)
+    told = told_apart(found.read)
+    steps = training.trained(told)
+    passed = training.overtaken(steps)
+    rows = [row for run in told for row in run.rows[:1] if row.run not in passed]
+    drawing.check(file, rows)
+    drawing.paint([*drawing.panels(rows), *training.panels(steps)], file)
     say(f"wrote {file}")
     report_lost(found.lost)
 

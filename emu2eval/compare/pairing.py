@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from emu2eval.compare.comparison import Difference, compare_all
 from emu2eval.errors import CompareError
+from emu2eval.runs.record import RECORD
 from emu2eval.runs.scored import ScoredRun
 from emu2eval.types import Shots
 
@@ -100,14 +101,32 @@ def _kind(run: ScoredRun, by: frozenset[str]) -> _Kind:
     )
 
 
+def training_tracks(runs: Iterable[ScoredRun]) -> list[list[ScoredRun]]:
+    """The runs of each training and kind in the order of their steps; of one step the latest made."""
+    tracks: dict[Any, dict[int, ScoredRun]] = {}
+    for run in sorted(runs, key=lambda run: (run.folder / RECORD).stat().st_mtime_ns):
+        training = run.record.model.training
+        if training is not None:
+            kind = (training.series, _kind(run, frozenset({"seed"})))
+            tracks.setdefault(kind, {})[training.step] = run
+    found = [[track[step] for step in sorted(track)] for track in tracks.values()]
+    return sorted(found, key=lambda track: (track[0].task, track[0].record.shots.rank))
+
+
 def compare_series(
     steps: Sequence[Sequence[ScoredRun]], names: Sequence[str], *, force: bool = False
 ) -> list[list[tuple[ScoredRun, Difference | None]]]:
-    """Checkpoints in the order given: for each kind of run every step's, with its change since the last.
+    """Checkpoints in order: for each kind of run every step's, with its change since the last.
 
-    Headlines alone; their p-values are corrected together. Raises CompareError as `compare` and `partners`.
+    The order is that of training where all runs say their step, else that given. Headlines alone; their
+    p-values are corrected together. Raises CompareError as `compare` and `partners`.
     """
-    if all(len(group) == 1 for group in steps):
+    every = [run for group in steps for run in group]
+    if len(every) < 2:
+        raise CompareError("a series takes two checkpoints or more", hint="emu2eval ls runs")
+    if all(run.record.model.training is not None for run in every):
+        tracks = training_tracks(every)
+    elif all(len(group) == 1 for group in steps):
         tracks = [[group[0] for group in steps]]
     else:
         kinds = _by_kind(steps, names)

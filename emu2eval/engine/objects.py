@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from emu2eval import registry
 from emu2eval.adapters.base import Adapter
@@ -14,7 +16,7 @@ from emu2eval.adapters.function import FunctionAdapter, token_of
 from emu2eval.errors import ConfigError
 from emu2eval.spec.changes import Changes, override
 from emu2eval.spec.checkpoints import family_document
-from emu2eval.spec.model import ModelSpec
+from emu2eval.spec.model import ModelSpec, TrainingStep
 
 _HERE = "in memory"
 """In the place of a checkpoint's folder."""
@@ -28,7 +30,8 @@ class InMemory:
     function from a `Prompt` to a text; an adapter. processor: of transformers; for Emu2 its tokenizer.model.
     painter: of an Emu2 that draws. name: as tables show it. version: with the name, says what a function or
     an adapter answers by, so that answers are kept for later processes; weights are told by their digest.
-    settings: as of a model file, such as {"layout": "plain", "batch": 16}.
+    settings: as of a model file, such as {"layout": "plain", "batch": 16}. step: of training; tables then
+    show the model as `NAME-step-STEP`, and comparisons follow the steps of one name.
     """
 
     model: Any
@@ -37,6 +40,7 @@ class InMemory:
     version: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     painter: Any = None
+    step: int | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,15 @@ class OpenObject:
 
 def open_object(given: InMemory, changes: Changes) -> OpenObject:
     """A new adapter for the object as it is now. Raises ConfigError or ModelError."""
+    found = _opened(given, changes)
+    if given.step is None:
+        return found
+    training = TrainingStep(found.spec.name, given.step)
+    spec = msgspec.structs.replace(found.spec, name=training.name, training=training)
+    return replace(found, spec=spec)
+
+
+def _opened(given: InMemory, changes: Changes) -> OpenObject:
     model = given.model
     settings = override({"settings": dict(given.settings)}, changes.model, "model")["settings"]
     if isinstance(model, Adapter):
@@ -59,7 +72,7 @@ def open_object(given: InMemory, changes: Changes) -> OpenObject:
     inner = getattr(model, "model", None)
     if _is_module(inner) and hasattr(model, "processor"):  # a pipeline of transformers
         own = given.processor or model.processor
-        return open_object(InMemory(inner, own, given.name, given.version, given.settings), changes)
+        return _opened(replace(given, model=inner, processor=own), changes)
     if callable(model) and not isinstance(model, type):
         return _function(given)
     raise not_a_model(model)

@@ -197,6 +197,7 @@ class Plan:
                 name=self.model.name,
                 adapter=self.model.adapter,
                 settings=portable_settings(self.model),
+                training=self.model.training,
             ),
             changes=self.changes,
             shots=self.prompts.shots,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,16 +24,33 @@ def draw(rows: Sequence[Row], file: Path) -> None:
     ConfigError where nothing can be drawn, MissingExtra without matplotlib, StoreError where the file
     cannot be written.
     """
+    check(file, [row for row in rows if is_on_curve(row)])
+    paint(panels(rows), file)
+
+
+Panel = Callable[[Any], None]
+"""Draws on an axis of matplotlib."""
+
+
+def panels(rows: Sequence[Row]) -> list[Panel]:
+    """One for each task; none where no row can be drawn."""
     drawn = [row for row in order(rows) if row.value is not None and is_on_curve(row)]
-    check(file, drawn)
-    panels: dict[Measure, list[Row]] = {}
+    found: dict[Measure, list[Row]] = {}
     for row in drawn:
-        panels.setdefault(Measure.of(row), []).append(row)
+        found.setdefault(Measure.of(row), []).append(row)
     lines = list(dict.fromkeys(_Line.of(row) for row in drawn))
+    return [partial(_panel, rows=own, lines=lines) for own in found.values()]
+
+
+def paint(panels: Sequence[Panel], file: Path | None = None) -> Any:
+    """The figure of matplotlib; also written where a file is given. Raises as `draw`."""
     figure, axes = canvas(len(panels))
-    for own, axis in zip(panels.values(), axes, strict=False):
-        _panel(axis, own, lines)
-    finish(figure, axes[: len(panels)], file)
+    for panel, axis in zip(panels, axes, strict=False):
+        panel(axis)
+    legend(figure, axes[: len(panels)])
+    if file is not None:
+        save(figure, file)
+    return figure
 
 
 def is_on_curve(row: Row) -> bool:
@@ -87,8 +105,8 @@ def canvas(panels: int) -> tuple[Any, Sequence[Any]]:
     return figure, axes
 
 
-def finish(figure: Any, axes: Sequence[Any], file: Path) -> None:
-    """One legend for all panels, then the file."""
+def legend(figure: Any, axes: Sequence[Any]) -> None:
+    """One for all panels."""
     handles: list[Any] = []
     labels: list[str] = []
     for axis in axes:
@@ -97,6 +115,10 @@ def finish(figure: Any, axes: Sequence[Any], file: Path) -> None:
                 handles.append(handle)
                 labels.append(label)
     figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)))
+
+
+def save(figure: Any, file: Path) -> None:
+    """Raises StoreError where the file cannot be written."""
     from matplotlib.text import Text
 
     for text in figure.findobj(Text):

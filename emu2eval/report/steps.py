@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,9 @@ from emu2eval.compare.comparison import Difference
 from emu2eval.report import curves, formats, latex
 from emu2eval.report.compared import chance
 from emu2eval.report.formats import Column, ends, number
+from emu2eval.runs.apart import TableRun
+from emu2eval.runs.record import Record
+from emu2eval.runs.scored import ScoredRun
 from emu2eval.types import Row
 
 if TYPE_CHECKING:
@@ -22,13 +26,59 @@ if TYPE_CHECKING:
 class Step:
     """One checkpoint's row, and how it differs from the previous one; the first has none.
 
-    track: which of several series of runs it belongs to, such as those of 0 and of 4 shots.
+    track: which of several series of runs it belongs to, such as those of 0 and of 4 shots. training: whose
+    step the number is, where it is more than a place in order.
     """
 
     number: int
     row: Row
     change: Difference | None = None
     track: int = 0
+    training: str | None = None
+
+
+def steps_of(tracks: Sequence[Sequence[tuple[ScoredRun, Difference | None]]]) -> list[Step]:
+    """Those of `compare_series`, by their number in training where they all have one, else by their place."""
+    runs = [run for track in tracks for run, _ in track]
+    trained = all(run.record.model.training is not None for run in runs)
+    return [
+        _step(run.record if trained else None, run.rows[0], number, change, place)
+        for place, track in enumerate(tracks)
+        for number, (run, change) in enumerate(track, 1)
+    ]
+
+
+def trained(runs: Sequence[TableRun]) -> list[Step]:
+    """Those of the runs that say their step in a training, of every number of shots in order."""
+    tracks: dict[Any, dict[int, tuple[Record, Row]]] = {}
+    for run in runs:
+        training = run.record.model.training if run.record is not None else None
+        if run.record is not None and training is not None and run.rows:
+            row = run.rows[0]
+            key = (Measure.of(row), training.series, row.shots.rank, row.ablation, row.seed)
+            tracks.setdefault(key, {})[training.step] = run.record, row
+    return [
+        _step(record, row, step, None, place)
+        for place, track in enumerate(tracks.values())
+        for step, (record, row) in sorted(track.items())
+    ]
+
+
+def overtaken(steps: Sequence[Step]) -> set[str]:
+    """The names of runs of steps that their training went beyond."""
+    last: dict[str | None, int] = {}
+    for step in steps:
+        last[step.training] = max(step.number, last.get(step.training, 0))
+    return {step.row.run for step in steps if step.number < last[step.training]}
+
+
+def _step(
+    record: Record | None, row: Row, number: int, change: Difference | None, track: int
+) -> Step:
+    training = record.model.training if record is not None else None
+    if training is None:
+        return Step(number, row, change, track)
+    return Step(training.step, row, change, track, training.series)
 
 
 def _change(step: Step) -> str:
@@ -147,27 +197,35 @@ def draw(steps: Sequence[Step], file: Path) -> None:
     Raises as `curves.draw`.
     """
     curves.check(file, [step.row for step in steps])
+    curves.paint(panels(steps), file)
+
+
+def panels(steps: Sequence[Step]) -> list[curves.Panel]:
+    """One for each task."""
     tracks: dict[int, list[Step]] = {}
     for step in steps:
         tracks.setdefault(step.track, []).append(step)
-    panels: dict[Measure, list[list[Step]]] = {}
+    found: dict[Measure, list[list[Step]]] = {}
     for track in tracks.values():
-        panels.setdefault(Measure.of(track[0].row), []).append(track)
-    figure, axes = curves.canvas(len(panels))
-    for axis, own in zip(axes, panels.values(), strict=False):
-        _panel(axis, own)
-    curves.finish(figure, axes[: len(panels)], file)
+        found.setdefault(Measure.of(track[0].row), []).append(track)
+    return [partial(_panel, tracks=own) for own in found.values()]
 
 
 def _panel(axis: Any, tracks: Sequence[Sequence[Step]]) -> None:
     seeds = len({track[0].row.seed for track in tracks}) > 1
+    several = len({track[0].training for track in tracks}) > 1
     for place, track in enumerate(tracks):
         own = [step for step in track if step.row.value is not None]
         row = track[0].row
         label = f"{row.setting} shots" + (f", seed {row.seed}" if seeds else "")
+        if several:
+            label = f"{track[0].training}, {label}"
         curves.line(axis, [s.number for s in own], [s.row for s in own], label, place)
-    names = {step.number: step.row.model for track in tracks for step in track}
-    axis.set_xticks(sorted(names), [names[n] for n in sorted(names)], rotation=30, ha="right")
+    if tracks[0][0].training is None:
+        names = {step.number: step.row.model for track in tracks for step in track}
+        axis.set_xticks(sorted(names), [names[n] for n in sorted(names)], rotation=30, ha="right")
+    else:
+        axis.set_xlabel("step of training")
     row = tracks[0][0].row
     axis.set_title(curves.title(row), fontsize=10)
     axis.set_ylabel(row.label)

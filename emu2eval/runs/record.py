@@ -16,6 +16,7 @@ from emu2eval.runs.files import explained, replaced
 from emu2eval.runs.jsontext import encode
 from emu2eval.runs.sealed import is_sealed, seal, unseal
 from emu2eval.spec.changes import Changes
+from emu2eval.spec.model import TrainingStep
 from emu2eval.types import Shots, Used, protocol_label
 
 RECORD = "run.json"
@@ -50,11 +51,13 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class ModelRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The model as it was asked for. adapter: None where its answers were given elsewhere."""
+    """The model as it was asked for. adapter: None where its answers were given elsewhere. training: where it
+    was a step of one."""
 
     name: Name
     adapter: Name | None = None
     settings: dict[str, Any] = {}
+    training: TrainingStep | None = None
 
 
 class TaskIdentity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

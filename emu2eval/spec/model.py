@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from emu2eval.spec.changes import override, read_file, with_changes
 from emu2eval.spec.checkpoints import checkpoint_document
@@ -16,9 +17,22 @@ from emu2eval.spec.secrets import refuse
 from emu2eval.spec.yamlfile import Document, Spec, validate
 
 
+class TrainingStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which step of which training a model is. series: what all steps of it are called."""
+
+    series: Annotated[str, Meta(min_length=1, max_length=900)]
+    step: Annotated[int, Meta(ge=0, le=10**12)]
+
+    @property
+    def name(self) -> str:
+        """Of the model at that step, so that names sort by it."""
+        return f"{self.series}-step-{self.step:06d}"
+
+
 class ModelSpec(Spec):
     """adapter: a built-in one, an entry point or `module:attr`; settings: its options. family: transformers'
-    model_type, or "emu2", whose checkpoints take these settings where they are given without a file."""
+    model_type, or "emu2", whose checkpoints take these settings where they are given without a file.
+    training: where it is a checkpoint of a training, which one; comparisons follow them."""
 
     name: str
     title: str = ""
@@ -28,6 +42,7 @@ class ModelSpec(Spec):
     family: str = ""
     adapter: str
     settings: Options = msgspec.field(default_factory=dict)
+    training: TrainingStep | None = None
 
     def __post_init__(self) -> None:
         refuse(self.settings, "settings")
