@@ -175,6 +175,10 @@ class Adapter(ABC):
         """What its answers really took so far, as a server counts; None = nothing worth counting."""
         return None
 
+    def about(self) -> Mapping[str, str]:
+        """What a user may want to know before asking it, by topic; cheap, and called once nothing lacks."""
+        return {}
+
     def fit_batch(self) -> BatchRange:
         """The largest batches that fit, or what is to be tried; called before `load` (`--batch auto`)."""
         return BatchRange(self.limits.batch)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from emu2eval.cli.options import Out, Source
+from emu2eval.cli.options import Device, Out, Source
 from emu2eval.cli.say import console, put
 
 app = typer.Typer(rich_markup_mode=None)
@@ -29,6 +29,7 @@ def check(
     ] = None,
     adapter: Annotated[str | None, typer.Option(help="Test an adapter, by module:attr.")] = None,
     source: Source = None,
+    device: Device = None,
     out: Out = None,
 ) -> None:
     """Check the installation, every task and model file, one task's data, or an adapter's behaviour."""
@@ -37,7 +38,7 @@ def check(
     if adapter is not None:
         listed = check_adapter(adapter)
     elif model is not None:
-        listed = check_model(model)
+        listed = check_model(model, device)
     elif task is not None:
         listed = check_task(task, source)
     else:

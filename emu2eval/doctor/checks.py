@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from emu2eval import registry
+from emu2eval.adapters.base import of_adapter
 from emu2eval.adapters.conformance import Finding, raised
 from emu2eval.adapters.conformance import check as conform
 from emu2eval.adapters.huggingface import vision
@@ -91,10 +92,15 @@ def check_task(name: str, source: str | None = None) -> Iterator[Finding]:
         yield _tried(f"split {split}", read)
 
 
-def check_model(name: str) -> Iterator[Finding]:
-    """A model's file and its adapter's behaviour."""
+def check_model(name: str, device: str | None = None) -> Iterator[Finding]:
+    """A model's file, how it answers, and its adapter's behaviour. device: on which it runs."""
     yield from _code("model", name)
-    yield from conform(open_model(name, Changes()).adapter)
+    adapter = open_model(name, Changes(), device).adapter
+    with of_adapter(adapter):
+        told = adapter.about() if not adapter.lacks() else {}
+    for topic, text in told.items():
+        yield Finding(topic, True, text)
+    yield from conform(adapter)
 
 
 def check_adapter(name: str) -> Iterator[Finding]:

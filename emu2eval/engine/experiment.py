@@ -158,6 +158,7 @@ class _Reading:
                     skip_missing=bool(self._value(entry, "skip_missing")),
                     out=out,
                     batch=self._batch(entry),
+                    device=self._device(entry),
                     judge=self.experiment.named(judge) if judge else None,
                 )
                 self._try_task(task, options)
@@ -187,7 +188,8 @@ class _Reading:
     def _model(self, entry: _Entry, changes: Changes) -> AnyModel | None:
         """What the entry names, opened once as it is set; None where that failed before. Raises UserError."""
         named = entry.model.model
-        key = repr((named, changes.model))
+        device = self._device(entry)
+        key = repr((named, changes.model, device))
         if key not in self.models:
             self.models[key] = None
             model: str | ModelSpec
@@ -198,7 +200,7 @@ class _Reading:
                 check_no_code(named, self.experiment.folder, self._where(at))
                 data = override(self._beside(named), changes.model, "model")
                 model = validate(ModelSpec, data, self.experiment.document, at)
-            open_model(model, changes)
+            open_model(model, changes, device)
             self.models[key] = model
         return self.models[key]
 
@@ -223,6 +225,11 @@ class _Reading:
         if value is None:
             return default
         return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+    def _device(self, entry: _Entry) -> str | None:
+        """The command line's, else the model's own."""
+        device: str | None = self.given.get("device", entry.model.device)
+        return device
 
     def _batch(self, entry: _Entry) -> Any:
         own = None if "batch" in self.given else entry.model.batch

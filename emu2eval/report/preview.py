@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from emu2eval.adapters.base import of_adapter
 from emu2eval.engine.cost import costs, peek
+from emu2eval.engine.plan import Plan
 from emu2eval.engine.planned import PlannedRun
 from emu2eval.errors import ImageError
 from emu2eval.watch import Watcher
@@ -33,8 +35,15 @@ def preview(
     for run in runs:
         run.plan.prepare(progress=watcher.working)
         table.add_row(*_line(run))
-    said = dict.fromkeys(line for run in runs for line in run.plan.warnings())
+    said = dict.fromkeys(line for group in groups for line in _about(group[0].plan))
+    said |= dict.fromkeys(line for run in runs for line in run.plan.warnings())
     return Group(table, *map(Text, said), *(Text(each.line) for each in costs(groups)))
+
+
+def _about(plan: Plan) -> Iterator[str]:
+    with of_adapter(plan.adapter):
+        for topic, text in plan.adapter.about().items():
+            yield f"{plan.name}, {topic}: {text}"
 
 
 def _line(run: PlannedRun) -> list[str]:

@@ -19,6 +19,7 @@ from emu2eval.spec.yamlfile import Document, Spec, read_yaml, validate
 
 ShotCount = Annotated[int, Meta(ge=0, le=99_999)] | Literal["0*"]
 Seed = Annotated[int, Meta(ge=0, le=2**53)]
+Batch = Count | Literal["auto"]
 
 
 class AskedSpec(Spec):
@@ -39,7 +40,7 @@ class AskedSpec(Spec):
     fit: bool | None = None
     skip_missing: bool | None = None
     judge: str | None = None
-    batch: Count | None = None
+    batch: Batch | None = None
     set: Options = msgspec.field(default_factory=dict)
 
 
@@ -52,12 +53,13 @@ class TaskEntry(AskedSpec):
 class ModelEntry(Spec):
     """A model, with what is its own. model: by name, path or the hub's org/name; or the keys of a model file.
 
-    tasks: those that it is asked, where they are not those of the file.
+    tasks: those that it is asked, where they are not those of the file. device: such as cuda:1.
     """
 
     model: str | dict[str, Any]
     tasks: tuple[str | TaskEntry, ...] | None = None
-    batch: Count | None = None
+    batch: Batch | None = None
+    device: str | None = None
     set: Options = msgspec.field(default_factory=dict)
 
 

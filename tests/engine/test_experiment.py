@@ -55,6 +55,18 @@ def groups(path: Path, **given: Any) -> Any:
     return planned(jobs(read_experiment(path), given))
 
 
+def test_a_model_has_its_device_and_tasks_their_batch(experiment: Path) -> None:
+    content = yaml.safe_load(experiment.read_text())
+    content["models"] = ["most-common", {"model": "emu2-nano", "device": "cpu"}]
+    content["batch"] = "auto"
+    found = jobs(read_experiment(write(experiment, **content)), {})
+    assert {(job.options.device, job.options.batch) for job in found} == {
+        (None, "auto"), ("cpu", "auto")
+    }  # fmt: skip
+    given = jobs(read_experiment(experiment), {"device": "cpu", "batch": "3"})
+    assert {(job.options.device, job.options.batch) for job in given} == {("cpu", 3)}
+
+
 def asked(found: Any) -> set[tuple[Any, ...]]:
     return {
         (run.plan.name, run.plan.setting, run.plan.prompts.seed, len(run.plan))

@@ -142,6 +142,12 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
             set_threads(self._threads_before)
             self._threads_before = None
 
+    def about(self) -> Mapping[str, str]:
+        from emu2eval.adapters.local.generation import described
+
+        own = self.settings
+        return {"answers": described(own, at_hand(own.checkpoint, own.revision, self._patterns))}
+
     def fit_batch(self) -> BatchRange:
         from emu2eval.adapters.local.devices import on_gpu
 
