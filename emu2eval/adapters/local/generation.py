@@ -7,8 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from emu2eval.adapters.local.configfile import read_json
 from emu2eval.adapters.local.settings import LocalSettings
-from emu2eval.adapters.local.shards import read_json
 from emu2eval.errors import ModelError
 
 FILE = "generation_config.json"
