@@ -67,15 +67,18 @@ def bring_data(
         return dry_run
     if not yes and not _agreed(command):
         raise typer.Exit(1)
-    count = sum(len(order.items) for order in able)
-    total = sum(order.bytes for order in able)
+    left = listed
     try:
-        with shown.GetBars(console(err=True), count, total) as bars:
-            bring(task.root, able, bars)
+        # A second round brings the files of lists that came in the first.
+        while able:
+            with shown.GetBars(console(err=True), able) as bars:
+                bring(task.root, able, bars)
+            before, left = left, orders(task, splits, source)
+            waited = {each.what for each in before if each.awaits is not None}
+            able = [each for each in left if each.items and each.what in waited]
     except KeyboardInterrupt:
         say(f"\nstopped; what has come is kept, the same command continues: {command} --yes")
         raise typer.Exit(130) from None
-    left = orders(task, splits, source)
     for line in shown.remaining(task, task.root, left):
         say(line)
     if not left:

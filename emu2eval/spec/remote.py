@@ -22,8 +22,25 @@ DIGESTS = {"sha256": 64, "sha1": 40, "md5": 32}
 """Kinds of digests, and how many hexadecimal digits one has."""
 
 
+class FileList(Spec):
+    """Files whose addresses stand in a JSON file of the data, which is brought before.
+
+    file: below the data root; each: the key of a list in it; url, name: keys of its entries; below: what
+    every address begins with.
+    """
+
+    file: str
+    each: str
+    url: str
+    name: str
+    below: str
+
+    def __post_init__(self) -> None:
+        check_address(self.below)
+
+
 class RemoteFile(Spec):
-    """One file by its address, or several of a data set on the hub.
+    """One file by its address, several of a data set on the hub, or those of a list.
 
     url: https only. name: what it is called, if not as the address ends. hub: `org/name` of a data set;
     revision: a branch, tag or commit; files: patterns of its files, which keep their names and folders.
@@ -37,6 +54,7 @@ class RemoteFile(Spec):
     hub: Repo | None = None
     revision: str = "main"
     files: tuple[str, ...] = ()
+    listed: FileList | None = None
     size: Count | None = None
     digest: str | None = None
     known: str | None = None
@@ -45,11 +63,11 @@ class RemoteFile(Spec):
     strip: int = 0
 
     def __post_init__(self) -> None:
-        if (self.url is None) == (self.hub is None):
-            raise ConfigError("a file to bring has either the key 'url' or the key 'hub'")
+        if [self.url, self.hub, self.listed].count(None) != 2:
+            raise ConfigError("a file to bring has one of the keys 'url', 'hub' and 'listed'")
         if self.url is not None:
             check_address(self.url)
-        elif not self.files:
+        elif self.hub is not None and not self.files:
             raise ConfigError(f"files of {self.hub} on the hub are named by the key 'files'")
         if self.digest is not None:
             kind, _, digits = self.digest.partition(":")

@@ -16,16 +16,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
 
 from emu2eval.cli import get as verb
+from emu2eval.cli.get import bring_data
+from emu2eval.data.sources import require
 from emu2eval.doctor.get import bring as bringing
 from emu2eval.doctor.get import download as downloading
 from emu2eval.doctor.get import http, hub
 from emu2eval.doctor.get.orders import short
+from emu2eval.errors import MissingData, UserError
 from emu2eval.spec import catalog
+from emu2eval.spec.data import Download
 from emu2eval.spec.remote import remote_files, shared_files
 from emu2eval.spec.task import load_task
+from emu2eval.spec.yamlfile import read_yaml, validate
 
 from ..conftest import Program, encoded
 from .file_server import FileServer, Served, serving
@@ -73,8 +79,8 @@ def task(server: FileServer, tmp_path: Path) -> MakeData:
             "data": {
                 "reader": "table",
                 "root": "data",
-                "options": {"image_folder": "photos"},
-                "splits": {"test": {"file": "test.jsonl"}},
+                "options": {"folder": "photos"},
+                "splits": {"test": {"files": "test.jsonl"}},
                 "downloads": [
                     {
                         "what": "questions",
@@ -106,6 +112,27 @@ def task(server: FileServer, tmp_path: Path) -> MakeData:
         return path
 
     return make
+
+
+Get = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def get(capsys: pytest.CaptureFixture[str]) -> Get:
+    """What `emu2eval data get` does, without the command line around it: its exit code, what it says."""
+
+    def run(name: str, *splits: str, source: str | None = None, **options: bool) -> tuple[int, str]:
+        capsys.readouterr()
+        said = ""
+        try:
+            code = 0 if bring_data(name, splits, source, **{"yes": True, **options}) else 3
+        except typer.Exit as ended:
+            code = ended.exit_code
+        except UserError as error:
+            code, said = 2, str(error)
+        return code, capsys.readouterr().err + said
+
+    return run
 
 
 def files_below(folder: Path) -> set[str]:
@@ -195,7 +222,7 @@ class Killed(BaseException):
 @pytest.mark.parametrize("after", [False, True])
 def test_a_kill_at_any_step_loses_nothing(
     task: MakeData,
-    program: Program,
+    get: Get,
     server: FileServer,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -213,18 +240,20 @@ def test_a_kill_at_any_step_loses_nothing(
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(at, killed)
-        program("data", "get", path, "--yes")
+        get(path)
     photos = tmp_path / "data/photos"
     assert not photos.exists() or len(list(photos.iterdir())) == 3
     asked = len(server.gets("/photos.zip"))
-    assert program("data", "get", path, "--yes")[0] == 0
+    whole = photos.exists() or any((tmp_path / "data/.emu2eval").glob("*-photos.zip"))
+    assert get(path)[0] == 0
     assert files_below(tmp_path / "data") >= WHOLE
-    assert len(server.gets("/photos.zip")) == asked or asked == 0
+    if whole:
+        assert len(server.gets("/photos.zip")) == asked
 
 
 def test_ctrl_c_keeps_the_parts(
     task: MakeData,
-    program: Program,
+    get: Get,
     server: FileServer,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -238,22 +267,22 @@ def test_ctrl_c_keeps_the_parts(
 
     with monkeypatch.context() as patch:
         patch.setattr("emu2eval.doctor.get.shown.GetBars.came", came)
-        code, _, err = program("data", "get", path, "--yes")
+        code, err = get(path)
     assert code == 130
     assert f"the same command continues: emu2eval data get {path} --yes" in err
     (part,) = (tmp_path / "data/.emu2eval").glob("*-photos.zip.part")
     assert part.stat().st_size == 500
-    assert "500 bytes of it there" in program("data", "get", path, "--dry-run")[2]
-    assert program("data", "get", path, "--yes")[0] == 0
+    assert "500 bytes of it there" in get(path, dry_run=True)[1]
+    assert get(path)[0] == 0
     assert server.gets("/photos.zip")[-1]["range"] == "bytes=500-"
 
 
 def test_one_that_fails_does_not_stop_the_others(
-    task: MakeData, program: Program, server: FileServer, tmp_path: Path
+    task: MakeData, get: Get, server: FileServer, tmp_path: Path
 ) -> None:
     path = str(task())
     server.files["/photos.zip"] = Served(packed({"../../out.jpg": b"1"}))
-    code, _, err = program("data", "get", path, "--yes")
+    code, err = get(path)
     assert code == 2
     assert "photos.zip is not unpacked: the name '../../out.jpg' leaves the folder" in err
     assert (tmp_path / "data/test.jsonl").read_bytes() == TEST
@@ -262,65 +291,66 @@ def test_one_that_fails_does_not_stop_the_others(
     del server.files["/photos.zip"]
     for left in (tmp_path / "data/.emu2eval").glob("*photos*"):
         left.unlink()
-    code, _, err = program("data", "get", path, "--yes")
+    code, err = get(path)
     assert code == 2
     assert "HTTP 404" in err
 
 
 def test_a_file_that_changes_without_a_published_digest(
-    task: MakeData, program: Program, server: FileServer, tmp_path: Path
+    task: MakeData, get: Get, server: FileServer, tmp_path: Path
 ) -> None:
     path = str(task())
-    assert program("data", "get", path, "--yes")[0] == 0
+    assert get(path)[0] == 0
     (tmp_path / "data/test.jsonl").unlink()
     server.files["/test.jsonl"] = Served(TEST + TEST)
-    code, _, err = program("data", "get", path, "--yes")
+    code, err = get(path)
     assert code == 2
     assert "the file has changed at its source: on 20" in err
     record = tmp_path / "data/.emu2eval/brought.jsonl"
     assert f"remove the line of this address from {record}" in err
     record.write_text("")
-    assert program("data", "get", path, "--yes")[0] == 0
+    assert get(path)[0] == 0
 
 
 def test_what_wants_a_form_is_told(
-    task: MakeData, program: Program, server: FileServer, tmp_path: Path
+    task: MakeData, get: Get, server: FileServer, tmp_path: Path
 ) -> None:
     path = str(task(get=[], note="the archive has a password"))
-    code, _, err = program("data", "get", path, "--yes")
+    code, err = get(path)
     assert code == 3
     said = " ".join(err.split())
     assert "By hand: photographs, some GB from https://example.org/photos unpack in" in said
     assert f"to give {tmp_path}/data/photos the archive has a password" in said
     assert (tmp_path / "data/test.jsonl").exists()
-    code, _, err = program("run", "--task", path, "--model", "most-common")
-    assert "emu2eval data get" not in err  # it could bring nothing
+    with pytest.raises(MissingData) as caught:
+        require(load_task(path), ["test"])
+    assert "emu2eval data get" not in str(caught.value)  # it could bring nothing
 
 
-def test_two_at_once_do_not_meet(task: MakeData, program: Program, tmp_path: Path) -> None:
+def test_two_at_once_do_not_meet(task: MakeData, get: Get, tmp_path: Path) -> None:
     from emu2eval.runs.lock import take
 
     path = str(task())
     own = tmp_path / f"data/.emu2eval/lock-{short('.emu2eval')}"
     own.mkdir(parents=True)
     with take(own) or pytest.fail():
-        code, _, err = program("data", "get", path, "--yes")
+        code, err = get(path)
     assert code == 2
     assert "another `emu2eval data get` is bringing data here" in err
 
 
 def test_the_disk_is_looked_at_before_anything_comes(
-    task: MakeData, program: Program, server: FileServer, monkeypatch: pytest.MonkeyPatch
+    task: MakeData, get: Get, server: FileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bringing, "free", lambda folder: 1000)
-    code, _, err = program("data", "get", str(task()), "--yes")
+    code, err = get(str(task()))
     assert code == 2
     assert "GB are needed to download and unpack" in err
     assert server.gets("/photos.zip") == []
 
 
-def test_a_task_cannot_put_data_outside_of_its_root(task: MakeData, program: Program) -> None:
-    code, _, err = program("data", "get", str(task(into="../..")), "--yes")
+def test_a_task_cannot_put_data_outside_of_its_root(task: MakeData, get: Get) -> None:
+    code, err = get(str(task(into="../..")))
     assert code == 2
     assert "leaves the data folder" in err
 
@@ -368,14 +398,13 @@ def hub_server(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> FileServe
     return server
 
 
-def test_files_of_the_hub(hub_server: FileServer, program: Program, tmp_path: Path) -> None:
-    code, _, err = program("data", "get", "okvqa", "--split", "val", "--source", "hub")
+def test_files_of_the_hub(hub_server: FileServer, get: Get, tmp_path: Path) -> None:
+    code, err = get("okvqa", "val", source="hub", dry_run=True)
     said = " ".join(err.split())
     assert "600 bytes in 2 files to download" in said
     assert "The hub's card says 'apache-2.0' (lmms-lab/OK-VQA)" in said
-    assert (code, "checked by their SHA256 and GIT, into" in said) == (2, True)
-    arguments = ("data", "get", "okvqa", "--split", "val", "--source", "hub", "--yes")
-    code, _, err = program(*arguments)
+    assert (code, "SHA256 and GIT checked" in said) == (0, True)
+    code, err = get("okvqa", "val", source="hub")
     assert code == 0, err
     folder = tmp_path / "data/hub/lmms-lab/OK-VQA"
     assert files_below(folder) == {
@@ -389,7 +418,7 @@ def test_files_of_the_hub(hub_server: FileServer, program: Program, tmp_path: Pa
     (folder / "data/val2014-00001-of-00002.parquet").unlink()
     path = f"/datasets/lmms-lab/OK-VQA/resolve/{COMMIT}/data/val2014-00001-of-00002.parquet"
     hub_server.files[path].data = bytes(300)
-    code, _, err = program(*arguments)
+    code, err = get("okvqa", "val", source="hub")
     assert code == 2
     assert "its digest is git:" in err
     assert "(lmms-lab/OK-VQA at 0123456)" in err
@@ -401,31 +430,28 @@ def test_files_of_the_hub(hub_server: FileServer, program: Program, tmp_path: Pa
     ("status", "says"),
     [(401, "agree to its terms"), (403, "agree to its terms"), (404, "does not have")],
 )
-def test_the_hub_refuses(hub_server: FileServer, program: Program, status: int, says: str) -> None:
+def test_the_hub_refuses(hub_server: FileServer, get: Get, status: int, says: str) -> None:
     listing = hub_server.files["/api/datasets/lmms-lab/OK-VQA/revision/main"]
     listing.statuses = [(503, {}), (status, {})]
-    code, _, err = program("data", "get", "okvqa", "--split", "val", "--source", "hub")
+    code, err = get("okvqa", "val", source="hub")
     assert code == 2
     assert says in err
     assert f"HTTP {status}" in err
 
 
 def test_no_hub_where_it_is_switched_off(
-    hub_server: FileServer, program: Program, monkeypatch: pytest.MonkeyPatch
+    hub_server: FileServer, get: Get, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert (
-        "HF_HUB_OFFLINE is set"
-        in program("data", "get", "okvqa", "--source", "hub", "--split", "val")[2]
-    )
+    assert "HF_HUB_OFFLINE is set" in get("okvqa", "val", source="hub")[1]
     monkeypatch.delenv("HF_HUB_OFFLINE")
     monkeypatch.setenv("HF_ENDPOINT", "http://example.org")
-    assert "HF_ENDPOINT is of no use" in program("data", "get", "mmmu")[2]
+    assert "HF_ENDPOINT is of no use" in get("mmmu")[1]
     assert hub_server.asked == []
 
 
 def test_a_killed_process_continues(
-    task: MakeData, server: FileServer, program: Program, tmp_path: Path
+    task: MakeData, server: FileServer, get: Get, tmp_path: Path
 ) -> None:
     path = str(task())
     whole = server.files["/photos.zip"]
@@ -445,7 +471,7 @@ def test_a_killed_process_continues(
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
     server.files["/photos.zip"] = whole
-    assert program("data", "get", path, "--yes")[0] == 0
+    assert get(path)[0] == 0
     assert server.gets("/photos.zip")[-1]["range"] == "bytes=700-"
     assert files_below(tmp_path / "data") >= WHOLE
 
@@ -453,8 +479,10 @@ def test_a_killed_process_continues(
 def test_what_the_bundled_tasks_bring_is_well_named() -> None:
     """Each is named, lies below its `into`, and a published digest says who published it."""
     used: set[str] = set()
-    for name in catalog.names("task"):
-        for download in load_task(name).spec.data.downloads:
+    for name, path in catalog.names("task").items():
+        document = read_yaml(path)
+        for listed in document.data["data"].get("downloads", []):
+            download = validate(Download, listed, document)
             used |= {each for each in download.get if isinstance(each, str)}
             for remote in remote_files(download.get):
                 assert remote.digest is None or remote.known, (name, download.what)
@@ -464,12 +492,92 @@ def test_what_the_bundled_tasks_bring_is_well_named() -> None:
 
 
 def test_several_archives_of_one_thing(
-    task: MakeData, program: Program, server: FileServer, tmp_path: Path
+    task: MakeData, get: Get, server: FileServer, tmp_path: Path
 ) -> None:
     """As VL-ICL has them: one with its folder inside, one without."""
     flat = packed({f"{n}.jpg": encoded(n) for n in range(3)})
     server.files |= {"/photos.zip": Served(flat), "/more.zip": Served(packed({"more/a.txt": b"a"}))}
     both = [{"url": f"{server.url}/{name}.zip"} for name in ("photos", "more")]
     path = str(task(gives=["photos", "more"], files=None, get=both))
-    assert program("data", "get", path, "--yes")[0] == 0
+    assert get(path)[0] == 0
     assert files_below(tmp_path / "data") == WHOLE | KEPT | {"more/a.txt"}
+
+
+LISTED = {"file": "list.json", "each": "images", "url": "address", "name": "file"}
+
+
+def listing(server: FileServer, **names: str) -> Served:
+    images = [{"file": name, "address": url} for name, url in names.items()]
+    images += [{"file": f"{n}.jpg", "address": f"{server.url}/p/{n}.jpg"} for n in range(3)]
+    return Served(json.dumps({"images": images}).encode())
+
+
+@pytest.fixture
+def list_task(task: MakeData, server: FileServer) -> str:
+    """Whose photographs stand, address by address, in a list that is brought before."""
+    server.files |= {f"/p/{n}.jpg": Served(encoded(n)) for n in range(3)}
+    server.files["/list.json"] = listing(server)
+    path = task(
+        into="photos", get=[{"listed": {**LISTED, "below": f"{server.url}/p/"}}], gives=["photos"]
+    )
+    text = (
+        path.read_text().replace("test.jsonl'", "list.json'").replace("/test.jsonl", "/list.json")
+    )
+    path.write_text(text.replace("- test.jsonl", "- list.json"))
+    return str(path)
+
+
+def test_files_of_a_list(list_task: str, get: Get, server: FileServer, tmp_path: Path) -> None:
+    _, err = get(list_task, dry_run=True)
+    assert f"from the addresses in {tmp_path}/data/list.json, once that is there" in err
+    assert get(list_task)[0] == 0
+    photos = {f"photos/{n}.jpg" for n in range(3)}
+    assert files_below(tmp_path / "data") >= photos | {"list.json"}
+    assert (tmp_path / "data/photos/1.jpg").read_bytes() == encoded(1)
+    # One that is lost comes again, and nothing else does.
+    (tmp_path / "data/photos/2.jpg").unlink()
+    before = len(server.gets("/p/1.jpg"))
+    assert get(list_task)[0] == 0
+    assert (len(server.gets("/p/1.jpg")), len(server.gets("/p/2.jpg"))) == (before, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "url", "says"),
+    [
+        ("a.jpg", "https://example.org/p/a.jpg", "does not lie below"),
+        ("../a.jpg", "{url}/p/a.jpg", "leaves the folder"),
+    ],
+)
+def test_a_list_that_leads_elsewhere(
+    list_task: str, get: Get, server: FileServer, name: str, url: str, says: str
+) -> None:
+    server.files["/list.json"] = listing(server, **{name: url.format(url=server.url)})
+    code, err = get(list_task)
+    assert code == 2
+    assert says in err
+    assert not server.gets("/p/0.jpg")
+
+
+def test_a_kill_between_the_files_of_the_hub(
+    hub_server: FileServer, get: Get, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The first shard is in its place, the second is not."""
+    from emu2eval.doctor.get import place
+
+    moved = place._move
+
+    def killed(source: Path, target: Path) -> None:
+        if target.name.startswith("val2014-00001"):
+            raise Killed
+        moved(source, target)
+
+    shards = tmp_path / "data/hub/lmms-lab/OK-VQA/data"
+    shards.mkdir(parents=True)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(place, "_move", killed)
+        get("okvqa", "val", source="hub")
+    assert len(list(shards.iterdir())) == 1
+    assert get("okvqa", "val", source="hub")[0] == 0
+    assert len(list(shards.iterdir())) == 2
+    assert not (shards.parent / ".emu2eval").exists()
+    assert get("okvqa", "val", source="hub")[1].startswith("okvqa, val: everything is there")

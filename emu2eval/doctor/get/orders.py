@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -13,8 +14,9 @@ from emu2eval.data.presence import AREA, OFFICIAL, Piece, pieces
 from emu2eval.data.sources import choose
 from emu2eval.doctor.get.archive import is_archive
 from emu2eval.doctor.get.download import Parcel
-from emu2eval.doctor.get.http import Unsteady, opened
+from emu2eval.doctor.get.http import Bearer, Unsteady, opened
 from emu2eval.doctor.get.hub import Hub
+from emu2eval.doctor.get.lists import read_list
 from emu2eval.errors import UnknownName, UserError
 from emu2eval.spec.remote import RemoteFile
 from emu2eval.spec.task import Task
@@ -38,7 +40,8 @@ class Order:
     """Something that a task needs and that is not there, or not whole.
 
     gives: what is there afterwards, below `into`. Without items it has to be fetched by hand, from `source`.
-    known: gives are those names, and not patterns of the hub's. licence: as the hub states it.
+    known: gives are those names, and not patterns of the hub's. licence: as the hub states it. awaits: the
+    list of its files, which has to come first. key: of all its files, those that are there included.
     """
 
     what: str
@@ -50,17 +53,17 @@ class Order:
     note: str | None = None
     known: bool = True
     licence: str = ""
+    awaits: Path | None = None
+    key: str = ""
+
+    @property
+    def by_hand(self) -> bool:
+        return not self.items and self.awaits is None
 
     @property
     def area(self) -> Path:
         """Where things are on their way."""
         return self.into / AREA
-
-    @property
-    def key(self) -> str:
-        """The same for the same files."""
-        whole = "\n".join(sorted(item.parcel.url for item in self.items))
-        return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
     @property
     def bytes(self) -> int:
@@ -134,47 +137,76 @@ def orders(task: Task, splits: Sequence[str], source: str | None) -> list[Order]
                 piece.note,
                 known=chosen == OFFICIAL,
             )
-            found[into, piece.get or piece.what] = _with_items(order, piece, hub)
+            found[into, piece.get or piece.what] = _with_items(task.root, order, piece, hub)
     return list(found.values())
 
 
 def _below(root: Path, path: Path) -> Path:
     """A place of the task's file, below its root. Raises DataError."""
     relative = path.relative_to(root).as_posix()
-    return root if relative == "." else inside(root, relative, where="the task's data.downloads")
+    return root if relative == "." else inside(root, relative, where=_WHERE)
 
 
 def _relative(root: Path, into: Path, path: Path) -> PurePosixPath:
-    whole = inside(root, path.relative_to(root).as_posix(), where="the task's data.downloads")
+    whole = inside(root, path.relative_to(root).as_posix(), where=_WHERE)
     if not whole.is_relative_to(into):
         raise UserError(
             f"{whole} is given by what is put into {into}, and is not below it",
-            where="the task's data.downloads",
+            where=_WHERE,
         )
     return PurePosixPath(whole.relative_to(into).as_posix())
 
 
-def _with_items(order: Order, piece: Piece, hub: Callable[[], Hub]) -> Order:
+def _with_items(root: Path, order: Order, piece: Piece, hub: Callable[[], Hub]) -> Order:
     items: list[Item] = []
     licence = ""
     for remote in piece.get:
         if remote.url is not None:
-            path = order.area / _kept(remote.url, remote.called)
-            parcel = Parcel(remote.url, path, remote.size, remote.digest, remote.known)
-            items.append(Item(remote.called, parcel, remote))
-            continue
-        server = hub()
-        listing = server.listing(remote)
-        licence = licence or listing.licence
-        for file in listing.files:
-            target = order.into / file.path
-            if not order.known and target.is_file() and target.stat().st_size == file.size:
-                continue  # such as a shard that `hf download` brought
-            path = order.area / _kept(file.url, file.path.rpartition("/")[2])
+            items.append(_item(order, remote.called, remote.url, remote))
+        elif remote.listed is not None:
+            path = inside(root, remote.listed.file, where=_WHERE)
+            if not path.is_file():
+                return replace(order, awaits=path)
+            items += [_item(order, *each, remote) for each in read_list(path, remote.listed)]
+        else:
+            server = hub()
+            listing = server.listing(remote)
+            licence = licence or listing.licence
             known = f"{remote.hub} at {listing.commit[:7]}"
-            parcel = Parcel(file.url, path, file.size, file.digest, known, server.bearer)
-            items.append(Item(file.path, parcel, remote))
-    return replace(order, items=tuple(items), licence=licence)
+            for file in listing.files:
+                held = RemoteFile(url=file.url, size=file.size or None, known=known)
+                item = _item(order, file.path, file.url, held, file.digest, server.bearer)
+                items.append(replace(item, remote=remote))
+    key = hashlib.sha256("\n".join(sorted(i.parcel.url for i in items)).encode()).hexdigest()[:16]
+    begun = (order.area / f"{key}.unpacked").is_dir()
+    left = [item for item in items if begun or not _in_place(order, item)]
+    return replace(order, items=tuple(left), licence=licence, key=key)
+
+
+_WHERE = "the task's data.downloads"
+
+
+def _item(
+    order: Order,
+    name: str,
+    url: str,
+    remote: RemoteFile,
+    digest: str | None = None,
+    bearer: Bearer | None = None,
+) -> Item:
+    path = order.area / _kept(url, name.rpartition("/")[2])
+    known = digest or remote.digest
+    return Item(name, Parcel(url, path, remote.size, known, remote.known, bearer), remote)
+
+
+def _in_place(order: Order, item: Item) -> bool:
+    """Whether one of many files is there, as `hf download` or an earlier list may have left it."""
+    if order.known and item.remote.listed is None:
+        return False
+    with suppress(OSError):
+        held = (order.into / item.name).stat().st_size
+        return held == item.parcel.size if item.parcel.size is not None else held > 0
+    return False
 
 
 def _kept(url: str, name: str) -> str:
@@ -190,7 +222,12 @@ def short(text: str) -> str:
 def with_sizes(wanted: Iterable[Order]) -> list[Order]:
     """The orders with the sizes that the servers say, where the task's file does not."""
     listed = list(wanted)
-    unknown = [item.parcel for order in listed for item in order.items if item.parcel.size is None]
+    unknown = [
+        item.parcel
+        for order in listed
+        for item in order.items
+        if item.parcel.size is None and item.remote.listed is None
+    ]
     with ThreadPoolExecutor(8) as pool:
         sizes = dict(zip((each.url for each in unknown), pool.map(_size, unknown), strict=True))
 

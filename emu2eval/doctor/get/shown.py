@@ -57,12 +57,19 @@ def size_of(order: Order) -> str:
 def asked(task: Task, splits: Sequence[str], listed: Sequence[Order]) -> RenderableType:
     """What would be brought, how large it is, from where and under what terms; and what would not."""
     able = [order for order in listed if order.items]
+    later = [order for order in listed if order.awaits is not None]
     lines: list[Text] = []
-    if able:
+    if able or later:
         lines.append(Text(f"{task.name}, {' and '.join(splits)}: to be brought", style="bold"))
         for order in able:
             lines += [Text(f"  {order.what}: {size_of(order)}"), Text(f"    {_way(order)}", "dim")]
-        lines.append(Text(_sum(able), style="bold"))
+        for order in later:
+            way = f"from the addresses in {order.awaits}, once that is there, into {order.into}"
+            lines += [
+                Text(f"  {order.what}: {order.size or 'size unknown'}"),
+                Text(f"    {way}", "dim"),
+            ]
+        lines += [Text(_sum(able), style="bold")] if able else []
     lines += [Text(each) for each in _terms(task, able)]
     lines += [Text(each) for each in by_hand(listed)]
     return Group(*lines)
@@ -71,7 +78,7 @@ def asked(task: Task, splits: Sequence[str], listed: Sequence[Order]) -> Rendera
 def _way(order: Order) -> str:
     """From where, how it is checked, and to where."""
     hosts = dict.fromkeys(urlsplit(item.parcel.url).netloc for item in order.items)
-    return f"from {', '.join(hosts)}, checked by {_checked(order)}, into {order.into}"
+    return f"from {', '.join(hosts)}, into {order.into}; {_checked(order)}"
 
 
 def _checked(order: Order) -> str:
@@ -79,14 +86,11 @@ def _checked(order: Order) -> str:
     digests = [item.parcel.digest for item in order.items if item.parcel.digest]
     kinds = " and ".join(dict.fromkeys(each.partition(":")[0].upper() for each in digests))
     if len(digests) == len(order.items):
-        return f"its {kinds}" if len(digests) == 1 else f"their {kinds}"
+        return f"{kinds} checked"
     if digests:
-        return f"the {kinds} of {len(digests):,} of {len(order.items):,} files"
-    return (
-        "its size"
-        if all(item.parcel.size for item in order.items)
-        else "nothing yet: its digest is kept"
-    )
+        return f"{kinds} of {len(digests):,} of {len(order.items):,} files checked"
+    size = "size checked, " if all(item.parcel.size for item in order.items) else ""
+    return f"{size}no digest is published"
 
 
 def _sum(able: Sequence[Order]) -> str:
@@ -116,7 +120,7 @@ def by_hand(listed: Sequence[Order]) -> list[str]:
     """What has to be fetched by hand: the link, and what to put where."""
     lines = []
     for order in listed:
-        if order.items:
+        if not order.by_hand:
             continue
         gives = " and ".join(str(order.into / path) for path in order.gives)
         size = f", {order.size}" if order.size else ""
@@ -130,14 +134,16 @@ def by_hand(listed: Sequence[Order]) -> list[str]:
 def remaining(task: Task, root: Path, listed: Sequence[Order]) -> list[str]:
     """What is still missing after all that could be brought was."""
     lost = by_hand(listed)
-    lost += [f"Still not whole: {order.what}" for order in listed if order.items]
+    lost += [f"Still not whole: {order.what}" for order in listed if not order.by_hand]
     return [f"{task.name} is not complete yet, in {root}:", *lost] if lost else []
 
 
 class GetBars(GetWatcher):
     """A bar a file on a terminal; elsewhere one line for each thing that is in its place."""
 
-    def __init__(self, console: Console, files: int, total: int):
+    def __init__(self, console: Console, orders: Sequence[Order]):
+        files = sum(len(order.items) for order in orders)
+        total = sum(order.bytes for order in orders)
         self.console = console
         self.progress = Progress(
             TextColumn("{task.description}", markup=False),
