@@ -506,6 +506,44 @@ def nano(bench: Bench) -> object:
     return found
 
 
+def drawn(bench: Bench) -> object:
+    """Answers that emu2-nano draws at a temperature: on the device, by `auto` batches, beside the CPU's."""
+    from emu2eval import evaluate
+    from emu2eval.runs.answers import from_line
+
+    found: dict[str, object] = {}
+    told: dict[str, dict[tuple[str, int], str | None]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        for place, batch in (("cpu", 8), (str(bench.device), "auto"), (str(bench.device), 1)):
+            key = f"{place}, batch {batch}"
+            started = time.perf_counter()
+            (result,) = evaluate(
+                "easy-vqa-binding",
+                "emu2-nano",
+                shots=2,
+                limit=8 if bench.tiny else 300,
+                trials=2,
+                out=Path(name) / str(len(told)),
+                device=place,
+                batch=batch,
+                changes=["model.settings.dtype=float32", "model.settings.temperature=1.5"],
+            )
+            lines = (result.folder / "responses.jsonl").read_bytes().splitlines(keepends=True)
+            told[key] = {(one.id, one.trial): one.text for one in map(from_line, lines)}
+            first = next(iter(told.values()))
+            found[key] = {
+                "n": len(first),
+                "same_as_cpu": sum(told[key][each] == first[each] for each in first),
+                "differ_between_trials": sum(
+                    first[each] != first[each[0], 1] for each in first if each[1] == 0
+                ),
+                "largest_batch": result.tally.batch,
+                "value": result.rows[0].value,
+                "seconds": time.perf_counter() - started,
+            }
+    return found
+
+
 def transformers_model(bench: Bench) -> object:
     """A small Idefics3: answers and log-probabilities on the device beside the CPU's, reuse on and off."""
     import sys
@@ -626,6 +664,7 @@ def _image(number: int) -> Any:
 STEPS: Mapping[str, Callable[[Bench], object]] = {
     "machine": machine,
     "nano": nano,
+    "drawn": drawn,
     "transformers": transformers_model,
     "precision": precision,
     "weights": weights,

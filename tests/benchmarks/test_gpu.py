@@ -23,6 +23,7 @@ def test_every_step_runs_on_a_cpu(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "gpu.json").read_text())
     assert not {name: step for name, step in found.items() if "failed" in step}
     assert found["nano"]["easy-vqa"]["same"] == found["nano"]["easy-vqa"]["n"]
+    assert all(way["same_as_cpu"] == way["n"] == 16 for way in found["drawn"].values())
     assert found["batches"]["float32"]["moved_beside_15"] < 1e-4
     for way in found["kernels"].values():
         assert way["fused"]["error"] < 1e-5
