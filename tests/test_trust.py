@@ -144,7 +144,7 @@ def test_check_says_what_a_file_would_load(
     told = " ".join(printed.split())
     assert code == 0
     assert "names" in told and "parts_of_mine:Lenient, parts_of_mine:shout" in told
-    _, printed, _ = program("check", "--task", "easy-vqa")
+    _, printed, _ = program("check", "--task", "easy-vqa-draw")
     assert "names" not in printed
 
 

@@ -38,11 +38,12 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One rule, whether it holds, and what was seen."""
+    """One rule, whether it holds, and what was seen. warns: it holds, and is worth a look."""
 
     rule: str
     holds: bool
     seen: str = ""
+    warns: bool = False
 
 
 def check(adapter: Adapter) -> Iterator[Finding]:

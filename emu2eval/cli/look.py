@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from emu2eval.cli.options import Device, Out, Source
+from emu2eval.cli.options import Device, Out, Protocol, Source, Split
 from emu2eval.cli.say import console, put
 
 app = typer.Typer(rich_markup_mode=None)
@@ -17,6 +17,7 @@ app = typer.Typer(rich_markup_mode=None)
 Examples:
   emu2eval check
   emu2eval check --task vqav2
+  emu2eval check --task ./my_task.yaml --shots 8
   emu2eval check --model nearest
   emu2eval check --adapter my_package.my_module:MyAdapter"""
 )
@@ -28,11 +29,20 @@ def check(
         str | None, typer.Option("--model", "-m", help="Test this model's adapter.")
     ] = None,
     adapter: Annotated[str | None, typer.Option(help="Test an adapter, by module:attr.")] = None,
+    shots: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--shots", "-k", help="With --task: demonstrations of the prompts [default: 0, 4]."
+        ),
+    ] = None,
+    protocol: Protocol = None,
+    split: Split = None,
     source: Source = None,
     device: Device = None,
     out: Out = None,
 ) -> None:
-    """Check the installation, every task and model file, one task's data, or an adapter's behaviour."""
+    """Check the installation, every task and model file; what a run of one task would say, short of the
+    model; or an adapter's behaviour."""
     from emu2eval.doctor.checks import check_adapter, check_all, check_model, check_task, findings
 
     if adapter is not None:
@@ -40,7 +50,7 @@ def check(
     elif model is not None:
         listed = check_model(model, device)
     elif task is not None:
-        listed = check_task(task, source)
+        listed = check_task(task, source, shots=shots or (), protocol=protocol, split=split)
     else:
         listed = check_all(out)
     table, good = findings(listed)

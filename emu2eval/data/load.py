@@ -59,6 +59,21 @@ def load_split(task: Task, split: str, shots: int = 0) -> Samples:
     return read
 
 
+def check_options(task: Task, split: str) -> None:
+    """Raises ConfigError or UnknownName for options of a split that are not its reader's. Reads nothing."""
+    reader, _, options, at = _reading(task, split)
+    options = _told(task, split, options, 0)
+    own = task.spec.data.splits.get(split, {})
+
+    def place(keys: Keys) -> str:
+        outer = ("splits", split) if keys and keys[0] in own else ("options",)
+        return task.document.where((*at, *outer, *keys))
+
+    named = task.document.where((*at, "reader"))
+    with task.document.naming():
+        registry.prepared("reader", reader, options, given=1, where=named, at=place)
+
+
 def _check_whole(samples: Samples) -> None:
     """Raises DataError where so many samples cannot be asked that the file as a whole must be wrong."""
     lost = samples.unreadable

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,12 +21,11 @@ from emu2eval.adapters.base import of_adapter
 from emu2eval.adapters.conformance import Finding, raised
 from emu2eval.adapters.conformance import check as conform
 from emu2eval.adapters.huggingface import vision
-from emu2eval.data.load import load_split
-from emu2eval.data.sources import choose
+from emu2eval.doctor import task_check
+from emu2eval.doctor.file_check import model_faults, task_faults
+from emu2eval.doctor.task_check import tried
 from emu2eval.engine.models import open_model
-from emu2eval.engine.tasks import opened
-from emu2eval.errors import EXTRAS, ConfigError, MissingExtra, PartError, UserError
-from emu2eval.prompts import PromptBuilder
+from emu2eval.errors import EXTRAS, ConfigError, PartError, raise_together
 from emu2eval.spec import catalog
 from emu2eval.spec.changes import Changes, read_file
 from emu2eval.spec.model import load_model, model_document
@@ -43,6 +42,8 @@ def findings(listed: Iterable[Finding]) -> tuple[RenderableType, bool]:
     for finding in listed:
         good &= finding.holds
         mark = Text("ok", style="green") if finding.holds else Text("no", style="bold red")
+        if finding.holds and finding.warns:
+            mark = Text("!", style="bold yellow")
         table.add_row(mark, Text(finding.rule), Text(finding.seen, style="dim"))
     return table, good
 
@@ -50,9 +51,9 @@ def findings(listed: Iterable[Finding]) -> tuple[RenderableType, bool]:
 def check_all(out: Path | None = None) -> Iterator[Finding]:
     """Every task and model file that is shipped, the extras, Java, the results folder, the data root."""
     for name in catalog.names("task"):
-        yield _tried(f"task {name}", partial(_task_file, name))
+        yield tried(f"task {name}", partial(_task_file, name))
     for name in catalog.names("model"):
-        yield _tried(f"model {name}", partial(_model_file, name))
+        yield tried(f"model {name}", partial(_model_file, name))
     for extra, packages in EXTRAS.items():
         if extra == "vision":
             yield _vision()
@@ -71,30 +72,19 @@ def check_all(out: Path | None = None) -> Iterator[Finding]:
     )
 
 
-def check_task(name: str, source: str | None = None) -> Iterator[Finding]:
-    """One task: its file, then every split: counts, the first sample's prompt and images."""
+def check_task(name: str, source: str | None = None, **asked: Any) -> Iterator[Finding]:
+    """One task, as a run would meet it: see `task_check`."""
     yield from _code("task", name)
-    yield _tried(f"task {name}", partial(_task_file, name))
-    task = load_task(name)
-    for split in task.spec.data.splits:
-
-        def read(split: str = split) -> str:
-            chosen, _ = choose(task, [split], source)
-            samples = load_split(chosen, split)
-            where = task.document.where(("protocols", task.protocol_name))
-            prompt = PromptBuilder(task.protocol, where).build(samples[0], [])
-            from emu2eval.media import images
-
-            shown = [images.info(image).upright for image in prompt.images()]
-            sizes = ", ".join(f"{width} x {height}" for width, height in shown)
-            return f"{len(samples):,} samples; the first shows {sizes or 'no image'}"
-
-        yield _tried(f"split {split}", read)
+    yield from task_check.check_task(name, source, **asked)
 
 
 def check_model(name: str, device: str | None = None) -> Iterator[Finding]:
     """A model's file, how it answers, and its adapter's behaviour. device: on which it runs."""
     yield from _code("model", name)
+    faults = model_faults(name)
+    yield from (Finding(f"model {name}", False, str(fault)) for fault in faults)
+    if faults:
+        return
     adapter = open_model(name, Changes(), device).adapter
     with of_adapter(adapter):
         told = adapter.about() if not adapter.lacks() else {}
@@ -151,14 +141,8 @@ def _named(data: Any, key: str = "") -> Iterator[str]:
 
 
 def _task_file(name: str) -> str:
-    task = load_task(name)
-    for protocol in task.spec.protocols:
-        each = load_task(name, protocol=protocol)
-        PromptBuilder(each.protocol, each.document.where(("protocols", protocol)))
-        opened(each)
-    with task.document.naming():
-        registry.find("reader", task.spec.data.reader)
-    return f"protocols {', '.join(task.spec.protocols)}"
+    raise_together(task_faults(name))
+    return f"protocols {', '.join(load_task(name).spec.protocols)}"
 
 
 def _model_file(name: str) -> str:
@@ -173,16 +157,6 @@ def _vision() -> Finding:
             return Finding("extra vision", False, str(error))
     seen = f"{vision.command(*missing)} for models that need it" if missing else "installed"
     return Finding("extra vision", True, seen)
-
-
-def _tried(rule: str, attempt: Callable[[], str]) -> Finding:
-    try:
-        return Finding(rule, True, attempt())
-    except MissingExtra as error:
-        # An extra is a choice: nothing is wrong with a file that wants one.
-        return Finding(rule, True, f"optional: {error.what}: {error.hint}")
-    except UserError as error:
-        return Finding(rule, False, str(error))
 
 
 def _writable(folder: Path) -> Finding:
