@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 
 @dataclass
 class Served:
     """A file. cuts: after so many bytes of its body the connection ends, one reply each; says: the length
-    that is told instead of the true one; statuses: answers before the first good one; to: a redirect; then:
+    that is told instead of the true one, 0 = none; statuses: answers before the first good one; to: a redirect; then:
     what is at the same address after the cuts; hold: a cut reply stays open; believes: the ETag that
     If-Range may name."""
 
@@ -29,6 +31,7 @@ class Served:
     then: Served | None = None
     believes: str | None = None
     hold: bool = False
+    chunked: bool = False
 
 
 @dataclass
@@ -43,7 +46,8 @@ class FileServer:
 
 
 @contextmanager
-def serving(files: dict[str, Served]) -> Iterator[FileServer]:
+def serving(files: dict[str, Served], certificate: Path | None = None) -> Iterator[FileServer]:
+    """certificate: with its key, for https."""
     known = FileServer(files)
 
     class Handler(BaseHTTPRequestHandler):
@@ -95,7 +99,12 @@ def serving(files: dict[str, Served]) -> Iterator[FileServer]:
             else:
                 self.send_response(200)
             told = file.says if file.says is not None else len(data)
-            self.send_header("Content-Length", str(told - start))
+            if file.says == 0:
+                pass  # the end of the connection is the end of the file
+            elif file.chunked:
+                self.send_header("Transfer-Encoding", "chunked")
+            else:
+                self.send_header("Content-Length", str(told - start))
             self.send_header("Content-Type", file.kind)
             if file.etag:
                 self.send_header("ETag", file.etag)
@@ -106,7 +115,12 @@ def serving(files: dict[str, Served]) -> Iterator[FileServer]:
                 if file.then is not None and not file.cuts[1:]:
                     known.files[self.path] = file.then
                 cut = file.cuts.pop(0) if file.cuts else len(data) - start
-                self.wfile.write(data[start : start + cut])
+                rest = data[start:]
+                if file.chunked:
+                    ends = b"0\r\n\r\n"
+                    rest = b"%x\r\n%s\r\n" % (len(rest), rest) + ends if rest else ends
+                    cut = cut if cut < len(data) - start else len(rest)
+                self.wfile.write(rest[:cut])
                 if file.hold:
                     self.wfile.flush()
                     self.rfile.read(1)  # until whoever asked has gone
@@ -118,11 +132,16 @@ def serving(files: dict[str, Served]) -> Iterator[FileServer]:
             """Whoever asked has gone, as some tests want it."""
 
     server = Quiet(("127.0.0.1", 0), Handler)
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(
         target=server.serve_forever, kwargs={"poll_interval": 0.005}, daemon=True
     )
     thread.start()
-    known.url = f"http://127.0.0.1:{server.server_address[1]}"
+    scheme = "http" if certificate is None else "https"
+    known.url = f"{scheme}://127.0.0.1:{server.server_address[1]}"
     try:
         yield known
     finally:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import errno
 import hashlib
 import shutil
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -250,3 +254,86 @@ def test_nobody_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         url = gone.url
     with pytest.raises(DataError, match="the connection is refused"):
         download(Parcel(f"{url}/a", tmp_path / "a"), lambda have, total: None, StopSign())
+
+
+SELF_SIGNED = Path(__file__).parents[1] / "adapters/openai/self_signed.pem"
+"""For 127.0.0.1; nobody trusts it by itself."""
+
+
+def test_certificates_are_verified(
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    with serving({"/a.bin": Served(DATA)}, SELF_SIGNED) as secure:
+        parcel = Parcel(f"{secure.url}/a.bin", tmp_path / "a.bin")
+        with pytest.raises(DataError, match=r"not trusted: self.signed") as caught:
+            download(parcel, lambda have, total: None, StopSign())
+        assert "export SSL_CERT_FILE=" in (caught.value.hint or "")
+        assert secure.asked == []
+        monkeypatch.setenv("SSL_CERT_FILE", str(SELF_SIGNED))
+        assert download(parcel, lambda have, total: None, StopSign()).sha256 == SHA
+
+
+@pytest.fixture
+def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What a proxy is told, that connects nobody with anybody; https goes through it."""
+    told: list[str] = []
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listening.accept()
+                with client:
+                    told.append(client.recv(65536).decode())
+                    client.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
+
+    listening = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    for name in ("HTTPS_PROXY", "NO_PROXY", "no_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    port = listening.getsockname()[1]
+    monkeypatch.setenv("https_proxy", f"http://me:Very5ecret@127.0.0.1:{port}")
+    yield told
+    listening.shutdown(socket.SHUT_RDWR)
+    listening.close()
+    thread.join()
+
+
+def test_through_the_proxy_of_the_environment(proxy: list[str], tmp_path: Path) -> None:
+    parcel = Parcel("https://data.example/a.bin", tmp_path / "a.bin")
+    with pytest.raises(
+        DataError, match=r"the proxy 127\.0\.0\.1:\d+ \(https_proxy\): .* 407"
+    ) as caught:
+        download(parcel, lambda have, total: None, StopSign())
+    assert proxy[0].startswith("CONNECT data.example:443 HTTP/1.")
+    assert base64.b64encode(b"me:Very5ecret").decode() in proxy[0]
+    assert "Very5ecret" not in str(caught.value)
+    assert len(proxy) == 1
+
+
+def test_a_body_in_chunks(
+    server: FileServer, get: Callable[..., Delivered], tmp_path: Path
+) -> None:
+    """Its length is not told before; that it was cut off is told all the same."""
+    server.files["/a.bin"].chunked = True
+    server.files["/a.bin"].cuts = [1000]
+    assert get().sha256 == SHA
+    assert (tmp_path / "a.bin").read_bytes() == DATA
+    assert len(server.gets("/a.bin")) == 2
+
+
+def test_an_encoding_that_nobody_wanted(
+    server: FileServer, get: Callable[..., Delivered], tmp_path: Path
+) -> None:
+    server.files["/a.bin"].headers = {"Content-Encoding": "gzip"}
+    with pytest.raises(DataError, match=r"encoded \(gzip\)"):
+        get()
+
+
+def test_a_file_without_an_end(server: FileServer, get: Callable[..., Delivered]) -> None:
+    server.files["/a.bin"].says = 0
+    with pytest.raises(DataError, match="does not say where the file ends"):
+        get()
+    assert get(size=len(DATA)).sha256 == SHA

@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -270,7 +269,11 @@ def test_ctrl_c_keeps_the_parts(
         code, err = get(path)
     assert code == 130
     assert f"the same command continues: emu2eval data get {path} --yes" in err
-    (part,) = (tmp_path / "data/.emu2eval").glob("*-photos.zip.part")
+    area = tmp_path / "data/.emu2eval"
+    assert not [
+        path.name for path in area.glob("*-test.jsonl*") if (area.parent / "test.jsonl").exists()
+    ]
+    (part,) = area.glob("*-photos.zip.part")
     assert part.stat().st_size == 500
     assert "500 bytes of it there" in get(path, dry_run=True)[1]
     assert get(path)[0] == 0
@@ -469,7 +472,7 @@ def test_a_killed_process_continues(
             if parts and parts[0].stat().st_size == 700:
                 break
             time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
+        process.kill()
     server.files["/photos.zip"] = whole
     assert get(path)[0] == 0
     assert server.gets("/photos.zip")[-1]["range"] == "bytes=700-"

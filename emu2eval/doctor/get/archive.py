@@ -110,6 +110,17 @@ def unpack(
         raise _bad(archive, name, f"{type(error).__name__}: {error}") from None
 
 
+def becomes(archive: Path, name: str) -> int | None:
+    """Bytes of all that an archive holds, where that can be known without reading all of it."""
+    if not name.lower().endswith(".zip"):
+        return None
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            return sum(info.file_size for info in opened.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return None
+
+
 def _bad(archive: Path, name: str, why: str) -> DataError:
     return DataError(
         f"{name} is not unpacked: {' '.join(why.split())[:300]}",

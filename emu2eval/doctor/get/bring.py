@@ -15,7 +15,6 @@ from emu2eval.doctor.get import archive
 from emu2eval.doctor.get.download import (
     SPARE,
     Delivered,
-    Parcel,
     download,
     free,
     writing,
@@ -37,8 +36,8 @@ class GetWatcher:
     def came(self, name: str, have: int, total: int | None) -> None:
         """So many bytes of a file are there."""
 
-    def unpacking(self, name: str, size: int) -> None:
-        """An archive of so many bytes is about to be unpacked."""
+    def unpacking(self, name: str, size: int | None) -> None:
+        """An archive is about to be unpacked to so many bytes, as far as it says."""
 
     def unpacked(self, count: int) -> None:
         """So many bytes more have come out of it."""
@@ -133,17 +132,13 @@ def _bring(orders: Sequence[Order], record: BroughtRecord, watcher: GetWatcher) 
                     for order in orders:
                         if path in waiting[id(order)]:
                             _arrived(order, path, waiting[id(order)], watcher)
+                    _clear(path, [order for order in orders if waiting[id(order)]], orders)
                 except UserError as error:
                     errors.append(error)
         except BaseException:
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    unfinished = {
-        item.parcel.path for order in orders if waiting[id(order)] for item in order.items
-    }
-    for path in items.keys() - unfinished:
-        _clear(items[path].parcel)
     raise_together(errors)
     return came
 
@@ -169,7 +164,7 @@ def _finish(order: Order, watcher: GetWatcher) -> None:
                 folder.mkdir(parents=True, exist_ok=True)
             name = item.name.rpartition("/")[2]
             if item.packed:
-                watcher.unpacking(name, item.parcel.path.stat().st_size)
+                watcher.unpacking(name, archive.becomes(item.parcel.path, name))
                 one = order.area / f"{order.key}.one"
                 with writing(one):
                     shutil.rmtree(one, ignore_errors=True)
@@ -196,8 +191,12 @@ def _linked(path: Path, target: Path) -> None:
             shutil.copyfile(path, target)
 
 
-def _clear(parcel: Parcel) -> None:
-    """Removes what is not needed any more once everything is in its place."""
-    with writing(parcel.path):
-        for path in (parcel.path, parcel.part, parcel.state):
-            path.unlink(missing_ok=True)
+def _clear(path: Path, unfinished: Sequence[Order], orders: Sequence[Order]) -> None:
+    """Removes what no order needs any more, once one with a file is in its place."""
+    needed = {item.parcel.path for order in unfinished for item in order.items}
+    for order in orders:
+        if any(item.parcel.path == path for item in order.items):
+            for parcel in (item.parcel for item in order.items if item.parcel.path not in needed):
+                with writing(parcel.path):
+                    for each in (parcel.path, parcel.part, parcel.state):
+                        each.unlink(missing_ok=True)

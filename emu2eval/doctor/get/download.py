@@ -243,6 +243,12 @@ class _Download:
                 f"the server sends the file encoded ({encoded}), though it was asked not to",
                 where=shown(self.parcel.url),
             )
+        if not reply.says_its_end and self.total is None and self.parcel.digest is None:
+            raise DataError(
+                "the server does not say where the file ends, so that nobody could tell whether all of it came",
+                where=shown(self.parcel.url),
+                hint="fetch it by hand",
+            )
         left = reply.length if reply.length is not None else 0
         room(self.parcel.part.parent, left)
         try:

@@ -7,6 +7,7 @@ read to its end shows whether the server sent what it said.
 from __future__ import annotations
 
 import contextlib
+import os
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -96,7 +97,7 @@ class Arriving:
     """A reply whose body is read piece by piece.
 
     headers: by their names in small letters; url: after redirects; length: of the body, as the server says,
-    None = it does not.
+    None = it does not; says_its_end: it can be told whether all of it came.
     """
 
     def __init__(self, reply: HTTPResponse, line: socket, url: str):
@@ -105,6 +106,7 @@ class Arriving:
         self.headers = {name.lower(): value for name, value in reply.getheaders()}
         self.url = url
         self.length = None if reply.chunked else reply.length
+        self.says_its_end = reply.chunked or self.length is not None
         self._left = self.length
         self._reply = reply
         self._line = line
@@ -245,8 +247,13 @@ def _connection(route: Route) -> HTTPConnection:
     return connection
 
 
-@cache
 def _trusted() -> ssl.SSLContext:
+    return _read_once(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+@cache
+def _read_once(file: str | None, folder: str | None) -> ssl.SSLContext:
+    """The certificates, as the variables name them now: reading them takes longer than a small file."""
     return trusted()
 
 

@@ -184,14 +184,13 @@ class GetBars(GetWatcher):
                 self._bars[name] = self.progress.add_task(printable(name), total=total)
             self.progress.update(self._bars[name], completed=have, total=total)
 
-    def unpacking(self, name: str, size: int) -> None:
+    def unpacking(self, name: str, size: int | None) -> None:
         with self._lock:
             if name in self._bars:
                 self.progress.remove_task(self._bars.pop(name))
             if self._unpacking is not None:
                 self.progress.remove_task(self._unpacking)
-            # How much comes out is not known; as much as went in is the least.
-            self._unpacking = self.progress.add_task(printable(f"unpacking {name}"), total=None)
+            self._unpacking = self.progress.add_task(printable(f"unpacking {name}"), total=size)
 
     def unpacked(self, count: int) -> None:
         if self._unpacking is not None:
