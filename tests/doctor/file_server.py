@@ -15,9 +15,9 @@ from pathlib import Path
 @dataclass
 class Served:
     """A file. cuts: after so many bytes of its body the connection ends, one reply each; says: the length
-    that is told instead of the true one, 0 = none; statuses: answers before the first good one; to: a redirect; then:
-    what is at the same address after the cuts; hold: a cut reply stays open; believes: the ETag that
-    If-Range may name."""
+    that is told instead of the true one, 0 = none; statuses: answers before the first good one; to: a
+    redirect; then: what is at the same address after the cuts; hold: a cut reply stays open; believes: the
+    ETag that If-Range may name."""
 
     data: bytes = b""
     etag: str | None = '"one"'

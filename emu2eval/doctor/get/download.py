@@ -245,7 +245,7 @@ class _Download:
             )
         if not reply.says_its_end and self.total is None and self.parcel.digest is None:
             raise DataError(
-                "the server does not say where the file ends, so that nobody could tell whether all of it came",
+                "the server does not say where the file ends, so nobody could tell whether all of it came",
                 where=shown(self.parcel.url),
                 hint="fetch it by hand",
             )
