@@ -44,8 +44,26 @@ class RunEnd:
     again: tuple[AskedAgain, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class RunningScore:
+    """What a run has come to so far. metric: its whole name; value: on the metric's scale, None where nothing
+    is scored yet, or the number is made of all answers together.
+
+    settled: requests with an answer or an error; failed: those with an error.
+    """
+
+    folder: Path
+    metric: str
+    value: float | None
+    settled: int
+    failed: int
+
+
 class Watcher:
     """Override what you want to hear of; does nothing by itself. Called on the thread that evaluates."""
+
+    follows_scores = False
+    """Whether it wants to hear of scores while a run goes on, which scores each answer once more."""
 
     def reading(self, what: str) -> None:
         """Files of a benchmark are about to be read."""
@@ -65,8 +83,56 @@ class Watcher:
     def settled(self, count: int) -> None:
         """So many more requests of the run, or of the judge, have an answer or an error."""
 
+    def scored(self, running: RunningScore) -> None:
+        """What the run has come to, every second or so, where `follows_scores`."""
+
     def finished(self, run: RunEnd) -> None:
         """A run is scored."""
 
     def note(self, text: str) -> None:
         """Something that a user should know."""
+
+
+class Watchers(Watcher):
+    """Tells several, in their order."""
+
+    def __init__(self, *watchers: Watcher):
+        self.watchers = watchers
+        self.follows_scores = any(each.follows_scores for each in watchers)
+
+    def reading(self, what: str) -> None:
+        for each in self.watchers:
+            each.reading(what)
+
+    def working(self, what: str, done: int, total: int) -> None:
+        for each in self.watchers:
+            each.working(what, done, total)
+
+    def loading(self, model: str) -> None:
+        for each in self.watchers:
+            each.loading(model)
+
+    def starting(self, run: RunStart) -> None:
+        for each in self.watchers:
+            each.starting(run)
+
+    def judging(self, judge: str, requests: int) -> None:
+        for each in self.watchers:
+            each.judging(judge, requests)
+
+    def settled(self, count: int) -> None:
+        for each in self.watchers:
+            each.settled(count)
+
+    def scored(self, running: RunningScore) -> None:
+        for each in self.watchers:
+            if each.follows_scores:
+                each.scored(running)
+
+    def finished(self, run: RunEnd) -> None:
+        for each in self.watchers:
+            each.finished(run)
+
+    def note(self, text: str) -> None:
+        for each in self.watchers:
+            each.note(text)

@@ -48,7 +48,7 @@ app.add_typer(imports.app)
 app.add_typer(papers.app)
 app.add_typer(export.app)
 
-MANY = frozenset({"--task", "--model", "--shots", "--ablate", "--set"})
+MANY = frozenset({"--task", "--model", "--shots", "--ablate", "--set", "--log"})
 """Options that take several values in one go, as in `--shots 0 4 8`."""
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from emu2eval.cli.get import with_data
+from emu2eval.cli.logs import logged
 from emu2eval.cli.options import Out, Runs
 from emu2eval.cli.say import console, print_results, put, report_failures, say, stoppable
 from emu2eval.errors import UserError
 
 app = typer.Typer(rich_markup_mode=None)
 
-NOT_ASKED = frozenset({"experiment", "dry_run", "groups", "form"})
+NOT_ASKED = frozenset({"experiment", "dry_run", "log", "groups", "form"})
 """Parameters of `run` that say how it is shown, and nothing of what is asked."""
 
 
@@ -30,7 +31,13 @@ def given(context: typer.Context) -> dict[str, Any]:
 
 
 def run_experiment(
-    file: str, options: Mapping[str, Any], *, dry_run: bool, groups: bool, form: str
+    file: str,
+    options: Mapping[str, Any],
+    *,
+    dry_run: bool,
+    log: Sequence[str],
+    groups: bool,
+    form: str,
 ) -> None:
     """Checks the whole file, says how much it is, runs what is not yet run; then the table and the page."""
     from emu2eval.engine.evaluation import carry_out, planned
@@ -43,26 +50,25 @@ def run_experiment(
     from emu2eval.spec.experiment import read_experiment
 
     experiment = read_experiment(Path(file))
-    wanted = jobs(experiment, options)
 
     def plan() -> Any:
         with Bars() as bars:
-            return planned(wanted, bars, fetch=not dry_run)
+            return planned(jobs(experiment, options), bars, fetch=not dry_run)
 
     with stoppable():
         runs = with_data(plan)
-    with stoppable(), Bars() as bars:
+    with stoppable(), Bars() as bars, logged([] if dry_run else log, bars) as told:
         say(f"{experiment.name}: {outlook(estimates(runs), len(runs))}")
         if dry_run:
             table = preview(runs, bars)
         else:
-            results = carry_out(runs, bars)
+            results = carry_out(runs, told)
     if dry_run:
         console().print(table)
         return
     # As they are stored, with what tells them apart.
-    told = told_apart([read_table_run(result.folder) for result in results])
-    print_results([row for run in told for row in run.rows], form, groups)
+    shown = told_apart([read_table_run(result.folder) for result in results])
+    print_results([row for run in shown for row in run.rows], form, groups)
     if experiment.spec.report is not None:
         from emu2eval.report import page
 

@@ -99,3 +99,10 @@ Source = Annotated[
         help="official or hub [default: the official files, or the hub's where only those are present].",
     ),
 ]
+Log = Annotated[
+    list[str],
+    typer.Option(
+        "--log",
+        help="Log while it goes on: tensorboard[=DIR], wandb[=PROJECT] or mlflow[=URI].",
+    ),
+]

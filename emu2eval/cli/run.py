@@ -8,6 +8,7 @@ import typer
 
 from emu2eval.cli.experiment import given, run_experiment
 from emu2eval.cli.get import with_data
+from emu2eval.cli.logs import logged
 from emu2eval.cli.options import (
     Ablate,
     Batch,
@@ -15,6 +16,7 @@ from emu2eval.cli.options import (
     Form,
     JudgeName,
     Limit,
+    Log,
     Models,
     Out,
     Protocol,
@@ -50,6 +52,7 @@ Examples:
   emu2eval run --task vqav2 --shots 4 --protocol openflamingo --set task.output.beams=3
   emu2eval run --task mm_vet --model emu2-chat --protocol emu2-chat --judge gpt-4-0613
   emu2eval run --task easy-vqa-binding --shots 0 8 --ablate none labels images blank order
+  emu2eval run --task easy-vqa --shots 4 --log tensorboard=logs
   emu2eval run experiment.yaml
 
 A file says what meets what: models, tasks, shots, seeds, protocols and settings. An option beside it holds
@@ -101,12 +104,15 @@ def run(
     ] = False,
     judge: JudgeName = None,
     scorer: ScorerName = None,
+    log: Log = [],  # noqa: B006
     groups: Annotated[bool, typer.Option("--groups", help="Show sub-scores too.")] = False,
     form: Form = "rich",
 ) -> None:
     """Ask a model every question of a task, score the answers, print the table."""
     if experiment is not None:
-        run_experiment(experiment, given(context), dry_run=dry_run, groups=groups, form=form)
+        run_experiment(
+            experiment, given(context), dry_run=dry_run, log=log, groups=groups, form=form
+        )
         return
     if not task:
         raise UserError(
@@ -149,8 +155,8 @@ def run(
         return
 
     def asked() -> list[Any]:
-        with Bars() as bars:
-            return run_all(task, models, options, bars)
+        with Bars() as bars, logged(log, bars) as told:
+            return run_all(task, models, options, told)
 
     with stoppable():
         results = with_data(asked)

@@ -15,6 +15,7 @@ import msgspec
 from emu2eval.adapters.base import Adapter
 from emu2eval.engine.cost import costs
 from emu2eval.engine.judges import Scoring, choose_judge
+from emu2eval.engine.live import Live
 from emu2eval.engine.models import OpenModel, open_model
 from emu2eval.engine.objects import InMemory
 from emu2eval.engine.options import AUTO, AnyScorer, RunOptions
@@ -353,9 +354,15 @@ def run_plan(
         def keep(spent: Used) -> None:
             write_record(folder, msgspec.structs.replace(record, spent=spent))
 
+        live = Live(plan, store, folder, watcher.scored) if watcher.follows_scores else None
+        if live is not None:
+            live.kept()
+            store.heard = live
         with Spending(plan.adapter, record.spent, keep) as spending:
             tell = spending.telling(watcher.settled)
             tally = execute(plan, store, load=load, batch=options.batch, progress=tell)
+        if live is not None:
+            live.now()
         if options.batch == AUTO and tally.batch is not None:
             asked = f"--batch auto asked up to {tally.batch} at a time"
             watcher.note(f"{plan.task.name}, {plan.name}, {plan.setting} shots: {asked}")

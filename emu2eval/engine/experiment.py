@@ -15,10 +15,12 @@ from emu2eval.engine.options import RunOptions
 from emu2eval.engine.tasks import open_task
 from emu2eval.errors import UnknownName, UserError, raise_together
 from emu2eval.fewshot.ablate import ABLATIONS
+from emu2eval.spec import suites
 from emu2eval.spec.changes import Changes, override
 from emu2eval.spec.experiment import Experiment, ModelEntry, TaskEntry
 from emu2eval.spec.model import ModelSpec
 from emu2eval.spec.settings import Keys
+from emu2eval.spec.suites import SuiteEntry
 from emu2eval.spec.task import load_task
 from emu2eval.spec.yamlfile import set_at, validate
 from emu2eval.trust import check_no_code
@@ -26,12 +28,14 @@ from emu2eval.trust import check_no_code
 
 @dataclass(frozen=True)
 class _Entry:
-    """A model and a task of the file, and the keys at which they stand."""
+    """A model and a task of the file, and the keys at which they stand. suite: the task by its own name,
+    with what its suite says of it, where the file names a suite."""
 
     model_at: Keys
     model: ModelEntry
     task_at: Keys
     task: TaskEntry
+    suite: SuiteEntry
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ class _Reading:
         for entry in self._entries():
             before = len(self.faults)
             shared = (
+                _Set(Changes.of(list(entry.suite.set))),
                 self._set(self.spec.set, ("set",)),
                 self._set(entry.model.set, (*entry.model_at, "set")),
                 self._set(entry.task.set, (*entry.task_at, "set")),
@@ -108,8 +113,19 @@ class _Reading:
             own = model.tasks is not None
             for place, task in enumerate(self.spec.tasks if model.tasks is None else model.tasks):
                 entry = task if isinstance(task, TaskEntry) else TaskEntry(task=task)
-                if not self.given.get("task") or entry.task in self.given["task"]:
-                    yield _Entry(at, model, (*(at if own else ()), "tasks", place), entry)
+                for one in self._suite(entry.task):
+                    picked = self.given.get("task")
+                    if not picked or entry.task in picked or one.task in picked:
+                        task_at = (*(at if own else ()), "tasks", place)
+                        yield _Entry(at, model, task_at, entry, one)
+
+    def _suite(self, name: str) -> list[SuiteEntry]:
+        """The tasks that a name, a pattern or a suite stands for; what there is none of is told later."""
+        named = self.experiment.named(name)
+        try:
+            return list(suites.entries([named]))
+        except UserError:
+            return [SuiteEntry(task=named)]
 
     def _check_names(self) -> None:
         """Raises UnknownName for what the command line picks that the file does not have."""
@@ -117,7 +133,7 @@ class _Reading:
         entries = list(whole._entries())
         for kind, known in (
             ("model", [_name(each.model) for each in entries]),
-            ("task", [each.task.task for each in entries]),
+            ("task", [name for each in entries for name in (each.task.task, each.suite.task)]),
         ):
             for name in self.given.get(kind) or ():
                 if name not in known:
@@ -127,7 +143,7 @@ class _Reading:
 
     def _job(self, entry: _Entry, protocol: str | None, seed: int, given: _Set) -> Job | None:
         """None where it has a fault."""
-        task = self.experiment.named(entry.task.task)
+        task = entry.suite.task
         split = self._value(entry, "split")
         with self._placed(entry.task_at):
             self._check_ablations(entry)
@@ -212,11 +228,13 @@ class _Reading:
     # -- values --------------------------------------------------------------------------------------
 
     def _value(self, entry: _Entry, key: str, option: str | None = None) -> Any:
-        """The command line's, else the task's own, else the file's; None where nobody says."""
+        """The command line's, else the task's own, else the file's, else its suite's; None: nobody says."""
         if (option or key) in self.given:
             return self.given[option or key]
-        own = getattr(entry.task, key)
-        return getattr(self.spec, key) if own is None else own
+        for said in (entry.task, self.spec):
+            if (value := getattr(said, key)) is not None:
+                return value
+        return getattr(entry.suite, option or key, None)
 
     def _listed(
         self, entry: _Entry, key: str, default: tuple[Any, ...], option: str | None = None

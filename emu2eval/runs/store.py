@@ -40,6 +40,8 @@ class RunStore:
         self.folder = folder
         self.damaged = 0
         self.without_image = 0
+        self.heard: Callable[[int, Answer], None] = lambda slot, answer: None
+        """Told of every answer once it is stored."""
         self._lock: Lock | None = None
         self._writer: Journal | None = None
         self._reader: BinaryIO | None = None
@@ -165,6 +167,8 @@ class RunStore:
         for slot, answer, line in lines:
             self._note(slot, answer, offset)
             offset += len(line)
+        for slot, answer, _ in lines:
+            self.heard(slot, answer)
 
     def save_image(self, image: Image) -> str:
         """Keeps a generated image under its digest, which is returned."""

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from emu2eval.errors import ConfigError, UserError, raise_together
-from emu2eval.spec import catalog
+from emu2eval.spec import catalog, suites
 from emu2eval.spec.data import Options
 from emu2eval.spec.settings import Count, Keys, Limit
 from emu2eval.spec.yamlfile import Document, Spec, read_yaml, validate
@@ -45,7 +45,7 @@ class AskedSpec(Spec):
 
 
 class TaskEntry(AskedSpec):
-    """A task by name or path, with what is its own."""
+    """A task by name or path, or a suite or a pattern of names, with what is its own."""
 
     task: str
 
@@ -161,7 +161,10 @@ def _unknown(document: Document) -> list[UserError]:
             if not isinstance(named, str) or (kind == "model" and "/" in named):
                 continue
             try:
-                catalog.find_file(kind, as_named(document.path.parent, named))
+                name = as_named(document.path.parent, named)
+                found = suites.entries([name]) if kind == "task" else suites.listed("model", name)
+                for each in found:
+                    catalog.find_file(kind, each if isinstance(each, str) else each.task)
             except UserError as error:
                 error.where = document.where(at)
                 faults.append(error)

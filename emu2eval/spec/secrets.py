@@ -52,6 +52,14 @@ _NOTHING: tuple[Any, ...] = (None, "", {}, [], True, False)
 """Values that keep no secret, such as that of `output.per_token`."""
 
 
+def scrubbed(text: str) -> str:
+    """The text without the secrets of the environment, and without what has the shape of one."""
+    for secret in _environment():
+        if len(secret) >= SHORTEST:
+            text = Scrubber(secret)(text)
+    return _SHAPE.sub("[key]", text)
+
+
 def named_for_secret(name: str) -> bool:
     """
     >>> [named_for_secret(name) for name in ("X-Api-Key", "accessToken", "token", "max_tokens", "eos_token")]

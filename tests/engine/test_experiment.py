@@ -231,3 +231,24 @@ def test_the_estimate_is_by_the_runs_of_the_model(make_task: Any, tmp_path: Path
     carry_out([found], Watcher())
     (later,) = groups(write(path, models=["most-common"], tasks=[task], out="runs", shots=[0, 1]))
     assert "3 of them answered already; about" in outlook(estimates([later]), 1)
+
+
+def test_a_suite_stands_for_its_tasks_with_their_own_shots(make_task: Any, tmp_path: Path) -> None:
+    make_task(queries=4)
+    entry = {"task": "squares.yaml", "shots": [1, 2], "set": ["task.output.max_new_tokens=3"]}
+    write(tmp_path / "squares" / "suite.yaml", name="both", title="Both", tasks=[entry])
+    path = write(
+        tmp_path / "e.yaml", models=["most-common"], tasks=["squares/suite.yaml"], limit=0.5
+    )
+    (runs,) = groups(path)
+    assert asked([runs]) == {("most-common", "1", 0, 2), ("most-common", "2", 0, 2)}
+    assert runs[0].plan.task.spec.output.max_new_tokens == 3
+    path = write(
+        tmp_path / "e.yaml",
+        models=["most-common"],
+        tasks=[{"task": "squares/suite.yaml", "set": {"task.output.max_new_tokens": 4}}],
+        shots=0,
+    )
+    (runs,) = groups(path)
+    assert asked([runs]) == {("most-common", "0", 0, 4)}
+    assert runs[0].plan.task.spec.output.max_new_tokens == 4
