@@ -15,6 +15,7 @@ from emu2eval.cli import (
     export,
     imports,
     look,
+    new,
     papers,
     run,
     stored,
@@ -41,6 +42,7 @@ app.add_typer(run.app)
 app.add_typer(experiment.app)
 app.add_typer(look.app)
 app.add_typer(data.app, name="data")
+app.add_typer(new.app, name="new")
 app.add_typer(stored.app)
 app.add_typer(compare.app)
 app.add_typer(explain.app)

@@ -74,10 +74,10 @@ class RowOptions(Settings):
     that of each item), `a.0` the first of a list."""
 
     id: Annotated[
-        str | None,
+        str | Literal[False] | None,
         Meta(
-            description="the column of ids, or a text with columns in braces; absent = the column `id`, "
-            "and where there is none, a digest of the sample itself"
+            description="the column of ids, or a text with columns in braces; absent = the column `id`; "
+            "false, or where there is none = a digest of what the sample holds"
         ),
     ] = None
     images: Annotated[
@@ -191,7 +191,7 @@ def columns_named(options: RowOptions) -> dict[str, str]:
     def add(option: str, *columns: str) -> None:
         found.update((column, option) for column in columns if column not in found)
 
-    if options.id is not None:
+    if options.id:
         add("id", *columns_of(options.id))
     add("videos", *listed(options.videos))
     add("segment", *(options.segment or ()))

@@ -42,7 +42,7 @@ class DatasetsOptions(RowOptions):
 
 def read(root: Path, options: DatasetsOptions) -> Iterator[Sample]:
     """Rows of `save_to_disk` folders (.arrow files) as samples; every option names a column."""
-    return samples(_Folder(root, options), options, root)
+    return samples(ArrowFolder(root, options), options, root)
 
 
 def splits_of(root: Path) -> list[str]:
@@ -56,7 +56,7 @@ def splits_of(root: Path) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Folder:
+class ArrowFolder:
     root: Path
     options: DatasetsOptions
 

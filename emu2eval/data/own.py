@@ -62,7 +62,7 @@ class _Reading:
         reply = self.reply(row, given, choices)
         fields = self.texts(row)
         if 0 < len(choices) <= len(ascii_uppercase):
-            fields = option_fields(choices) | fields
+            fields = fields | option_fields(choices) | (fields if self.fields is not None else {})
         return Sample(
             id=self.id(row),
             fields=fields,
@@ -79,9 +79,9 @@ class _Reading:
         )
 
     def id(self, row: DataRow) -> str:
-        if self.options.id is not None:
+        if self.options.id:
             return row.name(self.options.id)
-        return row.name(_ID) if _ID in row.cells else ""
+        return row.name(_ID) if self.options.id is None and _ID in row.cells else ""
 
     def digest(self, sample: Sample, where: str) -> str:
         """A name made of what the sample holds, 16 hex digits, for rows without an id."""

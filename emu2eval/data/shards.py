@@ -70,9 +70,14 @@ def shards(root: Path, files: str | Sequence[str]) -> list[Path]:
             raise MissingData(
                 f"no file fits {pattern!r}", where=root, hint=_loading_script(root) or _hint(root)
             )
-        _check_whole(fitting, root)
         found += fitting
-    return list(dict.fromkeys(found))
+    found = list(dict.fromkeys(found))
+    by_folder: defaultdict[Path, list[Path]] = defaultdict(list)
+    for path in found:
+        by_folder[path.parent].append(path)
+    for paths in by_folder.values():
+        _check_whole(paths, root)
+    return found
 
 
 def _hint(root: Path) -> str:

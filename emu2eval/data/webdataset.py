@@ -49,7 +49,7 @@ class _Shards:
         seen: dict[str, str] = {}
         whole = self.options.id is None
         for path in shards(self.root, self.options.files):
-            for row in _rows(path):
+            for row in shard_rows(path):
                 name = str(row.cells["id"])
                 if whole and seen.setdefault(name, row.where) != row.where:
                     raise DataError(
@@ -64,7 +64,7 @@ class _Shards:
         return ()
 
 
-def _rows(path: Path) -> Iterator[DataRow]:
+def shard_rows(path: Path) -> Iterator[DataRow]:
     """A row for the members that follow each other under one name."""
     key: str | None = None
     cells: dict[str, Any] = {}

@@ -125,7 +125,7 @@ def describe(kind: inspect.Type) -> str:
         case inspect.StrType():
             return "a string" + (f" that matches {kind.pattern}" if kind.pattern else "")
         case inspect.LiteralType():
-            return _or([repr(choice) for choice in kind.values])
+            return _or([_literal(choice) for choice in kind.values])
         case inspect.TupleType():
             return f"a list of {len(kind.item_types)}"
         case inspect.CollectionType():
@@ -133,6 +133,11 @@ def describe(kind: inspect.Type) -> str:
         case inspect.CustomType() | inspect.DataclassType() | inspect.EnumType():
             return f"{kind.cls.__name__} (an object)"
     return _NAMES[sort(kind)]
+
+
+def _literal(choice: object) -> str:
+    """As YAML has it."""
+    return {True: "true", False: "false"}[choice] if isinstance(choice, bool) else repr(choice)
 
 
 def _bounds(kind: inspect.IntType | inspect.FloatType) -> str:

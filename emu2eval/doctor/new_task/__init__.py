@@ -1,0 +1,1 @@
+"""A first task file, written from a look at the data."""
