@@ -241,7 +241,7 @@ class _Columns:
     """The columns of the rows, by what they hold. plain: texts and numbers; lists: lists."""
 
     def __init__(self, found: Look):
-        self.rows = [row for row in found.rows]
+        self.rows = list(found.rows)
         self.names = list(dict.fromkeys(str(name) for row in self.rows for name in row))
         self.plain = [
             n for n in self.names if self._all(n, lambda v: isinstance(v, str | int | float))
