@@ -10,7 +10,7 @@ from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWa
 
 from emu2eval.adapters.emu2.settings import Emu2Settings
 from emu2eval.adapters.huggingface.settings import HuggingFaceSettings
-from emu2eval.adapters.local.sampling import Draws, passed, probabilities, uniform
+from emu2eval.adapters.local.sampling import Draws, passed, shares, uniform
 from emu2eval.adapters.local.search import Sampling
 from emu2eval.adapters.local.settings import LocalSettings
 from emu2eval.errors import ConfigError
@@ -31,17 +31,17 @@ def test_what_is_kept_is_what_transformers_keeps(
     warped = TopPLogitsWarper(top_p)(None, warped)
     wanted = warped.softmax(-1).numpy()
     for row in range(20):
-        own = probabilities(scores[row].numpy(), Sampling(temperature, top_p, top_k))
+        own = shares(scores[row].numpy(), Sampling(temperature, top_p, top_k))
         assert ((own > 0) == (wanted[row] > 0)).all()
         assert own / own.sum() == pytest.approx(wanted[row], abs=1e-12)
 
 
 def test_words_are_drawn_where_the_sums_pass_a_number() -> None:
-    shares = np.array([0.0, 0.25, 0.0, 0.5, 0.25, 0.0])
+    known = np.array([0.0, 0.25, 0.0, 0.5, 0.25, 0.0])
     numbers = [0.0, 0.2499, 0.25, 0.7499, 0.75, 1 - 2**-53]
-    assert [passed(shares, number) for number in numbers] == [1, 1, 3, 3, 4, 4]
+    assert [passed(known, number) for number in numbers] == [1, 1, 3, 3, 4, 4]
     # What is left after a restriction adds up to less than one.
-    assert [passed(shares * 0.1, number) for number in numbers] == [1, 1, 3, 3, 4, 4]
+    assert [passed(known * 0.1, number) for number in numbers] == [1, 1, 3, 3, 4, 4]
 
 
 def test_the_numbers_never_change() -> None:
@@ -58,13 +58,13 @@ def test_frequencies_are_the_probabilities() -> None:
     torch.manual_seed(5)
     scores = (torch.randn(12) * 2).numpy().astype(np.float64)
     sampling = Sampling(1.3, 0.95, 8)
-    shares = probabilities(scores, sampling)
-    shares /= shares.sum()
-    drawn = [passed(shares, uniform(0, str(key), 0)) for key in range(8000)]
+    said = shares(scores, sampling)
+    said /= said.sum()
+    drawn = [passed(said, uniform(0, str(key), 0)) for key in range(8000)]
     counts = np.bincount(drawn, minlength=12)
-    kept = shares > 0
+    kept = said > 0
     assert kept.sum() < 8 and not counts[~kept].any()
-    off = (counts[kept] - 8000 * shares[kept]) ** 2 / (8000 * shares[kept])
+    off = (counts[kept] - 8000 * said[kept]) ** 2 / (8000 * said[kept])
     assert off.sum() < 24.3  # at most 7 degrees of freedom, 0.1 %
 
 
@@ -80,6 +80,14 @@ def test_a_row_that_ended_draws_nothing_more_and_moves_no_other() -> None:
         if 4 in said[row]:
             assert set(said[row][said[row].index(4) :]) == {4}
     assert any(4 in row for row in said)
+
+
+def test_many_rows_of_a_large_vocabulary_are_drawn_side_by_side() -> None:
+    scores = torch.randn(5, 12_000, generator=torch.Generator().manual_seed(2)) * 3
+    sampling, keys = Sampling(1.0, 0.95, 500), list("abcde")
+    together = Draws(sampling, keys, [])(scores)
+    alone = [Draws(sampling, [key], [])(scores[row : row + 1])[0] for row, key in enumerate(keys)]
+    assert together == alone and len(set(alone)) > 3
 
 
 def settings(**given: object) -> LocalSettings:

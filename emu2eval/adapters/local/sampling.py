@@ -8,8 +8,11 @@ sorted ones would change places where rounding tells two apart, and with them th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import os
+from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +21,9 @@ from torch import Tensor
 from emu2eval.adapters.local.search import Sampling
 
 Floats = npt.NDArray[np.float64]
+
+_LARGE = 10_000
+"""Words of a vocabulary from which on a row takes longer than handing it to a thread."""
 
 
 class Draws:
@@ -29,17 +35,30 @@ class Draws:
         self._ends = ends
         self._last: list[int | None] = [None] * len(keys)
         self._step = 0
+        self._workers: ThreadPoolExecutor | None = None
 
     def __call__(self, scores: Tensor) -> list[int]:
         """The next token of each row. scores: (rows, words); what may not be said is minus infinity."""
-        rows: Floats = scores.float().cpu().numpy().astype(np.float64)
-        for row, key in enumerate(self._keys):
-            # What an answer that has ended would say next is not looked at.
-            if self._last[row] not in self._ends:
-                number = uniform(self._sampling.seed, key, self._step)
-                self._last[row] = passed(probabilities(rows[row], self._sampling), number)
+        known = scores.float().cpu().numpy()
+        # What an answer that has ended would say next is not looked at.
+        open_ = [row for row, last in enumerate(self._last) if last not in self._ends]
+
+        def draw(row: int) -> int:
+            number = uniform(self._sampling.seed, self._keys[row], self._step)
+            return passed(shares(known[row], self._sampling), number)
+
+        for row, token in zip(open_, self._map(known.shape[1])(draw, open_), strict=True):
+            self._last[row] = token
         self._step += 1
         return [token or 0 for token in self._last]
+
+    def _map(self, words: int) -> Callable[[Callable[[int], int], list[int]], Iterable[int]]:
+        """Rows side by side where they are worth it: numpy works outside of Python's lock."""
+        if len(self._keys) < 2 or words < _LARGE:
+            return map
+        if self._workers is None:
+            self._workers = ThreadPoolExecutor(min(8, os.cpu_count() or 1, len(self._keys)))
+        return self._workers.map
 
 
 def uniform(seed: int, key: str, step: int) -> float:
@@ -48,24 +67,24 @@ def uniform(seed: int, key: str, step: int) -> float:
     return (int.from_bytes(found[:8], "big") >> 11) * 2.0**-53
 
 
-def probabilities(scores: Floats, sampling: Sampling) -> Floats:
-    """What each word of a vocabulary is drawn with; 0 for what `top_k` and `top_p` leave out."""
-    scores = (scores - scores.max()) / sampling.temperature
-    if sampling.top_k is not None and sampling.top_k < len(scores):
-        least = np.partition(scores, -sampling.top_k)[-sampling.top_k]
-        scores = np.where(scores < least, -np.inf, scores)
-    shares: Floats = np.exp(scores)
-    shares /= shares.sum()
+def shares(scores: npt.NDArray[Any], sampling: Sampling) -> Floats:
+    """What each word is drawn with, up to a factor; 0 for what `top_k` and `top_p` leave out."""
+    found = scores.astype(np.float64)
+    found -= found.max()
+    found /= sampling.temperature
+    if sampling.top_k is not None and sampling.top_k < len(found):
+        found[found < np.partition(found, -sampling.top_k)[-sampling.top_k]] = -np.inf
+    np.exp(found, out=found)
     if sampling.top_p < 1:
-        shares[~_nucleus(shares, sampling.top_p)] = 0.0
-    return shares
+        found[~_nucleus(found, sampling.top_p)] = 0.0
+    return found
 
 
 def _nucleus(shares: Floats, most: float) -> npt.NDArray[np.bool_]:
     """The fewest of the likeliest words that hold so much of the probability."""
-    left = 1 - most
+    left = (1 - most) * shares.sum()
     # All words below this hold less than what is left out, together, so they need not be sorted.
-    kept = shares >= left / len(shares)
+    kept: npt.NDArray[np.bool_] = shares >= left / len(shares)
     likely = np.flatnonzero(kept)
     rising = likely[np.argsort(shares[likely], kind="stable")]
     below = shares[~kept].sum() + np.cumsum(shares[rising])
@@ -77,5 +96,6 @@ def passed(shares: Floats, number: float) -> int:
     """The first word at which the sum of the shares passes `number` of the whole."""
     sums = np.cumsum(shares)
     place = int(np.searchsorted(sums, number * sums[-1], side="right"))
-    # A product that is rounded up to the whole passes nothing.
-    return min(place, int(np.flatnonzero(shares)[-1]))
+    if place == len(shares):  # a product that is rounded up to the whole passes nothing
+        return int(np.flatnonzero(shares)[-1])
+    return place

@@ -11,7 +11,7 @@ import torch
 
 from emu2eval import Watcher, evaluate
 from emu2eval.adapters.conformance import check
-from emu2eval.adapters.local.sampling import probabilities
+from emu2eval.adapters.local.sampling import shares as shares_of
 from emu2eval.adapters.local.search import Sampling
 from emu2eval.errors import PlanError
 from emu2eval.identity import request_key
@@ -94,7 +94,7 @@ def test_the_first_token_has_the_models_own_probabilities(folders: dict[str, Pat
         logits = inference.reader.read(
             rows, [encoded], inference.reader.cache(), 0, rows.length
         )[0, -1]  # fmt: skip
-    shares = probabilities(logits.numpy().astype(np.float64), Sampling(2.0, 0.7))
+    shares = shares_of(logits.numpy().astype(np.float64), Sampling(2.0, 0.7))
     shares /= shares.sum()
     search, keys = adapter._search(out), [request.key for request in asked]
     found = inference.texts([encoded] * count, search, keys)
