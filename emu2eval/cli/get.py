@@ -30,7 +30,8 @@ def get(
         bool, typer.Option("--yes", "-y", help="Do not ask: the sizes and licences are fine.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be brought, and stop.")
+        bool,
+        typer.Option("--dry-run", help="Say what would be brought, with every address, and stop."),
     ] = False,
 ) -> None:
     """Bring a benchmark's data: says sizes and licences first, continues where it was stopped, checks
@@ -48,7 +49,7 @@ def bring_data(
     dry_run: bool = False,
 ) -> bool:
     """Whether everything is there now. Raises UserError, and Exit where the user says no."""
-    from emu2eval.data.sources import get_command
+    from emu2eval.data.sources import choose, get_command
     from emu2eval.doctor.get import shown
     from emu2eval.doctor.get.bring import bring
     from emu2eval.doctor.get.orders import orders, splits_of, with_sizes
@@ -56,12 +57,17 @@ def bring_data(
 
     task = load_task(name)
     splits = splits_of(task, named)
+    for note in choose(task, splits, source)[1]:
+        say(note)
     listed = with_sizes(orders(task, splits, source))
+    if not listed and not task.spec.data.downloads:
+        say(f"{task.name} needs no data: it comes with what is installed, or is its author's own")
+        return True
     if not listed:
         say(f"{task.name}, {' and '.join(splits)}: everything is there, in {task.root}")
         return True
     command = get_command(name, named, source)
-    console(err=True).print(shown.asked(task, splits, listed))
+    console(err=True).print(shown.asked(task, splits, listed, addresses=dry_run))
     able = [order for order in listed if order.items]
     if dry_run or not able:
         return dry_run

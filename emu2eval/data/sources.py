@@ -89,12 +89,10 @@ def require(task: Task, splits: Iterable[str]) -> None:
             what = f"  - {piece.what}" + (f", {piece.size}" if piece.size else "")
             if piece.state == "half" or piece.seen.endswith("is empty"):
                 what += f"; {piece.seen}"
-            entry = f"{what}\n      fetch  {piece.fetch}\n"
-            if piece.fetch.startswith("hf download"):
-                entry += f"      to give {given}"
-            else:
-                entry += f"      unpack in {piece.into}/ to give {given}"
-            entry += f"\n      {piece.note}" if piece.note else ""
+            entry = f"{what}\n      fetch  {piece.fetch}"
+            if not piece.get:
+                entry += f" by hand\n      unpack in {piece.into}/ to give {given}"
+                entry += f"\n      {piece.note}" if piece.note else ""
             entry += f"\n      but {piece.found}" if piece.found else ""
             if entry not in lines:
                 lines.append(entry)

@@ -182,7 +182,8 @@ def test_only_says_what_it_would_bring(
 ) -> None:
     code, _, err = program("data", "get", str(task()), "--dry-run")
     assert code == 0
-    assert "photographs" in err
+    assert f"photographs: {len(IMAGES) / 1000:.1f} kB" in err
+    assert f"    {server.url}/photos.zip\n" in err
     assert server.gets("/photos.zip") == []
     assert not (tmp_path / "data").exists()
 
@@ -583,4 +584,24 @@ def test_a_kill_between_the_files_of_the_hub(
     assert get("okvqa", "val", source="hub")[0] == 0
     assert len(list(shards.iterdir())) == 2
     assert not (shards.parent / ".emu2eval").exists()
-    assert get("okvqa", "val", source="hub")[1].startswith("okvqa, val: everything is there")
+    assert "okvqa, val: everything is there" in get("okvqa", "val", source="hub")[1]
+
+
+def test_an_archive_that_the_user_brought_is_used(
+    task: MakeData, get: Get, server: FileServer, tmp_path: Path
+) -> None:
+    """Where a digest says that it is the right one."""
+    digest = {"digest": f"sha256:{hashlib.sha256(IMAGES).hexdigest()}", "known": "Ann"}
+    path = str(task(get=[{"url": f"{server.url}/photos.zip", **digest}]))
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "photos.zip").write_bytes(IMAGES)
+    assert get(path)[0] == 0
+    assert not server.gets("/photos.zip")
+    assert files_below(data) == WHOLE | KEPT | {"photos.zip"}
+    for photo in (data / "photos").iterdir():
+        photo.unlink()
+    (data / "photos").rmdir()
+    (data / "photos.zip").write_bytes(IMAGES[:-1])
+    assert get(path)[0] == 0
+    assert len(server.gets("/photos.zip")) == 1

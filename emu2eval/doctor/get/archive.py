@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from emu2eval.data.presence import AREA
-from emu2eval.doctor.get.download import room, writing
+from emu2eval.doctor.get.disk import room, writing
 from emu2eval.errors import DataError
 from emu2eval.spec.remote import RemoteFile
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -12,13 +11,8 @@ from pathlib import Path
 
 from emu2eval.data.presence import AREA
 from emu2eval.doctor.get import archive
-from emu2eval.doctor.get.download import (
-    SPARE,
-    Delivered,
-    download,
-    free,
-    writing,
-)
+from emu2eval.doctor.get.disk import SPARE, free, linked, writing
+from emu2eval.doctor.get.download import Delivered, download
 from emu2eval.doctor.get.http import StopSign
 from emu2eval.doctor.get.orders import Item, Order, short
 from emu2eval.doctor.get.place import adopt, arrange, place
@@ -172,7 +166,7 @@ def _finish(order: Order, watcher: GetWatcher) -> None:
                 archive.unpack(item.parcel.path, name, item.remote, one, watcher.unpacked)
                 adopt(one, folder, name, [doing / given for given in order.gives])
             else:
-                _linked(item.parcel.path, folder / name)
+                linked(item.parcel.path, folder / name)
         if order.known:
             arrange(doing, order.gives)
         with writing(done):
@@ -180,15 +174,6 @@ def _finish(order: Order, watcher: GetWatcher) -> None:
     place(done, order.into)
     with writing(done):
         shutil.rmtree(done)
-
-
-def _linked(path: Path, target: Path) -> None:
-    """The same file once more, which costs no room where the disk has links."""
-    try:
-        os.link(path, target)
-    except OSError:
-        with writing(target):
-            shutil.copyfile(path, target)
 
 
 def _clear(path: Path, unfinished: Sequence[Order], orders: Sequence[Order]) -> None:

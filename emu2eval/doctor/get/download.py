@@ -6,13 +6,11 @@ checked.
 
 from __future__ import annotations
 
-import errno
 import os
 import random
 import re
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -21,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from emu2eval.doctor.get.digests import Digests
+from emu2eval.doctor.get.disk import GOES_ON, disk_error, linked, room, writing
 from emu2eval.doctor.get.http import Arriving, Bearer, Misstated, StopSign, Unsteady, opened, shown
 from emu2eval.errors import DataError
 
@@ -33,11 +32,7 @@ FIRST_WAIT = 1.0
 LONGEST_WAIT = 600.0
 """Seconds of rest that a server may ask for."""
 
-SPARE = 256 << 20
-"""Bytes that stay free on a disk."""
-
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
-GOES_ON = "what has come is kept; the same command continues"
 
 
 class Stopped(Exception):
@@ -47,7 +42,8 @@ class Stopped(Exception):
 @dataclass(frozen=True)
 class Parcel:
     """A file to bring. path: of the whole file; size, digest: where they are known, and known: who says so;
-    expected: the size that its server says, to be told before and not to be held against it.
+    expected: the size that its server says, to be told before and not to be held against it; beside: where
+    the user may have put it.
     """
 
     url: str
@@ -57,6 +53,7 @@ class Parcel:
     known: str | None = None
     bearer: Bearer | None = None
     expected: int | None = None
+    beside: tuple[Path, ...] = ()
 
     @property
     def likely(self) -> int | None:
@@ -144,17 +141,29 @@ class _Download:
                 self.rest(max(error.wait, _back_off(failures)))
 
     def already(self) -> Delivered | None:
-        """The whole file, of an earlier call that was stopped before it was put into its place."""
-        if not self.parcel.path.is_file():
-            return None
-        self.digests = Digests(self.parcel.digest, self.parcel.size)
-        self.digests.add_file(self.parcel.path, self.stopped)
-        if self.digests.wrong() or self.parcel.size not in (None, self.digests.size):
+        """The whole file, of an earlier call, or as the user brought it where a digest vouches for it."""
+        if self.parcel.path.is_file() and not self.right(self.parcel.path):
             with writing(self.parcel.path):
                 self.parcel.path.unlink()
+        if not self.parcel.path.is_file() and self.parcel.digest is not None:
+            given = next((path for path in self.parcel.beside if self.right(path)), None)
+            if given is not None:
+                linked(given, self.parcel.path)
+        if not self.parcel.path.is_file() or self.digests is None:
             return None
         self.told(self.digests.size, self.digests.size)
         return self.delivered()
+
+    def right(self, path: Path) -> bool:
+        """Whether a file is as it should be, as far as that is known."""
+        try:
+            if self.parcel.size not in (None, path.stat().st_size):
+                return False
+            self.digests = Digests(self.parcel.digest, self.parcel.size)
+            self.digests.add_file(path, self.stopped)
+        except OSError:
+            return False
+        return self.digests.wrong() is None
 
     def once(self) -> None:
         """One request: all that is missing, or as much as comes."""
@@ -409,45 +418,3 @@ def retry_after(headers: Mapping[str, str]) -> float:
 def _back_off(failures: int) -> float:
     longest = min(FIRST_WAIT * 2.0 ** (failures - 1), 60.0)
     return random.uniform(longest / 2, longest)
-
-
-def free(folder: Path) -> int:
-    """Bytes that are free where a folder is, or will be."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
-
-
-def room(folder: Path, needed: int) -> None:
-    """Raises DataError where the disk has no room for so many bytes more."""
-    if needed and free(folder) < needed + SPARE:
-        raise DataError(
-            f"the disk has {free(folder) / 1e9:,.1f} GB left, and {(needed + SPARE) / 1e9:,.1f} GB are "
-            "needed",
-            where=folder,
-            hint="free some space, or have the data elsewhere: export EMU2EVAL_DATA=/path/to/data; "
-            f"{GOES_ON}",
-        )
-
-
-@contextmanager
-def writing(where: Path) -> Iterator[None]:
-    """Turns an OSError about the data folder into a DataError that says what to try."""
-    try:
-        yield
-    except OSError as error:
-        raise disk_error(error, where) from None
-
-
-def disk_error(error: OSError, where: Path) -> DataError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return DataError(
-            f"there is no room left for data ({error.strerror})",
-            where=where,
-            hint=f"free some space and run the same command again; {GOES_ON}",
-        )
-    return DataError(
-        f"the data folder cannot be written ({error.strerror or error})",
-        where=error.filename or where,
-        hint="check its permissions, or have the data elsewhere: export EMU2EVAL_DATA=/path/to/data",
-    )

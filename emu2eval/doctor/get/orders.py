@@ -194,9 +194,12 @@ def _item(
     digest: str | None = None,
     bearer: Bearer | None = None,
 ) -> Item:
-    path = order.area / _kept(url, name.rpartition("/")[2])
+    own = name.rpartition("/")[2]
+    path = order.area / _kept(url, own)
     known = digest or remote.digest
-    return Item(name, Parcel(url, path, remote.size, known, remote.known, bearer), remote)
+    beside = tuple(folder / own for folder in (order.into, order.into.parent))
+    parcel = Parcel(url, path, remote.size, known, remote.known, bearer, beside=beside)
+    return Item(name, parcel, remote)
 
 
 def _in_place(order: Order, item: Item) -> bool:

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from emu2eval.doctor.get.download import writing
+from emu2eval.doctor.get.disk import writing
 from emu2eval.errors import DataError
 
 

@@ -9,7 +9,8 @@ from threading import Lock
 import msgspec
 
 from emu2eval.data.presence import AREA
-from emu2eval.doctor.get.download import Delivered, writing
+from emu2eval.doctor.get.disk import writing
+from emu2eval.doctor.get.download import Delivered
 from emu2eval.doctor.get.http import shown
 from emu2eval.errors import DataError
 

@@ -21,7 +21,7 @@ from rich.progress import (
 from rich.text import Text
 
 from emu2eval.doctor.get.bring import GetWatcher
-from emu2eval.doctor.get.download import free
+from emu2eval.doctor.get.disk import free
 from emu2eval.doctor.get.orders import Order
 from emu2eval.errors import printable
 from emu2eval.spec.task import Task
@@ -54,8 +54,13 @@ def size_of(order: Order) -> str:
     return f"{known}, {in_bytes(order.there)} of it there" if order.there else known
 
 
-def asked(task: Task, splits: Sequence[str], listed: Sequence[Order]) -> RenderableType:
-    """What would be brought, how large it is, from where and under what terms; and what would not."""
+def asked(
+    task: Task, splits: Sequence[str], listed: Sequence[Order], *, addresses: bool = False
+) -> RenderableType:
+    """What would be brought, how large it is, from where and under what terms; and what would not.
+
+    addresses: each in full, up to a number.
+    """
     able = [order for order in listed if order.items]
     later = [order for order in listed if order.awaits is not None]
     lines: list[Text] = []
@@ -63,6 +68,10 @@ def asked(task: Task, splits: Sequence[str], listed: Sequence[Order]) -> Rendera
         lines.append(Text(f"{task.name}, {' and '.join(splits)}: to be brought", style="bold"))
         for order in able:
             lines += [Text(f"  {order.what}: {size_of(order)}"), Text(f"    {_way(order)}", "dim")]
+            if addresses:
+                lines += [Text(f"    {each.parcel.url}") for each in order.items[:_DETAIL]]
+                more = len(order.items) - _DETAIL
+                lines += [Text(f"    and {more:,} more", "dim")] if more > 0 else []
         for order in later:
             way = f"from the addresses in {order.awaits}, once that is there, into {order.into}"
             lines += [
