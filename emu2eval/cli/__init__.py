@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import sys
 import traceback
+from typing import Annotated
 
 import typer
 
 from emu2eval.cli import (
     compare,
+    completion,
     data,
     experiment,
     explain,
     export,
     imports,
+    line,
     look,
     new,
     papers,
@@ -21,21 +24,30 @@ from emu2eval.cli import (
     stored,
     streams,
 )
-from emu2eval.cli.say import say
+from emu2eval.cli.say import put, say
+from emu2eval.cli.verbs import EPILOG, Verbs
 from emu2eval.errors import PartError, StoreError, UserError, lacking
 from emu2eval.trust import trusting
 
 app = typer.Typer(
     help="Few-shot multimodal evaluation: how well does a model learn from demonstrations with images?",
-    epilog="Anywhere on the line: --debug shows the traceback of an error; --trust imports any module that a "
-    "file or a stored run names, which runs its code.",
+    epilog=EPILOG,
+    cls=Verbs,
     no_args_is_help=True,
-    add_completion=False,
     # Plain help: rich's help costs a quarter of a second, and `--help` should answer at once.
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
 )
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version, and exit.")
+    ] = False,
+) -> None: ...
+
 
 # In the order in which `emu2eval --help` shows them.
 app.add_typer(run.app)
@@ -50,10 +62,6 @@ app.add_typer(imports.app)
 app.add_typer(papers.app)
 app.add_typer(export.app)
 
-MANY = frozenset({"--task", "--model", "--shots", "--ablate", "--set", "--log"})
-"""Options that take several values in one go, as in `--shots 0 4 8`."""
-
-
 DEBUG = "--debug"
 """Shows the traceback of an error; may stand anywhere on the command line."""
 TRUST = "--trust"
@@ -64,17 +72,13 @@ def main() -> None:
     """The `emu2eval` program. Exit codes: 2 for a usage or setup error, 3 for failed requests."""
     debug, trust = DEBUG in sys.argv[1:], TRUST in sys.argv[1:]
     rest = [argument for argument in sys.argv[1:] if argument not in (DEBUG, TRUST)]
-    sys.argv[1:] = spread(rest)
     streams.prepare()
     try:
         with trusting(trust), streams.stopping() as caught:
             try:
-                app()
-            except SystemExit as ended:
-                # Click ends with 1 where it was interrupted.
-                if caught and ended.code == 1:
-                    raise SystemExit(130) from None
-                raise
+                code = _carry_out(rest)
+                # An interruption that a verb let through.
+                raise SystemExit(130 if caught and code == 1 else code)
             finally:
                 unwritten = streams.finish()
                 if unwritten is not None and not isinstance(unwritten, BrokenPipeError):
@@ -102,26 +106,30 @@ def main() -> None:
         raise SystemExit(2) from None
 
 
-def spread(arguments: list[str]) -> list[str]:
-    """`--shots 0 4 8` -> `--shots 0 --shots 4 --shots 8`, for options of many values.
+def _carry_out(arguments: list[str]) -> int:
+    """The exit code of a command line. Raises UserError, also for one that cannot be read."""
+    if arguments[:1] == ["--version"]:
+        put(f"emu2eval {_version()}\n")
+        return 0
+    program = typer.main.get_command(app)
+    completion.prepare(program)
+    try:
+        given = line.read(arguments, program)
+        code = program.main(given, prog_name="emu2eval", standalone_mode=False)
+    except line.WRONG_USE as wrong:
+        if type(wrong).__name__ == "NoArgsIsHelpError":
+            put(f"{wrong.format_message()}\n")
+            return 2
+        line.explain(wrong)
+    except typer.Abort:
+        return 130
+    return code if isinstance(code, int) else 0
 
-    >>> spread(["run", "--shots", "0", "4", "--limit", "5"])
-    ['run', '--shots', '0', '--shots', '4', '--limit', '5']
-    """
-    short = {"-t": "--task", "-m": "--model", "-k": "--shots"}
-    if arguments[:1] not in (["run"], ["reproduce"]):
-        return arguments
-    out: list[str] = []
-    option = None
-    taken = 0
-    for argument in arguments:
-        if argument.startswith("-") and argument != "-":
-            option = short.get(argument, argument)
-            option = option if option in MANY else None
-            taken = 0
-        elif option is not None:
-            if taken:
-                out.append(option)
-            taken += 1
-        out.append(argument)
-    return out
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("emu2eval")
+    except PackageNotFoundError:
+        return "of a checkout that is not installed"

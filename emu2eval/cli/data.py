@@ -9,8 +9,10 @@ import typer
 from emu2eval.cli.get import get
 from emu2eval.cli.options import Source
 from emu2eval.cli.say import console
+from emu2eval.cli.verbs import NearestVerb
 
 app = typer.Typer(
+    cls=NearestVerb,
     help="Which data of each task is present, where it comes from, and whether it is complete; and get it.",
     no_args_is_help=True,
     rich_markup_mode=None,

@@ -7,12 +7,15 @@ from typing import Annotated
 
 import typer
 
+from emu2eval.cli import completion
+
 Tasks = Annotated[
     list[str],
     typer.Option(
         "--task",
         "-t",
         help="Tasks or suites by name or .yaml file: a b, a,b or 'vl_icl_*'.",
+        autocompletion=completion.tasks,
     ),
 ]
 Models = Annotated[
@@ -22,6 +25,7 @@ Models = Annotated[
         "-m",
         help="Model names, .yaml files, folders of checkpoints, or the hub's org/name "
         "[default: emu2-nano, on the bundled tasks].",
+        autocompletion=completion.models,
     ),
 ]
 ShotCounts = Annotated[
@@ -48,7 +52,9 @@ Sets = Annotated[
 JudgeName = Annotated[
     str | None,
     typer.Option(
-        "--judge", help="The judge: a model name, a .yaml file, or one of OpenAI's models."
+        "--judge",
+        help="The judge: a model name, a .yaml file, or one of OpenAI's models.",
+        autocompletion=completion.models,
     ),
 ]
 ScorerName = Annotated[
@@ -63,7 +69,8 @@ Ablate = Annotated[
     list[str],
     typer.Option(
         help="What to take away from demonstrations: labels, images or order (shuffled), blank (white "
-        "images), or none."
+        "images), or none.",
+        autocompletion=completion.ablations,
     ),
 ]
 Out = Annotated[
@@ -76,8 +83,34 @@ Protocol = Annotated[
     str | None, typer.Option(help="How the task is asked [default: the task's own].")
 ]
 Split = Annotated[str | None, typer.Option(help="Split of the queries [default: the task's own].")]
-Form = Annotated[str, typer.Option("--format", "-f", help="rich, markdown, csv, json or latex.")]
-Runs = Annotated[list[str] | None, typer.Argument(help="Paths, names or beginnings of names.")]
+Form = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        "-f",
+        help="rich, markdown, csv, json or latex.",
+        autocompletion=completion.formats,
+    ),
+]
+Runs = Annotated[
+    list[str] | None,
+    typer.Argument(help="Paths, names or beginnings of names.", autocompletion=completion.runs),
+]
+Run = Annotated[
+    str,
+    typer.Argument(
+        help="A run: its path, name or beginning of its name.", autocompletion=completion.runs
+    ),
+]
+Task = Annotated[
+    str,
+    typer.Option(
+        "--task",
+        "-t",
+        help="Task name or path of a .yaml file.",
+        autocompletion=completion.tasks,
+    ),
+]
 Batch = Annotated[
     str | None,
     typer.Option(
