@@ -13,6 +13,7 @@ import pytest
 from emu2eval import evaluate
 from emu2eval.adapters.base import Adapter, BatchRange, Limits
 from emu2eval.engine.asking import checked
+from emu2eval.engine.reopen import score_again
 from emu2eval.engine.runner import Tally
 from emu2eval.errors import ConfigError, ModelError, PlanError
 from emu2eval.report.progress import Bars
@@ -262,6 +263,43 @@ def test_what_a_batch_that_did_not_fit_holds_is_freed_before_its_halves_are_aske
     (result,) = evaluate(str(make_task()), Holding, out=tmp_path)
     assert result.rows[0].unscored == 0 and len(held) > 6
     assert not any(still)
+
+
+class Sampling(ScriptedModel):
+    """Draws a colour by the request's key, as an adapter of one's own may."""
+
+    samples = True
+
+    def __init__(self) -> None:
+        super().__init__(lambda request: "red" if int(request.key[:8], 16) % 2 else "green")
+
+
+def test_trials_of_a_model_that_samples_repeat_its_answers(make_task: Any, tmp_path: Path) -> None:
+    """Without demonstrations, too; the draws of one question are one cluster of the error."""
+    task = str(make_task(queries=40))
+    (result,) = evaluate(task, Sampling(), trials=6, out=tmp_path)
+    row = result.rows[0]
+    assert (row.n, row.trials, result.tally.asked, result.tally.copied) == (240, 6, 240, 0)
+    scores = lines(result.folder, "scores.jsonl")
+    means: dict[str, list[float]] = {}
+    for score in scores:
+        means.setdefault(score["id"], []).append(score["value"])
+    # Each question's mean over its draws, and the spread of these means over the questions.
+    by_question = [sum(values) / 6 for values in means.values()]
+    mean = sum(by_question) / 40
+    spread = sum((value - mean) ** 2 for value in by_question) / 39
+    assert row.value == pytest.approx(100 * mean)
+    assert row.stderr is not None and row.stderr >= 100 * (spread / 40) ** 0.5 * 0.999
+    assert row.stderr < 100 * (spread / 40) ** 0.5 * 1.2
+    record = json.loads((result.folder / "run.json").read_text().partition("\n//")[0])
+    assert record["sampled"] is True
+    again = score_again(result.folder)
+    assert again.rows[0].n == 240
+    ranked = make_task(
+        output={"kind": "choice", "choices": ["red", "green"]}, score={"scorer": "choice"}
+    )
+    (choice,) = evaluate(str(ranked), Sampling(), trials=6, out=tmp_path)
+    assert choice.rows[0].trials == 1
 
 
 def test_one_bad_request_costs_only_itself(make_task: Any, tmp_path: Path) -> None:
