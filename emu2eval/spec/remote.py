@@ -96,7 +96,7 @@ def check_address(url: str) -> None:
     except ValueError:
         host = login = None
         parts = urlsplit("")
-    if not host or parts.scheme not in ("http", "https") or not url.isascii() or " " in url:
+    if not host or parts.scheme not in ("http", "https") or not url.isascii() or min(url) <= " ":
         raise ConfigError("this is not the address of a file, such as https://example.org/file.zip")
     if login:
         raise ConfigError("an address holds a name or a password, which would be stored and shown")

@@ -201,6 +201,7 @@ def test_a_token_stays_with_its_server(server: FileServer, get: Callable[..., De
     ("to", "says"),
     [
         ("http://example.org/a.bin", "asked by plain http"),
+        ("http://[", "it is no address"),
         ("ftp://example.org/a.bin", "not the address of a file"),
         ("https://me:word@example.org/a.bin", "a name or a password"),
         ("/a.bin", "10 times and on"),

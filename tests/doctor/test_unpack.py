@@ -17,7 +17,8 @@ import pytest
 
 from emu2eval.doctor.get import archive, place
 from emu2eval.errors import DataError
-from emu2eval.spec.remote import RemoteFile
+from emu2eval.spec.remote import RemoteFile, remote_files
+from emu2eval.spec.task import load_task
 
 
 def zipped(path: Path, members: dict[str, bytes], mode: int = 0) -> Path:
@@ -157,6 +158,39 @@ def test_a_password_and_a_name_twice(tmp_path: Path) -> None:
             file.addfile(tarfile.TarInfo("twice"))
     with pytest.raises(DataError, match="twice is in it twice"):
         unpacked(tmp_path / "b.tar")
+
+
+def test_an_archive_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A place outside of the file, as one damaged byte makes it."""
+
+    def fails(*_: object) -> None:
+        raise OSError(22, "Invalid argument")
+
+    path = zipped(tmp_path / "a.zip", MEMBERS)
+    monkeypatch.setattr(zipfile.ZipFile, "open", fails)
+    with pytest.raises(DataError, match=r"a\.zip is not unpacked: OSError"):
+        unpacked(path)
+
+
+@pytest.mark.parametrize("task", ["dreambench", "coco_t2i", "vl_icl_clevr"])
+def test_what_bundled_tasks_take_of_their_archives(tmp_path: Path, task: str) -> None:
+    members, gives = {
+        "dreambench": (
+            {"dreambooth-4f887af/README.md": b"", "dreambooth-4f887af/dataset/a/00.jpg": b"1"},
+            ["dataset/a/00.jpg"],
+        ),
+        "coco_t2i": (
+            {f"annotations/{kind}_val2014.json": b"{}" for kind in ("captions", "instances")},
+            ["annotations/captions_val2014.json"],
+        ),
+        "vl_icl_clevr": ({"query/0.png": b"1"}, ["query/0.png"]),
+    }[task]
+    (remote,) = remote_files(load_task(task).spec.data.downloads[0].get)
+    path = zipped(tmp_path / "a.zip", members)
+    into = tmp_path / "into"
+    into.mkdir()
+    archive.unpack(path, path.name, remote, into, lambda count: None)
+    assert [p.relative_to(into).as_posix() for p in into.rglob("*") if p.is_file()] == gives
 
 
 def test_the_disk_is_looked_at_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,7 +101,7 @@ def unpack(
         tarfile.TarError,
         zipfile.BadZipFile,
         zlib.error,
-        gzip.BadGzipFile,
+        OSError,  # of reading; what cannot be written is told before
         EOFError,
         ValueError,
         OverflowError,

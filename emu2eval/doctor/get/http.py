@@ -174,12 +174,13 @@ def opened(
 
 def _followed(start: str, url: str, target: str) -> str:
     """Where a redirect leads. Raises DataError where it must not."""
-    found = urljoin(url, target)
     try:
+        found = urljoin(url, target)
         check_address(found)
-    except ConfigError as error:
+    except (ConfigError, ValueError) as error:
+        why = error.what if isinstance(error, ConfigError) else "it is no address"
         raise DataError(
-            f"the address leads on to another that is not followed: {error.what}",
+            f"the address leads on to another that is not followed: {why}",
             where=shown(start),
             hint="fetch the file with a browser, if you trust where it leads",
         ) from None
