@@ -24,6 +24,9 @@ from emu2eval.types import AnswerSource, Mark, Progress, Published, Response, Ro
 UNREADABLE = Mark("unreadable")
 """Of a query that could not be asked, since its row in the benchmark's file is damaged."""
 
+DRAWN = Mark("drawn")
+"""Of an answer that the model drew, where others give their likeliest."""
+
 
 @dataclass
 class _Total:
@@ -202,6 +205,8 @@ def _scores(
         totals.add(sample, score, place.trial)
         if answer is not None:
             totals.note(answer)
+        if questions.sampled and response is not None:
+            totals.marks[DRAWN] += 1
         yield SampleScore(
             id=sample.id,
             trial=place.trial,

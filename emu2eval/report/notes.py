@@ -58,6 +58,10 @@ def _unreadable(marks: Marked) -> Iterator[str]:
     yield f"{counted(_total(marks), 'sample')} of the data cannot be read"
 
 
+def _drawn(marks: Marked) -> Iterator[str]:
+    yield f"{counted(_total(marks), 'answer')} drawn by sampling, not the likeliest"
+
+
 def _total(marks: Marked) -> int:
     return sum(count for _, count in marks)
 
@@ -72,6 +76,7 @@ SENTENCES: Mapping[str, Callable[[Marked], Iterator[str]]] = MappingProxyType(
         "flagged": _flagged,
         "unreadable": _unreadable,
         "first": _first,
+        "drawn": _drawn,
     }
 )
 """Kind of mark -> what a table says of all marks of that kind."""

@@ -18,7 +18,7 @@ from emu2eval.engine.runner import Tally
 from emu2eval.errors import ConfigError, ModelError, PlanError
 from emu2eval.report.progress import Bars
 from emu2eval.testing import ScriptedModel
-from emu2eval.types import IMPOSSIBLE, ChoiceOutput, Output, Request, Response, TextOutput
+from emu2eval.types import IMPOSSIBLE, ChoiceOutput, Mark, Output, Request, Response, TextOutput
 from emu2eval.watch import AskedAgain, Watcher
 
 
@@ -294,7 +294,7 @@ def test_trials_of_a_model_that_samples_repeat_its_answers(make_task: Any, tmp_p
     record = json.loads((result.folder / "run.json").read_text().partition("\n//")[0])
     assert record["sampled"] is True
     again = score_again(result.folder)
-    assert again.rows[0].n == 240
+    assert again.rows[0].n == 240 and again.rows[0].marks == row.marks == ((Mark("drawn"), 240),)
     ranked = make_task(
         output={"kind": "choice", "choices": ["red", "green"]}, score={"scorer": "choice"}
     )

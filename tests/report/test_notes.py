@@ -71,6 +71,7 @@ def test_a_sentence_for_each_field(fields: dict[str, object], said: tuple[str, .
             ["1 answer given by the model's reply to the task's first question"],
         ),
         ([(Mark("unreadable"), 2)], ["2 samples of the data cannot be read"]),
+        ([(Mark("drawn"), 1200)], ["1,200 answers drawn by sampling, not the likeliest"]),
         (
             [(Mark("rounds", 3), 2), (Mark("rounds", 4), 1), (Mark("cached"), 5)],
             ["2 answers marked rounds 3", "1 answer marked rounds 4", "5 answers marked cached"],
@@ -93,5 +94,6 @@ def test_every_kind_has_a_sentence_that_is_tried_above() -> None:
         "flagged",
         "unreadable",
         "first",
+        "drawn",
     }
     assert set(SENTENCES) == known
