@@ -20,6 +20,7 @@ from emu2eval.cli import (
     look,
     new,
     papers,
+    push,
     run,
     stored,
     streams,
@@ -61,6 +62,7 @@ app.add_typer(explain.app)
 app.add_typer(imports.app)
 app.add_typer(papers.app)
 app.add_typer(export.app)
+app.add_typer(push.app)
 
 DEBUG = "--debug"
 """Shows the traceback of an error; may stand anywhere on the command line."""

@@ -1,0 +1,90 @@
+"""`emu2eval push`: runs as a dataset of the Hugging Face hub."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from emu2eval.cli.get import interactive
+from emu2eval.cli.options import Out
+from emu2eval.cli.say import say
+from emu2eval.errors import UserError
+
+app = typer.Typer(rich_markup_mode=None)
+
+SHOWN = 12
+"""Files that are named before anything is uploaded."""
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  emu2eval push easy-vqa my-org/easy-vqa-runs --dry-run
+  emu2eval push results/runs my-org/runs --yes
+  emu2eval push easy-vqa-draw my-org/drawings --images
+
+What goes there is said first. The dataset is private unless --public. Questions, references and images of
+benchmarks have licences of their own: they stay here unless --texts, and the images always do."""
+)
+def push(
+    runs: Annotated[list[str], typer.Argument(help="Paths, names or beginnings of names.")],
+    repo: Annotated[str, typer.Argument(help="The dataset: organisation/name.")],
+    images: Annotated[
+        bool, typer.Option("--images", help="With the images that models drew.")
+    ] = False,
+    texts: Annotated[
+        bool,
+        typer.Option(
+            "--texts", help="With questions, prompts and references, where their licences allow it."
+        ),
+    ] = False,
+    public: Annotated[bool, typer.Option("--public", help="Visible to everybody.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be uploaded, and upload nothing.")
+    ] = False,
+    out: Out = None,
+) -> None:
+    """Upload stored runs with their table to a dataset of the Hugging Face hub."""
+    from emu2eval.doctor.get.shown import in_bytes
+    from emu2eval.exports.push import pack, upload
+    from emu2eval.report.table import order, render
+    from emu2eval.runs import locate
+    from emu2eval.runs.apart import read_table_run, told_apart
+    from emu2eval.runs.several import read_each
+
+    folders = locate.find(runs, out)
+    told = told_apart(read_each(folders, read_table_run).read)
+    rows = order([row for run in told for row in run.rows if row.group is None])
+    with tempfile.TemporaryDirectory() as scratch:
+        parcel = pack(
+            folders, Path(scratch), repo, render(rows, "markdown"), drawn=images, texts=texts
+        )
+        files = parcel.files()
+        where = "visible to everybody" if public else "private"
+        say(
+            f"{repo} ({where}): {parcel.runs:,} runs, {len(files):,} files, {in_bytes(parcel.size)}"
+        )
+        for name, count in files[:SHOWN]:
+            say(f"  {name}: {in_bytes(count)}")
+        if len(files) > SHOWN:
+            say(f"  and {len(files) - SHOWN:,} more")
+        drawn = f"{parcel.drawn:,} images that models drew" if images else "no images"
+        held = (
+            "questions, prompts and references of the benchmarks" if texts else "no benchmark texts"
+        )
+        say(f"  with {drawn}; {held}")
+        for path in parcel.paths:
+            say(f"  a record names a path of this machine: {path}")
+        for note in parcel.notes:
+            say(f"  {note}")
+        if dry_run:
+            return
+        if not yes:
+            if not interactive():
+                raise UserError("nothing is uploaded without a yes", hint="--yes")
+            typer.confirm("upload?", abort=True, err=True)
+        say(f"uploaded to {upload(parcel, repo, public=public)}")
