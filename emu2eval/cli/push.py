@@ -60,26 +60,26 @@ def push(
     told = told_apart(read_each(folders, read_table_run).read)
     rows = order([row for run in told for row in run.rows if row.group is None])
     with tempfile.TemporaryDirectory() as scratch:
-        parcel = pack(
+        packed = pack(
             folders, Path(scratch), repo, render(rows, "markdown"), drawn=images, texts=texts
         )
-        files = parcel.files()
+        files = packed.files()
         where = "visible to everybody" if public else "private"
         say(
-            f"{repo} ({where}): {parcel.runs:,} runs, {len(files):,} files, {in_bytes(parcel.size)}"
+            f"{repo} ({where}): {packed.runs:,} runs, {len(files):,} files, {in_bytes(packed.size)}"
         )
         for name, count in files[:SHOWN]:
             say(f"  {name}: {in_bytes(count)}")
         if len(files) > SHOWN:
             say(f"  and {len(files) - SHOWN:,} more")
-        drawn = f"{parcel.drawn:,} images that models drew" if images else "no images"
+        drawn = f"{packed.drawn:,} images that models drew" if images else "no images"
         held = (
             "questions, prompts and references of the benchmarks" if texts else "no benchmark texts"
         )
         say(f"  with {drawn}; {held}")
-        for path in parcel.paths:
+        for path in packed.paths:
             say(f"  a record names a path of this machine: {path}")
-        for note in parcel.notes:
+        for note in packed.notes:
             say(f"  {note}")
         if dry_run:
             return
@@ -87,4 +87,4 @@ def push(
             if not interactive():
                 raise UserError("nothing is uploaded without a yes", hint="--yes")
             typer.confirm("upload?", abort=True, err=True)
-        say(f"uploaded to {upload(parcel, repo, public=public)}")
+        say(f"uploaded to {upload(packed, repo, public=public)}")

@@ -38,6 +38,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "Hand them on": {
             "submit": "Write the file that a test server wants",
             "export": "Write results as other tools read them",
+            "push": "Upload runs to a dataset of the Hugging Face hub",
             "keep": "Keep small records of runs, to be repeated",
             "repeat": "Repeat kept runs, and say which answers differ",
         },

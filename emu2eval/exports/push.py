@@ -28,7 +28,7 @@ KEPT = (RECORD, REPORT, SCORES, ANSWERS)
 
 
 @dataclass(frozen=True)
-class Parcel:
+class PackedRuns:
     """What would be uploaded, in a folder. drawn: images that models made; texts: questions and references of
     the benchmarks; paths: of this machine, that the records name; notes: what could not be put in."""
 
@@ -58,7 +58,7 @@ def pack(
     *,
     drawn: bool = False,
     texts: bool = False,
-) -> Parcel:
+) -> PackedRuns:
     """Lays out the dataset of these runs in an empty folder. table: of the card, as Markdown.
 
     drawn: with the images that models made. texts: with questions, prompts and references, in the form of
@@ -100,7 +100,7 @@ def pack(
                 where=path.relative_to(into),
                 hint="take it out of the model's settings, and run again",
             )
-    return Parcel(into, len(runs), images, texts, tuple(_paths(runs)), tuple(notes))
+    return PackedRuns(into, len(runs), images, texts, tuple(_paths(runs)), tuple(notes))
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -158,8 +158,8 @@ def _card(repo: str, runs: Sequence[StoredRows], table: str, *, drawn: bool, tex
     )
 
 
-def upload(parcel: Parcel, repo: str, *, public: bool = False) -> str:
-    """Uploads a parcel to a dataset, made if it is not there; private unless `public`. Returns its address.
+def upload(packed: PackedRuns, repo: str, *, public: bool = False) -> str:
+    """Uploads them to a dataset, made if it is not there, private unless `public`; returns its address.
 
     Raises ConfigError where the dataset is there and public, and `public` was not said; MissingExtra;
     UserError with what the hub says.
@@ -186,8 +186,8 @@ def upload(parcel: Parcel, repo: str, *, public: bool = False) -> str:
         api.upload_folder(
             repo_id=repo,
             repo_type="dataset",
-            folder_path=parcel.folder,
-            commit_message=f"{parcel.runs} runs of emu2eval",
+            folder_path=packed.folder,
+            commit_message=f"{packed.runs} runs of emu2eval",
         )
     except UserError:
         raise
