@@ -35,12 +35,7 @@ _DRAWN = SplitOptions(draw={"test": 0.5}, stratify="answer")
 
 
 class ImageFolderOptions(RowOptions):
-    """Images below `data.root`: CLASS/*.jpg, or SPLIT/CLASS/*.jpg (train, val, test and their other names).
-
-    Columns: `id` (the path below that folder), `image`, `answer` (the class), `file`, and those of a
-    metadata.csv or metadata.jsonl with a column `file_name`. Without folders of splits, half of the images of
-    each class are drawn for `test`, the others are `train`; `split` says it otherwise, and `folder` names a
-    split's folder that is called something else."""
+    """Of `read`."""
 
     classes: Annotated[
         dict[str, str],
@@ -51,7 +46,14 @@ class ImageFolderOptions(RowOptions):
 
 
 def read(root: Path, options: ImageFolderOptions) -> Iterator[Sample]:
-    """Images of class folders as samples; the choices are the names of all classes, of every split."""
+    """Images of class folders as samples; the choices are the names of all classes, of every split.
+
+    Files: CLASS/*.jpg, or SPLIT/CLASS/*.jpg (train, val, test and their other names). The columns are `id`
+    (the path below that folder), `image`, `answer` (the class), `file`, and those of a metadata.csv or
+    metadata.jsonl with a column `file_name`. Without folders of splits, half of the images of each class are
+    drawn for `test`, the others are `train`; `split` says it otherwise, and `folder` names a split's folder
+    that is called something else.
+    """
     layout = ClassFolders(root, options)
     return samples(layout, layout.settled, root)
 

@@ -30,13 +30,16 @@ _decode = msgspec.json.Decoder().decode
 
 
 class WebDatasetOptions(FileOptions):
-    """Tar archives, uncompressed. Columns: `id` (the name without its ending) and `shard`; `image` (the
-    images, in their order); each file by its ending, such as `txt`, `cls`, `left.jpg`; and what is in a
-    `.json` file, by its own keys."""
+    """Of `read`."""
 
 
 def read(root: Path, options: WebDatasetOptions) -> Iterator[Sample]:
-    """Samples of tar shards, by the rules of the library webdataset; pickles and arrays are passed over."""
+    """Samples of uncompressed tar shards; the files of one name, next to each other, are one.
+
+    The columns are `id` (the name without its ending) and `shard`, `image` (the images, in their order), each
+    file by its ending, such as `txt`, `cls` or `left.jpg`, and what is in a `.json` file, by its own keys.
+    Pickles and arrays are passed over.
+    """
     return samples(_Shards(root, options), options, root)
 
 

@@ -24,8 +24,8 @@ def presets() -> dict[str, Path]:
 def with_preset(document: Document) -> Document:
     """The task's file on top of the preset that it names, if it names one. Raises UnknownName or ConfigError.
 
-    Keys inside `data`, `demonstrations`, `score`, `output` and `protocols` are added to those of the preset;
-    every other key takes the place of the preset's.
+    Keys inside `data`, `data.options`, `demonstrations`, `score`, `output` and `protocols` are added to those
+    of the preset; every other key takes the place of the preset's.
     """
     if KEY not in document.data:
         return document
@@ -45,9 +45,19 @@ def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
         below, above = base.get(key), own.get(key)
         if isinstance(below, Mapping) and isinstance(above, Mapping):
             found[key] = {**below, **above}
+    below, above = (_options(each) for each in (base, own))
+    if below and above:
+        found["data"]["options"] = {**below, **above}
     if isinstance(own.get("output"), Mapping) and isinstance(base.get("output"), Mapping):
         found["output"] = merged_output(base["output"], own["output"])
     score = own.get("score")
     if isinstance(score, Mapping) and "scorer" in score:
         found["score"] = dict(score)  # the options of one scorer mean nothing to another
     return found
+
+
+def _options(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Those of the reader, where there are any."""
+    inner = data.get("data")
+    options = inner.get("options") if isinstance(inner, Mapping) else None
+    return options if isinstance(options, Mapping) else {}

@@ -72,4 +72,4 @@ def test_a_preset_that_is_none(birds: Path, line: str, says: str) -> None:
 
 
 def test_presets_are_shipped() -> None:
-    assert list(presets()) == ["classification"]
+    assert list(presets()) == ["choices", "classification", "questions"]
