@@ -24,6 +24,7 @@ from emu2eval.cli import (
     run,
     stored,
     streams,
+    view,
 )
 from emu2eval.cli.say import put, say
 from emu2eval.cli.verbs import EPILOG, Verbs
@@ -57,6 +58,7 @@ app.add_typer(look.app)
 app.add_typer(data.app, name="data")
 app.add_typer(new.app, name="new")
 app.add_typer(stored.app)
+app.add_typer(view.app)
 app.add_typer(compare.app)
 app.add_typer(explain.app)
 app.add_typer(imports.app)

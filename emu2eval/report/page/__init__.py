@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.progress import Progress
-
 from emu2eval.errors import ConfigError, StoreError
-from emu2eval.report.console import console
 from emu2eval.report.page import html
 from emu2eval.report.page.build import Built, build
+from emu2eval.report.page.progress import told_bars
 from emu2eval.report.page.tables import Thumbnails, beside, inside
 
 
@@ -49,12 +47,7 @@ def write(
     if not folders:
         raise ConfigError("there is no run to report", hint="emu2eval ls runs")
     keep = inside if inline else beside(file.with_name(f"{file.stem}_images"))
-    with Progress(console=console(err=True), transient=True) as bars:
-        task = bars.add_task("reading runs", total=None)
-
-        def told(what: str, done: int, total: int) -> None:
-            bars.update(task, description=what, completed=done, total=total)
-
+    with told_bars() as told:
         built = build(folders, Thumbnails(keep), samples=samples, baseline=baseline, told=told)
         html.save(built.content, file)
     return written(built)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from emu2eval.compare.comparable import Measure
+from emu2eval.engine.splits import Splits
 from emu2eval.errors import StoreError
 from emu2eval.identity import value_key
 from emu2eval.report.curves import is_on_curve
@@ -47,9 +48,12 @@ def build(
     baseline: str | None = None,
     told: Told = lambda what, done, total: None,
     live: bool = False,
+    splits: Splits | None = None,
 ) -> Built:
-    """samples: of each run; None for as many as fit. Raises StoreError where no run can be read, ConfigError
-    for an unknown baseline."""
+    """samples: of each run; None for as many as fit. splits: data that was read before, and is kept.
+
+    Raises StoreError where no run can be read, ConfigError for an unknown baseline.
+    """
     reading = Reading(folders, samples)
 
     def read_one(folder: Path) -> ReadRun:
@@ -70,7 +74,7 @@ def build(
         done[0] += 1
         told("reading samples", done[0], total)
 
-    gathered = gather(runs, thumbnails, tick, bounded=samples is None)
+    gathered = gather(runs, thumbnails, tick, bounded=samples is None, kept=splits)
     told_of = [about(read.run) for read in runs]
     head = {
         "version": versions().get("emu2eval"),

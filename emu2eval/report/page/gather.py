@@ -51,11 +51,13 @@ def gather(
     tick: Callable[[int], None] = lambda count: None,
     *,
     bounded: bool = True,
+    kept: Splits | None = None,
 ) -> Gathered:
     """The samples of all runs with their answers. tick: told how many more answers are done.
 
     Runs that asked the same prompts, such as those of several models, share one set. bounded: no more than
-    PROMPTS and IMAGES in all, but FEWEST samples of each.
+    PROMPTS and IMAGES in all, but FEWEST samples of each. kept: where the data is kept; else
+    that of one task is held at a time.
     """
     together: dict[str, list[int]] = {}
     for number, read in enumerate(runs):
@@ -71,7 +73,7 @@ def gather(
     left = len(together)
     most = cap([max(len(runs[n].order) for n in numbers) for numbers in together.values()], PROMPTS)
     for sets in of_task.values():
-        splits = Splits(Watcher())  # one benchmark's data in memory at a time
+        splits = kept or Splits(Watcher())  # one benchmark's data in memory at a time
         for numbers in sets:
             room = max(0, IMAGES - len(thumbnails.entries)) // left
             left -= 1

@@ -70,7 +70,7 @@ def render(page: Content) -> Iterator[str]:
     """
     style = _shipped("page.css")
     script = '"use strict";\n' + "".join(_shipped(name) for name in _SCRIPTS)
-    images = "'self'" if page.live else "'self' file: data:"
+    images = "'self' data:" if page.live else "'self' file: data:"
     policy = (
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; "
         f"img-src {images}; base-uri 'none'; form-action 'none'"

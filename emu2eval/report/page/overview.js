@@ -156,12 +156,16 @@ function aboutOf(run, about) {
 }
 
 function overview() {
+  DRAWN.clear();
+  widths.disconnect();
+  if (!RUNS.length) {
+    $("overview").replaceChildren(el("h1", {}, "No run is finished yet"), el("div", { id: "under-way" }));
+    return;
+  }
   const tasks = unique(RUNS.map((run) => run.task)).length, lost = RUNS.filter((run) => run.promptless);
   const shown = RUNS.reduce((n, run) => n + run.shown, 0), all = RUNS.reduce((n, run) => n + run.answers, 0);
   const dates = RUNS.map((run) => run.when).filter(Boolean).sort().map((when) => when.slice(0, 10));
   const when = dates.length ? ` · answered ${unique([dates[0], dates[dates.length - 1]]).join(" to ")}` : "";
-  DRAWN.clear();
-  widths.disconnect();
   $("overview").replaceChildren(...[
     el("h1", {}, `${plural(RUNS.length, "run")} of ${plural(MODELS.length, "model")} on ${plural(tasks, "task")}`),
     el("p", { class: "said" }, `${plural(all, "answer")}${shown < all ? `, of which ${count(shown)} drawn at random can be looked at` : ""}${when}${DATA.version ? ` · emu2eval ${DATA.version}` : ""}`),
