@@ -1,22 +1,39 @@
-"""The HTML report of 10,000 samples: what it weighs, how long it takes to make and to go through.
+"""The HTML report: of 1,000 runs, of one run as large as VQAv2's, and what the page does in a browser.
 
-Needs Chromium for the second part. Milliseconds are those of the page's own clock.
+    python benchmarks/report_page.py [runs] [large] [browser]
+
+Runs are made up without a model: records and scores as an evaluation writes them. Needs Chromium for what a
+browser does; milliseconds are those of the page's own clock.
 """
 
 from __future__ import annotations
 
+import json
+import random
 import shutil
+import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import yaml
+from PIL import Image
+
 from emu2eval import evaluate
 from emu2eval.report import page
+from emu2eval.runs.answers import Answer, from_line, to_line
+from emu2eval.runs.record import Record, read_record, write_record
+from emu2eval.runs.scores import SampleScore, read_rows, read_scores, write_rows, write_scores
+from emu2eval.runs.store import ANSWERS
 
+MODELS, SHOTS, SAMPLES = 40, (0, 1, 2, 4, 8), 1_260
+LARGE = 214_354
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
-    "--disable-background-networking --disable-component-update --disable-sync"
+    "--disable-background-networking --disable-component-update --disable-sync --disable-dev-shm-usage"
 ).split()
 # The middle one and the slowest of twenty among all times of the work, each in a frame of its own.
 TIMED = """
@@ -25,31 +42,159 @@ function step() {
   const start = performance.now();
   WORK;
   times.push(performance.now() - start);
-  if (times.length < 100) return requestAnimationFrame(step);
+  if (times.length < 60) return requestAnimationFrame(step);
   times.sort((a, b) => a - b);
-  done([times[50], times[95]]);
+  done([times[30], times[57]]);
 }
 step();
+"""
+READY = """
+const done = arguments[0];
+const busy = () => document.body.hasAttribute("aria-busy") || !state.run;
+const look = () => busy() ? setTimeout(look, 5) : done(performance.now());
+look();
 """
 
 
 def main() -> None:
+    wanted = set(sys.argv[1:]) or {"runs", "large", "browser"}
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
-        results = evaluate("easy-vqa", ["most-common", "nearest"], shots=[4], out=root / "runs")
-        folders = [result.folder for result in results]
-        for again in ("first time", "images there"):
-            start = time.perf_counter()
-            written = page.write(folders, root / "report.html")
-            seconds = time.perf_counter() - start
-            print(
-                f"{written.samples:,} answers, {written.images:,} images, {again}: {seconds:.1f} s"
+        if "runs" in wanted:
+            folders = [folder for each in range(5) for folder in many(root / f"task-{each}", each)]
+            timed(f"{len(folders):,} runs", folders, root / "runs.html", "browser" in wanted)
+        if "large" in wanted:
+            timed(
+                "one large run", [large(root / "large")], root / "large.html", "browser" in wanted
             )
-        size = (root / "report.html").stat().st_size
-        print(f"page {size / 2**20:.1f} MiB")
-        driver = browser(root)
+
+
+def task(folder: Path, name: str, queries: int, images: int) -> Path:
+    """Questions about images of 640 x 480, of which many share one."""
+    (folder / "images").mkdir(parents=True)
+    noise = Image.effect_noise((640, 480), 40).convert("RGB")
+    for number in range(images):
+        noise.putpixel((number % 640, number // 640), (number % 256, 0, 0))
+        noise.save(folder / "images" / f"{number}.jpg", quality=80)
+    for split, count in (("test", queries), ("train", 2_000)):
+        with (folder / f"{split}.jsonl").open("w") as lines:
+            for number in range(count):
+                row = {
+                    "id": f"{split}-{number:07d}",
+                    "image": f"{number % images}.jpg",
+                    "question": f"what is shown in image {number}?",
+                    "answer": ("yes", "no", "two", "red")[number % 4],
+                    "kind": f"kind {number % 12}",
+                }
+                lines.write(json.dumps(row) + "\n")
+    spec = {
+        "name": name,
+        "title": name,
+        "data": {
+            "reader": "table",
+            "root": ".",
+            "options": {"image_folder": "images", "groups": ["kind"]},
+            "splits": {"test": {"files": "test.jsonl"}, "train": {"files": "train.jsonl"}},
+        },
+        "split": "test",
+        "demonstrations": {"split": "train"},
+        "score": {"scorer": "exact_match", "clean": ["strip"]},
+        "protocol": "plain",
+        "protocols": {"plain": {"ask": "{image}{question} Answer:"}},
+    }
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(spec))
+    return path
+
+
+def model(folder: Path) -> Path:
+    path = folder / "made-up.yaml"
+    path.write_text(
+        yaml.safe_dump({"name": "made-up", "adapter": "scripted", "settings": {"default": "yes"}})
+    )
+    return path
+
+
+def many(folder: Path, seed: int) -> Iterator[Path]:
+    """The runs of one task: every model at every number of shots, one of which was run."""
+    path = task(folder, f"task-{seed}", SAMPLES, 400)
+    for done in evaluate(str(path), str(model(folder)), shots=list(SHOTS), out=folder / "runs"):
+        first = done.folder
+        record, rows = read_record(first), read_rows(first)
+        scores = list(read_scores(first))
+        answers = [from_line(line) for line in (first / ANSWERS).open("rb")]
+        for number in range(MODELS):
+            name = f"model-{number:02d}"
+            own = first.with_name(f"{first.name.rpartition('_')[0]}_{name}_{number:08x}")
+            own.mkdir()
+            right = 0.3 + 0.01 * number + 0.02 * record.shots.count
+            draw = random.Random(f"{seed} {number} {record.shots.count}")
+            values = [float(draw.random() < right) for _ in scores]
+            yield written(own, named(record, name), rows, scores, answers, values)
+
+
+def named(record: Record, name: str) -> Record:
+    identity = record.identity
+    assert identity.model is not None
+    changed = msgspec.structs.replace(identity.model, settings={"default": name})
+    return msgspec.structs.replace(
+        record,
+        model=msgspec.structs.replace(record.model, name=name, settings={"default": name}),
+        identity=msgspec.structs.replace(identity, model=changed),
+    )
+
+
+def written(
+    folder: Path,
+    record: Record,
+    rows: list[Any],
+    scores: list[SampleScore],
+    answers: list[Answer],
+    values: list[float],
+) -> Path:
+    write_record(folder, record)
+    write_scores(
+        folder,
+        (msgspec.structs.replace(s, value=v) for s, v in zip(scores, values, strict=True)),
+    )
+    value = 100 * sum(values) / len(values)
+    head = msgspec.structs.replace(
+        rows[0],
+        run=folder.name,
+        model=record.model.name,
+        value=value,
+        low=value - 2,
+        high=value + 2,
+    )
+    rest = [
+        msgspec.structs.replace(row, run=folder.name, model=record.model.name) for row in rows[1:]
+    ]
+    write_rows(folder, [head, *rest])
+    (folder / ANSWERS).write_bytes(b"".join(map(to_line, answers)))
+    return folder
+
+
+def large(folder: Path) -> Path:
+    """One run with as many answers as VQAv2 has questions in its validation split, at 4 shots."""
+    path = task(folder, "large", LARGE, 5_000)
+    (done,) = evaluate(str(path), str(model(folder)), shots=[4], out=folder / "runs")
+    return done.folder
+
+
+def timed(what: str, folders: list[Path], file: Path, in_browser: bool) -> None:
+    start = time.perf_counter()
+    cpu = time.process_time()
+    made = page.write(folders, file)
+    print(
+        f"{what}: {made.answers:,} answers, {made.samples:,} of them to look at, {made.images:,} images: "
+        f"{time.perf_counter() - start:.1f} s ({time.process_time() - cpu:.1f} s of CPU), "
+        f"page {file.stat().st_size / 2**20:.1f} MiB",
+        flush=True,
+    )
+    if in_browser:
+        driver = browser(file.parent)
         try:
-            go_through(driver, (root / "report.html").as_uri())
+            go_through(driver, file.as_uri())
         finally:
             driver.quit()
 
@@ -75,24 +220,18 @@ def go_through(driver: Any, url: str) -> None:
     loaded = driver.execute_script(
         "return performance.getEntriesByType('navigation')[0].loadEventEnd"
     )
-    print(f"loaded after {loaded:.0f} ms")
-    driver.execute_script("location.hash = address(RUNS[0], null, 0, {against: RUNS[1].name})")
-    driver.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
+    print(f"  overview after {loaded:.0f} ms")
+    begun = driver.execute_script("location.hash = address(RUNS[0]); return performance.now()")
+    print(f"  first sample after {driver.execute_async_script(READY) - begun:.0f} ms")
     for what, work in (
-        (
-            "scroll by 84 rows",
-            "document.getElementById('list').scrollTop = times.length * 4700; rows()",
-        ),
+        ("scroll", "document.getElementById('list').scrollTop = times.length * 470 % 9000; rows()"),
         ("next sample", "choose(current + 1)"),
-        ("search", "state.q = 'shape ' + times.length; filter()"),
-        ("only flipped", "state.q = ''; state.show = 'flipped'; filter()"),
+        ("search", "state.q = 'image ' + times.length; filter()"),
+        ("wrong ones", "state.q = ''; state.show = 'wrong'; filter()"),
     ):
         middle, slow = driver.execute_async_script(TIMED.replace("WORK", work))
-        print(f"{what}: {middle:.1f} ms, one of twenty takes over {slow:.1f} ms")
-    print(
-        "rows in the page:",
-        driver.execute_script("return document.querySelectorAll('.row').length"),
-    )
+        print(f"  {what}: {middle:.1f} ms, one of twenty takes over {slow:.1f} ms")
+    print("  rows there:", driver.execute_script("return document.querySelectorAll('.row').length"))
 
 
 if __name__ == "__main__":

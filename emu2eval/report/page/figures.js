@@ -74,6 +74,13 @@ function linesOf(panel) {
   return lines;
 }
 
+// Pixels that a name takes at the end of a line.
+const pen = document.createElement("canvas").getContext("2d");
+function breadth(text) {
+  pen.font = '600 12.5px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif';
+  return pen.measureText(text).width;
+}
+
 const shortened = (text, most) => text.length > most ? text.slice(0, most - 1) + "…" : text;
 
 function curve(panel, wide) {
@@ -81,7 +88,7 @@ function curve(panel, wide) {
   const shots = unique(runs.map((r) => r.count)).sort((a, b) => a - b);
   const rows = runs.map((r) => r.rows[0]);
   const { low, high, ticks, digits } = scale(rows.flatMap((row) => [row.value, row.low, row.high, row.chance, row.ceiling]).filter((v) => v != null), panel.runs.every((r) => r.percent));
-  const longest = highest(named.map((line) => Math.min(34, line.model.length))) * 6.7 + 26;
+  const longest = highest(named.map((line) => breadth(shortened(line.model, 34)))) + 14;
   const ends = longest < wide * 0.42;  // else the names stand below
   const tall = Math.max(210, Math.min(400, Math.round(wide * 0.46)));
   const left = 54, right = wide - (ends ? longest : 16), top = 18, bottom = tall - 42;
