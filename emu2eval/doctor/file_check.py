@@ -13,6 +13,7 @@ from emu2eval.errors import MissingExtra, UserError, together
 from emu2eval.prompts import PromptBuilder
 from emu2eval.spec.changes import read_file
 from emu2eval.spec.model import ModelSpec, model_document
+from emu2eval.spec.presets import with_preset
 from emu2eval.spec.settings import Keys
 from emu2eval.spec.task import TaskSpec, load_task
 from emu2eval.spec.yamlfile import Document, validate
@@ -20,7 +21,7 @@ from emu2eval.spec.yamlfile import Document, validate
 
 def task_faults(name: str) -> list[UserError]:
     """What is wrong in a task's file, whatever else is wrong in it; an extra that is missing is no fault."""
-    document = read_file("task", name)
+    document = with_preset(read_file("task", name))
     faults = _raised(lambda: validate(TaskSpec, document.data, document))
     sound = not faults
     for check in _parts(document):

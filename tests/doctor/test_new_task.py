@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from emu2eval import evaluate
+from emu2eval.doctor.file_check import task_faults
 from emu2eval.doctor.new_task import look
 from emu2eval.doctor.new_task.write import new_task
 from emu2eval.errors import ConfigError, UserError
@@ -154,6 +155,7 @@ def test_what_is_written_runs_at_once(
     for each in WRITTEN[make]:
         assert each in text, text
     assert all(each.holds for each in findings), f"{findings}\n{text}"
+    assert task_faults(f"./{path}") == []
     preset = "preset" in text
     for result in evaluate(f"./{path}", "most-common", shots=[0, 2], out=tmp_path / "runs"):
         assert (result.rows[0].n > 0, result.rows[0].unscored) == (True, 0)
