@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from emu2eval import registry
 from emu2eval.data.samples import Samples
 from emu2eval.data.sources import choose, require
 from emu2eval.engine.supplies import NamedPart
-from emu2eval.errors import ConfigError, PlanError, of_part
+from emu2eval.errors import ConfigError, PlanError, of_part, together
 from emu2eval.fewshot.choosers import Chooser
 from emu2eval.runs.record import Record
 from emu2eval.scorers.base import Scorer
@@ -125,8 +126,15 @@ def _parse_shots(given: str | int | Shots, text_only: int) -> Shots:
 
 
 def opened(task: Task) -> OpenTask:
-    """The task with its parts. Raises ConfigError or UnknownName for any of them."""
-    return OpenTask(task, _scorer(task), _cleaner(task), _chooser(task))
+    """The task with its parts. Raises ConfigError or UnknownName for one of them, Several for more."""
+    made: dict[str, Any] = {}
+
+    def make(name: str, part: Callable[[Task], Any]) -> None:
+        made[name] = part(task)
+
+    parts = {"scorer": _scorer, "clean": _cleaner, "chooser": _chooser}
+    together([partial(make, name, part) for name, part in parts.items()])
+    return OpenTask(task, **made)
 
 
 def open_task(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from emu2eval import Several, evaluate
 from emu2eval.adapters.conformance import Finding
 from emu2eval.doctor.file_check import model_faults, task_faults
 from emu2eval.doctor.task_check import check_task
@@ -66,6 +67,27 @@ def test_the_options_of_readers_are_part_of_the_file(tmp_path: Path) -> None:
     (fault,) = task_faults(str(file))
     assert "'fiels'" in fault.what
     assert str(fault.where).endswith("wrong.yaml:6")
+
+
+def test_a_run_tells_the_faults_of_all_parts_at_once(make_task: MakeTask) -> None:
+    task = make_task(
+        score={"scorer": "exact_match", "options": {"normalize": True}, "clean": ["lowercase"]},
+        demonstrations={"chooser": "randon"},
+    )
+    with pytest.raises(Several) as caught:
+        evaluate(str(task), "most-common")
+    assert len(caught.value.parts) == 3
+
+
+def test_many_drawings_of_the_same_words_are_no_duplicates(make_task: MakeTask) -> None:
+    for kind, warned in (("text", True), ("image", False)):
+        task = make_task(output={"kind": kind}, score={"scorer": "mine.py:any"})
+        (task.parent / "mine.py").write_text("def any(prediction, references):\n    return 1\n")
+        table = task.parent / "test.jsonl"
+        first = json.loads(table.read_text().splitlines()[0])
+        table.write_text(table.read_text() + json.dumps({**first, "id": "again"}) + "\n")
+        found = [each.seen for each in check_task(str(task), shots=["0"]) if each.warns]
+        assert bool(found) == warned
 
 
 def test_a_models_file_too(tmp_path: Path, program: Program) -> None:

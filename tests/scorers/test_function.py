@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emu2eval import ConfigError, Response, Sample, evaluate, metric, registry, score_again
+from emu2eval import ConfigError, Image, Response, Sample, evaluate, metric, registry, score_again
 from emu2eval.runs.record import read_record
 from emu2eval.runs.scores import read_scores
 from emu2eval.scorers.function import factory
@@ -65,6 +65,20 @@ def test_what_it_is_given() -> None:
     value(named, mark="?")
     assert seen == [("red", ["red", "green"], "s"), ("red", ["red", "green"], "odd?")]
     assert value(named, "red", *()).value == 1
+
+
+def test_the_likeliest_choice_and_the_drawn_image_are_predictions() -> None:
+    seen: list[Any] = []
+
+    def keep(prediction, references):  # type: ignore[no-untyped-def]
+        seen.append(prediction)
+        return 0
+
+    image = Image(data=b"drawn")
+    sample = Sample("s", references=("no",), choices=("yes", "no"))
+    for response in (Response(log_probs=(-2.0, -1.0)), Response(images=(image,))):
+        factory(keep)().score(sample, response)
+    assert seen == ["no", image]
 
 
 def test_options_are_checked_as_any_scorers() -> None:
