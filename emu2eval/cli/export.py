@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from emu2eval.cli.options import Out, Runs
 from emu2eval.cli.say import put, report_lost, say
 from emu2eval.errors import UserError
 
@@ -16,31 +17,25 @@ app = typer.Typer(rich_markup_mode=None)
 @app.command(
     epilog="""\b
 Examples:
-  emu2eval export --format json --out results.json
-  emu2eval export easy-vqa --format lm-eval --out for-lm-eval
-  emu2eval export easy-vqa_4-shot_nearest --format model-index --out README-part.md
-  emu2eval export --format wandb --out runs.jsonl
+  emu2eval export --format json --file results.json
+  emu2eval export easy-vqa --format lm-eval --file for-lm-eval
+  emu2eval export easy-vqa_4-shot_nearest --format model-index --file README-part.md
+  emu2eval export --format wandb --file runs.jsonl
 
 json: every number with its unit, interval and failures, and what identifies its run; --schema prints the JSON
 Schema of it. lm-eval: a folder of results_DATE.json and samples_TASK_DATE.jsonl, as lm-evaluation-harness
 writes them."""
 )
 def export(
-    runs: Annotated[
-        list[str] | None, typer.Argument(help="Paths, names or beginnings of names.")
-    ] = None,
+    runs: Runs = None,
     form: Annotated[
         str, typer.Option("--format", "-f", help="json, lm-eval, wandb or model-index.")
     ] = "json",
     file: Annotated[
         Path | None,
-        typer.Option(
-            "--out", help="File to write, for lm-eval a folder [default: standard output]."
-        ),
+        typer.Option(help="File to write, for lm-eval a folder [default: standard output]."),
     ] = None,
-    folder: Annotated[
-        Path | None, typer.Option("--runs", help="Folder of runs [default: results/runs].")
-    ] = None,
+    out: Out = None,
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON Schema of --format json instead.")
     ] = False,
@@ -54,12 +49,12 @@ def export(
 
         put(schema_text())
         return
-    found = stored.read(locate.find(runs or [], folder))
+    found = stored.read(locate.find(runs or [], out))
     if form == "lm-eval":
         from emu2eval.exports import lm_eval
 
         if file is None:
-            raise UserError("this format is a folder", hint="--out FOLDER")
+            raise UserError("this format is a folder", hint="--file FOLDER")
         for line in lm_eval.export(found.read, file):
             say(line)
         report_lost(found.lost)

@@ -114,7 +114,7 @@ def explain(error: Any) -> NoReturn:
             raise ConfigError(f"{path} has no option {option}; it is {ours} here", hint=hint)
         if said is not None:
             raise ConfigError(f"{path} has no option {option}: {said}", hint=hint)
-        near = difflib.get_close_matches(option, known, n=2, cutoff=0.6)
+        near = difflib.get_close_matches(option, [k for k in known if k[0] == "-"], n=2, cutoff=0.6)
         guess = f"; did you mean {' or '.join(near)}?" if near else ""
         raise ConfigError(f"{path} has no option {option}{guess}", hint=hint)
     if type(error).__name__ == "MissingParameter" and param is not None:

@@ -63,24 +63,23 @@ def score(
     epilog="""\b
 Examples:
   emu2eval submit vqav2_4-shot_emu2_5e6f7a8b
-  emu2eval submit results/runs/vqav2_4-shot_emu2_5e6f7a8b --out test-dev.json
+  emu2eval submit vqav2_4-shot_emu2_5e6f7a8b --file test-dev.json
 
 Exit code 3: questions of the run's own split have no answer and were left empty."""
 )
 def submit(
     run: Annotated[str, typer.Argument(help="A run: its path, name or beginning of its name.")],
     file: Annotated[
-        Path | None, typer.Option("--out", help="[default: submission.json in the run's folder]")
+        Path | None,
+        typer.Option(help="File to write [default: submission.json in the run's folder]."),
     ] = None,
-    runs: Annotated[
-        Path | None, typer.Option(help="Folder of runs [default: $EMU2EVAL_RUNS or results/runs].")
-    ] = None,
+    out: Out = None,
 ) -> None:
     """Write the file that a hidden test split's server wants, complete, and check it."""
     from emu2eval.exports.submit import submit as write
     from emu2eval.runs import locate
 
-    folder = locate.one(run, runs)
+    folder = locate.one(run, out)
     say_damage([folder])
     written = write(folder, file)
     say(written.summary())
@@ -227,8 +226,8 @@ def curves(
     epilog="""\b
 Examples:
   emu2eval report
-  emu2eval report easy-vqa --out easy-vqa.html
-  emu2eval report results/runs/before results/runs/after --out both.html --inline
+  emu2eval report easy-vqa --file easy-vqa.html
+  emu2eval report results/runs/before results/runs/after --file both.html --inline
   emu2eval report vqav2 --baseline emu2-chat --samples 5000
 
 Images are small copies in a folder beside the page, which belongs to it; with --inline the page is one
@@ -237,7 +236,7 @@ answers; of large runs a random part can be looked at, which --samples makes lar
 )
 def report(
     runs: Runs = None,
-    file: Annotated[Path, typer.Option("--out", help="The .html file.")] = Path("report.html"),
+    file: Annotated[Path, typer.Option(help="The .html file to write.")] = Path("report.html"),
     inline: Annotated[
         bool, typer.Option("--inline", help="Embed the images: one file, but a large one.")
     ] = False,
@@ -250,16 +249,13 @@ def report(
     baseline: Annotated[
         str | None, typer.Option(help="The model that all others are compared with.")
     ] = None,
-    folder: Annotated[
-        Path | None,
-        typer.Option("--runs", help="Folder of runs [default: $EMU2EVAL_RUNS or results/runs]."),
-    ] = None,
+    out: Out = None,
 ) -> None:
     """Write an HTML page of stored runs [default: all]: findings, curves, differences, samples."""
     from emu2eval.report import page
     from emu2eval.runs import locate
 
-    folders = locate.find(runs or [], folder)
+    folders = locate.find(runs or [], out)
     say_damage(folders)
     written = page.write(folders, file, inline=inline, samples=samples, baseline=baseline)
     for reason in written.promptless:

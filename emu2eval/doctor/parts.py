@@ -102,7 +102,7 @@ def _exports(uses: bool) -> list[Part]:
     found = []
     for name, doc in sorted(docs.items()):
         text = inspect.cleandoc(doc or "")
-        example = f"emu2eval export --format {name} --out …"
+        example = f"emu2eval export --format {name} --file …"
         found.append(
             Part(kind="export", name=name, where="", about=_line(text), text=text, example=example)
         )

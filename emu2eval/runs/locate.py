@@ -9,10 +9,18 @@ from emu2eval.errors import StoreError, UnknownName
 from emu2eval.runs.record import RECORD, is_run
 from emu2eval.spec import catalog
 
+_FILES = frozenset((".html .json .jsonl .csv .md .tex .png .svg .pdf .yaml").split())
+"""Endings that no folder of runs has."""
+
 
 def folders(root: Path | None = None) -> list[Path]:
     """The folders of all runs below the results folder, by name."""
     top = root or catalog.results_root()
+    if top.suffix in _FILES and not top.is_dir():
+        raise StoreError(
+            f"--out {top} is meant as the folder of runs",
+            hint=f"the file that is written is --file {top}",
+        )
     return sorted(path.parent for path in top.glob(f"*/{RECORD}"))
 
 

@@ -59,7 +59,8 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def parse(cls, assignments: Iterable[str]) -> Changes:
         """From `task.a.b=c`, as --set takes it. Raises ConfigError.
 
-        Values are YAML: numbers, true, false, null, [lists]; anything else is a text.
+        Values are YAML: numbers, true, false, null, [lists], {mappings: of keys}; anything else, such as a
+        template with {image}, is a text.
 
         >>> Changes.parse(["task.output.beams=3", "model.settings.layout=single"]).task
         {'output.beams': 3}
@@ -76,7 +77,12 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
                     f"not {assignment!r}",
                     hint=_HINT,
                 )
-            parsed[key.strip()] = _value(text)
+            value = _value(text)
+            if isinstance(value, dict) and value:
+                _refuse_dots(key.strip(), value)
+                parsed.update(_flat(value, f"{key.strip()}."))
+            else:
+                parsed[key.strip()] = value
         refuse(parsed)
         return cls(**_sorted_out(parsed))
 
@@ -141,6 +147,17 @@ def _flat(given: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     return found
 
 
+def _refuse_dots(name: str, value: Mapping[str, Any]) -> None:
+    for key, inner in value.items():
+        if "." in str(key):
+            raise ConfigError(
+                f"{name}: the key {key} has a dot, which --set takes for the way to another key",
+                hint="write it into the task's or model's own .yaml file",
+            )
+        if isinstance(inner, Mapping):
+            _refuse_dots(name, inner)
+
+
 def _plain(name: str, value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -175,15 +192,17 @@ def _part(key: str) -> tuple[str, str]:
 
 
 def _value(text: str) -> Any:
-    # A template such as "{image}{question}" would be a mapping; braces with anything in them are a text.
-    if text.strip() == "{}":
-        return {}
-    if not text.strip() or text.lstrip().startswith("{"):
+    if not text.strip():
         return text
     try:
-        return parse_value(text)
+        value = parse_value(text)
     except yaml.YAMLError:
         return text
+    if not isinstance(value, dict):
+        return value
+    # To YAML "Question: {question}" is a mapping, and "{image}" is one whose key has no value.
+    template = not text.lstrip().startswith("{") or None in value.values()
+    return text if template else value
 
 
 def _text(value: Any) -> str:

@@ -124,7 +124,7 @@ def _verbs(kind: world.Kind, stored: Path) -> list[tuple[str, ...]]:
         ("show", "--run", run, "--index", "1"),
         ("compare", run, run, "--format", "csv"),
         ("explain", run),
-        ("report", run, "--out", "page.html"),
+        ("report", run, "--file", "page.html"),
     ]
     if kind.name == "images":
         verbs.append(("sheet", run, "--file", "sheet.png"))

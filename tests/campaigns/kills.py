@@ -100,15 +100,15 @@ def _verb_killed(kind: world.Kind, expected: Path, chance: random.Random) -> Sto
     stored = str(folder)
     verbs: list[tuple[str, ...]] = [
         ("score", stored, *trust),
-        ("report", stored, "--out", "killed/page.html", *trust),
-        ("export", stored, "--out", "killed/runs.jsonl"),
+        ("report", stored, "--file", "killed/page.html", *trust),
+        ("export", stored, "--file", "killed/runs.jsonl"),
         ("curves", stored, "--file", "killed/curves.svg"),
         ("table", stored, "--groups"),
         ("show", "--run", stored, *trust),
         ("explain", stored, *trust),
         ("compare", stored, stored),
         ("diagnose", stored),
-        ("submit", stored, "--out", "killed/answers.json", *trust),
+        ("submit", stored, "--file", "killed/answers.json", *trust),
     ]
     if kind.name == "images":
         verbs.append(("sheet", stored, "--file", "killed/sheet.png", *trust))

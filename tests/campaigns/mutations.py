@@ -184,7 +184,7 @@ def _targets(folder: Path) -> list[Target]:
             ("keep", stored, "--into", "kept"),
             ("submit", stored, *trust),
             ("explain", stored, *trust),
-            ("report", stored, "--out", "page.html", *trust),
+            ("report", stored, "--file", "page.html", *trust),
             ("table", stored, "--pivot"),
             ("table", stored, "--paper", "emu2", "--table", "1"),
             ("curves", stored),

@@ -38,7 +38,7 @@ _READ = [
     ["ls", "runs"],
     ["table"],
     ["table", "--format", "csv"],
-    ["report", "--out", "report.html"],
+    ["report", "--file", "report.html"],
 ]
 
 
@@ -258,7 +258,7 @@ def _images() -> Iterator[Stranger]:
             row = {"id": "1", "question": "q", "answer": "a", "image": "a.png"}
             task(folder, [row], protocols={"plain": {"ask": "{image}{question}"}})
             (folder / "a.png").write_bytes(data())
-            return [_ASK, ["report", "--out", "report.html"]]
+            return [_ASK, ["report", "--file", "report.html"]]
 
         return make
 

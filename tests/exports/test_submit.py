@@ -67,7 +67,7 @@ def test_vqav2_from_the_command_line(vqav2: Path, program: Program) -> None:
         )[0]
         == 0
     )
-    code, _, said = program("submit", "vqav2_4-shot", "--out", "answers.json")
+    code, _, said = program("submit", "vqav2_4-shot", "--file", "answers.json")
     assert code == 0
     assert "wrote answers.json: 5 entries, 2 of them answered" in said
     assert "3 other questions of test hold an empty answer" in said

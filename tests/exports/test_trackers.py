@@ -123,7 +123,7 @@ def test_by_command(runs: list[Path], tmp_path: Path) -> None:
     from typer.testing import CliRunner
 
     run = CliRunner()
-    done = run.invoke(app, ["export", "squares", "--format", "model-index", "--out", "card.md"])
+    done = run.invoke(app, ["export", "squares", "--format", "model-index", "--file", "card.md"])
     assert done.exit_code == 0, done.output
     assert (tmp_path / "card.md").read_text().startswith("---\nmodel-index:\n")
     done = run.invoke(app, ["export", "--format", "wandb"])

@@ -180,7 +180,7 @@ def test_without_its_data_a_run_is_shown_without_prompts(
     runs: list[Path], tmp_path: Path, program: Callable[..., tuple[int, str, str]]
 ) -> None:
     (tmp_path / "squares" / "test.jsonl").unlink()
-    code, _, said = program("report", *map(str, runs), "--out", "report.html")
+    code, _, said = program("report", *map(str, runs), "--file", "report.html")
     assert code == 0
     assert "shown without prompts" in said and "test.jsonl" in said
     data = content(tmp_path / "report.html")
@@ -268,9 +268,9 @@ def test_nothing_in_the_data_ends_its_element() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--out", "report.pdf"], "written as .html"),
+        (["--file", "report.pdf"], "written as .html"),
         (["nothing-like-this"], "unknown run"),
-        (["--runs", "empty"], "no run to report"),
+        (["--out", "empty"], "no run to report"),
     ],
 )
 def test_mistakes_are_explained(
@@ -280,7 +280,7 @@ def test_mistakes_are_explained(
     program: Callable[..., tuple[int, str, str]],
 ) -> None:
     code, _, printed = program(
-        "report", *([] if "--runs" in arguments else ["--runs", "runs"]), *arguments
+        "report", *([] if "--out" in arguments else ["--out", "runs"]), *arguments
     )
     assert code == 2
     assert said in printed

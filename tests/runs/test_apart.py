@@ -105,7 +105,7 @@ def test_every_view_tells_them_apart(runs: Any, program: Any, tmp_path: Path) ->
     assert set(load_runs(folders, rows=True)["label"]) == names
     for file in ("page.html", "curves.svg"):
         verb = (
-            ["report", "--runs", out, "--out"]
+            ["report", "--out", out, "--file"]
             if file == "page.html"
             else ["curves", "--out", out, "--file"]
         )

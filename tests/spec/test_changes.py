@@ -58,6 +58,9 @@ def test_assignments_say_the_same_again(changes: dict[str, Any]) -> None:
         ("null", None),
         ("", ""),
         ("{image}{question}", "{image}{question}"),
+        ("{image}", "{image}"),
+        ("{image} Question: {question}", "{image} Question: {question}"),
+        ("Question: {question}", "Question: {question}"),
         ("{}", {}),
         ("[1, no]", [1, "no"]),
         ("[1,", "[1,"),
@@ -66,6 +69,16 @@ def test_assignments_say_the_same_again(changes: dict[str, Any]) -> None:
 )
 def test_values_of_assignments_are_yaml(text: str, value: Any) -> None:
     assert Changes.parse([f"task.x={text}"]).task == {"x": value}
+
+
+def test_a_mapping_sets_its_keys() -> None:
+    made = Changes.parse(
+        ['task.x={"a": 1, b: {c: no}}', "model.settings.image_options={size: [2]}"]
+    )
+    assert made.task == {"x.a": 1, "x.b.c": "no"}
+    assert made.model == {"settings.image_options.size": [2]}
+    with pytest.raises(ConfigError, match=r"the key model\.layers has a dot"):
+        Changes.parse(["model.settings.device_map={model.layers: 0}"])
 
 
 def test_the_later_changes_win() -> None:
