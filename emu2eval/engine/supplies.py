@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from emu2eval.errors import MissingExtra, UserError, of_part, raise_together
+from emu2eval.errors import ConfigError, MissingExtra, UserError, of_part, raise_together
 from emu2eval.watch import Watcher
 
 
@@ -29,8 +29,10 @@ class NamedPart:
         """What the part lacks; fetch: after everything that can be downloaded was."""
         with of_part(self.kind, self.name):
             lacks = self.part.lacks()
-            packages = any(isinstance(e, MissingExtra) for lack in lacks for e in lack.parts)
-            if lacks and fetch and not packages:  # which no download mends
+            # Neither packages nor what is set wrong, such as a device, is mended by a download.
+            stays = (MissingExtra, ConfigError)
+            wrong = any(isinstance(e, stays) for lack in lacks for e in lack.parts)
+            if lacks and fetch and not wrong:
                 watcher.note(f"fetching what the {self.kind} {self.name} lacks")
                 try:
                     self.part.fetch()

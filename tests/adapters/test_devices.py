@@ -64,6 +64,7 @@ def test_it_is_an_option_of_a_run(no_gpu: None, tmp_path: Path) -> None:
     arguments = ["run", "--task", str(task), "--model", NANO, "--device", "cuda:1"]
     done = CliRunner().invoke(app, arguments)
     assert isinstance(done.exception, ConfigError)
+    assert "fetching" not in done.output
     assert "this machine has no device 'cuda:1'; it has cpu" in str(done.exception)
 
 
