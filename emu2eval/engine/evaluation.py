@@ -30,7 +30,7 @@ from emu2eval.engine.splits import Splits
 from emu2eval.engine.supplies import NamedPart, bring
 from emu2eval.engine.tasks import OpenTask, open_task
 from emu2eval.engine.wanted import AnyTask, wanted, wanted_models
-from emu2eval.errors import ConfigError, of_part
+from emu2eval.errors import ConfigError, UserError, of_part, raise_together
 from emu2eval.fewshot.ablate import changes_nothing
 from emu2eval.runs.names import below
 from emu2eval.runs.record import LeftOut, is_run, known_record, write_record
@@ -194,14 +194,37 @@ def planned(
     scorers = [task.scoring for task in tasks.values()] if fetch else []
     bring([*(model.part for model in models.values()), *scorers], told, fetch=fetch)
     data = {skip: Splits(told, skip) for skip in (False, True)}
-    groups: dict[Hashable, dict[Path, PlannedRun]] = {key: {} for key in models}
+    groups: dict[Hashable, list[PlannedRun]] = {key: [] for key in models}
+    known: dict[Path, PlannedRun] = {}
+    clashes: list[UserError] = []
     for job in jobs:
         task, model, options = tasks[_task_key(job)], models[_model_key(job)], job.options
         for shots, ablation in _settings(task, options, told):
             plan = make_plan(task, model, shots, options, data[options.skip_missing], ablation)
             run = PlannedRun(plan, options, judges[_judge_key(job)])
-            groups[_model_key(job)].setdefault(run.folder, run)
-    return [list(group.values()) for group in groups.values() if group]
+            if run.folder not in known:
+                known[run.folder] = run
+                groups[_model_key(job)].append(run)
+            elif _asked(run) != _asked(known[run.folder]):
+                clashes.append(_clash(run))
+    raise_together(clashes)
+    return [group for group in groups.values() if group]
+
+
+def _asked(run: PlannedRun) -> tuple[object, ...]:
+    """What two plans of one run can differ in."""
+    return run.plan.extent, run.options.changes, run.judge
+
+
+def _clash(run: PlannedRun) -> UserError:
+    plan = run.plan
+    return ConfigError(
+        f"{plan.task.name}, {plan.name}, {plan.setting} shots is asked for twice, with another limit, other "
+        "trials or settings that decide no answer, such as those of scoring",
+        where=run.folder,
+        hint="that would be one run, and a run has one table: give one of the two another --out, or compare "
+        "scorings afterwards: emu2eval explain",
+    )
 
 
 def carry_out(groups: Sequence[Sequence[PlannedRun]], told: Watcher) -> list[Result]:

@@ -252,3 +252,17 @@ def test_a_suite_stands_for_its_tasks_with_their_own_shots(make_task: Any, tmp_p
     (runs,) = groups(path)
     assert asked([runs]) == {("most-common", "0", 0, 4)}
     assert runs[0].plan.task.spec.output.max_new_tokens == 4
+
+
+def test_what_would_be_one_run_twice_is_refused(make_task: Any, tmp_path: Path) -> None:
+    task = str(make_task(queries=4))
+    two: list[dict[str, Any]] = [
+        {"settings": [{}, {"task.score.clean": ["lower"]}]},
+        {"tasks": [task, {"task": task, "limit": 2}]},
+    ]
+    for content in two:
+        path = write(tmp_path / "e.yaml", **{"models": ["most-common"], "tasks": [task], **content})
+        with pytest.raises(UserError, match="squares, most-common, 0 shots is asked for twice"):
+            groups(path)
+    path = write(tmp_path / "e.yaml", models=["most-common"], tasks=[task, task])
+    assert len(groups(path)[0]) == 1
