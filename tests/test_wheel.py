@@ -46,5 +46,6 @@ def test_the_wheel_stands_alone(tmp_path: Path) -> None:
     )
     assert done.stdout.startswith(str(site))
     assert {"emu2eval/published/emu2.yaml", "emu2eval/py.typed"} <= set(names)
+    assert "emu2eval/tasks/remote/files.yaml" in names
     for name in (ROOT / "tasks").glob("*.yaml"):
         assert f"\n{name.stem} " in done.stdout

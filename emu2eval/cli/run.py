@@ -223,7 +223,8 @@ def show(
         changes=set_,
         trials=trial + 1,
     )
-    console().print(show_prompt(task, index, id, trial, options), soft_wrap=True)
+    shown = with_data(lambda: show_prompt(task, index, id, trial, options))
+    console().print(shown, soft_wrap=True)
 
 
 @app.command(
@@ -263,7 +264,7 @@ def features(
     from emu2eval.report.progress import Bars
     from emu2eval.spec.changes import Changes
 
-    try:
+    def computed() -> list[str]:
         with Bars() as bars:
             found = compute_features(
                 task,
@@ -275,11 +276,14 @@ def features(
                 device=device,
                 watcher=bars,
             )
-            lines = [
+            return [
                 f"{name}: {made.total:,} {made.kind}, {made.computed:,} of them computed now\n"
                 f"  digest {made.digest}\n  in {made.folder}"
                 for name, made in found
             ]
+
+    try:
+        lines = with_data(computed)
     except KeyboardInterrupt:
         say("\nstopped; the features so far are kept, the same command continues")
         raise typer.Exit(130) from None

@@ -17,6 +17,7 @@ from emu2eval.data.load import load_split
 from emu2eval.data.presence import OFFICIAL, Piece, pieces
 from emu2eval.data.sources import choose, require
 from emu2eval.doctor.data_check import SplitSurvey, broken, counts, missing, walk
+from emu2eval.doctor.get.orders import came
 from emu2eval.doctor.get.shown import in_bytes
 from emu2eval.errors import UnknownName, UserError, printable
 from emu2eval.prompts import PromptBuilder
@@ -119,7 +120,8 @@ def _line(split: str, source: str, listed: Sequence[Piece], place: str) -> _Line
 def _wanted(piece: Piece) -> str:
     seen = f" ({piece.seen})" if piece.state == "half" else ""
     hand = "" if piece.get else " (by hand)"
-    return f"{piece.what}{hand}{seen}" + (f", but {piece.found}" if piece.found else "")
+    there = f" ({in_bytes(bytes_there)} came)" if (bytes_there := came(piece)) else ""
+    return f"{piece.what}{hand}{seen}{there}" + (f", but {piece.found}" if piece.found else "")
 
 
 def _size(piece: Piece) -> str:

@@ -254,6 +254,7 @@ def test_a_kill_at_any_step_loses_nothing(
 def test_ctrl_c_keeps_the_parts(
     task: MakeData,
     get: Get,
+    program: Program,
     server: FileServer,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -277,6 +278,7 @@ def test_ctrl_c_keeps_the_parts(
     (part,) = area.glob("*-photos.zip.part")
     assert part.stat().st_size == 500
     assert "500 bytes of it there" in get(path, dry_run=True)[1]
+    assert "photographs (500 bytes came)" in " ".join(program("data", "status", path)[1].split())
     assert get(path)[0] == 0
     assert server.gets("/photos.zip")[-1]["range"] == "bytes=500-"
 

@@ -222,6 +222,13 @@ def short(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
+def came(piece: Piece) -> int:
+    """Bytes of its files that are on their way already; of those of the hub nothing is known here."""
+    addresses = [remote for remote in piece.get if remote.url is not None]
+    paths = (piece.into / AREA / _kept(each.url or "", each.called) for each in addresses)
+    return sum(Parcel("", path).there for path in paths)
+
+
 def with_sizes(wanted: Iterable[Order]) -> list[Order]:
     """The orders with the sizes that the servers say, where the task's file does not."""
     listed = list(wanted)
