@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from emu2eval.data.load import Reader
     from emu2eval.data.samples import Samples
     from emu2eval.encoders.base import Encoder, Vectors
-    from emu2eval.engine.evaluation import evaluate
     from emu2eval.engine.objects import InMemory
     from emu2eval.engine.reopen import score_again
     from emu2eval.engine.results import Result
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from emu2eval.exports.dataframe import load_runs
     from emu2eval.fewshot.choosers import Chooser, Demonstration, PoolFeatures
     from emu2eval.media import images
+    from emu2eval.report.notebook import Evaluation, evaluate
     from emu2eval.scorers.base import Scorer, ScoringError, Summary
     from emu2eval.scorers.function import metric
     from emu2eval.scorers.judged import JudgedScorer, Wording
@@ -75,7 +75,6 @@ _WHERE = {
     "data.load": "Reader",
     "data.samples": "Samples",
     "encoders.base": "Encoder Vectors",
-    "engine.evaluation": "evaluate",
     "engine.objects": "InMemory",
     "engine.reopen": "score_again",
     "engine.results": "Result",
@@ -86,6 +85,7 @@ _WHERE = {
     "exports.dataframe": "load_runs",
     "fewshot.choosers": "Chooser Demonstration PoolFeatures",
     "media": "images",
+    "report.notebook": "Evaluation evaluate",
     "scorers.base": "Scorer ScoringError Summary",
     "scorers.function": "metric",
     "scorers.judged": "JudgedScorer Wording",
@@ -119,6 +119,7 @@ __all__ = [
     "DataError",
     "Demonstration",
     "Encoder",
+    "Evaluation",
     "Image",
     "ImageError",
     "ImageOutput",

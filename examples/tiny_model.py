@@ -15,7 +15,12 @@ from emu2eval.testing import COLOURS, square
 
 WORDS = ["<pad>", "<eos>", "<bos>", "<unk>", "<image>", "what", "colour", "is", "square", "?", "Answer",
          ":", *COLOURS]  # fmt: skip
-SIZES = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 32, "intermediate_size": 64}
+SIZES = {
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+}
 
 
 def tiny_model(seed: int = 0):

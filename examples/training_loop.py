@@ -1,6 +1,6 @@
 """A model is trained in a plain loop and evaluated as it goes: what it says of squares it never saw.
 
-    python examples/training_loop.py            # ten seconds on a CPU, no downloads
+python examples/training_loop.py            # ten seconds on a CPU, no downloads
 """
 
 import sys
@@ -13,16 +13,16 @@ from emu2eval.testing import small_task
 from emu2eval.training import EvaluateHook
 
 
-def main(out: Path, steps: int = 40) -> dict[int, dict[str, float]]:
+def main(out: Path, steps: int = 40, queries: int = 20) -> dict[int, dict[str, float]]:
     model, processor = tiny_model()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     model.train()
 
     hook = EvaluateHook(
-        small_task(out, queries=20), every=steps // 4, shots=[0, 2], out=out / "runs", name="tiny",
+        small_task(out, queries=queries), every=steps // 4, shots=[0, 2], out=out / "runs", name="tiny",
         processor=processor,
     )  # fmt: skip
-    for step, batch in zip(range(1, steps + 1), batches(processor)):
+    for step, batch in zip(range(1, steps + 1), batches(processor), strict=False):
         loss = model(**batch).loss
         loss.backward()
         optimizer.step()

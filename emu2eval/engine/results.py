@@ -25,6 +25,16 @@ class Result:
     judged: Tally = field(default_factory=Tally)
     unread: Mapping[str, int] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        if not self.rows:
+            return f"Result({str(self.folder)!r})"
+        row = self.rows[0]
+        value = "unscored" if row.value is None else f"{row.label} {row.value:.{row.digits}f}"
+        if row.stderr is not None:
+            value += f" ± {row.stderr:.{row.digits}f}"
+        asked = f"{row.task}, {row.model}, {row.setting} shots"
+        return f"Result({asked}: {value}, n={row.n:,}, {str(self.folder)!r})"
+
     @property
     def failed(self) -> int:
         """Requests without an answer, of the model or of the judge."""

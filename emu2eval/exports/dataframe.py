@@ -31,10 +31,7 @@ def load_runs(
     UserWarning that says what is wrong with it. Raises MissingExtra without pandas, UnknownName, or
     StoreError where none can be read.
     """
-    try:
-        import pandas
-    except ImportError:
-        raise MissingExtra("pandas", "data", why="load_runs") from None
+    pandas = pandas_for("load_runs")
     named = [path] if isinstance(path, str | Path) else list(path or ())
     folders = locate.find([str(name) for name in named])
     found: ReadRuns[Any]
@@ -56,6 +53,15 @@ def load_runs(
     for error in found.lost:
         warnings.warn(f"left out: {error}", stacklevel=2)
     return pandas.DataFrame(listed)
+
+
+def pandas_for(why: str) -> Any:
+    """The module. Raises MissingExtra."""
+    try:
+        import pandas
+    except ImportError:
+        raise MissingExtra("pandas", "data", why=why) from None
+    return pandas
 
 
 def _scored(folder: Path) -> ScoredRun | None:

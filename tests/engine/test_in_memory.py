@@ -112,16 +112,15 @@ def test_an_emu2_in_memory_answers_as_its_checkpoint(tmp_path: Path) -> None:
     settings = dict(load_spec("emu2-nano").settings)
     folder = Path(settings.pop("checkpoint"))
     model = load_model(open_checkpoint(folder), dtype=torch.float32).train()
-    wanted = {"shots": 2, "limit": 2, "out": tmp_path}
-    (of_files,) = evaluate("easy-vqa-binding", "emu2-nano", **wanted)
-    (made,) = evaluate(
-        "easy-vqa-binding", InMemory(model, folder, name="mine", settings=settings), **wanted
-    )
+    task = small_task(tmp_path, queries=2)
+    wanted: Any = {"shots": 1, "out": tmp_path, "changes": ["task.output.max_new_tokens=2"]}
+    (of_files,) = evaluate(task, "emu2-nano", **wanted)
+    (made,) = evaluate(task, InMemory(model, folder, name="mine", settings=settings), **wanted)
     answers = [(run.folder / "scores.jsonl").read_bytes() for run in (of_files, made)]
     assert answers[0] == answers[1]
     assert model.training and read_record(made.folder).model.name == "mine"
     with pytest.raises(UserError, match="comes without its tokenizer"):
-        evaluate("easy-vqa-binding", model, **wanted)
+        evaluate(task, model, **wanted)
 
 
 def test_what_belongs_to_one_object_is_not_said_of_others(tmp_path: Path) -> None:
