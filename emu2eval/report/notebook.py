@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 from emu2eval.engine import evaluation
 from emu2eval.engine.results import Result
 from emu2eval.types import Row
-from emu2eval.watch import RunEnd, RunStart, Watcher
+from emu2eval.watch import Watcher, Watchers
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -131,43 +131,18 @@ class Chart:
 
 
 class _Noting(Watcher):
-    """Keeps what is noted, and tells another watcher of everything."""
-
-    def __init__(self, told: Watcher | None):
-        self.told = told or Watcher()
+    def __init__(self) -> None:
         self.notes: list[str] = []
 
     def note(self, text: str) -> None:
         self.notes.append(text)
-        self.told.note(text)
-
-    def reading(self, what: str) -> None:
-        self.told.reading(what)
-
-    def working(self, what: str, done: int, total: int) -> None:
-        self.told.working(what, done, total)
-
-    def loading(self, model: str) -> None:
-        self.told.loading(model)
-
-    def starting(self, run: RunStart) -> None:
-        self.told.starting(run)
-
-    def judging(self, judge: str, requests: int) -> None:
-        self.told.judging(judge, requests)
-
-    def settled(self, count: int) -> None:
-        self.told.settled(count)
-
-    def finished(self, run: RunEnd) -> None:
-        self.told.finished(run)
 
 
 def _showing(call: Callable[P, list[Result]]) -> Callable[P, Evaluation]:
     @wraps(call)
     def asked(*given: P.args, **named: P.kwargs) -> Evaluation:
-        watcher: Any = named.get("watcher")
-        named["watcher"] = noting = _Noting(watcher)
+        noting, watcher = _Noting(), named.get("watcher")
+        named["watcher"] = Watchers(noting, watcher) if isinstance(watcher, Watcher) else noting
         return Evaluation(call(*given, **named), noting.notes)
 
     return asked
