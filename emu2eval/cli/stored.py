@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from emu2eval.cli.drift import check_kept
-from emu2eval.cli.options import Form, JudgeName, Out, Runs, ScorerName, Sets
+from emu2eval.cli.options import Device, Form, JudgeName, Out, Runs, ScorerName, Sets
 from emu2eval.cli.papers import show_paper
 from emu2eval.cli.say import (
     console,
@@ -328,6 +328,7 @@ def repeat(
     limit: Annotated[
         int | None, typer.Option(min=1, help="Only so many queries of each, a fixed subset.")
     ] = None,
+    device: Device = None,
     out: Out = None,
 ) -> None:
     """Repeat reference runs with today's code and weights, and say which answers differ."""
@@ -340,7 +341,8 @@ def repeat(
 
     folders = locate.find(references or ["results/reference"], out)
     with tempfile.TemporaryDirectory() as scratch, Bars() as bars:
-        results = [reference.repeat(f, out or Path(scratch), limit, bars) for f in folders]
+        new = out or Path(scratch)
+        results = [reference.repeat(f, new, limit, bars, device) for f in folders]
     console().print(repeated_table(results))
     if not all(result.agrees for result in results):
         raise typer.Exit(1)

@@ -90,14 +90,18 @@ def keep(run: Path, into: Path) -> Path:
 
 
 def repeat(
-    folder: Path, out: Path, limit: int | None = None, watcher: Watcher | None = None
+    folder: Path,
+    out: Path,
+    limit: int | None = None,
+    watcher: Watcher | None = None,
+    device: str | None = None,
 ) -> Repeated:
     """Runs again what a reference recorded, with today's code, files and weights, into the folder `out`.
 
-    limit: only so many queries, a subset of the reference's own.
+    limit: only so many queries, a subset of the reference's own. device: on which the model runs.
     """
     record, before = read_record(folder), _scores(folder)
-    made = _again(record, out, limit, watcher)
+    made = _again(record, out, limit, watcher, device)
     now = _scores(made.folder)
     missing = [key for key in now if key not in before]
     if missing:
@@ -121,7 +125,9 @@ def repeat(
     )
 
 
-def _again(record: Record, out: Path, limit: int | None, watcher: Watcher | None) -> Result:
+def _again(
+    record: Record, out: Path, limit: int | None, watcher: Watcher | None, device: str | None
+) -> Result:
     extent = record.extent
     if limit is None or (extent.limit is not None and extent.limit < limit):
         limit = extent.limit
@@ -138,6 +144,7 @@ def _again(record: Record, out: Path, limit: int | None, watcher: Watcher | None
         "changes": record.changes,
         "fit": record.fit,
         "skip_missing": record.left_out != LeftOut(),
+        "device": device,
     }
     (result,) = evaluate(record.task.name, record.model.name, out=out, watcher=watcher, **options)
     return result
