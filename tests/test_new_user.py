@@ -39,7 +39,7 @@ def test_nothing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused)
     assert "nowhere, a folder that does not exist" in said
     assert "export EMU2EVAL_DATA=" in said
     assert "v2_Questions_Train_mscoco.zip" in said
-    assert "or split val from the hub: hf download lmms-lab/VQAv2 --repo-type dataset" in said
+    assert "or split val from the hub: emu2eval data get vqav2 --split val --source hub" in said
 
 
 def test_an_archive_left_packed(vqav2: Path, refused) -> None:  # type: ignore[no-untyped-def]

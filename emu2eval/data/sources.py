@@ -149,7 +149,8 @@ def _other_ways(task: Task, splits: list[str]) -> list[str]:
         if able:
             (piece,) = pieces(task, able[0], name)
             seen = f" ({piece.seen})" if piece.state == "half" else ""
-            lines.append(f"  or split {' and '.join(able)} from the {name}{seen}: {piece.fetch}")
+            command = get_command(_name(task), able, name)
+            lines.append(f"  or split {' and '.join(able)} from the {name}{seen}: {command}")
     return lines
 
 

@@ -98,7 +98,7 @@ def test_half_of_the_hub_is_asked_for_again(vqav2: Path, program: Program) -> No
     folder = hub_copy(vqav2)
     (vqav2 / "vqav2/v2_mscoco_val2014_annotations.json").unlink()
     (folder / "validation-00001-of-00002.parquet").unlink()
-    fetch = "hf download lmms-lab/VQAv2 --repo-type dataset --include 'data/validation-*"
+    fetch = "emu2eval data get vqav2 --split val --source hub"
     code, _, said = program("run", "--model", "most-common", "--task", "vqav2")
     assert code == 2
     assert "v2_Annotations_Val_mscoco.zip" in said
