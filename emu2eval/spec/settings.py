@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
@@ -120,6 +121,15 @@ def read(kind: type[Struct], values: object, source: Source) -> Struct:
     return built
 
 
+@lru_cache(maxsize=1024)
+def _fields(
+    kind: type[msgspec.Struct],
+) -> dict[str, tuple[msgspec.structs.FieldInfo, inspect.Type]]:
+    """The fields of a struct by their keys, with the kinds of their values: slow to find out each time."""
+    fields = msgspec.structs.fields(kind)
+    return {field.encode_name: (field, declared(field.type)) for field in fields}
+
+
 class _Reading:
     """One walk along a declaration and the values given for it."""
 
@@ -144,15 +154,15 @@ class _Reading:
                 self.faults += self.source.refused((*at, "kind"), error)
                 return None
         before = len(self.faults)
-        fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+        fields = _fields(kind)
         strict = kind.__struct_config__.forbid_unknown_fields
         for key in values:
             if strict and key not in fields:
                 self.faults.append(self.source.unknown((*at, key), fields))
         built = {}
-        for key, field in fields.items():
+        for key, (field, wanted) in fields.items():
             if key in values:
-                built[field.name] = self.value(declared(field.type), values[key], (*at, key))
+                built[field.name] = self.value(wanted, values[key], (*at, key))
             elif field.required:
                 self.faults.append(self.source.missing((*at, key)))
         if len(self.faults) > before:
