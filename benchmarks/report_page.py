@@ -93,7 +93,7 @@ def task(folder: Path, name: str, queries: int, images: int) -> Path:
         "data": {
             "reader": "table",
             "root": ".",
-            "options": {"image_folder": "images", "groups": ["kind"]},
+            "options": {"folder": "images", "groups": ["kind"]},
             "splits": {"test": {"files": "test.jsonl"}, "train": {"files": "train.jsonl"}},
         },
         "split": "test",

@@ -134,12 +134,16 @@ function confusionOf(found) {
 
 // When each run was made, by what, with which settings and words.
 function settings() {
+  // There before it is asked for: what is printed cannot wait.
+  const there = chunk("about"), own = DATA;
+  there.then((found) => { own.about = found; });
   return section("Settings and prompts", null, RUNS.map((run) => {
     const made = el("details", { class: "about-run", on: { toggle: () => open() } }, el("summary", {}, `${run.task} (${run.split}, ${run.protocol}) · ${labelOf(run)}`));
+    made.fill = () => { if (own.about && made.children.length === 1) made.append(aboutOf(run, own.about[run.place])); };
     async function open() {
-      if (made.open && made.children.length === 1) made.append(aboutOf(run, (await chunk("about"))[run.place]));
+      await there;
+      if (made.open) made.fill();
     }
-    made.filled = async () => { if (made.children.length === 1) made.append(aboutOf(run, (await chunk("about"))[run.place])); };
     return made;
   }));
 }

@@ -115,7 +115,7 @@ function theme(wanted) {
 function unfold(open) {
   const folded = [...document.querySelectorAll("#overview details")].filter((each) => !each.classList.contains("about-run") || RUNS.length <= 40);
   for (const each of folded) {
-    if (open) { each.folded = !each.open; each.open = true; each.filled?.(); } else if (each.folded) each.open = false;
+    if (open) { each.folded = !each.open; each.open = true; each.fill?.(); } else if (each.folded) each.open = false;
   }
 }
 
