@@ -209,17 +209,17 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize(
-    "at",
+    ("at", "after"),
     [
-        "emu2eval.doctor.get.archive.unpack",
-        "emu2eval.doctor.get.bring.arrange",
-        "emu2eval.doctor.get.bring.place",
-        "emu2eval.doctor.get.place._move",
-        "shutil.rmtree",
-        "emu2eval.doctor.get.bring._clear",
+        ("emu2eval.doctor.get.archive.unpack", False),
+        ("emu2eval.doctor.get.archive.unpack", True),
+        ("emu2eval.doctor.get.bring.arrange", True),
+        ("emu2eval.doctor.get.bring.place", False),
+        ("emu2eval.doctor.get.place._move", True),
+        ("shutil.rmtree", True),
+        ("emu2eval.doctor.get.bring._clear", False),
     ],
 )
-@pytest.mark.parametrize("after", [False, True])
 def test_a_kill_at_any_step_loses_nothing(
     task: MakeData,
     get: Get,
