@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from emu2eval.engine.judges import HOSTED
 from emu2eval.engine.judging import stored_judges
 from emu2eval.engine.plan import portable_settings
 from emu2eval.engine.tasks import unknown_prompts
@@ -122,14 +123,24 @@ def _asked(record: Record) -> Keyed:
 
 
 def _judge(folder: Path, changes: Changes) -> str | None:
-    """The judge's name, where its replies are there: of a model file, or the one that its server has."""
+    """The judge's name, where its replies are there: of a model file, or the one that its server has.
+
+    Raises StoreError for one that was a file of somebody's own: where that is, is not stored.
+    """
     judges = stored_judges(folder)
     if not judges:
         return None
     model = judges[-1].model
     if _is(model.name, changes.judge, model):
         return model.name
-    return str(model.settings.get("model", model.name))
+    served = model.settings.get("model")
+    if isinstance(served, str) and _is(HOSTED, {"settings.model": served, **changes.judge}, model):
+        return served
+    raise StoreError(
+        f"the judge of this run, {model.name}, was a file that the run does not name",
+        where=folder,
+        hint="write the file of the other runs, and add `judge: PATH` to it by hand",
+    )
 
 
 def _dotted(changes: Changes) -> Keyed:

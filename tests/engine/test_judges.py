@@ -19,7 +19,8 @@ import pytest
 import yaml
 
 from emu2eval import Watcher, evaluate, score_again
-from emu2eval.errors import ConfigError, ModelError, PlanError
+from emu2eval.errors import ConfigError, ModelError, PlanError, StoreError
+from emu2eval.exports.experiment import written
 from emu2eval.runs import scores
 
 from ..chat_server import ChatServer, digests, texts
@@ -240,6 +241,19 @@ def test_a_judge_by_its_name_at_a_server(
     assert result.rows[0].label == "mm_vet/own by gpt-4-0613"
     assert {body["model"] for body in chat_server.asked} == {"gpt-4-0613"}
     assert chat_server.headers[0]["Authorization"] == f"Bearer {KEY}"
+    # What would repeat it names the judge as it was named.
+    again = yaml.safe_load(written([result.folder]))
+    assert again["judge"] == "gpt-4-0613"
+    assert again["set"] == {"judge.settings.base_url": chat_server.url}
+
+
+def test_a_judge_of_a_file_cannot_be_named_by_a_run(
+    robot: str, judge: Any, chat_server: ChatServer
+) -> None:
+    chat_server.answer = lambda body: "1.0"
+    (result,) = evaluate("mm_vet", robot, judge=judge(), limit=1)
+    with pytest.raises(StoreError, match="the judge of this run, judge, was a file"):
+        written([result.folder])
 
 
 def test_what_is_stored_is_judged_later_and_scored_without_the_judge(
