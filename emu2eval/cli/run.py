@@ -103,12 +103,23 @@ def run(
         bool, typer.Option("--dry-run", help="Plan and check, ask nothing.")
     ] = False,
     judge: JudgeName = None,
+    label: Annotated[
+        str | None,
+        typer.Option(
+            help="What tables call the model in these runs, stored beside them; '' = its own name again."
+        ),
+    ] = None,
     scorer: ScorerName = None,
     log: Log = [],  # noqa: B006
     groups: Annotated[bool, typer.Option("--groups", help="Show sub-scores too.")] = False,
     form: Form = "rich",
 ) -> None:
     """Ask a model every question of a task, score the answers, print the table."""
+    if experiment is not None and label is not None:
+        raise UserError(
+            "--label names one model, and an experiment has its own names of models",
+            hint="models: [{name: NAME, adapter: …}] in the file",
+        )
     if experiment is not None:
         run_experiment(
             experiment, given(context), dry_run=dry_run, log=log, groups=groups, form=form
@@ -139,6 +150,7 @@ def run(
         batch=batch,
         device=device,
         judge=judge,
+        label=label,
         scorer=scorer,
     )
     models = models_for(task, model)

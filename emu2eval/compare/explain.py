@@ -181,7 +181,7 @@ def explain(
     made[1:] = sorted(made[1:], key=_order)
     if paper is None:
         return Explained(tuple(made))
-    found = cell(paper, table, against or own.headline.model, own.headline)
+    found = cell(paper, table, against or run.record.model.name, own.headline)
     return _beside(folder, made, own, found)
 
 

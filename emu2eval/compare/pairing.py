@@ -97,7 +97,7 @@ def _kind(run: ScoredRun, by: frozenset[str]) -> _Kind:
         record.shots,
         record.ablation,
         record.seed if "seed" in by else None,
-        record.model.name if "model" in by else None,
+        record.shown if "model" in by else None,
     )
 
 

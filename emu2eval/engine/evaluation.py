@@ -63,6 +63,7 @@ def evaluate(
     fit: bool = False,
     skip_missing: bool = False,
     judge: str | None = None,
+    label: str | None = None,
     scorer: AnyScorer | None = None,
     changes: Changes | Mapping[str, Any] | Sequence[str] = (),
     out: str | Path | None = None,
@@ -101,6 +102,7 @@ def evaluate(
         fit=fit,
         skip_missing=skip_missing,
         judge=judge,
+        label=label,
         scorer=scorer,
         changes=changes,
         out=out,
@@ -159,10 +161,13 @@ def plans(
 
 def jobs_of(tasks: Sequence[AnyTask], models: Sequence[AnyModel], options: RunOptions) -> list[Job]:
     """Suites, lists and patterns are written out; every task once for every model."""
-    asked = wanted(tasks, options)
-    return [
-        Job(each.task, model, each.options) for model in wanted_models(models) for each in asked
-    ]
+    asked, models = wanted(tasks, options), wanted_models(models)
+    if options.label and len(models) > 1:
+        raise ConfigError(
+            f"--label names one model, and {len(models)} are asked",
+            hint="give one --model a command; the same command again asks nothing twice",
+        )
+    return [Job(each.task, model, each.options) for model in models for each in asked]
 
 
 def planned(
@@ -367,7 +372,10 @@ def run_plan(
         _tell_of_more(plan, folder, watcher)
         plan.prepare(load, watcher.working)
         known = known_record(folder)
-        record = msgspec.structs.replace(plan.record, spent=known.spent if known else None)
+        label = (known.label if known else None) if options.label is None else options.label
+        record = msgspec.structs.replace(
+            plan.record, spent=known.spent if known else None, label=label or None
+        )
         write_record(folder, record)
         store.index(plan.questions.slot_of, plan.questions.slots, whole=True)
         for line in store.lost():

@@ -32,8 +32,9 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     0. limit: so many queries, or, below 1, that part of them, rounded up. ablate: what is taken away from
     demonstrations, each as runs of their own; "none" = nothing. fit: the farthest demonstrations are dropped
     from prompts that are too long. skip_missing: samples whose image or video file is not there are left out
-    and counted. source: where samples come from; None = see `data.sources.choose`. batch: requests at a time;
-    None = the model's, "auto" = as many as fit. device: of models on this machine, such as cuda:1.
+    and counted. label: what tables call the model; "" = its own name again. source: where samples come from;
+    None = see `data.sources.choose`. batch: requests at a time; None = the model's, "auto" = as many as fit.
+    device: of models on this machine, such as cuda:1.
     """
 
     shots: tuple[str | int, ...] = ()
@@ -51,6 +52,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     batch: Positive | Literal["auto"] | None = None
     device: str | None = None
     judge: str | None = None
+    label: str | None = None
 
     @classmethod
     def of(

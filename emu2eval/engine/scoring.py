@@ -259,7 +259,7 @@ def _about(record: Record, questions: Questions, store: RunStore, totals: _Total
         run=store.folder.name,
         task=record.task.name,
         version=record.identity.task.version,
-        model=record.model.name,
+        model=record.shown,
         shots=record.shots,
         ablation=record.ablation,
         protocol=record.task.protocol,

@@ -172,7 +172,7 @@ def _run(stored: StoredRows, label: str) -> ResultRun:
     return ResultRun(
         run=stored.folder.name,
         fingerprint=record.fingerprint,
-        label=label or record.model.name,
+        label=label or record.shown,
         model=record.model.name,
         adapter=record.model.adapter,
         model_settings=record.model.settings,

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
+
 from emu2eval import registry
 from emu2eval.errors import UnknownName, UserError
 from emu2eval.papers.published import Kind, Paper, PaperColumn, PaperRow, PaperTable
@@ -286,7 +288,10 @@ def _order(item: tuple[_Setting, object]) -> tuple[object, ...]:
 
 def measured_run(folder: Path, rows: Sequence[Row]) -> MeasuredRun:
     """A run for `rebuild`: its rows with what was set by hand and can change a number."""
-    return MeasuredRun(folder.name, tuple(rows), tuple(_telling(read_record(folder))))
+    record = read_record(folder)
+    # Published numbers are found by the model's own name, whatever tables call it.
+    own = tuple(msgspec.structs.replace(row, model=record.model.name) for row in rows)
+    return MeasuredRun(folder.name, own, tuple(_telling(record)))
 
 
 def _telling(record: Record) -> Iterator[str]:

@@ -75,7 +75,7 @@ def draw(folder: Path, file: Path, most: int = MOST) -> int:
         entries = list(_entries(prompts, store, answers, most))
         cards = [_card(entry) for entry in entries]
     title = (
-        f"{record.task.name} ({record.task.split}, {record.protocol_label}) · {record.model.name} · "
+        f"{record.task.name} ({record.task.split}, {record.protocol_label}) · {record.shown} · "
         f"{record.setting} shots · {len(cards)} of {len(reopened.questions.positions)} queries"
     )
     page = _page(cards, printable(title), judged=any(entry.judged for entry in entries))

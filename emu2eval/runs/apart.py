@@ -50,7 +50,7 @@ def told_apart(runs: Sequence[TableRun], *, seeds: bool = False) -> list[TableRu
     names = labels([run.record for run in runs], seeds=seeds)
     return [
         run
-        if run.record is None or name == run.record.model.name
+        if run.record is None or name == run.record.shown
         else TableRun(
             run.record, tuple(msgspec.structs.replace(row, model=name) for row in run.rows)
         )
@@ -66,16 +66,14 @@ def labels(records: Sequence[Record | None], *, seeds: bool = False) -> list[str
             places.setdefault(_place(record, seeds), []).append(record)
     telling: dict[str, dict[str, None]] = {}
     for together in places.values():
-        telling.setdefault(together[0].model.name, {}).update(dict.fromkeys(_differing(together)))
-    return [
-        "" if record is None else _named(record, telling[record.model.name]) for record in records
-    ]
+        telling.setdefault(together[0].shown, {}).update(dict.fromkeys(_differing(together)))
+    return ["" if record is None else _named(record, telling[record.shown]) for record in records]
 
 
 def _place(record: Record, seeds: bool) -> Hashable:
     task = record.identity.task
     asked = (record.task.name, task.version, record.protocol_label, record.task.split)
-    return (record.model.name, *asked, record.setting, None if seeds else record.seed)
+    return (record.shown, *asked, record.setting, None if seeds else record.seed)
 
 
 def _differing(runs: Sequence[Record]) -> Iterator[str]:
@@ -127,7 +125,7 @@ def _named(record: Record, keys: Mapping[str, None]) -> str:
     for kind in reversed(_kinds(record)):
         own.update(kind)
     said = [f"{key}={_short(own[key])}" for key in keys if key in own]
-    return f"{record.model.name} ({', '.join(said)})" if said else record.model.name
+    return f"{record.shown} ({', '.join(said)})" if said else record.shown
 
 
 def _short(value: Any) -> str:

@@ -168,7 +168,8 @@ class LeftOut(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that is known of a run beside its answers. It names built-in parts and entry points, never code.
 
-    sampled: the model drew its answers, anew in each trial.
+    sampled: the model drew its answers, anew in each trial. label: what tables call its model, where the user
+    gave it a name; it decides nothing.
     """
 
     format: Literal[2] = 2
@@ -186,10 +187,16 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     versions: dict[str, str] = {}
     imported: ImportRecord | None = None
     spent: Used | None = None
+    label: Name | None = None
 
     @property
     def fingerprint(self) -> str:
         return self.identity.fingerprint
+
+    @property
+    def shown(self) -> str:
+        """The model as tables call it."""
+        return self.label or self.model.name
 
     @property
     def protocol_label(self) -> str:

@@ -36,7 +36,7 @@ class ScoredRun:
 
     @property
     def model(self) -> str:
-        return self.record.model.name
+        return self.record.shown
 
     @property
     def label(self) -> str:
