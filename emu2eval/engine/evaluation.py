@@ -207,6 +207,11 @@ def planned(
         for shots, ablation in _settings(task, options, told):
             plan = make_plan(task, model, shots, options, data[options.skip_missing], ablation)
             run = PlannedRun(plan, options, judges[_judge_key(job)])
+            if plan.extent.trials > plan.questions.trials:
+                told.note(
+                    f"{task.name}, {plan.name}, {plan.setting} shots: nothing is drawn, so one trial says "
+                    f"what {plan.extent.trials} would; model.settings.temperature draws answers"
+                )
             if run.folder not in known:
                 known[run.folder] = run
                 groups[_model_key(job)].append(run)
