@@ -24,11 +24,13 @@ from emu2eval.data.sources import require
 from emu2eval.doctor.get import bring as bringing
 from emu2eval.doctor.get import download as downloading
 from emu2eval.doctor.get import http, hub
-from emu2eval.doctor.get.orders import short
+from emu2eval.doctor.get.download import Parcel
+from emu2eval.doctor.get.orders import Item, Order, short
+from emu2eval.doctor.get.shown import GetBars
 from emu2eval.errors import MissingData, UserError
 from emu2eval.spec import catalog
 from emu2eval.spec.data import Download
-from emu2eval.spec.remote import remote_files, shared_files
+from emu2eval.spec.remote import RemoteFile, remote_files, shared_files
 from emu2eval.spec.task import load_task
 from emu2eval.spec.yamlfile import read_yaml, validate
 
@@ -607,3 +609,19 @@ def test_an_archive_that_the_user_brought_is_used(
     (data / "photos.zip").write_bytes(IMAGES[:-1])
     assert get(path)[0] == 0
     assert len(server.gets("/photos.zip")) == 1
+
+
+def test_many_files_have_one_bar() -> None:
+    from rich.console import Console
+
+    items = [
+        Item(f"{n}.jpg", Parcel("", Path(f"{n}.jpg"), size=10), RemoteFile(url="https://a.org/b"))
+        for n in range(21)
+    ]
+    order = Order("photos", "", "", Path("photos"), (), tuple(items))
+    bars = GetBars(Console(force_terminal=True, file=io.StringIO()), [order])
+    for have in (4, 10, 2, 10):  # begun anew in between
+        bars.came("3.jpg", have, 10)
+    bars.came("4.jpg", 5, 10)
+    (task,) = bars.progress.tasks
+    assert (task.description, task.completed, task.total) == ("21 files", 15, 210)

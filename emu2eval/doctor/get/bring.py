@@ -123,12 +123,19 @@ def _bring(orders: Sequence[Order], record: BroughtRecord, watcher: GetWatcher) 
                 path = futures[future]
                 try:
                     came.append(future.result())
-                    for order in orders:
-                        if path in waiting[id(order)]:
-                            _arrived(order, path, waiting[id(order)], watcher)
-                    _clear(path, [order for order in orders if waiting[id(order)]], orders)
                 except UserError as error:
                     errors.append(error)
+                    continue
+                for order in orders:
+                    missing = waiting[id(order)]
+                    if path not in missing:
+                        continue
+                    try:
+                        _arrived(order, path, missing, watcher)
+                    except UserError as error:
+                        errors.append(error)
+                    if not missing:
+                        _clear(order, [each for each in orders if waiting[id(each)]])
         except BaseException:
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
@@ -176,12 +183,10 @@ def _finish(order: Order, watcher: GetWatcher) -> None:
         shutil.rmtree(done)
 
 
-def _clear(path: Path, unfinished: Sequence[Order], orders: Sequence[Order]) -> None:
-    """Removes what no order needs any more, once one with a file is in its place."""
-    needed = {item.parcel.path for order in unfinished for item in order.items}
-    for order in orders:
-        if any(item.parcel.path == path for item in order.items):
-            for parcel in (item.parcel for item in order.items if item.parcel.path not in needed):
-                with writing(parcel.path):
-                    for each in (parcel.path, parcel.part, parcel.state):
-                        each.unlink(missing_ok=True)
+def _clear(order: Order, unfinished: Sequence[Order]) -> None:
+    """Removes what came for an order that is in its place, but for what others still need."""
+    needed = {item.parcel.path for each in unfinished for item in each.items}
+    for parcel in (item.parcel for item in order.items if item.parcel.path not in needed):
+        with writing(parcel.path):
+            for path in (parcel.path, parcel.part, parcel.state):
+                path.unlink(missing_ok=True)

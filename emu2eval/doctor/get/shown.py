@@ -185,9 +185,9 @@ class GetBars(GetWatcher):
 
     def came(self, name: str, have: int, total: int | None) -> None:
         with self._lock:
-            self._have[name] = have
             if self._together is not None:
-                self.progress.update(self._together, completed=sum(self._have.values()))
+                self.progress.advance(self._together, have - self._have.get(name, 0))
+                self._have[name] = have
                 return
             if name not in self._bars:
                 self._bars[name] = self.progress.add_task(printable(name), total=total)
