@@ -109,7 +109,7 @@ def _sum(able: Sequence[Order]) -> str:
     parts = [f"{in_bytes(left)} in {counted(known)}"] if known else []
     parts += [f"{counted(unknown)} of unknown size"] if unknown else []
     room = sum(order.room for order in able)
-    disk = f"up to {in_bytes(room)} of disk while they are unpacked, " if room else ""
+    disk = f"up to {in_bytes(room)} of disk on the way, " if room else ""
     return f"{' and '.join(parts)} to download; {disk}{in_bytes(free(able[0].into))} are free."
 
 
