@@ -6,11 +6,13 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
 
+from emu2eval.errors import EXTRAS
 from emu2eval.spec import catalog
 from emu2eval.spec.model import load_model
 
@@ -23,6 +25,7 @@ import contextlib, io, json, sys
 sys.path[:0] = sys.argv[1:3]
 commands, found = json.loads(sys.argv[3]), []
 from emu2eval import cli
+from emu2eval.errors import EXTRAS
 from emu2eval.spec import catalog
 every = catalog.names
 few = ("coco_caption", "dreambench", "vqav2", "most-common", "emu2", "openai")  # all take seconds
@@ -85,6 +88,22 @@ score: {scorer: exact_match}
 protocol: plain
 protocols: {plain: {ask: "{image}{question} Answer:"}}
 """
+
+
+def test_every_extra_is_known_with_what_it_brings() -> None:
+    """So that `check` lists it, and an import that fails names it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    known = {package for packages in EXTRAS.values() for package in packages}
+    assert set(EXTRAS) == set(extras) - {"all", "dev"}
+    brought = {
+        re.split(r"[^\w-]", needed)[0]
+        for name in EXTRAS
+        for needed in extras[name]
+        if not needed.startswith("emu2eval[")
+    }
+    assert brought <= known
+
 
 RUN = "run --task squares.yaml --shots 2 --model"
 
