@@ -11,7 +11,7 @@ from emu2eval import registry
 from emu2eval.data.columns import RowOptions, options_of
 from emu2eval.data.samples import Samples
 from emu2eval.data.sources import require
-from emu2eval.errors import DataError, MissingData, of_part
+from emu2eval.errors import DataError, MissingData, UserError, of_part
 from emu2eval.spec.settings import Keys
 from emu2eval.spec.task import Task
 from emu2eval.types import Sample
@@ -39,6 +39,9 @@ def load_split(task: Task, split: str, shots: int = 0) -> Samples:
                 "reader", reader, options, given=(root,), where=named, at=where
             )
             read = Samples(samples, where=f"{task.name}, split {split}")
+        except UserError as error:
+            error.where = error.where or where  # of an option that fits no row
+            raise
         except FileNotFoundError as error:
             raise MissingData(
                 f"the data of {task.name} (split {split}) is not there: {error.filename} does not exist",

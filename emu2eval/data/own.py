@@ -86,7 +86,11 @@ class _Reading:
     def digest(self, sample: Sample, where: str) -> str:
         """A name made of what the sample holds, 16 hex digits, for rows without an id."""
         try:
-            named = [identity(each, self.folder) for each in sample.images]
+            # The first image has been read for the cluster, where that is its digest.
+            known = sample.cluster if self.options.cluster is None else None
+            first, rest = sample.images[:1], sample.images[1:]
+            named = [known or identity(each, self.folder) for each in first]
+            named += [identity(each, self.folder) for each in rest]
             replies = [
                 identity(each, self.folder) if isinstance(each, Image) else each
                 for each in (sample.answer, *sample.references)

@@ -108,7 +108,7 @@ class Partition:
                 found = True
                 yield row
         if where and not found:
-            raise DataError(f"no row has {where}", where="where")
+            raise DataError(f"no row has {where}")
 
     def _by_column(self, column: str) -> Iterator[DataRow]:
         name = self.options.split.name
@@ -125,7 +125,6 @@ class Partition:
             there = ", ".join(list(seen)[:_SHOWN]) + (", …" if len(seen) > _SHOWN else "")
             raise DataError(
                 f"no row has {name!r} in the column {column!r}; there are: {there}",
-                where="split.column",
                 hint=f"`splits: {{{name}: {{split: {{column: {column}, name: …}}}}}}` says how it is "
                 "called there",
             )

@@ -195,11 +195,18 @@ def same(cell: Any, wanted: Any) -> bool:
     )
 
 
+_PLAIN = frozenset({str, int, float, bool})
+
+
 def _plain(value: Any) -> bool:
-    return not isinstance(value, list | tuple | Mapping | bytes | Image | type(None))
+    return type(value) in _PLAIN or not isinstance(
+        value, list | tuple | Mapping | bytes | Image | type(None)
+    )
 
 
 def _said(value: Any) -> str:
+    if type(value) is str:
+        return value
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and value != value:
