@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,8 @@ import msgspec
 
 from emu2eval.runs.scored import ScoredRun
 from emu2eval.runs.store import ANSWERS
+
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def about(run: ScoredRun) -> dict[str, Any]:
@@ -76,7 +79,13 @@ def flat(given: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
 def _lines(given: Mapping[str, Any]) -> list[str]:
     """`name = value`, as YAML writes it, without what was not set."""
     return [
-        f"{name} = {value if isinstance(value, str) else msgspec.json.encode(value).decode()}"
+        f"{name} = {_short(value)}"
         for name, value in flat(given)
         if value is not None and value != {} and value != []
     ]
+
+
+def _short(value: Any) -> str:
+    """A value as YAML would have it; of a digest its beginning, which is enough to tell two apart."""
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return f"{text[:16]}…" if _DIGEST.fullmatch(text) else text

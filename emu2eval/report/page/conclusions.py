@@ -67,7 +67,7 @@ def _lead(
     }
     row = rows[first]
     where = _task(row)
-    lead = f"At {row.setting} shots {labels[first]} leads with {_value(row)}"
+    lead = f"At {_shots(row)} {labels[first]} leads with {_value(row)}"
     ahead = {place: each for place, each in against.items() if _sure(each)}
     if len(against) > 1 and len(ahead) in (0, len(against)):
         whom = f"all {len(against)} others" if ahead else f"none of the {len(against)} others"
@@ -86,7 +86,7 @@ def _lead(
     if gap.difference == 0:
         yield Conclusion(
             where,
-            f"At {row.setting} shots {labels[first]} and {labels[second]} are level at {_value(row)}.",
+            f"At {_shots(row)} {labels[first]} and {labels[second]} are level at {_value(row)}.",
             False,
             first,
         )
@@ -119,7 +119,7 @@ def _gains(
         moved = "rises" if gap.difference > 0 else "falls" if gap.difference < 0 else "stays"
         word = "" if gap.difference == 0 or better == (moved == "rises") else " (lower is better)"
         said = (
-            f"{label} {moved} from {_value(before)} at {before.setting} shots to {_value(after)} at "
+            f"{label} {moved} from {_value(before)} at {_shots(before)} to {_value(after)} at "
             f"{after.setting}{word}, {_gap(gap, 1, after)}: {_verdict(each, after)}."
         )
         yield Conclusion(_task(after), said, _sure(each), each.second)
@@ -133,7 +133,7 @@ def _alone(
         row = rows[place]
         if row.value is None:
             continue
-        said = f"At {row.setting} shots {labels[place]} reaches {_value(row)} "
+        said = f"At {_shots(row)} {labels[place]} reaches {_value(row)} "
         said += f"{_within(row.low, row.high, row)} on "
         said += counted(row.n, "answer")
         sure = None
@@ -148,6 +148,10 @@ def _alone(
 def _task(row: Row) -> str:
     version = f" v{row.version}" if row.version != 1 else ""
     return f"{row.task}{version} ({row.split}, {row.protocol_label}, {row.label})"
+
+
+def _shots(row: Row) -> str:
+    return f"{row.setting} {'shot' if row.setting == '1' else 'shots'}"
 
 
 def _worth(row: Row) -> float:

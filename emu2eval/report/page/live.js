@@ -44,7 +44,7 @@ function underWay(running) {
       run.silent != null ? `nothing new for ${duration(run.silent)}` : run.rate > 0 ? `${number(run.rate, run.rate < 10 ? 1 : 0)} a minute` : null,
       run.silent == null && run.left ? `about ${duration(run.left)} left` : null].filter(Boolean).join(" · ");
     return el("section", { class: "running" },
-      el("p", {}, el("strong", {}, run.task), ` ${run.split}, ${run.protocol} · ${run.model}, ${run.shots} shots `,
+      el("p", {}, el("strong", {}, run.task), ` ${run.split}, ${run.protocol} · ${run.model}, ${shotsOf(run)} `,
         run.total == null ? null : el("progress", { max: run.total, value: run.done }), ` ${said}`,
         run.value == null ? null : [" · ", el("strong", {}, number(run.value, run.digits)), ` ${within(run.low, run.high, run.digits)} ${run.metric} so far`]),
       el("div", { class: "newest" }, run.newest.map((each) => el("div", {},

@@ -43,7 +43,7 @@ function differenceTable(kind, known) {
     const reach = highest(own.flatMap((each) => [each.difference, each.low ?? 0, each.high ?? 0].map(Math.abs))) || 1;
     rows.push({ heading: [titleOf(panel), ` · ${panel.metric}`] }, ...own.map((each) => ({ ...each, reach, one: RUNS[each.b], other: RUNS[each.a] })));
   }
-  const short = (run) => kind === "models" ? run.model : `${run.shots} shots`;
+  const short = (run) => kind === "models" ? run.model : shotsOf(run);
   return table(`differences-${kind}`, [
     ...(kind === "models" ? [] : [{ head: "model", word: true, name: true, value: (d) => d.one.model }]),
     { head: "run", word: true, name: true, value: (d) => short(d.one), cell: (d) => el("a", { href: address(d.one, null, 0, 0, { against: d.other.name, show: "flipped" }), title: "the samples at which the two differ" }, short(d.one)) },
@@ -63,7 +63,10 @@ function differenceTable(kind, known) {
 }
 
 function results() {
-  const rows = RUNS.flatMap((run) => run.rows.map((row, place) => ({ run, row, place })));
+  // Task by task, model by model, from the fewest shots.
+  const rank = new Map(RUNS.map((run) => [run, [PANELS.indexOf(run.panel), MODELS.indexOf(run.model), parseInt(run.shots, 10), run.shots.length]]));
+  const ordered = [...RUNS].sort((a, b) => { const at = rank.get(a).findIndex((n, i) => n !== rank.get(b)[i]); return at < 0 ? 0 : rank.get(a)[at] - rank.get(b)[at]; });
+  const rows = ordered.flatMap((run) => run.rows.map((row) => ({ run, row })));
   const shared = (of) => unique(RUNS.map(of)).length === 1;
   const optional = [["split", (r) => r.run.split], ["protocol", (r) => r.run.protocol]];
   const same = optional.filter(([, of]) => shared((run) => of({ run })));
@@ -104,7 +107,7 @@ function groupsOf(run, rows) {
   const whole = run.rows[0], own = rows.filter((row) => row.metric === whole.metric && row.value != null);
   if (!own.length) return null;
   own.sort((a, b) => (a.value - b.value) * (run.better ? 1 : -1));
-  return el("figure", { class: "wide" }, el("figcaption", {}, el("strong", {}, "Sub-scores"), ` · ${whole.metric}, ${number(whole.value, whole.digits)} in all`), table(`sub-scores-${run.name}`, [
+  return el("figure", {}, el("figcaption", {}, el("span", {}, el("strong", {}, "Sub-scores"), ` · ${whole.metric}, ${number(whole.value, whole.digits)} in all`)), table(`sub-scores-${run.name}`, [
     { head: "samples", word: true, value: (row) => row.group, cell: (row) => el("a", { href: address(run, null, 0, 0, { group: row.group }) }, row.group) },
     { head: "value", value: (row) => row.value, cell: (row) => el("td", { class: "main" }, number(row.value, row.digits)) },
     { head: "", value: () => null, cell: (row) => miniBar(run, row) },
@@ -119,7 +122,7 @@ function confusionOf(found) {
   const { labels, counts } = found, other = counts.some((row) => row[labels.length]), none = counts.some((row) => row[labels.length + 1]);
   const heads = [...labels, ...(other ? ["something else"] : []), ...(none ? ["nothing"] : [])];
   const cells = (row) => [...labels.map((_, place) => row[place]), ...(other ? [row[labels.length]] : []), ...(none ? [row[labels.length + 1]] : [])];
-  return el("figure", { class: "wide" }, el("figcaption", {}, el("strong", {}, "Answers"), " · rows: what is right; columns: what was answered; shades: share of the row"),
+  return el("figure", { class: heads.length > 8 ? "whole" : null }, el("figcaption", {}, el("span", {}, el("strong", {}, "Answers"), " · rows: what is right; columns: what was answered; shades: share of the row")),
     el("div", { class: "scroll" }, el("table", { class: "confusion" },
       el("thead", {}, el("tr", {}, el("th"), heads.map((head) => el("th", { scope: "col" }, head)))),
       el("tbody", {}, labels.map((label, at) => {

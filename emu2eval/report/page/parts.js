@@ -83,11 +83,13 @@ const within = (low, high, digits = 1) => low == null ? "" : `[${number(low, dig
 const unique = (list) => [...new Set(list)];
 const SURE = 0.05;
 
+const shotsOf = (run) => `${run.shots} ${run.shots === "1" ? "shot" : "shots"}`;
+
 // A model with its shots; runs of one panel that still look the same are told apart by the end of their name.
 function labelOf(run) {
   if (run.label) return run.label;
   const same = run.panel.runs.filter((r) => r.model === run.model && r.shots === run.shots);
-  return run.label = `${run.model}, ${run.shots} shots${same.length < 2 ? "" : ` (${run.name.slice(-8)})`}`;
+  return run.label = `${run.model}, ${shotsOf(run)}${same.length < 2 ? "" : ` (${run.name.slice(-8)})`}`;
 }
 
 const titleOf = (panel) => [el("strong", {}, panel.task, panel.version === 1 ? "" : ` v${panel.version}`), ` ${panel.split}, ${panel.protocol}`];
