@@ -27,7 +27,7 @@ from emu2eval.cli import (
     view,
 )
 from emu2eval.cli.say import put, say
-from emu2eval.cli.verbs import EPILOG, Verbs
+from emu2eval.cli.verbs import EPILOG, Verbs, name_values
 from emu2eval.errors import PartError, StoreError, UserError, lacking
 from emu2eval.trust import trusting
 
@@ -117,6 +117,8 @@ def _carry_out(arguments: list[str]) -> int:
         return 0
     program = typer.main.get_command(app)
     completion.prepare(program)
+    if {"-h", "--help"} & set(arguments) or not arguments:
+        name_values(program)
     try:
         given = line.read(arguments, program)
         code = program.main(given, prog_name="emu2eval", standalone_mode=False)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from emu2eval.cli import completion
 from emu2eval.cli.options import Form, Out, Runs
 from emu2eval.cli.say import console, put, report_lost, say
 from emu2eval.errors import CompareError, ConfigError, UserError
@@ -17,18 +18,26 @@ app = typer.Typer(rich_markup_mode=None)
 @app.command(
     epilog="""\b
 Examples:
-  emu2eval compare easy-vqa_4-shot_nearest easy-vqa_4-shot_emu2-nano --flips 10
+  emu2eval compare easy-vqa_4-shot_nearest easy-vqa_4-shot_emu2-nano \\
+      --flips 10
   emu2eval compare runs/before runs/after --groups --format markdown
-  emu2eval compare main/results branch/results --fail-if worse --format markdown
-  emu2eval compare --series runs/step-1000 runs/step-2000 runs/step-3000 --file steps.svg
-  emu2eval compare --series runs/of-a-training      # written by EvaluateHook or EvaluateCallback
+  emu2eval compare main/results branch/results --fail-if worse \\
+      --format markdown
+  emu2eval compare --series runs/step-1000 runs/step-2000 runs/step-3000 \\
+      --file steps.svg
+  emu2eval compare --series runs/of-a-training
 
 The first run is A, each other one B. Folders with several runs are matched by task, split, protocol and
 shots, and their p-values are corrected together (Holm). Exit code 4: with --fail-if worse, a later run is
 worse, or a run has no partner; 3: runs that cannot be read were left out."""
 )
 def compare(
-    runs: Annotated[list[str], typer.Argument(help="Two or more: runs, or folders of runs.")],
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Two or more: runs, or folders of runs.", autocompletion=completion.runs
+        ),
+    ],
     flips: Annotated[
         int, typer.Option(min=0, help="List so many samples at which they differ.")
     ] = 0,
@@ -112,7 +121,8 @@ def compare(
 @app.command(
     epilog="""\b
 Examples:
-  emu2eval run --task easy-vqa-binding --model emu2-nano --shots 0 8 --ablate none labels images blank
+  emu2eval run --task easy-vqa-binding --model emu2-nano --shots 0 8 \\
+      --ablate none labels images blank
   emu2eval diagnose easy-vqa-binding"""
 )
 def diagnose(

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from emu2eval.cli import completion
 from emu2eval.cli.get import get
 from emu2eval.cli.options import Source
 from emu2eval.cli.say import console
@@ -26,7 +27,10 @@ Examples:
   emu2eval data status vqav2 ./my_task.yaml"""
 )
 def status(
-    tasks: Annotated[list[str] | None, typer.Argument(help="Task names or .yaml files.")] = None,
+    tasks: Annotated[
+        list[str] | None,
+        typer.Argument(help="Task names or .yaml files.", autocompletion=completion.tasks),
+    ] = None,
 ) -> None:
     """Show which data of each task is present or missing, how large it is and where it comes from."""
     from emu2eval.doctor.data_status import status as table
@@ -42,7 +46,9 @@ Examples:
   emu2eval data check vqav2 --split val --source hub"""
 )
 def check(
-    task: Annotated[str, typer.Argument(help="Task name or .yaml file.")],
+    task: Annotated[
+        str, typer.Argument(help="Task name or .yaml file.", autocompletion=completion.tasks)
+    ],
     split: Annotated[
         str | None, typer.Option(help="Only this split [default: all that are present].")
     ] = None,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from emu2eval.cli.options import Form, Out
+from emu2eval.cli.options import Form, Out, Run
 from emu2eval.cli.say import console, say, say_damage, stoppable
 from emu2eval.errors import UserError
 
@@ -21,7 +21,8 @@ _FORMS = {".csv": "csv", ".json": "json", ".md": "markdown", ".tex": "latex"}
 Examples:
   emu2eval explain vizwiz_4-shot_emu2_5e6f7a8b
   emu2eval explain vizwiz_4-shot_emu2_5e6f7a8b --paper emu2 --table 1
-  emu2eval explain my-run --paper openflamingo --against OpenFlamingo-9B --file why.md
+  emu2eval explain my-run --paper openflamingo --against OpenFlamingo-9B \\
+      --file why.md
 
 Scores the stored replies under each rule that the scorer names (variants, letter readers) and each clean-up
 that shipped tasks use with it, without the model or a judge; a judge's stored replies count. Nothing stored
@@ -29,7 +30,7 @@ changes. Beside a published number it says which way comes nearest, and what els
 settings such as decoding, number of samples."""
 )
 def explain(
-    run: Annotated[str, typer.Argument(help="A run: its path, name or beginning of its name.")],
+    run: Run,
     paper: Annotated[
         str | None,
         typer.Option(help="A paper to stand beside: emu2eval ls papers, or a .yaml file."),

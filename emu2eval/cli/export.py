@@ -19,7 +19,8 @@ app = typer.Typer(rich_markup_mode=None)
 Examples:
   emu2eval export --format json --file results.json
   emu2eval export easy-vqa --format lm-eval --file for-lm-eval
-  emu2eval export easy-vqa_4-shot_nearest --format model-index --file README-part.md
+  emu2eval export easy-vqa_4-shot_nearest --format model-index \\
+      --file README-part.md
   emu2eval export --format wandb --file runs.jsonl
 
 json: every number with its unit, interval and failures, and what identifies its run; --schema prints the JSON

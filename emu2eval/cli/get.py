@@ -9,6 +9,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from emu2eval.cli import completion
 from emu2eval.cli.options import Source
 from emu2eval.cli.say import console, say
 from emu2eval.errors import MissingData, UserError
@@ -17,7 +18,9 @@ Result = TypeVar("Result")
 
 
 def get(
-    task: Annotated[str, typer.Argument(help="Task name or .yaml file.")],
+    task: Annotated[
+        str, typer.Argument(help="Task name or .yaml file.", autocompletion=completion.tasks)
+    ],
     split: Annotated[
         list[str] | None,
         typer.Option(

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from emu2eval.cli.options import Out, Source
+from emu2eval.cli import completion
+from emu2eval.cli.options import Out, Source, Task
 from emu2eval.cli.say import print_rows, say
 
 app = typer.Typer(rich_markup_mode=None)
@@ -17,10 +18,13 @@ app = typer.Typer(rich_markup_mode=None)
     "import",
     epilog="""\b
 Examples:
-  emu2eval import samples_vqav2_val_2025-01-31T10-00-00.000000.jsonl --task vqav2
-  emu2eval import 20250131_100000_samples_gqa.jsonl --task gqa --id submission.questionId
+  emu2eval import samples_vqav2_val_2025-01-31T10-00-00.000000.jsonl \\
+      --task vqav2
+  emu2eval import 20250131_100000_samples_gqa.jsonl --task gqa \\
+      --id submission.questionId
   emu2eval import vqa_answers.json --task vqav2 --model my-model --shots 4
-  emu2eval import answers.tsv --task ./birds.yaml --id key --answer said --shots 0
+  emu2eval import answers.tsv --task ./birds.yaml --id key --answer said \\
+      --shots 0
   emu2eval import IMAGES/ --task easy-vqa-draw --model my-painter --shots 0
 
 Read are sample logs of lm-evaluation-harness and lmms-eval (with the file of results beside them), .jsonl,
@@ -30,11 +34,14 @@ how often the two agree is said. The same file again does nothing.""",
 )
 def import_(
     path: Annotated[Path, typer.Argument(help="A file of answers, or a folder of images.")],
-    task: Annotated[str, typer.Option("--task", "-t", help="Task name or path of a .yaml file.")],
+    task: Task,
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", "-m", help="Model that gave the answers [default: as the log says]."
+            "--model",
+            "-m",
+            help="Model that gave the answers [default: as the log says].",
+            autocompletion=completion.models,
         ),
     ] = None,
     shots: Annotated[

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from emu2eval.cli import completion
 from emu2eval.cli.options import Device, Out, Protocol, Source, Split
 from emu2eval.cli.say import console, put
 
@@ -23,10 +24,16 @@ Examples:
 )
 def check(
     task: Annotated[
-        str | None, typer.Option("--task", "-t", help="Read this task's data too.")
+        str | None,
+        typer.Option(
+            "--task", "-t", help="Read this task's data too.", autocompletion=completion.tasks
+        ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Test this model's adapter.")
+        str | None,
+        typer.Option(
+            "--model", "-m", help="Test this model's adapter.", autocompletion=completion.models
+        ),
     ] = None,
     adapter: Annotated[str | None, typer.Option(help="Test an adapter, by module:attr.")] = None,
     shots: Annotated[

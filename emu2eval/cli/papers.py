@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from emu2eval.cli import completion
 from emu2eval.cli.drift import check_kept
 from emu2eval.cli.options import Batch, Device, Out
 from emu2eval.cli.say import console, put, report_failures, report_lost, say
@@ -58,27 +59,50 @@ def show_paper(
     epilog="""\b
 Examples:
   emu2eval reproduce emu2 --table 1 --model emu2 --dry-run
-  emu2eval reproduce emu2 --table 1 --model emu2 --set model.settings.checkpoint=Emu2
-  emu2eval reproduce emu2 --table 1 --model ./mine.yaml --against emu2 --task okvqa textvqa --partial
-  emu2eval reproduce emu2 --table 1 --model emu2 --fail-if not-reproduced --format markdown
+  emu2eval reproduce emu2 --table 1 --model emu2 \\
+      --set model.settings.checkpoint=Emu2
+  emu2eval reproduce emu2 --table 1 --model ./mine.yaml --against emu2 \\
+      --task okvqa textvqa --partial
+  emu2eval reproduce emu2 --table 1 --model emu2 --fail-if not-reproduced \\
+      --format markdown
 
 Lists at once all that is missing: data, encoders, weights, memory. Eight requests of every run are timed
 first, and kept. The same command continues. Exit code 3: some requests failed; 4: with --fail-if
 not-reproduced, a number that can be compared is not the published one."""
 )
 def reproduce(
-    paper: Annotated[str, typer.Argument(help="A paper: emu2eval ls papers, or a .yaml file.")],
+    paper: Annotated[
+        str,
+        typer.Argument(
+            help="A paper: emu2eval ls papers, or a .yaml file.", autocompletion=completion.papers
+        ),
+    ],
     table: Annotated[str, typer.Option(help="Which of its tables.")],
-    model: Annotated[str, typer.Option("--model", "-m", help="Model name, .yaml file or folder.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Model name, .yaml file or folder.",
+            autocompletion=completion.models,
+        ),
+    ],
     against: Annotated[
         str | None,
         typer.Option(help="The published model to compare with [default: the one of its name]."),
     ] = None,
     task: Annotated[
-        list[str], typer.Option("--task", "-t", help="Only these tasks of the table.")
+        list[str],
+        typer.Option(
+            "--task", "-t", help="Only these tasks of the table.", autocompletion=completion.tasks
+        ),
     ] = [],  # noqa: B006
     limit: Annotated[
-        int | None, typer.Option(help="Only so many queries of each; marked as not comparable.")
+        str | None,
+        typer.Option(
+            metavar="N|PART",
+            help="Only so many queries of each, or that part of them; marked as not comparable.",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the draws of demonstrations.")] = 0,
     hidden: Annotated[

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from emu2eval.cli import completion
 from emu2eval.cli.get import interactive
 from emu2eval.cli.options import Out
 from emu2eval.cli.say import say
@@ -30,7 +31,10 @@ What goes there is said first. The dataset is private unless --public. Questions
 benchmarks have licences of their own: they stay here unless --texts, and the images always do."""
 )
 def push(
-    runs: Annotated[list[str], typer.Argument(help="Paths, names or beginnings of names.")],
+    runs: Annotated[
+        list[str],
+        typer.Argument(help="Paths, names or beginnings of names.", autocompletion=completion.runs),
+    ],
     repo: Annotated[str, typer.Argument(help="The dataset: organisation/name.")],
     images: Annotated[
         bool, typer.Option("--images", help="With the images that models drew.")

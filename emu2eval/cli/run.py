@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from emu2eval.cli import completion
 from emu2eval.cli.experiment import given, run_experiment
 from emu2eval.cli.get import with_data
 from emu2eval.cli.logs import logged
@@ -26,6 +27,7 @@ from emu2eval.cli.options import (
     ShotCounts,
     Source,
     Split,
+    Task,
     Tasks,
 )
 from emu2eval.cli.say import (
@@ -46,12 +48,18 @@ app = typer.Typer(rich_markup_mode=None)
     epilog="""\b
 Examples:
   emu2eval run --task easy-vqa --shots 0 4 8
-  emu2eval run --task easy-vqa --model most-common nearest --shots 4 --limit 500
-  emu2eval run --task ./my_task.yaml --model ./my_model.yaml --shots 4 --trials 3
-  emu2eval run --task vqav2 --model ./my-finetuned-checkpoint Qwen/Qwen2.5-VL-7B-Instruct --shots 4
-  emu2eval run --task vqav2 --shots 4 --protocol openflamingo --set task.output.beams=3
-  emu2eval run --task mm_vet --model emu2-chat --protocol emu2-chat --judge gpt-4-0613
-  emu2eval run --task easy-vqa-binding --shots 0 8 --ablate none labels images blank order
+  emu2eval run --task easy-vqa --model most-common nearest --shots 4 \\
+      --limit 500
+  emu2eval run --task ./my_task.yaml --model ./my_model.yaml --shots 4 \\
+      --trials 3
+  emu2eval run --task vqav2 \\
+      --model ./my-finetuned-checkpoint Qwen/Qwen2.5-VL-7B-Instruct --shots 4
+  emu2eval run --task vqav2 --shots 4 --protocol openflamingo \\
+      --set task.output.beams=3
+  emu2eval run --task mm_vet --model emu2-chat --protocol emu2-chat \\
+      --judge gpt-4-0613
+  emu2eval run --task easy-vqa-binding --shots 0 8 \\
+      --ablate none labels images blank order
   emu2eval run --task easy-vqa --shots 4 --log tensorboard=logs
   emu2eval run experiment.yaml
 
@@ -181,11 +189,18 @@ def run(
 Examples:
   emu2eval show --task easy-vqa --shots 4 --index 0
   emu2eval show --run easy-vqa_4-shot_nearest_1a2b3c4d --index 0
-  emu2eval show --task easy-vqa --shots 2 --protocol emu2 --id test-0007-what-shape-is-in-the-image"""
+  emu2eval show --task easy-vqa --shots 2 --protocol emu2 \\
+      --id test-0007-what-shape-is-in-the-image"""
 )
 def show(
     task: Annotated[
-        str | None, typer.Option("--task", "-t", help="Task name or path of a .yaml file.")
+        str | None,
+        typer.Option(
+            "--task",
+            "-t",
+            help="Task name or path of a .yaml file.",
+            autocompletion=completion.tasks,
+        ),
     ] = None,
     run: Annotated[
         str | None,
@@ -243,15 +258,17 @@ def show(
     epilog="""\b
 Examples:
   emu2eval features --task vqav2
-  emu2eval features --task vqav2 --split train --encoder ./clip-vit-large-patch14
+  emu2eval features --task vqav2 --split train \\
+      --encoder ./clip-vit-large-patch14
   emu2eval features --task easy-vqa --encoder thumbnail
-  emu2eval features --task vqav2 --encoder model --model emu2 --set model.settings.checkpoint=Emu2
+  emu2eval features --task vqav2 --encoder model --model emu2 \\
+      --set model.settings.checkpoint=Emu2
 
 `run` computes what is missing by itself. Kept in $EMU2EVAL_CACHE [default: ~/.cache/emu2eval];
 stopped at any time, the same command continues."""
 )
 def features(
-    task: Annotated[str, typer.Option("--task", "-t", help="Task name or path of a .yaml file.")],
+    task: Task,
     split: Annotated[
         list[str] | None,
         typer.Option(help="Splits of the images [default: the queries' and the demonstrations']."),
@@ -265,7 +282,12 @@ def features(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="The model whose image encoder `--encoder model` uses."),
+        typer.Option(
+            "--model",
+            "-m",
+            help="The model whose image encoder `--encoder model` uses.",
+            autocompletion=completion.models,
+        ),
     ] = None,
     protocol: Protocol = None,
     device: Device = None,
@@ -305,12 +327,18 @@ def features(
 @app.command(
     epilog="""\b
 Examples:
-  emu2eval plan --model emu2-chat --memory 24GiB,24GiB,24GiB,24GiB --shots 4 --batch 2
+  emu2eval plan --model emu2-chat --memory 24GiB,24GiB,24GiB,24GiB \\
+      --shots 4 --batch 2
   emu2eval plan --model emu2-gen --memory 5x24GiB
   emu2eval plan --model emu2 --memory 24GiB,cpu:64GiB --quantize 8"""
 )
 def plan(
-    model: Annotated[str, typer.Option("--model", "-m", help="Model name or .yaml file.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model", "-m", help="Model name or .yaml file.", autocompletion=completion.models
+        ),
+    ],
     memory: Annotated[
         str, typer.Option(help="One size per GPU; then, optionally, cpu:SIZE and disk.")
     ],

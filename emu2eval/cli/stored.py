@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from emu2eval.cli import completion
 from emu2eval.cli.drift import check_kept
-from emu2eval.cli.options import Device, Form, JudgeName, Out, Runs, ScorerName, Sets
+from emu2eval.cli.options import Device, Form, JudgeName, Out, Run, Runs, ScorerName, Sets
 from emu2eval.cli.papers import show_paper
 from emu2eval.cli.say import (
     console,
@@ -30,12 +31,18 @@ app = typer.Typer(rich_markup_mode=None)
     epilog="""\b
 Examples:
   emu2eval score easy-vqa_4-shot_nearest_1a2b3c4d
-  emu2eval score results/runs/vqav2_4-shot_emu2_5e6f7a8b --set task.score.options.variant=always
+  emu2eval score results/runs/vqav2_4-shot_emu2_5e6f7a8b \\
+      --set task.score.options.variant=always
   emu2eval score easy-vqa_4-shot_nearest_1a2b3c4d --scorer metric.py:token_f1
   emu2eval score mm_vet_0-shot_emu2-chat --judge gpt-4-0613"""
 )
 def score(
-    run: Annotated[list[str], typer.Argument(help="Runs: paths, names or beginnings of names.")],
+    run: Annotated[
+        list[str],
+        typer.Argument(
+            help="Runs: paths, names or beginnings of names.", autocompletion=completion.runs
+        ),
+    ],
     judge: JudgeName = None,
     scorer: ScorerName = None,
     set_: Sets = [],  # noqa: B006
@@ -68,7 +75,7 @@ Examples:
 Exit code 3: questions of the run's own split have no answer and were left empty."""
 )
 def submit(
-    run: Annotated[str, typer.Argument(help="A run: its path, name or beginning of its name.")],
+    run: Run,
     file: Annotated[
         Path | None,
         typer.Option(help="File to write [default: submission.json in the run's folder]."),
@@ -227,7 +234,8 @@ def curves(
 Examples:
   emu2eval report
   emu2eval report easy-vqa --file easy-vqa.html
-  emu2eval report results/runs/before results/runs/after --file both.html --inline
+  emu2eval report results/runs/before results/runs/after --file both.html \\
+      --inline
   emu2eval report vqav2 --baseline emu2-chat --samples 5000
 
 Images are small copies in a folder beside the page, which belongs to it; with --inline the page is one
@@ -272,7 +280,12 @@ Examples:
   emu2eval sheet easy-vqa-draw-names --file names.png --most 12"""
 )
 def sheet(
-    run: Annotated[str, typer.Argument(help="A run with images: path, name or its beginning.")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            help="A run with images: path, name or its beginning.", autocompletion=completion.runs
+        ),
+    ],
     file: Annotated[Path, typer.Option(help="A .png, .jpg, .webp or .pdf file.")] = Path(
         "sheet.png"
     ),
@@ -301,7 +314,12 @@ Examples:
   emu2eval keep easy-vqa-binding --into my-references"""
 )
 def keep(
-    run: Annotated[list[str], typer.Argument(help="Runs: paths, names or beginnings of names.")],
+    run: Annotated[
+        list[str],
+        typer.Argument(
+            help="Runs: paths, names or beginnings of names.", autocompletion=completion.runs
+        ),
+    ],
     into: Annotated[Path, typer.Option(help="Folder of references.")] = Path("results/reference"),
     out: Out = None,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -87,3 +88,41 @@ class Verbs(NearestVerb):
             if rows:
                 with formatter.section(heading):
                     formatter.write_dl(rows)
+
+
+_VALUES: Mapping[str, str] = MappingProxyType(
+    {
+        "task": "NAME",
+        "model": "NAME",
+        "judge": "NAME",
+        "scorer": "NAME",
+        "paper": "NAME",
+        "encoder": "NAME",
+        "run": "RUN",
+        "shots": "K",
+        "set_": "KEY=VALUE",
+        "form": "FORMAT",
+        "out": "FOLDER",
+        "into": "FOLDER",
+        "batch": "N|auto",
+        "memory": "SIZES",
+        "fail_if": "WHAT",
+    }
+)
+"""Parameter -> what `--help` calls its value."""
+_KINDS = {int: "N", float: "NUMBER", Path: "FILE"}
+
+
+def name_values(command: Any) -> None:
+    """Gives all that a command and those in it take a word for its value, in place of a type's name."""
+    for inner in getattr(command, "commands", {}).values():
+        name_values(inner)
+    for param in command.params:
+        if param.metavar is not None:
+            continue
+        if param.param_type_name == "argument":
+            param.metavar = param.name.upper() + ("..." if param.nargs != 1 else "")
+            param.display_type_rich = lambda ctx: None  # the type, which Typer says beside the word
+        elif not param.is_flag:
+            kind = getattr(getattr(param, "type_descriptor", None), "annotation", str)
+            param.metavar = _VALUES.get(param.name) or _KINDS.get(kind, "TEXT")
