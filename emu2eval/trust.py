@@ -61,6 +61,11 @@ def trusting(consent: bool = True) -> Iterator[None]:
         _trusting.reset(token)
 
 
+def trusted() -> bool:
+    """The user said that files are trusted."""
+    return _trusting.get(False)
+
+
 def check_checkpoint_code() -> None:
     """Raises ConfigError where a file wants a checkpoint's Python code run, and the user did not say so."""
     if not _trusting.get(False):

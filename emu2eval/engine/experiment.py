@@ -13,7 +13,7 @@ from emu2eval.engine.judges import choose_judge
 from emu2eval.engine.models import open_model
 from emu2eval.engine.options import RunOptions
 from emu2eval.engine.tasks import open_task
-from emu2eval.errors import UnknownName, UserError, raise_together
+from emu2eval.errors import ConfigError, UnknownName, UserError, raise_together
 from emu2eval.fewshot.ablate import ABLATIONS
 from emu2eval.spec import suites
 from emu2eval.spec.changes import Changes, override
@@ -24,6 +24,9 @@ from emu2eval.spec.suites import SuiteEntry
 from emu2eval.spec.task import load_task
 from emu2eval.spec.yamlfile import set_at, validate
 from emu2eval.trust import check_no_code
+
+MOST = 10_000
+"""Jobs of an experiment: a few lines of a file stand for billions."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ class _Reading:
         with self._placed(()):
             self._check_names()
         found: list[Job] = []
+        count = 0
         for entry in self._entries():
             before = len(self.faults)
             shared = (
@@ -89,12 +93,16 @@ class _Reading:
             ]
             if len(self.faults) > before:
                 continue
-            axes = product(
-                self._listed(entry, "protocols", (None,), "protocol"),
-                self._listed(entry, "seeds", (0,), "seed"),
-                sets or [_Set()],
-            )
-            for protocol, seed, own in axes:
+            protocols = self._listed(entry, "protocols", (None,), "protocol")
+            seeds = self._listed(entry, "seeds", (0,), "seed")
+            count += len(protocols) * len(seeds) * len(sets or [None])
+            if count > MOST:
+                raise ConfigError(
+                    f"more than {MOST:,} tasks, models, seeds, protocols and settings meet",
+                    where=self.experiment.document.path,
+                    hint="several files, one after the other",
+                )
+            for protocol, seed, own in product(protocols, seeds, sets or [_Set()]):
                 merged = _Set()
                 for each in (*shared, own, given):
                     merged = merged.merged(each)

@@ -16,6 +16,7 @@ from emu2eval.spec import catalog, suites
 from emu2eval.spec.data import Options
 from emu2eval.spec.settings import Count, Keys, Limit
 from emu2eval.spec.yamlfile import Document, Spec, read_yaml, validate
+from emu2eval.trust import trusted
 
 ShotCount = Annotated[int, Meta(ge=0, le=99_999)] | Literal["0*"]
 Seed = Annotated[int, Meta(ge=0, le=2**53)]
@@ -126,6 +127,15 @@ def read_experiment(path: Path) -> Experiment:
         faults.append(
             ConfigError("a report is written as .html", where=document.where(("report",)))
         )
+    for key, given in (("out", spec.out), ("report", spec.report)):
+        if given is not None and not trusted() and not _near(document.path.parent, given):
+            faults.append(
+                ConfigError(
+                    f"{key}: {given} lies neither below the folder of this file nor below this one",
+                    where=document.where((key,)),
+                    hint="--out on the command line may be any folder; --trust takes what the file says",
+                )
+            )
     raise_together(faults)
     return Experiment(spec, document)
 
@@ -143,6 +153,12 @@ def as_named(folder: Path, name: str) -> str:
     if relative or ("/" in name and found.exists()):
         return str(found)
     return name
+
+
+def _near(folder: Path, given: str) -> bool:
+    """A file that somebody else wrote writes nothing elsewhere."""
+    whole = _joined(folder, Path(given).expanduser()).resolve()
+    return any(whole.is_relative_to(root.resolve()) for root in (folder, Path.cwd()))
 
 
 def _joined(folder: Path, path: Path) -> Path:

@@ -266,3 +266,22 @@ def test_what_would_be_one_run_twice_is_refused(make_task: Any, tmp_path: Path) 
             groups(path)
     path = write(tmp_path / "e.yaml", models=["most-common"], tasks=[task, task])
     assert len(groups(path)[0]) == 1
+
+
+def test_a_file_writes_near_itself_and_stands_for_no_billions(
+    make_task: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = str(make_task(queries=2))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for own in ({"out": "/tmp/x"}, {"out": "../../x"}, {"report": "~/x.html"}):
+        path = write(tmp_path / "e.yaml", models=["most-common"], tasks=[task], **own)
+        with pytest.raises(UserError, match="lies neither below the folder of this file") as raised:
+            read_experiment(path)
+        assert raised.value.where == f"{path}:5"
+        with trusting():
+            assert read_experiment(path)
+    many = list(range(200))
+    path = write(path, models=["most-common"], tasks=[task], seeds=many, settings=[{}] * 200)
+    with pytest.raises(UserError, match="more than 10,000 tasks, models"):
+        jobs(read_experiment(path))
