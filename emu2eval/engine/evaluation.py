@@ -210,7 +210,7 @@ def planned(
             if plan.extent.trials > plan.questions.trials:
                 told.note(
                     f"{task.name}, {plan.name}, {plan.setting} shots: nothing is drawn, so one trial says "
-                    f"what {plan.extent.trials} would; model.settings.temperature draws answers"
+                    f"what {plan.extent.trials} would"
                 )
             if run.folder not in known:
                 known[run.folder] = run
