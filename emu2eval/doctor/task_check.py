@@ -31,7 +31,6 @@ from emu2eval.fewshot.choosers import Chooser
 from emu2eval.media import images
 from emu2eval.prompts import PromptBuilder
 from emu2eval.scorers.base import Scorer
-from emu2eval.scorers.function import FunctionScorer
 from emu2eval.spec.task import load_task
 from emu2eval.types import Image, Prompt, Response, Sample, Video
 from emu2eval.watch import Watcher
@@ -358,7 +357,7 @@ def _check_references(task: OpenTask, queries: Samples) -> Iterator[Finding]:
         yield from (Finding(rule, False, str(lack)) for lack in lacks)
         return
     scorer = task.scorer
-    whole = type(scorer).prepare is not Scorer.prepare and not isinstance(scorer, FunctionScorer)
+    whole = type(scorer).prepare is not Scorer.prepare
     if whole or task.judged is not None or task.spec.output.kind != "text":
         return  # it needs all answers at once, a judge, images or log-probabilities
     questions = Questions(task, queries)

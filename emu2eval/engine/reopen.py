@@ -55,7 +55,7 @@ def reopen(
     given elsewhere.
     """
     store, record = RunStore(folder), read_record(folder)
-    task = opened(recorded_task(record, changes))
+    task = opened(recorded_task(record, changes), scorer_needed=False)
     data = splits if splits is not None else Splits(Watcher())
     if demonstrations and record.imported is not None:
         raise unknown_prompts(record.imported.origin, folder)

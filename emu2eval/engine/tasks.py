@@ -12,10 +12,10 @@ from emu2eval import registry
 from emu2eval.data.samples import Samples
 from emu2eval.data.sources import choose, require
 from emu2eval.engine.supplies import NamedPart
-from emu2eval.errors import ConfigError, PlanError, of_part, together
+from emu2eval.errors import ConfigError, PlanError, UserError, of_part, together
 from emu2eval.fewshot.choosers import Chooser
 from emu2eval.runs.record import Record
-from emu2eval.scorers.base import Scorer
+from emu2eval.scorers.base import AbsentScorer, Scorer
 from emu2eval.scorers.judged import JudgedScorer
 from emu2eval.spec import catalog
 from emu2eval.spec.changes import Changes
@@ -125,14 +125,18 @@ def _parse_shots(given: str | int | Shots, text_only: int) -> Shots:
     )
 
 
-def opened(task: Task) -> OpenTask:
-    """The task with its parts. Raises ConfigError or UnknownName for one of them, Several for more."""
+def opened(task: Task, *, scorer_needed: bool = True) -> OpenTask:
+    """The task with its parts. Raises ConfigError or UnknownName for one of them, Several for more.
+
+    scorer_needed: without it, a scorer that cannot be had is told when something is to be scored.
+    """
     made: dict[str, Any] = {}
 
     def make(name: str, part: Callable[[Task], Any]) -> None:
         made[name] = part(task)
 
-    parts = {"scorer": _scorer, "clean": _cleaner, "chooser": _chooser}
+    scorer = _scorer if scorer_needed else _scorer_or_none
+    parts = {"scorer": scorer, "clean": _cleaner, "chooser": _chooser}
     together([partial(make, name, part) for name, part in parts.items()])
     return OpenTask(task, **made)
 
@@ -221,6 +225,13 @@ def _scorer(task: Task) -> Scorer:
             where=where,
         )
     return scorer
+
+
+def _scorer_or_none(task: Task) -> Scorer:
+    try:
+        return _scorer(task)
+    except UserError as error:
+        return AbsentScorer(error)
 
 
 def _cleaner(task: Task) -> Callable[[str], str]:

@@ -110,6 +110,29 @@ class Scorer(ABC):
         return (Summary(self.metric, mean, self.variant, self.higher_is_better),)
 
 
+class AbsentScorer(Scorer):
+    """Stands for the scorer of a stored run that cannot be had here: all but scoring works without it."""
+
+    metric = "absent"
+
+    def __init__(self, error: UserError):
+        self.error = error
+
+    def lacks(self) -> list[UserError]:
+        return [self.error]
+
+    def prepare(
+        self, answered: Iterable[tuple[Sample, Response]], progress: Progress | None = None
+    ) -> None:
+        raise self.error
+
+    def score(self, sample: Sample, response: Response) -> Score:
+        raise self.error
+
+    def summaries(self) -> tuple[Summary, ...]:
+        raise self.error
+
+
 def text_of(response: Response) -> str:
     """The response's text; raises ScoringError where it is of another kind."""
     if response.text is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -16,7 +16,7 @@ from emu2eval.scorers.base import Scorer, Summary, drawn, text_of, unreferenced
 from emu2eval.scorers.source import source_digest
 from emu2eval.statistics.bootstrap import Array, Bootstrap
 from emu2eval.statistics.estimates import ClusteredMean, ValueRange
-from emu2eval.types import Image, Progress, Response, Sample, Score
+from emu2eval.types import Image, Response, Sample, Score
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -179,11 +179,6 @@ class FunctionScorer(Scorer):
     def variant(self) -> str:
         return source_digest(self.function)[:8]
 
-    def prepare(
-        self, answered: Iterable[tuple[Sample, Response]], progress: Progress | None = None
-    ) -> None:
-        self._failed = []
-
     def score(self, sample: Sample, response: Response) -> Score:
         if self.how.facts.references and not sample.references:
             return unreferenced()
@@ -228,9 +223,11 @@ class FunctionScorer(Scorer):
         return value, ""
 
     def notes(self) -> tuple[str, ...]:
-        if not self._failed:
+        """Of the answers that were scored since they were asked for last: of one run."""
+        failed, self._failed = self._failed, []
+        if not failed:
             return ()
-        (name, why), count = self._failed[0], len(self._failed)
+        (name, why), count = failed[0], len(failed)
         answers = "1 answer" if count == 1 else f"{count:,} answers"
         first = "that" if count == 1 else "the first"
         return (f"{self.metric} gave no score for {answers}; {first} of sample {name!r}: {why}",)

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from emu2eval import ConfigError, Image, Response, Sample, evaluate, metric, registry, score_again
+from emu2eval.report.answer import show_answer
+from emu2eval.report.page import write
 from emu2eval.runs.record import read_record
 from emu2eval.runs.scores import read_scores
 from emu2eval.scorers.function import factory
@@ -213,6 +215,9 @@ def test_a_file_goes_by_its_path_beside_the_task_or_where_one_stands(
     # A record brings no code, wherever it names it.
     with pytest.raises(ConfigError, match="names code"):
         score_again(result.folder)
+    # All but scoring works without it.
+    assert show_answer(result.folder, 0, None, 0) is not None
+    assert write([result.folder], tmp_path / "page.html").promptless == ()
     named = score_again(result.folder, scorer=str(theirs / "right.py:right"))
     assert named.rows[0].value == result.rows[0].value
     kept = read_record(result.folder).task.spec["score"]["scorer"]
