@@ -8,8 +8,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from msgspec import structs
-
 from emu2eval import registry
 from emu2eval.adapters.base import Adapter
 from emu2eval.adapters.emu2.adapter import Emu2Adapter
@@ -77,7 +75,10 @@ def open_model(given: Any, changes: Changes, device: str | None = None) -> OpenM
         placed = _on_device(given.__name__, given, settings, device)
         adapter = registry.bound("adapter", given.__name__, given, placed)()
         found = open_object(InMemory(adapter), changes)
-        spec = structs.replace(found.spec, settings={**found.spec.settings, **settings})
+        known = found.spec
+        spec = ModelSpec(
+            name=known.name, adapter=known.adapter, settings={**known.settings, **settings}
+        )
         return OpenModel(spec, adapter, found.unstated)
     if isinstance(given, str):
         file = read_model(given, overrides=changes.model)

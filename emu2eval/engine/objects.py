@@ -43,6 +43,10 @@ class InMemory:
     step: int | None = None
 
 
+class ObjectSpec(ModelSpec):
+    """Of a model that no file could bring back."""
+
+
 @dataclass(frozen=True)
 class OpenObject:
     """unstated: nothing says what decides its answers, so that another process cannot reuse them."""
@@ -91,7 +95,7 @@ def _adapter(given: InMemory, adapter: Adapter) -> OpenObject:
     unstated = kind.identity is Adapter.identity and given.version is None
     settings = token_of(adapter) if unstated else _version(given)
     name = given.name or str(getattr(adapter, "name", None) or kind.__name__)
-    spec = ModelSpec(name=name, adapter=_path(kind), settings=settings)
+    spec = ObjectSpec(name=name, adapter=_path(kind), settings=settings)
     return OpenObject(spec, adapter, unstated)
 
 
@@ -100,7 +104,7 @@ def _function(given: InMemory) -> OpenObject:
     own = getattr(function, "__name__", None) or type(function).__name__
     name = given.name or ("function" if own == "<lambda>" else str(own))
     adapter = FunctionAdapter(function, given.version)
-    spec = ModelSpec(name=name, adapter=_path(FunctionAdapter), settings={"name": name})
+    spec = ObjectSpec(name=name, adapter=_path(FunctionAdapter), settings={"name": name})
     return OpenObject(spec, adapter, given.version is None)
 
 
@@ -120,7 +124,7 @@ def _transformers(given: InMemory, settings: Mapping[str, Any]) -> OpenObject:
     own = _settings(str(family), settings)
     build = registry.bound("adapter", _path(LiveTransformers), LiveTransformers, own, given=2)
     adapter = build(given.model, given.processor)
-    spec = ModelSpec(
+    spec = ObjectSpec(
         name=name, adapter=_path(LiveTransformers), settings={**own, **_version(given)}
     )
     return OpenObject(spec, adapter)
@@ -132,7 +136,7 @@ def _emu2(given: InMemory, settings: Mapping[str, Any]) -> OpenObject:
     own = _settings("emu2", settings)
     build = registry.bound("adapter", _path(LiveEmu2), LiveEmu2, own, given=3)
     adapter = build(given.model, given.processor, given.painter)
-    spec = ModelSpec(
+    spec = ObjectSpec(
         name=given.name or "Emu2", adapter=_path(LiveEmu2), settings={**own, **_version(given)}
     )
     return OpenObject(spec, adapter)

@@ -15,6 +15,7 @@ import numpy as np
 
 from emu2eval.adapters.base import Adapter, of_adapter
 from emu2eval.encoders.base import OWN, Encoder, Vectors
+from emu2eval.engine.objects import ObjectSpec
 from emu2eval.engine.prompting import Prompted, Prompts
 from emu2eval.engine.questions import Place, Questions
 from emu2eval.engine.tasks import OpenTask
@@ -198,6 +199,7 @@ class Plan:
                 adapter=self.model.adapter,
                 settings=portable_settings(self.model),
                 training=self.model.training,
+                in_memory=isinstance(self.model, ObjectSpec),
             ),
             changes=self.changes,
             shots=self.prompts.shots,

@@ -57,15 +57,16 @@ def _model(record: Record, folder: Path) -> Keyed:
     model, changes = record.model, record.changes.model
     own: Keyed = {"set": _dotted(Changes(model=changes))} if changes else {}
     settings = model.settings
-    for name in (model.name, settings.get("checkpoint")):
-        if isinstance(name, str) and _is(name, changes, model):
-            return {"model": name, **own}
-    if "process" in settings:
+    if model.in_memory or "process" in settings:
         raise StoreError(
             "the model of this run was an object of a program, which no file can name",
             where=folder,
-            hint="register its class as an entry point, or give it a model file with `adapter: module:attr`",
+            hint="save it as a checkpoint, register its class as an entry point, or give it a model file "
+            "with `adapter: module:attr`",
         )
+    for name in (model.name, settings.get("checkpoint")):
+        if isinstance(name, str) and _is(name, changes, model):
+            return {"model": name, **own}
     checkpoint = settings.get("checkpoint")
     if isinstance(checkpoint, str) and catalog.located("model", checkpoint).exists():
         settings = {**settings, "checkpoint": str(catalog.located("model", checkpoint))}

@@ -52,12 +52,13 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 class ModelRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The model as it was asked for. adapter: None where its answers were given elsewhere. training: where it
-    was a step of one."""
+    was a step of one. in_memory: it was an object of a program, which no file brings back."""
 
     name: Name
     adapter: Name | None = None
     settings: dict[str, Any] = {}
     training: TrainingStep | None = None
+    in_memory: bool = False
 
 
 class TaskIdentity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

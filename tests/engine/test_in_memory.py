@@ -11,6 +11,7 @@ import torch
 from emu2eval import Adapter, Image, InMemory, Limits, Prompt, Response, evaluate
 from emu2eval.adapters import function
 from emu2eval.errors import UserError
+from emu2eval.exports.experiment import written
 from emu2eval.runs.record import read_record
 from emu2eval.testing import small_task, square
 from emu2eval.watch import Watcher
@@ -37,6 +38,8 @@ def test_a_function_is_a_model(tmp_path: Path) -> None:
     assert notes.said[0].startswith("last_reply does not say what decides its answers")
     (again,) = evaluate(task, last_reply, out=tmp_path)
     assert again.tally.asked == 0
+    with pytest.raises(UserError, match="an object of a program, which no file can name"):
+        written([again.folder])
 
 
 @pytest.mark.parametrize(
