@@ -11,6 +11,7 @@ from emu2eval.errors import MissingExtra
 from emu2eval.exports import fields
 from emu2eval.runs import locate
 from emu2eval.runs.apart import labels, read_table_run
+from emu2eval.runs.record import Record
 from emu2eval.runs.scored import ScoredRun, read_run
 from emu2eval.runs.scores import read_rows
 from emu2eval.runs.several import ReadRuns, read_each
@@ -27,9 +28,9 @@ def load_runs(
     path: a run, a folder of runs or of references, the beginning of a name, or several of these; None =
     all stored runs. A value is on the scorer's own scale, NaN where unscored; a sample's groups are columns
     `group.NAME`. `label` is the model with what tells its runs apart here; `fingerprint` is equal for equal
-    runs. With `rows` a column for each field of `Row`. A run that cannot be read is left out, with a
-    UserWarning that says what is wrong with it. Raises MissingExtra without pandas, UnknownName, or
-    StoreError where none can be read.
+    runs; `series` and `step` say of a training where the model comes from it. With `rows` a column for each
+    field of `Row`. A run that cannot be read is left out, with a UserWarning that says what is wrong with
+    it. Raises MissingExtra without pandas, UnknownName, or StoreError where none can be read.
     """
     pandas = pandas_for("load_runs")
     named = [path] if isinstance(path, str | Path) else list(path or ())
@@ -39,7 +40,7 @@ def load_runs(
         found = read_each(folders, read_table_run)
         names = labels([run.record for run in found.read], seeds=True)
         listed = [
-            {**fields.plain(row), "label": name or row.model}
+            {**fields.plain(row), "label": name or row.model, **_training(run.record)}
             for run, name in zip(found.read, names, strict=True)
             for row in run.rows
         ]
@@ -68,6 +69,14 @@ def _scored(folder: Path) -> ScoredRun | None:
     return read_run(folder) if read_rows(folder) else None
 
 
+def _training(record: Record | None) -> dict[str, Any]:
+    training = record.model.training if record is not None else None
+    return {
+        "series": None if training is None else training.series,
+        "step": None if training is None else training.step,
+    }
+
+
 def _lines(run: ScoredRun, label: str) -> Iterator[dict[str, Any]]:
     record, head = run.record, run.rows[0]
     about = {
@@ -89,6 +98,7 @@ def _lines(run: ScoredRun, label: str) -> Iterator[dict[str, Any]]:
         "encoder": head.encoder,
         "changes": "; ".join(record.changes.assignments()),
         "limit": record.extent.limit,
+        **_training(record),
     }
     for score in run.scores.values():
         yield {

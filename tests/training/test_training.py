@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from emu2eval import testing
+from emu2eval import load_runs, testing
 from emu2eval.adapters.local.tensor_digest import weights_digest
 from emu2eval.errors import UserError
 from emu2eval.runs.record import read_record
@@ -68,6 +68,8 @@ def test_a_hook_in_a_plain_loop(
     assert record.model.training is not None
     assert (record.model.training.series, record.model.training.step) == ("mine", 2)
 
+    frame = load_runs(tmp_path / "runs", rows=True)
+    assert {*zip(frame.series, frame.step, strict=True)} == {("mine", 2), ("mine", 4)}
     code, said, _ = program(
         "compare", "--series", str(tmp_path / "runs"), "--format", "json", "--file", "steps.svg"
     )
@@ -212,3 +214,36 @@ def test_other_processes_do_not_evaluate(tmp_path: Path, monkeypatch: pytest.Mon
     hook = EvaluateHook(small_task(tmp_path), every=1, out=tmp_path / "runs")
     assert hook(1, lambda prompt: "red") == {}
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize(
+    "options",
+    [{"bf16": True}, {"gradient_checkpointing": True}, {"lora": True},
+     {"lora": True, "gradient_checkpointing": True}],
+    ids=lambda options: "+".join(options),
+)  # fmt: skip
+def test_training_is_the_same_however_it_is_done(
+    new_model: NewModel, examples: Examples, processor: Any, tmp_path: Path, options: Any
+) -> None:
+    import peft
+    from accelerate.state import AcceleratorState
+
+    def done(name: str, callbacks: Any = ()) -> Any:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        torch.manual_seed(0)
+        model, given = new_model(), dict(options)
+        if given.pop("lora", False):
+            layers = r".*language_model.*\.(q_proj|v_proj)"
+            config = peft.LoraConfig(r=2, target_modules=layers, lora_dropout=0.1)
+            model = peft.get_peft_model(model, config)
+        return trained(model, examples, tmp_path / name, callbacks, save_strategy="no", **given)
+
+    callback = EvaluateCallback(
+        small_task(tmp_path), every=2, shots=2, out=tmp_path, processor=processor, strict=True
+    )
+    mine, plain = done("mine", [callback]), done("plain")
+    assert [*callback.hook.history] == [2, 4]
+    assert weights_digest(mine.model) == weights_digest(plain.model)
+    assert mine.model.training and plain.model.training
