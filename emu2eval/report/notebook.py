@@ -81,6 +81,15 @@ class Evaluation(list[Result]):
         curves.check(chosen or Path("curves.png"), rows)
         return Chart(curves.paint(curves.panels(rows), chosen))
 
+    @property
+    def _below(self) -> list[str]:
+        failed = [
+            f"without an answer: {result.failed:,} of {result.folder.name} ({result.why})"
+            for result in self
+            if result.failed
+        ]
+        return [*failed, *self.notes]
+
     def __repr__(self) -> str:
         if not self:
             return "Evaluation([])"
@@ -92,7 +101,7 @@ class Evaluation(list[Result]):
         console = Console(file=shown, width=100, no_color=True, legacy_windows=False)
         console.print(table.rich_table(table.order(self.rows())))
         lines = [line.rstrip() for line in shown.getvalue().splitlines()]
-        return "\n".join([*lines, *self.notes])
+        return "\n".join([*lines, *self._below])
 
     def _repr_html_(self) -> str:
         from emu2eval.report import table
@@ -113,7 +122,7 @@ class Evaluation(list[Result]):
             + "</tr>"
             for row in rows
         )
-        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+        notes = "".join(f"<p>{escape(note)}</p>" for note in self._below)
         told = f"<p>{above}</p>" if above else ""
         return f"{told}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{notes}"
 
