@@ -20,7 +20,7 @@ from emu2eval.engine.models import OpenModel, open_model
 from emu2eval.engine.objects import InMemory
 from emu2eval.engine.options import AUTO, AnyScorer, RunOptions
 from emu2eval.engine.plan import Plan
-from emu2eval.engine.planned import PlannedRun
+from emu2eval.engine.planned import PlannedRun, each_once
 from emu2eval.engine.prompting import Prompts
 from emu2eval.engine.questions import questions_of
 from emu2eval.engine.results import Result
@@ -30,7 +30,7 @@ from emu2eval.engine.splits import Splits
 from emu2eval.engine.supplies import NamedPart, bring
 from emu2eval.engine.tasks import OpenTask, open_task
 from emu2eval.engine.wanted import AnyTask, wanted, wanted_models
-from emu2eval.errors import ConfigError, UserError, of_part, raise_together
+from emu2eval.errors import ConfigError, of_part
 from emu2eval.fewshot.ablate import changes_nothing
 from emu2eval.runs.names import below
 from emu2eval.runs.record import LeftOut, is_run, known_record, write_record
@@ -200,8 +200,6 @@ def planned(
     bring([*(model.part for model in models.values()), *scorers], told, fetch=fetch)
     data = {skip: Splits(told, skip) for skip in (False, True)}
     groups: dict[Hashable, list[PlannedRun]] = {key: [] for key in models}
-    known: dict[Path, PlannedRun] = {}
-    clashes: list[UserError] = []
     for job in jobs:
         task, model, options = tasks[_task_key(job)], models[_model_key(job)], job.options
         for shots, ablation in _settings(task, options, told):
@@ -212,29 +210,8 @@ def planned(
                     f"{task.name}, {plan.name}, {plan.setting} shots: nothing is drawn, so one trial says "
                     f"what {plan.extent.trials} would"
                 )
-            if run.folder not in known:
-                known[run.folder] = run
-                groups[_model_key(job)].append(run)
-            elif _asked(run) != _asked(known[run.folder]):
-                clashes.append(_clash(run))
-    raise_together(clashes)
-    return [group for group in groups.values() if group]
-
-
-def _asked(run: PlannedRun) -> tuple[object, ...]:
-    """What two plans of one run can differ in."""
-    return run.plan.extent, run.options.changes, run.judge
-
-
-def _clash(run: PlannedRun) -> UserError:
-    plan = run.plan
-    return ConfigError(
-        f"{plan.task.name}, {plan.name}, {plan.setting} shots is asked for twice, with another limit, other "
-        "trials or settings that decide no answer, such as those of scoring",
-        where=run.folder,
-        hint="that would be one run, and a run has one table: give one of the two another --out, or compare "
-        "scorings afterwards: emu2eval explain",
-    )
+            groups[_model_key(job)].append(run)
+    return each_once([group for group in groups.values() if group], named=lambda run: run.named)
 
 
 def carry_out(groups: Sequence[Sequence[PlannedRun]], told: Watcher) -> list[Result]:
@@ -268,6 +245,7 @@ def _carried_out(
         if len(groups) > 1 and loader.loaded:
             # Two models may not fit. What was seen through this one is remembered.
             loader.close()
+    groups = each_once(groups)
     for line in dict.fromkeys(line for plan in every for line in plan.warnings()):
         told.note(line)
     estimates = costs(groups)
@@ -329,6 +307,13 @@ def _task_key(job: Job) -> Hashable:
 
 def _model_key(job: Job) -> Hashable:
     return (_same(job.model), repr(job.options.changes.model), job.options.device)
+
+
+def _run_key(job: Job, shots: Shots, ablation: str) -> Hashable:
+    """Equal for what would be the same run. Its folder's name is not known yet: a chooser may look through
+    the model."""
+    options = msgspec.structs.replace(job.options, shots=(), ablate=("none",))
+    return (_same(job.task), str(shots), ablation, repr(options))
 
 
 def _judge_key(job: Job) -> Hashable:

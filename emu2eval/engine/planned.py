@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from emu2eval.engine.judging import Judge
 from emu2eval.engine.options import RunOptions
 from emu2eval.engine.plan import Plan
+from emu2eval.errors import ConfigError, UserError, raise_together
+from emu2eval.fewshot.choosers import Chooser
 from emu2eval.runs.names import below
 
 
@@ -23,3 +26,44 @@ class PlannedRun:
     def folder(self) -> Path:
         """Where its answers are, or will be."""
         return below(self.options.folder, self.plan.folder)
+
+    @property
+    def named(self) -> bool:
+        """Whether the folder's name is known already: what a chooser looks through may not be ready."""
+        chooser = self.plan.prompts.chooser
+        return chooser is None or type(chooser).prepare is Chooser.prepare
+
+
+def each_once(
+    groups: Sequence[Sequence[PlannedRun]], named: Callable[[PlannedRun], bool] = lambda run: True
+) -> list[list[PlannedRun]]:
+    """Named runs without repetitions. Raises UserError where one is asked for in two ways."""
+    known: dict[Path, PlannedRun] = {}
+    clashes: list[UserError] = []
+    kept: list[list[PlannedRun]] = []
+    for group in groups:
+        kept.append([])
+        for run in group:
+            first = known.setdefault(run.folder, run) if named(run) else run
+            if first is run:
+                kept[-1].append(run)
+            elif _asked(run) != _asked(first):
+                clashes.append(_clash(run))
+    raise_together(clashes)
+    return kept
+
+
+def _asked(run: PlannedRun) -> tuple[object, ...]:
+    """What two plans of one run can differ in."""
+    return run.plan.extent, run.options.changes, run.judge
+
+
+def _clash(run: PlannedRun) -> UserError:
+    plan = run.plan
+    return ConfigError(
+        f"{plan.task.name}, {plan.name}, {plan.setting} shots is asked for twice, with another limit, other "
+        "trials or settings that decide no answer, such as those of scoring",
+        where=run.folder,
+        hint="that would be one run, and a run has one table: give one of the two another --out, or compare "
+        "scorings afterwards: emu2eval explain",
+    )
