@@ -84,3 +84,14 @@ def test_the_papers_tables_are_asked_as_they_were(
 def test_the_example_that_runs_anywhere_names_what_there_is() -> None:
     names = read_experiment(EXAMPLES / "shots.yaml").spec.models
     assert names == ("most-common", "nearest", "emu2-nano")
+
+
+def test_missing_data_and_a_missing_key_of_a_judge_are_told_together(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    code, _, said = program(
+        "run", str(EXAMPLES / "emu2-table2.yaml"), "--task", "mm_vet", "--dry-run"
+    )
+    assert code == 2 and "data of mm_vet (split test) is missing" in said
+    assert "OPENAI_API_KEY" in said and "emu2-table2.yaml:14" in said

@@ -12,8 +12,8 @@ from emu2eval.engine.evaluation import AnyModel, Job
 from emu2eval.engine.judges import choose_judge
 from emu2eval.engine.models import open_model
 from emu2eval.engine.options import RunOptions
-from emu2eval.engine.tasks import open_task
-from emu2eval.errors import ConfigError, UnknownName, UserError, raise_together
+from emu2eval.engine.tasks import described, open_task, opened
+from emu2eval.errors import ConfigError, UnknownName, UserError, raise_together, together
 from emu2eval.fewshot.ablate import ABLATIONS
 from emu2eval.spec import suites
 from emu2eval.spec.changes import Changes, override
@@ -197,17 +197,26 @@ class _Reading:
         judged = (options.judge, options.changes.judge, options.shots)
         if not self._first("task", (asked, judged)):
             return
-        task = open_task(
-            name,
-            options.changes,
-            shots=options.shots,
-            protocol=options.protocol,
-            split=options.split,
-            source=options.source,
+        task = opened(
+            described(name, options.changes, protocol=options.protocol, split=options.split)
         )
-        # One that this task does not need may be for another.
-        if task.judged is not None:
-            choose_judge([task], options.judge, options.changes.judge)
+
+        def data() -> None:
+            open_task(
+                name,
+                options.changes,
+                shots=options.shots,
+                protocol=options.protocol,
+                split=options.split,
+                source=options.source,
+            )
+
+        def judge() -> None:
+            # One that this task does not need may be for another.
+            if task.judged is not None:
+                choose_judge([task], options.judge, options.changes.judge)
+
+        together([data, judge])
 
     def _model(self, entry: _Entry, changes: Changes) -> AnyModel | None:
         """What the entry names, opened once as it is set; None where that failed before. Raises UserError."""
