@@ -23,7 +23,7 @@ import re
 import sysconfig
 import tempfile
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,6 +40,27 @@ def printable(text: str) -> str:
     'a \\\\x1b[31mred\\nline'
     """
     return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def shown(value: object) -> str:
+    """A value as a file or --set would have it, for people; a text in quotes.
+
+    >>> shown(None), shown(True), shown(["a", 1]), shown({"k": None}), shown("it's")
+    ('null', 'true', '[a, 1]', '{k: null}', "'it's'")
+    """
+    return f"'{value}'" if isinstance(value, str) else _inner(value)
+
+
+def _inner(value: object) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_inner(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list | tuple | set | frozenset):
+        return "[" + ", ".join(map(_inner, value)) + "]"
+    return str(value)
 
 
 class UserError(Exception):

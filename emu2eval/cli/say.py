@@ -40,6 +40,7 @@ def print_results(rows: list[Any], form: str, groups: bool) -> None:
 
     if form == "rich" and not groups and blocks.fits(rows):
         console().print(blocks.tables(blocks.blocks(rows)))
+        _explain(rows)
         say("every column, also as CSV, JSON or LaTeX: emu2eval table")
     else:
         print_rows(rows, form, groups)
@@ -50,8 +51,17 @@ def print_table(rows: list[Any], form: str, by: str | None = None) -> None:
 
     if form == "rich":
         console().print(rich_table(rows, by=by))
+        _explain(rows)
     else:
         put(render(rows, form))
+
+
+def _explain(rows: list[Any]) -> None:
+    """What makes people wonder about the numbers of a table, said below it."""
+    from emu2eval.report.notes import explanations
+
+    for line in explanations(rows):
+        say(line)
 
 
 @contextmanager
@@ -97,11 +107,13 @@ def report_failures(results: list[Any]) -> None:
         if not result.unread:
             continue
         count = sum(result.unread.values())
+        judge = next((row.judge for row in result.rows if row.judge), None)
+        than = f" than {judge}" if judge else ""
         why = max(result.unread, key=lambda reason: result.unread[reason])
         say(
             f"{result.folder.name}: of {count:,} {'answer' if count == 1 else 'answers'} the judge's replies "
-            f"cannot be read, mostly so: {why}. They are in judge/ in the run's folder; another judge: "
-            f"emu2eval score {result.folder.name} --judge NAME"
+            f"cannot be read, mostly so: {why}. They are in judge/ in the run's folder; another judge{than}: "
+            f"emu2eval score {result.folder.name} --judge MODEL"
         )
     if failed or any(result.unread for result in results):
         raise typer.Exit(3)

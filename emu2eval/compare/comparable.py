@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from emu2eval.errors import shown
 from emu2eval.runs.record import Record
 from emu2eval.runs.scored import ScoredRun
 from emu2eval.types import Row
@@ -73,7 +74,7 @@ def _data(one: Record, other: Record) -> Iterator[str]:
 
 def _apart(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     keys = [key for key in {**one, **other} if one.get(key) != other.get(key)]
-    return ", ".join(f"{key} {one.get(key)!r} and {other.get(key)!r}" for key in keys)
+    return ", ".join(f"{key} {shown(one.get(key))} and {shown(other.get(key))}" for key in keys)
 
 
 def settings_apart(first: ScoredRun, second: ScoredRun) -> list[str]:

@@ -70,7 +70,8 @@ def read(
     chosen = [ref for ref in listed if ref.split == part]
     if not chosen:
         raise DataError(
-            f"no expression is of the split {part!r}; there are {sorted({r.split for r in listed})}",
+            f"no expression is of the split {part!r}; there are "
+            f"{', '.join(sorted({r.split for r in listed}))}",
             where=refs_path,
             hint="the official files differ in their splits: val, testA, testB (unc), val, test (umd)",
         )

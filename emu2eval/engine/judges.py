@@ -87,7 +87,8 @@ def stored_judge(task: OpenTask, folder: Path) -> Judge | None:
     raise ConfigError(
         f"this run holds replies of several judges: {names}",
         where=folder,
-        hint="name the one to score by: --judge NAME",
+        hint="name the one to score by: "
+        + " or ".join(dict.fromkeys(f"--judge {judge.name}" for judge in found)),
     )
 
 

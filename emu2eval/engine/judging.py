@@ -105,7 +105,7 @@ class Judging:
             raise StoreError(
                 f"{self.name} is asked nothing more here",
                 where=self.replies.folder,
-                hint="name the judge again: --judge NAME",
+                hint=f"name the judge again: --judge {self.judge.name}",
             )
         return self.judge.adapter
 

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from emu2eval import registry
-from emu2eval.errors import ConfigError, UnknownName
+from emu2eval.errors import ConfigError, UnknownName, shown
 from emu2eval.fewshot.ablate import ABLATIONS
 from emu2eval.runs.record import MOST_TRIALS, Extent
 from emu2eval.spec import catalog
@@ -87,7 +87,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
                     msgspec.convert(given[field.name], field.type)
                 except msgspec.ValidationError:
                     raise ConfigError(
-                        f"--{field.name} does not take {given[field.name]!r}; it takes {_takes(field)}",
+                        f"--{field.name} does not take {shown(given[field.name])}; it takes {_takes(field)}",
                         where=f"--{field.name}",
                     ) from None
         return cls(**given)
@@ -133,7 +133,7 @@ def with_scorer(changes: Changes, scorer: AnyScorer | None) -> Changes:
 
 def _folder(out: Any) -> Path | None:
     if out is not None and not isinstance(out, (str, Path)):
-        raise ConfigError(f"out is a folder, not {out!r}", where="out")
+        raise ConfigError(f"out is a folder, not {shown(out)}", where="out")
     return Path(out) if out is not None else None
 
 
@@ -165,7 +165,7 @@ def _several(name: str, given: Any) -> tuple[Any, ...]:
     if isinstance(given, (str, int)) and not isinstance(given, bool):
         given = (given,)
     if not isinstance(given, Iterable) or isinstance(given, (bytes, Mapping)):
-        raise ConfigError(f"{name} takes one value or a list of them, not {given!r}")
+        raise ConfigError(f"{name} takes one value or a list of them, not {shown(given)}")
     found: dict[Any, None] = {}
     for each in given:
         parts = each.split(",") if isinstance(each, str) else [each]

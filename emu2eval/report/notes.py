@@ -132,6 +132,18 @@ def _notes(row: Row) -> Iterator[str]:
         yield "the scale depends on the set of samples"
 
 
+def explanations(rows: Iterable[Row]) -> Iterator[str]:
+    """What makes people wonder about some of the rows, each once."""
+    shown = list(rows)
+    if any(row.value in (0, 100) and row.stderr for row in shown):
+        yield (
+            "± beside 0 or 100: all scores are the same, so the error is what so few images, or other "
+            "groups of samples that belong together, leave open"
+        )
+    if any(row.chance is not None for row in shown):
+        yield "chance: what guessing gets, as the task's file says"
+
+
 def _known(source: AnswerSource, shots: Shots) -> str:
     """How the number of shots is known."""
     if not source.told:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from emu2eval.errors import StoreError
+from emu2eval.errors import StoreError, shown
 from emu2eval.identity import value_key
 from emu2eval.runs.record import Record, read_record
 from emu2eval.runs.scores import read_rows
@@ -133,7 +133,7 @@ def _short(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, str) and "/" in value:
         value = value.rstrip("/").rpartition("/")[2]
-    text = value if isinstance(value, str) else repr(value)
+    text = value if isinstance(value, str) else shown(value)
     if _DIGEST.fullmatch(text):
         return text[:8]
     return text if len(text) <= _LONGEST else value_key(value)[:8]

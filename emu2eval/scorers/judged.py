@@ -128,5 +128,5 @@ class JudgedScorer(Scorer):
     def score(self, sample: Sample, response: Response) -> Score:
         raise ScoringError(
             f"{self.metric} is scored by a judge, and none was asked",
-            hint="emu2eval score RUN --judge NAME",
+            hint="emu2eval score RUN --judge gpt-4-0613, or any model file",
         )

@@ -13,7 +13,7 @@ from emu2eval.engine.objects import InMemory
 from emu2eval.engine.options import RunOptions
 from emu2eval.engine.results import Result
 from emu2eval.engine.wanted import AnyTask
-from emu2eval.errors import ConfigError, UserError
+from emu2eval.errors import ConfigError, UserError, shown
 from emu2eval.spec.changes import Changes
 from emu2eval.types import Row
 from emu2eval.watch import Watcher
@@ -55,7 +55,7 @@ class EvaluateHook:
         watcher: Watcher | None = None,
     ):
         if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise ConfigError(f"every is a number of steps, not {every!r}", where="every")
+            raise ConfigError(f"every is a number of steps, not {shown(every)}", where="every")
         self.every = every
         self.tasks: list[Any] = list(tasks) if isinstance(tasks, (list, tuple)) else [tasks]
         self.options = RunOptions.of(

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args
 
-from emu2eval.errors import ConfigError, UnknownName
+from emu2eval.errors import ConfigError, UnknownName, shown
 
 Variant = Literal["base", "chat", "gen"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
@@ -165,7 +165,7 @@ def _read(kind: type[_T], data: object, name: str, where: str | Path | None) -> 
         fits = number and (known[key] != "int" or isinstance(value, int))
         if known[key] in ("int", "float") and not fits:
             raise ConfigError(
-                f"{prefix}{key} is {value!r}, not a positive number"
+                f"{prefix}{key} is {shown(value)}, not a positive number"
                 + (" without a fraction" if known[key] == "int" else ""),
                 where=where,
             )

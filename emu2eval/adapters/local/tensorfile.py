@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from emu2eval.errors import ModelError
+from emu2eval.errors import ModelError, shown
 
 # https://github.com/huggingface/safetensors: 8 bytes length, a JSON header, then the data.
 _LENGTH = struct.Struct("<Q")
@@ -110,7 +110,8 @@ def _described(path: Path, key: str, entry: Any, data_start: int) -> StoredTenso
     dtype = _DTYPES.get(str(entry.get("dtype")))
     if dtype is None:
         raise ModelError(
-            f"{key} is stored as {entry.get('dtype')!r}; known are {', '.join(_DTYPES)}", where=path
+            f"{key} is stored as {shown(entry.get('dtype'))}; known are {', '.join(_DTYPES)}",
+            where=path,
         )
     stored = StoredTensor(path, key, tuple(shape), dtype, data_start + start)
     if end - start != stored.nbytes:
