@@ -94,8 +94,9 @@ reference: $(VENV)/.demo
 
 # The images in the README: what `make demo` prints and draws, and drawings of emu2-nano.
 images: $(VENV)/.dev demo
-	@$(BIN)/python -c "from emu2eval.report import blocks; from emu2eval.runs import locate; from rich.console import Console; \
-	rows = [locate.rows(f)[0] for f in locate.find(['easy-vqa_', 'easy-vqa-binding_'])]; \
+	@$(BIN)/python -c "from emu2eval.report import blocks; from emu2eval.runs import locate; \
+	from emu2eval.runs.scores import read_rows; from rich.console import Console; \
+	rows = [read_rows(f)[0] for f in locate.find(['easy-vqa_', 'easy-vqa-binding_'])]; \
 	c = Console(record=True, width=90, file=open('/dev/null', 'w')); \
 	c.print(blocks.tables(blocks.blocks(rows))); c.save_svg('results/demo.svg', title='make demo')"
 	@$(BIN)/emu2eval curves easy-vqa_ easy-vqa-binding_ --file results/curves.svg

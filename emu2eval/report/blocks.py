@@ -98,25 +98,27 @@ def sentence(block: MeasureBlock) -> str | None:
     """None where there is nothing to compare."""
     found = shown(block)
     said = []
-    if found.gainer is not None:
-        first, last = found.gainer
-        how = "alone gains" if found.gains == 1 < len(block.lines) else "gains most"
-        said.append(
-            f"{last.model} {how if len(block.lines) > 1 else 'gains'} from more examples: {_value(first)} at "
-            f"{first.setting} shots, {_value(last)} at {last.setting}"
-        )
-    elif len(block.columns) > 1:
-        said.append("no model gains from more examples beyond chance")
     if found.leader is not None:
-        whom = _whom(found.ahead, found.others)
         at = f"at {found.leader.setting} shots"
-        again = found.gainer is not None and found.leader.model == found.gainer[1].model
-        name = "it" if again else found.leader.model
+        whom = _whom(found.ahead, found.others)
         said.append(
-            f"{name} is ahead of {whom} {at}"
+            f"{found.leader.model} is ahead of {whom} {at}, beyond chance"
             if whom
             else f"no model is ahead of the next beyond chance {at}"
         )
+    if found.gainer is not None:
+        first, last = found.gainer
+        how = "gains"
+        if len(block.lines) > 1:
+            how = "alone gains" if found.gains == 1 else "gains most"
+        again = found.ahead and found.leader is not None and found.leader.model == last.model
+        who = "it" if again else last.model
+        said.append(
+            f"{who} {how} from more examples: {_value(first)} at {first.setting} shots, {_value(last)} at "
+            f"{last.setting}"
+        )
+    elif len(block.columns) > 1:
+        said.append("no model gains from more examples beyond chance")
     text = "; ".join(said)
     return f"{text[0].upper() if text.startswith('no ') else text[0]}{text[1:]}." if text else None
 
@@ -125,8 +127,8 @@ def _whom(ahead: int, others: int) -> str | None:
     if not ahead:
         return None
     if ahead < others:
-        return f"{ahead} of {others} others beyond chance"
-    return "the other beyond chance" if others == 1 else f"all {others} others beyond chance"
+        return f"{ahead} of {others} others"
+    return {1: "the other", 2: "both others"}.get(others, f"all {others} others")
 
 
 def _worth(row: Row) -> float:
