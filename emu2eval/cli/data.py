@@ -8,7 +8,7 @@ import typer
 
 from emu2eval.cli import completion
 from emu2eval.cli.get import get
-from emu2eval.cli.options import Source
+from emu2eval.cli.options import Sets, Source
 from emu2eval.cli.say import console
 from emu2eval.cli.verbs import NearestVerb
 
@@ -56,12 +56,15 @@ def check(
     images: Annotated[
         bool, typer.Option("--images", help="Decode every image too, and list the broken ones.")
     ] = False,
+    set_: Sets = [],  # noqa: B006
 ) -> None:
     """Compare a task's data with the official counts, and check that every image exists."""
     from emu2eval.doctor.checks import findings
     from emu2eval.doctor.data_status import check as examine
+    from emu2eval.spec.changes import Changes
 
-    table, good = findings(examine(task, split, source, decode=images))
+    changes = Changes.of(set_)
+    table, good = findings(examine(task, split, source, decode=images, changes=changes))
     console().print(table)
     if not good:
         raise typer.Exit(2)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from emu2eval.cli import completion
-from emu2eval.cli.options import Device, Out, Protocol, Source, Split
+from emu2eval.cli.options import Device, Out, Protocol, Sets, Source, Split
 from emu2eval.cli.say import console, put
 
 app = typer.Typer(rich_markup_mode=None)
@@ -20,6 +20,7 @@ Examples:
   emu2eval check --task vqav2
   emu2eval check --task ./my_task.yaml --shots 8
   emu2eval check --model nearest
+  emu2eval check --task vqav2 --set task.data.root=/data/vqav2
   emu2eval check --adapter my_package.my_module:MyAdapter"""
 )
 def check(
@@ -46,18 +47,27 @@ def check(
     split: Split = None,
     source: Source = None,
     device: Device = None,
+    set_: Sets = [],  # noqa: B006
     out: Out = None,
 ) -> None:
     """Check the installation, every task and model file; what a run of one task would say, short of the
     model; or an adapter's behaviour."""
     from emu2eval.doctor.checks import check_adapter, check_all, check_model, check_task, findings
+    from emu2eval.spec.changes import Changes
 
     if adapter is not None:
         listed = check_adapter(adapter)
     elif model is not None:
-        listed = check_model(model, device)
+        listed = check_model(model, device, Changes.of(set_))
     elif task is not None:
-        listed = check_task(task, source, shots=shots or (), protocol=protocol, split=split)
+        listed = check_task(
+            task,
+            source,
+            shots=shots or (),
+            protocol=protocol,
+            split=split,
+            changes=Changes.of(set_),
+        )
     else:
         listed = check_all(out)
     table, good = findings(listed)

@@ -78,14 +78,16 @@ def check_task(name: str, source: str | None = None, **asked: Any) -> Iterator[F
     yield from task_check.check_task(name, source, **asked)
 
 
-def check_model(name: str, device: str | None = None) -> Iterator[Finding]:
+def check_model(
+    name: str, device: str | None = None, changes: Changes | None = None
+) -> Iterator[Finding]:
     """A model's file, how it answers, and its adapter's behaviour. device: on which it runs."""
     yield from _code("model", name)
     faults = model_faults(name)
     yield from (Finding(f"model {name}", False, str(fault)) for fault in faults)
     if faults:
         return
-    adapter = open_model(name, Changes(), device).adapter
+    adapter = open_model(name, changes or Changes(), device).adapter
     with of_adapter(adapter):
         told = adapter.about() if not adapter.lacks() else {}
     for topic, text in told.items():

@@ -22,6 +22,7 @@ from emu2eval.doctor.get.shown import in_bytes
 from emu2eval.errors import UnknownName, UserError, printable
 from emu2eval.prompts import PromptBuilder
 from emu2eval.spec import catalog
+from emu2eval.spec.changes import Changes
 from emu2eval.spec.task import Task, load_task
 from emu2eval.types import Sample
 
@@ -132,13 +133,18 @@ def _size(piece: Piece) -> str:
 
 
 def check(
-    name: str, split: str | None = None, source: str | None = None, *, decode: bool = False
+    name: str,
+    split: str | None = None,
+    source: str | None = None,
+    *,
+    decode: bool = False,
+    changes: Changes | None = None,
 ) -> Iterator[Finding]:
     """One split, or each that is there at least in part. decode: opens every image too.
 
     Raises MissingData where nothing is there.
     """
-    task = load_task(name, split=split)
+    task = load_task(name, split=split, overrides=changes.task if changes else {})
     splits = [split] if split is not None else _splits_there(task, source)
     if not splits:
         task, _ = choose(task, [task.split], source)

@@ -31,6 +31,7 @@ from emu2eval.fewshot.choosers import Chooser
 from emu2eval.media import images
 from emu2eval.prompts import PromptBuilder
 from emu2eval.scorers.base import Scorer
+from emu2eval.spec.changes import Changes
 from emu2eval.spec.task import load_task
 from emu2eval.types import Image, Prompt, Response, Sample, Video
 from emu2eval.watch import Watcher
@@ -55,6 +56,7 @@ def check_task(
     shots: Sequence[str] = (),
     protocol: str | None = None,
     split: str | None = None,
+    changes: Changes | None = None,
 ) -> Iterator[Finding]:
     """The file, then the data of its queries and demonstrations, prompts with and without demonstrations,
     and whether the scorer can read the references; at last the other splits. No model is asked."""
@@ -62,7 +64,9 @@ def check_task(
     if faults:
         yield from (Finding(f"task {name}", False, str(fault)) for fault in faults)
         return
-    loaded = load_task(name, protocol=protocol, split=split)
+    loaded = load_task(
+        name, protocol=protocol, split=split, overrides=changes.task if changes else {}
+    )
     yield Finding(f"task {name}", True, f"protocols {', '.join(loaded.spec.protocols)}")
     task = opened(loaded)
     wanted = [task.split]

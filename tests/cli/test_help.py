@@ -69,3 +69,13 @@ def test_completion(
     code, out, _ = program()
     found = re.findall(r'(?:^|\(\()"([^"]+)"', out, re.M) if shell == "zsh" else out.split()
     assert code == 0 and set(found) == fits
+
+
+def test_check_looks_at_what_is_set(program: Any, make_task: Any) -> None:
+    task = str(make_task())
+    code, out, _ = program("check", "--task", task, "--set", "task.score.clean=[strip]")
+    assert code == 0
+    code, out, err = program("check", "--task", task, "--set", "task.score.clean=[strp]")
+    assert code == 2 and "strip" in out + err
+    assert program("data", "check", task, "--set", "task.data.root=nowhere")[0] == 2
+    assert program("check", "--model", "nearest", "--set", "model.settings.x=1")[0] == 2
