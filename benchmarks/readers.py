@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-import resource
 import subprocess
 import sys
 import tarfile
@@ -83,7 +82,9 @@ def one(root: Path, which: str) -> None:
     from emu2eval.data.samples import Samples
 
     def peak() -> float:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        # Not getrusage, which counts what the parent held before this process was born.
+        status = Path("/proc/self/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
     reader, folder, options = READ[which]
     before, started = peak(), time.process_time()

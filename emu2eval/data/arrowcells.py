@@ -83,7 +83,7 @@ def features(schema: Any, info: Mapping[str, Any] | None = None) -> Mapping[str,
     """What `datasets` says of each column: in the file itself, else in its dataset_info.json."""
     text = (schema.metadata or {}).get(b"huggingface")
     if text is not None:
-        with suppress(msgspec.DecodeError, KeyError, TypeError, RecursionError):
+        with suppress(ValueError, LookupError, TypeError, RecursionError):  # damaged, or of another
             info = msgspec.json.decode(text)["info"]
     found = info.get("features") if isinstance(info, Mapping) else None
     return found if isinstance(found, Mapping) else {}

@@ -115,6 +115,7 @@ def _pictures(file: Any, path: Path, group: int, column: str) -> Sequence[Any]:
     def point(row: int, item: int | None) -> Image:
         return Image(str(path), member=parquetfile.member(column, group, row, item))
 
+    parquetfile.require_bounded(file, path, group, column)
     meta = file.metadata.row_group(group)
     for number in range(meta.num_columns):
         chunk = meta.column(number)
@@ -122,7 +123,6 @@ def _pictures(file: Any, path: Path, group: int, column: str) -> Sequence[Any]:
         known = chunk.statistics if chunk.path_in_schema == f"{column}.bytes" else None
         if known is not None and known.has_null_count and known.null_count == 0:
             return [point(row, None) for row in range(meta.num_rows)]
-    parquetfile.require_bounded(file, path, group, column)
     try:
         held = file.read_row_group(group, columns=[column], use_threads=False).column(0)
     except (OSError, ValueError) as error:
@@ -143,11 +143,12 @@ def _cells(file: Any, path: Path, group: int, columns: Sequence[str]) -> Iterato
     while True:
         try:
             batch = next(batches, None)
+            found = batch.to_pylist() if batch is not None else None
         except (OSError, ValueError) as error:
             raise parquetfile.damaged(path, error) from None
-        if batch is None:
+        if found is None:
             return
-        yield from batch.to_pylist()
+        yield from found
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,11 @@ def require_bounded(file: Any, path: str | Path, group: int, column: str) -> Non
     meta = file.metadata.row_group(group)
     size = packed = 0
     for chunk in (meta.column(number) for number in range(meta.num_columns)):
-        if chunk.path_in_schema.partition(".")[0] == column:
+        try:
+            name = chunk.path_in_schema
+        except UnicodeDecodeError as error:
+            raise damaged(path, error) from None
+        if name.partition(".")[0] == column:
             size += chunk.total_uncompressed_size
             packed += chunk.total_compressed_size
     if size > max(MOST_BYTES, _PACKED * packed):

@@ -144,6 +144,10 @@ def test_damaged_folders_of_datasets_are_told(
         assert ("truncated or damaged" in error.what, error.where) == (True, str(path)), error
         with pytest.raises(UserError):
             images.info(image)  # type: ignore[arg-type]
+    # What `datasets` says of the columns is damaged: there are no names of classes then.
+    path.write_bytes(whole.replace(b'"features"', b'"f\xffatures"'))
+    (tmp_path / "d/dataset_info.json").unlink()
+    assert read("datasets", tmp_path / "d", answer="label")[1].answer == "1"
     path.write_bytes(whole)
     (tmp_path / "d/state.json").write_text('{"_data_files": [{"filename": "../d/x.arrow"}]}')
     assert "leaves the data folder" in told("datasets", tmp_path / "d").what

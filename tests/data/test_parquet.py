@@ -344,3 +344,12 @@ def test_a_column_of_bytes_holds_images(tmp_path: Path) -> None:
         encoded(0),
         encoded(1),
     ]
+
+
+def test_texts_and_names_that_are_not_utf8_are_damage(tmp_path: Path) -> None:
+    (path,) = write_shards(tmp_path, "val", rows(2), shards=1)
+    whole = path.read_bytes()
+    for old, new in ((b"question", b"q\xffestion"), (b"What is 0?", b"What\xffis 0?")):
+        path.write_bytes(whole.replace(old, new))
+        with pytest.raises(UserError, match=r"truncated or damaged|unknown column"):
+            list(read(tmp_path, "*.parquet", **OPTIONS))
