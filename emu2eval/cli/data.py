@@ -24,7 +24,7 @@ app = typer.Typer(
     epilog="""\b
 Examples:
   emu2eval data status
-  emu2eval data status vqav2 ./my_task.yaml"""
+  emu2eval data status vqav2 ./my_task.yaml flamingo"""
 )
 def status(
     tasks: Annotated[

@@ -261,6 +261,7 @@ def report(
 ) -> None:
     """Write an HTML page of stored runs [default: all]: findings, curves, differences, samples."""
     from emu2eval.report import page
+    from emu2eval.report.notes import counted
     from emu2eval.runs import locate
 
     folders = locate.find(runs or [], out)
@@ -269,7 +270,7 @@ def report(
     for reason in written.promptless:
         say(f"shown without prompts: {reason}")
     part = "" if written.samples == written.answers else f", {written.samples:,} of them to look at"
-    say(f"wrote {file}: {written.runs:,} runs, {written.answers:,} answers{part}")
+    say(f"wrote {file}: {counted(written.runs, 'run')}, {written.answers:,} answers{part}")
     report_lost(written.lost)
 
 

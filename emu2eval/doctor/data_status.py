@@ -23,6 +23,7 @@ from emu2eval.errors import UnknownName, UserError, printable
 from emu2eval.prompts import PromptBuilder
 from emu2eval.spec import catalog
 from emu2eval.spec.changes import Changes
+from emu2eval.spec.suites import entries
 from emu2eval.spec.task import Task, load_task
 from emu2eval.types import Sample
 
@@ -54,7 +55,7 @@ def status(names: Sequence[str]) -> RenderableType:
         f"data root {root.resolve()}{where}\n"
         "emu2eval data get TASK brings what is missing, but for what is marked (by hand)"
     )
-    for name in names or catalog.names("task"):
+    for name in dict.fromkeys(e.task for e in entries(names)) or catalog.names("task"):
         task = load_task(name)
         said: set[str] = set()
         for line in _together(_lines(task)):
