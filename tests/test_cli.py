@@ -200,7 +200,8 @@ def test_missing_data_lists_all_that_is_needed(tmp_path: Path) -> None:
         "v2_Annotations_Train_mscoco.zip",
         "6 GB",
         "13 GB",
-        f"{tmp_path / 'd'}/coco/train2014",
+        str(tmp_path / "d"),
+        "http://images.cocodataset.org/zips/train2014.zip",
         "EMU2EVAL_DATA",
     ):
         assert wanted in text

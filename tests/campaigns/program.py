@@ -46,13 +46,16 @@ class Ended:
 
 def call(*arguments: str) -> Ended:
     """Runs the program; the caller's working directory is where it works. Main thread alone."""
+    import typer
+
     from emu2eval import cli
 
     out, err = io.StringIO(), io.StringIO()
     before, code, fault = sys.argv, None, None
     started = time.perf_counter()
     sys.argv = ["emu2eval", *arguments]
-    whole, cli.app = cli.app, _built()  # type: ignore[assignment]
+    built, build = _built(), typer.main.get_command
+    typer.main.get_command = lambda app: built  # type: ignore[assignment]
     handler = signal.signal(signal.SIGALRM, _alarm(time.process_time()))
     signal.setitimer(signal.ITIMER_REAL, SECONDS, SECONDS)
     try:
@@ -68,7 +71,7 @@ def call(*arguments: str) -> Ended:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler)
-        sys.argv, cli.app = before, whole
+        sys.argv, typer.main.get_command = before, build
     return Ended(code, out.getvalue(), err.getvalue(), time.perf_counter() - started, fault)
 
 
