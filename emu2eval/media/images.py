@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from math import ceil
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from typing import TYPE_CHECKING, BinaryIO
@@ -168,10 +169,11 @@ def _kept_in(member: str) -> Callable[[str, str], bytes]:
     return next(found, parquetfile.read_cell)
 
 
-def load(image: Image) -> PILImage:
+def load(image: Image, side: int | None = None) -> PILImage:
     """Decoded to RGB in 8 bits, upright, transparency laid over white: what a viewer shows.
 
-    Of an animated file the first frame.
+    Of an animated file the first frame. side: pixels of the longer side that are enough for a small copy, of
+    which a JPEG is decoded no larger than it must be.
     """
     if image.frame is not None and image.path is not None:
         return frames.load(image.path, image.frame, image.segment)
@@ -179,6 +181,9 @@ def load(image: Image) -> PILImage:
     info(image)
     opened = _open(read(image), place)
     try:
+        if side is not None and opened.format == "JPEG":
+            part = min(1.0, side / max(opened.size))
+            opened.draft(None, (ceil(opened.width * part), ceil(opened.height * part)))
         return pixels.shown(opened)
     except Exception as error:  # Pillow's decoders raise whatever they stumble over
         raise _damaged(place, error) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import io
 import json
 import re
 from collections.abc import Callable
@@ -12,14 +13,18 @@ from typing import Any
 
 import msgspec
 import pytest
+from PIL import Image as PILImage
+from PIL import ImageChops
 
 from emu2eval import evaluate
 from emu2eval.compare.comparison import compare
 from emu2eval.engine.questions import Place
 from emu2eval.engine.reopen import reopen
 from emu2eval.errors import ConfigError
+from emu2eval.media import images
 from emu2eval.report import page
 from emu2eval.report.page.html import embedded
+from emu2eval.report.page.tables import encoded
 from emu2eval.runs.answers import from_line, to_line
 from emu2eval.runs.scored import read_run
 from emu2eval.runs.scores import write_scores
@@ -284,3 +289,19 @@ def test_mistakes_are_explained(
     )
     assert code == 2
     assert said in printed
+
+
+def test_a_small_copy_of_a_photo_is_its_own_pixels(tmp_path: Path) -> None:
+    """A JPEG is decoded no larger than it must be; upright, and as a whole one is shown."""
+    ramp = PILImage.linear_gradient("L").resize((800, 600)).convert("RGB")
+    exif = PILImage.Exif()
+    exif[0x0112] = 6
+    ramp.save(tmp_path / "turned.jpg", quality=95, exif=exif)
+    image = Image(str(tmp_path / "turned.jpg"))
+    small = images.load(image, 200)
+    assert small.size == (150, 200) and images.load(image).size == (600, 800)
+    whole = images.load(image).resize(small.size, PILImage.Resampling.BOX)
+    apart = ImageChops.difference(small, whole).getextrema()
+    assert max(high for _, high in apart) <= 6
+    with PILImage.open(io.BytesIO(encoded(image, 100))) as copy:
+        assert copy.size == (75, 100)

@@ -26,7 +26,7 @@ from emu2eval.runs.store import RunStore
 from emu2eval.types import Image, Part, Prompt, Video
 from emu2eval.watch import Watcher
 
-PROMPTS, IMAGES = 8_000, 12_000
+PROMPTS, IMAGES = 8_000, 4_000
 """Prompts and images that a page shows in all, unless samples are asked for by their number: each is made
 anew from the data, which is what takes time."""
 

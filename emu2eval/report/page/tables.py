@@ -12,7 +12,7 @@ from emu2eval.errors import StoreError, UserError
 from emu2eval.media import images
 from emu2eval.types import Image, Part, Turn, Video
 
-SIDE = 384
+SIDE = 320
 """Pixels of the longer side of a thumbnail."""
 _LOSSLESS = 64
 """Up to so many pixels a side every pixel counts, and a lossless image is small anyway."""
@@ -86,10 +86,10 @@ def beside(folder: Path) -> Keep:
 
 def encoded(image: Image, side: int = SIDE) -> bytes:
     """A small copy as WebP. Always re-encoded, so that nothing else in an image file gets into the page."""
-    pixels = images.load(image)
-    pixels.thumbnail((side, side), reducing_gap=2.0)
+    pixels = images.load(image, side)
+    pixels.thumbnail((side, side))
     buffer = io.BytesIO()
-    pixels.save(buffer, "WEBP", quality=80, method=2, lossless=max(pixels.size) <= _LOSSLESS)
+    pixels.save(buffer, "WEBP", quality=80, method=1, lossless=max(pixels.size) <= _LOSSLESS)
     return buffer.getvalue()
 
 
