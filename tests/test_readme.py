@@ -8,7 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from typer.testing import CliRunner
+
 import emu2eval
+from emu2eval.cli import app
+from tests.adapters.huggingface.families import save
 
 ROOT = Path(emu2eval.__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -39,6 +43,26 @@ def test_the_own_task(make_task: Any, tmp_path: Path) -> None:
     assert "birds" in command(
         "run", "--task", "./birds.yaml", "--shots", "0", "4", "--model", "emu2-nano"
     )
+
+
+def test_my_model_on_my_data(tmp_path: Path, make_task: Any) -> None:
+    """A fine-tuned checkpoint and a folder of images: from nothing to a curve and a page, as it stands there."""
+    images = sorted((make_task(queries=6).parent / "images").iterdir())
+    for place, image in enumerate(images[:20]):
+        folder = tmp_path / "photos" / ("rose", "tulip")[place % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        image.rename(folder / image.name)
+    save("idefics3", tmp_path / "my-checkpoint")
+    block_ = re.search(r"## Your model on your data\n\n```\n(.*?)```", README, re.DOTALL)
+    assert block_
+    lines = [line.partition("#")[0].split() for line in block_[1].splitlines()]
+    assert [line[1] for line in lines] == ["new", "run", "curves", "report"]
+    for line in lines:
+        done = CliRunner().invoke(app, line[1:])
+        assert done.exit_code == 0, done.output
+        if line[1] == "run":
+            assert "my-checkpoint" in done.output and "flowers" in done.output
+    assert (tmp_path / "flowers.svg").is_file() and (tmp_path / "flowers.html").is_file()
 
 
 def test_the_own_adapter(tmp_path: Path) -> None:
