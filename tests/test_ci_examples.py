@@ -50,6 +50,7 @@ class Shell:
         return self.outputs.read_text().strip().removeprefix("code=")
 
 
+@pytest.mark.slow
 def test_two_checkpoints_are_compared(tmp_path: Path) -> None:
     _, listed = steps("compare-checkpoints.yml")
     named = {step["name"]: step for step in listed}

@@ -8,10 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from typer.testing import CliRunner
-
 import emu2eval
-from emu2eval.cli import app
 from tests.adapters.huggingface.families import save
 
 ROOT = Path(emu2eval.__file__).parents[1]
@@ -32,21 +29,22 @@ def command(*arguments: str) -> str:
     return done.stdout
 
 
-def test_the_own_task(make_task: Any, tmp_path: Path) -> None:
+def test_the_own_task(make_task: Any, tmp_path: Path, program: Any) -> None:
     images = make_task(queries=6).parent / "images"
     images.rename(tmp_path / "photos")
     (tmp_path / "birds.yaml").write_text(block("yaml", "# birds.yaml"))
     for part, first in (("test", 0), ("train", 1000)):
         rows = [f"{n},{n:04d}.png,which is it?,{'ab'[n % 2]}" for n in range(first, first + 6)]
         (tmp_path / f"{part}.csv").write_text("id,file,question,answer\n" + "\n".join(rows) + "\n")
-    assert "6 samples" in command("check", "--task", "./birds.yaml")
-    assert "birds" in command(
+    assert "6 samples" in program("check", "--task", "./birds.yaml")[1]
+    code, out, _ = program(
         "run", "--task", "./birds.yaml", "--shots", "0", "4", "--model", "emu2-nano"
     )
+    assert code == 0 and "birds" in out
 
 
-def test_my_model_on_my_data(tmp_path: Path, make_task: Any) -> None:
-    """A fine-tuned checkpoint and a folder of images: from nothing to a curve and a page, as it stands there."""
+def test_my_model_on_my_data(tmp_path: Path, make_task: Any, program: Any) -> None:
+    """A checkpoint and a folder of images: from nothing to a curve and a page, as it stands there."""
     images = sorted((make_task(queries=6).parent / "images").iterdir())
     for place, image in enumerate(images[:20]):
         folder = tmp_path / "photos" / ("rose", "tulip")[place % 2]
@@ -58,10 +56,10 @@ def test_my_model_on_my_data(tmp_path: Path, make_task: Any) -> None:
     lines = [line.partition("#")[0].split() for line in block_[1].splitlines()]
     assert [line[1] for line in lines] == ["new", "run", "curves", "report"]
     for line in lines:
-        done = CliRunner().invoke(app, line[1:])
-        assert done.exit_code == 0, done.output
+        code, out, said = program(*line[1:])
+        assert code == 0, said
         if line[1] == "run":
-            assert "my-checkpoint" in done.output and "flowers" in done.output
+            assert "my-checkpoint" in out and "flowers" in out
     assert (tmp_path / "flowers.svg").is_file() and (tmp_path / "flowers.html").is_file()
 
 

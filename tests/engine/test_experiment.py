@@ -153,15 +153,15 @@ def test_all_faults_are_told_with_their_lines(experiment: Path) -> None:
 
 
 def test_a_file_names_no_code(make_task: Any, tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text("raise SystemExit('it ran')\n")
+    (tmp_path / "stops_at_import.py").write_text("raise SystemExit('it ran')\n")
     task = str(make_task())
     for content in (
-        {"set": {"task.score.scorer": "mine:Scorer"}},
-        {"models": [{"model": {"name": "x", "adapter": "mine:Model"}}]},
-        {"settings": [{"task": {"score": {"clean": ["mine:clean"]}}}]},
+        {"set": {"task.score.scorer": "stops_at_import:Scorer"}},
+        {"models": [{"model": {"name": "x", "adapter": "stops_at_import:Model"}}]},
+        {"settings": [{"task": {"score": {"clean": ["stops_at_import:clean"]}}}]},
     ):
         path = write(tmp_path / "e.yaml", **{"models": ["most-common"], "tasks": [task], **content})
-        with pytest.raises(UserError, match="this file names code: 'mine:"):
+        with pytest.raises(UserError, match="this file names code: 'stops_at_import:"):
             jobs(read_experiment(path))
     with trusting(), pytest.raises(SystemExit, match="it ran"):
         jobs(read_experiment(path))

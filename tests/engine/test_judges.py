@@ -362,6 +362,7 @@ def test_judging_is_told_in_money_before_it_starts(
     assert len(listener.heard) == 3
 
 
+@pytest.mark.slow
 def test_a_judge_that_is_killed_is_asked_nothing_twice(
     robot: str, make_model: Any, tmp_path: Path
 ) -> None:

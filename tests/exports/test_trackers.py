@@ -46,7 +46,7 @@ def test_one_row_a_sample_and_trial(runs: list[Path]) -> None:
     mean = frame[frame["model"].eq("most-common")]["value"].mean()
     assert whole["value"].item() == pytest.approx(100 * mean)
     assert whole["shots"].item() == "2" and whole["ablation"].item() == "none"
-    assert set(table.columns) == {*Row.__struct_fields__, "label"}
+    assert set(table.columns) == {*Row.__struct_fields__, "label", "series", "step"}
 
 
 def test_paths_names_and_references(runs: list[Path], tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from emu2eval.report import page
 from emu2eval.spec.task import load_task
 from emu2eval.types import Image
 
+from ..report.test_page import content
+
 Make = Callable[..., Path]
 Call = Callable[..., Any]
 RUNS = Path("results/runs")
@@ -340,9 +342,9 @@ def test_the_page_shows_the_sample_in_place_of_the_prompt(
     folder, _ = imported(write("answers.jsonl", answers(2)), "--task", make_task(), "--shots", "0")
     written = page.write([folder], tmp_path / "report.html")
     assert written.samples == 2
-    text = (tmp_path / "report.html").read_text()
-    assert "the prompts of this run are unknown" in text
-    assert "question: what colour is square 1?" in text
+    data = content(tmp_path / "report.html")
+    assert "the prompts of this run are unknown" in str(data)
+    assert "question: what colour is square 1?" in str(data)
 
 
 @pytest.fixture

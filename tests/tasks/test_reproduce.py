@@ -130,6 +130,7 @@ def test_time_is_told_from_requests_that_are_kept(
     assert (again, answers(tmp_path / "runs")) == (cost, 8)
 
 
+@pytest.mark.slow
 def test_everything_missing_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a process of its own: no data, no encoder, no weights, too little memory; no traceback."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

@@ -24,8 +24,10 @@ def unwrapped(model: nn.Module) -> Any:
     """
     _check_whole(model)
     inner: Any = model
-    while (name := next((n for n in _WRAPPERS if n in inner._modules), None)) is not None:
-        inner = inner._modules[name]
+    while (
+        name := next((n for n in _WRAPPERS if n in dict(inner.named_children())), None)
+    ) is not None:
+        inner = inner.get_submodule(name)
     if hasattr(inner, "peft_config") and hasattr(inner, "get_base_model"):
         if getattr(getattr(inner, "active_peft_config", None), "is_prompt_learning", False):
             raise ModelError(

@@ -92,7 +92,7 @@ CHOICES = [
 ]
 
 
-@pytest.mark.parametrize("variant", ["base", "chat", "gen"])
+@pytest.mark.parametrize("variant", ["base", "chat", pytest.param("gen", marks=pytest.mark.slow)])
 def test_the_contract_of_adapters(folders: dict[str, Path], variant: str) -> None:
     findings = list(check(built(folders[variant], dtype="float32")))
     broken = [f"{f.rule}: {f.seen}" for f in findings if not f.holds]

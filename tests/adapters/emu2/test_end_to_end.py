@@ -32,6 +32,7 @@ def scores(folder: Path) -> list[tuple[str, float, str]]:
     return [(row["id"], row["value"], row["prediction"]) for row in map(json.loads, lines)]
 
 
+@pytest.mark.slow
 def test_from_the_command_line(folders: dict[str, Path], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "emu2eval.cli", "run", "--task", "easy-vqa"]
     options = [
