@@ -50,6 +50,11 @@ def export(
 
         put(schema_text())
         return
+    for name in runs or []:
+        if name in trackers.FORMATS or name == "lm-eval":
+            raise UserError(
+                f"{name} is a format, and no run", hint=f"emu2eval export --format {name}"
+            )
     found = stored.read(locate.find(runs or [], out))
     if form == "lm-eval":
         from emu2eval.exports import lm_eval

@@ -167,7 +167,8 @@ def table(
     found = read_each(locate.find(runs or [], out), read_table_run)
     rows = [row for run in told_apart(found.read, seeds=pivot) for row in run.rows]
     if not rows:
-        say("there are no runs yet; for example: emu2eval run --task easy-vqa --shots 4")
+        where = f"in {out}" if out is not None else "yet"
+        say(f"there are no runs {where}; for example: emu2eval run --task easy-vqa --shots 4")
         report_lost(found.lost)
         return
     shown = [row for row in rows if groups or row.group is None]

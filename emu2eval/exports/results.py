@@ -147,7 +147,7 @@ def results(runs: Sequence[StoredRows]) -> Results:
 
 
 def as_json(runs: Sequence[StoredRows]) -> str:
-    """The same as indented JSON."""
+    """Every number with its unit, interval, failures and run, as indented JSON."""
     return msgspec.json.format(msgspec.json.encode(results(runs)), indent=2).decode() + "\n"
 
 

@@ -115,7 +115,7 @@ def board(rows: Sequence[Row], sort: str | None = None) -> tuple[list[BoardColum
     Raises UnknownName.
     """
     headlines = [row for row in _headlines(order(rows)) if row.value is not None]
-    places = list(dict.fromkeys(map(BoardColumn.of, headlines)))
+    places = _places(headlines)
     lines: dict[str, Board] = {}
     for row in headlines:
         lines.setdefault(row.model, Board(row.model)).take(row)
@@ -128,6 +128,13 @@ def board(rows: Sequence[Row], sort: str | None = None) -> tuple[list[BoardColum
         for model, line in lines.items():
             line.rank = math.fsum(rank[model] for rank in ranks) / len(ranks)
     return places, _sorted(list(lines.values()), places, sort)
+
+
+def _places(rows: Sequence[Row]) -> list[BoardColumn]:
+    """The columns of rows: measures as they come first, each by rising shots, whichever model has which."""
+    places = list(dict.fromkeys(map(BoardColumn.of, rows)))
+    first = {place.measure: at for at, place in reversed(list(enumerate(places)))}
+    return sorted(places, key=lambda p: (first[p.measure], p.shots.rank, p.ablation != "none"))
 
 
 def _headlines(rows: Sequence[Row]) -> list[Row]:

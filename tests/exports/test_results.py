@@ -132,6 +132,8 @@ def test_a_schema_and_a_mistake_on_the_command_line(program: Any, runs: Any) -> 
     assert program("export", "--schema")[1] == SCHEMA.read_text()
     code, _, said = program("export", str(runs[0].folder), "--format", "lmeval")
     assert (code, "did you mean 'lm-eval'" in said) == (2, True)
+    code, _, said = program("export", "model-index")
+    assert (code, "emu2eval export --format model-index" in said) == (2, True)
     write_record(runs[0].folder, runs[0].record)
     code, out, _ = program("export", str(runs[0].folder))
     assert json.loads(out)["runs"][0]["run"] == runs[0].folder.name

@@ -74,6 +74,13 @@ def test_best_and_second_best_only_beyond_doubt() -> None:
     ]
 
 
+def test_columns_rise_by_shots_though_the_first_model_lacks_some() -> None:
+    rows = [
+        row("a", 60, shots=Shots(16)), row("b", 50), row("b", 40, ablation="blank"), row("b", 50, shots=Shots(0)),
+    ]  # fmt: skip
+    assert [place.setting for place in board(rows)[0]] == ["0", "4", "4 (blank)", "16"]
+
+
 def test_models_by_tasks_and_shots() -> None:
     rows = [
         row("a", 60), row("b", 50), row("a", 70, shots=Shots(8)), row("b", 80, shots=Shots(8)),
