@@ -446,7 +446,9 @@ def check_request(adapter: Adapter, model: str, request: Request, asks: str, whe
                 f"the prompt takes {needed:,} positions, {model} has {limits.positions:,}",
                 where=where,
                 hint="fewer shots; or --fit, which drops the farthest demonstrations of such prompts; the "
-                "table then says of how many",
+                "table then says of how many"
+                if request.prompt.turns
+                else "a shorter prompt, smaller images, or a model with a longer context",
             )
 
 

@@ -91,8 +91,7 @@ def find_file(kind: str, name: str) -> Path:
             kind,
             name,
             listed,
-            hint=elsewhere
-            or f"emu2eval ls {kind}s lists them; your own {kind} goes by the path of its .yaml file",
+            hint=elsewhere or _own(kind, name),
         )
     path = Path(name)
     file = path / f"{kind}.yaml" if path.is_dir() else path
@@ -105,6 +104,15 @@ def find_file(kind: str, name: str) -> Path:
             hint=f"give the path of a .yaml file, or a name from: emu2eval ls {kind}s",
         )
     return file
+
+
+def _own(kind: str, name: str) -> str:
+    """How something of one's own is named, where the name is none that is shipped."""
+    near = next((name + end for end in (".yaml", ".yml") if Path(name + end).is_file()), None)
+    if near is not None:
+        return f"for {near} in this folder: ./{near}"
+    hint = f"emu2eval ls {kind}s lists them; your own {kind} goes by the path of its .yaml file"
+    return f"{hint} or of its checkpoint's folder" if kind == "model" else hint
 
 
 def titles(kind: str) -> Iterator[tuple[str, str]]:

@@ -56,8 +56,9 @@ def test_a_query_that_does_not_fit_by_itself_is_refused(
     make_task: MakeTask, make_model: MakeModel, tmp_path: Path
 ) -> None:
     model = str(make_model(positions=QUERY - 1))
-    with pytest.raises(PlanError, match="has 6"):
+    with pytest.raises(PlanError, match="has 6") as error:
         evaluate(str(make_task()), model, shots=2, fit=True, out=tmp_path)
+    assert "fewer shots" not in str(error.value.hint)
 
 
 def test_a_model_that_counts_no_positions_is_told(make_task: MakeTask, tmp_path: Path) -> None:

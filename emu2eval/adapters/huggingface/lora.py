@@ -26,7 +26,9 @@ class PeftFolder:
         if missing:
             return [
                 ModelError(
-                    f"this folder holds no adapter of PEFT: {' and '.join(missing)} is not there",
+                    f"this folder holds no adapter of PEFT: it lacks {' and '.join(missing)}"
+                    if self.path.is_dir()
+                    else "the folder of the adapter does not exist",
                     where=self.path,
                     hint="give the folder that `save_pretrained` of the trained model wrote, in safetensors",
                 )

@@ -1,0 +1,25 @@
+"""What a name that is none of ours is answered with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from emu2eval.errors import UnknownName
+from emu2eval.spec.catalog import find_file
+
+
+@pytest.mark.parametrize("kind", ["task", "model"])
+def test_a_file_of_that_name_in_this_folder_is_pointed_at(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UnknownName) as before:
+        find_file(kind, "flowers")
+    assert "goes by the path of its .yaml file" in str(before.value.hint)
+    assert ("checkpoint's folder" in str(before.value.hint)) == (kind == "model")
+    (tmp_path / "flowers.yaml").touch()
+    with pytest.raises(UnknownName) as error:
+        find_file(kind, "flowers")
+    assert error.value.hint == "for flowers.yaml in this folder: ./flowers.yaml"
