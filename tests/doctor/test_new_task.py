@@ -174,6 +174,12 @@ def test_ids_that_stand_twice_further_on_are_left_out(
     assert all(each.holds for each in findings)
 
 
+def test_loose_images_without_answers_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encoded(1))
+    with pytest.raises(UserError, match="in no folders of classes"):
+        look.look(tmp_path)
+
+
 def test_nothing_is_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     source = words(tmp_path)

@@ -76,7 +76,8 @@ def test_best_and_second_best_only_beyond_doubt() -> None:
 
 def test_columns_rise_by_shots_though_the_first_model_lacks_some() -> None:
     rows = [
-        row("a", 60, shots=Shots(16)), row("b", 50), row("b", 40, ablation="blank"), row("b", 50, shots=Shots(0)),
+        row("a", 60, shots=Shots(16)), row("b", 50), row("b", 40, ablation="blank"),
+        row("b", 50, shots=Shots(0)),
     ]  # fmt: skip
     assert [place.setting for place in board(rows)[0]] == ["0", "4", "4 (blank)", "16"]
 

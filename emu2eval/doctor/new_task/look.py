@@ -65,7 +65,15 @@ def look(path: Path) -> Look:
         found = [name for name in there if suffixes.of(name) in endings and not _no_data(name)]
         if found:
             return _with_rows(Look(reader, path, _by_split(found), notes=_strays(found)))
-    if any(suffixes.of(name) in suffixes.IMAGES for name in there):
+    images = [name for name in there if suffixes.of(name) in suffixes.IMAGES]
+    if images and not any("/" in name for name in images):
+        raise DataError(
+            "these images lie in no folders of classes, and no file says what is to be answered",
+            where=path,
+            hint="a folder for each class; or a table beside them, such as metadata.csv with the columns "
+            "file_name, question, answer",
+        )
+    if images:
         return Look("image-folder", path)
     kinds = sorted({f".{suffixes.of(name)}" for name in there if suffixes.of(name)})[:8]
     raise _no_reader(path, f"files ending in {', '.join(kinds)}" if kinds else "no files")
