@@ -40,4 +40,4 @@ def test_what_makes_people_wonder_is_said_once() -> None:
 
     assert list(explanations([row(50.0)])) == []
     level, chance = explanations([row(100.0), row(0.0, 25.0)])
-    assert "all scores are the same" in level and "guessing" in chance
+    assert "all scores are equal" in level and "guessing" in chance

@@ -137,8 +137,8 @@ def explanations(rows: Iterable[Row]) -> Iterator[str]:
     shown = list(rows)
     if any(row.value in (0, 100) and row.stderr for row in shown):
         yield (
-            "± beside 0 or 100: all scores are equal; the error says how far off the true value can still be with "
-            "so few independent images (clusters)"
+            "± beside 0 or 100: all scores are equal; the error says how far off the true value can still "
+            "be with so few independent images (clusters)"
         )
     if any(row.chance is not None for row in shown):
         yield "chance: what guessing gets, as the task's file says"
