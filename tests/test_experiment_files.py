@@ -42,6 +42,19 @@ def test_the_examples_of_the_page_run(
     assert "4 runs (2 models, 1 task), 8 requests" in said
 
 
+def test_no_seed_of_an_experiment_stands_for_another(
+    program: Program, tmp_path: Path, make_task: MakeTask
+) -> None:
+    make_task(queries=2)
+    file = tmp_path / "seeds.yaml"
+    file.write_text(
+        "models: [most-common, nearest]\ntasks: [squares/squares.yaml]\nshots: [0, 1]\nseeds: [0, 1]\n"
+    )
+    code, out, told = program("run", str(file))
+    assert code == 0, told
+    assert "most-common (seed=1)" in out and "nearest (seed=1)" in out
+
+
 def test_the_page_names_every_key_and_every_field() -> None:
     keys = {
         name

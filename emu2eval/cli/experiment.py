@@ -11,7 +11,15 @@ import typer
 from emu2eval.cli.get import with_data
 from emu2eval.cli.logs import logged
 from emu2eval.cli.options import Out, Runs
-from emu2eval.cli.say import console, print_results, put, report_failures, say, stoppable
+from emu2eval.cli.say import (
+    console,
+    print_results,
+    put,
+    report_failures,
+    say,
+    shown_in_blocks,
+    stoppable,
+)
 from emu2eval.errors import UserError
 
 app = typer.Typer(rich_markup_mode=None)
@@ -66,8 +74,10 @@ def run_experiment(
     if dry_run:
         console().print(table)
         return
-    # As they are stored, with what tells them apart.
-    shown = told_apart([read_table_run(result.folder) for result in results])
+    # As they are stored, with what tells them apart. Blocks have no column of seeds, lists have one.
+    stored = [read_table_run(result.folder) for result in results]
+    in_blocks = shown_in_blocks([row for run in stored for row in run.rows], form, groups)
+    shown = told_apart(stored, seeds=in_blocks)
     print_results([row for run in shown for row in run.rows], form, groups)
     if experiment.spec.report is not None:
         from emu2eval.report import page

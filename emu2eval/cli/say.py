@@ -38,12 +38,19 @@ def print_results(rows: list[Any], form: str, groups: bool) -> None:
     """What a run gave: models down and shots across where there are several of both, else a list."""
     from emu2eval.report import blocks
 
-    if form == "rich" and not groups and blocks.fits(rows):
+    if shown_in_blocks(rows, form, groups):
         console().print(blocks.tables(blocks.blocks(rows)))
         _explain(rows)
         say("every column, also as CSV, JSON or LaTeX: emu2eval table")
     else:
         print_rows(rows, form, groups)
+
+
+def shown_in_blocks(rows: list[Any], form: str, groups: bool) -> bool:
+    """Whether `print_results` sets models against shots, which leaves no column for the seed."""
+    from emu2eval.report import blocks
+
+    return form == "rich" and not groups and blocks.fits(rows)
 
 
 def print_table(rows: list[Any], form: str, by: str | None = None) -> None:
