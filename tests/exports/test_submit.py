@@ -225,10 +225,10 @@ def test_a_file_that_would_be_refused_is_not_written(tmp_path: Path) -> None:
 
 
 def test_a_format_of_ones_own(tmp_path: Path, make_model: Any) -> None:
-    (tmp_path / "mine.py").write_text(
+    (tmp_path / "formats_of_my_own.py").write_text(
         "from emu2eval.exports.server_formats import Format\nPAIRS = Format('key', 'said')\n"
     )
-    task = hidden_task(tmp_path / "t", "mine:PAIRS", ["1"])
+    task = hidden_task(tmp_path / "t", "formats_of_my_own:PAIRS", ["1"])
     with trusting():  # a stored run names no code by itself
         assert handed_in(task, make_model(default="yes"))[1] == [{"key": "1", "said": "yes"}]
     task = hidden_task(tmp_path / "u", "vqqa", ["1"])
