@@ -2,7 +2,7 @@
 # make test   every test that is quick enough for each change
 # make test-slow   the others
 # make check  style and types
-# make bench  speed and memory, printed
+# make bench  speed and memory, printed: each promise as a ratio; ONLY="load planning" and QUICK=1 for less
 # make reference   the reference runs of emu2-nano, from nothing
 # make tables  results/tables from the published numbers and the reference runs
 # make train-nano  models/emu2-nano from nothing but the easy-vqa package; can be stopped and resumed
@@ -58,7 +58,7 @@ check: $(VENV)/.dev
 	@$(BIN)/mypy
 
 bench: $(VENV)/.dev
-	@for file in $(filter-out benchmarks/gpu.py benchmarks/campaigns.py,$(wildcard benchmarks/*.py)); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@$(BIN)/python benchmarks $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)
 
 tables: $(VENV)/.dev
 	@$(BIN)/python -c "from pathlib import Path; from emu2eval.report.committed import write; \
