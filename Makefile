@@ -2,6 +2,7 @@
 # make test   every test that is quick enough for each change
 # make test-slow   the others
 # make check  style and types
+# make docs   the site of the documentation, into site/
 # make bench  speed and memory, printed: each promise as a ratio; ONLY="load planning" and QUICK=1 for less
 # make reference   the reference runs of emu2-nano, from nothing
 # make tables  results/tables from the published numbers and the reference runs
@@ -14,7 +15,7 @@ BIN    := $(VENV)/bin
 DEMO   := --task easy-vqa easy-vqa-binding --model most-common nearest emu2-nano --shots 0 1 2 4 8
 comma  := ,
 
-.PHONY: help demo test test-slow check bench train-nano reference tables images wheel clean
+.PHONY: help demo test test-slow check bench train-nano reference tables images docs wheel clean
 help:
 	@sed -n 's/^# //p' Makefile
 
@@ -42,6 +43,10 @@ $(VENV)/.dev: pyproject.toml constraints.txt
 	$(call install,[dev])
 	@touch $@ $(VENV)/.demo
 
+$(VENV)/.docs: pyproject.toml constraints.txt
+	$(call install,[docs])
+	@touch $@
+
 demo: $(VENV)/.demo
 	@$(BIN)/emu2eval run $(DEMO) --limit 1000
 	@$(BIN)/emu2eval curves --file results/runs/curves.svg
@@ -56,6 +61,10 @@ check: $(VENV)/.dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+docs: $(VENV)/.docs
+	@NO_MKDOCS_2_WARNING=true DISABLE_MKDOCS_2_WARNING=true $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "site/index.html"
 
 bench: $(VENV)/.dev
 	@$(BIN)/python benchmarks $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)

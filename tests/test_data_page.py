@@ -1,4 +1,4 @@
-"""docs/data.md: its tables are what the code declares, and each of its examples is a task that runs."""
+"""docs/how-to/own-data.md: its tables are what the code declares, and each of its examples runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from emu2eval.types import Video
 from .conftest import encoded, write_shards
 from .data.test_folders import arrow_row, fill, save, tar
 
-TEXT = (Path(__file__).parents[1] / "docs/data.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).parents[1] / "docs/how-to/own-data.md").read_text(encoding="utf-8")
 EXAMPLES = {
     re.search(r"name: (\S+)", block)[1]: block  # type: ignore[index]
     for block in re.findall(r"```yaml\n(.*?)```", TEXT, re.S)

@@ -1,4 +1,4 @@
-"""The examples of docs/metrics.md, as they are written there."""
+"""The examples of docs/how-to/metrics.md, as they are written there."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from .conftest import MakeTask, Program
 
-TEXT = (Path(__file__).parents[1] / "docs/metrics.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).parents[1] / "docs/how-to/metrics.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", TEXT, re.DOTALL)
 
 

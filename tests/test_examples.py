@@ -70,7 +70,7 @@ def test_the_training_loop(tmp_path: Path) -> None:
 def test_what_the_page_says_of_memory(tmp_path: Path, make_task: MakeTask) -> None:
     from tiny_model import tiny_model
 
-    text = (EXAMPLES.parent / "docs/in-memory.md").read_text(encoding="utf-8")
+    text = (EXAMPLES.parent / "docs/how-to/in-memory.md").read_text(encoding="utf-8")
     *blocks, of_the_trainer = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     make_task(queries=3, pool=4, output={"kind": "text", "max_new_tokens": 2})
     model, processor = tiny_model()

@@ -1,4 +1,4 @@
-"""docs/experiments.md and examples/experiments, as they are written there."""
+"""docs/how-to/experiments.md and examples/experiments, as they are written there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from emu2eval.spec.task import load_task
 from .conftest import MakeTask, Program
 
 ROOT = Path(__file__).parents[1]
-TEXT = (ROOT / "docs/experiments.md").read_text(encoding="utf-8")
+TEXT = (ROOT / "docs/how-to/experiments.md").read_text(encoding="utf-8")
 EXAMPLES = ROOT / "examples/experiments"
 
 

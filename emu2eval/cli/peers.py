@@ -1,8 +1,8 @@
 """What users of lm-eval, lmms-eval and VLMEvalKit type: done where it means the same, else answered.
 
 Options as of EleutherAI/lm-evaluation-harness 4e7e0d4 (`lm_eval/_cli/run.py`), EvolvingLMMs-Lab/lmms-eval
-75571cf (`lmms_eval/__main__.py`) and open-compass/VLMEvalKit e8e78f0 (`run.py`). docs/coming-from.md says all
-of it for people.
+75571cf (`lmms_eval/__main__.py`) and open-compass/VLMEvalKit e8e78f0 (`run.py`).
+docs/how-to/coming-from.md says all of it for people.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ Exit codes:
   130  stopped by Ctrl-C or a scheduler; the same command continues
 
 Anywhere on the line: --debug shows the traceback of an error; --trust imports any module that a file or a
-stored run names, which runs its code. docs/coming-from.md: the words of lm-eval, lmms-eval and VLMEvalKit."""
+stored run names, which runs its code. docs/how-to/coming-from.md: what lm-eval, lmms-eval, VLMEvalKit say."""
 
 
 class NearestVerb(typer.core.TyperGroup):

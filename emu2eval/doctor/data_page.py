@@ -1,4 +1,4 @@
-"""The options of readers as docs/data.md has them: `python -m emu2eval.doctor.data_page` writes them anew."""
+"""The options of readers in docs/how-to/own-data.md; `python -m emu2eval.doctor.data_page` writes them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from emu2eval.spec.options import Option
 READERS = ("table", "parquet", "datasets", "image-folder", "webdataset")
 """Of a user's own data, which share their options."""
 
-_PAGE = Path(__file__).parents[2] / "docs/data.md"
+_PAGE = Path(__file__).parents[2] / "docs/how-to/own-data.md"
 _START, _END = "<!-- options: written by", "<!-- end of options -->"
 
 

@@ -78,7 +78,7 @@ class DataSpec(Spec):
     """Where samples come from.
 
     reader: a built-in one, an entry point or `module:attr`; one with a parameter `shots` is told their
-    number. options: what it takes, for all splits (docs/data.md); splits: its options for each.
+    number. options: what it takes, for all splits (docs/how-to/own-data.md); splits: its options for each.
     root: absent = the data root ($EMU2EVAL_DATA), else a folder relative to this YAML file. expected: the
     official sizes of the splits. sources: other places that hold the same samples, by name, such as `hub`.
     """

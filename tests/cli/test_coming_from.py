@@ -1,4 +1,4 @@
-"""docs/coming-from.md says what the program does."""
+"""docs/how-to/coming-from.md says what the program does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 from emu2eval.cli import app, peers
 from emu2eval.spec.elsewhere import said_elsewhere
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "coming-from.md"
+DOCUMENT = Path(__file__).parents[2] / "docs/how-to/coming-from.md"
 PROGRAM: Any = typer.main.get_command(app)
 OWN = [name for param in PROGRAM.commands["run"].params for name in param.opts]
 ROWS = [

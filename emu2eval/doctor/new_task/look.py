@@ -84,7 +84,8 @@ def _no_reader(path: Path, there: str) -> DataError:
         f"no reader fits: there is {there}",
         where=path,
         hint="data is a table (.csv, .tsv, .jsonl, .json), .parquet, a folder of `datasets`, .tar shards "
-        "of webdataset or a folder of images (docs/data.md); a reader of your own goes by module:attr",
+        "of webdataset or a folder of images (docs/how-to/own-data.md); a reader of your own goes by "
+        "module:attr",
     )
 
 

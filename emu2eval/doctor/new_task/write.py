@@ -88,7 +88,7 @@ def _folder_lines(name: str, found: Look, file: Path) -> Iterator[str]:
     own = ClassFolders(found.root, ImageFolderOptions())
     splits = list(own.splits)
     yield from _head(name, found.root, file, "a folder of images for each class")
-    yield "preset: classification   # docs/data.md says what it sets; any key here changes it"
+    yield "preset: classification   # docs/how-to/own-data.md says what it sets; any key here changes it"
     yield "data:"
     yield f"  root: {_value(_root(found.root, file))}   # relative to this file"
     if splits:
