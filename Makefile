@@ -17,7 +17,7 @@ comma  := ,
 
 .PHONY: help demo test test-slow check bench train-nano reference tables images docs wheel clean
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n 's/^# make /make /p' Makefile
 
 # $(call install,EXTRAS): into the virtual environment, with uv where it is there, else with pip.
 # uv does not read pip's settings, so a folder of local wheels is handed on to it.
