@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +14,6 @@ import torch
 
 import emu2eval
 from emu2eval.report.notebook import Chart, Evaluation
-
-from .conftest import MakeTask
 
 EXAMPLES = Path(emu2eval.__file__).parents[1] / "examples"
 
@@ -65,19 +62,3 @@ def test_the_training_loop(tmp_path: Path) -> None:
     history = training_loop.main(tmp_path, steps=4, queries=2)
     assert [*history] == [1, 2, 3, 4]
     assert len([*(tmp_path / "runs").iterdir()]) == 8
-
-
-def test_what_the_page_says_of_memory(tmp_path: Path, make_task: MakeTask) -> None:
-    from tiny_model import tiny_model
-
-    text = (EXAMPLES.parent / "docs/how-to/in-memory.md").read_text(encoding="utf-8")
-    *blocks, of_the_trainer = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    make_task(queries=3, pool=4, output={"kind": "text", "max_new_tokens": 2})
-    model, processor = tiny_model()
-    names = {"model": model, "processor": processor, "loader": range(2), "train": lambda *_: None}
-    for block in blocks:
-        exec(block, names)
-    assert [row.value for row in names["results"].rows()] == [0, 0]
-    assert len(names["results"].samples()) == 6 and [*names["hook"].history] == [2]
-    given: Any = dict.fromkeys(["model", "arguments", "data", "processor"])
-    exec(of_the_trainer, {**given, "Trainer": lambda *_, **__: None})

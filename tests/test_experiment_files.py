@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import msgspec
@@ -20,26 +19,6 @@ from .conftest import MakeTask, Program
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs/how-to/experiments.md").read_text(encoding="utf-8")
 EXAMPLES = ROOT / "examples/experiments"
-
-
-def test_the_examples_of_the_page_run(
-    program: Program, tmp_path: Path, make_task: MakeTask
-) -> None:
-    make_task(queries=2)
-    said = ""
-    for kind, text in re.findall(r"```(yaml|console)\n(.*?)```", TEXT, re.DOTALL):
-        if kind == "yaml":
-            name = text.partition("\n")[0].removeprefix("# ")
-            (tmp_path / name).write_text(text.replace("easy-vqa", "squares/squares.yaml"))
-            continue
-        for line in text.splitlines():
-            code, out, told = program(*line.split()[1:])
-            assert code == 0, (line, told)
-            said += out + told
-    assert (tmp_path / "report.html").is_file() and (tmp_path / "for-lm-eval").is_dir()
-    again = {path.name for path in (tmp_path / "results" / "again").iterdir()}
-    assert again == {path.name for path in (tmp_path / "results" / "runs").iterdir()}
-    assert "4 runs (2 models, 1 task), 8 requests" in said
 
 
 def test_no_seed_of_an_experiment_stands_for_another(

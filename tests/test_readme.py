@@ -80,16 +80,3 @@ def test_the_own_scorer_and_its_test(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout
     assert "1 passed" in done.stdout
-
-
-def test_the_python_example() -> None:
-    code = block("python", "import emu2eval").replace("limit=500", "limit=20")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[3].startswith("nearest 4 ")
-
-
-def test_every_verb_is_there() -> None:
-    verbs = set(re.findall(r"^emu2eval ([a-z]+)", README, re.MULTILINE))
-    assert {"run", "show", "table", "score", "check", "ls"} <= verbs
-    listed = command("--help")
-    assert all(f"\n  {verb} " in listed for verb in verbs)

@@ -1,7 +1,7 @@
 """The fenced blocks of a page, and what is said about each in a comment above it.
 
 `<!-- not run: REASON -->` above a block: it is only checked, since it needs weights, data or a network.
-`<!-- exit: 3 -->`: its commands end with this code. `<!-- example: REASON -->`: nobody's output, read by people.
+`<!-- exit: 3 -->`: its commands end with this code. `<!-- example: REASON -->`: nobody's output.
 """
 
 from __future__ import annotations

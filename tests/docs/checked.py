@@ -21,7 +21,20 @@ from emu2eval.spec.task import TaskSpec, load_task
 from .blocks import ROOT, Command
 
 PROGRAM: Any = typer.main.get_command(app)
-ELSEWHERE = {"cd", "git", "hf", "lm_eval", "sbatch", "scp", "source", "ssh", "transformers", "unzip", "uv", "vllm"}
+ELSEWHERE = {
+    "cd",
+    "git",
+    "hf",
+    "lm_eval",
+    "sbatch",
+    "scp",
+    "source",
+    "ssh",
+    "transformers",
+    "unzip",
+    "uv",
+    "vllm",
+}
 """Programs of others that pages name, whose options are not known here."""
 
 
@@ -61,7 +74,9 @@ def check_own(words: list[str]) -> None:
         line.explain(wrong)
     changes = Changes.of(params.get("set_") or ())
     asked = params.get("task") or ()
-    tasks = [name for each in ([asked] if isinstance(asked, str) else asked) for name in each.split(",")]
+    tasks = [
+        name for each in ([asked] if isinstance(asked, str) else asked) for name in each.split(",")
+    ]
     for name in tasks:
         _check_task(name, params, changes)
     models = params.get("model") or ()
@@ -99,7 +114,9 @@ def _check_task(name: str, params: dict[str, Any], changes: Changes) -> None:
 
 
 _KEYS = {
-    key for kind in (TaskSpec, ModelSpec, ExperimentSpec) for key in (*kind.__struct_fields__, "set")
+    key
+    for kind in (TaskSpec, ModelSpec, ExperimentSpec)
+    for key in (*kind.__struct_fields__, "set")
 } | {"preset"}
 
 

@@ -29,7 +29,9 @@ _HERE = frozenset({"emu2eval", "python", "export", "cat", "head", "pytest", "mkd
 class Page:
     """folder: where the commands are given; names: what Python blocks share."""
 
-    def __init__(self, folder: Path, patch: pytest.MonkeyPatch, names: dict[str, Any] | None = None):
+    def __init__(
+        self, folder: Path, patch: pytest.MonkeyPatch, names: dict[str, Any] | None = None
+    ):
         self.folder, self._patch = folder, patch
         self.names: dict[str, Any] = {"__name__": "__main__", **(names or {})}
         self.printed = ""
@@ -94,7 +96,9 @@ class Page:
         elif block.kind == "bash":
             subprocess.run(["bash", "-n"], input=block.text, text=True, check=True)
         else:
-            assert block.kind in ("text", "csv"), f"{block.where}: a block of the kind {block.kind!r}"
+            assert block.kind in ("text", "csv"), (
+                f"{block.where}: a block of the kind {block.kind!r}"
+            )
 
     def _command(self, command: Command) -> int:
         program, *words = command.words
@@ -136,7 +140,9 @@ class Page:
         self.printed += "".join(lines[: int(count)])
 
     def _ls(self, words: list[str]) -> None:
-        self.printed += "\n".join(sorted(os.listdir(self.folder / (words or ["."])[0]))) + "\n"
+        self.printed += "".join(
+            f"{path.name}\n" for path in sorted((self.folder / (words or ["."])[0]).iterdir())
+        )
 
     def _mkdir(self, words: list[str]) -> None:
         for word in words:
@@ -181,8 +187,9 @@ def recorded(script: Path, folder: Path) -> list[Command]:
     log = folder / ".shims/log"
     shim = shims / "emu2eval"
     shim.write_text(
-        '#!/bin/bash\n{ for v in CUDA_VISIBLE_DEVICES EMU2EVAL_DATA EMU2EVAL_RUNS; do [ -n "${!v}" ] && '
-        f"printf '%s=%s\\0' $v \"${{!v}}\"; done; printf '\\1\\0'; printf '%s\\0' \"$@\"; printf '\\2\\0'; }} >> {log}\n"
+        "#!/bin/bash\n{ for v in CUDA_VISIBLE_DEVICES EMU2EVAL_DATA EMU2EVAL_RUNS; do "
+        '[ -n "${!v}" ] && printf "%s=%s\\0" $v "${!v}"; done; '
+        f'printf "\\1\\0"; printf "%s\\0" "$@"; printf "\\2\\0"; }} >> {log}\n'
     )
     shim.chmod(0o755)
     log.write_text("")
@@ -196,7 +203,6 @@ def recorded(script: Path, folder: Path) -> list[Command]:
     assert found, f"{script.name} runs nothing of ours"
     shutil.rmtree(shims)
     return found
-
 
 
 def beside(folder: Path) -> None:

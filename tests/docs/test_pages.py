@@ -77,7 +77,7 @@ def test_what_is_cut_is_marked() -> None:
 
 
 def test_every_page_is_found() -> None:
-    assert {"README.md", "examples/ci/README.md"} <= set(PAGES) and len(PAGES) > 8
+    assert {"README.md", "examples/experiments/README.md"} <= set(PAGES) and len(PAGES) > 8
 
 
 @pytest.mark.parametrize("name", pages())
