@@ -63,11 +63,11 @@ class Emu2Reader(Reader[TowerEncoder]):
         rows: Rows,
         sequences: Sequence[Encoded],
         cache: DynamicCache,
-        first: Tensor | None,
+        first: Tensor,
         search: Search,
         keys: Sequence[str] = (),
     ) -> list[Found]:
-        assert first is not None
+        check_scores(first)
         cache = self.spread(cache, search.beams) if search.beams > 1 else cache
         mask = rows.mask.repeat_interleave(search.beams, 0)
 

@@ -76,6 +76,10 @@ class Kosmos2Reader(TransformersReader):
         """While it answers, the model counts padding as positions."""
         return False
 
+    @property
+    def speaker(self) -> Any:
+        return self.model.text_model
+
     def read(
         self,
         rows: Rows,
@@ -111,7 +115,7 @@ class Kosmos2Reader(TransformersReader):
         config: Any,
         processors: list[Processor],
     ) -> Tensor:
-        found: Tensor = self.model.text_model.generate(
+        found: Tensor = self.speaker.generate(
             input_ids=rows.ids,
             attention_mask=rows.mask,
             past_key_values=cache,

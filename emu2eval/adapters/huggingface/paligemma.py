@@ -5,12 +5,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, ClassVar, cast
+from typing import Any
 
-import torch
 from PIL import Image
 from torch import Tensor
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from emu2eval.adapters.huggingface.expansion import Expansion
 from emu2eval.adapters.huggingface.reading import TransformersReader
@@ -37,22 +35,14 @@ class PaliGemmaExpansion(Expansion):
 
 
 class PaliGemmaReader(TransformersReader):
-    """Reads a prompt whole, its last position too: no part of it can be read before the rest."""
-
-    # More than any prompt has, so `generate` reads all of it.
-    left: ClassVar[int] = 1 << 40
+    """Reads a prompt whole: no part of it can be read before the rest."""
 
     @cached_property
     def croppable(self) -> bool:
         return False
 
     def beside(self, rows: Rows, sequences: Sequence[Encoded]) -> dict[str, Any]:
-        shown, seen = self.between(rows, sequences, 0, rows.length), None
-        if shown:
-            # By image, so that `generate` can give each beam those of its prompt.
-            pooled = torch.stack([self.encoder.held(one).pooled for one in shown])
-            seen = {"image": BaseModelOutputWithPooling(pooler_output=cast(Any, pooled))}
-        return {"mm_encoder_outputs": seen, **self._types(rows.ids)}
+        return self._types(rows.ids)
 
     def _types(self, ids: Tensor) -> dict[str, Tensor]:
         # 0 = of the prompt. Behind what is in the cache, the model takes everything as a reply.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from transformers import DynamicCache, GenerationConfig
 from emu2eval.adapters.huggingface.features import VisionEncoder, injected
 from emu2eval.adapters.local.encoded import Encoded
 from emu2eval.adapters.local.finite import check_scores
-from emu2eval.adapters.local.private import positions_for
+from emu2eval.adapters.local.private import positions_for, prefilled
 from emu2eval.adapters.local.reading import Reader, Rows
 from emu2eval.adapters.local.sampling import Draws
 from emu2eval.adapters.local.search import Found, Search
@@ -61,9 +61,6 @@ class TransformersReader(Reader[VisionEncoder]):
     families, what frames them.
     """
 
-    # `generate` wants an input to start from.
-    left: ClassVar[int] = 1
-
     def __init__(
         self,
         model: Any,
@@ -77,6 +74,11 @@ class TransformersReader(Reader[VisionEncoder]):
         self.ends = list(ends)
         self.marks = torch.tensor(marks)
         self._takes = set(inspect.signature(model.forward).parameters)
+
+    @property
+    def speaker(self) -> Any:
+        """The part of the model whose `generate` is used."""
+        return self.model
 
     @property
     def config(self) -> Any:
@@ -138,7 +140,7 @@ class TransformersReader(Reader[VisionEncoder]):
         rows: Rows,
         sequences: Sequence[Encoded],
         cache: DynamicCache,
-        first: Tensor | None,
+        first: Tensor,
         search: Search,
         keys: Sequence[str] = (),
     ) -> list[Found]:
@@ -150,7 +152,8 @@ class TransformersReader(Reader[VisionEncoder]):
             processors.append(penalised(search.repetition_penalty, mask))
         if search.sampling is not None:
             processors.append(chosen(Draws(search.sampling, keys, self.ends)))
-        out = self.continued(rows, sequences, cache, self._generation(search), processors)
+        with prefilled(self.speaker, first):
+            out = self.continued(rows, sequences, cache, self._generation(search), processors)
         return [Found.cut(ids, self.ends) for ids in out[:, rows.length :].tolist()]
 
     def continued(

@@ -20,7 +20,6 @@ from emu2eval.adapters.local.finite import check_scores
 from emu2eval.adapters.local.prefix import Prefix
 from emu2eval.adapters.local.reading import Reader, Rows
 from emu2eval.adapters.local.search import Found, Search
-from emu2eval.errors import PlanError
 from emu2eval.media.refusals import taking
 
 ROWS = 32
@@ -90,7 +89,7 @@ class Inference(Generic[R]):
         # Padding behind the beginning would push it out of a window of latest positions.
         if not self.reader.pads or self.reader.stretches or (shared and self.reader.slides):
             return False
-        return not self.reader.stateful or self._one_by_one(prompts, shared)
+        return not self.reader.stateful or self._one_by_one(shared)
 
     def _cache(self, rows: int, shared: int) -> DynamicCache:
         if self.prefix is None or not shared:
@@ -101,49 +100,37 @@ class Inference(Generic[R]):
         self, prompts: Sequence[Encoded], shared: int, search: Search, keys: Sequence[str]
     ) -> list[Found]:
         rows = self.reader.rows(prompts, shared)
-        if self.reader.left and bool(rows.types[:, -1].any()):
-            raise PlanError(
-                "a prompt that ends in an image cannot be continued by this model",
-                hint="put a text after the last image in the protocol's `ask`",
-            )
         cache, first = self._read(rows, prompts, shared)
-        if first is not None:
-            check_scores(first)
         return self.reader.generate(rows, prompts, cache, first, search, keys)
 
     def _read(
         self, rows: Rows, prompts: Sequence[Encoded], shared: int
-    ) -> tuple[DynamicCache, Tensor | None]:
-        """Keys and values of all positions that `generate` does not read itself, and the logits of the
-        last, (rows, words)."""
-        cache, stop = self._cache(len(prompts), shared), rows.length - self.reader.left
-        if len(prompts) > 1 and self._apart(prompts, shared, stop):
+    ) -> tuple[DynamicCache, Tensor]:
+        """Keys and values of all positions, and the logits of the last, (rows, words)."""
+        cache = self._cache(len(prompts), shared)
+        if len(prompts) > 1 and self._apart(prompts, rows.length, shared):
             ends, caches = [], []
             for row, prompt in enumerate(prompts):
-                own = row_of(cache, RowPlace(row, len(prompts), stop - shared))
-                alone, end = self.reader.rows([prompt]), len(prompt) - self.reader.left
-                ends.append(self.reader.read(alone, [prompt], own, shared, end)[:, -1])
+                own = row_of(cache, RowPlace(row, len(prompts), rows.length - shared))
+                alone = self.reader.rows([prompt])
+                ends.append(self.reader.read(alone, [prompt], own, shared, alone.length)[:, -1])
                 caches.append(own)
             gather(cache, caches)
             return cache, torch.cat(ends)
-        if stop > shared:
-            return cache, self.reader.read(rows, prompts, cache, shared, stop)[:, -1]
-        return cache, None
+        return cache, self.reader.read(rows, prompts, cache, shared, rows.length)[:, -1]
 
-    def _apart(self, prompts: Sequence[Encoded], shared: int, stop: int) -> bool:
+    def _apart(self, prompts: Sequence[Encoded], length: int, shared: int) -> bool:
         """Whether prompts are read one after the other: long prompts, unless every pass moves weights; and
         those of unlike lengths where padding would leave a trace."""
-        if not self._one_by_one(prompts, shared):
+        if not self._one_by_one(shared):
             return False
         if self.reader.stateful and len(set(map(len, prompts))) > 1:
             return True
-        return stop - shared >= ALONE and not self.reader.offloaded
+        return length - shared >= ALONE and not self.reader.offloaded
 
-    def _one_by_one(self, prompts: Sequence[Encoded], shared: int) -> bool:
+    def _one_by_one(self, shared: int) -> bool:
         """Whether prompts can be read one after the other, each into a row of one cache."""
-        reader = self.reader
-        able = reader.apart and (reader.segments or not shared)
-        return able and min(map(len, prompts)) - reader.left > shared
+        return self.reader.apart and (self.reader.segments or not shared)
 
     def _ranked(self, question: Question) -> tuple[float, ...]:
         prompt = question.prompt

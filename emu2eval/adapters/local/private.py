@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
+from transformers import DynamicCache
+from transformers.utils.generic import ModelOutput
 
 
 def attention_of(config: Any) -> str | None:
@@ -53,3 +57,30 @@ def made_of(kind: Any, parts: Callable[[Any], list[Any]]) -> Any:
             return parts(where)
 
     return Made
+
+
+@dataclass
+class Prefilled(ModelOutput):
+    """What `generate` wants of the pass over a prompt. logits: (rows, 1, words)."""
+
+    logits: Tensor | None = None
+    past_key_values: DynamicCache | None = None
+    image_hidden_states: Any = None
+
+
+@contextmanager
+def prefilled(model: Any, logits: Tensor) -> Iterator[None]:
+    """Within it, the model's `generate` goes on from the cache that it is given, which holds all of its
+    prompts, and from the logits of their last positions, (rows, words), rather than read these again."""
+
+    def prefill(ids: Tensor, config: Any, given: Mapping[str, Any], **_: Any) -> Prefilled:
+        # Beams begin as so many copies of a row.
+        rows = logits.repeat_interleave(len(ids) // len(logits), 0)
+        aside = given.get("image_hidden_states")  # IDEFICS hands it on from pass to pass
+        return Prefilled(rows[:, None], given["past_key_values"], aside)
+
+    model._prefill = prefill
+    try:
+        yield
+    finally:
+        del model._prefill

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -49,9 +49,6 @@ class Reader(ABC, Generic[E]):
     segments: its attention takes what rows share apart from what they do not.
     """
 
-    left: ClassVar[int] = 0
-    """Positions at the end of a prompt that `generate` reads itself."""
-
     def __init__(self, model: Any, encoder: E, pad: int, segments: bool):
         self.model = model
         self.encoder = encoder
@@ -76,14 +73,13 @@ class Reader(ABC, Generic[E]):
         rows: Rows,
         sequences: Sequence[Encoded],
         cache: DynamicCache,
-        first: Tensor | None,
+        first: Tensor,
         search: Search,
         keys: Sequence[str] = (),
     ) -> list[Found]:
-        """Answers to prompts of which all positions but the last `left` are in the cache.
+        """Answers to prompts of which all positions are in the cache. Raises NotFinite.
 
-        first: (rows, words), the logits of the last position that was read; None where none was. keys: one a
-        row, by which answers are drawn.
+        first: (rows, words), the logits of the last ones. keys: one a row, by which answers are drawn.
         """
 
     @torch.inference_mode()

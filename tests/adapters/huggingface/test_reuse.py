@@ -14,7 +14,7 @@ from transformers import Gemma4TextConfig, LlamaConfig
 from emu2eval.adapters.conformance import check
 from emu2eval.adapters.huggingface.adapter import HuggingFaceAdapter
 from emu2eval.adapters.local.prefix import Prefix
-from emu2eval.adapters.local.search import Search
+from emu2eval.adapters.local.search import Sampling, Search
 from emu2eval.types import Prompt, Request, TextOutput
 
 from .prompts import CHOICES, TEXT, built, image, prompt, request
@@ -95,6 +95,31 @@ def test_images_and_beginnings_are_computed_once(
     adapter.answer([request(prompt(4, query)) for query in range(2, 8)])
     assert len(encoded) == 4 + 8 == len(set(encoded))
     assert {begin for begin, _ in read} == {known}
+
+
+@pytest.mark.parametrize(
+    "search",
+    [Search(4, 4), Search(4, 4, beams=3), Search(4, 4, sampling=Sampling(temperature=2.0))],
+    ids=["greedy", "beams", "drawn"],
+)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_pass_over_a_prompt_gives_the_first_token(
+    model_file: Callable[..., str], search: Search, batch: int
+) -> None:
+    """So a text of n tokens takes n passes; and nothing of that is left in the model."""
+    adapter = built(model_file("llava"), reuse=False)
+    adapter.load()
+    inference = adapter._inference
+    assert inference is not None
+    model, passes = inference.reader.model, []
+    before = set(vars(model))
+    hook = model.register_forward_pre_hook(lambda *_: passes.append(1))
+    prompts = [adapter.opened.form.encode(prompt(2, query)) for query in range(batch)]
+    keys = [f"key {query}" for query in range(batch)]
+    said = inference.texts(prompts, search, keys)
+    hook.remove()
+    assert [len(found.ids) for found in said] == [4] * batch and len(passes) == 4
+    assert set(vars(model)) == before
 
 
 def test_images_encoded_together_are_those_alone(
