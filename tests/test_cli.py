@@ -116,7 +116,7 @@ def test_failed_requests_give_exit_code_3(make_task: Any, make_model: Any) -> No
     model = str(make_model(fail=["square 3?"]))
     done = emu2eval("run", "--task", task, "--model", model, "--format", "json", check=3)
     assert json.loads(done.stdout)[0]["unscored"] == 1
-    assert "the same command asks them again" in done.stderr
+    assert "run the same command again to retry" in done.stderr
     emu2eval("run", "--task", task, "--model", str(make_model()), "--format", "json")
 
 
@@ -151,7 +151,7 @@ def test_failed_requests_give_exit_code_3(make_task: Any, make_model: Any) -> No
         (["score", "nothing"], "unknown run"),
         (["table", "nothing"], "unknown run"),
         (["compare", "nothing", "nothing"], "unknown run"),
-        (["compare", "nothing"], "two runs or more"),
+        (["compare", "nothing"], "at least two runs"),
         (["run", "--task", "easy-vqa", "--ablate", "label"], "did you mean 'labels'"),
         (["ls", "taks"], "did you mean 'tasks'"),
     ],
@@ -325,7 +325,7 @@ def test_check_and_ls(make_task: Any, program: Program) -> None:
     assert "nearest" in program("ls", "models")[1]
     assert "vqa_accuracy" in program("ls", "scorers")[1]
     assert "nearest" in program("ls", "adapters")[1]
-    assert "there are no runs yet" in program("ls", "runs")[1]
+    assert "no runs yet" in program("ls", "runs")[1]
     code, out, _ = program("check", "--task", "vqav2")
     assert (code, "no  " in out) == (2, True)
 

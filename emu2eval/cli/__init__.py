@@ -88,7 +88,7 @@ def main() -> None:
                 if unwritten is not None and not isinstance(unwritten, BrokenPipeError):
                     raise StoreError(
                         f"standard output could not be written ({unwritten.strerror})",
-                        hint="what a run has answered is kept: emu2eval table shows it again",
+                        hint="all answers so far are saved; emu2eval table prints the results again",
                     )
     except (UserError, ModuleNotFoundError) as error:
         if debug:
@@ -106,7 +106,9 @@ def main() -> None:
         raise SystemExit(0) from None
     except OSError as error:
         streams.finish()
-        say(f"error: {error}\n  try:   what a run has answered is kept; the same command goes on")
+        say(
+            f"error: {error}\n  try:   all answers so far are saved; run the same command again to continue"
+        )
         raise SystemExit(2) from None
 
 
@@ -138,4 +140,4 @@ def _version() -> str:
     try:
         return version("emu2eval")
     except PackageNotFoundError:
-        return "of a checkout that is not installed"
+        return "(source checkout, not installed)"

@@ -27,33 +27,36 @@ Examples:
       --file steps.svg
   emu2eval compare --series runs/of-a-training
 
-The first run is A, each other one B. Folders with several runs are matched by task, split, protocol and
-shots, and their p-values are corrected together (Holm). Exit code 4: with --fail-if worse, a later run is
-worse, or a run has no partner; 3: runs that cannot be read were left out."""
+The first run is A, every other run is a B. Folders with several runs are matched by task, split, protocol
+and shots, and their p-values are corrected together (Holm). Exit code 4: with --fail-if worse, a later run
+is worse or a run has no counterpart; 3: runs that could not be read were skipped."""
 )
 def compare(
     runs: Annotated[
         list[str],
         typer.Argument(
-            help="Two or more: runs, or folders of runs.", autocompletion=completion.runs
+            help="Two or more runs, or folders of runs.", autocompletion=completion.runs
         ),
     ],
     flips: Annotated[
-        int, typer.Option(min=0, help="List so many samples at which they differ.")
+        int, typer.Option(min=0, help="List up to N samples on which they differ.")
     ] = 0,
     series: Annotated[
         bool,
         typer.Option(
             "--series",
-            help="Checkpoints in order (of training, if they say it), each against the last.",
+            help="Checkpoints in order (of training steps, if recorded), each against the previous one.",
         ),
     ] = False,
     file: Annotated[
-        Path | None, typer.Option(help="With --series: draw it to a .png, .svg or .pdf file.")
+        Path | None, typer.Option(help="With --series: plot it to a .png, .svg or .pdf file.")
     ] = None,
     force: Annotated[
         bool,
-        typer.Option("--force", help="Compare runs that differ in more than the model; marked."),
+        typer.Option(
+            "--force",
+            help="Compare runs even if they differ in more than the model; marked in the table.",
+        ),
     ] = False,
     fail_if: Annotated[
         str | None,
@@ -67,7 +70,7 @@ def compare(
     ] = None,
     margin: Annotated[
         float | None,
-        typer.Option(help="With --fail-if: worse means by more than this, whatever p is."),
+        typer.Option(help="With --fail-if: worse means by more than this, regardless of p."),
     ] = None,
     out: Out = None,
     groups: Annotated[bool, typer.Option("--groups", help="Show sub-scores too.")] = False,
@@ -83,13 +86,15 @@ def compare(
     from emu2eval.runs.several import read_each
 
     if len(runs) < 2 and not series:
-        raise CompareError("a comparison takes two runs or more", hint="emu2eval ls runs")
+        raise CompareError("a comparison needs at least two runs", hint="emu2eval ls runs")
     if fail_if is None and (level is not None or margin is not None):
         raise ConfigError(
-            "--level and --margin say what fails", hint="--fail-if worse --level 0.01"
+            "--level and --margin need --fail-if", hint="--fail-if worse --level 0.01"
         )
     if fail_if is not None and series:
-        raise ConfigError("--fail-if compares with the first run; leave out --series")
+        raise ConfigError(
+            "--fail-if compares with the first run and cannot be combined with --series"
+        )
     gate = None if fail_if is None else Gate.of(fail_if, level, margin)
     found = [read_each(locate.find([name], out), read_run) for name in runs]
     groups_ = [list(each.read) for each in found]
@@ -109,7 +114,7 @@ def compare(
     else:
         put(compared.render(shown, listed, form))
     for name in alone:
-        say(f"no partner for {name}")
+        say(f"no counterpart for {name}")
     failing = [] if gate is None else gate.failing(made.differences)
     for each in failing:
         say(f"failed: {compared.worse(each)}")
@@ -130,7 +135,7 @@ def diagnose(
     out: Out = None,
     form: Form = "rich",
 ) -> None:
-    """Say what a model takes from demonstrations: images, labels, format; and how often it copies."""
+    """Show what a model learns from demonstrations (images, labels, format), and how often it copies."""
     from emu2eval.compare import diagnose as diagnosing
     from emu2eval.report import diagnosed
     from emu2eval.runs import locate
@@ -145,12 +150,12 @@ def diagnose(
         try:
             made = diagnosing.copying(run)
         except UserError as error:
-            say(f"no copy rate of {run.name}: {error.what}")
+            say(f"no copy rate for {run.name}: {error.what}")
         else:
             copies += [made] if made is not None else []
     if not parts and not copies:
         raise UserError(
-            "none of these runs shows demonstrations",
+            "none of these runs has demonstrations",
             hint="emu2eval run … --shots 0 8 --ablate none labels images blank",
         )
     if form == "rich":

@@ -14,7 +14,7 @@ from emu2eval.cli.verbs import NearestVerb
 
 app = typer.Typer(
     cls=NearestVerb,
-    help="Which data of each task is present, where it comes from, and whether it is complete; and get it.",
+    help="Show which benchmark data is present, check it, and download it.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -32,7 +32,7 @@ def status(
         typer.Argument(help="Task names or .yaml files.", autocompletion=completion.tasks),
     ] = None,
 ) -> None:
-    """Show which data of each task is present or missing, how large it is and where it comes from."""
+    """Show which data of each task is present or missing, its size, and where it comes from."""
     from emu2eval.doctor.data_status import status as table
 
     console().print(table(tasks or []))
@@ -50,15 +50,15 @@ def check(
         str, typer.Argument(help="Task name or .yaml file.", autocompletion=completion.tasks)
     ],
     split: Annotated[
-        str | None, typer.Option(help="Only this split [default: all that are present].")
+        str | None, typer.Option(help="Only this split [default: all splits that are present].")
     ] = None,
     source: Source = None,
     images: Annotated[
-        bool, typer.Option("--images", help="Decode every image too, and list the broken ones.")
+        bool, typer.Option("--images", help="Also decode every image, and list broken ones.")
     ] = False,
     set_: Sets = [],  # noqa: B006
 ) -> None:
-    """Compare a task's data with the official counts, and check that every image exists."""
+    """Check a task's data against the official counts, and check that every image exists."""
     from emu2eval.doctor.checks import findings
     from emu2eval.doctor.data_status import check as examine
     from emu2eval.spec.changes import Changes
@@ -77,5 +77,5 @@ Examples:
   emu2eval data get textvqa --source hub --yes
   emu2eval data get vl_icl_clevr --dry-run
 
-Stopped at any time, the same command continues. Exit code 3: something has to be fetched by hand."""
+If interrupted, run the same command again to continue. Exit code 3: something must be downloaded by hand."""
 )(get)

@@ -23,17 +23,17 @@ def check_kept(place: Path, name: str, render: Callable[[str], str]) -> None:
     for file in drift.files(place, name):
         found = drift.changes(file, render(drift.form_of(file)))
         drifted = drifted or bool(found)
-        put(f"{file}: {f'{len(found):,} changed' if found else 'as kept'}\n")
+        put(f"{file}: {f'{len(found):,} changed' if found else 'unchanged'}\n")
         for change in found[:_MOST]:
             put(
-                f"  {change.where}\n    kept {_shown(change.kept)}\n    now  {_shown(change.now)}\n"
+                f"  {change.where}\n    saved {_shown(change.kept)}\n    now   {_shown(change.now)}\n"
             )
         if len(found) > _MOST:
             put(f"  and {len(found) - _MOST:,} more\n")
     if drifted:
-        say("to keep what it is now, write the table again over the kept file")
+        say("to accept the changes, write the table over the saved file")
         raise typer.Exit(4)
 
 
 def _shown(text: str | None) -> str:
-    return "(not there)" if text is None else text
+    return "(missing)" if text is None else text

@@ -95,7 +95,7 @@ Examples:
   emu2eval experiment easy-vqa --file experiment.yaml
   emu2eval run experiment.yaml --out results/again
 
-Repeating runs where they are asks nothing: they are done."""
+In the same folder of runs, nothing is run again: those runs are complete."""
 )
 def experiment(
     runs: Runs = None,
@@ -104,17 +104,17 @@ def experiment(
     ] = None,
     out: Out = None,
 ) -> None:
-    """Write the experiment's file that would repeat stored runs [default: all]."""
+    """Write an experiment file that repeats stored runs [default: all]."""
     from emu2eval.exports.experiment import written
     from emu2eval.exports.stored import write
     from emu2eval.runs import locate
 
     folders = locate.find(runs or [], out)
     if not folders:
-        raise UserError("there is no run to repeat", hint="emu2eval ls runs")
+        raise UserError("no runs to repeat", hint="emu2eval ls runs")
     text = written(folders)
     if file is None:
         put(text)
     else:
         write(text, file)
-        say(f"wrote {file}: it repeats {len(folders):,} runs")
+        say(f"wrote {file}, which repeats {len(folders):,} runs")

@@ -24,16 +24,16 @@ Examples:
   emu2eval explain my-run --paper openflamingo --against OpenFlamingo-9B \\
       --file why.md
 
-Scores the stored replies under each rule that the scorer names (variants, letter readers) and each clean-up
-that shipped tasks use with it, without the model or a judge; a judge's stored replies count. Nothing stored
-changes. Beside a published number it says which way comes nearest, and what else differs: split, prompt,
-settings such as decoding, number of samples."""
+Rescores the stored replies under every variant of the scorer and every clean-up that shipped tasks use with
+it, without the model or a judge; stored replies of a judge are used. No stored file changes. With a published
+number it reports which combination comes closest, and what else differs: split, prompt, settings such as
+decoding, number of samples."""
 )
 def explain(
     run: Run,
     paper: Annotated[
         str | None,
-        typer.Option(help="A paper to stand beside: emu2eval ls papers, or a .yaml file."),
+        typer.Option(help="The paper to compare with: see emu2eval ls papers, or a .yaml file."),
     ] = None,
     table: Annotated[
         str | None, typer.Option(help="With --paper: this table [default: the first that fits].")
@@ -41,11 +41,14 @@ def explain(
     against: Annotated[
         str | None,
         typer.Option(
-            help="With --paper: the published model [default: the one of the run's model]."
+            help="With --paper: the published model [default: the one that matches the run's model]."
         ),
     ] = None,
     examples: Annotated[
-        int, typer.Option(min=0, help="Show so many of the replies that each way scores otherwise.")
+        int,
+        typer.Option(
+            min=0, help="Show up to N replies whose score changes under each combination."
+        ),
     ] = 3,
     file: Annotated[
         Path | None, typer.Option(help="Write to a .csv, .json, .md or .tex file instead.")
@@ -53,7 +56,7 @@ def explain(
     out: Out = None,
     form: Form = "rich",
 ) -> None:
-    """Say why a number is not the paper's: the stored replies under every named rule and clean-up."""
+    """Explain why a number differs from the paper's: rescore the replies under every rule and clean-up."""
     from emu2eval.compare.explain import explain as made_of
     from emu2eval.papers.published import load_paper
     from emu2eval.report import explained
@@ -62,11 +65,11 @@ def explain(
 
     if paper is None and (table is not None or against is not None):
         raise UserError(
-            "--table and --against are for --paper", hint="emu2eval explain RUN --paper emu2"
+            "--table and --against need --paper", hint="emu2eval explain RUN --paper emu2"
         )
     if file is not None and file.suffix not in _FORMS:
         raise UserError(
-            f"--file takes {', '.join(_FORMS)}, not {file.suffix or 'a name without an ending'}"
+            f"--file takes {', '.join(_FORMS)}, not {file.suffix or 'a name without an extension'}"
         )
     source = load_paper(paper) if paper is not None else None
     folder = locate.one(run, out)
@@ -77,7 +80,7 @@ def explain(
         )
     if file is not None:
         file.write_text(explained.render(made, _FORMS[file.suffix]), encoding="utf-8")
-        say(f"wrote {file}: {len(made.ways):,} ways to score the run")
+        say(f"wrote {file}: {len(made.ways):,} ways of scoring the run")
     elif form == "rich":
         console().print(explained.tables(made))
     else:

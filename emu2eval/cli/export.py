@@ -23,9 +23,9 @@ Examples:
       --file README-part.md
   emu2eval export --format wandb --file runs.jsonl
 
-json: every number with its unit, interval and failures, and what identifies its run; --schema prints the JSON
-Schema of it. lm-eval: a folder of results_DATE.json and samples_TASK_DATE.jsonl, as lm-evaluation-harness
-writes them."""
+json: every number with its unit, interval and failures, and the identity of its run; --schema prints its JSON
+Schema. lm-eval: a folder with results_DATE.json and samples_TASK_DATE.jsonl, in the format of
+lm-evaluation-harness."""
 )
 def export(
     runs: Runs = None,
@@ -34,14 +34,14 @@ def export(
     ] = "json",
     file: Annotated[
         Path | None,
-        typer.Option(help="File to write, for lm-eval a folder [default: standard output]."),
+        typer.Option(help="File to write (for lm-eval, a folder) [default: standard output]."),
     ] = None,
     out: Out = None,
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON Schema of --format json instead.")
     ] = False,
 ) -> None:
-    """Write the results of stored runs [default: all] as other tools read them; no account is needed."""
+    """Export the results of stored runs [default: all] in the formats of other tools; no account needed."""
     from emu2eval.exports import stored, trackers
     from emu2eval.runs import locate
 
@@ -53,14 +53,17 @@ def export(
     for name in runs or []:
         if name in trackers.FORMATS or name == "lm-eval":
             raise UserError(
-                f"{name} is a format, and no run", hint=f"emu2eval export --format {name}"
+                f"{name} is a format, not a run", hint=f"emu2eval export --format {name}"
             )
     found = stored.read(locate.find(runs or [], out))
     if form == "lm-eval":
         from emu2eval.exports import lm_eval
 
         if file is None:
-            raise UserError("this format is a folder", hint="--file FOLDER")
+            raise UserError(
+                "this format writes a folder, so standard output cannot be used",
+                hint="--file FOLDER",
+            )
         for line in lm_eval.export(found.read, file):
             say(line)
         report_lost(found.lost)

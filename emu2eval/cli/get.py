@@ -1,4 +1,4 @@
-"""`emu2eval data get`: says what a benchmark's data is, asks, and brings it."""
+"""`emu2eval data get`: lists a benchmark's data, asks, and downloads it."""
 
 from __future__ import annotations
 
@@ -24,21 +24,24 @@ def get(
     split: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only this split; may be given again; `all` = every one [default: the queries' and "
-            "the demonstrations']."
+            help="Only this split; may be repeated; `all` = every split [default: those of the queries "
+            "and the demonstrations]."
         ),
     ] = None,
     source: Source = None,
     yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Do not ask: the sizes and licences are fine.")
+        bool,
+        typer.Option(
+            "--yes", "-y", help="Do not ask for confirmation: the sizes and licences are fine."
+        ),
     ] = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Say what would be brought, with every address, and stop."),
+        typer.Option("--dry-run", help="List what would be downloaded, with every URL, and stop."),
     ] = False,
 ) -> None:
-    """Bring a benchmark's data: says sizes and licences first, continues where it was stopped, checks
-    what comes, and unpacks it to where the task looks."""
+    """Download a benchmark's data: shows sizes and licences first, resumes after an interruption, verifies
+    the files, and unpacks them where the task expects them."""
     if not bring_data(task, split or [], source, yes=yes, dry_run=dry_run):
         raise typer.Exit(3)
 
@@ -64,10 +67,12 @@ def bring_data(
         say(note)
     listed = with_sizes(orders(task, splits, source))
     if not listed and not task.spec.data.downloads:
-        say(f"{task.name} needs no data: it comes with what is installed, or is its author's own")
+        say(
+            f"{task.name} needs no download: its data comes with an installed package or is your own"
+        )
         return True
     if not listed:
-        say(f"{task.name}, {' and '.join(splits)}: everything is there, in {task.root}")
+        say(f"{task.name}, {' and '.join(splits)}: complete, in {task.root}")
         return True
     command = get_command(name, named, source)
     console(err=True).print(shown.asked(task, splits, listed, addresses=dry_run))
@@ -78,7 +83,7 @@ def bring_data(
         raise typer.Exit(1)
     left = listed
     try:
-        # A second round brings the files of lists that came in the first.
+        # A second round downloads the files named by lists that came in the first.
         while able:
             with shown.GetBars(console(err=True), able) as bars:
                 bring(task.root, able, bars)
@@ -86,23 +91,23 @@ def bring_data(
             waited = {each.what for each in before if each.awaits is not None}
             able = [each for each in left if each.items and each.what in waited]
     except KeyboardInterrupt:
-        say(f"\nstopped; what has come is kept, the same command continues: {command} --yes")
+        say(f"\nstopped; downloaded parts are saved, to continue: {command} --yes")
         raise typer.Exit(130) from None
     for line in shown.remaining(task, task.root, left):
         say(line)
     if not left:
-        say(f"{task.name}, {' and '.join(splits)}: everything is there, in {task.root}")
-        say(f"whether it is complete and right: emu2eval data check {shlex.quote(name)}")
+        say(f"{task.name}, {' and '.join(splits)}: complete, in {task.root}")
+        say(f"to verify counts and images: emu2eval data check {shlex.quote(name)}")
     return not left
 
 
 def _agreed(command: str) -> bool:
     if not interactive():
         raise UserError(
-            "nothing is brought without your word, and there is no terminal to ask on",
-            hint=f"if sizes and licences are fine: {command} --yes",
+            "downloads need confirmation, and there is no terminal to ask on",
+            hint=f"if the sizes and licences are fine: {command} --yes",
         )
-    return typer.confirm("Bring this now?", default=False, err=True)
+    return typer.confirm("Download this now?", default=False, err=True)
 
 
 def interactive() -> bool:
@@ -111,7 +116,7 @@ def interactive() -> bool:
 
 
 def with_data(work: Callable[[], Result]) -> Result:
-    """Does something that needs data; where that is missing, offers to bring it, on a terminal."""
+    """Runs something that needs data; if data is missing, offers to download it, on a terminal."""
     try:
         return work()
     except UserError as error:

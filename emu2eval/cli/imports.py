@@ -27,10 +27,10 @@ Examples:
       --shots 0
   emu2eval import IMAGES/ --task easy-vqa-draw --model my-painter --shots 0
 
-Read are sample logs of lm-evaluation-harness and lmms-eval (with the file of results beside them), .jsonl,
-.json, .csv and .tsv files with an id and an answer in each row, and folders of images named by sample.
-The task's clean-up and scorer are applied, so the number is ours; scores that the log holds are kept, and
-how often the two agree is said. The same file again does nothing.""",
+Accepted: sample logs of lm-evaluation-harness and lmms-eval (with the results file next to them); .jsonl,
+.json, .csv and .tsv files with an id and an answer in each row; folders of images named by sample id. The
+task's clean-up and scorer are applied, so the number is emu2eval's; scores in the log are kept, and the rate
+of agreement is reported. Importing the same file again changes nothing.""",
 )
 def import_(
     path: Annotated[Path, typer.Argument(help="A file of answers, or a folder of images.")],
@@ -40,44 +40,47 @@ def import_(
         typer.Option(
             "--model",
             "-m",
-            help="Model that gave the answers [default: as the log says].",
+            help="Model that produced the answers [default: from the log].",
             autocompletion=completion.models,
         ),
     ] = None,
     shots: Annotated[
         str | None,
-        typer.Option("--shots", "-k", help="Demonstrations shown [default: as the log says]."),
+        typer.Option(
+            "--shots", "-k", help="Number of demonstrations shown [default: from the log]."
+        ),
     ] = None,
     split: Annotated[
         str | None, typer.Option(help="Split of the queries [default: the task's own].")
     ] = None,
     protocol: Annotated[
         str | None,
-        typer.Option(
-            help="Protocol whose clean-up and scorer are applied [default: the task's own]."
-        ),
+        typer.Option(help="Protocol whose clean-up and scorer are applied [default: the task's]."),
     ] = None,
     label: Annotated[
         str | None,
-        typer.Option(help="Who asked; tables show imported-LABEL [default: the harness]."),
+        typer.Option(help="Name of the source; tables show imported-LABEL [default: the harness]."),
     ] = None,
     id: Annotated[
         str | None,
         typer.Option(
             "--id",
-            help="Column of the ids [default: the one that fits the data]; doc_id is the number of a row, "
-            "checked by the questions' text.",
+            help="Column with the ids [default: the one that matches the data]; doc_id is a row number, "
+            "verified against the text of the questions.",
         ),
     ] = None,
     answer: Annotated[
-        str | None, typer.Option(help="Column of the answers [default: one of the usual names].")
+        str | None, typer.Option(help="Column with the answers [default: one of the usual names].")
     ] = None,
     filtered: Annotated[
-        bool, typer.Option("--filtered", help="A log's filtered answers instead of its raw ones.")
+        bool,
+        typer.Option("--filtered", help="Use the log's filtered answers instead of the raw ones."),
     ] = False,
     filter: Annotated[
         str | None,
-        typer.Option("--filter", help="The answers of this filter, where there are several."),
+        typer.Option(
+            "--filter", help="With several filters in a log: use the answers of this one."
+        ),
     ] = None,
     source: Source = None,
     set_: Annotated[
@@ -89,7 +92,7 @@ def import_(
         str, typer.Option("--format", "-f", help="rich, markdown, csv, json or latex.")
     ] = "rich",
 ) -> None:
-    """Import answers given elsewhere as a run: logs of other harnesses, predictions, images."""
+    """Import answers produced elsewhere as a run: logs of other harnesses, predictions, images."""
     from emu2eval.engine.options import RunOptions
     from emu2eval.imported.importing import ImportOptions, import_run
     from emu2eval.report.progress import Bars
@@ -103,5 +106,5 @@ def import_(
     for agreement in made.agreements:
         say(str(agreement))
     if made.left:
-        say(f"not compared with ours: their {', '.join(made.left)}")
+        say(f"scores in the log that were not compared: {', '.join(made.left)}")
     say(f"{made.written:,} answers stored in {made.folder}")

@@ -96,7 +96,7 @@ def unknown_verb(name: str, verbs: Iterable[str], path: str = "emu2eval") -> Use
     if said is not None:
         return ConfigError(f"emu2eval has no verb {name}", hint=said)
     kind = "verb" if path == "emu2eval" else f"verb of {path}"
-    return UnknownName(kind, name, verbs, hint=f"{path} --help says what each does")
+    return UnknownName(kind, name, verbs, hint=f"{path} --help describes each")
 
 
 def explain(error: Any) -> NoReturn:

@@ -27,7 +27,7 @@ def check(
     task: Annotated[
         str | None,
         typer.Option(
-            "--task", "-t", help="Read this task's data too.", autocompletion=completion.tasks
+            "--task", "-t", help="Also read this task's data.", autocompletion=completion.tasks
         ),
     ] = None,
     model: Annotated[
@@ -36,11 +36,13 @@ def check(
             "--model", "-m", help="Test this model's adapter.", autocompletion=completion.models
         ),
     ] = None,
-    adapter: Annotated[str | None, typer.Option(help="Test an adapter, by module:attr.")] = None,
+    adapter: Annotated[
+        str | None, typer.Option(help="Test an adapter, given as module:attr.")
+    ] = None,
     shots: Annotated[
         list[str] | None,
         typer.Option(
-            "--shots", "-k", help="With --task: demonstrations of the prompts [default: 0, 4]."
+            "--shots", "-k", help="With --task: numbers of demonstrations [default: 0, 4]."
         ),
     ] = None,
     protocol: Protocol = None,
@@ -50,8 +52,8 @@ def check(
     set_: Sets = [],  # noqa: B006
     out: Out = None,
 ) -> None:
-    """Check the installation, every task and model file; what a run of one task would say, short of the
-    model; or an adapter's behaviour."""
+    """Check the installation and every task and model file; or one task's data and prompts, as a run would
+    without its model; or an adapter's behaviour."""
     from emu2eval.doctor.checks import check_adapter, check_all, check_model, check_task, findings
     from emu2eval.spec.changes import Changes
 
@@ -94,14 +96,17 @@ def ls(
         ),
     ] = None,
     names: Annotated[
-        list[str] | None, typer.Argument(help="Parts of that kind, in full, with an example.")
+        list[str] | None, typer.Argument(help="Show these in full, with an example.")
     ] = None,
     out: Out = None,
     json: Annotated[
-        bool, typer.Option("--json", help="As JSON: kind, name, title or all of a part.")
+        bool,
+        typer.Option(
+            "--json", help="Print JSON: kind, name and title, or everything about one item."
+        ),
     ] = False,
 ) -> None:
-    """List what is shipped and stored, and every part that a YAML file can name, with its options."""
+    """List shipped and stored items, and every component that a YAML file can name, with its options."""
     from emu2eval.report.listing import listing, listing_json
 
     put((listing_json if json else listing)(what, out, names or ()))

@@ -10,7 +10,7 @@ import typer
 from emu2eval.cli.say import console, put
 
 app = typer.Typer(
-    help="Write a first file of your own, from a look at what there is.",
+    help="Create a first task file from your data.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -34,15 +34,15 @@ def task(
         Path,
         typer.Option(
             "--from",
-            help="A table (.csv, .tsv, .jsonl, .json), .parquet, .tar shards, or a folder: of these, of "
-            "images, or one that `datasets` saved.",
+            help="A table (.csv, .tsv, .jsonl, .json), .parquet, .tar shards, or a folder of these, of "
+            "images, or one saved by `datasets`.",
         ),
     ],
     file: Annotated[Path | None, typer.Option(help="Where to write [default: NAME.yaml].")] = None,
 ) -> None:
-    """Look at data and write a commented task file: which column is what is guessed, and said why.
+    """Inspect data and write a task file that guesses each column's role and says why in comments.
 
-    Nothing is fetched, and no file is written over. The file is checked at once.
+    Nothing is downloaded, and no existing file is overwritten. The new file is checked right away.
     """
     from emu2eval.doctor.checks import findings
     from emu2eval.doctor.new_task.write import new_task

@@ -14,7 +14,7 @@ Tasks = Annotated[
     typer.Option(
         "--task",
         "-t",
-        help="Tasks or suites by name or .yaml file: a b, a,b or 'vl_icl_*'.",
+        help="Tasks or suites, by name or .yaml file: a b, a,b or 'vl_icl_*'.",
         autocompletion=completion.tasks,
     ),
 ]
@@ -23,7 +23,7 @@ Models = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="Model names, .yaml files, folders of checkpoints, or the hub's org/name "
+        help="Model names, .yaml files, checkpoint folders, or org/name on the Hugging Face hub "
         "[default: emu2-nano, on the bundled tasks].",
         autocompletion=completion.models,
     ),
@@ -33,7 +33,7 @@ ShotCounts = Annotated[
     typer.Option(
         "--shots",
         "-k",
-        help="Numbers of demonstrations: 0 4 or 0,4; '0*' = text-only ones [default: a suite's own, "
+        help="Numbers of demonstrations: 0 4 or 0,4; '0*' = text-only ones [default: the suite's, "
         "else 0].",
     ),
 ]
@@ -41,7 +41,7 @@ Limit = Annotated[
     str | None,
     typer.Option(
         metavar="N|PART",
-        help="Only so many queries, or, below 1, that part of them (0.1 = a tenth, rounded up): a fixed "
+        help="Evaluate only N queries, or a fraction below 1 (0.1 = a tenth, rounded up): a fixed "
         "random subset.",
     ),
 ]
@@ -61,14 +61,14 @@ ScorerName = Annotated[
     str | None,
     typer.Option(
         "--scorer",
-        help="Instead of the task's own: a name, module:attr, or FILE.py:NAME of a function "
+        help="Scorer to use instead of the task's: a name, module:attr, or FILE.py:NAME of a function "
         "(prediction, references) -> float.",
     ),
 ]
 Ablate = Annotated[
     list[str],
     typer.Option(
-        help="What to take away from demonstrations: labels, images or order (shuffled), blank (white "
+        help="What to remove from the demonstrations: labels, images or order (shuffled), blank (white "
         "images), or none.",
         autocompletion=completion.ablations,
     ),
@@ -77,12 +77,14 @@ Out = Annotated[
     Path | None, typer.Option(help="Folder of runs [default: $EMU2EVAL_RUNS or results/runs].")
 ]
 Seed = Annotated[
-    int, typer.Option(help="Seed of all draws: of demonstrations, sampled answers, noise.")
+    int, typer.Option(help="Seed for everything random: demonstrations, sampled answers, noise.")
 ]
 Protocol = Annotated[
-    str | None, typer.Option(help="How the task is asked [default: the task's own].")
+    str | None, typer.Option(help="Prompt and scoring protocol [default: the task's].")
 ]
-Split = Annotated[str | None, typer.Option(help="Split of the queries [default: the task's own].")]
+Split = Annotated[
+    str | None, typer.Option(help="Split that the queries come from [default: the task's].")
+]
 Form = Annotated[
     str,
     typer.Option(
@@ -94,12 +96,12 @@ Form = Annotated[
 ]
 Runs = Annotated[
     list[str] | None,
-    typer.Argument(help="Paths, names or beginnings of names.", autocompletion=completion.runs),
+    typer.Argument(help="Paths, names or prefixes of names.", autocompletion=completion.runs),
 ]
 Run = Annotated[
     str,
     typer.Argument(
-        help="A run: its path, name or beginning of its name.", autocompletion=completion.runs
+        help="A run: its path, name, or a prefix of its name.", autocompletion=completion.runs
     ),
 ]
 Task = Annotated[
@@ -115,27 +117,27 @@ Batch = Annotated[
     str | None,
     typer.Option(
         "--batch",
-        help="Requests at a time, or auto: as many as fit into a GPU's memory [default: the model's].",
+        help="Batch size, or auto: as many requests as fit in GPU memory [default: the model's].",
     ),
 ]
 Device = Annotated[
     str | None,
     typer.Option(
         "--device",
-        help="cpu, cuda, cuda:1 or mps, for models on this machine [default: the GPUs, else the CPU].",
+        help="For local models: cpu, cuda, cuda:1 or mps [default: all GPUs, else the CPU].",
     ),
 ]
 Source = Annotated[
     str | None,
     typer.Option(
         "--source",
-        help="official or hub [default: the official files, or the hub's where only those are present].",
+        help="Data source: official or hub [default: official, or hub if only that is present].",
     ),
 ]
 Log = Annotated[
     list[str],
     typer.Option(
         "--log",
-        help="Log while it goes on: tensorboard[=DIR], wandb[=PROJECT] or mlflow[=URI].",
+        help="Log during the run: tensorboard[=DIR], wandb[=PROJECT] or mlflow[=URI].",
     ),
 ]

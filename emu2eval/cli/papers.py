@@ -66,15 +66,16 @@ Examples:
   emu2eval reproduce emu2 --table 1 --model emu2 --fail-if not-reproduced \\
       --format markdown
 
-Lists at once all that is missing: data, encoders, weights, memory. Eight requests of every run are timed
-first, and kept. The same command continues. Exit code 3: some requests failed; 4: with --fail-if
-not-reproduced, a number that can be compared is not the published one."""
+Everything that is missing is listed at once: data, encoders, weights, memory. First, eight requests of each
+run are timed (their answers are kept). Run the same command again to continue. Exit code 3: some requests
+failed; 4: with --fail-if not-reproduced, a comparable number differs from the published one."""
 )
 def reproduce(
     paper: Annotated[
         str,
         typer.Argument(
-            help="A paper: emu2eval ls papers, or a .yaml file.", autocompletion=completion.papers
+            help="A paper: see emu2eval ls papers, or a .yaml file.",
+            autocompletion=completion.papers,
         ),
     ],
     table: Annotated[str, typer.Option(help="Which of its tables.")],
@@ -89,7 +90,9 @@ def reproduce(
     ],
     against: Annotated[
         str | None,
-        typer.Option(help="The published model to compare with [default: the one of its name]."),
+        typer.Option(
+            help="The published model to compare with [default: the one with the model's name]."
+        ),
     ] = None,
     task: Annotated[
         list[str],
@@ -101,30 +104,28 @@ def reproduce(
         str | None,
         typer.Option(
             metavar="N|PART",
-            help="Only so many queries of each, or that part of them; marked as not comparable.",
+            help="Only N queries per task, or a fraction below 1; marked as not comparable.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the draws of demonstrations.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed for drawing demonstrations.")] = 0,
     hidden: Annotated[
         bool,
         typer.Option(
             "--hidden",
-            help="Use the paper's own splits even where only a server has the answers, not the stand-ins.",
+            help="Use the paper's splits even if only a test server has the answers, instead of public ones.",
         ),
     ] = False,
     partial: Annotated[
         bool,
         typer.Option(
-            "--partial", help="Measure what can be measured, even if something is missing."
+            "--partial", help="Measure whatever is possible, even if something is missing."
         ),
     ] = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Check, and estimate from what is stored; ask nothing."),
+        typer.Option("--dry-run", help="Check, and estimate from stored runs; send no requests."),
     ] = False,
-    judge: Annotated[
-        str | None, typer.Option(help="The judge, for numbers that a judge gives.")
-    ] = None,
+    judge: Annotated[str | None, typer.Option(help="The judge, for metrics that need one.")] = None,
     set_: Annotated[
         list[str], typer.Option("--set", help="task., model. or judge.KEY=VALUE.")
     ] = [],  # noqa: B006
@@ -133,7 +134,9 @@ def reproduce(
     device: Device = None,
     fail_if: Annotated[
         str | None,
-        typer.Option("--fail-if", help="not-reproduced: exit with 4 where a number is another."),
+        typer.Option(
+            "--fail-if", help="not-reproduced: exit with 4 if a number differs from the paper's."
+        ),
     ] = None,
     form: Annotated[
         str, typer.Option("--format", "-f", help="rich, markdown, csv, json or latex.")
@@ -158,7 +161,7 @@ def reproduce(
     listed = made.wanted(source, chosen, name, task, hidden=hidden)
     able, lacks = made.ready(listed, model, options, partial=partial)
     for text in lacks:
-        say(f"left out: {text}")
+        say(f"skipped: {text}")
     if dry_run:
         console().print(reproduced.cost_table(made.costs(able, model, options)))
         return
@@ -170,7 +173,7 @@ def reproduce(
         with Bars() as bars:
             results = made.measure(able, model, options, bars)
     except KeyboardInterrupt:
-        say("\nstopped; every answer so far is kept, the same command continues")
+        say("\nstopped; all answers so far are saved, run the same command again to continue")
         raise typer.Exit(130) from None
     rebuilt = made.beside(source, chosen, results, name)
     if form == "rich":

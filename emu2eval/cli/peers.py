@@ -58,21 +58,21 @@ SETTINGS: Mapping[str, str] = MappingProxyType(
 
 DONE: Mapping[str, str] = MappingProxyType(
     {
-        "--log_samples": "every answer is kept",
-        "-s": "every answer is kept",
-        "--log_samples_suffix VALUE": "every answer is kept",
-        "--use_cache VALUE": "no question is asked twice",
-        "--cache_requests VALUE": "no question is asked twice",
-        "--reuse": "the same command goes on where it stopped",
-        "--keep-failed": "failed requests are asked again by the same command",
+        "--log_samples": "every answer is saved",
+        "-s": "every answer is saved",
+        "--log_samples_suffix VALUE": "every answer is saved",
+        "--use_cache VALUE": "stored answers are reused, no request is sent twice",
+        "--cache_requests VALUE": "stored answers are reused, no request is sent twice",
+        "--reuse": "the same command continues where it stopped",
+        "--keep-failed": "the same command retries failed requests",
         "--apply_chat_template": "a model's own chat template is used",
         "--fewshot_as_multiturn": "demonstrations are turns of the model's chat template",
         "--process_with_media": "images are always read",
         "--verbosity VALUE": "--debug shows the traceback of an error",
         "--verbose": "--debug shows the traceback of an error",
         "-v VALUE": "--debug shows the traceback of an error",
-        "--api-mode": "a server is asked by a model file, such as openai-compatible",
-        "--check_integrity": "emu2eval check --task TASK looks at a task",
+        "--api-mode": "a server is used through a model file, such as openai-compatible",
+        "--check_integrity": "emu2eval check --task TASK checks a task",
         "--show_config": "run.json in the run's folder holds the whole task",
     }
 )
@@ -80,44 +80,44 @@ DONE: Mapping[str, str] = MappingProxyType(
 
 ANSWERS: Mapping[str, str] = MappingProxyType(
     {
-        "--include_path": "a task of your own goes by the path of its file: --task FOLDER/task.yaml",
-        "--data-config": "a task of your own goes by the path of its file: --task FOLDER/task.yaml",
-        "--config": "an experiment in a file is an argument: emu2eval run experiment.yaml",
-        "-C": "an experiment in a file is an argument: emu2eval run experiment.yaml",
-        "--trust_remote_code": "code that comes with a checkpoint is run by --trust with "
+        "--include_path": "name your own task by the path of its file: --task FOLDER/task.yaml",
+        "--data-config": "name your own task by the path of its file: --task FOLDER/task.yaml",
+        "--config": "pass an experiment file as an argument: emu2eval run experiment.yaml",
+        "-C": "pass an experiment file as an argument: emu2eval run experiment.yaml",
+        "--trust_remote_code": "to run code that comes with a checkpoint, use --trust with "
         "--set model.settings.trust_remote_code=true",
-        "--confirm_run_unsafe_code": "nothing that a model says is run",
-        "--write_out": "prompts are shown by: emu2eval show --task TASK --shots 4 --index 0",
-        "-w": "prompts are shown by: emu2eval show --task TASK --shots 4 --index 0",
-        "--predict_only": "answers are stored before they are scored: emu2eval score RUN scores them again",
-        "-x": "answers are stored before they are scored: emu2eval score RUN scores them again",
-        "--mode": "run asks what is missing and scores all; emu2eval score RUN only scores again",
-        "--wandb_args": "stored runs go to Weights & Biases by: emu2eval export --format wandb",
-        "--wandb_config_args": "stored runs go to Weights & Biases by: emu2eval export --format wandb",
-        "--wandb_log_samples": "stored runs go to Weights & Biases by: emu2eval export --format wandb",
-        "--hf_hub_log_args": "a model card's table is written by: emu2eval export --format model-index",
+        "--confirm_run_unsafe_code": "code in a model's answers is never run",
+        "--write_out": "to show prompts: emu2eval show --task TASK --shots 4 --index 0",
+        "-w": "to show prompts: emu2eval show --task TASK --shots 4 --index 0",
+        "--predict_only": "answers are stored before they are scored; to rescore them: emu2eval score RUN",
+        "-x": "answers are stored before they are scored; to rescore them: emu2eval score RUN",
+        "--mode": "run requests what is missing and scores everything; emu2eval score RUN only rescores",
+        "--wandb_args": "to export stored runs to Weights & Biases: emu2eval export --format wandb",
+        "--wandb_config_args": "to export stored runs to Weights & Biases: emu2eval export --format wandb",
+        "--wandb_log_samples": "to export stored runs to Weights & Biases: emu2eval export --format wandb",
+        "--hf_hub_log_args": "to write a model card's table: emu2eval export --format model-index",
         "--max_batch_size": "--batch auto finds the largest batch that fits",
-        "--samples": "one query is shown by: emu2eval show --task TASK --id ID; --limit picks a fixed random "
+        "--samples": "to show one query: emu2eval show --task TASK --id ID; --limit picks a fixed random "
         "subset",
-        "--offset": "--limit picks a fixed random subset, and there is no offset",
-        "--baseline": "stored runs are compared, sample by sample, by: emu2eval compare RUN_A RUN_B",
-        "--power-analysis": "emu2eval compare RUN_A RUN_B says what could have been detected",
+        "--offset": "--limit picks a fixed random subset; there is no offset",
+        "--baseline": "to compare stored runs sample by sample: emu2eval compare RUN_A RUN_B",
+        "--power-analysis": "emu2eval compare RUN_A RUN_B reports the smallest detectable difference",
         "--base-url": "a server is a model: --model openai-compatible --set "
         "model.settings.base_url=http://127.0.0.1:8000/v1 model.settings.model=NAME",
-        "--key": "a key comes from the environment, OPENAI_API_KEY, and stands on no command line",
-        "--judge-key": "a key comes from the environment, OPENAI_API_KEY, and stands on no command line",
-        "--judge-args": "settings of a judge: --set judge.settings.temperature=0",
-        "--use-verifier": "a judge is a model like any other: --judge NAME",
-        "--custom-prompt": "how a task asks is its protocol: --protocol NAME, or its file",
-        "--system-prompt": "a system text: --set model.settings.system='…'",
-        "--metadata": "options of a task: --set task.data.options.KEY=VALUE",
-        "--launcher_args": "a server for a judge is started by hand: vllm serve NAME; then --judge "
+        "--key": "the API key is read from $OPENAI_API_KEY, never from the command line",
+        "--judge-key": "the API key is read from $OPENAI_API_KEY, never from the command line",
+        "--judge-args": "to change a judge's settings: --set judge.settings.temperature=0",
+        "--use-verifier": "to choose the judge, which is a model like any other: --judge NAME",
+        "--custom-prompt": "prompts are set by the task's protocol: --protocol NAME, or edit the task file",
+        "--system-prompt": "to set a system prompt: --set model.settings.system='…'",
+        "--metadata": "to set a task's options: --set task.data.options.KEY=VALUE",
+        "--launcher_args": "start the judge's server yourself: vllm serve NAME; then --judge "
         "openai-compatible --set judge.settings.model=NAME",
-        "--reasoning_tags": "thoughts are found by the model's family and kept apart from the answer",
-        "--max_tokens": "a budget: --set model.settings.budget.tokens=100000, of a model behind a server",
-        "--tui": "emu2eval --help lists the verbs; a run's page is made by: emu2eval report",
-        "--extra-body": "what a server is told beside all: --set model.settings.extra='{KEY: VALUE}'",
-        "--judge_model": "a judge: --judge NAME",
+        "--reasoning_tags": "reasoning is recognized by model family and stored apart from the answer",
+        "--max_tokens": "to limit a server's total tokens: --set model.settings.budget.tokens=100000",
+        "--tui": "emu2eval --help lists the commands; for a page of a run: emu2eval report",
+        "--extra-body": "to add fields to a server request: --set model.settings.extra='{KEY: VALUE}'",
+        "--judge_model": "to choose the judge: --judge NAME",
     }
 )
 """What is done in another way; the option, with its values, is left out of the command that is shown."""
@@ -270,7 +270,7 @@ def _take(read: _Reading, option: str, values: list[str], known: frozenset[str])
         last = values[0].split(",")[-1].strip()
         seed = last if last.isdecimal() else "0"
         read.answers.append(
-            f"--seed {values[0]} gives four seeds; one seed draws demonstrations and answers here"
+            f"--seed {values[0]} gives several seeds; here one seed covers demonstrations and sampled answers"
         )
         read.out += ["--seed", seed]
     elif option == "-f" and values and values[0].isdecimal():
@@ -307,7 +307,7 @@ def _take(read: _Reading, option: str, values: list[str], known: frozenset[str])
 
 def _take_tasks(read: _Reading, values: Iterable[str]) -> None:
     if list(values) == ["list"]:
-        read.answers.append("emu2eval ls tasks lists the tasks")
+        read.answers.append("to list the tasks: emu2eval ls tasks")
         return
     ours = {*catalog.names("task"), *catalog.names("suite")}
     splits = set()
@@ -332,7 +332,7 @@ def _parts(value: str) -> list[str]:
 def _take_folder(read: _Reading, option: str, values: list[str]) -> None:
     if values and re.search(r"\.jsonl?$", values[0]):
         read.answers.append(
-            f"{option} {values[0]}: --out is the folder of runs; a file of results is written by "
+            f"{option} {values[0]}: --out is the folder of runs; to write a results file: "
             "emu2eval table --format json"
         )
         return
@@ -363,15 +363,15 @@ def _take_argument(read: _Reading, option: str, key: str, value: str) -> None:
     elif key == "device":
         read.out += ["--device", value]
     elif key == "trust_remote_code":
-        read.told.append("trust_remote_code: no code of a checkpoint is run")
+        read.told.append("trust_remote_code: code that comes with a checkpoint is not run")
     elif key in _ARGS:
         if _ARGS[key] != "dtype" or value != "auto":
             value = _DTYPES.get(value, value.lower() if value in ("True", "False") else value)
             read.settings[f"model.settings.{_ARGS[key]}"] = value
     else:
         read.answers.append(
-            f"{option} {key}={value} has no counterpart; settings of a model: --set "
-            "model.settings.KEY=VALUE, whose keys a wrong one names"
+            f"{option} {key}={value} has no equivalent; to change a model's settings: --set "
+            "model.settings.KEY=VALUE (a wrong KEY lists the valid ones)"
         )
 
 
@@ -382,8 +382,8 @@ def _take_model(read: _Reading) -> list[str]:
         (kind,) = read.models if len(read.models) == 1 else ("",)
         if kind in _LOCAL | _SERVERS and kind not in catalog.names("model"):
             read.answers.append(
-                f"{kind} says how a model is run, and --model says which: a folder, org/name of the hub, "
-                "or a name from emu2eval ls models; one behind a server is openai-compatible"
+                f"{kind} is a backend; --model names the model: a folder, org/name on the hub, or a name "
+                "from emu2eval ls models; for a model behind a server, use openai-compatible"
             )
             return ["ORG/NAME"]
         return read.models
@@ -393,14 +393,12 @@ def _take_model(read: _Reading) -> list[str]:
     named = [given.pop(key, "") for key in ("pretrained", "model", "model_version", "model_name")]
     which = next(filter(None, named), "")
     if not which:
-        read.answers.append(f"--model_args names no model beside {kind}: pretrained=… is missing")
+        read.answers.append(f"--model_args for {kind} names no model: pretrained=… is missing")
         which = "ORG/NAME"
     if kind in _SERVERS:
         served = kind if kind in ("vllm", "sglang") else "vllm"
         start = {"vllm": f"vllm serve {which}", "sglang": f"sglang serve --model-path {which}"}
-        read.answers.append(
-            f"{kind} runs as a server of its own, which emu2eval asks as any other: start it, then ask"
-        )
+        read.answers.append(f"{kind} runs as a separate server: start it first, then run")
         read.before = start[served]
         given = {key: value for key, value in given.items() if key in ("temperature", "top_p")}
     for key, value in given.items():

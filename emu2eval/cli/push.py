@@ -27,32 +27,33 @@ Examples:
   emu2eval push results/runs my-org/runs --yes
   emu2eval push easy-vqa-draw my-org/drawings --images
 
-What goes there is said first. The dataset is private unless --public. Questions, references and images of
-benchmarks have licences of their own: they stay here unless --texts, and the images always do."""
+The content is listed before anything is uploaded. The dataset is private unless --public is given. The
+questions, references and images of benchmarks have their own licences: texts are uploaded only with --texts,
+images never."""
 )
 def push(
     runs: Annotated[
         list[str],
         typer.Argument(help="Paths, names or beginnings of names.", autocompletion=completion.runs),
     ],
-    repo: Annotated[str, typer.Argument(help="The dataset: organisation/name.")],
+    repo: Annotated[str, typer.Argument(help="The dataset: organization/name.")],
     images: Annotated[
-        bool, typer.Option("--images", help="With the images that models drew.")
+        bool, typer.Option("--images", help="Include images that models generated.")
     ] = False,
     texts: Annotated[
         bool,
         typer.Option(
-            "--texts", help="With questions, prompts and references, where their licences allow it."
+            "--texts", help="Include questions, prompts and references, if their licences allow it."
         ),
     ] = False,
-    public: Annotated[bool, typer.Option("--public", help="Visible to everybody.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    public: Annotated[bool, typer.Option("--public", help="Make the dataset public.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be uploaded, and upload nothing.")
+        bool, typer.Option("--dry-run", help="List what would be uploaded, and upload nothing.")
     ] = False,
     out: Out = None,
 ) -> None:
-    """Upload stored runs with their table to a dataset of the Hugging Face hub."""
+    """Upload stored runs and their table to a dataset on the Hugging Face hub."""
     from emu2eval.doctor.get.shown import in_bytes
     from emu2eval.exports.push import pack, upload
     from emu2eval.report.table import order, render
@@ -68,7 +69,7 @@ def push(
             folders, Path(scratch), repo, render(rows, "markdown"), drawn=images, texts=texts
         )
         files = packed.files()
-        where = "visible to everybody" if public else "private"
+        where = "public" if public else "private"
         say(
             f"{repo} ({where}): {packed.runs:,} runs, {len(files):,} files, {in_bytes(packed.size)}"
         )
@@ -76,19 +77,17 @@ def push(
             say(f"  {name}: {in_bytes(count)}")
         if len(files) > SHOWN:
             say(f"  and {len(files) - SHOWN:,} more")
-        drawn = f"{packed.drawn:,} images that models drew" if images else "no images"
-        held = (
-            "questions, prompts and references of the benchmarks" if texts else "no benchmark texts"
-        )
+        drawn = f"{packed.drawn:,} generated images" if images else "no images"
+        held = "benchmark questions, prompts and references" if texts else "no benchmark texts"
         say(f"  with {drawn}; {held}")
         for path in packed.paths:
-            say(f"  a record names a path of this machine: {path}")
+            say(f"  a record contains a path on this machine: {path}")
         for note in packed.notes:
             say(f"  {note}")
         if dry_run:
             return
         if not yes:
             if not interactive():
-                raise UserError("nothing is uploaded without a yes", hint="--yes")
+                raise UserError("uploading needs confirmation", hint="--yes")
             typer.confirm("upload?", abort=True, err=True)
         say(f"uploaded to {upload(packed, repo, public=public)}")

@@ -63,16 +63,16 @@ Examples:
   emu2eval run --task easy-vqa --shots 4 --log tensorboard=logs
   emu2eval run experiment.yaml
 
-A file says what meets what: models, tasks, shots, seeds, protocols and settings. An option beside it holds
-for every run in place of what the file says; --task and --model pick some of the file's, --set is set last.
+An experiment file lists models, tasks, shots, seeds, protocols and settings. An option given with it
+overrides the file for every run; --task and --model select among the file's, and --set is applied last.
 
-Running the same command again continues it, or does nothing. Exit code 3: some requests failed,
-or replies of a judge cannot be read."""
+Run the same command again to continue an interrupted run; stored answers are reused. Exit code 3: some
+requests failed, or some of a judge's replies could not be parsed."""
 )
 def run(
     context: typer.Context,
     experiment: Annotated[
-        str | None, typer.Argument(help="The .yaml file of an experiment, in place of --task.")
+        str | None, typer.Argument(help="An experiment's .yaml file, instead of --task.")
     ] = None,
     task: Tasks = [],  # noqa: B006
     shots: ShotCounts = [],  # noqa: B006
@@ -83,8 +83,8 @@ def run(
     trials: Annotated[
         int,
         typer.Option(
-            help="Repeated draws: of demonstrations, and of answers where the model samples "
-            "(--set model.settings.temperature=0.7). Trials of one question are one cluster."
+            help="Repeat with N draws of demonstrations, and of answers if the model samples "
+            "(--set model.settings.temperature=0.7). Trials of one question form one cluster."
         ),
     ] = 1,
     split: Split = None,
@@ -97,24 +97,25 @@ def run(
     fit: Annotated[
         bool,
         typer.Option(
-            "--fit", help="Drop the farthest demonstrations of prompts that are too long."
+            "--fit",
+            help="If a prompt is too long, drop the demonstrations farthest from the query.",
         ),
     ] = False,
     skip_missing: Annotated[
         bool,
         typer.Option(
             "--skip-missing",
-            help="Leave out samples whose image or video file is not there; the table counts them.",
+            help="Skip samples whose image or video file is missing; the table counts them.",
         ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Plan and check, ask nothing.")
+        bool, typer.Option("--dry-run", help="Plan and check, but send no requests.")
     ] = False,
     judge: JudgeName = None,
     label: Annotated[
         str | None,
         typer.Option(
-            help="What tables call the model in these runs, stored beside them; '' = its own name again."
+            help="Display name of the model in tables, stored with the runs; '' restores the model's name."
         ),
     ] = None,
     scorer: ScorerName = None,
@@ -122,10 +123,10 @@ def run(
     groups: Annotated[bool, typer.Option("--groups", help="Show sub-scores too.")] = False,
     form: Form = "rich",
 ) -> None:
-    """Ask a model every question of a task, score the answers, print the table."""
+    """Evaluate models on tasks: prompt, score the answers, print the table."""
     if experiment is not None and label is not None:
         raise UserError(
-            "--label names one model, and an experiment has its own names of models",
+            "--label names a single model; in an experiment, set names in the file",
             hint="models: [{name: NAME, adapter: …}] in the file",
         )
     if experiment is not None:
@@ -135,7 +136,7 @@ def run(
         return
     if not task:
         raise UserError(
-            "name a task, or the file of an experiment",
+            "no task and no experiment file given",
             hint="emu2eval run --task easy-vqa --shots 0 4, or emu2eval run experiment.yaml",
         )
     from emu2eval.engine.models import models_for
@@ -204,16 +205,22 @@ def show(
     ] = None,
     run: Annotated[
         str | None,
-        typer.Option("--run", "-r", help="A stored run instead: its prompts, answers and scores."),
+        typer.Option(
+            "--run", "-r", help="Show a stored run instead: its prompts, answers and scores."
+        ),
     ] = None,
-    shots: Annotated[str, typer.Option("--shots", "-k", help="Demonstrations, or '0*'.")] = "0",
-    index: Annotated[int, typer.Option("--index", "-i", help="Position in the order of ids.")] = 0,
+    shots: Annotated[
+        str, typer.Option("--shots", "-k", help="Number of demonstrations, or '0*'.")
+    ] = "0",
+    index: Annotated[
+        int, typer.Option("--index", "-i", help="Position of the query in id order, from 0.")
+    ] = 0,
     id: Annotated[
-        str | None, typer.Option("--id", help="The query's id, instead of its position.")
+        str | None, typer.Option("--id", help="The query's id, instead of --index.")
     ] = None,
     seed: Seed = 0,
     trial: Annotated[
-        int, typer.Option(help="Which draw of demonstrations and answer, from 0.")
+        int, typer.Option(help="Which trial (draw of demonstrations and answer), from 0.")
     ] = 0,
     ablate: Annotated[str, typer.Option(help="none, labels, images, blank or order.")] = "none",
     split: Split = None,
@@ -224,19 +231,19 @@ def show(
 ) -> None:
     """Print the exact prompt of one query: parts, images, demonstrations and why they were chosen.
 
-    Of a stored run, also what the model said: answer, thought, raw text, errors, score."""
+    For a stored run, also print the model's answer, reasoning, raw text, errors and score."""
     if run is not None:
         from emu2eval.report.answer import show_answer
         from emu2eval.runs import locate
 
         if task is not None:
-            raise UserError("--run names a run, whose task is known: leave out --task")
+            raise UserError("--run already determines the task: remove --task")
         folder = locate.one(run, out)
         say_damage([folder])
         console().print(show_answer(folder, index, id, trial), soft_wrap=True)
         return
     if task is None:
-        raise UserError("name a task or a run", hint="emu2eval show --task easy-vqa --shots 4")
+        raise UserError("no task or run given", hint="emu2eval show --task easy-vqa --shots 4")
     from emu2eval.engine.options import RunOptions
     from emu2eval.report.prompt import show_prompt
 
@@ -264,19 +271,21 @@ Examples:
   emu2eval features --task vqav2 --encoder model --model emu2 \\
       --set model.settings.checkpoint=Emu2
 
-`run` computes what is missing by itself. Kept in $EMU2EVAL_CACHE [default: ~/.cache/emu2eval];
-stopped at any time, the same command continues."""
+`run` computes missing features itself. They are stored in $EMU2EVAL_CACHE [default: ~/.cache/emu2eval]. If
+interrupted, run the same command again to continue."""
 )
 def features(
     task: Task,
     split: Annotated[
         list[str] | None,
-        typer.Option(help="Splits of the images [default: the queries' and the demonstrations']."),
+        typer.Option(
+            help="Splits to encode [default: those of the queries and the demonstrations]."
+        ),
     ] = None,
     encoder: Annotated[
         str | None,
         typer.Option(
-            help="A CLIP, SigLIP or DINO checkpoint by path or hub id, thumbnail (no weights), or "
+            help="A CLIP, SigLIP or DINO checkpoint (path or hub id), thumbnail (no weights), or "
             "model [default: the chooser's].",
         ),
     ] = None,
@@ -293,7 +302,7 @@ def features(
     device: Device = None,
     set_: Sets = [],  # noqa: B006
 ) -> None:
-    """Compute the features by which the chooser `rices` finds similar examples."""
+    """Compute the features that the chooser `rices` uses to find similar demonstrations."""
     from emu2eval.engine.precompute import compute_features
     from emu2eval.report.progress import Bars
     from emu2eval.spec.changes import Changes
@@ -311,7 +320,7 @@ def features(
                 watcher=bars,
             )
             return [
-                f"{name}: {made.total:,} {made.kind}, {made.computed:,} of them computed now\n"
+                f"{name}: {made.total:,} {made.kind}, {made.computed:,} newly computed\n"
                 f"  digest {made.digest}\n  in {made.folder}"
                 for name, made in found
             ]
@@ -319,7 +328,7 @@ def features(
     try:
         lines = with_data(computed)
     except KeyboardInterrupt:
-        say("\nstopped; the features so far are kept, the same command continues")
+        say("\nstopped; features so far are saved, run the same command again to continue")
         raise typer.Exit(130) from None
     put("\n".join(lines) + "\n")
 
@@ -340,24 +349,24 @@ def plan(
         ),
     ],
     memory: Annotated[
-        str, typer.Option(help="One size per GPU; then, optionally, cpu:SIZE and disk.")
+        str, typer.Option(help="One size per GPU, optionally followed by cpu:SIZE and disk.")
     ],
     shots: Annotated[int, typer.Option("--shots", "-k", min=0, help="Demonstrations.")] = 0,
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Requests at a time [default: the model's].")
+        int | None, typer.Option(min=1, help="Batch size [default: the model's].")
     ] = None,
     beams: Annotated[
-        int | None, typer.Option(min=1, help="Beams of the search [default: the model's].")
+        int | None, typer.Option(min=1, help="Beams in beam search [default: the model's].")
     ] = None,
     quantize: Annotated[
-        int | None, typer.Option(help="8 or 4 bits [default: the model's].")
+        int | None, typer.Option(help="Quantize to 8 or 4 bits [default: the model's].")
     ] = None,
-    images: Annotated[int, typer.Option(min=0, help="Images of one demonstration.")] = 1,
-    text: Annotated[int, typer.Option(min=0, help="Text tokens of one demonstration.")] = 32,
-    new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of the answer.")] = 10,
+    images: Annotated[int, typer.Option(min=0, help="Images per demonstration.")] = 1,
+    text: Annotated[int, typer.Option(min=0, help="Text tokens per demonstration.")] = 32,
+    new_tokens: Annotated[int, typer.Option(min=1, help="New tokens per answer.")] = 10,
     set_: Sets = [],  # noqa: B006
 ) -> None:
-    """Show which part of a model goes to which device, without weights and without a GPU."""
+    """Show how a model would be placed on devices; needs neither weights nor a GPU."""
     from emu2eval.adapters.memory import Workload, parse_memory
     from emu2eval.report.placement import show_plan
     from emu2eval.spec.changes import Changes

@@ -41,7 +41,7 @@ def print_results(rows: list[Any], form: str, groups: bool) -> None:
     if shown_in_blocks(rows, form, groups):
         console().print(blocks.tables(blocks.blocks(rows)))
         _explain(rows)
-        say("every column, also as CSV, JSON or LaTeX: emu2eval table")
+        say("for all columns, or as CSV, JSON or LaTeX: emu2eval table")
     else:
         print_rows(rows, form, groups)
 
@@ -64,7 +64,7 @@ def print_table(rows: list[Any], form: str, by: str | None = None) -> None:
 
 
 def _explain(rows: list[Any]) -> None:
-    """What makes people wonder about the numbers of a table, said below it."""
+    """Prints the notes below a table."""
     from emu2eval.report.notes import explanations
 
     for line in explanations(rows):
@@ -76,39 +76,37 @@ def stoppable() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        say("\nstopped; every answer so far is kept, the same command continues")
+        say("\nstopped; all answers so far are saved, run the same command again to continue")
         raise typer.Exit(130) from None
 
 
 def say_damage(folders: Sequence[Path]) -> None:
-    """Names the files of runs that hold damaged answers, which count as not given."""
+    """Names the files that contain damaged answers, which count as missing."""
     from emu2eval.runs.health import damaged_answers
 
     for folder in folders:
         for path, count in damaged_answers(folder):
-            lines = "1 damaged line is" if count == 1 else f"{count:,} damaged lines are"
-            say(
-                f"{lines} passed over in {path}; running (or importing) the same again asks what is missing"
-            )
+            lines = "1 damaged line was" if count == 1 else f"{count:,} damaged lines were"
+            say(f"{lines} skipped in {path}; run (or import) again to fill in the missing answers")
 
 
 def report_lost(lost: Sequence[UserError]) -> None:
-    """Exits with code 3 where runs could not be read, and says of each why; the others were shown."""
+    """Reports each run that could not be read, and why, and exits with code 3; the others were shown."""
     for error in lost:
-        say(f"left out: {error}")
+        say(f"skipped: {error}")
     if lost:
         raise typer.Exit(3)
 
 
 def report_failures(results: list[Any]) -> None:
-    """Exits with code 3 where requests failed, or a judge's replies cannot be read, and says why."""
+    """Exits with code 3 if requests failed or a judge's replies could not be parsed, and says why."""
     failed = sum(result.failed for result in results)
     if failed:
         why = next(filter(None, (result.why for result in results)), "")
         say(
-            f"{failed:,} requests failed and are unscored; the same command asks them again. The first: "
-            f"{' '.join(why.split())[:300]}. Each: the `error` field in responses.jsonl in the run's "
-            "folder, or emu2eval show --run RUN --id ID"
+            f"{failed:,} {'request' if failed == 1 else 'requests'} failed and stay unscored; run the same "
+            f"command again to retry. First error: {' '.join(why.split())[:300]}. For each error, see the "
+            "`error` field in the run's responses.jsonl, or emu2eval show --run RUN --id ID"
         )
     for result in results:
         if not result.unread:
@@ -118,9 +116,9 @@ def report_failures(results: list[Any]) -> None:
         than = f" than {judge}" if judge else ""
         why = max(result.unread, key=lambda reason: result.unread[reason])
         say(
-            f"{result.folder.name}: of {count:,} {'answer' if count == 1 else 'answers'} the judge's replies "
-            f"cannot be read, mostly so: {why}. They are in judge/ in the run's folder; another judge{than}: "
-            f"emu2eval score {result.folder.name} --judge MODEL"
+            f"{result.folder.name}: the judge's replies to {count:,} {'answer' if count == 1 else 'answers'} "
+            f"could not be parsed; most common reason: {why}. They are in judge/ in the run's folder. To use "
+            f"another judge{than}: emu2eval score {result.folder.name} --judge MODEL"
         )
     if failed or any(result.unread for result in results):
         raise typer.Exit(3)

@@ -40,7 +40,7 @@ def score(
     run: Annotated[
         list[str],
         typer.Argument(
-            help="Runs: paths, names or beginnings of names.", autocompletion=completion.runs
+            help="Runs: paths, names or prefixes of names.", autocompletion=completion.runs
         ),
     ],
     judge: JudgeName = None,
@@ -72,7 +72,7 @@ Examples:
   emu2eval submit vqav2_4-shot_emu2_5e6f7a8b
   emu2eval submit vqav2_4-shot_emu2_5e6f7a8b --file test-dev.json
 
-Exit code 3: questions of the run's own split have no answer and were left empty."""
+Exit code 3: some questions of the run's split have no answer and were left empty."""
 )
 def submit(
     run: Run,
@@ -110,7 +110,10 @@ def table(
     runs: Runs = None,
     pivot: Annotated[
         bool,
-        typer.Option("--pivot", help="A leaderboard: a line a model, a column a task and shots."),
+        typer.Option(
+            "--pivot",
+            help="Print a leaderboard: one line per model, one column per task and number of shots.",
+        ),
     ] = False,
     by: Annotated[
         str | None, typer.Option(help="Group by task, model, shots, protocol or split.")
@@ -118,30 +121,33 @@ def table(
     sort: Annotated[
         str | None,
         typer.Option(
-            help="A column (value: best first; -NAME: descending); with --pivot model, rank or a task."
+            help="Sort by a column (value: best first; -NAME: descending); with --pivot: model, rank or task."
         ),
     ] = None,
     paper: Annotated[
-        str | None, typer.Option(help="Next to the numbers of a paper: emu2eval ls papers.")
+        str | None,
+        typer.Option(help="Print next to the numbers of a paper: see emu2eval ls papers."),
     ] = None,
     number: Annotated[
-        str | None, typer.Option("--table", help="With --paper: this table alone.")
+        str | None, typer.Option("--table", help="With --paper: only this table.")
     ] = None,
     against: Annotated[
         str | None,
-        typer.Option(help="With --paper: the published model that all runs are compared with."),
+        typer.Option(help="With --paper: the published model to compare all runs with."),
     ] = None,
     check: Annotated[
         Path | None,
         typer.Option(
             "--check",
-            help="A table that was kept (.md, .csv, .json, .tex), or with --paper its folder: say what "
-            "has changed since, and exit with 4 if something has.",
+            help="A saved table (.md, .csv, .json, .tex), or with --paper a folder of them: report what "
+            "has changed since, and exit with 4 if anything has.",
         ),
     ] = None,
     cost: Annotated[
         bool,
-        typer.Option("--cost", help="Tokens and money that servers really took, a line a run."),
+        typer.Option(
+            "--cost", help="Print the tokens and money that servers charged, one line per run."
+        ),
     ] = False,
     out: Out = None,
     groups: Annotated[bool, typer.Option("--groups", help="Show sub-scores too.")] = False,
@@ -149,12 +155,12 @@ def table(
 ) -> None:
     """Print the table of stored runs [default: all], as a leaderboard, or next to a paper's numbers.
 
-    Exit code 3: runs that cannot be read were left out; 4: with --check, the table is not the kept one."""
+    Exit code 3: runs that could not be read were skipped; 4: with --check, the table has changed."""
     if paper is not None:
         show_paper(paper, number, against, runs or [], out, form, check)
         return
     if number is not None or against is not None:
-        raise UserError("--table and --against are for --paper", hint="emu2eval table --paper emu2")
+        raise UserError("--table and --against need --paper", hint="emu2eval table --paper emu2")
     from emu2eval.report import blocks, leaderboard
     from emu2eval.report.table import render
     from emu2eval.runs import locate
@@ -168,7 +174,7 @@ def table(
     rows = [row for run in told_apart(found.read, seeds=pivot) for row in run.rows]
     if not rows:
         where = f"in {out}" if out is not None else "yet"
-        say(f"there are no runs {where}; for example: emu2eval run --task easy-vqa --shots 4")
+        say(f"no runs {where}; for example: emu2eval run --task easy-vqa --shots 4")
         report_lost(found.lost)
         return
     shown = [row for row in rows if groups or row.group is None]
@@ -193,7 +199,7 @@ def _show_cost(folders: list[Path], form: str) -> None:
     read = read_each(folders, spent_of)
     found = [each for run in read.read for each in run]
     if not found:
-        say("no run here asked a server, so none used tokens or money")
+        say("none of these runs used a server, so there are no costs")
     elif form == "rich":
         console().print(rich_spent(found))
     else:
@@ -239,24 +245,24 @@ Examples:
       --inline
   emu2eval report vqav2 --baseline emu2-chat --samples 5000
 
-Images are small copies in a folder beside the page, which belongs to it; with --inline the page is one
-file. It needs no network. j and k go through the samples, ? shows every key. Numbers are always of all
-answers; of large runs a random part can be looked at, which --samples makes larger."""
+Images are stored as small copies in a folder next to the page; with --inline the page is a single file. It
+works without a network. Press j and k to step through samples, ? for all keys. Numbers always cover all
+answers; of large runs, a random part can be browsed (--samples sets its size)."""
 )
 def report(
     runs: Runs = None,
     file: Annotated[Path, typer.Option(help="The .html file to write.")] = Path("report.html"),
     inline: Annotated[
-        bool, typer.Option("--inline", help="Embed the images: one file, but a large one.")
+        bool, typer.Option("--inline", help="Embed the images: a single, larger file.")
     ] = False,
     samples: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Samples of each run to look at [default: as many as stay quick]."
+            min=1, help="Samples per run that can be browsed [default: as many as stay fast]."
         ),
     ] = None,
     baseline: Annotated[
-        str | None, typer.Option(help="The model that all others are compared with.")
+        str | None, typer.Option(help="The model to compare all others with.")
     ] = None,
     out: Out = None,
 ) -> None:
@@ -269,8 +275,8 @@ def report(
     say_damage(folders)
     written = page.write(folders, file, inline=inline, samples=samples, baseline=baseline)
     for reason in written.promptless:
-        say(f"shown without prompts: {reason}")
-    part = "" if written.samples == written.answers else f", {written.samples:,} of them to look at"
+        say(f"prompts are not shown: {reason}")
+    part = "" if written.samples == written.answers else f", {written.samples:,} of them browsable"
     say(f"wrote {file}: {counted(written.runs, 'run')}, {written.answers:,} answers{part}")
     report_lost(written.lost)
 
@@ -285,25 +291,26 @@ def sheet(
     run: Annotated[
         str,
         typer.Argument(
-            help="A run with images: path, name or its beginning.", autocompletion=completion.runs
+            help="A run with generated images: path, name or a prefix of its name.",
+            autocompletion=completion.runs,
         ),
     ],
     file: Annotated[Path, typer.Option(help="A .png, .jpg, .webp or .pdf file.")] = Path(
         "sheet.png"
     ),
-    most: Annotated[int, typer.Option(min=1, help="Queries, spread evenly over the run.")] = 48,
+    most: Annotated[
+        int, typer.Option(min=1, help="Maximum number of queries, spread evenly over the run.")
+    ] = 48,
     out: Out = None,
 ) -> None:
-    """Draw a contact sheet of a run: prompts, references and the images that were made."""
+    """Draw a contact sheet of a run: prompts, references and the generated images."""
     from emu2eval.report import sheet as drawing
     from emu2eval.runs import locate
 
     found = locate.find([run], out)
     if len(found) > 1:
         names = ", ".join(folder.name for folder in found[:3])
-        raise ConfigError(
-            f"{run!r} is the beginning of {len(found)} runs ({names}, …); a sheet shows one"
-        )
+        raise ConfigError(f"{run!r} matches {len(found)} runs ({names}, …); a sheet shows one")
     say_damage(found)
     shown = drawing.draw(found[0], file, most)
     say(f"wrote {file}: {shown} queries")
@@ -319,18 +326,20 @@ def keep(
     run: Annotated[
         list[str],
         typer.Argument(
-            help="Runs: paths, names or beginnings of names.", autocompletion=completion.runs
+            help="Runs: paths, names or prefixes of names.", autocompletion=completion.runs
         ),
     ],
-    into: Annotated[Path, typer.Option(help="Folder of references.")] = Path("results/reference"),
+    into: Annotated[Path, typer.Option(help="Folder for reference runs.")] = Path(
+        "results/reference"
+    ),
     out: Out = None,
 ) -> None:
-    """Keep small records of finished runs, to be repeated later with `emu2eval repeat`."""
+    """Save small records of finished runs, to repeat them later with `emu2eval repeat`."""
     from emu2eval.doctor import reference
     from emu2eval.runs import locate
 
     for folder in locate.find(run, out):
-        say(f"kept {reference.keep(folder, into)}")
+        say(f"saved {reference.keep(folder, into)}")
 
 
 @app.command(
@@ -339,19 +348,20 @@ Examples:
   emu2eval repeat
   emu2eval repeat results/reference/easy-vqa-binding* --limit 100
 
-Exit code 1: more answers differ than another processor explains."""
+Exit code 1: more answers differ than a different processor explains."""
 )
 def repeat(
     references: Annotated[
-        list[str] | None, typer.Argument(help="Folders of references [default: results/reference].")
+        list[str] | None,
+        typer.Argument(help="Folders of reference runs [default: results/reference]."),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Only so many queries of each, a fixed subset.")
+        int | None, typer.Option(min=1, help="Only N queries per run, a fixed subset.")
     ] = None,
     device: Device = None,
     out: Out = None,
 ) -> None:
-    """Repeat reference runs with today's code and weights, and say which answers differ."""
+    """Repeat reference runs with the current code and weights, and report which answers differ."""
     import tempfile
 
     from emu2eval.doctor import reference

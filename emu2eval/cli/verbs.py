@@ -13,40 +13,40 @@ from emu2eval.cli.line import unknown_verb
 
 GROUPS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
-        "Ask models": {
-            "run": "Ask models every question of tasks, score, print the table",
-            "experiment": "Write the file that would repeat stored runs",
-            "show": "Print one prompt exactly; of a run, also what was answered",
-            "features": "Compute the features by which `rices` finds examples",
-            "plan": "Show what a model needs on which device, without a GPU",
-            "import": "Make a run of answers that were given elsewhere",
-            "reproduce": "Measure a published table again",
+        "Evaluate models": {
+            "run": "Evaluate models on tasks and print the table",
+            "experiment": "Write an experiment file that repeats stored runs",
+            "show": "Print one exact prompt; for a run, also the answer",
+            "features": "Compute the features that `rices` uses to find examples",
+            "plan": "Show how a model fits on devices, without a GPU",
+            "import": "Turn answers produced elsewhere into a run",
+            "reproduce": "Reproduce a published table",
         },
-        "See results": {
-            "table": "Print stored runs, as a leaderboard or beside a paper",
-            "curves": "Draw the few-shot curves of stored runs",
-            "report": "Write a page of stored runs: curves and every sample",
-            "view": "Serve that page, and follow a run that is under way",
-            "sheet": "Draw prompts and images of a run on one sheet",
-            "ls": "List tasks, suites, models, runs and all other parts",
+        "View results": {
+            "table": "Print stored runs, as a leaderboard or next to a paper",
+            "curves": "Plot the few-shot curves of stored runs",
+            "report": "Write an HTML page of runs: curves and every sample",
+            "view": "Serve that page, and follow a run in progress",
+            "sheet": "Draw a contact sheet of a run's generated images",
+            "ls": "List tasks, suites, models, runs and other components",
         },
-        "Understand them": {
-            "compare": "Compare runs sample by sample: is it better?",
-            "diagnose": "Say what a model takes from demonstrations",
-            "explain": "Say why a number is not the paper's",
-            "score": "Score stored runs again, without their model",
+        "Analyse results": {
+            "compare": "Compare runs sample by sample: is one better?",
+            "diagnose": "Show what a model learns from demonstrations",
+            "explain": "Explain why a number differs from the paper's",
+            "score": "Rescore stored runs, without their model",
         },
-        "Hand them on": {
-            "submit": "Write the file that a test server wants",
-            "export": "Write results as other tools read them",
-            "push": "Upload runs to a dataset of the Hugging Face hub",
-            "keep": "Keep small records of runs, to be repeated",
-            "repeat": "Repeat kept runs, and say which answers differ",
+        "Share and archive": {
+            "submit": "Write the file that a test server expects",
+            "export": "Export results in the formats of other tools",
+            "push": "Upload runs to a dataset on the Hugging Face hub",
+            "keep": "Save small records of runs as references",
+            "repeat": "Repeat reference runs and report what differs",
         },
         "Set up": {
             "check": "Check the installation, a task, a model or an adapter",
-            "data": "Which data is here, where it comes from, is it complete",
-            "new": "Write a task's file from a look at the data",
+            "data": "Show, check and download benchmark data",
+            "new": "Create a task file from your data",
         },
     }
 )
@@ -55,13 +55,13 @@ GROUPS: Mapping[str, Mapping[str, str]] = MappingProxyType(
 EPILOG = """\b
 Exit codes:
   0    done
-  2    a mistake, or something missing: what, where and what to try is said
-  3    requests failed and are unscored, or damaged runs were left out
-  4    a check that was asked for failed: --fail-if, --check
-  130  stopped by Ctrl-C or a scheduler; the same command continues
+  2    usage or setup error; the message says what, where and what to try
+  3    some requests failed and stay unscored, or damaged runs were skipped
+  4    a requested check failed: --fail-if, --check
+  130  stopped by Ctrl-C or a scheduler; run it again to continue
 
-Anywhere on the line: --debug shows the traceback of an error; --trust imports any module that a file or a
-stored run names, which runs its code. docs/how-to/coming-from.md: what lm-eval, lmms-eval, VLMEvalKit say."""
+Accepted anywhere: --debug shows the traceback of an error; --trust imports any module that a file or a
+stored run names, which runs its code. Coming from lm-eval or VLMEvalKit? See docs/how-to/coming-from.md."""
 
 
 class NearestVerb(typer.core.TyperGroup):

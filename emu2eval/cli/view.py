@@ -18,27 +18,27 @@ Examples:
   emu2eval view
   emu2eval view easy-vqa --port 8765 --no-browser
 
-Only this machine is answered, and only at the address that is printed, which holds a secret. From another
-machine: ssh -L PORT:127.0.0.1:PORT HOST. Ctrl-C ends it."""
+The server accepts connections from this machine only, and only at the printed address, which contains a
+secret. From another machine: ssh -L PORT:127.0.0.1:PORT HOST. Press Ctrl-C to stop."""
 )
 def view(
     runs: Runs = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 = any free port.")] = 0,
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")
     ] = True,
     samples: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Samples of each run to look at [default: as many as stay quick]."
+            min=1, help="Samples per run that can be browsed [default: as many as stay fast]."
         ),
     ] = None,
     baseline: Annotated[
-        str | None, typer.Option(help="The model that all others are compared with.")
+        str | None, typer.Option(help="The model to compare all others with.")
     ] = None,
     out: Out = None,
 ) -> None:
-    """Show the report of stored runs [default: all] in the browser, and follow those that are under way."""
+    """Show the report of stored runs [default: all] in the browser, and follow runs in progress."""
     from emu2eval.report.page.progress import told_bars
     from emu2eval.report.view.live_page import LivePage
     from emu2eval.report.view.server import View
@@ -54,7 +54,7 @@ def view(
 
         def ready() -> None:
             put(f"{server.address}\n")
-            say("the report is at this address until Ctrl-C")
+            say("serving the report at this address; press Ctrl-C to stop")
             if browser:
                 import webbrowser
 

@@ -90,13 +90,13 @@ def test_what_means_the_same_is_done(typed: str, ours: str) -> None:
         ),
         (
             "--model vllm --model_args pretrained=a/b,tensor_parallel_size=2 --tasks gqa",
-            "runs as a server of its own",
+            "runs as a separate server",
             "vllm serve a/b\n         emu2eval run --task gqa --model openai-compatible --set "
             "model.settings.base_url=http://127.0.0.1:8000/v1 model.settings.model=a/b",
         ),
-        ("--tasks gqa --model hf", "hf says how a model is run", "run --task gqa --model ORG/NAME"),
+        ("--tasks gqa --model hf", "hf is a backend", "run --task gqa --model ORG/NAME"),
         ("--tasks gqa --include_path ./mine", "--task FOLDER/task.yaml", "run --task gqa"),
-        ("--task gqa --seed 0,1234,1234,7", "gives four seeds", "run --task gqa --seed 7"),
+        ("--task gqa --seed 0,1234,1234,7", "gives several seeds", "run --task gqa --seed 7"),
         ("--task gqa --output_path a.json", "emu2eval table --format json", "run --task gqa"),
         ("--tasks list", "emu2eval ls tasks", "run"),
         (
@@ -162,7 +162,7 @@ def test_without_a_verb_it_is_a_run(program: Any, make_task: Any, tmp_path: Path
     [
         (["run", "--task", "gqa", "--shot", "4"], "did you mean --shots"),
         (["table", "--output_path", "x"], "has no option --output_path; it is --out here"),
-        (["table", "--log_samples"], "every answer is kept"),
+        (["table", "--log_samples"], "every answer is saved"),
         (["curves", "--colour"], "emu2eval curves has no option --colour"),
         (["eval", "--tasks", "gqa"], "emu2eval run --task TASK --model MODEL"),
         (["tabel"], "did you mean 'table'"),

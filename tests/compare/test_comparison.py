@@ -234,7 +234,7 @@ def test_by_command(run: Run) -> None:
         csv.DictReader(io.StringIO(printed("compare", red, blue, "--flips", "4", "-f", "csv")))
     )
     assert [flip["first_prediction"] for flip in flips] == ["red"] * 4
-    with pytest.raises(CompareError, match="two runs or more"):
+    with pytest.raises(CompareError, match="at least two runs"):
         printed("compare", red)
 
 

@@ -138,7 +138,7 @@ def test_by_command(runs: Any) -> None:
     assert run.invoke(app, ["diagnose", "--format", "markdown"]).output.count("| task |") == 2
     assert "toprule" in run.invoke(app, ["diagnose", "--format", "latex"]).output
     nothing = run.invoke(app, ["diagnose", "squares_0"])
-    assert "shows demonstrations" in str(nothing.exception)
+    assert "has demonstrations" in str(nothing.exception)
 
 
 def test_two_runs_of_one_kind_are_refused(runs: Any) -> None:

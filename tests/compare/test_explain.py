@@ -131,7 +131,7 @@ def test_the_verb_prints_and_writes(
     assert program("explain", folder, "--file", str(tmp_path / "why.md"))[0] == 0
     assert (tmp_path / "why.md").read_text().startswith("| task |")
     code, _, err = program("explain", folder, "--against", "emu2")
-    assert code == 2 and "are for --paper" in err
+    assert code == 2 and "need --paper" in err
 
 
 def test_examples_in_docstrings() -> None:

@@ -158,7 +158,7 @@ def test_data_comes_and_is_used(
     assert "https://example.org/photos" in said
     total = f"{(len(TEST) + len(IMAGES)) / 1000:.1f} kB"
     assert f"{total} in 2 files to download" in said
-    assert f"if sizes and licences are fine: emu2eval data get {path} --yes" in said
+    assert f"if the sizes and licences are fine: emu2eval data get {path} --yes" in said
     assert server.gets("/photos.zip") == []
 
     code, out, err = program("data", "get", path, "--yes")
@@ -172,7 +172,7 @@ def test_data_comes_and_is_used(
     asked = len(server.asked)
     code, out, err = program("data", "get", path, "--yes")
     assert (code, len(server.asked)) == (0, asked)
-    assert "everything is there" in err
+    assert "complete, in" in err
     code, out, err = program("data", "check", path)
     assert code == 0, out
     # Hidden things of ours are no data: nothing is half there.
@@ -202,7 +202,7 @@ def test_asks_on_a_terminal(
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
     code, out, err = program("run", "--task", path, "--model", "most-common")
     assert code == 0, err
-    assert "Bring this now?" in err
+    assert "Download this now?" in err
     assert "photos" in out
 
 
@@ -272,7 +272,7 @@ def test_ctrl_c_keeps_the_parts(
         patch.setattr("emu2eval.doctor.get.shown.GetBars.came", came)
         code, err = get(path)
     assert code == 130
-    assert f"the same command continues: emu2eval data get {path} --yes" in err
+    assert f"saved, to continue: emu2eval data get {path} --yes" in err
     area = tmp_path / "data/.emu2eval"
     assert not [
         path.name for path in area.glob("*-test.jsonl*") if (area.parent / "test.jsonl").exists()
@@ -588,7 +588,7 @@ def test_a_kill_between_the_files_of_the_hub(
     assert get("okvqa", "val", source="hub")[0] == 0
     assert len(list(shards.iterdir())) == 2
     assert not (shards.parent / ".emu2eval").exists()
-    assert "okvqa, val: everything is there" in get("okvqa", "val", source="hub")[1]
+    assert "okvqa, val: complete" in get("okvqa", "val", source="hub")[1]
 
 
 def test_an_archive_that_the_user_brought_is_used(

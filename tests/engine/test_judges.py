@@ -158,10 +158,10 @@ def test_a_judge_that_cannot_be_read_gives_exit_code_3_and_the_reason(
     code, printed, said = program("run", *told, "--judge", judge())
     (row, *_) = json.loads(printed)
     assert (code, row["n"], row["unscored"]) == (3, 0, 8)
-    assert "of 8 answers the judge's replies cannot be read" in said
+    assert "the judge's replies to 8 answers could not be parsed" in said
     assert "the judge gave no grade that can be read in round 1" in said
     code, _, said = program("score", row["run"], "--out", "runs")  # nobody is asked
-    assert (code, "cannot be read" in said, len(chat_server.asked)) == (3, True, 8 * 4)
+    assert (code, "could not be parsed" in said, len(chat_server.asked)) == (3, True, 8 * 4)
 
 
 def test_as_many_requests_are_announced_as_are_made(

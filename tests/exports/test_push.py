@@ -80,7 +80,7 @@ def test_a_private_dataset_with_a_card(run: Path, tmp_path: Path, hub: Any, prog
     row = json.loads(there.files["rows.jsonl"].splitlines()[0])
     assert (row["model"], row["unit"], row["n"]) == ("robot", "percent", 3)
     assert "me/runs (private): 1 runs, 7 files" in said and "no benchmark texts" in said
-    assert f"a record names a path of this machine: {read_record(run).task.file}" in said
+    assert f"a record contains a path on this machine: {read_record(run).task.file}" in said
 
 
 def test_texts_and_images_only_where_they_are_asked_for(run: Path, tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_texts_and_images_only_where_they_are_asked_for(run: Path, tmp_path: Pat
 def test_nothing_goes_without_a_yes(run: Path, hub: Any, program: Any) -> None:
     there = hub(Hub())
     code, _, said = program("push", str(run), "me/runs")
-    assert (code, there.files) == (2, {}) and "nothing is uploaded without a yes" in said
+    assert (code, there.files) == (2, {}) and "uploading needs confirmation" in said
     code, _, said = program("push", str(run), "me/runs", "--dry-run")
     assert (code, there.files) == (0, {}) and "results.json" in said
 

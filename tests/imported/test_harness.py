@@ -257,7 +257,7 @@ def test_lmms_eval_before_03_wrote_one_file(
     assert (row["value"], row["model"], row["shots"]) == (50.0, "llava-v1.5-7b", "0")
     assert row["notes"][0] == "imported from lmms-eval, shots as its log says"
     assert "their exact_match 50.00, our exact_match 50.00 on 2 samples: equal at 2" in said
-    assert "not compared with ours: their perplexity" in said
+    assert "scores in the log that were not compared: perplexity" in said
     assert "SECRET" not in (folder / "run.json").read_text()
 
 
@@ -302,7 +302,7 @@ def test_ranked_choices_are_matched_by_their_texts(
     assert stored[0]["log_probs"] == [-2.0, -0.5]
     assert row_of(folder)["value"] == 100
     # An area under a curve has no value of each sample that theirs could equal.
-    assert "not compared with ours: their acc" in said
+    assert "scores in the log that were not compared: acc" in said
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_a_changed_number_of_a_paper_ends_with_4(tmp_path: Path) -> None:
 
     kept = tmp_path / "flamingo.json"
     kept.write_text(table("--format", "json")[1])
-    assert table("--check", str(tmp_path)) == (0, f"{kept}: as kept\n")
+    assert table("--check", str(tmp_path)) == (0, f"{kept}: unchanged\n")
     kept.write_text(kept.read_text().replace('"value": 56.3', '"value": 56.4'))
     code, said = table("--check", str(kept))
-    assert code == 4 and "kept 56.4" in said and "now  56.3" in said
+    assert code == 4 and "saved 56.4" in said and "now   56.3" in said

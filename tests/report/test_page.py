@@ -187,7 +187,7 @@ def test_without_its_data_a_run_is_shown_without_prompts(
     (tmp_path / "squares" / "test.jsonl").unlink()
     code, _, said = program("report", *map(str, runs), "--file", "report.html")
     assert code == 0
-    assert "shown without prompts" in said and "test.jsonl" in said
+    assert "prompts are not shown" in said and "test.jsonl" in said
     data = content(tmp_path / "report.html")
     assert all(run["promptless"] for run in data["runs"])
     sets = [set_of(data, run) for run in data["runs"]]

@@ -222,7 +222,9 @@ def test_every_failed_request_is_unscored_and_the_others_are_not(
     assert (code, row["n"], row["unscored"]) == (3, 4, len(FAULTS))
     rows = answers(Path("runs") / row["run"])
     errors = [each["error"] for each in rows.values() if "error" in each]
-    assert "11 requests failed and are unscored" in said and "The first: HTTP 400: too long" in said
+    assert (
+        "11 requests failed and stay unscored" in said and "First error: HTTP 400: too long" in said
+    )
     for _, words in FAULTS:
         assert sum(words in error for error in errors) == 1, (words, errors)
     assert {each["text"] for each in rows.values() if "error" not in each} == {"red"}
