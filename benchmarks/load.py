@@ -6,20 +6,34 @@ requests / concurrency x 20 ms. CPU time is the client process's own (user and s
 something on a busy machine too; wall-clock times do so on free cores only. In a storm 5 % of the requests
 are refused with 429 (Retry-After 1 s), 2 % fail with 500 and 2 % of the connections are cut, by a seed.
 
-    python benchmarks/load.py [--requests 5000] [--seed 0] [--only calm|storm|memory]
+With nine images a request (JPEGs of 640 x 480 pixels, 124 KiB) the floor is the same requests made by hand,
+one after the other: the files read, base64, a join, a send.
+
+    python benchmarks/load.py [--requests 5000] [--seed 0] [--only calm|storm|memory|images] [--quick]
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
+import io
 import json
 import random
+import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
+
+from measuring import arguments, cpu, headline, model_file, table, task_file
+
+from emu2eval.types import Image, Prompt
 
 SERVICE = 0.02
 """Seconds that the server takes for each answer."""
@@ -48,7 +62,9 @@ class Server(asyncio.Protocol):
     def __init__(self, chance: random.Random, storm: bool):
         self.chance = chance
         self.storm = storm
-        self.buffer = b""
+        self.buffer = bytearray()
+        self.wanted = 0  # bytes of the whole request, once its head is there
+        self.posted = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -56,19 +72,23 @@ class Server(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
-        head, found, rest = self.buffer.partition(b"\r\n\r\n")
-        if not found:
+        if not self.wanted:
+            end = self.buffer.find(b"\r\n\r\n")
+            if end < 0:
+                return
+            head = bytes(self.buffer[:end])
+            self.posted = head.startswith(b"POST")
+            self.wanted = end + 4
+            for line in head.split(b"\r\n")[1:]:
+                name, _, value = line.partition(b":")
+                if name.lower() == b"content-length":
+                    self.wanted += int(value)
+        if len(self.buffer) < self.wanted:
             return
-        length = 0
-        for line in head.split(b"\r\n")[1:]:
-            name, _, value = line.partition(b":")
-            if name.lower() == b"content-length":
-                length = int(value)
-        if len(rest) < length:
-            return
-        self.buffer = rest[length:]
-        wait = SERVICE if head.startswith(b"POST") else 0.0
-        asyncio.get_running_loop().call_later(wait, self.answer, head.startswith(b"POST"))
+        del self.buffer[: self.wanted]
+        self.wanted = 0
+        wait = SERVICE if self.posted else 0.0
+        asyncio.get_running_loop().call_later(wait, self.answer, self.posted)
 
     def answer(self, asked: bool) -> None:
         drawn, fault = self.chance.random(), ""
@@ -152,59 +172,177 @@ def ask(port: int, requests: int, concurrency: int, rows: int) -> None:
     print(json.dumps(found))
 
 
+SHOTS = 8
+CHOOSERS = {
+    "the same for all": (64, "fixed"),
+    "of 200": (200, "random"),
+    "of 2,000": (2000, "random"),
+}
+"""What is printed -> (images to draw demonstrations from, chooser)."""
+
+
+def photographs(folder: Path, queries: int, pool: int) -> Path:
+    """The file of a task with images as large as photographs, no two alike."""
+    from PIL import Image as PILImage
+
+    folder.mkdir(parents=True)
+    noise, tint = (
+        PILImage.effect_noise((640, 480), 60),
+        PILImage.linear_gradient("L").resize((640, 480)),
+    )
+    buffer = io.BytesIO()
+    PILImage.merge("RGB", (noise, tint, PILImage.blend(noise, tint, 0.5))).save(
+        buffer, "JPEG", quality=80
+    )
+    data = buffer.getvalue()
+    for split, count in (("test", queries), ("train", pool)):
+        with (folder / f"{split}.jsonl").open("w") as file:
+            for number in range(count):
+                # A comment makes each its own: to encode thousands would take longer than what is timed.
+                own = f"{split} {number}".encode()
+                comment = b"\xff\xfe" + (len(own) + 2).to_bytes(2, "big") + own
+                (folder / f"{split}{number}.jpg").write_bytes(data[:2] + comment + data[2:])
+                row = {"id": f"{number:05d}", "image": f"{split}{number}.jpg", "answer": "red"}
+                file.write(json.dumps({**row, "question": f"What is in image {number}?"}) + "\n")
+    return task_file(folder, "photographs")
+
+
+def show(port: int, folder: Path, requests: int, chooser: str) -> None:
+    """One run at SHOTS, then the same requests by hand; prints CPU seconds of each as JSON."""
+    from emu2eval.engine.evaluation import plans, run_all
+    from emu2eval.engine.options import RunOptions
+
+    url = f"http://127.0.0.1:{port}/v1"
+    task = str(folder / "task.json")
+    served = str(model_file(folder / "served.json", "openai", model="loopback", base_url=url))
+    changes = [f"task.demonstrations.chooser={chooser}"]
+    # What is imported and opened once is no part of the rate.
+    run_all([task], [served], RunOptions.of(shots=0, limit=1, out=folder / "first"))
+    setting = RunOptions.of(shots=SHOTS, limit=requests, changes=changes, out=folder / "runs")
+    started = cpu()
+    (result,) = run_all([task], [served], setting)
+    here = cpu() - started
+    assert result.rows[0].n == requests
+    ((plan,),) = plans([task], [served], setting)
+    prompts = [planned.request.prompt for planned in plan]
+    started = cpu()
+    by_hand(port, prompts)
+    print(json.dumps({"here": here, "floor": cpu() - started}))
+
+
+def by_hand(port: int, prompts: list[Prompt]) -> None:
+    """The least that these requests cost: files read, base64, one join, one send."""
+    with socket.create_connection(("127.0.0.1", port)) as line:
+        for prompt in prompts:
+            parts = []
+            for part in prompt.parts():
+                if isinstance(part, str):
+                    parts.append(json.dumps({"type": "text", "text": part}).encode())
+                elif isinstance(part, Image) and part.path is not None:
+                    data = base64.b64encode(Path(part.path).read_bytes())
+                    parts.append(IMAGE % data)
+            body = BODY % b", ".join(parts)
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n"
+            line.sendall(head.encode() + body)
+            json.loads(line.recv(1 << 16).partition(b"\r\n\r\n")[2])
+
+
+IMAGE = b'{"type": "image_url", "image_url": {"url": "data:image/jpeg;base64,%s"}}'
+BODY = b'{"model": "loopback", "messages": [{"role": "user", "content": [%s]}]}'
+
+
+HERE = [sys.executable, __file__]
+
+
+@contextmanager
+def served(seed: int, storm: bool) -> Iterator[int]:
+    """The port of a server in a process of its own."""
+    command = [*HERE, "--serve", "storm" if storm else "calm", "--seed", str(seed)]
+    with subprocess.Popen(command, stdin=-1, stdout=-1, text=True) as server:
+        assert server.stdout is not None and server.stdin is not None
+        yield int(server.stdout.readline())
+        server.stdin.close()
+
+
+def shown_images(requests: int, repeats: int) -> None:
+    rows = []
+    for what, (pool, chooser) in CHOOSERS.items():
+        with tempfile.TemporaryDirectory() as name, served(0, False) as port:
+            photographs(Path(name) / "task", requests, pool)
+            given = ["--show", str(port), "--folder", f"{name}/task", "--chooser", chooser]
+            given += ["--requests", str(requests)]
+            each = []
+            for _ in range(repeats):
+                done = subprocess.run([*HERE, *given], check=True, stdout=-1, text=True)
+                each.append(json.loads(done.stdout.splitlines()[-1]))
+                shutil.rmtree(f"{name}/task/runs")
+        here, floor = (median(one[way] for one in each) for way in ("here", "floor"))
+        ratio = median(one["here"] / one["floor"] for one in each)
+        rows.append((what, 1000 * here / requests, 1000 * floor / requests, f"{ratio:.2f}x"))
+    table((f"{SHOTS} demonstrations", "ms a request", "by hand", "ratio"), rows)
+    headline("servers", f"{SHOTS + 1} images a request, demonstrations drawn of 2,000", ratio)
+
+
 def measure(
     requests: int, concurrency: int, storm: bool, seed: int, rows: int | None = None
 ) -> dict[str, float]:
     """One run against a server of its own."""
-    here = [sys.executable, __file__]
-    served = [*here, "--serve", "storm" if storm else "calm", "--seed", str(seed)]
-    with subprocess.Popen(served, stdin=-1, stdout=-1, text=True) as server:
-        assert server.stdout is not None and server.stdin is not None
-        port = server.stdout.readline().strip()
-        given = ["--ask", port, "--requests", str(requests), "--concurrency", str(concurrency)]
+    with served(seed, storm) as port:
+        given = ["--ask", str(port), "--requests", str(requests), "--concurrency", str(concurrency)]
         given += ["--rows", str(rows or requests)]
-        done = subprocess.run([*here, *given], check=True, stdout=-1, text=True)
-        server.stdin.close()
+        done = subprocess.run([*HERE, *given], check=True, stdout=-1, text=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--requests", type=int, default=5000)
+    options = arguments(__doc__)
+    options.add_argument("--requests", type=int, help="5,000; with images 400")
     options.add_argument("--concurrency", type=int, nargs="*", default=[16, 64, 128])
     options.add_argument("--repeat", type=int, default=2)
     options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--only", choices=["calm", "storm", "memory"])
+    options.add_argument("--only", choices=["calm", "storm", "memory", "images"])
     options.add_argument("--serve", choices=["calm", "storm"], help=argparse.SUPPRESS)
     options.add_argument("--ask", type=int, metavar="PORT", help=argparse.SUPPRESS)
+    options.add_argument("--show", type=int, metavar="PORT", help=argparse.SUPPRESS)
+    options.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    options.add_argument("--chooser", help=argparse.SUPPRESS)
     options.add_argument("--rows", type=int, help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.serve:
         serve(given.seed, given.serve == "storm")
-        return
-    if given.ask:
+    elif given.ask:
         ask(given.ask, given.requests, given.concurrency[0], given.rows)
-        return
+    elif given.show:
+        show(given.show, given.folder, given.requests, given.chooser)
+    else:
+        measure_all(given)
+
+
+def measure_all(given: argparse.Namespace) -> None:
+    if given.only in (None, "images"):
+        shown_images(given.requests or (40 if given.quick else 400), 1 if given.quick else 3)
+    requests = given.requests or (200 if given.quick else 5000)
     for weather in ("calm", "storm"):
         for at_once in given.concurrency if given.only in (None, weather) else ():
             each = [
-                measure(given.requests, at_once, weather == "storm", given.seed)
-                for _ in range(given.repeat)
+                measure(requests, at_once, weather == "storm", given.seed)
+                for _ in range(1 if given.quick else given.repeat)
             ]
             found = {name: min(one[name] for one in each) for name in each[0]}
-            ideal = given.requests / at_once * SERVICE
+            ideal = requests / at_once * SERVICE
             print(
-                f"{weather}, {found['n']:,} of {given.requests:,} answered, {at_once} at once: "
-                f"{1000 * found['cpu'] / given.requests:.2f} ms of CPU a request, "
+                f"{weather}, {found['n']:,} of {requests:,} answered, {at_once} at once: "
+                f"{1000 * found['cpu'] / requests:.2f} ms of CPU a request, "
                 f"{found['seconds']:.1f} s = {found['seconds'] / ideal:.2f} times the ideal",
                 flush=True,
             )
     if given.only in (None, "memory"):
-        few, many = (measure(each, 64, False, given.seed, 50_000) for each in (1000, 50_000))
+        few, most = (100, 1000) if given.quick else (1000, 50_000)
+        small, large = (measure(each, 64, False, given.seed, most) for each in (few, most))
         print(
-            f"peak memory, of a file of 50,000 rows: {few['peak_mib']:,.0f} MiB after 1,000 requests, "
-            f"{many['peak_mib']:,.0f} MiB after 50,000"
+            f"peak memory, of a file of {most:,} rows: {small['peak_mib']:,.0f} MiB after {few:,} "
+            f"requests, {large['peak_mib']:,.0f} MiB after {most:,}"
         )
 
 

@@ -169,9 +169,14 @@ def squares(folder: Path, queries: int, pool: int = 64, side: int = 64) -> Path:
                 row = {"id": f"{split}{i}", "image": f"{split}{i}.png", "question": question}
                 answer = ("red", "green", "blue")[i % 3]
                 file.write(json.dumps({**row, "answer": answer}) + "\n")
+    return task_file(folder, "squares")
+
+
+def task_file(folder: Path, name: str) -> Path:
+    """The file of a task over a folder's test.jsonl and train.jsonl: rows of id, image, question, answer."""
     splits = {"test": {"files": "test.jsonl"}, "train": {"files": "train.jsonl"}}
     spec = {
-        "name": "squares", "title": "Squares", "split": "test", "protocol": "plain",
+        "name": name, "title": name.capitalize(), "split": "test", "protocol": "plain",
         "data": {"reader": "table", "root": ".", "splits": splits},
         "demonstrations": {"split": "train"}, "score": {"scorer": "exact_match"},
         "protocols": {"plain": {"ask": "{image}{question} Answer:"}},

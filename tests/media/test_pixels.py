@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from emu2eval.adapters.openai.messages import ImageUrls
+from emu2eval.adapters.openai.urls import ImageUrls
 from emu2eval.errors import ImageError
 from emu2eval.media import images
 from emu2eval.types import Image
@@ -293,7 +293,7 @@ PLAIN = {
 def sent(image: Image, **settings: Any) -> tuple[str, bytes]:
     from base64 import b64decode
 
-    head, _, data = ImageUrls(**settings).url(image).partition(";base64,")
+    head, _, data = str(ImageUrls(**settings).url(image)).partition(";base64,")
     return head.removeprefix("data:image/"), b64decode(data)
 
 
@@ -320,5 +320,7 @@ def test_a_server_is_sent_only_the_formats_that_it_reads(tmp_path: Path) -> None
     for name, image in {"a.webp": webp, "b.jpg": PLAIN["jpeg"], "c.jpg": ODD["turned"]}.items():
         (tmp_path / name).write_bytes(image.data or b"")
     urls = ImageUrls(root=str(tmp_path), base="http://host", formats=("JPEG",))
-    served = [urls.url(Image(str(tmp_path / name)))[:5] for name in ("a.webp", "b.jpg", "c.jpg")]
+    served = [
+        str(urls.url(Image(str(tmp_path / name))))[:5] for name in ("a.webp", "b.jpg", "c.jpg")
+    ]
     assert served == ["data:", "http:", "data:"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -18,15 +17,11 @@ from emu2eval.adapters.openai import replies as reading
 from emu2eval.adapters.openai.background import Background
 from emu2eval.adapters.openai.client import Client, Refused, key_from
 from emu2eval.adapters.openai.ledger import Ledger
-from emu2eval.adapters.openai.messages import (
-    ImageUrls,
-    Message,
-    alike_together,
-    messages,
-)
+from emu2eval.adapters.openai.messages import Message, alike_together, body, messages
 from emu2eval.adapters.openai.pace import Budget, BudgetReached, Pace, Prices
 from emu2eval.adapters.openai.route import way
 from emu2eval.adapters.openai.settings import OpenAISettings
+from emu2eval.adapters.openai.urls import ImageUrls
 from emu2eval.errors import ImageError, UserError
 from emu2eval.types import (
     ChoiceOutput,
@@ -75,11 +70,7 @@ class OpenAIAdapter(Adapter):
         self.samples = settings.samples
         self._settings = settings
         self._urls = ImageUrls(
-            settings.max_side,
-            settings.image_root,
-            settings.image_base,
-            settings.detail,
-            settings.formats,
+            settings.max_side, settings.image_root, settings.image_base, settings.formats
         )
         self._budget = Budget(msgspec.structs.asdict(settings.budget))
         self._prices = Prices(settings.prices.input, settings.prices.output)
@@ -272,7 +263,7 @@ class OpenAIAdapter(Adapter):
         self, request: Request, body: Message, reply: str | None = None
     ) -> Mapping[str, Any]:
         def said() -> Message:
-            found = messages(request.prompt, self._settings.layout, self._urls)
+            found = messages(request.prompt, self._settings.layout, self._settings.detail)
             if reply is not None:
                 found.append({"role": "assistant", "content": reply})
             return {"messages": found}
@@ -280,20 +271,20 @@ class OpenAIAdapter(Adapter):
         return await self._post("/chat/completions", said, body, request)
 
     async def _post(
-        self, path: str, said: Callable[[], Message], body: Message, request: Request
+        self, path: str, said: Callable[[], Message], wanted: Message, request: Request
     ) -> Mapping[str, Any]:
         """said: the fields that show the prompt, made when it is sent."""
         assert self._client is not None
         settings = self._settings
 
-        def whole() -> bytes:
-            fields = {"model": settings.model, **settings.sampling, **said(), **body}
-            return json.dumps(fields).encode()
+        def whole() -> list[bytes]:
+            fields = {"model": settings.model, **settings.sampling, **said(), **wanted}
+            return body(fields, map(self._urls.url, shown))
 
-        shows_images = any(True for _ in request.prompt.images())
+        shown = list(request.prompt.images())
 
-        async def made() -> bytes:
-            if not shows_images:
+        async def made() -> list[bytes]:
+            if not shown:
                 return whole()
             # Images are read, and may have to be decoded: the loop has others to serve meanwhile.
             return await asyncio.get_running_loop().run_in_executor(self._makers, whole)

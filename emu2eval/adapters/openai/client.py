@@ -7,7 +7,7 @@ import json
 import os
 import random
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn
@@ -101,11 +101,11 @@ class Client:
                 return  # whatever else it says: not every server lists its models
 
     async def post(
-        self, path: str, body: Callable[[], Awaitable[bytes]], estimate: Cost
+        self, path: str, body: Callable[[], Awaitable[Sequence[bytes]]], estimate: Cost
     ) -> dict[str, Any]:
         """The reply to a request, asked again where that may help; who waits for that takes no place.
 
-        body: made when it is sent, and again when it is sent again, so that what waits takes no memory.
+        body: its pieces, made when it is sent, and again when it is sent again: what waits takes no memory.
         A failure that a reply with HTTP 200 states is taken like the status that it names; one that names
         none is left in the reply. Raises Refused for this request alone, ModelError where no request will
         be answered.

@@ -85,8 +85,10 @@ class Lines:
         while self._free:
             self._free.pop().end()
 
-    async def ask(self, method: str, path: str, headers: Headers, body: bytes = b"") -> Reply:
-        """Sends a request and gives the reply. Raises LineError."""
+    async def ask(
+        self, method: str, path: str, headers: Headers, body: Sequence[bytes] = ()
+    ) -> Reply:
+        """Sends a request and gives the reply. body: in pieces. Raises LineError."""
         line = self._idle() or await self._opened()
         try:
             reply = await line.ask(method, self._target(path), self._headers(headers, body), body)
@@ -110,13 +112,13 @@ class Lines:
         forwarded = route.proxy is not None and not route.secure
         return f"http://{route.address}{whole}" if forwarded else whole
 
-    def _headers(self, headers: Headers, body: bytes) -> list[tuple[str, str]]:
+    def _headers(self, headers: Headers, body: Sequence[bytes]) -> list[tuple[str, str]]:
         route = self._route
         found = [("Host", route.address), ("Accept-Encoding", "gzip"), *headers]
         if route.proxy is not None and route.proxy.login and not route.secure:
             found.append(("Proxy-Authorization", route.proxy.login))
         if body:
-            found.append(("Content-Length", str(len(body))))
+            found.append(("Content-Length", str(sum(map(len, body)))))
         return found
 
     async def _opened(self) -> _Line:
@@ -154,7 +156,7 @@ class Lines:
         if proxy.login:
             headers.append(("Proxy-Authorization", proxy.login))
         try:
-            reply = await line.ask("CONNECT", whole, headers, b"")
+            reply = await line.ask("CONNECT", whole, headers, ())
         except LineError as error:
             raise Unreachable(self._by(str(error))) from None
         if reply.status >= 300:
@@ -187,7 +189,7 @@ class _Line(asyncio.Protocol):
     def open(self) -> bool:
         return self.transport is not None and not self.transport.is_closing()
 
-    async def ask(self, method: str, target: str, headers: Headers, body: bytes) -> Reply:
+    async def ask(self, method: str, target: str, headers: Headers, body: Sequence[bytes]) -> Reply:
         if not self.open or self.transport is None:
             raise Broken("the connection ended before the request was sent")
         loop = asyncio.get_running_loop()
@@ -195,13 +197,10 @@ class _Line(asyncio.Protocol):
         self._head, self._body = None, _Body()
         request = h11.Request(method=method, target=target, headers=list(headers))
         head = self._http.send(request) or b""
-        if body:
-            self._http.send_with_data_passthrough(h11.Data(body))
+        for piece in body:
+            self._http.send_with_data_passthrough(h11.Data(piece))
         self._http.send(h11.EndOfMessage())
-        if len(body) < MOST_HEAD:
-            self.transport.write(head + body)  # one packet rather than two
-        else:
-            self.transport.writelines([head, body])
+        self._send([head, *body])
         self._moved, self._left_to_send = loop.time(), self.transport.get_write_buffer_size()
         self._clock = loop.call_later(self._timeout, self._late)
         try:
@@ -209,6 +208,21 @@ class _Line(asyncio.Protocol):
         finally:
             self._clock.cancel()
             self._waiting = None
+
+    def _send(self, pieces: list[bytes]) -> None:
+        """Small pieces in one packet, large ones as they are: to join them would copy every image."""
+        assert self.transport is not None
+        waiting = b""
+        for piece in pieces:
+            if len(piece) < MOST_HEAD:
+                waiting += piece
+                continue
+            if waiting:
+                self.transport.write(waiting)
+            self.transport.write(piece)
+            waiting = b""
+        if waiting:
+            self.transport.write(waiting)
 
     def end(self) -> None:
         if self.transport is not None:

@@ -2,121 +2,56 @@
 
 from __future__ import annotations
 
-import base64
-from collections import OrderedDict
+import json
+import secrets
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from heapq import heappop, heappush
 from itertools import islice
-from pathlib import Path
-from threading import Lock
 from typing import Any
-from urllib.parse import quote
 
-from emu2eval.adapters.openai.settings import FORMATS, Layout
+from emu2eval.adapters.openai.settings import Layout
+from emu2eval.adapters.openai.urls import Url
 from emu2eval.media import images
-from emu2eval.media.images import ImageInfo
-from emu2eval.types import Image, Part, Prompt, Request, Video
+from emu2eval.types import Part, Prompt, Request, Video
 
 Message = dict[str, Any]
 
-REMEMBERED_BYTES = 64 << 20
-"""Encoded images that are kept, so that those of fixed demonstrations are encoded once."""
+IMAGE = f"image {secrets.token_hex(16)}"
+"""Stands in messages where the URL of the next image goes: chance, so that no text can hold it."""
 
 
-@dataclass
-class ImageUrls:
-    """An image as a URL that a server can read.
+def messages(prompt: Prompt, layout: Layout, detail: str | None = None) -> list[Message]:
+    """The conversation: demonstrations as turns of user and assistant, or all in one user message.
 
-    One of `formats` goes byte for byte, as base64, if every decoder makes of it what a local model is shown;
-    anything else is decoded (upright, RGB, over white) and goes as PNG, which loses nothing.
-    formats: what the server reads beside PNG, as Pillow names them.
-    max_side: an image with a longer side is shrunk to it first (Lanczos).
-    root, base: images below the folder `root` go as the URL below `base` instead of their bytes.
-    detail: the protocol's `detail` of each image.
+    Images are IMAGE, in reading order, with the protocol's `detail`.
     """
-
-    max_side: int | None = None
-    root: str | None = None
-    base: str | None = None
-    detail: str | None = None
-    formats: tuple[str, ...] = FORMATS
-    _known: OrderedDict[str, str] = field(default_factory=OrderedDict)
-    _size: int = 0
-    _lock: Lock = field(default_factory=Lock, repr=False)
-
-    def content(self, image: Image) -> Message:
-        """The part of a message that shows the image."""
-        shown = {"url": self.url(image)}
-        if self.detail is not None:
-            shown["detail"] = self.detail
-        return {"type": "image_url", "image_url": shown}
-
-    def url(self, image: Image) -> str:
-        served = self._served(image)
-        if served is not None:
-            return served
-        digest = images.digest(image)
-        with self._lock:
-            known = self._known.get(digest)
-            if known is not None:
-                self._known.move_to_end(digest)
-                return known
-        kind, data = self._encoded(image)
-        url = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-        with self._lock:
-            if digest not in self._known:
-                self._known[digest] = url
-                self._size += len(url)
-            while self._size > REMEMBERED_BYTES and len(self._known) > 1:
-                _, dropped = self._known.popitem(last=False)
-                self._size -= len(dropped)
-        return url
-
-    def _served(self, image: Image) -> str | None:
-        if self.root is None or self.base is None or image.path is None:
-            return None
-        if image.member is not None or image.frame is not None:
-            return None  # the file at the path is not the image
-        path, root = Path(image.path).resolve(), Path(self.root).resolve()
-        if not path.is_relative_to(root) or not self._as_it_is(images.info(image)):
-            return None
-        return f"{self.base.rstrip('/')}/{quote(path.relative_to(root).as_posix())}"
-
-    def _encoded(self, image: Image) -> tuple[str, bytes]:
-        info = images.info(image)
-        if self._as_it_is(info):
-            return info.format.lower(), images.read(image)
-        pixels = images.load(image)
-        if not self._small(info):
-            from PIL import Image as PILImage
-
-            side = self.max_side or 0
-            pixels.thumbnail((side, side), PILImage.Resampling.LANCZOS)
-        return "png", images.read(images.from_pil(pixels))
-
-    def _as_it_is(self, info: ImageInfo) -> bool:
-        """Whether the server makes of the file's bytes what a local model is shown."""
-        known = info.format == "PNG" or info.format in self.formats
-        return known and info.plain and self._small(info)
-
-    def _small(self, info: ImageInfo) -> bool:
-        return self.max_side is None or max(info.width, info.height) <= self.max_side
-
-
-def messages(prompt: Prompt, layout: Layout, urls: ImageUrls) -> list[Message]:
-    """The conversation: demonstrations as turns of user and assistant, or all in one user message."""
     found: list[Message] = []
     prompt = prompt.conversation()
     if prompt.system is not None:
         found.append({"role": "system", "content": prompt.system})
     if layout == "single":
         whole = replace(prompt, system=None).flat()
-        return [*found, {"role": "user", "content": _content(whole, urls)}]
+        return [*found, {"role": "user", "content": _content(whole, detail)}]
     for turn in prompt.turns:
-        found.append({"role": "user", "content": _content(turn.ask, urls)})
+        found.append({"role": "user", "content": _content(turn.ask, detail)})
         found.append({"role": "assistant", "content": plain(turn.reply)})
-    found.append({"role": "user", "content": _content(prompt.query, urls)})
+    found.append({"role": "user", "content": _content(prompt.query, detail)})
+    return found
+
+
+def body(fields: Message, shown: Iterable[Url]) -> list[bytes]:
+    """The request as JSON in pieces, with each image's URL where its IMAGE stands.
+
+    The URLs' bytes are those that were given: never escaped or copied into one long text, which costs
+    more than to encode them.
+    """
+    texts = json.dumps(fields).encode().split(f'"{IMAGE}"'.encode())
+    found = [texts[0]]
+    for url, text in zip(shown, texts[1:], strict=True):
+        found[-1] += b'"' + url.head
+        found += [url.data] if url.data else []
+        found.append(b'"' + text)
     return found
 
 
@@ -127,7 +62,7 @@ def plain(parts: Iterable[Part]) -> str:
     return "".join(map(str, texts))
 
 
-def _content(parts: Iterable[Part], urls: ImageUrls) -> str | list[Message]:
+def _content(parts: Iterable[Part], detail: str | None) -> str | list[Message]:
     listed = list(parts)
     if all(isinstance(part, str) for part in listed):
         return plain(listed)  # some servers know nothing but plain texts
@@ -136,10 +71,15 @@ def _content(parts: Iterable[Part], urls: ImageUrls) -> str | list[Message]:
         if isinstance(part, str):
             found.append({"type": "text", "text": part})
         elif isinstance(part, Video):
-            found += [urls.content(frame) for frame in part.frames]
+            found += [_image(detail) for _ in part.frames]
         else:
-            found.append(urls.content(part))
+            found.append(_image(detail))
     return found
+
+
+def _image(detail: str | None) -> Message:
+    shown = {"url": IMAGE} if detail is None else {"url": IMAGE, "detail": detail}
+    return {"type": "image_url", "image_url": shown}
 
 
 def alike_together(requests: Iterable[Request], ahead: int) -> Iterator[tuple[int, Request]]:

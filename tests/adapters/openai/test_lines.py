@@ -60,7 +60,7 @@ def exchange(
         found: list[Reply | LineError] = []
         for _ in sends:
             try:
-                found.append(await lines.ask("POST", "/x", [], body))
+                found.append(await lines.ask("POST", "/x", [], [body]))
             except LineError as error:
                 found.append(error)
         await lines.close()

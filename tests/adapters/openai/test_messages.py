@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import base64
 import io
+import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 from PIL import ExifTags, ImageChops
 from PIL import Image as PILImage
 
-from emu2eval.adapters.openai import messages as module
-from emu2eval.adapters.openai.messages import ImageUrls, messages
+from emu2eval.adapters.openai import urls as module
+from emu2eval.adapters.openai.messages import IMAGE, Message, body, messages
+from emu2eval.adapters.openai.settings import Layout
+from emu2eval.adapters.openai.urls import ImageUrls
 from emu2eval.engine.plan import check_request
-from emu2eval.errors import PlanError
+from emu2eval.errors import ImageError, PlanError
 from emu2eval.identity import request_key
+from emu2eval.media import images
 from emu2eval.types import Image, Prompt, Request, TextOutput, Turn, Video
 
 from .building import openai
+
+URLS = ImageUrls()
 
 
 def image(form: str, size: tuple[int, int] = (40, 20), **options: Any) -> Image:
@@ -29,8 +37,8 @@ def image(form: str, size: tuple[int, int] = (40, 20), **options: Any) -> Image:
     return Image(data=data.getvalue())
 
 
-def decoded(url: str) -> tuple[str, bytes]:
-    head, _, data = url.partition(";base64,")
+def decoded(url: object) -> tuple[str, bytes]:
+    head, _, data = str(url).partition(";base64,")
     return head, base64.b64decode(data)
 
 
@@ -70,34 +78,97 @@ def test_an_image_is_encoded_once_and_forgotten_in_time(monkeypatch: pytest.Monk
     urls = ImageUrls()
     shown = [image("PNG", (20 + n, 20)) for n in range(5)]
     assert urls.url(shown[0]) is urls.url(Image(data=shown[0].data))
-    monkeypatch.setattr(module, "REMEMBERED_BYTES", 3 * len(urls.url(shown[0])))
+    monkeypatch.setattr(module, "KEPT_BYTES", 3 * len(urls.url(shown[0])))
     for each in shown:
         urls.url(each)
-    assert 1 <= len(urls._known) <= 3
-    assert urls._size == sum(map(len, urls._known.values()))
+    assert 1 <= len(urls._kept) <= 3
+    assert urls._size == sum(len(kept.result()) for kept in urls._kept.values())
+    assert urls.url(shown[-1]) is urls.url(shown[-1])
+
+
+def test_an_image_that_two_threads_want_at_once_is_made_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    urls, begun, go_on = ImageUrls(), Event(), Event()
+    made: list[Image] = []
+
+    def slow(image: Image) -> bytes:
+        made.append(image)
+        begun.set()
+        assert go_on.wait(5)
+        return image.data or b""
+
+    monkeypatch.setattr(images, "read", slow)
+    shown = image("JPEG")
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(urls.url, shown)
+        assert begun.wait(5)
+        second = threads.submit(urls.url, Image(data=shown.data))
+        go_on.set()
+        assert first.result(5) is second.result(5)
+    assert len(made) == 1
+
+
+def test_an_image_that_cannot_be_made_is_tried_again(tmp_path: Path) -> None:
+    urls, path = ImageUrls(), tmp_path / "a.png"
+    path.write_bytes(image("PNG").data or b"")
+    shown = Image(str(path))
+    images.digest(shown)
+    path.unlink()
+    with pytest.raises(ImageError):
+        urls.url(shown)
+    path.write_bytes(image("PNG").data or b"")
+    assert decoded(urls.url(shown))[1] == path.read_bytes()
+
+
+@pytest.mark.parametrize("layout", ["turns", "single"])
+@pytest.mark.parametrize("detail", [None, "low"])
+def test_a_body_in_pieces_is_the_json_of_the_whole(
+    layout: Layout, detail: str | None, tmp_path: Path
+) -> None:
+    """Texts that need escapes, a name of the placeholder's kind among them, and an image at a URL."""
+    (tmp_path / 'ü " b.png').write_bytes(image("PNG", (9, 9)).data or b"")
+    urls = ImageUrls(root=str(tmp_path), base="https://host/é")
+    at_url = Image(str(tmp_path / 'ü " b.png'))
+    video = Video((image("PNG", (8, 8)), image("WEBP")))
+    turn = Turn((image("JPEG"), 'is it "red"?\n'), ("já",))
+    prompt = Prompt((at_url, video, f"{IMAGE[:-1]} \U0001f600 \\", image("BMP")), (turn,), "ß")
+
+    def filled(value: Any) -> Any:
+        if isinstance(value, list):
+            return [filled(inner) for inner in value]
+        if isinstance(value, dict):
+            return {name: filled(inner) for name, inner in value.items()}
+        return str(urls.url(next(shown))) if value == IMAGE else value
+
+    fields: Message = {"messages": messages(prompt, layout, detail), "seed": 3}
+    shown = iter(list(prompt.images()))
+    whole = json.dumps(filled(fields)).encode()
+    assert b"".join(body(fields, map(urls.url, prompt.images()))) == whole
+    assert b"https://host/" in whole and b"data:image/png;base64" in whole
+    assert (b'"detail": "low"' in whole) == (detail is not None)
 
 
 def test_images_that_the_server_can_read_itself(tmp_path: Path) -> None:
     path = tmp_path / "data" / "a b.png"
     path.parent.mkdir()
     path.write_bytes(image("PNG").data or b"")
-    urls = ImageUrls(root=str(tmp_path / "data"), base="https://host/images/", detail="low")
-    assert urls.content(Image(str(path))) == {
-        "type": "image_url",
-        "image_url": {"url": "https://host/images/a%20b.png", "detail": "low"},
-    }
+    urls = ImageUrls(root=str(tmp_path / "data"), base="https://host/images/")
+    assert str(urls.url(Image(str(path)))) == "https://host/images/a%20b.png"
     elsewhere = tmp_path / "other.png"
     elsewhere.write_bytes(path.read_bytes())
-    assert urls.url(Image(str(elsewhere))).startswith("data:")
-    assert urls.url(Image(data=path.read_bytes())).startswith("data:")
+    for other in (Image(str(elsewhere)), Image(data=path.read_bytes())):
+        assert str(urls.url(other)).startswith("data:")
 
 
 def test_a_video_is_its_frames_in_order() -> None:
     frames = tuple(image("PNG", (10 + n, 10)) for n in range(3))
-    urls = ImageUrls()
-    (message,) = messages(Prompt((Video(frames), "what happens?")), "turns", urls)
-    shown = [part["image_url"]["url"] for part in message["content"][:-1]]
-    assert shown == [urls.url(frame) for frame in frames]
+    prompt = Prompt((Video(frames), "what happens?"))
+    found = json.loads(
+        b"".join(body({"m": messages(prompt, "turns")}, map(URLS.url, prompt.images())))
+    )
+    shown = [part["image_url"]["url"] for part in found["m"][0]["content"][:-1]]
+    assert shown == [str(URLS.url(frame)) for frame in frames]
 
 
 def test_replies_that_are_images() -> None:
@@ -108,7 +179,7 @@ def test_replies_that_are_images() -> None:
         check_request(openai(), "served", request, "task", "query 1")
     assert "layout=single" in str(caught.value)
     check_request(openai(layout="single"), "served", request, "task", "query 1")
-    (message,) = messages(request.prompt, "single", ImageUrls())
+    (message,) = messages(request.prompt, "single")
     assert [part["type"] for part in message["content"]] == ["text", "image_url", "text"]
 
 
@@ -118,7 +189,7 @@ def test_a_prompt_with_an_opening_is_one_message_of_the_user() -> None:
     prompt = Prompt(
         ("green:",), (Turn(("red:",), (red,)), Turn(("blue:",), (blue,))), opening="Draw. "
     )
-    (asked,) = messages(replace(prompt, lead="", separator=""), "turns", ImageUrls())
+    (asked,) = messages(replace(prompt, lead="", separator=""), "turns")
     assert asked["role"] == "user"
     kinds = [part["type"] for part in asked["content"]]
     assert kinds == ["text", "image_url", "text", "image_url", "text"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import json
 import random
 import signal
@@ -17,7 +19,7 @@ import pytest
 
 from emu2eval import evaluate
 from emu2eval.adapters.conformance import check
-from emu2eval.adapters.openai import client
+from emu2eval.adapters.openai import client, urls
 from emu2eval.errors import ConfigError, ModelError, PlanError
 from emu2eval.runs.store import RunStore
 from emu2eval.types import Mark
@@ -61,6 +63,20 @@ def test_every_image_reaches_the_server_in_its_turn(
     row = next(iter(stored.values()))
     assert (row["ended"], row["tokens_in"], row["tokens_out"]) == ("stop", 11, 3)
     assert row["marks"] == [{"kind": "server", "value": "served-model fp_7"}]
+
+
+def test_images_of_another_request_are_not_encoded_again(
+    make_task: Any, served: Any, chat_server: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[bytes] = []
+    b64encode = base64.b64encode
+    monkeypatch.setattr(
+        urls.base64, "b64encode", lambda data: (encoded.append(data), b64encode(data))[1]
+    )
+    (result,) = evaluate(str(make_task()), served(), shots=[3])
+    shown = {image for row in rows(result.folder) for image in row["shown"]}
+    assert {hashlib.sha256(data).hexdigest() for data in encoded} == shown
+    assert len(encoded) == len(shown) < sum(len(digests(body)) for body in chat_server.answered)
 
 
 def test_everything_in_one_message(make_task: Any, served: Any, chat_server: ChatServer) -> None:
