@@ -103,8 +103,12 @@ class CheckpointEncoder(Encoder):
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def identity(self) -> Mapping[str, Any]:
+        from emu2eval.adapters.huggingface.backends import identity_of
+
         return {
             "encoder": "transformers",
+            # Pillow, unless the family's images are prepared by torchvision alone.
+            **identity_of(self._processor),
             "architecture": self._config.get("model_type"),
             "weights": self._digest,
             "preprocessing": self._processor.to_dict(),

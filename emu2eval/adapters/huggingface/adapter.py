@@ -51,7 +51,7 @@ class HuggingFaceAdapter(
     """Any model of `AutoModelForImageTextToText` that takes images in place of tokens, or is in `kinds`."""
 
     extra: ClassVar[str | None] = "hf"
-    neutral: ClassVar[frozenset[str]] = LocalAdapter.neutral | {"adapter"}
+    neutral: ClassVar[frozenset[str]] = LocalAdapter.neutral | {"adapter", "image_backend"}
     example: ClassVar[str] = "HuggingFaceTB/SmolVLM-Instruct"
 
     def __init__(self, settings: HuggingFaceSettings):
@@ -69,6 +69,7 @@ class HuggingFaceAdapter(
         return PeftFolder(str(self.settings.adapter))
 
     def identity(self) -> Mapping[str, Any]:
+        from emu2eval.adapters.huggingface.backends import identity_of
         from emu2eval.adapters.local.devices import torch_dtype
 
         return {
@@ -78,8 +79,7 @@ class HuggingFaceAdapter(
                 "torch."
             ),
             "remote_code": self.settings.trust_remote_code,
-            # The one of torchvision and the one of Pillow give slightly different pixels.
-            "image_processor": type(self.opened.processor.image_processor).__name__,
+            **identity_of(self.opened.processor.image_processor),
         }
 
     @property
@@ -91,12 +91,13 @@ class HuggingFaceAdapter(
 
         own = self.settings
         checkpoint = TransformersCheckpoint.at(path, own.revision, own.trust_remote_code)
-        return self._laid_open(checkpoint, lambda: load_processor(checkpoint))
+        return self._laid_open(checkpoint, lambda: load_processor(checkpoint, own.image_backend))
 
     def _laid_open(
         self, checkpoint: TransformersCheckpoint, processor_of: Callable[[], Any]
     ) -> HuggingFaceFiles:
         """How prompts are laid out for a checkpoint. Raises ModelError where that cannot be."""
+        from emu2eval.adapters.huggingface.backends import check
         from emu2eval.adapters.huggingface.form import TransformersForm
         from emu2eval.adapters.huggingface.kinds import kind_of
         from emu2eval.adapters.huggingface.loading import ends
@@ -119,6 +120,7 @@ class HuggingFaceAdapter(
                 where=path,
             )
         processor = processor_of()
+        check(processor.image_processor, own.image_backend, path)
         template = getattr(processor, "chat_template", None)
         layout = own.layout or ("chat" if template else "plain")
         if layout == "chat" and not template:

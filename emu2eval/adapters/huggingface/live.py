@@ -83,9 +83,12 @@ class LiveTransformers(HuggingFaceAdapter):
 
     @cached_property
     def _identity(self) -> Mapping[str, Any]:
+        from emu2eval.adapters.huggingface.backends import identity_of
+
         opened = self.opened
         return {
             **opened.checkpoint.identity(),
+            **identity_of(opened.processor.image_processor),
             "processor": _processor_digest(opened.processor),
             "dtype": str(self._model.dtype).removeprefix("torch."),
         }
@@ -140,7 +143,8 @@ class LiveTransformers(HuggingFaceAdapter):
                     where="processor",
                     hint="evaluate(task, model, processor=AutoProcessor.from_pretrained(…))",
                 )
-            return load_processor(TransformersCheckpoint.at(path, None, False))
+            checkpoint = TransformersCheckpoint.at(path, None, False)
+            return load_processor(checkpoint, self.settings.image_backend)
         if getattr(given, "image_processor", None) is None or not hasattr(given, "tokenizer"):
             raise ModelError(
                 f"a {type(given).__name__} takes no images and texts together",

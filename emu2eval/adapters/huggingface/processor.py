@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from emu2eval.adapters.huggingface import vision
+from emu2eval.adapters.huggingface.backends import with_backend
 from emu2eval.adapters.huggingface.checkpoint import TransformersCheckpoint
+from emu2eval.adapters.huggingface.settings import Backend
 from emu2eval.adapters.local.configfile import read_json
 from emu2eval.adapters.local.private import made_of
-from emu2eval.errors import ModelError
+from emu2eval.errors import ModelError, UserError
 
 
-def load_processor(checkpoint: TransformersCheckpoint) -> Any:
+def load_processor(checkpoint: TransformersCheckpoint, backend: Backend = "auto") -> Any:
     """transformers' processor with a template, a tokenizer and an image processor.
 
-    Raises ModelError, or MissingExtra for a package that the family needs: see `vision`.
+    Raises ModelError, or MissingExtra for a package that the family or the backend needs: see `vision`.
 
     Video processors, and image processors that work on tensors, want torchvision. Without it the image
     processor that works through Pillow is taken, and a processor without its video part.
@@ -33,6 +35,10 @@ def load_processor(checkpoint: TransformersCheckpoint) -> Any:
             if "torchvision" not in str(error).lower():
                 raise
             processor = _without_videos(checkpoint)
+        if getattr(processor, "image_processor", None) is not None:
+            processor = with_backend(processor, backend, checkpoint.path, code=checkpoint.code)
+    except UserError:
+        raise
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]
         raise ModelError(

@@ -8,6 +8,7 @@ from msgspec import Meta, field
 
 from emu2eval.adapters.local.settings import Count, LocalSettings
 
+Backend = Literal["auto", "torchvision", "pillow"]
 Layout = Literal["chat", "plain"]
 
 
@@ -18,6 +19,8 @@ class HuggingFaceSettings(LocalSettings, frozen=True, kw_only=True):
     images: the most that the model takes in a prompt; None = as many as fit.
     grid: True shows the demonstrations' images as numbered tiles of one image, and the query's with
     them where the model takes one; answers are marked "tiles".
+    image_backend: the library that resizes images, torchvision or pillow, whose pixels differ slightly;
+    auto = torchvision, the faster one, where it is installed and the model's image processor can use it.
     image_options: for the image processor: {do_image_splitting: false}, {size: {longest_edge: 512}}.
     image_mark: what stands for an image in the plain layout; None = the processor's placeholder.
     device_map, memory: as in transformers ("auto", "cuda:1", a mapping; {0: 20GiB, cpu: 60GiB}).
@@ -32,6 +35,7 @@ class HuggingFaceSettings(LocalSettings, frozen=True, kw_only=True):
     layout: Layout | None = None
     images: Count | None = None
     grid: bool = False
+    image_backend: Backend = "auto"
     image_options: dict[str, Any] = field(default_factory=dict)
     image_mark: str | None = None
     memory: dict[int | str, str] | None = None

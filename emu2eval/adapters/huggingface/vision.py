@@ -58,7 +58,7 @@ def command(*names: str) -> str:
 
 def broken(name: str) -> ModelError | None:
     """Why an installed package cannot be imported, and the repair; None where it works or is not here."""
-    if find_spec(name) is None:
+    if not here(name):
         return None
     try:
         import_module(name)
@@ -76,6 +76,11 @@ def broken(name: str) -> ModelError | None:
     return None
 
 
+def here(name: str) -> bool:
+    """Whether a package is installed; looked up without importing it."""
+    return find_spec(name) is not None
+
+
 def check(checkpoint: TransformersCheckpoint) -> None:
     """Raises MissingExtra for what a checkpoint needs and is not here, ModelError for what is broken."""
     wanted = needs(checkpoint)
@@ -83,7 +88,7 @@ def check(checkpoint: TransformersCheckpoint) -> None:
     for name in {"torchvision", *wanted}:
         if error := broken(name):
             raise error
-    lacking = [name for name in wanted if find_spec(name) is None]
+    lacking = [name for name in wanted if not here(name)]
     if lacking:
         why = f"a model of the kind {checkpoint.config.model_type}"
         raise MissingExtra(" and ".join(lacking), "vision", why=why, hint=command(*lacking))
