@@ -11,7 +11,7 @@ import transformers
 
 from emu2eval.adapters.huggingface import backends, vision
 from emu2eval.adapters.huggingface.live import LiveTransformers
-from emu2eval.adapters.huggingface.settings import HuggingFaceSettings
+from emu2eval.adapters.huggingface.settings import Backend, HuggingFaceSettings
 from emu2eval.errors import ConfigError, MissingExtra
 
 from .prompts import built
@@ -19,7 +19,7 @@ from .prompts import built
 HERE = importlib.util.find_spec("torchvision") is not None
 
 
-class ThroughTorchvision(transformers.CLIPImageProcessorPil):  # type: ignore[misc]
+class ThroughTorchvision(transformers.CLIPImageProcessorPil):
     """In place of torchvision's, which need not be installed here."""
 
     @property
@@ -135,7 +135,7 @@ def test_a_model_in_memory_says_it_too(
     processor = adapter.opened.processor
     model = transformers.AutoModelForImageTextToText.from_pretrained(adapter.settings.checkpoint)
 
-    def live(wanted: str = "auto") -> LiveTransformers:
+    def live(wanted: Backend = "auto") -> LiveTransformers:
         settings = HuggingFaceSettings(checkpoint="given", layout="plain", image_backend=wanted)
         return LiveTransformers(model, processor, settings)
 
