@@ -12,6 +12,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_type_hints
@@ -158,12 +159,30 @@ def offer(kind: str, part: Any) -> str:
 
 def known(kind: str) -> dict[str, str]:
     """Every name of a kind with its `module:attr`: the built-ins, then the entry points."""
+    found = dict(_plugged_in(_folders()).get(kind, {}))
+    return dict(sorted({**found, **BUILT_IN[kind]}.items()))
+
+
+def _folders() -> tuple[tuple[str, int], ...]:
+    """Where packages are found, and when one was last installed or removed there, in ns."""
+    found = []
+    for path in sys.path:
+        with contextlib.suppress(OSError):
+            found.append((path, Path(path).stat().st_mtime_ns))
+    return tuple(found)
+
+
+@lru_cache(maxsize=8)
+def _plugged_in(folders: tuple[tuple[str, int], ...]) -> dict[str, dict[str, str]]:
+    """Kind -> name -> `module:attr` of every entry point; of equal names the first on the path counts."""
     from importlib.metadata import entry_points
 
-    found = dict(BUILT_IN[kind])
-    for point in entry_points(group=f"emu2eval.{kind}s"):
-        found.setdefault(point.name, point.value)
-    return dict(sorted(found.items()))
+    points, found = entry_points(), {}
+    for kind in BUILT_IN:
+        named = found[kind] = dict[str, str]()
+        for point in points.select(group=f"emu2eval.{kind}s"):
+            named.setdefault(point.name, point.value)
+    return found
 
 
 def find(kind: str, name: str, *, where: str | None = None) -> Any:

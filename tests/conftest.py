@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import io
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+# Of this process and of those that it starts: models here are too small for a second thread to be of use.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import hypothesis
 import pytest
+import typer.testing
 import yaml
 from PIL import Image
 
+from emu2eval.data.samples import Samples
+from emu2eval.engine import splits
+from emu2eval.spec.task import Task
+
 from . import tiny_models
 from .chat_server import ChatServer
+
+# Typer would make every verb anew for each line that a test types.
+typer.testing._get_command = functools.cache(typer.testing._get_command)
 
 # On a busy machine a test is slow, not wrong.
 hypothesis.settings.register_profile("emu2eval", deadline=None)
@@ -31,6 +44,25 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EMU2EVAL_DATA", raising=False)
     monkeypatch.delenv("EMU2EVAL_RUNS", raising=False)
     monkeypatch.setenv("EMU2EVAL_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _published_once() -> Iterator[None]:
+    """A split of easy-VQA, 48,000 rows of an installed package, is read once and not in each test."""
+    read = splits.load_split
+    kept: dict[object, Samples] = {}
+
+    def load(task: Task, split: str, shots: int = 0) -> Samples:
+        if task.spec.data.reader != "easy-vqa" or task.sources:
+            return read(task, split, shots)
+        key = (task.name, str(task.spec.data), split)
+        if key not in kept:
+            kept[key] = read(task, split, shots)
+        return kept[key]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(splits, "load_split", load)
+        yield
 
 
 def rows(count: int, first: int = 0, images: int | None = None) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -27,19 +28,23 @@ def read(root: Path, part: Part, apart: Sequence[str] = ()) -> Iterator[Sample]:
     shows if it is one of `apart`, such as "red triangle", else "other".
     apart: combinations of colour and shape that are sub-scores of their own.
     """
-    folder = package_folder() / "data" / part
+    folder = f"{package_folder()}/data/{part}/images"
     shown = {s.number: f"{s.colour} {s.shape}" for s in shape_images(part)} if apart else {}
     for question, answer, image in _rows(part):
-        slug = re.sub(r"[^a-z0-9]+", "-", question.lower()).strip("-")
         yield Sample(
-            id=f"{part}-{image:04d}-{slug}",
+            id=f"{part}-{image:04d}-{_slug(question)}",
             fields={"question": question},
-            images=(Image(f"{folder}/images/{image}.png"),),
+            images=(Image(f"{folder}/{image}.png"),),
             answer=answer,
             references=(answer,),
             cluster=f"{part}-{image:04d}",
             groups={"answer_type": answer_type(answer), **_apart(shown.get(image), apart)},
         )
+
+
+@cache  # of a few hundred questions in tens of thousands of rows
+def _slug(question: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", question.lower()).strip("-")
 
 
 def answer_type(answer: str) -> str:
@@ -69,7 +74,8 @@ class ShapeImage:
         return Image(f"{package_folder()}/data/{self.part}/images/{self.number}.png")
 
 
-def shape_images(part: Part) -> list[ShapeImage]:
+@cache
+def shape_images(part: Part) -> tuple[ShapeImage, ...]:
     """Every image of the part, "train" or "test", in the order of the numbers.
 
     The package stores no labels, so they are gathered from all questions and answers of an image.
@@ -77,15 +83,13 @@ def shape_images(part: Part) -> list[ShapeImage]:
     said: defaultdict[int, set[str]] = defaultdict(set)
     denied: defaultdict[int, set[str]] = defaultdict(set)
     for question, answer, number in _rows(part):
-        words = re.findall("[a-z]+", question)
-        named = {word for word in words if word in COLOURS or word in SHAPES}
+        named, negated = _words(question)
         if answer in ("yes", "no"):
-            negated = "no" in words or "not" in words
             present = (answer == "yes") != negated
             (said if present else denied)[number] |= named
         else:
             said[number] |= named | {answer}
-    return [
+    return tuple(
         ShapeImage(
             part,
             number,
@@ -93,7 +97,16 @@ def shape_images(part: Part) -> list[ShapeImage]:
             _only(COLOURS, said[number], denied[number]),
         )
         for number in sorted(said.keys() | denied.keys())
-    ]
+    )
+
+
+@cache
+def _words(question: str) -> tuple[frozenset[str], bool]:
+    """The colours and shapes that a question names, and whether it denies them."""
+    words = set(re.findall("[a-z]+", question))
+    return frozenset(words.intersection(COLOURS) | words.intersection(SHAPES)), bool(
+        words & {"no", "not"}
+    )
 
 
 def _only(options: tuple[str, ...], said: set[str], denied: set[str]) -> str | None:
@@ -107,6 +120,7 @@ def _rows(part: str) -> list[tuple[str, str, int]]:
     return [(question, answer, number) for question, answer, number in json.loads(text)]
 
 
+@cache
 def package_folder() -> Path:
     """Where the installed package keeps its files; found without running its code."""
     spec = find_spec("easy_vqa")

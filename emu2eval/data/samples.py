@@ -142,6 +142,8 @@ def _flatten(value: str | Image | Video | None) -> Any:
     A video of such images becomes a list of them, one whose frames are spread over one file
     {"path", "count", "segment"}.
     """
+    if value is None or type(value) is str:
+        return value
     if isinstance(value, Image):
         inner: Sequence[Any] = () if value.member is None else (value.member,)
         if value.frame is not None:
@@ -157,6 +159,8 @@ def _flatten(value: str | Image | Video | None) -> Any:
 
 def _name(value: str | Image | Video | None) -> Any:
     """As `_flatten`, with a file's name in place of its whole path."""
+    if value is None or type(value) is str:  # most values of most samples
+        return value
     flat = _flatten(value)
     if isinstance(value, Image) and value.path is not None:
         flat[0] = _file_name(value.path)
@@ -169,7 +173,8 @@ def _name(value: str | Image | Video | None) -> Any:
 
 def _file_name(path: str) -> str:
     """Of a path; however a disk writes its accents, it is the same name."""
-    return unicodedata.normalize("NFC", path.rpartition("/")[2])
+    name = path.rpartition("/")[2]
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def _restore(value: Any) -> Any:

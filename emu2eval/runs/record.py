@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -275,11 +276,18 @@ def versions() -> dict[str, str]:
     """Of the packages that a run depends on, as far as they are installed."""
     found = {"python": platform.python_version()}
     for package in ("emu2eval", "torch", "transformers", "diffusers", "pillow"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
+        if (installed := _version(package)) is not None:
+            found[package] = installed
     return found
+
+
+@cache
+def _version(package: str) -> str | None:
+    """As this process found it first, which is what it imported."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 _Any = TypeVar("_Any")
