@@ -159,7 +159,7 @@ def program(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         with pytest.raises(SystemExit) as ended:
             cli.main()
         printed = capsys.readouterr()
-        assert "Traceback" not in printed.err
+        assert "Traceback" not in printed.err or "--debug" in arguments
         return int(ended.value.code or 0), printed.out, printed.err
 
     return run

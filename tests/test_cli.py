@@ -1,11 +1,12 @@
-"""The command line as a user meets it: real processes, exit codes, one paragraph for each mistake."""
+"""The command line as a user meets it: exit codes, two streams, one paragraph for each mistake."""
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,35 +17,57 @@ from PIL import Image
 from .conftest import Program
 
 
-def emu2eval(
-    *arguments: str, check: int | None = 0, **env: str
-) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
+@dataclass(frozen=True)
+class Ran:
+    stdout: str
+    stderr: str
+
+
+Emu2eval = Callable[..., Ran]
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def emu2eval(program: Program) -> Emu2eval:
+    """Runs `emu2eval …` in this process, which has to end with the exit code `check`."""
+
+    def run(*arguments: str, check: int = 0) -> Ran:
+        code, out, err = program(*arguments)
+        assert code == check, out + err
+        return Ran(out, err)
+
+    return run
+
+
+@pytest.fixture
+def refused(emu2eval: Emu2eval) -> Refused:
+    """The paragraph that a mistake gets: exit code 2, nothing on standard output, no traceback."""
+
+    def run(*arguments: str) -> str:
+        done = emu2eval(*arguments, check=2)
+        assert done.stdout == ""
+        assert 1 <= len(done.stderr.splitlines()) < 40
+        return done.stderr
+
+    return run
+
+
+def as_a_process(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, "-m", "emu2eval.cli", *arguments],
         capture_output=True,
         text=True,
         timeout=120,
-        env={**os.environ, **env},
+        check=False,
     )
-    if check is not None:
-        assert done.returncode == check, done.stdout + done.stderr
-    return done
 
 
-def refused(*arguments: str, **env: str) -> str:
-    """The paragraph that a mistake gets: exit code 2, nothing on standard output, no traceback."""
-    done = emu2eval(*arguments, check=2, **env)
-    assert "Traceback" not in done.stderr
-    assert done.stdout == ""
-    assert 1 <= len(done.stderr.splitlines()) < 40
-    return done.stderr
-
-
-def test_the_main_job_on_published_data(tmp_path: Path) -> None:
-    done = emu2eval(
+def test_the_main_job_on_published_data(emu2eval: Emu2eval, tmp_path: Path) -> None:
+    done = as_a_process(
         *("run", "--task", "easy-vqa", "--model", "most-common", "nearest", "--shots", "0", "2"),
         *("--limit", "60", "--format", "json"),
     )
+    assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)
     assert [(r["model"], r["shots"], r["n"]) for r in rows] == [
         ("most-common", "0", 60),
@@ -61,7 +84,9 @@ def test_the_main_job_on_published_data(tmp_path: Path) -> None:
     assert json.loads(scored)[0]["value"] == rows[3]["value"]
 
 
-def test_dry_run_asks_nothing(make_task: Any, make_model: Any, tmp_path: Path) -> None:
+def test_dry_run_asks_nothing(
+    emu2eval: Emu2eval, make_task: Any, make_model: Any, tmp_path: Path
+) -> None:
     log = tmp_path / "log"
     model = str(make_model(log=str(log)))
     arguments = ["run", "-t", str(make_task()), "-m", model, "-k", "0", "2"]
@@ -73,7 +98,7 @@ def test_dry_run_asks_nothing(make_task: Any, make_model: Any, tmp_path: Path) -
     assert len(log.read_text().splitlines()) == 24
 
 
-def test_show_prints_the_prompt_and_why(make_task: Any) -> None:
+def test_show_prints_the_prompt_and_why(emu2eval: Emu2eval, make_task: Any) -> None:
     shown = emu2eval("show", "--task", str(make_task()), "--shots", "2", "--index", "3").stdout
     assert "query q0003" in shown
     assert shown.count("16 x 16, sha256") == 3
@@ -84,7 +109,9 @@ def test_show_prints_the_prompt_and_why(make_task: Any) -> None:
     assert "'what colour is square 3? Answer:'" in shown
 
 
-def test_several_ablations_are_several_runs(make_task: Any, make_model: Any) -> None:
+def test_several_ablations_are_several_runs(
+    emu2eval: Emu2eval, make_task: Any, make_model: Any
+) -> None:
     task, model = str(make_task()), str(make_model())
     done = emu2eval(
         *("run", "-t", task, "-m", model, "-k", "0", "3", "--ablate", "none", "labels", "order"),
@@ -101,7 +128,7 @@ def test_several_ablations_are_several_runs(make_task: Any, make_model: Any) -> 
     assert len(json.loads(emu2eval("table", "squares_3", "--format", "json").stdout)) == 3
 
 
-def test_text_only_demonstrations_are_their_own_setting(make_task: Any) -> None:
+def test_text_only_demonstrations_are_their_own_setting(emu2eval: Emu2eval, make_task: Any) -> None:
     task = str(make_task())
     true_zero = emu2eval("show", "--task", task, "--shots", "0").stdout
     starred = emu2eval("show", "--task", task, "--shots", "0*").stdout
@@ -111,7 +138,9 @@ def test_text_only_demonstrations_are_their_own_setting(make_task: Any) -> None:
     assert "demonstration 2 of 2" in starred
 
 
-def test_failed_requests_give_exit_code_3(make_task: Any, make_model: Any) -> None:
+def test_failed_requests_give_exit_code_3(
+    emu2eval: Emu2eval, make_task: Any, make_model: Any
+) -> None:
     task = str(make_task())
     model = str(make_model(fail=["square 3?"]))
     done = emu2eval("run", "--task", task, "--model", model, "--format", "json", check=3)
@@ -156,11 +185,13 @@ def test_failed_requests_give_exit_code_3(make_task: Any, make_model: Any) -> No
         (["ls", "taks"], "did you mean 'tasks'"),
     ],
 )
-def test_mistakes_get_one_clear_paragraph(arguments: list[str], says: str) -> None:
+def test_mistakes_get_one_clear_paragraph(
+    refused: Refused, arguments: list[str], says: str
+) -> None:
     assert says in refused(*arguments)
 
 
-def test_a_folder_without_a_model_file(tmp_path: Path) -> None:
+def test_a_folder_without_a_model_file(refused: Refused, tmp_path: Path) -> None:
     (tmp_path / "weights").mkdir()
     said = refused("run", "--task", "easy-vqa", "--model", str(tmp_path / "weights"))
     assert (
@@ -169,14 +200,24 @@ def test_a_folder_without_a_model_file(tmp_path: Path) -> None:
     )
 
 
+def test_a_mistake_in_a_process_of_its_own() -> None:
+    done = as_a_process("score", "no")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: unknown run 'no'")
+
+
 @pytest.mark.parametrize("arguments", [["--debug", "score", "no"], ["score", "no", "--debug"]])
-def test_the_traceback_is_shown_where_it_is_asked_for(arguments: list[str]) -> None:
+def test_the_traceback_is_shown_where_it_is_asked_for(
+    emu2eval: Emu2eval, arguments: list[str]
+) -> None:
     said = emu2eval(*arguments, check=2).stderr
     assert said.startswith("Traceback") and "error: unknown run 'no'" in said
     assert "--debug" in emu2eval("--help").stdout
 
 
-def test_what_was_run_and_what_was_reused_is_said(make_task: Any, make_model: Any) -> None:
+def test_what_was_run_and_what_was_reused_is_said(
+    emu2eval: Emu2eval, make_task: Any, make_model: Any
+) -> None:
     task, model = str(make_task()), str(make_model(fail=["square 3?"]))
     assert "robot" in (said := emu2eval("run", "-t", task, "-m", model, check=3).stderr)
     assert ": 12 run, 1 failed" in said
@@ -184,17 +225,11 @@ def test_what_was_run_and_what_was_reused_is_said(make_task: Any, make_model: An
     assert ": 1 run, 11 reused, 1 failed" in again
 
 
-def test_missing_data_lists_all_that_is_needed(tmp_path: Path) -> None:
-    text = refused(
-        "run",
-        "--task",
-        "vqav2",
-        "--model",
-        "copy",
-        "--shots",
-        "4",
-        EMU2EVAL_DATA=str(tmp_path / "d"),
-    )
+def test_missing_data_lists_all_that_is_needed(
+    refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMU2EVAL_DATA", str(tmp_path / "d"))
+    text = refused("run", "--task", "vqav2", "--model", "copy", "--shots", "4")
     for wanted in (
         "v2_Questions_Val_mscoco.zip",
         "v2_Annotations_Train_mscoco.zip",
@@ -209,18 +244,21 @@ def test_missing_data_lists_all_that_is_needed(tmp_path: Path) -> None:
     assert "Train" not in refused("run", "--task", "vqav2", "--model", "copy", "--shots", "0")
 
 
-def test_half_the_data_is_there(tmp_path: Path) -> None:
+def test_half_the_data_is_there(
+    refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "vqav2").mkdir()
     (tmp_path / "coco" / "val2014").mkdir(parents=True)
     (tmp_path / "coco" / "val2014" / "COCO_val2014_000000000042.jpg").touch()
     (tmp_path / "vqav2" / "v2_OpenEnded_mscoco_val2014_questions.json").write_text("{}")
-    text = refused("run", "--task", "vqav2", "--model", "copy", EMU2EVAL_DATA=str(tmp_path))
+    monkeypatch.setenv("EMU2EVAL_DATA", str(tmp_path))
+    text = refused("run", "--task", "vqav2", "--model", "copy")
     assert "v2_Annotations_Val_mscoco.zip" in text
     assert "v2_Questions_Val" not in text
     assert "val2014.zip" not in text
 
 
-def test_malformed_yaml_names_file_and_line(make_task: Any) -> None:
+def test_malformed_yaml_names_file_and_line(refused: Refused, make_task: Any) -> None:
     path = make_task()
     text = path.read_text()
     path.write_text(text + "score: {scorer: [\n")
@@ -261,7 +299,13 @@ def damage(name: str, path: Path) -> None:
     ],
 )
 def test_a_bad_image_stops_the_run_and_loses_nothing(
-    make_task: Any, make_model: Any, tmp_path: Path, name: str, says: str
+    emu2eval: Emu2eval,
+    refused: Refused,
+    make_task: Any,
+    make_model: Any,
+    tmp_path: Path,
+    name: str,
+    says: str,
 ) -> None:
     task = make_task()
     image = task.parent / "images" / "0009.png"
@@ -285,7 +329,7 @@ def test_a_bad_image_stops_the_run_and_loses_nothing(
         ("image", "../../secret.png", "leaves the data folder"),
     ],
 )
-def test_bad_rows(make_task: Any, column: str, value: str, says: str) -> None:
+def test_bad_rows(refused: Refused, make_task: Any, column: str, value: str, says: str) -> None:
     task = make_task()
     rows = [json.loads(line) for line in (task.parent / "test.jsonl").read_text().splitlines()]
     rows[5][column] = value
@@ -293,7 +337,7 @@ def test_bad_rows(make_task: Any, column: str, value: str, says: str) -> None:
     assert says in refused("run", "--model", "most-common", "--task", str(task))
 
 
-def test_a_results_folder_that_is_a_file(make_task: Any, tmp_path: Path) -> None:
+def test_a_results_folder_that_is_a_file(refused: Refused, make_task: Any, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("not a folder")
     text = refused(
         "run",
@@ -308,7 +352,7 @@ def test_a_results_folder_that_is_a_file(make_task: Any, tmp_path: Path) -> None
     assert "--out" in text
 
 
-def test_a_template_that_forgets_a_image_is_refused(make_task: Any) -> None:
+def test_a_template_that_forgets_a_image_is_refused(refused: Refused, make_task: Any) -> None:
     """Dropping a demonstration's image in silence is what this project exists to end."""
     task = make_task(protocols={"plain": {"ask": "{question} Answer:"}})
     text = refused("run", "--model", "most-common", "--task", str(task))
@@ -337,7 +381,9 @@ def test_help_has_examples(program: Program) -> None:
         assert f"emu2eval {verb} " in text
 
 
-def test_values_on_the_command_line_are_yaml(make_task: Any, make_model: Any) -> None:
+def test_values_on_the_command_line_are_yaml(
+    emu2eval: Emu2eval, make_task: Any, make_model: Any
+) -> None:
     task, model = str(make_task()), str(make_model())
     done = emu2eval(
         *("run", "-t", task, "-m", model, "--set", "model.settings.default=no"),
@@ -350,7 +396,9 @@ def test_values_on_the_command_line_are_yaml(make_task: Any, make_model: Any) ->
     assert json.loads(done.stdout)[0]["value"] == 0
 
 
-def test_scoring_again_with_another_scorer(make_task: Any, make_model: Any) -> None:
+def test_scoring_again_with_another_scorer(
+    emu2eval: Emu2eval, refused: Refused, make_task: Any, make_model: Any
+) -> None:
     task, model = str(make_task()), str(make_model(default="Red."))
     emu2eval("run", "-t", task, "-m", model)
     strict = emu2eval("score", "squares", "--format", "json").stdout
@@ -366,7 +414,9 @@ def test_scoring_again_with_another_scorer(make_task: Any, make_model: Any) -> N
     assert "metrics differ" in refused("compare", str(again), str(other))
 
 
-def test_scoring_notices_changed_data(make_task: Any, make_model: Any) -> None:
+def test_scoring_notices_changed_data(
+    emu2eval: Emu2eval, refused: Refused, make_task: Any, make_model: Any
+) -> None:
     task = make_task()
     emu2eval("run", "-t", str(task), "-m", str(make_model()))
     path = task.parent / "test.jsonl"
@@ -374,7 +424,7 @@ def test_scoring_notices_changed_data(make_task: Any, make_model: Any) -> None:
     assert "not what it was" in refused("score", "squares")
 
 
-def test_output_from_data_is_never_markup(make_task: Any) -> None:
+def test_output_from_data_is_never_markup(emu2eval: Emu2eval, make_task: Any) -> None:
     task = make_task()
     spec = yaml.safe_load(task.read_text())
     spec["protocols"]["plain"]["ask"] = "{image}[bold red]{question}[/nonsense]"
@@ -382,7 +432,7 @@ def test_output_from_data_is_never_markup(make_task: Any) -> None:
     assert "[bold red]what colour" in emu2eval("show", "--task", str(task)).stdout
 
 
-def test_a_huge_image_is_refused(make_task: Any) -> None:
+def test_a_huge_image_is_refused(refused: Refused, make_task: Any) -> None:
     task = make_task()
     huge = Image.new("1", (14_000, 14_000))
     huge.save(task.parent / "images" / "0003.png")
