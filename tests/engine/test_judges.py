@@ -24,6 +24,7 @@ from emu2eval.exports.experiment import written
 from emu2eval.runs import scores
 
 from ..chat_server import ChatServer, digests, texts
+from ..conftest import Program
 from ..tasks.layouts import mm_vet, touchstone
 
 KEY = "sk-judge-Very5ecret0123456789"
@@ -472,27 +473,24 @@ def test_a_judge_sees_the_image_that_was_painted(
         assert digests(body) in asked.values()
 
 
-def test_from_the_command_line(robot: str, judge: Any, chat_server: ChatServer) -> None:
+def test_from_the_command_line(
+    robot: str, judge: Any, chat_server: ChatServer, program: Program
+) -> None:
     chat_server.answer = lambda body: "0.5"
-
-    def command(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "emu2eval.cli", *arguments], capture_output=True, text=True
-        )
-        assert done.returncode == code, done.stderr
-        return done
-
     run = ("run", "--task", "mm_vet", "--model", robot)
-    assert "none is named" in command(*run, code=2).stderr
-    dry = command(*run, "--judge", judge(), "--dry-run").stdout
+    code, _, said = program(*run)
+    assert code == 2 and "none is named" in said
+    _, dry, _ = program(*run, "--judge", judge(), "--dry-run")
     assert "judge, judging: about 40 requests" in dry
     assert chat_server.asked == []
-    done = command(*run, "--judge", judge(), "--format", "json")
-    assert "judge, judging: about 40 requests" in done.stderr
-    assert "8 run, 40 judged" in done.stderr
-    assert [row["value"] for row in json.loads(done.stdout)] == [50, 0]
-    scored = command("score", "mm_vet", "--groups", "--format", "json")
-    rows = {row["group"]: row["value"] for row in json.loads(scored.stdout)}
+    code, printed, said = program(*run, "--judge", judge(), "--format", "json")
+    assert code == 0
+    assert "judge, judging: about 40 requests" in said
+    assert "8 run, 40 judged" in said
+    assert [row["value"] for row in json.loads(printed)] == [50, 0]
+    code, printed, _ = program("score", "mm_vet", "--groups", "--format", "json")
+    rows = {row["group"]: row["value"] for row in json.loads(printed)}
+    assert code == 0
     assert "capability: ocr" in rows
     assert "combination: ocr+math" in rows
     assert len(chat_server.asked) == 40

@@ -26,6 +26,7 @@ from emu2eval.spec.task import load_task  # noqa: E402
 from emu2eval.types import Image  # noqa: E402
 
 from .. import tiny_models  # noqa: E402
+from ..conftest import Program  # noqa: E402
 from ..tiny_models import SIDE  # noqa: E402
 
 Command = Callable[..., str]
@@ -329,25 +330,24 @@ def test_a_run_that_is_killed_between_images_draws_none_of_them_again(
     assert kept[0] == kept[1] and len(kept[0]) == 12
 
 
-def refused(at: Callable[[str], None], folder: Path, *changes: str) -> str:
+def refused(at: Callable[[str], None], program: Program, *changes: str) -> str:
     """What a run says that ends before anything is drawn."""
     at("dreambench")
-    (folder / "noise.py").write_text(PAINTER)
-    (folder / "noise.yaml").write_text('name: noise\nadapter: "noise:Noise"\n')
-    asked = ["run", "--task", "dreambench", "--model", "./noise.yaml", "--limit", "1"]
+    Path("never.py").write_text(PAINTER)
+    Path("never.yaml").write_text('name: never\nadapter: "never:Noise"\n')
+    asked = ["run", "--task", "dreambench", "--model", "./never.yaml", "--limit", "1"]
     asked += [part for change in changes for part in ("--set", f"task.score.options.{change}")]
-    command = [sys.executable, "-m", "emu2eval.cli", *asked, "--out", "runs"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert ended.returncode == 2 and "Traceback" not in ended.stderr, ended.stderr
-    assert not (folder / "log").exists() and not (folder / "runs").exists()
-    return ended.stderr
+    code, _, said = program(*asked, "--out", "runs")
+    assert code == 2, said
+    assert not Path("log").exists() and not Path("runs").exists()
+    return said
 
 
 def test_all_encoders_that_are_missing_are_told_at_once_before_anything_is_drawn(
-    at: Callable[[str], None], tmp_path: Path, tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
+    at: Callable[[str], None], program: Program, tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    said = refused(at, tmp_path, f"clip_i.encoder={tiny_clip}", "fid.network=none.pth")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    said = refused(at, program, f"clip_i.encoder={tiny_clip}", "fid.network=none.pth")
     assert "3 things are in the way" in said
     for needed in (
         "hf download facebook/dino-vits16 --local-dir dino-vits16",
@@ -361,14 +361,14 @@ def test_all_encoders_that_are_missing_are_told_at_once_before_anything_is_drawn
 
 
 def test_encoders_that_cannot_do_their_work_are_told_before_anything_is_drawn(
-    at: Callable[[str], None], tmp_path: Path, tiny_clip: Path, tiny_dino: Path
+    at: Callable[[str], None], program: Program, tmp_path: Path, tiny_clip: Path, tiny_dino: Path
 ) -> None:
     cut = tmp_path / "cut"
     shutil.copytree(tiny_clip, cut)
     weights = (cut / "model.safetensors").read_bytes()
     (cut / "model.safetensors").write_bytes(weights[: len(weights) // 2])
     said = refused(
-        at, tmp_path, f"dino.encoder={tiny_dino}",  # with images of the official size
+        at, program, f"dino.encoder={tiny_dino}",  # with images of the official size
         f"clip_i.encoder={cut}", f"clip_t.encoder={tiny_dino}",
         f"fid.network={tiny_clip / 'model.safetensors'}",
     )  # fmt: skip
@@ -383,7 +383,11 @@ def test_encoders_that_cannot_do_their_work_are_told_before_anything_is_drawn(
 
 
 def test_numbers_of_different_encoders_are_not_compared(
-    at: Callable[[str], None], command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    at: Callable[[str], None],
+    command: Command,
+    program: Program,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Neither under two names, nor where the files behind one name were exchanged."""
     at("coco_autoencode")
@@ -406,14 +410,7 @@ def test_numbers_of_different_encoders_are_not_compared(
     (tmp_path / "one").rename(tmp_path / "kept")
     (tmp_path / "other").rename(tmp_path / "one")
     command("score", "again")
-    refusal(compared, "encoders of clip_i/one differ")
+    assert "encoders of clip_i/one differ" in program(*compared)[2]
     command("score", "again", "--set", f"{encoder}=./kept")
-    refusal(compared, "metrics differ (clip_i/one, clip_i/kept)")
-
-
-def refusal(command: list[str], said: str) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-m", "emu2eval.cli", *command],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert ended.returncode == 2 and said in ended.stderr, ended.stderr
+    code, _, said = program(*compared)
+    assert code == 2 and "metrics differ (clip_i/one, clip_i/kept)" in said

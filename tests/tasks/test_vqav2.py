@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,8 @@ from emu2eval import evaluate
 from emu2eval.data.load import load_split
 from emu2eval.errors import DataError
 from emu2eval.spec.task import load_task
+
+from ..conftest import Program
 
 
 @pytest.fixture
@@ -53,12 +53,12 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_from_the_command_line_to_a_table(root: Path) -> None:
-    command = [sys.executable, "-m", "emu2eval.cli", "run", "--task", "vqav2", "--shots", "0", "4"]
+def test_from_the_command_line_to_a_table(root: Path, program: Program) -> None:
+    command = ["run", "--task", "vqav2", "--shots", "0", "4"]
     options = ["--model", "most-common", "--protocol", "openflamingo", "--groups", "-f", "json"]
-    done = subprocess.run([*command, *options], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    rows = {(r["shots"], r["group"]): r for r in json.loads(done.stdout)}
+    code, printed, said = program(*command, *options)
+    assert code == 0, said
+    rows = {(r["shots"], r["group"]): r for r in json.loads(printed)}
     assert rows["4", None]["value"] == 100  # four of ten annotators say red, at least
     head = rows["4", None]
     assert (head["metric"], head["variant"]) == ("vqa_accuracy", "always")
@@ -92,16 +92,12 @@ def test_a_pool_is_drawn_once_a_trial_and_is_part_of_the_run(root: Path) -> None
     assert grown.folder == result.folder and {json.loads(line)["id"] for line in lines}
 
 
-def test_a_missing_image_is_named(root: Path) -> None:
+def test_a_missing_image_is_named(root: Path, program: Program) -> None:
     (root / "coco" / "val2014" / "COCO_val2014_000000000003.jpg").unlink()
-    done = subprocess.run(
-        [sys.executable, "-m", "emu2eval.cli", "run", "--task", "vqav2", "-m", "most-common"],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2
-    assert "COCO_val2014_000000000003.jpg" in done.stderr
-    assert "unpacked whole" in done.stderr
+    code, _, said = program("run", "--task", "vqav2", "-m", "most-common")
+    assert code == 2
+    assert "COCO_val2014_000000000003.jpg" in said
+    assert "unpacked whole" in said
 
 
 def test_a_hidden_split_is_asked_and_called_hidden(root: Path) -> None:
