@@ -415,7 +415,7 @@ def test_stopped_by_the_keyboard_in_the_middle_of_a_request(
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)  # long before the server answers
     assert process.returncode == 130
-    assert b"the same command continues" in errors
+    assert b"run the same command again to continue" in errors
     assert b"Traceback" not in errors
     assert len(rows(next(Path("runs").iterdir()))) == 5
 
