@@ -17,6 +17,8 @@ from emu2eval.types import Image, Sample, Segment, Video
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
+_decode_parts = msgspec.msgpack.Decoder(tuple[msgspec.Raw, ...]).decode
+"""The parts of a packed sample, each still packed."""
 
 
 class Samples(Sequence[Sample]):
@@ -83,6 +85,18 @@ class Samples(Sequence[Sample]):
     def __iter__(self) -> Iterator[Sample]:
         for sample_id, data, place in zip(self.ids, self._packed, self._places, strict=True):
             yield _unpack(sample_id, data, self._choices[place])
+
+    def images(self, index: int) -> list[Image]:
+        """The images that a prompt may show of a sample: its own, those of its videos, and its answer's."""
+        _, packed, answer, *_ = _decode_parts(self._packed[index])
+        shown = [_restore(part) for part in (*_decode(packed), _decode(answer))]
+        found: list[Image] = []
+        for part in shown:
+            if isinstance(part, Image):
+                found.append(part)
+            elif isinstance(part, Video):
+                found += part.frames
+        return found
 
     def subset(self, indices: Iterable[int]) -> Samples:
         """Only the samples at these positions; its digest is its own."""

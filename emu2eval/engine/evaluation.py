@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from emu2eval.adapters.base import Adapter
+from emu2eval.engine import held
 from emu2eval.engine.cost import costs
 from emu2eval.engine.judges import Scoring, choose_judge
 from emu2eval.engine.live import Live
@@ -367,7 +368,7 @@ def run_plan(
             plan.record, spent=known.spent if known else None, label=label or None
         )
         write_record(folder, record)
-        store.index(plan.questions.slot_of, plan.questions.slots, whole=True)
+        held.index(plan, store)
         for line in store.lost():
             watcher.note(f"{line}, and asked again")
         watcher.starting(RunStart(plan.task.name, plan.name, plan.setting, len(plan), folder))
@@ -376,13 +377,18 @@ def run_plan(
             write_record(folder, msgspec.structs.replace(record, spent=spent))
 
         live = Live(plan, store, folder, watcher.scored) if watcher.follows_scores else None
-        if live is not None:
-            live.kept()
-            store.heard = live
+
+        def ready() -> None:
+            # What is there already is scored beside what comes, and not where nothing comes.
+            if live is not None:
+                live.kept()
+                store.heard = live
+            load()
+
         with Spending(plan.adapter, record.spent, keep) as spending:
             tell = spending.telling(watcher.settled)
-            tally = execute(plan, store, load=load, batch=options.batch, progress=tell)
-        if live is not None:
+            tally = execute(plan, store, load=ready, batch=options.batch, progress=tell)
+        if live is not None and live.count:
             live.now()
         if options.batch == AUTO and tally.batch is not None:
             asked = f"--batch auto asked up to {tally.batch} at a time"

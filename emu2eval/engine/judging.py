@@ -122,6 +122,10 @@ class Judging:
             # What is assumed alike will be told apart by the real answers.
             yield case if response is not self._assumed else _of_its_own(case)
 
+    def to_ask(self, store: RunStore) -> Iterator[Planned]:
+        """Every request of the attempt: what it says depends on the answers, so all are compared."""
+        return iter(self)
+
     def _due(self) -> Iterator[tuple[Place, Sample, Response, int]]:
         """What the requests of the current attempt are about: an answer, and the number of a name."""
         for place in self.questions:

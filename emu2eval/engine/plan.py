@@ -219,6 +219,11 @@ class Plan:
     def __iter__(self) -> Iterator[Planned]:
         return map(self.at, self.questions)
 
+    def to_ask(self, store: RunStore) -> Iterator[Planned | None]:
+        """Every request in turn; None for one whose stored answer is known to hold (`held.index`)."""
+        holding, slot = store.holding, self.questions.slot
+        return (None if holding[slot(place)] else self.at(place) for place in self.questions)
+
     def at(self, place: Place) -> Planned:
         """The request of a place."""
         refused = None

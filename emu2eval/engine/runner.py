@@ -74,6 +74,10 @@ class Work(Protocol):
         """Of the model."""
         ...
 
+    def to_ask(self, store: RunStore) -> Iterator[Planned | None]:
+        """Every request in turn; None for one whose answer in the store is known to hold."""
+        ...
+
     def __iter__(self) -> Iterator[Planned]: ...
     def check(self, planned: Planned) -> None: ...
 
@@ -229,7 +233,15 @@ def _pending(
     work: Work, store: RunStore, tally: Tally, tell: Callable[[int], None]
 ) -> Iterator[Planned]:
     """The requests still to be made; an answer to an equal request is copied instead."""
-    for planned in work:
+    holding = 0
+    for planned in work.to_ask(store):
+        if planned is None:
+            holding += 1
+            continue
+        if holding:
+            tally.kept += holding
+            tell(holding)
+            holding = 0
         key = planned.request.key
         if store.has(planned.slot, key):
             tally.kept += 1
@@ -250,6 +262,9 @@ def _pending(
                 tell(1)
                 continue
             yield planned
+    if holding:
+        tally.kept += holding
+        tell(holding)
 
 
 def _windows(planned: Iterator[Planned], size: Callable[[], int]) -> Iterator[list[Planned]]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from emu2eval.errors import ImageError, MissingExtra
 from emu2eval.media import pixels
 from emu2eval.media.nearby import instead
+from emu2eval.media.remembered import State, files, state_of
 from emu2eval.types import Segment
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ _ALONE = {
 }
 """What FFmpeg may take a file for: no playlist, which would have it open other files and addresses."""
 
+_SHA256 = 32
 _KEPT = 4
 """Videos whose wanted frames are kept decoded: a model asks for those of one video in a row."""
 _CUT_OFF = 0.9
@@ -65,7 +67,7 @@ def digest(path: str, frame: tuple[int, int], segment: Segment | None = None) ->
     Raises ImageError where the file is not there, MissingExtra where nothing could decode it later.
     """
     _require()
-    place = f"{_digest(path, *_state(path))} frame {frame[0]} of {frame[1]}"
+    place = f"{_digest(path, _state(path))} frame {frame[0]} of {frame[1]}"
     if segment is not None:
         place += f" from {segment.start!r} to {segment.end!r}{' frames' * segment.in_frames}"
     return hashlib.sha256(place.encode()).hexdigest()
@@ -73,26 +75,31 @@ def digest(path: str, frame: tuple[int, int], segment: Segment | None = None) ->
 
 def size(path: str) -> tuple[int, int]:
     """Width and height of its frames in pixels, as `load` gives them."""
-    return _size(path, *_state(path))
+    return _size(path, _state(path))
 
 
 def load(path: str, frame: tuple[int, int], segment: Segment | None = None) -> Image:
     """The frame in RGB, upright. Raises ImageError where the file is cut off, damaged or no video."""
     index, count = frame
-    return _decoded(path, *_state(path), count, segment)[index].copy()
+    return _decoded(path, _state(path), count, segment)[index].copy()
 
 
 @lru_cache(maxsize=1 << 14)
-def _digest(path: str, changed: int, length: int) -> str:
+def _digest(path: str, state: State) -> str:
+    known = files().recall(path, state)
+    if known is not None and len(known) == _SHA256:
+        return known.hex()
     try:
         with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            found = hashlib.file_digest(file, "sha256")
     except OSError as error:
         raise ImageError(f"the video cannot be read ({error.strerror})", where=path) from None
+    files().keep(path, state, found.digest())
+    return found.hexdigest()
 
 
 @lru_cache(maxsize=1 << 14)
-def _size(path: str, changed: int, length: int) -> tuple[int, int]:
+def _size(path: str, state: State) -> tuple[int, int]:
     # The header has no say in how the frames are turned; the first of them has.
     with _opened(path) as (container, stream):
         for frame in container.decode(stream):
@@ -102,7 +109,7 @@ def _size(path: str, changed: int, length: int) -> tuple[int, int]:
 
 @lru_cache(maxsize=_KEPT)
 def _decoded(
-    path: str, changed: int, length: int, count: int, segment: Segment | None
+    path: str, state: State, count: int, segment: Segment | None
 ) -> tuple[Image, ...]:
     if segment is not None and not segment.in_frames:
         return tuple(_pick_times(path, segment, count))
@@ -228,8 +235,8 @@ def _opened(path: str) -> Iterator[tuple[Any, Any]]:
         raise _damaged(path, str(error)) from None
 
 
-def _state(path: str) -> tuple[int, int]:
-    """What changes when the file does: time of its last change, and its length."""
+def _state(path: str) -> State:
+    """What changes when the file does."""
     try:
         stat = os.stat(path)  # noqa: PTH116 (a Path costs more than the call)
     except OSError as error:
@@ -242,7 +249,7 @@ def _state(path: str) -> tuple[int, int]:
             or "check the data root ($EMU2EVAL_DATA) and that the archive was unpacked whole; "
             "--skip-missing leaves such samples out and counts them",
         ) from None
-    return stat.st_mtime_ns, stat.st_size
+    return state_of(stat)
 
 
 @lru_cache(maxsize=1)

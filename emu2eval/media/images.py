@@ -15,9 +15,12 @@ from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from typing import TYPE_CHECKING, BinaryIO
 
+import msgspec
+
 from emu2eval.errors import ImageError, UserError
 from emu2eval.media import arrowfile, frames, parquetfile, pixels, tarmember, tsvfile
 from emu2eval.media.nearby import instead
+from emu2eval.media.remembered import State, files, state_of
 from emu2eval.types import Image
 
 if TYPE_CHECKING:
@@ -50,8 +53,8 @@ FORMATS = (
 """What is opened. Pillow knows others, of which EPS hands the file to Ghostscript, a program that runs it."""
 
 BYTES = "an image given as bytes"
-_REMEMBERED = 1 << 17
-_infos: OrderedDict[tuple[str, str | None, int, int], ImageInfo] = OrderedDict()
+_REMEMBERED = 1 << 18
+_infos: OrderedDict[tuple[str, str | None, State], ImageInfo] = OrderedDict()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,10 @@ class ImageInfo:
     def upright(self) -> tuple[int, int]:
         """Width and height as `load` gives the image."""
         return (self.width, self.height) if self.orientation < 5 else (self.height, self.width)
+
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(ImageInfo).decode
 
 
 def info(image: Image) -> ImageInfo:
@@ -99,13 +106,26 @@ def _info_of_file(image: Image) -> ImageInfo:
         raise _unreadable(path, error) from None
     if not S_ISREG(stat.st_mode) and not S_ISDIR(stat.st_mode):
         raise ImageError("this is no file", where=path)
-    key = (path, image.member, stat.st_mtime_ns, stat.st_size)
+    key = (path, image.member, state_of(stat))
     known = _infos.get(key)
     if known is None:
-        known = _infos[key] = _examine(read(image), where(image))
+        # That a folder holds other files does not show in its state.
+        found = _recalled(image, key[-1]) if S_ISREG(stat.st_mode) else None
+        known = _infos[key] = found or _examine(read(image), where(image))
+        if found is None and S_ISREG(stat.st_mode):
+            files().keep(where(image), key[-1], _pack(known))
         if len(_infos) > _REMEMBERED:
             _infos.popitem(last=False)
     return known
+
+
+def _recalled(image: Image, state: State) -> ImageInfo | None:
+    """What an earlier process found in the same file."""
+    found = files().recall(where(image), state)
+    try:
+        return _unpack(found) if found is not None else None
+    except msgspec.MsgspecError:
+        return None  # of another release
 
 
 def stored(image: Image) -> tuple[tuple[int, int], int] | None:

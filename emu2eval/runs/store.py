@@ -48,6 +48,7 @@ class RunStore:
         self._offsets = array("q")
         self._keys = array("Q")
         self._by_key: dict[int, int] = {}
+        self._holding = bytearray()
 
     # -- opening ----------------------------------------------------------------------------------
 
@@ -92,16 +93,23 @@ class RunStore:
     # -- what is there ----------------------------------------------------------------------------
 
     def index(
-        self, slot_of: Callable[[Answer], int | None], slots: int, *, whole: bool = False
+        self,
+        slot_of: Callable[[Answer], int | None],
+        slots: int,
+        *,
+        whole: bool = False,
+        holds: Callable[[Answer], bool] | None = None,
     ) -> None:
         """Reads where every usable answer stands. slot_of: the slot that an answer fills, or None.
 
-        whole: an answer counts only while each of its images is there as it was made. Opened for writing,
-        damaged lines are set aside, so that they are told once.
+        whole: an answer counts only while each of its images is there as it was made. holds: whether an answer
+        is known to be one to what would be asked now, for `holding`. Opened for writing, damaged lines are set
+        aside, so that they are told once.
         """
         self._offsets = array("q", [-1]) * slots
         self._keys = array("Q", [0]) * slots
         self._by_key = {}
+        self._holding = bytearray(slots)
         without: set[int] = set()
         for offset, answer in self._walk():
             slot = slot_of(answer)
@@ -111,11 +119,13 @@ class RunStore:
                 without.add(slot)
                 continue
             self._note(slot, answer, offset)
+            if holds is not None and answer.error is None:
+                self._holding[slot] = holds(answer)
         self.without_image = sum(self._offsets[slot] < 0 for slot in without)
         if self.damaged and self._writer is not None:
             damaged = self.damaged
             self._set_aside()
-            self.index(slot_of, slots, whole=whole)
+            self.index(slot_of, slots, whole=whole, holds=holds)
             self.damaged = damaged
 
     def lost(self) -> Iterator[str]:
@@ -130,6 +140,11 @@ class RunStore:
     def has(self, slot: int, key: str) -> bool:
         """An answer without an error to this very request is stored."""
         return self._offsets[slot] >= 0 and self._keys[slot] == _short(key)
+
+    @property
+    def holding(self) -> bytearray:
+        """A slot each: 1 where `index` found an answer that is known to hold, whatever the request's key."""
+        return self._holding
 
     def twin(self, key: str) -> Answer | None:
         """A stored answer to an equal request of another sample, trial or take."""
