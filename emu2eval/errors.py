@@ -23,8 +23,7 @@ import re
 import sysconfig
 import tempfile
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -312,8 +311,7 @@ def _written(text: str) -> str | None:
         return None
 
 
-@contextmanager
-def of_part(kind: str, name: str, hint: str = "mend it, or ask its author") -> Iterator[None]:
+class of_part:
     """What is raised inside, other than a UserError, becomes a PartError that names the part.
 
     >>> with of_part("scorer", "mine"):
@@ -321,12 +319,23 @@ def of_part(kind: str, name: str, hint: str = "mend it, or ask its author") -> I
     Traceback (most recent call last):
     emu2eval.errors.PartError: the scorer 'mine' failed: IndexError: list index out of range...
     """
-    try:
-        yield
-    except UserError:
-        raise
-    except ModuleNotFoundError as error:
-        missing = lacking(error, f"the {kind} {name!r}")
-        raise missing or PartError(kind, name, error, hint) from error
-    except Exception as error:
-        raise PartError(kind, name, error, hint) from error
+
+    __slots__ = ("_hint", "_kind", "_name")
+
+    def __init__(self, kind: str, name: str, hint: str = "mend it, or ask its author"):
+        self._kind = kind
+        self._name = name
+        self._hint = hint
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> None:
+        if not isinstance(error, Exception) or isinstance(error, UserError):
+            return
+        missing = None
+        if isinstance(error, ModuleNotFoundError):
+            missing = lacking(error, f"the {self._kind} {self._name!r}")
+        raise missing or PartError(self._kind, self._name, error, self._hint) from error

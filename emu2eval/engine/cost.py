@@ -10,8 +10,8 @@ from emu2eval.adapters.base import Adapter, Cost, of_adapter
 from emu2eval.engine.judging import Judge, Judging
 from emu2eval.engine.plan import Plan, Planned
 from emu2eval.engine.planned import PlannedRun
-from emu2eval.engine.runner import Work
 from emu2eval.engine.spending import said
+from emu2eval.engine.work import Work
 from emu2eval.runs.store import RunStore
 from emu2eval.types import Used
 

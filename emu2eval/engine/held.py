@@ -1,9 +1,9 @@
 """Which stored answers still answer what would be asked: told without a draw, a prompt or a hash.
 
 The folder of a run is named after all that decides its prompts but the images' bytes, and every answer says
-which demonstrations and which bytes it was shown. So an answer holds while the files of its samples have these
-digests, which is known of files that have not changed. That the program itself builds the same prompts as the
-one that asked is seen by building some of them.
+which demonstrations and which bytes it was shown. So an answer holds while the files of its samples have
+these digests, which is known of files that have not changed. That the program itself builds the same prompts
+as the one that asked is seen by building some of them.
 """
 
 from __future__ import annotations
@@ -17,57 +17,66 @@ from emu2eval.errors import ImageError
 from emu2eval.media import images
 from emu2eval.runs.answers import Answer
 from emu2eval.runs.store import RunStore
+from emu2eval.types import Image
 
 BUILT = 64
 """Held answers, spread over the run, whose requests are made again to compare their keys."""
 
 
-class Held:
-    """Whether stored answers of a plan hold."""
+class StillShown:
+    """Whether what stored answers of a plan were shown is what their samples show now."""
 
     def __init__(self, plan: Plan):
-        self._queries = _Digests(plan.questions.samples)
+        # A file is looked at once: questions share images.
+        known: dict[tuple[str, str | None], str] = {}
+        self._queries = _Digests(plan.questions.samples, known)
         pool = plan.prompts.pool
-        self._pool = _Digests(pool) if pool is not None else None
+        self._pool = _Digests(pool, known) if pool is not None else None
 
     def __call__(self, answer: Answer) -> bool:
         """Every image that it was shown is still one of its samples'."""
-        if not answer.shown:
+        missing = set(answer.shown)
+        if not missing:
             return True
         try:
-            known = self._queries.of(answer.id)
-            if all(digest in known for digest in answer.shown):
-                return True
-            if self._pool is None:
-                return False
-            there = {*known, *(d for name in answer.examples for d in self._pool.of(name))}
+            missing.difference_update(self._queries.of(answer.id))
+            if missing and self._pool is not None:
+                for name in answer.examples:
+                    missing.difference_update(self._pool.of(name))
         except ImageError:
             return False  # asking says what is wrong with it
-        return there.issuperset(answer.shown)
+        return not missing
 
 
 class _Digests:
     """Of the images that prompts may show of each sample, its own and its answer's."""
 
-    def __init__(self, samples: Samples):
+    def __init__(self, samples: Samples, known: dict[tuple[str, str | None], str]):
         self._samples = samples
-        self._known: dict[int, tuple[str, ...]] = {}
+        self._known = known
+        self._of: dict[str, tuple[str, ...]] = {}
 
     def of(self, name: str) -> tuple[str, ...]:
-        position = self._samples.position(name)
-        if position is None:
-            return ()
-        found = self._known.get(position)
+        found = self._of.get(name)
         if found is None:
-            found = tuple(images.digest(image) for image in self._samples.images(position))
-            self._known[position] = found
+            position = self._samples.position(name)
+            shown = self._samples.images(position) if position is not None else ()
+            found = self._of[name] = tuple(map(self._digest, shown))
         return found
+
+    def _digest(self, image: Image) -> str:
+        if image.path is None or image.frame is not None:
+            return images.digest(image)
+        place = image.path, image.member
+        if place not in self._known:
+            self._known[place] = images.digest(image)
+        return self._known[place]
 
 
 def index(plan: Plan, store: RunStore) -> None:
     """Reads the store for a plan that is about to be asked; `store.holding` is what needs no asking."""
     questions = plan.questions
-    store.index(questions.slot_of, questions.slots, whole=True, holds=Held(plan))
+    store.index(questions.slot_of, questions.slots, whole=True, holds=StillShown(plan))
     if any(not _same(plan, store, slot) for slot in _spread(store.holding)):
         # Another release builds other prompts, or images were exchanged: every key is compared.
         store.holding[:] = bytes(len(store.holding))

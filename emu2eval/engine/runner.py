@@ -6,12 +6,14 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Literal, Protocol
+from typing import Literal
 
 from emu2eval.adapters.base import Adapter, BatchRange, of_adapter
 from emu2eval.engine.ahead import BATCHES, Ahead, reading_ahead
 from emu2eval.engine.asking import Answered, Asker, why
+from emu2eval.engine.checking import CheckedAhead
 from emu2eval.engine.plan import Planned
+from emu2eval.engine.work import Work
 from emu2eval.errors import ImageError, ModelError
 from emu2eval.runs.answers import Answer
 from emu2eval.runs.store import RunStore
@@ -64,24 +66,6 @@ class Tally:
         )
 
 
-class Work(Protocol):
-    """Requests to be made of one model: a plan, or what a judge is asked."""
-
-    @property
-    def adapter(self) -> Adapter: ...
-    @property
-    def name(self) -> str:
-        """Of the model."""
-        ...
-
-    def to_ask(self, store: RunStore) -> Iterator[Planned | None]:
-        """Every request in turn; None for one whose answer in the store is known to hold."""
-        ...
-
-    def __iter__(self) -> Iterator[Planned]: ...
-    def check(self, planned: Planned) -> None: ...
-
-
 class Loader:
     """Loads an adapter when the first request is about to be made, and not if none is."""
 
@@ -114,11 +98,11 @@ def execute(
 ) -> Tally:
     """Asks for every request that the store does not hold, and stores each answer.
 
-    Requests are planned and checked ahead of asking them: a window at a time, or as an adapter that streams
-    takes them. load: called once the first are checked, and not if nothing is to be asked.
-    progress: called with the number of requests settled since the last call. Raises UserError; a PlanError
-    for a request that the model cannot take comes before its window is asked, or once those under way are
-    answered, and all that came is kept.
+    Requests are planned and checked ahead of asking them: as many as there is time for while the model is
+    loaded, then a window at a time, or as an adapter that streams takes them. load: called once the first are
+    checked, and not if nothing is to be asked. progress: called with the number of requests settled since
+    the last call. Raises UserError; a PlanError for a request that the model cannot take comes before its
+    window is asked, or once those under way are answered, and all that came is kept.
     """
     with reading_ahead(work.adapter) as ahead:
         return _execute(work, store, ahead, load=load, batch=batch, progress=progress)
@@ -141,18 +125,19 @@ def _execute(
     size = work.adapter.fit_batch() if batch == "auto" else BatchRange(batch)
     asker = Asker(work.adapter, size, tally.note)
     keeper = _Keeper(work, store, tally, tell)
-    pending = _pending(work, store, tally, tell)
+    checked = CheckedAhead(work, store)
+    pending = _pending(work, store, tally, tell, checked)
     if asker.streams:
         one = next(pending, None)
         if one is not None:
-            ready()
+            checked.during(ready)
             coming = _Coming(chain([one], pending), keeper, ahead)
             keeper.keep(asker.ask_all(coming))
             coming.check()
         return tally
     for window in _windows(pending, lambda: asker.batch * WINDOW):
         if not tally.asked:
-            ready()
+            checked.during(ready)
         left = _by_length(work.adapter, [each for each in window if keeper.is_new(each)])
         while left:
             group, left = left[: asker.batch], left[asker.batch :]
@@ -230,7 +215,7 @@ class _Coming:
 
 
 def _pending(
-    work: Work, store: RunStore, tally: Tally, tell: Callable[[int], None]
+    work: Work, store: RunStore, tally: Tally, tell: Callable[[int], None], checked: CheckedAhead
 ) -> Iterator[Planned]:
     """The requests still to be made; an answer to an equal request is copied instead."""
     holding = 0
@@ -252,7 +237,8 @@ def _pending(
             tell(1)
         else:
             try:
-                work.check(planned)
+                if planned.slot not in checked:
+                    work.check(planned)
             except ImageError as error:
                 # An image that the model cannot take costs its own question; `ask` finds others so.
                 answer = planned.answer(Response(error=why(error)), 0.0, store)

@@ -108,9 +108,7 @@ def _size(path: str, state: State) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=_KEPT)
-def _decoded(
-    path: str, state: State, count: int, segment: Segment | None
-) -> tuple[Image, ...]:
+def _decoded(path: str, state: State, count: int, segment: Segment | None) -> tuple[Image, ...]:
     if segment is not None and not segment.in_frames:
         return tuple(_pick_times(path, segment, count))
     total, promised = _count(path)

@@ -1,6 +1,6 @@
 """What files were, remembered across processes: one that has not changed since is not read again.
 
-CACHE/files.sqlite   a row a file: a hash of its path, its state when it was read, what was found in it, a checksum
+CACHE/files.sqlite   a row a file: a hash of its path, its state when read, what was found, a checksum
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 NAME = "files.sqlite"
 SETTLED = 2.0
-"""Seconds a file must have been left alone: it may change once more within one tick of its file system's clock."""
+"""Seconds a file must have been left alone: it may change again within one tick of its disk's clock."""
 TOGETHER = 1024
 """Rows that are written at a time."""
 _PATIENCE = 1.0

@@ -102,8 +102,8 @@ class RunStore:
     ) -> None:
         """Reads where every usable answer stands. slot_of: the slot that an answer fills, or None.
 
-        whole: an answer counts only while each of its images is there as it was made. holds: whether an answer
-        is known to be one to what would be asked now, for `holding`. Opened for writing, damaged lines are set
+        whole: an answer counts only while each of its images is there as it was made. holds: whether one is
+        known to answer what would be asked now, for `holding`. Opened for writing, damaged lines are set
         aside, so that they are told once.
         """
         self._offsets = array("q", [-1]) * slots

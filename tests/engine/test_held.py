@@ -1,0 +1,262 @@
+"""Continuing a run: what is stored costs nothing, and what is no longer true is asked again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+from PIL import Image as PILImage
+
+from emu2eval import evaluate
+from emu2eval.adapters.base import Adapter, Limits
+from emu2eval.engine import held, plan
+from emu2eval.engine.prompting import Prompts
+from emu2eval.engine.results import Result
+from emu2eval.errors import PlanError
+from emu2eval.media import images, remembered
+from emu2eval.types import Request, Response
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, str], list[Any]]:
+    """Records the calls of a function or method from now on."""
+
+    def count(owner: Any, name: str) -> list[Any]:
+        own, calls = getattr(owner, name), list[Any]()
+
+        def called(*given: Any, **named: Any) -> Any:
+            calls.append(given)
+            return own(*given, **named)
+
+        monkeypatch.setattr(owner, name, called)
+        return calls
+
+    return count
+
+
+@pytest.fixture
+def few_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One request is checked before loading, and one held answer is compared by its key."""
+    monkeypatch.setattr(plan, "FIRST", 1)
+    monkeypatch.setattr(held, "BUILT", 1)
+
+
+@pytest.fixture
+def run(make_task: Any, make_model: Any, tmp_path: Path) -> Callable[[], Result]:
+    task, model = str(make_task(queries=30)), str(make_model(default="red"))
+    return lambda: evaluate(task, model, shots=[2], out=tmp_path / "runs")[0]
+
+
+def test_a_repeat_draws_and_builds_nothing(
+    run: Callable[[], Result], counted: Any, few_looks: None
+) -> None:
+    first = run()
+    built = counted(Prompts, "at")
+    again = run()
+    assert (again.tally.asked, again.tally.kept) == (0, 30)
+    assert again.rows == first.rows
+    # The first of the run is checked, and asked for what is to be said before; one held answer is compared.
+    assert len(built) == 3
+
+
+def test_another_process_reads_no_image_that_has_not_changed(
+    run: Callable[[], Result], counted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remembered, "SETTLED", 0.0)
+    run()
+    _as_another_process()
+    examined = counted(images, "_examine")
+    assert run().tally.kept == 30
+    assert examined == []
+
+
+def _as_another_process() -> None:
+    remembered.files().close()
+    remembered._by_root.clear()
+    images._infos.clear()
+
+
+def test_a_changed_demonstration_asks_again_what_showed_it(
+    run: Callable[[], Result], few_looks: None, tmp_path: Path
+) -> None:
+    folder = run().folder
+    answers = [json.loads(line) for line in (folder / "responses.jsonl").read_text().splitlines()]
+    name = answers[0]["examples"][0]
+    showed = sum(name in answer["examples"] for answer in answers)
+    PILImage.new("RGB", (20, 20), "white").save(
+        tmp_path / "squares/images" / f"{int(name[1:]):04}.png"
+    )
+    tally = run().tally
+    assert (tally.asked, tally.kept) == (showed, 30 - showed)
+    assert run().tally.kept == 30
+
+
+def test_exchanged_images_are_asked_about_again(
+    run: Callable[[], Result], few_looks: None, tmp_path: Path
+) -> None:
+    run()
+    one, other = (tmp_path / "squares/images" / f"{number:04}.png" for number in (3, 9))
+    shutil.move(one, tmp_path / "kept.png")
+    shutil.move(other, one)
+    shutil.move(tmp_path / "kept.png", other)
+    assert run().tally.asked == 2
+
+
+def test_an_image_that_is_gone_is_reported_and_nothing_is_lost(
+    run: Callable[[], Result], few_looks: None, tmp_path: Path
+) -> None:
+    folder = run().folder
+    (tmp_path / "squares/images/0003.png").unlink()
+    before = (folder / "responses.jsonl").read_bytes()
+    with pytest.raises(Exception, match="does not exist"):
+        run()
+    assert (folder / "responses.jsonl").read_bytes() == before
+
+
+def test_a_program_that_builds_other_prompts_asks_all_again(
+    run: Callable[[], Result], monkeypatch: pytest.MonkeyPatch, few_looks: None
+) -> None:
+    run()
+    own = plan.request_key
+    monkeypatch.setattr(plan, "request_key", lambda *given: own(*given)[::-1])
+    assert run().tally.asked == 30
+
+
+class Slow(Adapter):
+    """Loads only once a request that it refuses was looked at."""
+
+    limits = Limits(frozenset({"text"}))
+    seen: list[str]
+    found: Event
+
+    def refusal(self, request: Request) -> str | None:
+        self.seen.append(request.key)
+        bad = "square 20?" in str(request.prompt.query[-1])
+        if bad:
+            self.found.set()
+        return "it does not like squares" if bad else None
+
+    def load(self) -> None:
+        assert self.found.wait(20)
+
+    def answer(self, requests: Sequence[Request]) -> list[Response]:
+        raise AssertionError("it was asked")
+
+
+def test_a_late_request_that_cannot_be_asked_is_reported_before_any_is(
+    make_task: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "FIRST", 2)
+    Slow.seen, Slow.found = [], Event()
+    with pytest.raises(PlanError, match="does not like squares"):
+        evaluate(str(make_task(queries=30)), Slow, batch=1, out=tmp_path / "runs")
+    Slow.found.set()
+
+
+class Quick(Slow):
+    """Refuses nothing."""
+
+    def refusal(self, request: Request) -> str | None:
+        self.seen.append(request.key)
+        if len(self.seen) > 30:
+            self.found.set()
+        return None
+
+    def answer(self, requests: Sequence[Request]) -> list[Response]:
+        return [Response("red") for _ in requests]
+
+
+def test_what_was_checked_during_loading_is_not_checked_again(
+    make_task: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "FIRST", 2)
+    Quick.seen, Quick.found = [], Event()
+    evaluate(str(make_task(queries=40)), Quick, batch=1, out=tmp_path / "runs")
+    # Two before loading; the first window of sixteen; and those checked while the model was loaded.
+    assert len(set(Quick.seen)) == 40
+    assert len(Quick.seen) <= 2 + 16 + 40
+
+
+@pytest.fixture
+def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(remembered, "SETTLED", 0.0)
+    return tmp_path / "cache/files.sqlite"
+
+
+STATE = (1, 2, 3, 4)
+
+
+def test_what_was_found_is_recalled_by_another_process(table: Path) -> None:
+    one = remembered.RememberedFiles(table)
+    one.keep("a.png", STATE, b"found")
+    assert one.recall("a.png", STATE) == b"found"
+    one.close()
+    other = remembered.RememberedFiles(table)
+    assert other.recall("a.png", STATE) == b"found"
+    assert other.recall("b.png", STATE) is None
+    assert other.recall("a.png", (1, 2, 3, 5)) is None
+
+
+def test_a_file_that_was_only_just_written_is_not_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "new").write_bytes(b"1")
+    state = remembered.state_of((tmp_path / "new").stat())
+    one = remembered.RememberedFiles(tmp_path / "files.sqlite")
+    one.keep("new", state, b"found")
+    assert one.recall("new", state) is None
+
+
+@pytest.mark.parametrize("damage", ["text", "cut", "row"])
+def test_a_damaged_table_is_begun_anew_and_never_believed(table: Path, damage: str) -> None:
+    import sqlite3
+
+    one = remembered.RememberedFiles(table)
+    for number in range(200):
+        one.keep(f"{number}.png", STATE, b"found")
+    one.close()
+    if damage == "text":
+        table.write_bytes(b"this is not a table" * 99)
+    elif damage == "cut":
+        table.write_bytes(table.read_bytes()[:5000])
+    else:
+        with sqlite3.connect(table) as rows:
+            rows.execute("UPDATE files SET found = ?", (b"other",))
+        rows.close()
+    other = remembered.RememberedFiles(table)
+    assert {other.recall(f"{number}.png", STATE) for number in range(200)} <= {None, b"found"}
+    other.close()
+    third = remembered.RememberedFiles(table)
+    third.keep("7.png", STATE, b"again")
+    assert third.recall("7.png", STATE) == b"again"
+    third.close()
+    assert remembered.RememberedFiles(table).recall("7.png", STATE) == b"again"
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, table: Path) -> None:
+    table.parent.write_bytes(b"a file where the folder should be")
+    one = remembered.RememberedFiles(table)
+    one.keep("a.png", STATE, b"found")
+    one.close()
+    assert one.recall("a.png", STATE) is None
+
+
+def test_another_file_in_its_place_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remembered, "SETTLED", 0.0)
+    path = tmp_path / "a.bmp"
+    PILImage.new("RGB", (8, 8), "red").save(path)
+    first = images.info(images.Image(str(path)))
+    stat = path.stat()
+    PILImage.new("RGB", (8, 8), "blue").save(tmp_path / "b.bmp")
+    assert (tmp_path / "b.bmp").stat().st_size == stat.st_size
+    os.utime(tmp_path / "b.bmp", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    (tmp_path / "b.bmp").replace(path)
+    _as_another_process()
+    # Same size, same time of change: `rsync -t` and `cp -p` do that.
+    assert images.info(images.Image(str(path))).digest != first.digest
