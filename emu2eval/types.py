@@ -355,7 +355,8 @@ Tokens = Annotated[int, Meta(ge=0, le=10**18)]
 class Used(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
 ):
-    """What requests to a server really took, as it counts. uncounted: requests of which it did not say.
+    """What requests to a server really took, as it counts. requests: how many; tokens_in, tokens_out: read
+    and written. uncounted: requests of which it did not say.
 
     cached, of_images: of the tokens read; of_thought: of those written. money: at the prices of the model's
     settings, None = they name none.
@@ -386,7 +387,7 @@ class Used(
 
 
 class Shots(msgspec.Struct, frozen=True):
-    """How many demonstrations; text_only: without their images, the setting written 0*."""
+    """How many demonstrations. count: of them; text_only: without their images, the setting written 0*."""
 
     count: Annotated[int, Meta(ge=0, le=10**6)]
     text_only: bool = False
@@ -402,7 +403,7 @@ class Shots(msgspec.Struct, frozen=True):
 
 
 class Published(msgspec.Struct, frozen=True):
-    """A split whose size is not the published one."""
+    """A split whose size is not the published one. here, official: how many samples it has."""
 
     here: int
     official: int
@@ -428,8 +429,8 @@ def protocol_label(protocol: str, imported: str | None = None) -> str:
 
 
 class AnswerSource(msgspec.Struct, frozen=True):
-    """Where answers that were given elsewhere come from. told: the user gave the number of shots;
-    logged: what the log says of it."""
+    """Where answers that were given elsewhere come from. origin: in words. told: the user gave the number of
+    shots; logged: what the log says of it."""
 
     origin: str
     told: bool = False
@@ -439,7 +440,9 @@ class AnswerSource(msgspec.Struct, frozen=True):
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One number of a results table, with all that a reader needs to judge it; sentences come later.
 
-    run: the name of its folder. metric and variant name what was measured, such as vqa_accuracy and official;
+    run: the name of its folder. task, model: their names; shots, protocol, split, seed, trials, ablation:
+    how it was asked; group: the label of a sub-score. metric, variant: what was measured, such as
+    vqa_accuracy and official; higher_is_better: whether more is better;
     encoder: the identity of the encoder that it was measured with; judge: who judged.
     value, stderr: on the metric's scale (percent where it is a rate); None where nothing was scored.
     low, high: the ends of the 95 % interval. The error is clustered by image, and both hold what trials of
@@ -451,7 +454,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     missing: queries that were left out, as the user asked, since an image or a video of theirs has no file;
     missing_examples: the same of the demonstrations that could have been drawn.
     marks: what answers were marked with, and how many; changes: what was set against the task's and the
-    model's files. imported: who asked, where answers were given elsewhere, and
+    model's files; sources: of splits that do not come from the official files; size: where the split has not
+    the published one. imported: who asked, where answers were given elsewhere, and
     source: what they come from.
     set_scaled: the metric's scale depends on the set, so numbers of different sets cannot be compared.
     digits: how many to show behind the point. notes: what the scorer says of its number.

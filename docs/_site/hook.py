@@ -1,15 +1,24 @@
-"""Links of pages to files of the repository become links to its address."""
+"""What mkdocs asks while it builds the site: generated pages, links to files of the repository, llms.txt."""
 
 from __future__ import annotations
 
 import posixpath
 import re
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
+from mkdocs.structure.files import File
+
 ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(Path(__file__).parent), str(ROOT)]
+
+import manual  # noqa: E402
+
 _LINK = re.compile(r"(?<!`)\]\((\.\./[^)#\s]*)(#[^)\s]*)?\)")
+_BLOCK = re.compile(r"<!-- generated: (\w+) -->")
+_made: dict[str, str] = {}
 
 
 def repository() -> str:
@@ -19,8 +28,30 @@ def repository() -> str:
     return address.rstrip("/")
 
 
+def on_config(config: Any, **_: Any) -> Any:
+    """Generated pages stand in the nav, between the reference's front page and its written pages."""
+    lacks = list(manual.undescribed())
+    if lacks:
+        raise ValueError("described nowhere (a docstring says `name: words`):\n" + "\n".join(lacks))
+    _made.update(manual.pages())
+    reference = next(each["Reference"] for each in config.nav if "Reference" in each)
+    sections = manual.nav(_made)
+    placed = {page for each in sections for pages in each.values() for page in pages}
+    rest = [path for path in _made if path not in placed]
+    reference[1:1] = sections
+    reference += rest
+    return config
+
+
+def on_files(files: Any, config: Any, **_: Any) -> Any:
+    for path, text in _made.items():
+        files.append(File.generated(config, path, content=text))
+    return files
+
+
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Relative links that leave docs/ point to the repository, where they name a file of it."""
+    """Blocks are filled; relative links that leave docs/ lead to the repository, where they name a file of
+    it."""
     here = posixpath.dirname(f"docs/{page.file.src_uri}")
 
     def outside(link: re.Match[str]) -> str:
@@ -30,4 +61,35 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         kind = "tree" if (ROOT / path).is_dir() else "blob"
         return f"]({repository()}/{kind}/main/{path}{link[2] or ''})"
 
-    return _LINK.sub(outside, markdown)
+    filled = _BLOCK.sub(lambda found: manual.blocks()[found[1]](), markdown)
+    return _LINK.sub(outside, filled)
+
+
+def on_nav(nav: Any, config: Any, files: Any) -> Any:
+    """Remembers the sections for llms.txt."""
+    _sections[:] = nav.items
+    return nav
+
+
+_sections: list[Any] = []
+
+
+def on_post_build(config: Any, **_: Any) -> None:
+    """llms.txt (llmstxt.org): every page with its title, by section."""
+    lines = [f"# {config.site_name}", "", f"> {config.site_description}", ""]
+    for section in _sections:
+        pages = list(_below(section))
+        if getattr(section, "children", None):
+            lines += [f"## {section.title}", ""]
+        lines += [f"- [{page.title}]({page.file.dest_uri})" for page in pages]
+        lines.append("")
+    Path(config.site_dir, "llms.txt").write_text("\n".join(lines), encoding="utf-8")
+
+
+def _below(item: Any) -> Any:
+    children = getattr(item, "children", None)
+    if children is None:
+        yield item
+        return
+    for each in children:
+        yield from _below(each)

@@ -21,14 +21,19 @@ from emu2eval.watch import Watcher
 
 
 def show_prompt(
-    task_name: str, index: int, sample_id: str | None, trial: int, options: RunOptions
+    task_name: str,
+    index: int,
+    sample_id: str | None,
+    trial: int,
+    options: RunOptions,
+    data: Splits | None = None,
 ) -> RenderableType:
     """The prompt of the query at an index in the order of ids, or with an id.
 
-    options: with one number of shots and one ablation. Raises UnknownName or ConfigError where there is no
-    such query.
+    options: with one number of shots and one ablation; data: what was read before. Raises
+    UnknownName or ConfigError where there is no such query.
     """
-    prompts = _prompts(task_name, options)
+    prompts = _prompts(task_name, options, data or Splits(Watcher()))
     task, samples = prompts.questions.task, prompts.questions.samples
     if sample_id is not None:
         found = samples.position(sample_id)
@@ -77,7 +82,7 @@ def prompt_blocks(prompts: Prompts, place: Place, left_out: int = 0) -> list[Ren
     return blocks
 
 
-def _prompts(task_name: str, options: RunOptions) -> Prompts:
+def _prompts(task_name: str, options: RunOptions, data: Splits) -> Prompts:
     """A prompt is the same for every model, so that none is needed."""
     task = open_task(
         task_name,
@@ -89,7 +94,6 @@ def _prompts(task_name: str, options: RunOptions) -> Prompts:
     )
     (given,), (ablation,) = options.shots, options.ablate
     shots = task.shots(given)
-    data = Splits(Watcher())
     samples = data.split(task, task.split, shots=shots.count)
     pool, chooser = data.chooser(task, options.seed) if shots.count else (None, None)
     questions = questions_of(task, samples, shots, options.extent(len(samples)))

@@ -13,7 +13,10 @@ from emu2eval.types import Image, Mark, Response
 
 
 class JudgeCase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a judge was asked about an answer: name of the scorer's question, wording, which attempt."""
+    """What a judge was asked about an answer.
+
+    name: of the scorer's question; wording: its digest; attempt: which one, from 0.
+    """
 
     name: str
     wording: str
@@ -30,7 +33,10 @@ class Answer(
     how many were drawn but dropped so that the prompt fits. shown: digests of the prompt's images, in order.
     images: digests of the images that the model gave. case: of a judge's reply, whose trial and take are
     those of the answer that it judges. theirs: scores that an imported log holds.
-    The other fields are those of `Response`; seconds: time in the model.
+    text: what is scored; raw: the text as it came, where that is more; thought: what the model wrote before
+    its answer; log_probs: one for each choice, in nats; ended: why the answer ended; error: why there is
+    none; tokens_in, tokens_out: as the model counts; marks: what a reader should know. seconds: time in the
+    model.
     """
 
     id: str

@@ -39,7 +39,8 @@ Name = Annotated[str, Meta(min_length=1, max_length=1000)]
 class TaskRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The task as it was: its whole file with everything that was set, and where that file is.
 
-    file: below the shipped tasks relative to them, else absolute. sources: of the splits that do not come
+    file: below the shipped tasks relative to them, else absolute. protocol, split: those of this run. spec:
+    the whole file, with what was set. sources: of the splits that do not come
     from the official files.
     """
 
@@ -52,8 +53,9 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class ModelRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The model as it was asked for. adapter: None where its answers were given elsewhere. training: where it
-    was a step of one. in_memory: it was an object of a program, which no file brings back."""
+    """The model as it was asked for. adapter: None where its answers were given elsewhere. settings: as its
+    file and --set gave them. training: where it was a step of one. in_memory: it was an object of a program,
+    which no file brings back."""
 
     name: Name
     adapter: Name | None = None
@@ -63,7 +65,11 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class TaskIdentity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What decides the questions: everything in a task file but titles and scoring."""
+    """What decides the questions: everything in a task file but titles and scoring.
+
+    split: of the queries; protocol: its name; template: its texts; demonstrations: how they are chosen;
+    output: what is wanted.
+    """
 
     name: Name
     version: int
@@ -75,7 +81,8 @@ class TaskIdentity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class ModelIdentity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What decides the answers: the adapter, the settings that matter, digests of files."""
+    """What decides the answers. adapter: its name; settings: those that matter; files: digests of weights,
+    tokenizer and the like."""
 
     adapter: Name
     settings: dict[str, Any]
@@ -83,8 +90,8 @@ class ModelIdentity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class DataIdentity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Digests of the splits, their sources where they are not the official files, and what a chooser
-    depends on beside its options."""
+    """queries, demonstrations: digests of the splits; sources: of the splits, where they are not the official
+    files; chooser: what it depends on beside its options, such as the features of an encoder."""
 
     queries: str
     demonstrations: str | None = None
@@ -96,8 +103,9 @@ class ImportRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Where answers that were given elsewhere come from.
 
     label: who asked, which tables show in the place of a protocol, since the prompts are unknown.
-    files: name -> sha256; model, shots: as the log says; told: the number of shots was given by the user.
-    id, answer: the columns that were read; unknown, repeated: rows that were passed over.
+    origin: in words. rows: how many were read. files: name -> sha256; model, shots: as the log says; told:
+    the number of shots was given by the user. id, answer: the columns that were read; unknown, repeated:
+    rows that were passed over.
     """
 
     label: Name
@@ -114,7 +122,8 @@ class ImportRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class ImportIdentity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What tells imported answers apart. sha256: of the files, sorted; id, answer: columns."""
+    """What tells imported answers apart. label, model: as people named them; sha256: of the files, sorted;
+    id, answer: columns."""
 
     label: Name
     model: Name
@@ -126,8 +135,9 @@ class ImportIdentity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What decides the answers of a run: two runs of equal identity are one.
 
-    model: None where the answers were given elsewhere, which `imported` then tells apart. fit: the positions
-    that prompts were shortened to, where they were.
+    task, data: what was asked. model: None where the answers were given elsewhere, which `imported` then
+    tells apart. shots, seed, ablation: which demonstrations were shown; fit: the positions that prompts were
+    shortened to, where they were. imported: what tells answers apart that were given elsewhere.
     """
 
     task: TaskIdentity
@@ -146,7 +156,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Extent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How much of a run was asked for: queries (None = all) and draws of demonstrations and answers."""
+    """How much of a run was asked for. limit: queries (None = all); trials: draws of demonstrations and
+    answers."""
 
     limit: Positive | None = None
     trials: Annotated[int, Meta(ge=1, le=MOST_TRIALS)] = 1
@@ -170,6 +181,10 @@ class LeftOut(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that is known of a run beside its answers. It names built-in parts and entry points, never code.
 
+    task, model: what was asked of whom; changes: what --set said. shots: of each prompt; ablation: what was
+    taken away from them; seed: of all draws; extent: how much was asked for; fit: prompts that were too long
+    were shortened; left_out: samples without their image. identity: what decides the answers; versions: of
+    packages. imported: where answers that were given elsewhere come from; spent: what a server counted.
     sampled: the model drew its answers, anew in each trial. label: what tables call its model, where the user
     gave it a name; it decides nothing.
     """
@@ -213,7 +228,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class WordingRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The words in which a judge was asked."""
+    """The words in which a judge was asked. system, user: its messages; again: what is said after a reply
+    that cannot be read; digest: of all of them."""
 
     system: str | None
     user: str
@@ -222,7 +238,12 @@ class WordingRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class JudgeRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """judge.json: who judges, about what, in which words; it keeps the words of earlier times."""
+    """judge.json: who judges, about what, in which words; it keeps the words of earlier times.
+
+    model, identity: the judge's, as in run.json. scorer: whose questions it answers; asked: their names;
+    attempts: how often it is asked until its reply can be read; wordings: by their digest. spent: what a
+    server counted.
+    """
 
     format: Literal[2] = 2
     model: ModelRecord

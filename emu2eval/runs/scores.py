@@ -38,6 +38,7 @@ class SampleScore(
 ):
     """The score of one answer. cluster: the unit of clustered errors; groups: labels of sub-scores.
 
+    id, trial, take: those of the answer. details: what else the scorer found; why: the reason of no value.
     value: on the scorer's own scale, None = unscored, and then `why` says the reason; prediction: the answer
     as it was compared. unjudged: why what a judge would add is missing. hidden: it has no references.
     """

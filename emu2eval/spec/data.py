@@ -16,7 +16,8 @@ Options = dict[str, Any]
 class Download(Spec):
     """What a task's data needs, told when it is missing.
 
-    source: where people find it; into: the folder below the data root to unpack it in; gives: what is
+    what: in words; size: as people say it; splits: those that need it (absent = all); note: what else to
+    know. source: where people find it; into: the folder below the data root to unpack it in; gives: what is
     there afterwards; files: how many files a folder that it gives then holds. get: what
     `emu2eval data get` brings for it, see `RemoteFile`; without, it has to be fetched by hand, since it wants
     a form, an account or a program of its own.
@@ -34,7 +35,10 @@ class Download(Spec):
 
 
 class Expected(Spec):
-    """What the official split holds, counted in samples and in different images."""
+    """What the official split holds.
+
+    samples: how many; images: how many different ones.
+    """
 
     samples: Count
     images: int | None = None
@@ -43,6 +47,7 @@ class Expected(Spec):
 class SourceSpec(Spec):
     """A repository of the hub that holds the same samples as the official files, for some splits.
 
+    repo: `org/name`; revision: a branch, tag or commit; size: as people say it; note: what else to know.
     It lies below the data root in `folder`, as `hf download REPO --repo-type dataset` leaves it.
     reader, options, splits: as for the official files, from that folder; `files` and `images` among
     the options, and those of `join`, are patterns of the files that a split needs. refused: splits
@@ -78,9 +83,10 @@ class DataSpec(Spec):
     """Where samples come from.
 
     reader: a built-in one, an entry point or `module:attr`; one with a parameter `shots` is told their
-    number. options: what it takes, for all splits (docs/how-to/own-data.md); splits: its options for each.
-    root: absent = the data root ($EMU2EVAL_DATA), else a folder relative to this YAML file. expected: the
-    official sizes of the splits. sources: other places that hold the same samples, by name, such as `hub`.
+    number. downloads: what has to be brought for it. options: what it takes, for all splits
+    (docs/how-to/own-data.md); splits: its options for each. root: absent = the data root ($EMU2EVAL_DATA),
+    else a folder relative to this YAML file. expected: the official sizes of the splits. sources: other
+    places that hold the same samples, by name, such as `hub`.
     """
 
     reader: str

@@ -26,8 +26,14 @@ Batch = Count | Literal["auto"]
 class AskedSpec(Spec):
     """What holds for all runs, or for those of one task; a task's own comes before everybody's.
 
-    Each of the plural ones, and `ablate`, is one value or a list, and every one meets every other. set: as
-    --set takes it, such as {task.output.beams: 3}, nested or with dots.
+    Each of the plural ones, and `ablate`, is one value or a list, and every one meets every other.
+    shots: numbers of demonstrations, or "0*"; seeds: of all draws; protocols: how tasks are asked; ablate:
+    what is taken away from demonstrations: labels, images, order, blank, or none. split: of the queries;
+    source: official or hub. limit: so many queries, or, below 1, that part of them; trials: draws of
+    demonstrations, each a pass over the queries. fit: prompts that are too long are shown fewer
+    demonstrations; skip_missing: samples without their image are left out. judge: a model, by name or path;
+    batch: requests at a time, or auto. set: as --set takes it, such as {task.output.beams: 3}, nested or
+    with dots.
     """
 
     shots: ShotCount | Annotated[tuple[ShotCount, ...], Meta(min_length=1)] | None = None
@@ -46,7 +52,7 @@ class AskedSpec(Spec):
 
 
 class TaskEntry(AskedSpec):
-    """A task by name or path, or a suite or a pattern of names, with what is its own."""
+    """A task with what is its own. task: by name or path, or a suite or a pattern of names."""
 
     task: str
 
@@ -54,7 +60,8 @@ class TaskEntry(AskedSpec):
 class ModelEntry(Spec):
     """A model, with what is its own. model: by name, path or the hub's org/name; or the keys of a model file.
 
-    tasks: those that it is asked, where they are not those of the file. device: such as cuda:1.
+    tasks: those that it is asked, where they are not those of the file. device: such as cuda:1. batch:
+    requests at a time, or auto. set: as --set takes it, such as {model.settings.dtype: float32}.
     """
 
     model: str | dict[str, Any]
@@ -65,7 +72,8 @@ class ModelEntry(Spec):
 
 
 class ExperimentSpec(AskedSpec):
-    """settings: sets of changes, each of which makes runs of its own. out: the folder of runs; report: the
+    """models: names, paths or entries of their own; tasks: likewise, for every model that names none.
+    settings: sets of changes, each of which makes runs of its own. out: the folder of runs; report: the
     page that is written at the end."""
 
     name: str = ""

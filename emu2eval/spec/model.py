@@ -18,7 +18,8 @@ from emu2eval.spec.yamlfile import Document, Spec, validate
 
 
 class TrainingStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which step of which training a model is. series: what all steps of it are called."""
+    """Which step of which training a model is. series: what all steps of it are called; step: counted from
+    0."""
 
     series: Annotated[str, Meta(min_length=1, max_length=900)]
     step: Annotated[int, Meta(ge=0, le=10**12)]

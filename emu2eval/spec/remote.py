@@ -44,6 +44,7 @@ class RemoteFile(Spec):
 
     url: https only. name: what it is called, if not as the address ends. hub: `org/name` of a data set;
     revision: a branch, tag or commit; files: patterns of its files, which keep their names and folders.
+    listed: files whose addresses stand in a file of the data.
     size: bytes; digest: `sha256:…`, `sha1:…` or `md5:…`; known: who says so. What is known is checked.
     unpack: absent = as the ending says (.zip, .tar, .tar.gz, .tgz, .gz). take: patterns of what is wanted of
     an archive (absent = everything); strip: so many leading folders of its names are left away.

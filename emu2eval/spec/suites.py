@@ -16,8 +16,9 @@ from emu2eval.spec.yamlfile import Document, Spec, read_yaml, validate
 
 
 class SuiteEntry(Spec):
-    """A task of a suite. None = as the suite says, else as the task's file does.
+    """A task of a suite. Absent = as the suite says, else as the task's file does.
 
+    task: by name or path; shots: numbers of demonstrations, or "0*"; split, protocol: of the task.
     set: assignments as --set takes them, such as `task.score.options.variant=vizwiz`.
     """
 
@@ -29,7 +30,10 @@ class SuiteEntry(Spec):
 
 
 class SuiteSpec(Spec):
-    """A file of `tasks/suites`, or your own. shots, split and protocol are of all entries that say none."""
+    """A file of `tasks/suites`, or your own.
+
+    tasks: names, paths or entries of their own. shots, split, protocol: of all entries that say none.
+    """
 
     name: str
     title: str

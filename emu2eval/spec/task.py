@@ -21,8 +21,9 @@ from emu2eval.spec.yamlfile import Document, Spec, validate
 
 
 class DemonstrationSpec(Spec):
-    """split: where demonstrations are drawn from; pool: only that many of it, drawn by the seed anew for each
-    trial; as a mapping, for the choosers that it names alone, so that `rices` may search the whole split.
+    """split: where demonstrations are drawn from. chooser: a built-in one, an entry point or `module:attr`;
+    options: what it takes. pool: only that many of the split, drawn by the seed anew for each trial; as a
+    mapping, for the choosers that it names alone, so that `rices` may search the whole split.
 
     refused: why there is no such split; shots are then refused unless `split` is set all the same.
     """
@@ -40,7 +41,8 @@ class DemonstrationSpec(Spec):
 
 
 class ScoreSpec(Spec):
-    """scorer: a built-in one, an entry point or `module:attr`; clean: steps made on the text first."""
+    """scorer: a built-in one, an entry point or `module:attr`; options: what it takes; clean: steps made on
+    the text first."""
 
     scorer: str
     options: Options = msgspec.field(default_factory=dict)
@@ -48,14 +50,20 @@ class ScoreSpec(Spec):
 
 
 class CaseSpec(Spec):
-    """Another wording for samples whose field `field` has one of these values."""
+    """Another wording for samples whose field has a certain value.
+
+    field: the name of the field; ask: value -> the text in place of the protocol's `ask`.
+    """
 
     field: str
     ask: dict[str, str]
 
 
 class ZeroShotSpec(Spec):
-    """What a protocol asks differently when there is no demonstration."""
+    """What a protocol asks differently when there is no demonstration.
+
+    ask, system: in place of the protocol's own; absent = the same.
+    """
 
     ask: str | None = None
     system: str | None = None
@@ -64,7 +72,8 @@ class ZeroShotSpec(Spec):
 class FirstSpec(Spec):
     """A question asked in the query's place before it, whose choices are ranked by their log-probability.
 
-    answers: choice -> the answer that it stands for; the query itself is then not asked.
+    ask: the question's template; choices: what may be answered. answers: choice -> the answer that it stands
+    for; the query itself is then not asked.
     """
 
     ask: str
@@ -75,11 +84,14 @@ class FirstSpec(Spec):
 class ProtocolSpec(Spec):
     """What is asked and how: {image} places the next image, {name} a field of the sample.
 
-    system: may hold {fields} of the query. opening: chat models are shown demonstrations and query in one
-    message, which begins with this text; absent = as turns of two roles. marks: how the texts of fields say
-    where an image stands, such as `<image {number}>`, from 1 on. text_only: how many demonstrations without
-    their images the setting 0* shows (Flamingo: two). first: what is asked before. demonstrations, output,
-    score: changes to the task's, key by key.
+    ask: the question of a demonstration or the query; reply: what a demonstration answers. lead: the text
+    between the two; separator: the text after a reply. cases: other wordings for some samples; zero_shot:
+    what differs without demonstrations. system: a message before everything, which may hold {fields} of the
+    query. opening: chat models are shown demonstrations and query in one message, which begins with this
+    text; absent = as turns of two roles. marks: how the texts of fields say where an image stands, such as
+    `<image {number}>`, from 1 on. text_only: how many demonstrations without their images the setting 0*
+    shows (Flamingo: two). first: what is asked before. demonstrations, output, score: changes to the task's,
+    key by key.
     """
 
     about: str = ""
@@ -124,8 +136,8 @@ class Reachable(Spec):
 class SubmissionSpec(Spec):
     """What the server of a hidden test split wants.
 
-    format: a built-in one, an entry point or `module:attr`. questions: the split that is the server's
-    list of questions; splits: see `able` (absent: `questions` alone).
+    server: where to hand it in. format: a built-in one, an entry point or `module:attr`. questions: the
+    split that is the server's list of questions; splits: see `able` (absent: `questions` alone).
     answer: clean = the response after the task's clean-up steps; prediction = what the scorer read
     out of it, such as a letter.
     """
@@ -143,7 +155,13 @@ class SubmissionSpec(Spec):
 
 
 class TaskSpec(Spec):
-    """bounds: chance and ceiling of a split, where they are known."""
+    """A whole task.
+
+    data: where its samples come from. split: that of the queries, unless --split says otherwise.
+    demonstrations: how examples are chosen. output: what is wanted of a model. score: how answers are scored.
+    bounds: chance and ceiling of a split, where they are known. protocol: the one that is asked unless
+    --protocol says otherwise; protocols: every way to ask, by name. submission: what a server wants.
+    """
 
     name: str
     version: int = 1
