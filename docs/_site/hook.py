@@ -16,7 +16,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(ROOT)]
 
 import manual  # noqa: E402
 
-_LINK = re.compile(r"(?<!`)\]\((\.\./[^)#\s]*)(#[^)\s]*)?\)")
+_LINK = re.compile(r"(!?)(\[[^\]\n]*)\]\((\.\./[^)#\s]*)(#[^)\s]*)?\)")
 _BLOCK = re.compile(r"<!-- generated: (\w+) -->")
 _made: dict[str, str] = {}
 
@@ -46,20 +46,26 @@ def on_config(config: Any, **_: Any) -> Any:
 def on_files(files: Any, config: Any, **_: Any) -> Any:
     for path, text in _made.items():
         files.append(File.generated(config, path, content=text))
+    for shown in sorted((ROOT / "results").glob("*.*g")):  # the pictures that pages show
+        name = shown.relative_to(ROOT).as_posix()
+        files.append(File.generated(config, name, abs_src_path=str(shown)))
     return files
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Blocks are filled; relative links that leave docs/ lead to the repository, where they name a file of
     it."""
-    here = posixpath.dirname(f"docs/{page.file.src_uri}")
+    below = posixpath.dirname(page.file.src_uri)
+    here = posixpath.join("docs", below)
 
     def outside(link: re.Match[str]) -> str:
-        path = posixpath.normpath(posixpath.join(here, link[1]))
+        path = posixpath.normpath(posixpath.join(here, link[3]))
         if path.startswith(("docs/", "..")) or not (ROOT / path).exists():
             return link[0]
+        if link[1]:
+            return f"![{link[2][1:]}]({posixpath.relpath(path, below or '.')})"
         kind = "tree" if (ROOT / path).is_dir() else "blob"
-        return f"]({repository()}/{kind}/main/{path}{link[2] or ''})"
+        return f"{link[2]}]({repository()}/{kind}/main/{path}{link[4] or ''})"
 
     filled = _BLOCK.sub(lambda found: manual.blocks()[found[1]](), markdown)
     return _LINK.sub(outside, filled)

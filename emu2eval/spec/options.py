@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -69,22 +69,50 @@ def meanings(docs: Sequence[str], names: Sequence[str]) -> dict[str, str]:
     >>> meanings(["Draws. seed, noise: of the\\ndraw; size: in pixels."], ["seed", "noise", "size"])
     {'seed': 'of the draw', 'noise': 'of the draw', 'size': 'in pixels'}
     """
-    if not names:
-        return {}
-    one = rf"`?(?:{'|'.join(map(re.escape, sorted(names, key=len, reverse=True)))})`?"
-    start = re.compile(rf"(?:^|(?<=[.;:)] )|(?<=\n))({one}(?:(?:, (?:and )?| and ){one})*): ")
     found: dict[str, str] = {}
     for doc in docs:
         for paragraph in re.split(r"\n\s*\n", doc):
-            text = " ".join(paragraph.split())
-            places = list(start.finditer(text))
-            for place, following in zip(places, [*places[1:], None], strict=False):
-                end = following.start() if following else len(text)
-                said = _OTHER.split(text[place.end() : end])[0].strip().rstrip(".;").strip()
-                for name in re.findall(r"\w+", place[1]):
-                    if name in names:
-                        found.setdefault(name, said)
+            for each in _said(" ".join(paragraph.split()), names):
+                for name in each.names:
+                    found.setdefault(name, each.words.strip().rstrip(".;").strip())
     return found
+
+
+def besides(doc: str, names: Sequence[str]) -> str:
+    """What a docstring says besides the meanings of these names.
+
+    >>> besides("Draws; seed: of the draw. Groups: none.", ["seed"])
+    'Draws; Groups: none.'
+    """
+    kept = []
+    for paragraph in re.split(r"\n\s*\n", inspect.cleandoc(doc)):
+        text = " ".join(paragraph.split())
+        said = list(_said(text, names))
+        for each in reversed(said):
+            text = f"{text[: each.start]} {text[each.end :]}"
+        kept.append(" ".join(text.split()) if said else paragraph)
+    return "\n\n".join(each for each in kept if each.strip())
+
+
+class _Meaning(NamedTuple):
+    names: list[str]
+    words: str
+    start: int
+    end: int
+
+
+def _said(text: str, names: Sequence[str]) -> Iterator[_Meaning]:
+    """The places of a paragraph that say what some of the names mean."""
+    if not names:
+        return
+    one = rf"`?(?:{'|'.join(map(re.escape, sorted(names, key=len, reverse=True)))})`?"
+    start = re.compile(rf"(?:^|(?<=[.;:)] )|(?<=\n))({one}(?:(?:, (?:and )?| and ){one})*): ")
+    places = list(start.finditer(text))
+    for place, following in zip(places, [*places[1:], None], strict=False):
+        end = following.start() if following else len(text)
+        words = _OTHER.split(text[place.end() : end])[0]
+        named = [name for name in re.findall(r"\w+", place[1]) if name in names]
+        yield _Meaning(named, words, place.start(), place.end() + len(words))
 
 
 _OTHER = re.compile(r"(?<=[.;]) (?=[A-Za-z]\w*(?:, \w+)*: )")

@@ -69,9 +69,7 @@ def _verb(path: str, command: Any, level: int = 1) -> str:
         doc(command.help or ""),
         fence(usage, "text"),
         *_examples(command),
-        table(
-            ("argument", ""), [(code(_value(each)), prose(each.help or "")) for each in arguments]
-        )
+        table(("argument", ""), [(code(_value(each)), _help(each.help)) for each in arguments])
         if arguments
         else "",
         table(("option", "what it does"), map(_option, options)) if options else "",
@@ -92,9 +90,10 @@ def _option(option: Any) -> tuple[str, str]:
         and default not in (None, "", [], ())
         and "[default" not in (option.help or "")
     )
-    said = f" Default: {code(str(default))}." if shown and not callable(default) else ""
+    word = ", ".join(map(str, default)) if isinstance(default, list | tuple) else str(default)
+    said = f" Default: {code(word)}." if shown and not callable(default) else ""
     needed = " Required." if option.required else ""
-    return code(names + value), prose(option.help or "") + many + said + needed
+    return code(names + value), _help(option.help) + many + said + needed
 
 
 def _examples(command: Any) -> Iterator[str]:
@@ -104,7 +103,7 @@ def _examples(command: Any) -> Iterator[str]:
             lines = [line.strip() for line in block.splitlines()[1:]]
             yield fence("\n".join(_joined(lines)), "console")
         elif block.strip():
-            yield prose(block)
+            yield _help(block)
 
 
 def _joined(lines: list[str]) -> Iterator[str]:
@@ -119,3 +118,8 @@ def _joined(lines: list[str]) -> Iterator[str]:
         kept = line
     if kept:
         yield kept
+
+
+def _help(text: str | None) -> str:
+    """Words of a help text; options in them as code."""
+    return prose(re.sub(r"(?<![\w`'-])--?[a-z][\w-]*(?![\w`])", r"`\g<0>`", text or ""))

@@ -10,7 +10,7 @@ import msgspec
 
 from emu2eval.runs import answers, record, scores
 from emu2eval.spec import data, experiment, model, outputs, suites, task
-from emu2eval.spec.options import described, docs_of, meanings, shown, words
+from emu2eval.spec.options import besides, described, docs_of, meanings, shown, words
 from emu2eval.types import Row
 from manual.text import code, doc, fence, heading, page, prose, table
 
@@ -194,12 +194,9 @@ def _default(field: Any) -> Any:
 
 
 def _intro(struct: Struct) -> str:
-    """The docstring's first sentences, which speak of the whole, not of single keys."""
+    """What the docstring says of the whole, not of single keys."""
     text = (docs_of(struct) or [""])[0]
-    names = [field.encode_name for field in msgspec.structs.fields(struct)]
-    one = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
-    before = re.split(rf"(?:^|(?<=[.;:)] )|(?<=\n))(?:{one})(?:, (?:{one}))*: ", text)[0]
-    return doc(before) if before.strip() else ""
+    return doc(besides(text, [field.encode_name for field in msgspec.structs.fields(struct)]))
 
 
 def _said(struct: Struct) -> dict[str, str]:

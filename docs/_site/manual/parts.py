@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from emu2eval.doctor.parts import KINDS, Part, parts
+from emu2eval.spec.options import besides
 from manual.text import code, doc, fence, heading, options, page, prose, sentence, table
 
 ABOUT = {
@@ -33,10 +34,13 @@ def pages() -> Iterator[tuple[str, str]]:
         yield f"reference/parts/{kinds}.md", _page(kinds)
 
 
-def undescribed() -> Iterator[str]:
-    for kinds in KINDS:
+def undescribed(wanted: Sequence[str] = KINDS) -> Iterator[str]:
+    """Parts and options that nothing is said of, or that cannot be looked at for lack of an extra."""
+    for kinds in wanted:
         for each in parts(kinds):
-            if not each.about:
+            if each.lacks:
+                yield f"{kinds} {each.name}: {each.lacks}"
+            elif not each.about:
                 yield f"{kinds} {each.name}"
             yield from (
                 f"{kinds} {each.name}: option {option.name}"
@@ -70,11 +74,9 @@ def _page(kinds: str) -> str:
 
 
 def _part(kinds: str, each: Part) -> str:
-    lacks = f"Not described here: {prose(each.lacks)}" if each.lacks else ""
     return page(
         heading(2, each.name, each.name),
         _text(kinds, each),
-        lacks,
         options(each.options) if each.options else "",
         _used(kinds, each),
         fence(each.example, "console" if each.example.startswith("emu2eval") else "yaml")
@@ -86,7 +88,7 @@ def _part(kinds: str, each: Part) -> str:
 
 def _text(kinds: str, each: Part) -> str:
     if kinds != "protocols":
-        return doc(each.text or each.about)
+        return doc(besides(each.text, [option.name for option in each.options]))
     said = [line.partition(": ") for line in each.text.splitlines()]
     return "\n".join(
         f"- [{task}](../tasks/{task}.md#{each.name}): {prose(words)}" for task, _, words in said

@@ -18,7 +18,7 @@ import msgspec
 import emu2eval
 import emu2eval.testing
 import emu2eval.training
-from emu2eval.spec.options import meanings, shown
+from emu2eval.spec.options import besides, meanings, shown
 from emu2eval.statistics import estimates, paired
 from emu2eval.statistics.bootstrap import Bootstrap
 from manual.text import code, doc, fence, heading, page, prose, sentence, table
@@ -104,7 +104,7 @@ def pages() -> Iterator[tuple[str, str]]:
 
 @cache
 def _of(module: Any, name: str) -> Any:
-    """A public name. Of transformers, which takes ten seconds to import, the callback wants a base class alone."""
+    """A public name. Of transformers, ten seconds to import, the callback wants a base class alone."""
     if name != "EvaluateCallback" or "transformers" in sys.modules:
         return getattr(module, name)
     stand_in: Any = ModuleType("transformers")
@@ -173,7 +173,7 @@ def _entry(name: str, part: Any) -> str:
     elif inspect.isclass(part):
         blocks += [
             fence(_signature(part, short), "python"),
-            doc(_about(part)),
+            doc(besides(_about(part), [name for name, _, _ in _declared(part)])),
             _fields(part),
             *_methods(part),
         ]
@@ -222,26 +222,26 @@ def _plain(text: str) -> str:
 
 
 def _fields(part: Any) -> str:
-    """The fields of a dataclass or struct that its docstring speaks of, as a table."""
-    if dataclasses.is_dataclass(part):
-        given = [(f.name, f.type, f.default) for f in dataclasses.fields(part) if f.init]
-        missing: Any = dataclasses.MISSING
-    elif issubclass(part, msgspec.Struct):
-        given = [(f.name, f.type, f.default) for f in msgspec.structs.fields(part)]
-        missing = msgspec.NODEFAULT
-    else:
-        return ""
-    said = meanings([inspect.getdoc(part) or ""], [name for name, _, _ in given])
+    """The fields of a dataclass or struct, as a table."""
+    given = _declared(part)
+    said = meanings([_about(part)], [name for name, _, _ in given])
     rows = [
-        (
-            code(name),
-            code(_plain(_named(kind))),
-            "" if default is missing else code(shown(default)),
-            prose(said.get(name, "")),
-        )
+        (code(name), code(_plain(_named(kind))), default, prose(said.get(name, "")))
         for name, kind, default in given
     ]
     return table(("field", "type", "default", ""), rows) if rows else ""
+
+
+def _declared(part: Any) -> list[tuple[str, Any, str]]:
+    """(name, type, default as Markdown) of the fields of a dataclass or struct."""
+    if dataclasses.is_dataclass(part):
+        found = [(f.name, f.type, f.default) for f in dataclasses.fields(part) if f.init]
+    elif isinstance(part, type) and issubclass(part, msgspec.Struct):
+        found = [(f.name, f.type, f.default) for f in msgspec.structs.fields(part)]
+    else:
+        return []
+    nothing = (dataclasses.MISSING, msgspec.NODEFAULT)
+    return [(n, kind, "" if d in nothing else code(shown(d))) for n, kind, d in found]
 
 
 def _named(kind: Any) -> str:

@@ -70,7 +70,11 @@ def first(text: str) -> str:
 def sentence(text: str) -> str:
     """Its first sentence alone."""
     whole = " ".join((text or "").split("\n\n")[0].split())
-    return prose(re.split(r"(?<=[a-z0-9)`\]])[.:;] (?=[A-Z`a-z])", whole)[0].rstrip(".:;"))
+    for end in re.finditer(r"[.:;] (?=[A-Z`a-z])", whole):
+        before = whole[: end.start()]
+        if before.count("(") == before.count(")") and re.search(r"[a-z0-9)`\]]$", before):
+            return prose(before)
+    return prose(whole.rstrip(".:;"))
 
 
 def fence(text: str, language: str = "", kind: str = "") -> str:
@@ -80,12 +84,43 @@ def fence(text: str, language: str = "", kind: str = "") -> str:
     return f"{ticks}{head}\n{text.rstrip()}\n{ticks}"
 
 
+class _Dumper(yaml.SafeDumper):
+    """Texts with newlines or spaces at an end as people write them in these files: in double quotes."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    quoted = text != text.strip() or "\n" in text or "{" in text
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if quoted else None)
+
+
+def _list(dumper: yaml.SafeDumper, items: list[Any]) -> yaml.SequenceNode:
+    plain = not any(isinstance(each, dict | list) for each in items)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=plain or None)
+
+
+_Dumper.add_representer(str, _text)
+_Dumper.add_representer(list, _list)
+
+
 def as_yaml(value: Any) -> str:
-    """A mapping as people write it in a file."""
-    found: str = yaml.safe_dump(
-        value, default_flow_style=None, sort_keys=False, allow_unicode=True, width=80
+    """A mapping as people write it in a file; what says nothing is left out."""
+    text: str = yaml.dump(
+        _said(value),
+        Dumper=_Dumper,
+        default_flow_style=None,
+        sort_keys=False,
+        allow_unicode=True,
+        width=1000,
     )
-    return fence(found, "yaml")
+    return fence(text, "yaml")
+
+
+def _said(value: Any) -> Any:
+    """Without nulls and empty mappings."""
+    if not isinstance(value, dict):
+        return value
+    kept = {key: _said(each) for key, each in value.items()}
+    return {key: each for key, each in kept.items() if each is not None and each != {}}
 
 
 def code(text: str) -> str:
@@ -100,14 +135,14 @@ def code(text: str) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Cells hold Markdown already; a bar in code is escaped here."""
+    """Cells hold Markdown; a bar within code needs no escape there."""
     lines = [f"| {' | '.join(head)} |", "|" + " --- |" * len(head)]
     lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in rows]
     return "\n".join(lines)
 
 
 def _cell(text: str) -> str:
-    return re.sub(r"(?<!\\)\|", r"\\|", " ".join(text.split()))
+    return " ".join(text.split())
 
 
 def heading(level: int, title: str, anchor: str = "") -> str:
