@@ -104,7 +104,7 @@ def test_training_reads_prompts_token_by_token_as_the_adapter_does(
         ]
         prompt = PromptBuilder(wording, "here").build(samples[-1], samples[:-1])
         form = Emu2Form(tokenizer, config)
-        wanted = form.encode_reply(prompt, form.lay_out(prompt), answers[-1])
+        wanted = form.with_reply(prompt, form.lay_out(prompt), answers[-1]).encoded
         ask = wording.ask.format(image="", **fields)
         end = wording.separator.strip()
         items = [episodes.Item(0, ask, answer, end=end) for answer in answers]

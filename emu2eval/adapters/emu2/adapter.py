@@ -218,15 +218,15 @@ class Emu2Adapter(LocalAdapter[Emu2Settings, Emu2Files, "Emu2Inference"]):
         form = opened.form
         items: list[Item] = form.lay_out(prompt)
         if isinstance(out, ImageOutput):
-            encoded = form.encode([*items, opened.tokenizer.ids[tokens.BOI]])
-            return LaidOut(prompt, encoded, len(encoded) + opened.config.n_query)
-        encoded = form.encode(items)
+            laid = form.pieces([*items, opened.tokenizer.ids[tokens.BOI]])
+            return LaidOut(prompt, laid, len(laid) + opened.config.n_query)
+        laid = form.pieces(items)
         if isinstance(out, ChoiceOutput):
-            replied = [form.encode_reply(prompt, items, choice) for choice in out.choices]
-            question = Question.of(encoded, replied, out.choices)
-            return LaidOut(prompt, encoded, max(map(len, (encoded, *replied))), question)
+            replied = [form.with_reply(prompt, items, choice) for choice in out.choices]
+            question = Question.of(laid, replied, out.choices)
+            return LaidOut(prompt, laid, max(map(len, (laid, *replied))), question)
         new = out.max_new_tokens if isinstance(out, TextOutput) else 0
-        return LaidOut(prompt, encoded, len(encoded) + new)
+        return LaidOut(prompt, laid, len(laid) + new)
 
     def _shown(self, image: Image) -> Shown:
         return Shown(image, self.opened.config.n_query)
@@ -246,11 +246,11 @@ class Emu2Adapter(LocalAdapter[Emu2Settings, Emu2Files, "Emu2Inference"]):
         )
         if _is_image_alone(laid.prompt):
             # The authors' autoencoding mode: an image and nothing else is painted again.
-            image, flagged = inference.autoencoded(laid.encoded.shown[0], wanted)
+            image, flagged = inference.autoencoded(laid.pieces.shown[0], wanted)
         else:
             image, flagged = inference.image(laid.encoded, wanted)
         marks = (Mark("flagged"),) if flagged else ()
-        return Response(images=(image,), tokens_in=len(laid.encoded), marks=marks)
+        return Response(images=(image,), tokens_in=len(laid.pieces), marks=marks)
 
     def _check_memory(self) -> None:
         from emu2eval.adapters.emu2.hardware import all_of_it

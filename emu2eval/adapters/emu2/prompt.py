@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from emu2eval.adapters.emu2 import tokenizer as tokens
 from emu2eval.adapters.emu2.config import Emu2Config
 from emu2eval.adapters.emu2.tokenizer import Tokenizer
 from emu2eval.adapters.local.encoded import Encoded, Shown
+from emu2eval.adapters.local.pieces import Piece, Pieces
 from emu2eval.errors import PlanError
 from emu2eval.types import Image, Part, Prompt, Video
 
@@ -33,6 +34,7 @@ class Emu2Form:
     config: Emu2Config
     system: str | None = None
     grounding: bool = False
+    _images: dict[tuple[int, str], Piece] = field(default_factory=dict, compare=False)
 
     def lay_out(self, prompt: Prompt) -> list[Item]:
         """The base form continues one plain sequence; the chat form takes turns of two roles.
@@ -49,28 +51,40 @@ class Emu2Form:
         return self.grounding or self._ask(prompt.query)[1]
 
     def encode(self, items: Iterable[Item]) -> Encoded:
-        """Ids of a layout. Images become [IMG] + slots + [/IMG]."""
-        ids = self.tokenizer.ids
-        parts: list[str | int] = []
+        """Ids of a layout."""
+        return self.pieces(items).encoded
+
+    def pieces(self, items: Iterable[Item]) -> Pieces:
+        """Ids of a layout, in pieces. Images become [IMG] + slots + [/IMG]."""
+        parts: list[str | int | tuple[int, ...]] = []
         shown: list[Shown] = []
+        known: dict[tuple[int, ...], Piece] = {}
         for item in items:
             if isinstance(item, Shown):
-                slot = ids[tokens.FRAME if item.variety else tokens.IMAGE]
-                parts += [ids[tokens.BOI], *[slot] * item.tokens, ids[tokens.EOI]]
+                piece = self._image(item.tokens, item.variety)
+                known[piece.ids] = piece
+                parts.append(piece.ids)
                 shown.append(item)
             else:
                 parts.append(item)
-        encoded = self.tokenizer.encode(parts)
-        slots = {ids[tokens.IMAGE], ids[tokens.FRAME]}
-        return Encoded(tuple(encoded), tuple(i in slots for i in encoded), tuple(shown))
+        laid = (known.get(ids) or Piece(ids) for ids in self.tokenizer.stretches(parts))
+        return Pieces(tuple(laid), tuple(shown))
 
-    def encode_reply(self, prompt: Prompt, items: Sequence[Item], reply: str) -> Encoded:
+    def with_reply(self, prompt: Prompt, items: Sequence[Item], reply: str) -> Pieces:
         """Prompt and reply as one text, so that the reply has the tokens it has in running text.
 
         Encoded apart, it would begin with a second word mark after the prompt's last space.
         """
         lead = " " if self.config.variant == "chat" else prompt.lead
-        return self.encode([*items, lead + reply])
+        return self.pieces([*items, lead + reply])
+
+    def _image(self, count: int, variety: str) -> Piece:
+        if (count, variety) not in self._images:
+            ids = self.tokenizer.ids
+            slot = ids[tokens.FRAME if variety else tokens.IMAGE]
+            framed = (ids[tokens.BOI], *[slot] * count, ids[tokens.EOI])
+            self._images[count, variety] = Piece.of(framed, slot)
+        return self._images[count, variety]
 
     def _chat(self, prompt: Prompt) -> list[Item]:
         user, assistant = (self.tokenizer.ids[role] for role in tokens.ROLES)
@@ -108,7 +122,7 @@ class Emu2Form:
                 _refuse_placeholders(part)
                 # Only markup counts as tokens. "[IMG]", "<image>" or "</s>" in a question are the
                 # characters that it shows: data can neither open a slot nor end a turn.
-                items += self.tokenizer.split(part, tokens.MARKUP)
+                items += self.tokenizer.split(part, markup=True)
         return items
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +19,7 @@ from emu2eval.adapters.emu2.config import Variant
 from emu2eval.errors import ModelError
 
 Manner = Literal["native", "hf"]
+Ids = tuple[int, ...]
 
 UNK, BOS, EOS = 0, 1, 2
 PAD, BOI, EOI, IMAGE, FRAME = "[PAD]", "[IMG]", "[/IMG]", "<image>", "[gIMG]"
@@ -32,6 +35,8 @@ MARKUP = (
 # The order gives the ids: [PAD] follows the last sentencepiece, 32000 for LLaMA.
 ADDED = (PAD, BOI, EOI, IMAGE, FRAME, "[/gIMG]", "[EOC]", VIDEO, *MARKUP)
 ROLES = (USER, ASSISTANT)
+REMEMBERED = 1 << 15
+"""Texts whose ids are remembered, most of them of demonstrations: some 10 MB."""
 
 
 class Tokenizer:
@@ -63,6 +68,8 @@ class Tokenizer:
         self.ids = {name: self.text_size + i for i, name in enumerate(names)}
         self._names = {i: name for name, i in self.ids.items()}
         self._known = {"<unk>": UNK, "<s>": BOS, "</s>": EOS, **self.ids}
+        self._all, self._markup = _any_of(self._known), _any_of(MARKUP)
+        self._encoded = lru_cache(maxsize=REMEMBERED)(self._encode)
 
     @property
     def size(self) -> int:
@@ -73,31 +80,37 @@ class Tokenizer:
         """Hex sha256 of the sentencepiece file."""
         return hashlib.sha256(self._data).hexdigest()
 
-    def split(self, text: str, tokens: Collection[str] | None = None) -> list[str | int]:
-        """The text cut at special tokens, which become ids; at all of them unless `tokens` names some."""
-        known = self._known if tokens is None else {t: self._known[t] for t in tokens}
-        # Longest first, since an alternation takes the first that matches.
-        pattern = "|".join(map(re.escape, sorted(known, key=len, reverse=True)))
-        pieces = re.split(f"({pattern})", text)
-        return [known[p] if i % 2 else p for i, p in enumerate(pieces) if p]
+    def split(self, text: str, *, markup: bool = False) -> list[str | int]:
+        """The text cut at special tokens, which become ids; at those of MARKUP alone if asked."""
+        pieces = (self._markup if markup else self._all).split(text)
+        return [self._known[p] if i % 2 else p for i, p in enumerate(pieces) if p]
 
     def encode(self, parts: str | Iterable[str | int]) -> list[int]:
-        """Ids, <s> first. A string is split at all special tokens; parts are taken as they are.
+        """Ids, <s> first. A string is split at all special tokens; parts are taken as they are."""
+        given = self.split(parts) if isinstance(parts, str) else parts
+        return [*chain.from_iterable(self.stretches(given))]
+
+    def stretches(self, parts: Iterable[str | int | Ids]) -> Iterator[Ids]:
+        """Ids of each part, <s> first.
 
         Every stretch of text between two special tokens is encoded on its own, so that it begins with
         a word mark; neighbouring texts are one stretch.
         """
-        pieces = _joined(self.split(parts) if isinstance(parts, str) else parts)
-        ids = [BOS]
+        pieces = _joined(parts)
+        yield (BOS,)
         for i, piece in enumerate(pieces):
             if isinstance(piece, int):
-                ids.append(piece)
-                continue
-            if self.manner == "native":
-                piece = piece.lstrip() if _strips(pieces, i - 1) else piece
-                piece = piece.rstrip() if _strips(pieces, i + 1) else piece
-            ids += self._pieces.encode(piece)
-        return ids
+                yield (piece,)
+            elif isinstance(piece, tuple):
+                yield piece
+            else:
+                if self.manner == "native":
+                    piece = piece.lstrip() if _strips(pieces, i - 1) else piece
+                    piece = piece.rstrip() if _strips(pieces, i + 1) else piece
+                yield self._encoded(piece)
+
+    def _encode(self, text: str) -> Ids:
+        return tuple(self._pieces.encode(text))
 
     def decode(self, ids: Sequence[int], *, special: bool = False) -> str:
         """Text without special tokens; with them, set off by single spaces in the native manner."""
@@ -124,8 +137,13 @@ class Tokenizer:
         return text
 
 
-def _joined(parts: Iterable[str | int]) -> list[str | int]:
-    joined: list[str | int] = []
+def _any_of(tokens: Collection[str]) -> re.Pattern[str]:
+    # Longest first, since an alternation takes the first that matches.
+    return re.compile(f"({'|'.join(map(re.escape, sorted(tokens, key=len, reverse=True)))})")
+
+
+def _joined(parts: Iterable[str | int | Ids]) -> list[str | int | Ids]:
+    joined: list[str | int | Ids] = []
     for part in parts:
         if isinstance(part, str) and joined and isinstance(joined[-1], str):
             joined[-1] += part
@@ -134,6 +152,6 @@ def _joined(parts: Iterable[str | int]) -> list[str | int]:
     return joined
 
 
-def _strips(pieces: list[str | int], place: int) -> bool:
+def _strips(pieces: list[str | int | Ids], place: int) -> bool:
     # <unk> alone leaves the white space beside it.
-    return 0 <= place < len(pieces) and isinstance(pieces[place], int) and pieces[place] != UNK
+    return 0 <= place < len(pieces) and not isinstance(pieces[place], str) and pieces[place] != UNK

@@ -194,26 +194,26 @@ class HuggingFaceAdapter(
 
     def _count(self, request: Request) -> LaidOut:
         prompt, out, form = request.prompt, request.output, self.opened.form
-        encoded = form.encode(prompt)
+        laid = form.lay_out(prompt)
         if isinstance(out, ChoiceOutput):
-            if self.opened.thinking.opened(encoded):
+            if self.opened.thinking.opened(laid):
                 raise PlanError(
                     "the model's chat template begins a thought, in which choices cannot be ranked",
                     hint="where the template can leave it out: "
                     "--set model.settings.template_options.enable_thinking=false",
                 )
-            replied = [form.encode(prompt, choice) for choice in out.choices]
-            question = Question.of(encoded, replied, out.choices)
-            return LaidOut(prompt, encoded, max(map(len, (encoded, *replied))), question)
+            replied = form.with_replies(prompt, out.choices)
+            question = Question.of(laid, replied, out.choices)
+            return LaidOut(prompt, laid, max(map(len, (laid, *replied))), question)
         new = out.max_new_tokens + self._room if isinstance(out, TextOutput) else 0
-        return LaidOut(prompt, encoded, len(encoded) + new)
+        return LaidOut(prompt, laid, len(laid) + new)
 
     def warning(self, request: Request) -> str | None:
         request = self._bounded(request)
         out = request.output
         if not isinstance(out, TextOutput) or out.max_new_tokens + self._room >= ENOUGH:
             return None
-        if not self.opened.thinking.opened(self.opened.form.encode(request.prompt)):
+        if not self.opened.thinking.opened(self.opened.form.lay_out(request.prompt)):
             return None
         return (
             f"the model's chat template begins a thought, for which {out.max_new_tokens + self._room} "
@@ -224,10 +224,10 @@ class HuggingFaceAdapter(
         )
 
     def _shown(self, image: Image) -> Shown:
-        return self.opened.form.encode(Prompt(query=(image, ""))).shown[0]
+        return self.opened.form.lay_out(Prompt(query=(image, ""))).shown[0]
 
     def _said(self, found: Found, laid: LaidOut, out: TextOutput) -> Response:
-        return self.opened.thinking.response(found, laid.encoded, out.max_new_tokens)
+        return self.opened.thinking.response(found, laid.pieces, out.max_new_tokens)
 
     @property
     def _room(self) -> int:
@@ -235,7 +235,7 @@ class HuggingFaceAdapter(
 
     def _marks(self, laid: LaidOut) -> tuple[Mark, ...]:
         moved = self.opened.form.moves_images(laid.prompt)
-        tiled = any(shown.tiles for shown in laid.encoded.shown)
+        tiled = any(shown.tiles for shown in laid.pieces.shown)
         said = {"tiles": tiled, "images_moved": moved}
         return tuple(Mark(kind) for kind, holds in said.items() if holds)
 

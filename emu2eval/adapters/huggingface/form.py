@@ -10,9 +10,12 @@ from typing import Any, Literal
 
 from emu2eval.adapters.huggingface.expansion import ALONE, PROCESSOR, Expansion
 from emu2eval.adapters.huggingface.grid import Tiles, gather
+from emu2eval.adapters.huggingface.segments import Segments
 from emu2eval.adapters.huggingface.settings import Layout
 from emu2eval.adapters.huggingface.template import ChatTemplate, Message, message
+from emu2eval.adapters.local.bounded import Bounded
 from emu2eval.adapters.local.encoded import Encoded, Shown
+from emu2eval.adapters.local.pieces import Piece, Pieces
 from emu2eval.errors import ModelError, PlanError
 from emu2eval.media import images
 from emu2eval.media.refusals import taking
@@ -20,6 +23,34 @@ from emu2eval.types import Image, Part, Prompt, Video
 
 _OPEN, _CLOSE = "\ue000", "\ue001"
 """Around the number of a control token that stands in a text as mere characters."""
+_PLACES = "\ue005"
+"""Between an image's first place and its last, where all the others are."""
+_FEW = 8
+"""Places of an image that are written out."""
+_FRAMES = 64 << 20
+"""Bytes of what stands for images of each size, and of what fills each."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """What stands for an image. text: with `_PLACES` for what `places` holds; tokens: its places in all."""
+
+    text: str
+    tokens: int
+    places: Piece | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return 200 + len(self.text) + (0 if self.places is None else self.places.nbytes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A prompt to which a reply may be added. places: what stands at each `_PLACES` of the text."""
+
+    text: str
+    places: tuple[Piece, ...]
+    shown: tuple[Shown, ...]
 
 
 @dataclass(frozen=True)
@@ -38,80 +69,124 @@ class TransformersForm:
     mark: str | None = None
     grid: Literal["demonstrations", "everything"] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
-    _tokens: dict[tuple[int, int, str], int] = field(default_factory=dict)
+    _frames: Bounded[_Frame] = field(default_factory=lambda: Bounded(_FRAMES))
+    _framed: Bounded[_Frame] = field(default_factory=lambda: Bounded(_FRAMES))
 
-    def encode(self, prompt: Prompt, reply: str | None = None) -> Encoded:
-        """Ids of the prompt, or of the prompt and a reply as one text, as it stands in running text.
+    def encode(self, prompt: Prompt) -> Encoded:
+        """Ids of the prompt. Raises as `lay_out`."""
+        return self.lay_out(prompt).encoded
+
+    def lay_out(self, prompt: Prompt) -> Pieces:
+        """Ids of the prompt, in pieces.
 
         Raises PlanError where the model's template loses a part of it, ImageError for one that its image
         processor does not take.
         """
-        prompt, tiles = self._gathered(prompt)
-        shown = ([tiles] if tiles is not None else []) + list(prompt.images())
-        closing = self.expansion.closing
-        text = self.text(prompt, tiles) + closing
-        if reply is not None:
-            # What closes a prompt stands in place of the white space before a reply.
-            plain = prompt.lead if self.layout == "plain" else self._template.lead
-            lead = "" if closing else plain
-            text += lead + self._literal(reply)
-        return self._encode(text, shown)
+        return self._finished(self._begun(prompt))
+
+    def with_replies(self, prompt: Prompt, replies: Sequence[str]) -> list[Pieces]:
+        """Ids of the prompt and each reply as one text, as it stands in running text. Raises as `lay_out`."""
+        begun = self._begun(prompt, spelled=any(_PLACES in reply for reply in replies))
+        # What closes a prompt stands in place of the white space before a reply.
+        plain = prompt.lead if self.layout == "plain" else self._template.lead
+        lead = "" if self.expansion.closing else plain
+        return [self._finished(begun, lead + self._literal(reply)) for reply in replies]
 
     def text(self, prompt: Prompt, tiles: Tiles | None = None) -> str:
         """What a processor is given of a prompt: a placeholder stands for each image. Raises PlanError."""
-        chat = self.layout == "chat"
-        return self._chat(prompt, tiles) if chat else self._plain(prompt, tiles)
+        if self.layout == "plain":
+            return self._plain(prompt, tiles)
+        return self._template.shown(self._messages(prompt, tiles))
 
-    def _encode(self, text: str, shown: Sequence[Image | Tiles]) -> Encoded:
-        pieces = text.split(self.expansion.placeholder)
+    def _begun(self, prompt: Prompt, spelled: bool = False) -> _Begun:
+        """spelled: all that stands for an image is written out."""
+        prompt, tiles = self._gathered(prompt)
+        shown: list[Image | Tiles] = [] if tiles is None else [tiles]
+        shown += prompt.images()
+        if self.layout == "plain":
+            text = self._plain(prompt, tiles)
+        else:
+            text = self._template.filled(self._messages(prompt, tiles))
+        expansion = self.expansion
+        pieces = (text + expansion.closing).split(expansion.placeholder)
         if len(pieces) - 1 != len(shown):
             raise PlanError(
                 f"the model's chat template shows {len(pieces) - 1} of the prompt's {len(shown)} "
                 "images",
                 hint="another protocol, or `layout: plain` in the model's file",
             )
-        alone = ALONE if len(shown) == 1 and self.expansion.minds_company else ""
-        placed = [self._placed(image, alone) for image in shown]
-        whole = pieces[0]
-        for number, ((expanded, _), piece) in enumerate(zip(placed, pieces[1:], strict=True)):
-            whole += self.expansion.numbered(expanded, number) + piece
-        ids = self._ids(self.expansion.finish(whole))
-        slots = tuple(i == self.slot for i in ids)
-        found = tuple(one for _, one in placed)
-        if sum(slots) != sum(one.tokens for one in found):
+        spelled = spelled or _PLACES in text
+        alone = ALONE if len(shown) == 1 and expansion.minds_company else ""
+        written, places, found = [pieces[0]], list[Piece](), list[Shown]()
+        for number, (image, piece) in enumerate(zip(shown, pieces[1:], strict=True)):
+            frame, one = self._placed(image, alone, spelled)
+            written += (expansion.numbered(frame.text, number), piece)
+            found.append(one)
+            if frame.places is not None:
+                places.append(frame.places)
+        return _Begun("".join(written), tuple(places), tuple(found))
+
+    def _finished(self, begun: _Begun, reply: str = "") -> Pieces:
+        text = self.expansion.finish(begun.text + reply)
+        bos = self.processor.tokenizer.bos_token
+        # As the processor's own apply_chat_template does it: never a second <bos>.
+        special = bos is None or not text.startswith(bos)
+        places, parts = iter(begun.places), list[Piece]()
+        runs = re.split(f"{_OPEN}([0-9]+){_CLOSE}", text) if _OPEN in text else [text]
+        for number, run in enumerate(runs):
+            if number % 2:
+                parts.append(Piece.of(self._characters(self._controls[int(run)]), self.slot))
+                continue
+            for place, stretch in enumerate(run.split(_PLACES) if begun.places else [run]):
+                if place:
+                    parts.append(next(places))
+                parts.append(
+                    self._segments.piece(stretch, None if place else special and not number)
+                )
+        laid = Pieces(tuple(parts), begun.shown)
+        filled = sum(one.tokens for one in begun.shown)
+        if laid.places != filled:
             raise ModelError(
-                f"the tokenizer gives {sum(slots)} places for images that fill "
-                f"{sum(one.tokens for one in found)}",
+                f"the tokenizer gives {laid.places} places for images that fill {filled}",
                 hint="the processor's files do not belong to this model",
             )
-        return Encoded(ids, slots, found)
+        return laid
 
-    def _placed(self, shown: Image | Tiles, variety: str) -> tuple[str, Shown]:
+    def _placed(
+        self, shown: Image | Tiles, variety: str, spelled: bool = False
+    ) -> tuple[_Frame, Shown]:
         if isinstance(shown, Tiles):
             size, first, tiles = shown.size, shown.images[0], shown.images
         else:
             size, first, tiles = images.info(shown).upright, shown, ()
-        with taking(first, PROCESSOR):
-            text = self.expansion.text(*size, variety)
         key = (*size, variety)
-        if key not in self._tokens:
-            self._tokens[key] = text.count(self._slot_text)
-        return text, Shown(first, self._tokens[key], variety, tiles)
+        frame = self._frames.get(key)
+        if frame is None:
+            with taking(first, PROCESSOR):
+                text = self.expansion.text(*key)
+            frame = self._framed.get(text)
+            if frame is None:
+                frame = self._frame(text)
+                self._framed.put(text, frame)
+            self._frames.put(key, frame)
+        if spelled:
+            frame = _Frame(self.expansion.text(*key), frame.tokens)
+        return frame, Shown(first, frame.tokens, variety, tiles)
 
-    def _ids(self, text: str) -> tuple[int, ...]:
-        tokenizer = self.processor.tokenizer
-        bos = tokenizer.bos_token
-        # As the processor's own apply_chat_template does it: never a second <bos>.
-        special = bos is None or not text.startswith(bos)
-        if _OPEN not in text:
-            return tuple(tokenizer(text, add_special_tokens=special)["input_ids"])
-        found: list[int] = []
-        for place, piece in enumerate(re.split(f"{_OPEN}([0-9]+){_CLOSE}", text)):
-            if place % 2:
-                found += self._characters(self._controls[int(piece)])
-            else:
-                found += tokenizer(piece, add_special_tokens=special and not place)["input_ids"]
-        return tuple(found)
+    def _frame(self, text: str) -> _Frame:
+        """What stands for an image, without what fills it from its second place to the last but one."""
+        slot = self._slot_text
+        tokens = text.count(slot)
+        if tokens < _FEW or not self._segments.apart:
+            return _Frame(text, tokens)
+        first, last = text.index(slot) + len(slot), text.rindex(slot)
+        short = f"{text[:first]}{_PLACES}{text[last:]}"
+        return _Frame(short, tokens, self._segments.places(text[first:last]))
+
+    @cached_property
+    def _segments(self) -> Segments:
+        template = str(getattr(self.processor, "chat_template", None) or "")
+        return Segments(self.processor.tokenizer, self.slot, template)
 
     def _characters(self, mark: str) -> list[int]:
         """Ids of a control token as a text."""
@@ -131,9 +206,6 @@ class TransformersForm:
         for part in prompt.flat():
             text += self._literal(part) if isinstance(part, str) else mark * _count(part)
         return text
-
-    def _chat(self, prompt: Prompt, tiles: Tiles | None) -> str:
-        return self._template.shown(self._messages(prompt, tiles))
 
     def moves_images(self, prompt: Prompt) -> bool:
         """Whether the chat template shows images elsewhere among the texts than the prompt does."""

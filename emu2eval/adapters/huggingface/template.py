@@ -6,13 +6,17 @@ system text, or show the first text of a message only, and say nothing of it.
 
 from __future__ import annotations
 
+import functools
+import itertools
+import operator
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from emu2eval.adapters.huggingface.settings import Layout
+from emu2eval.adapters.huggingface.skeleton import CLOSE, OPEN, Skeleton, mark, skeleton
 from emu2eval.errors import ConfigError, PlanError
 
 Message = dict[str, Any]
@@ -22,8 +26,9 @@ Roles = tuple[str, ...]
 _ALL: Roles = ("system", "assistant", "user")
 _STRINGS = tuple(_ALL[:count] for count in range(len(_ALL) + 1))
 """What is tried in turn: some templates want a system text, or a reply, as if messages had no parts."""
-_OPEN, _CLOSE = "\ue003", "\ue004"
-"""Around the number of a text that stands in for the prompt's own when a template is tried."""
+_MAKES = 4096
+"""Makes of conversations about which is remembered what was found out."""
+_UNSEEN, _ONCE = "unseen", "seen once"
 _OTHERWISE = (
     "another protocol, `layout: plain` for a base model, or a chat_template in the model's folder that "
     "shows all parts in order"
@@ -46,6 +51,26 @@ class ChatTemplate:
     placeholder: str
     options: Mapping[str, Any] = field(default_factory=dict)
     _tried: dict[tuple[Any, ...], Tried] = field(default_factory=dict)
+    _skeletons: dict[tuple[Any, ...], Skeleton | str | None] = field(default_factory=dict)
+
+    def filled(self, messages: Sequence[Message]) -> str:
+        """What `shown` gives. Where the template writes texts without looking at them, it is rendered for the
+        first two conversations of a make alone."""
+        make = tuple((each["role"], *map(_kept, each["content"])) for each in messages)
+        known = self._skeletons.get(make, _UNSEEN)
+        if isinstance(known, Skeleton):
+            return known.filled([*_texts(messages)])
+        text = self.shown(messages)
+        if known is _UNSEEN:
+            if len(self._skeletons) >= _MAKES:
+                self._skeletons.clear()
+            self._skeletons[make] = _ONCE
+        elif known is _ONCE:
+            # Where every prompt has a make of its own, none is worth more than a rendering.
+            found = self._skeleton(messages)
+            holds = found is not None and found.filled([*_texts(messages)]) == text
+            self._skeletons[make] = found if holds else None
+        return text
 
     def shown(self, messages: Sequence[Message]) -> str:
         """The rendered text, up to where the reply begins.
@@ -66,12 +91,24 @@ class ChatTemplate:
         """Whether images stand elsewhere among the texts than in the messages. Raises PlanError."""
         return self._try(messages).moves
 
+    def _skeleton(self, messages: Sequence[Message]) -> Skeleton | None:
+        strings = self._try(messages).strings
+
+        def given(text_of: Callable[[int], str]) -> list[Message]:
+            return _as_given(_numbered(messages, text_of), strings)
+
+        def rendered(messages: Sequence[Message]) -> str:
+            return self._rendered(messages, ())
+
+        count = sum(1 for _ in _texts(messages))
+        return skeleton(self.processor, self.options, given, rendered, count)
+
     def _rendered(self, messages: Sequence[Message], strings: Roles, asks: bool = True) -> str:
         """What the template writes. strings: roles whose texts are given as one string; asks: up to where a
         reply begins. Raises PlanError."""
-        given = [_joined(each) if each["role"] in strings else each for each in messages]
         try:
             render = self.processor.apply_chat_template
+            given = _as_given(messages, strings)
             return str(render(given, add_generation_prompt=asks, **self.options))
         except Exception as error:
             # A template may refuse whatever it does not expect.
@@ -87,6 +124,8 @@ class ChatTemplate:
         """
         make = tuple((each["role"], *map(_kind, each["content"])) for each in messages)
         if make not in self._tried:
+            if len(self._tried) >= _MAKES:
+                self._tried.clear()
             errors = []
             for strings in _STRINGS:
                 try:
@@ -111,23 +150,24 @@ class ChatTemplate:
 
     def _moves(self, messages: Sequence[Message], strings: Roles) -> bool:
         """With numbers for texts, so that no text is taken for another."""
-        numbered, expected, texts = [], list[str](), list[tuple[str, str]]()
-        for given in messages:
-            content = []
-            for part in given["content"]:
-                if _kind(part) == "text":
-                    mark = f"{_OPEN}{len(texts)}{_CLOSE}"
-                    expected.append(str(len(texts)))
-                    texts.append((given["role"], part["text"]))
-                    content.append({"type": "text", "text": mark})
-                else:
-                    content.append(part)
-                    expected += [self.placeholder] if part["type"] == "image" else []
-            numbered.append(message(given["role"], content))
+        texts = [
+            (given["role"], part["text"])
+            for given in messages
+            for part in given["content"]
+            if _kind(part) == "text"
+        ]
+        numbers = map(str, range(len(texts)))
+        kinds = [_kind(part) for given in messages for part in given["content"]]
+        expected = [
+            next(numbers) if kind == "text" else self.placeholder
+            for kind in kinds
+            if kind in ("text", "image")
+        ]
+        numbered = _numbered(messages, mark)
         text = self._rendered(numbered, strings)
         if "'type': 'text'" in text:
             raise _refused("takes a message as one string, and writes the list of its parts out")
-        split = re.split(f"{_OPEN}([0-9]+){_CLOSE}|({re.escape(self.placeholder)})", text)
+        split = re.split(f"{OPEN}([0-9]+){CLOSE}|({re.escape(self.placeholder)})", text)
         found = [piece for place, piece in enumerate(split) if place % 3 and piece]
         wanted = [each for each in expected if each != self.placeholder]
         seen = [each for each in found if each != self.placeholder]
@@ -179,6 +219,25 @@ def _kind(part: dict[str, str]) -> str:
     return "blank" if part["type"] == "text" and not part["text"].strip() else part["type"]
 
 
+def _kept(part: dict[str, str]) -> str:
+    """What a make says of a part: its kind, and white space as it is."""
+    if part["type"] != "text":
+        return part["type"]
+    return part["text"] if part["text"].isspace() or not part["text"] else "text"
+
+
+def _numbered(messages: Sequence[Message], text_of: Callable[[int], str]) -> list[Message]:
+    """The messages, each text made of its number."""
+    count, made = itertools.count(), []
+    for given in messages:
+        content = [
+            {"type": "text", "text": text_of(next(count))} if _kind(part) == "text" else part
+            for part in given["content"]
+        ]
+        made.append(message(given["role"], content))
+    return made
+
+
 def _texts(messages: Sequence[Message]) -> Iterator[str]:
     for given in messages:
         for part in given["content"]:
@@ -186,11 +245,18 @@ def _texts(messages: Sequence[Message]) -> Iterator[str]:
                 yield part["text"]
 
 
-def _joined(given: Message) -> Message:
-    """The message with one string as its content, where it holds texts alone."""
-    if any(part["type"] != "text" for part in given["content"]):
-        return given
-    return {**given, "content": "".join(part["text"] for part in given["content"])}
+def _as_given(messages: Sequence[Message], strings: Roles) -> list[Message]:
+    """The messages; those of the roles `strings` with one string as their content, where they hold texts
+    alone."""
+    return [
+        {
+            **each,
+            "content": functools.reduce(operator.add, [p["text"] for p in each["content"]], ""),
+        }
+        if each["role"] in strings and all(p["type"] == "text" for p in each["content"])
+        else each
+        for each in messages
+    ]
 
 
 def _squeezed(text: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from emu2eval.adapters.local.encoded import Encoded
+from emu2eval.adapters.local.pieces import Pieces
 from emu2eval.adapters.local.search import Found
 from emu2eval.adapters.thought import TAGS, UNCLOSED, apart, opens, separated
 from emu2eval.types import Response
@@ -27,12 +27,12 @@ class Thinking:
     tokenizer: Any
     room: int = 0
 
-    def opened(self, prompt: Encoded) -> bool:
+    def opened(self, prompt: Pieces) -> bool:
         """Whether a prompt ends inside a thought, which its chat template begins."""
-        end: str = self.tokenizer.decode(prompt.ids[-_LAST:], skip_special_tokens=False)
+        end: str = self.tokenizer.decode(prompt.tail(_LAST), skip_special_tokens=False)
         return opens(end)
 
-    def response(self, found: Found, prompt: Encoded, most: int) -> Response:
+    def response(self, found: Found, prompt: Pieces, most: int) -> Response:
         """Thought and answer apart, the answer cut to `most` tokens of its own.
 
         A thought that was never closed makes it an error.

@@ -15,6 +15,7 @@ from emu2eval.adapters.base import Adapter, BatchRange, Limits
 from emu2eval.adapters.local.choices import Question
 from emu2eval.adapters.local.encoded import Encoded, Shown
 from emu2eval.adapters.local.files import absent, at_hand, located
+from emu2eval.adapters.local.pieces import Pieces
 from emu2eval.adapters.local.search import Found, Search
 from emu2eval.adapters.local.settings import LocalSettings
 from emu2eval.adapters.local.threads import set_threads
@@ -47,9 +48,13 @@ class LaidOut:
     """A prompt ready to be read. needed: positions in all, with the most that the answer can take."""
 
     prompt: Prompt
-    encoded: Encoded
+    pieces: Pieces
     needed: int
     question: Question | None = None
+
+    @property
+    def encoded(self) -> Encoded:
+        return self.pieces.encoded
 
 
 S = TypeVar("S", bound=LocalSettings)
@@ -176,7 +181,7 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
 
     def prepare(self, request: Request) -> None:
         if self._inference is not None:
-            for shown in self._lay_out(request).encoded.shown:
+            for shown in self._lay_out(request).pieces.shown:
                 self._inference.reader.encoder.prepare(shown)
 
     def encode_images(self, images: Sequence[Image]) -> npt.NDArray[np.float32]:
@@ -194,7 +199,7 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
             try:
                 laid, output = self._checked(request), request.output
                 # A missing or broken image fails its own request, not the batch.
-                for shown in laid.encoded.shown:
+                for shown in laid.pieces.shown:
                     inference.reader.encoder.prepare(shown)
             except UserError as error:
                 responses[i] = Response(error=str(error))
@@ -295,7 +300,7 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
                 laid = asked[i][1]
                 responses[i] = replace(
                     self._said(answer, laid, asked[i][0]),
-                    tokens_in=len(laid.encoded),
+                    tokens_in=len(laid.pieces),
                     tokens_out=len(answer.ids),
                     marks=self._marks(laid),
                 )
@@ -332,7 +337,7 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
                 continue
             responses[i] = Response(
                 log_probs=laid.question.scores(sums, per_token=out.per_token),
-                tokens_in=len(laid.encoded),
+                tokens_in=len(laid.pieces),
                 marks=self._marks(laid),
             )
         return responses

@@ -11,22 +11,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from emu2eval.adapters.local.encoded import Encoded, common
+from emu2eval.adapters.local.encoded import Encoded
+from emu2eval.adapters.local.pieces import Pieces
 from emu2eval.errors import PlanError
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """prompt: what all choices have in common; replies: the ids that each adds."""
+    """pieces: what all choices have in common; replies: the ids that each adds."""
 
-    prompt: Encoded
+    pieces: Pieces
     replies: tuple[tuple[int, ...], ...]
 
+    @property
+    def prompt(self) -> Encoded:
+        return self.pieces.encoded
+
     @classmethod
-    def of(cls, prompt: Encoded, replied: Sequence[Encoded], choices: Sequence[str]) -> Question:
+    def of(cls, prompt: Pieces, replied: Sequence[Pieces], choices: Sequence[str]) -> Question:
         """From the prompt alone and with each choice. Raises PlanError for a choice without tokens."""
-        start = min(common([prompt.ids, with_reply.ids]) for with_reply in replied)
-        replies = tuple(with_reply.ids[start:] for with_reply in replied)
+        start = min(prompt.common(with_reply) for with_reply in replied)
+        replies = tuple(with_reply.after(start) for with_reply in replied)
         for choice, reply in zip(choices, replies, strict=True):
             if not reply or not choice.strip():
                 # A blank one would be ranked by the likelihood of the space before it.

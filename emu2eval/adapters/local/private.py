@@ -84,3 +84,12 @@ def prefilled(model: Any, logits: Tensor) -> Iterator[None]:
         yield
     finally:
         del model._prefill
+
+
+def compiled_template(processor: Any) -> Any:
+    """A processor's chat template, compiled; None where it has several, or it is kept elsewhere."""
+    from transformers.utils import chat_template_utils
+
+    compiled = getattr(chat_template_utils, "_compile_jinja_template", None)
+    source = getattr(processor, "chat_template", None)
+    return compiled(source) if compiled is not None and isinstance(source, str) else None

@@ -17,6 +17,7 @@ from emu2eval.adapters.local.bounded import Bounded
 from emu2eval.adapters.local.cache import RoomyLayer, held_bytes
 from emu2eval.adapters.local.choices import Question
 from emu2eval.adapters.local.encoded import Encoded, common
+from emu2eval.adapters.local.pieces import Pieces
 from emu2eval.adapters.local.prefix import Prefix
 from emu2eval.adapters.local.search import Search
 
@@ -142,7 +143,8 @@ def test_any_order_of_prompts_gives_the_same(base: Golden, data: Any) -> None:
 def test_log_probs_with_and_without(base: Golden) -> None:
     quick, plain = inference(base, reuse=True), inference(base)
     questions = [
-        Question(query(base, 700 + i, last=i % 3), ((5, 6), (7,), (8, 9, 10))) for i in range(3)
+        Question(Pieces.whole(query(base, 700 + i, last=i % 3)), ((5, 6), (7,), (8, 9, 10)))
+        for i in range(3)
     ]
     for question in questions:
         got = quick.choices([question])[0]

@@ -180,12 +180,12 @@ def test_choices_have_the_tokens_of_running_text(small_tokenizer: Path) -> None:
     base = form(small_tokenizer)
     prompt = Prompt(query=(RED, "Answer:"))
     items = base.lay_out(prompt)
-    replied = [base.encode_reply(prompt, items, choice) for choice in ("yes", "no")]
-    question = Question.of(base.encode(items), replied, ("yes", "no"))
-    assert list(replied[0].ids[-len(question.replies[0]) :]) == list(question.replies[0])
+    replied = [base.with_reply(prompt, items, choice) for choice in ("yes", "no")]
+    question = Question.of(base.pieces(items), replied, ("yes", "no"))
+    assert replied[0].tail(len(question.replies[0])) == question.replies[0]
     shown = Prompt(turns=(Turn((RED, "Answer:"), ("yes",)),), query=())
     as_demonstration = encoded(base, shown).ids
-    assert as_demonstration[: len(replied[0])] == replied[0].ids
+    assert as_demonstration[: len(replied[0])] == replied[0].encoded.ids
     assert question.prompt.ids == encoded(base, prompt).ids
 
 

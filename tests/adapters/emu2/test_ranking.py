@@ -7,6 +7,7 @@ import torch
 
 from emu2eval.adapters.local.choices import Question
 from emu2eval.adapters.local.encoded import Encoded
+from emu2eval.adapters.local.pieces import Piece, Pieces
 from emu2eval.errors import PlanError
 
 from .conftest import Golden, golden_batch, inference
@@ -29,7 +30,10 @@ def naive(golden: Golden, prompt: Encoded, reply: tuple[int, ...]) -> float:
 @pytest.mark.parametrize("reuse", [False, True])
 def test_as_one_full_pass_for_each_choice(golden: Golden, reuse: bool) -> None:
     prompts = golden_batch(golden)
-    questions = [Question(prompts[0], REPLIES), Question(prompts[1], REPLIES[1:])]
+    questions = [
+        Question(Pieces.whole(prompt), replies)
+        for prompt, replies in zip(prompts, (REPLIES, REPLIES[1:]), strict=True)
+    ]
     got = inference(golden, reuse).choices(questions)
     for values, question in zip(got, questions, strict=True):
         want = [naive(golden, question.prompt, reply) for reply in question.replies]
@@ -42,18 +46,18 @@ def test_as_one_full_pass_for_each_choice(golden: Golden, reuse: bool) -> None:
 def test_many_choices_are_read_in_several_goes(base: Golden) -> None:
     prompt = golden_batch(base)[0]
     replies = tuple((i, i + 1) for i in range(100, 170))
-    got = inference(base).choices([Question(prompt, replies)])[0]
+    got = inference(base).choices([Question(Pieces.whole(prompt), replies)])[0]
     assert got[69] == pytest.approx(naive(base, prompt, replies[69]), abs=1e-4)
 
 
-def encoded(*ids: int) -> Encoded:
-    return Encoded(ids, (False,) * len(ids))
+def pieces(*ids: tuple[int, ...]) -> Pieces:
+    return Pieces(tuple(map(Piece, ids)))
 
 
 def test_all_choices_are_scored_from_one_place() -> None:
     # The second choice merges with the prompt's last token: 6 becomes 60.
     question = Question.of(
-        encoded(1, 5, 6), [encoded(1, 5, 6, 7), encoded(1, 5, 60)], ["yes", "maybe"]
+        pieces((1, 5, 6)), [pieces((1, 5), (6, 7)), pieces((1,), (5, 60))], ["yes", "maybe"]
     )
     assert question.prompt.ids == (1, 5)
     assert question.replies == ((6, 7), (60,))
@@ -62,4 +66,4 @@ def test_all_choices_are_scored_from_one_place() -> None:
 @pytest.mark.parametrize(("choice", "ids"), [("", (1, 5)), (" ", (1, 5, 8)), ("x", (1, 5))])
 def test_a_choice_without_tokens_is_refused(choice: str, ids: tuple[int, ...]) -> None:
     with pytest.raises(PlanError, match="adds no word"):
-        Question.of(encoded(1, 5), [encoded(1, 5, 7), encoded(*ids)], ["yes", choice])
+        Question.of(pieces((1, 5)), [pieces((1, 5, 7)), pieces(ids)], ["yes", choice])

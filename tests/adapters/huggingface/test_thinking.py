@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from emu2eval import evaluate
 from emu2eval.adapters.huggingface.reading import TransformersReader
 from emu2eval.adapters.huggingface.thinking import Thinking
-from emu2eval.adapters.local.encoded import Encoded
+from emu2eval.adapters.local.pieces import Piece, Pieces
 from emu2eval.adapters.local.search import Found
 from emu2eval.adapters.thought import TAGS
 from emu2eval.errors import ConfigError, PlanError
@@ -43,7 +44,7 @@ def said(
 
     given = ids(begun)
     found = Found(ids(text), ended=True)
-    return Thinking(tokenizer, room).response(found, Encoded(given, (False,) * len(given)), most)
+    return Thinking(tokenizer, room).response(found, Pieces((Piece(given),)), most)
 
 
 @pytest.mark.parametrize("tags", [PLAIN, SPECIAL], ids=["text", "special tokens"])
@@ -135,11 +136,13 @@ def test_a_template_that_begins_the_thought(
     thinks(adapter, "no tag yet")
     (found,) = adapter.answer([asked])
     assert found.text is None and found.thought == "no tag yet" and found.error
-    without.opened.form.options["enable_thinking"] = False  # type: ignore[index]
+    opened = without.opened
+    form = replace(opened.form, options={"enable_thinking": False})
+    without.__dict__["opened"] = replace(opened, form=form)
     assert without.warning(asked) is None
     ranked = request(prompt(2, 0), CHOICES)
     assert without.positions(ranked) and not without.opened.thinking.opened(
-        without._lay_out(ranked).encoded
+        without._lay_out(ranked).pieces
     )
 
 
