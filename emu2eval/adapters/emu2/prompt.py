@@ -9,7 +9,7 @@ from emu2eval.adapters.emu2 import tokenizer as tokens
 from emu2eval.adapters.emu2.config import Emu2Config
 from emu2eval.adapters.emu2.tokenizer import Tokenizer
 from emu2eval.adapters.local.encoded import Encoded, Shown
-from emu2eval.adapters.local.pieces import Piece, Pieces
+from emu2eval.adapters.local.pieces import Pieces, Stretch
 from emu2eval.errors import PlanError
 from emu2eval.types import Image, Part, Prompt, Video
 
@@ -34,7 +34,7 @@ class Emu2Form:
     config: Emu2Config
     system: str | None = None
     grounding: bool = False
-    _images: dict[tuple[int, str], Piece] = field(default_factory=dict, compare=False)
+    _images: dict[tuple[int, str], Stretch] = field(default_factory=dict, compare=False)
 
     def lay_out(self, prompt: Prompt) -> list[Item]:
         """The base form continues one plain sequence; the chat form takes turns of two roles.
@@ -58,7 +58,7 @@ class Emu2Form:
         """Ids of a layout, in pieces. Images become [IMG] + slots + [/IMG]."""
         parts: list[str | int | tuple[int, ...]] = []
         shown: list[Shown] = []
-        known: dict[tuple[int, ...], Piece] = {}
+        known: dict[tuple[int, ...], Stretch] = {}
         for item in items:
             if isinstance(item, Shown):
                 piece = self._image(item.tokens, item.variety)
@@ -67,7 +67,7 @@ class Emu2Form:
                 shown.append(item)
             else:
                 parts.append(item)
-        laid = (known.get(ids) or Piece(ids) for ids in self.tokenizer.stretches(parts))
+        laid = (known.get(ids) or Stretch(ids) for ids in self.tokenizer.stretches(parts))
         return Pieces(tuple(laid), tuple(shown))
 
     def with_reply(self, prompt: Prompt, items: Sequence[Item], reply: str) -> Pieces:
@@ -78,12 +78,12 @@ class Emu2Form:
         lead = " " if self.config.variant == "chat" else prompt.lead
         return self.pieces([*items, lead + reply])
 
-    def _image(self, count: int, variety: str) -> Piece:
+    def _image(self, count: int, variety: str) -> Stretch:
         if (count, variety) not in self._images:
             ids = self.tokenizer.ids
             slot = ids[tokens.FRAME if variety else tokens.IMAGE]
             framed = (ids[tokens.BOI], *[slot] * count, ids[tokens.EOI])
-            self._images[count, variety] = Piece.of(framed, slot)
+            self._images[count, variety] = Stretch.of(framed, slot)
         return self._images[count, variety]
 
     def _chat(self, prompt: Prompt) -> list[Item]:

@@ -15,7 +15,7 @@ from emu2eval.adapters.huggingface.settings import Layout
 from emu2eval.adapters.huggingface.template import ChatTemplate, Message, message
 from emu2eval.adapters.local.bounded import Bounded
 from emu2eval.adapters.local.encoded import Encoded, Shown
-from emu2eval.adapters.local.pieces import Piece, Pieces
+from emu2eval.adapters.local.pieces import Pieces, Stretch
 from emu2eval.errors import ModelError, PlanError
 from emu2eval.media import images
 from emu2eval.media.refusals import taking
@@ -37,7 +37,7 @@ class _Frame:
 
     text: str
     tokens: int
-    places: Piece | None = None
+    places: Stretch | None = None
 
     @property
     def nbytes(self) -> int:
@@ -49,7 +49,7 @@ class _Begun:
     """A prompt to which a reply may be added. places: what stands at each `_PLACES` of the text."""
 
     text: str
-    places: tuple[Piece, ...]
+    places: tuple[Stretch, ...]
     shown: tuple[Shown, ...]
 
 
@@ -117,7 +117,7 @@ class TransformersForm:
             )
         spelled = spelled or _PLACES in text
         alone = ALONE if len(shown) == 1 and expansion.minds_company else ""
-        written, places, found = [pieces[0]], list[Piece](), list[Shown]()
+        written, places, found = [pieces[0]], list[Stretch](), list[Shown]()
         for number, (image, piece) in enumerate(zip(shown, pieces[1:], strict=True)):
             frame, one = self._placed(image, alone, spelled)
             written += (expansion.numbered(frame.text, number), piece)
@@ -131,11 +131,11 @@ class TransformersForm:
         bos = self.processor.tokenizer.bos_token
         # As the processor's own apply_chat_template does it: never a second <bos>.
         special = bos is None or not text.startswith(bos)
-        places, parts = iter(begun.places), list[Piece]()
+        places, parts = iter(begun.places), list[Stretch]()
         runs = re.split(f"{_OPEN}([0-9]+){_CLOSE}", text) if _OPEN in text else [text]
         for number, run in enumerate(runs):
             if number % 2:
-                parts.append(Piece.of(self._characters(self._controls[int(run)]), self.slot))
+                parts.append(Stretch.of(self._characters(self._controls[int(run)]), self.slot))
                 continue
             for place, stretch in enumerate(run.split(_PLACES) if begun.places else [run]):
                 if place:

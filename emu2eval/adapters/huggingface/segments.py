@@ -14,7 +14,7 @@ from itertools import product
 from typing import Any
 
 from emu2eval.adapters.local.bounded import Bounded
-from emu2eval.adapters.local.pieces import Piece
+from emu2eval.adapters.local.pieces import Stretch
 
 REMEMBERED = 64 << 20
 """Bytes of ids: those of some 50,000 questions."""
@@ -34,13 +34,13 @@ class Segments:
         self._words = tokenizer
         self._slot = slot
         self._named = named
-        self._known: Bounded[Piece] = Bounded(REMEMBERED)
+        self._known: Bounded[Stretch] = Bounded(REMEMBERED)
 
     @cached_property
     def apart(self) -> bool:
         return self._first in self._ids and self._adds_in_front and self._agrees()
 
-    def piece(self, text: str, special: bool | None) -> Piece:
+    def piece(self, text: str, special: bool | None) -> Stretch:
         """The ids of a text. special: with what the tokenizer itself puts before it; None = the text stands
         behind others, and begins with the token of an image's places."""
         found = self._known.get((text, special))
@@ -50,22 +50,22 @@ class Segments:
             self._known.put((text, special), found)
         return found
 
-    def places(self, text: str) -> Piece:
+    def places(self, text: str) -> Stretch:
         """The ids of what an image fills, from the first of its places to the last."""
         return self._put_together(text, None)
 
-    def _whole(self, text: str, special: bool | None) -> Piece:
+    def _whole(self, text: str, special: bool | None) -> Stretch:
         ids = self._words(text, add_special_tokens=bool(special))["input_ids"]
-        return Piece.of(ids, self._slot)
+        return Stretch.of(ids, self._slot)
 
-    def _put_together(self, text: str, special: bool | None) -> Piece:
+    def _put_together(self, text: str, special: bool | None) -> Stretch:
         ids = [*self._before] if special else []
         for place, part in enumerate(self._cut.split(text)):
             if place % 2:
                 ids.append(self._ids[part])
             elif part:
                 ids += self._segment(part, begins=not place and special is not None)
-        return Piece.of(ids, self._slot)
+        return Stretch.of(ids, self._slot)
 
     def _segment(self, text: str, begins: bool) -> tuple[int, ...]:
         """Ids of what stands between two added tokens, or at the very beginning of a text."""
@@ -74,7 +74,7 @@ class Segments:
             first = self._first
             framed = f"{text}{first}" if begins else f"{first}{text}{first}"
             ids = self._encoded(framed)
-            found = Piece(tuple(ids[0 if begins else 1 : -1]))
+            found = Stretch(tuple(ids[0 if begins else 1 : -1]))
             self._known.put((text, begins, "segment"), found)
         return found.ids
 

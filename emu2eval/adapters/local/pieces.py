@@ -11,7 +11,7 @@ from emu2eval.adapters.local.encoded import Encoded, Shown
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Stretch:
     """Ids that stand together. slots: True where a visual token stands; None = nowhere. places: how many."""
 
     ids: tuple[int, ...]
@@ -19,7 +19,7 @@ class Piece:
     places: int = 0
 
     @classmethod
-    def of(cls, ids: Iterable[int], slot: int) -> Piece:
+    def of(cls, ids: Iterable[int], slot: int) -> Stretch:
         """slot: the id that an image's embedding replaces."""
         # One object for all of its places.
         ids = tuple(slot if i == slot else i for i in ids)
@@ -31,25 +31,25 @@ class Piece:
         """Roughly: an id is an object of its own, a place is not."""
         return 200 + 16 * len(self.ids) + 28 * (len(self.ids) - self.places)
 
-    def until(self, stop: int) -> Piece:
+    def until(self, stop: int) -> Stretch:
         """The first ids up to `stop`."""
         if self.slots is None:
-            return Piece(self.ids[:stop])
+            return Stretch(self.ids[:stop])
         slots = self.slots[:stop]
-        return Piece(self.ids[:stop], slots, sum(slots))
+        return Stretch(self.ids[:stop], slots, sum(slots))
 
 
 @dataclass(frozen=True)
 class Pieces:
     """shown: the images in reading order."""
 
-    parts: tuple[Piece, ...]
+    parts: tuple[Stretch, ...]
     shown: tuple[Shown, ...] = ()
 
     @classmethod
     def whole(cls, encoded: Encoded) -> Pieces:
         """A prompt of one piece."""
-        return cls((Piece(encoded.ids, encoded.slots, sum(encoded.slots)),), encoded.shown)
+        return cls((Stretch(encoded.ids, encoded.slots, sum(encoded.slots)),), encoded.shown)
 
     def __len__(self) -> int:
         return self._length
@@ -74,7 +74,7 @@ class Pieces:
 
     def head(self, length: int) -> Pieces:
         """The first `length` positions."""
-        kept: list[Piece] = []
+        kept: list[Stretch] = []
         for piece in self.parts:
             if length <= 0:
                 break

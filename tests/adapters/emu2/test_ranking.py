@@ -7,7 +7,7 @@ import torch
 
 from emu2eval.adapters.local.choices import Question
 from emu2eval.adapters.local.encoded import Encoded
-from emu2eval.adapters.local.pieces import Piece, Pieces
+from emu2eval.adapters.local.pieces import Pieces, Stretch
 from emu2eval.errors import PlanError
 
 from .conftest import Golden, golden_batch, inference
@@ -51,7 +51,7 @@ def test_many_choices_are_read_in_several_goes(base: Golden) -> None:
 
 
 def pieces(*ids: tuple[int, ...]) -> Pieces:
-    return Pieces(tuple(map(Piece, ids)))
+    return Pieces(tuple(map(Stretch, ids)))
 
 
 def test_all_choices_are_scored_from_one_place() -> None:

@@ -12,7 +12,7 @@ import pytest
 from emu2eval import evaluate
 from emu2eval.adapters.huggingface.reading import TransformersReader
 from emu2eval.adapters.huggingface.thinking import Thinking
-from emu2eval.adapters.local.pieces import Piece, Pieces
+from emu2eval.adapters.local.pieces import Pieces, Stretch
 from emu2eval.adapters.local.search import Found
 from emu2eval.adapters.thought import TAGS
 from emu2eval.errors import ConfigError, PlanError
@@ -44,7 +44,7 @@ def said(
 
     given = ids(begun)
     found = Found(ids(text), ended=True)
-    return Thinking(tokenizer, room).response(found, Pieces((Piece(given),)), most)
+    return Thinking(tokenizer, room).response(found, Pieces((Stretch(given),)), most)
 
 
 @pytest.mark.parametrize("tags", [PLAIN, SPECIAL], ids=["text", "special tokens"])
