@@ -100,6 +100,8 @@ class Adapter(ABC):
     samples: bool = False
     """Whether its texts are drawn: each trial of a run then asks again, with a request of another key. A draw
     that is made of the key alone is the same for any batch, order and restart."""
+    workers: int | None = None
+    """Threads on which `prepare` is called; None = one for each core that this process may use."""
     neutral: ClassVar[frozenset[str]] = frozenset({"batch"})
     """Settings that never change an answer; they stay out of the model's identity."""
 

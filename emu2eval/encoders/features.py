@@ -31,6 +31,7 @@ from emu2eval.encoders.base import Encoder, Vectors
 from emu2eval.errors import DataError, ImageError, ModelError, of_part, raise_together
 from emu2eval.identity import value_key
 from emu2eval.media import images
+from emu2eval.media.cores import cores
 from emu2eval.runs.files import sweep
 from emu2eval.runs.lock import alone
 from emu2eval.runs.names import path_part
@@ -45,7 +46,6 @@ WRITE_EVERY = 1.0
 SMALL = 1 << 16
 """Files with fewer vectors are made one when the work is done."""
 _LONGEST_HEAD = 1 << 16
-_THREADS = 4
 _WORDS = "an image"
 
 
@@ -184,7 +184,7 @@ class FeatureCache:
                     vectors = self.encoder.texts([text for _, text in batch])
                 yield [d for d, _ in batch], vectors
             return
-        with ThreadPoolExecutor(_THREADS) as threads:
+        with ThreadPoolExecutor(cores()) as threads:
 
             def start(batch: list[tuple[str, Any]]) -> list[Any]:
                 return [threads.submit(self.encoder.prepare, image) for _, image in batch]

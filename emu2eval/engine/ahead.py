@@ -8,21 +8,26 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
 from emu2eval.adapters.base import Adapter
+from emu2eval.media.cores import cores
 from emu2eval.types import Request
 
 BATCHES = 2
-"""How far it reads: enough to hide the decoding, little enough to hold in memory."""
-WORKERS = 2
+"""How far it reads, or a request for each thread: enough to hide the decoding, little enough to hold."""
 
 
 class Ahead:
     """Prepares requests on worker threads, in the order in which they will be asked."""
 
-    def __init__(self, adapter: Adapter, workers: ThreadPoolExecutor | None):
+    def __init__(self, adapter: Adapter, workers: ThreadPoolExecutor | None, threads: int = 0):
         self.adapter = adapter
+        self.threads = threads
         self._workers = workers
         self._under_way: deque[Future[None]] = deque()
         self._seen: set[str] = set()
+
+    def far(self, batch: int) -> int:
+        """How many of the requests that come next are worth preparing."""
+        return max(BATCHES * batch, self.threads)
 
     def prepare(self, coming: Sequence[Request]) -> None:
         """Begins with those that are not begun yet. What they raise, `answer` raises in its place."""
@@ -44,12 +49,16 @@ class Ahead:
 
 @contextmanager
 def reading_ahead(adapter: Adapter) -> Iterator[Ahead]:
-    """For as long as requests are asked; starts no thread for an adapter that has nothing to prepare."""
+    """For as long as requests are asked; starts no thread for an adapter that has nothing to prepare.
+
+    Threads, not processes: decoding, resizing and arithmetic on arrays all release the interpreter's lock.
+    """
     if type(adapter).prepare is Adapter.prepare:
         yield Ahead(adapter, None)
         return
-    with ThreadPoolExecutor(WORKERS, thread_name_prefix="emu2eval ahead") as workers:
-        ahead = Ahead(adapter, workers)
+    threads = adapter.workers or cores()
+    with ThreadPoolExecutor(threads, thread_name_prefix="emu2eval ahead") as workers:
+        ahead = Ahead(adapter, workers, threads)
         try:
             yield ahead
         finally:

@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Literal
 
 from emu2eval.adapters.base import Adapter, BatchRange, of_adapter
-from emu2eval.engine.ahead import BATCHES, Ahead, reading_ahead
+from emu2eval.engine.ahead import Ahead, reading_ahead
 from emu2eval.engine.asking import Answered, Asker, why
 from emu2eval.engine.checking import CheckedAhead
 from emu2eval.engine.plan import Planned
@@ -141,7 +141,7 @@ def _execute(
         left = _by_length(work.adapter, [each for each in window if keeper.is_new(each)])
         while left:
             group, left = left[: asker.batch], left[asker.batch :]
-            ahead.prepare([planned.request for planned in left[: asker.batch * BATCHES]])
+            ahead.prepare([planned.request for planned in left[: ahead.far(asker.batch)]])
             keeper.keep(asker.ask_all(group))
             tally.batch = asker.largest or None
     return tally

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pytest
+
 from emu2eval.adapters.base import Adapter, Limits
 from emu2eval.engine.ahead import reading_ahead
 from emu2eval.engine.evaluation import plans
@@ -49,6 +51,17 @@ def test_each_request_is_prepared_once(make_task: Callable[..., Path], tmp_path:
     # The first batch has nothing before it; what was not begun in time is dropped.
     assert len(prepared) == len(set(prepared)) <= 10
     assert set(prepared) <= set(answered[2:])
+
+
+def test_as_many_threads_as_cores_or_as_the_model_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With batches of one, too, each has something to do."""
+    monkeypatch.setattr("emu2eval.engine.ahead.cores", lambda: 5)
+    adapter = Looking()
+    with reading_ahead(adapter) as ahead:
+        assert (ahead.threads, ahead.far(1), ahead.far(8)) == (5, 5, 16)
+    adapter.workers = 3
+    with reading_ahead(adapter) as ahead:
+        assert ahead.threads == 3
 
 
 def test_no_thread_for_an_adapter_without_preparations() -> None:

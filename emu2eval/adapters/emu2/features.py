@@ -11,7 +11,8 @@ from emu2eval.adapters.emu2.model import Emu2
 from emu2eval.adapters.emu2.vision import pixels
 from emu2eval.adapters.local.devices import exact_convolutions
 from emu2eval.adapters.local.encoded import Shown
-from emu2eval.adapters.local.features import Arrays, ImageEncoder
+from emu2eval.adapters.local.features import ImageEncoder
+from emu2eval.adapters.local.prepared import Arrays
 from emu2eval.media import images
 from emu2eval.media.refusals import taking
 

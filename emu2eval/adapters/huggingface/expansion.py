@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from PIL import Image
 
-from emu2eval.adapters.local.features import Arrays
+from emu2eval.adapters.local.prepared import Arrays
 from emu2eval.adapters.local.private import image_step, merged_options
 from emu2eval.errors import ConfigError
 

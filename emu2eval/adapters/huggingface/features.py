@@ -14,7 +14,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from emu2eval.adapters.huggingface.expansion import PROCESSOR, Expansion
 from emu2eval.adapters.huggingface.grid import Tiles, paint
 from emu2eval.adapters.local.encoded import Shown
-from emu2eval.adapters.local.features import Arrays, ImageEncoder
+from emu2eval.adapters.local.features import ImageEncoder
+from emu2eval.adapters.local.prepared import Arrays
 from emu2eval.errors import ImageError
 from emu2eval.media import images
 from emu2eval.media.refusals import taking

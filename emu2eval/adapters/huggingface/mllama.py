@@ -22,7 +22,7 @@ from emu2eval.adapters.huggingface.expansion import Expansion
 from emu2eval.adapters.huggingface.features import VisionEncoder, VisionFeatures
 from emu2eval.adapters.huggingface.reading import TransformersReader
 from emu2eval.adapters.local.encoded import Encoded, Shown
-from emu2eval.adapters.local.features import Arrays
+from emu2eval.adapters.local.prepared import Arrays
 from emu2eval.adapters.local.reading import Rows
 
 SLOT = "<|image|>"

@@ -75,12 +75,13 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
     device_setting: ClassVar[str | None] = "device_map"
     # Where weights lie and run, not what they are: their digests are in the identity.
     neutral: ClassVar[frozenset[str]] = frozenset(
-        {"batch", "checkpoint", "device_map", "memory", "reuse", "threads"}
+        {"batch", "checkpoint", "device_map", "memory", "reuse", "threads", "workers"}
     )
 
     def __init__(self, settings: S):
         self.settings = settings
         self.samples = settings.sampling is not None
+        self.workers = settings.workers
         self._inference: Loaded | None = None
         self._laid_out: OrderedDict[str, LaidOut] = OrderedDict()
         # The engine plans on one thread while another answers.

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from torch import Tensor
 
 from emu2eval.adapters.local.bounded import Bounded
 from emu2eval.adapters.local.devices import exact_convolutions
 from emu2eval.adapters.local.encoded import Encoded, Shown
+from emu2eval.adapters.local.prepared import Arrays, Prepared
 
 CACHE_BYTES = 1 << 30
 """1 GiB holds about 3,000 images of 64 tokens for a model 2,560 wide in bf16."""
-AHEAD_BYTES = 256 << 20
-"""Decoded and resized images that wait for their encoder."""
 
 
 class Features(Protocol):
@@ -32,24 +30,13 @@ class Features(Protocol):
 F = TypeVar("F", bound=Features)
 
 
-@dataclass(frozen=True, slots=True)
-class Arrays:
-    """An image as its encoder takes it, on the CPU, by name."""
-
-    values: dict[str, Any]
-
-    @property
-    def nbytes(self) -> int:
-        return sum(getattr(value, "nbytes", 64) for value in self.values.values())
-
-
 class ImageEncoder(ABC, Generic[F]):
     """Features by image; the least recently used go first. reuse: False computes each anew and alone."""
 
     def __init__(self, reuse: bool = True):
         self.reuse = reuse
         self.kept: Bounded[F] = Bounded(CACHE_BYTES if reuse else 0)
-        self.ahead: Bounded[Arrays] = Bounded(AHEAD_BYTES)
+        self.ahead = Prepared(self.decode)
         self._held: dict[str, F] = {}
 
     @abstractmethod
@@ -70,8 +57,8 @@ class ImageEncoder(ABC, Generic[F]):
 
     def prepare(self, shown: Shown) -> None:
         """Decodes, resizes and normalises an image that is not known yet. Any thread may call it."""
-        if shown.key not in self.kept and shown.key not in self.ahead:
-            self.ahead.put(shown.key, self.decode(shown))
+        if shown.key not in self.kept:
+            self.ahead.begin(shown)
 
     def hold(self, prompts: Iterable[Encoded]) -> None:
         """Computes the images of a batch, and keeps them until the next one: a small cache loses none."""
@@ -90,13 +77,14 @@ class ImageEncoder(ABC, Generic[F]):
         """
         found: dict[str, F] = {}
         waiting: list[tuple[Shown, Arrays]] = []
+        self.ahead.next_batch()
         for shown in wanted:
             kept = self.kept.get(shown.key)
-            ahead = self.ahead.take(shown.key)
             if kept is not None:
+                self.ahead.forget(shown)
                 found[shown.key] = kept
                 continue
-            one = (shown, ahead or self.decode(shown))
+            one = (shown, self.ahead.take(shown))
             if waiting and not (self.reuse and self.joins(waiting, one)):
                 found |= self.together(waiting)
                 waiting = []
