@@ -1,9 +1,11 @@
-"""A run over a VQAv2 of official size: 214,354 questions on 40,504 images, 4 shots from a training split
+"""A run over a VQAv2 of official size: 214,354 questions on 40,504 images, 8 shots from a training split
 of 443,757 questions on 82,783 images. To stay under 2 GB.
 
 Questions, answers and tiny images are made up, once, into a folder ($EMU2EVAL_BENCH, else a cache). The
 run answers with the baseline `most-common` in a process of its own; then it is repeated, with nothing left
-to ask, and once more with demonstrations by RICES (encoder `thumbnail`).
+to ask, and once more with demonstrations by RICES (encoder `thumbnail`). Of each are given the CPU seconds
+of reading the data, of looking through the answers that are there, of asking (answering is a part of it) and
+of scoring; and those until the first request.
 """
 
 from __future__ import annotations
@@ -16,10 +18,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from measuring import Clock, cpu
+
 SPLITS = {"val2014": (214_354, 40_504), "train2014": (443_757, 82_783)}
+SHOTS = 8
 ANSWERS = ("yes", "no", "2", "red", "white", "tennis", "a dog", "on the table", "left", "nothing")
 
 
@@ -83,10 +89,32 @@ def one(out: Path, changes: list[str]) -> None:
     import resource
 
     from emu2eval import evaluate
+    from emu2eval.adapters.baselines import MostCommon
+    from emu2eval.engine import evaluation, held, judges
 
-    started, worked = time.perf_counter(), time.process_time()
-    (result,) = evaluate("vqav2", "most-common", shots=[4], out=out, changes=changes)
+    with ExitStack() as timed:
+        stages = {
+            name: timed.enter_context(Clock(owner, function))
+            for name, owner, function in (
+                ("reading the data", evaluation, "planned"),
+                ("looking through answers", held, "index"),
+                ("asking", evaluation, "execute"),
+                ("answering", MostCommon, "answer"),
+                ("scoring", judges, "score_run"),
+            )
+        }
+        started, worked = time.perf_counter(), cpu()
+        first: list[float] = []
+        own = MostCommon.answer
+
+        def answer(self: Any, requests: Any) -> Any:
+            first[:] = first or [cpu() - worked]
+            return own(self, requests)
+
+        MostCommon.answer = answer  # type: ignore[method-assign]
+        (result,) = evaluate("vqav2", "most-common", shots=[SHOTS], out=out, changes=changes)
     row = result.rows[0]
+    taken = {name: clock.seconds for name, clock in stages.items()}
     print(
         json.dumps(
             {
@@ -95,8 +123,9 @@ def one(out: Path, changes: list[str]) -> None:
                 "asked": result.tally.asked,
                 "kept": result.tally.kept,
                 "seconds": time.perf_counter() - started,
-                "work": time.process_time() - worked,
+                "work": cpu() - worked,
                 "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                "stages": taken | ({"until the first request": first[0]} if first else {}),
             }
         )
     )
@@ -141,6 +170,8 @@ def main() -> None:
                 f"{found['seconds']:.0f} s ({found['work']:.0f} s of work), "
                 f"peak {found['peak_mib']:,.0f} MiB   (to stay under 2,000)"
             )
+            for stage, seconds in found["stages"].items():
+                print(f"    {stage:<24} {seconds:6.1f} s of work")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import msgspec
@@ -245,8 +245,7 @@ def response_of(
     """A stored response, its text cleaned up; None where there is none yet, or only an error."""
     if answer is None or answer.error is not None:
         return None
-    response = store.response(answer)
-    return response if response.text is None else replace(response, text=clean(response.text))
+    return store.response(answer, clean)
 
 
 def _about(record: Record, questions: Questions, store: RunStore, totals: _Totals) -> Row:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
@@ -96,10 +97,13 @@ def of_response(response: Response, digests: tuple[str, ...] = (), **about: Any)
     )
 
 
-def to_response(answer: Answer, images: tuple[Image, ...] = ()) -> Response:
-    """The response that an answer keeps. images: those of its digests."""
+def to_response(
+    answer: Answer, images: tuple[Image, ...] = (), clean: Callable[[str], str] | None = None
+) -> Response:
+    """The response that an answer keeps. images: those of its digests; clean: applied to its text."""
+    text = answer.text
     return Response(
-        text=answer.text,
+        text=text if clean is None or text is None else clean(text),
         raw=answer.raw,
         thought=answer.thought,
         log_probs=answer.log_probs,

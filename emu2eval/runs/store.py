@@ -205,9 +205,9 @@ class RunStore:
         digests = tuple(self.save_image(image) for image in response.images)
         return of_response(response, digests, **about)
 
-    def response(self, answer: Answer) -> Response:
-        """The response that an answer keeps."""
-        return to_response(answer, tuple(self.image(digest) for digest in answer.images))
+    def response(self, answer: Answer, clean: Callable[[str], str] | None = None) -> Response:
+        """The response that an answer keeps. clean: applied to its text."""
+        return to_response(answer, tuple(map(self.image, answer.images)), clean)
 
     # -- inside -----------------------------------------------------------------------------------
 
