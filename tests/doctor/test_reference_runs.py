@@ -20,11 +20,14 @@ def _folder(beginning: str) -> Path:
 @pytest.mark.parametrize(
     ("beginning", "limit"),
     [
-        ("easy-vqa_4-shot_emu2-nano", 150),
-        ("easy-vqa-binding_3-shot_emu2-nano", 150),
+        ("easy-vqa_4-shot_emu2-nano", 60),
+        pytest.param("easy-vqa_4-shot_emu2-nano", 150, marks=pytest.mark.slow),
+        ("easy-vqa-binding_3-shot_emu2-nano", 60),
+        pytest.param("easy-vqa-binding_3-shot_emu2-nano", 150, marks=pytest.mark.slow),
         pytest.param("easy-vqa-binding_8-shot-labels_emu2-nano", 60, marks=pytest.mark.slow),
         pytest.param("easy-vqa-operator_1-shot_emu2-nano", 60, marks=pytest.mark.slow),
-        ("easy-vqa-draw-names_4-shot_emu2-nano", 12),
+        ("easy-vqa-draw-names_4-shot_emu2-nano", 5),
+        pytest.param("easy-vqa-draw-names_4-shot_emu2-nano", 12, marks=pytest.mark.slow),
         pytest.param("easy-vqa-binding_8-shot_emu2-nano-early-2", 60, marks=pytest.mark.slow),
         ("easy-vqa-binding_8-shot_nearest", 200),
     ],

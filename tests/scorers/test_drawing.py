@@ -23,12 +23,13 @@ def test_examples_in_docstrings() -> None:
     assert doctest.testmod(drawing).failed == 0
 
 
-def test_the_judge_is_right_on_real_images() -> None:
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
+def test_the_judge_is_right_on_real_images(every: int) -> None:
     """Measured: all 954 known shapes and all 922 known colours of the published test images."""
-    shown = [(s, look(images.load(s.image))) for s in shape_images("test")]
+    shown = [(s, look(images.load(s.image))) for s in shape_images("test")[::every]]
     shapes = [seen.shape == s.shape for s, seen in shown if s.shape is not None]
     colours = [seen.colour == s.colour for s, seen in shown if s.colour is not None]
-    assert len(shapes) > 900 and len(colours) > 900
+    assert min(len(shapes), len(colours)) > 900 // every
     assert sum(shapes) >= 0.99 * len(shapes)
     assert sum(colours) >= 0.99 * len(colours)
 

@@ -115,7 +115,7 @@ def test_a_limit_on_memory_is_kept(base: Golden) -> None:
     assert asked.prefix.shared(queries) == 0
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     data=st.lists(
         st.lists(
