@@ -15,7 +15,7 @@ BIN    := $(VENV)/bin
 DEMO   := --task easy-vqa easy-vqa-binding --model most-common nearest emu2-nano --shots 0 1 2 4 8
 comma  := ,
 
-.PHONY: help demo test test-slow check bench train-nano reference tables images docs wheel clean
+.PHONY: help demo test test-slow install check style types bench train-nano reference tables images docs wheel clean
 help:
 	@sed -n 's/^# make /make /p' Makefile
 
@@ -52,14 +52,20 @@ demo: $(VENV)/.demo
 	@$(BIN)/emu2eval curves --file results/runs/curves.svg
 
 test: $(VENV)/.dev
-	@$(BIN)/python -m pytest -n 2 -m "not slow"
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-slow: $(VENV)/.dev
-	@$(BIN)/python -m pytest -n 2 -m slow
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
-check: $(VENV)/.dev
+install: $(VENV)/.dev
+
+check: style types
+
+style: $(VENV)/.dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
 	@$(BIN)/mypy
 
 docs: $(VENV)/.docs

