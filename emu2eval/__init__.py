@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     )
     from emu2eval.watch import RunEnd, RunStart, Watcher
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _WHERE = {
     "adapters.base": "Adapter Cost Limits",

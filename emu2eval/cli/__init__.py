@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+import emu2eval
 from emu2eval.cli import (
     compare,
     completion,
@@ -116,7 +117,7 @@ def main() -> None:
 def _carry_out(arguments: list[str]) -> int:
     """The exit code of a command line. Raises UserError, also for one that cannot be read."""
     if arguments[:1] == ["--version"]:
-        put(f"emu2eval {_version()}\n")
+        put(f"emu2eval {emu2eval.__version__}\n")
         return 0
     program = _program_of(for_help=bool({"-h", "--help"} & set(arguments)) or not arguments)
     completion.prepare(program)
@@ -140,12 +141,3 @@ def _program_of(for_help: bool) -> Any:
     if for_help:
         name_values(program)
     return program
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("emu2eval")
-    except PackageNotFoundError:
-        return "(source checkout, not installed)"

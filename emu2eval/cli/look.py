@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from emu2eval.cli import completion
 from emu2eval.cli.options import Device, Out, Protocol, Sets, Source, Split
 from emu2eval.cli.say import console, put
+
+if TYPE_CHECKING:
+    from emu2eval.adapters.conformance import Finding
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -21,7 +26,8 @@ Examples:
   emu2eval check --task ./my_task.yaml --shots 8
   emu2eval check --model nearest
   emu2eval check --task vqav2 --set task.data.root=/data/vqav2
-  emu2eval check --adapter my_package.my_module:MyAdapter"""
+  emu2eval check --adapter my_package.my_module:MyAdapter
+  emu2eval check --report --task vqav2 --model ./my-checkpoint"""
 )
 def check(
     task: Annotated[
@@ -51,28 +57,36 @@ def check(
     device: Device = None,
     set_: Sets = [],  # noqa: B006
     out: Out = None,
+    report: Annotated[
+        bool,
+        typer.Option(
+            "--report",
+            help="Print one block for a bug report: versions, platform, devices and extras, and what is "
+            "checked; without keys or home folders.",
+        ),
+    ] = False,
 ) -> None:
     """Check the installation and every task and model file; or one task's data and prompts, as a run would
     without its model; or an adapter's behaviour."""
     from emu2eval.doctor.checks import check_adapter, check_all, check_model, check_task, findings
     from emu2eval.spec.changes import Changes
 
+    changes = Changes.of(set_)
+    asked: dict[str, Callable[[], Iterable[Finding]]] = {}
+    if task is not None:
+        given = {"shots": shots or (), "protocol": protocol, "split": split, "changes": changes}
+        asked[f"task {task}"] = partial(check_task, task, source, **given)
+    if model is not None:
+        asked[f"model {model}"] = partial(check_model, model, device, changes)
     if adapter is not None:
-        listed = check_adapter(adapter)
-    elif model is not None:
-        listed = check_model(model, device, Changes.of(set_))
-    elif task is not None:
-        listed = check_task(
-            task,
-            source,
-            shots=shots or (),
-            protocol=protocol,
-            split=split,
-            changes=Changes.of(set_),
-        )
-    else:
-        listed = check_all(out)
-    table, good = findings(listed)
+        asked[f"adapter {adapter}"] = partial(check_adapter, adapter)
+    if report:
+        from emu2eval.doctor.bug_report import bug_report
+
+        put(bug_report(asked))
+        return
+    checks = asked.values() or [partial(check_all, out)]
+    table, good = findings(finding for each in checks for finding in each())
     console().print(table)
     if not good:
         raise typer.Exit(2)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+import emu2eval
 from emu2eval.errors import StoreError
 from emu2eval.identity import value_key
 from emu2eval.runs.files import explained, replaced
@@ -295,8 +296,8 @@ def is_run(folder: Path) -> bool:
 
 def versions() -> dict[str, str]:
     """Of the packages that a run depends on, as far as they are installed."""
-    found = {"python": platform.python_version()}
-    for package in ("emu2eval", "torch", "transformers", "diffusers", "pillow"):
+    found = {"python": platform.python_version(), "emu2eval": emu2eval.__version__}
+    for package in ("torch", "transformers", "diffusers", "pillow"):
         if (installed := _version(package)) is not None:
             found[package] = installed
     return found
