@@ -58,8 +58,8 @@ class Layout:
     def __call__(self, run: ScoredRun) -> Headline:
         """run: with its scores. Raises UserError where its scorer is not there."""
         scorer = self.scorer(run.record)
-        ordered = [run.scores[key] for key in sorted(run.scores)]
-        keys = tuple(score.key for score in ordered)
+        keys = tuple(sorted(run.scores))
+        ordered = [run.scores[key] for key in keys]
         names = tuple(score.cluster for score in ordered)
         if names not in self._clusters:
             codes = np.unique(np.asarray(names), return_inverse=True)[1]
@@ -120,7 +120,9 @@ def _compared(first: ScoredRun, second: ScoredRun) -> Difference:
 def _difference(first: Headline, second: Headline) -> Difference:
     blank = undecided(first.run, second.run)
     own, other = _partners(first, second)
-    unmatched = len(first.keys) - len(np.unique(own)) + len(second.keys) - len(np.unique(other))
+    unmatched = 0
+    if first.keys is not second.keys:
+        unmatched = len(first.keys) - len(np.unique(own)) + len(second.keys) - len(np.unique(other))
     known = first.scored[own] & second.scored[other]
     if not known.any():
         raise CompareError(
@@ -145,7 +147,10 @@ def _difference(first: Headline, second: Headline) -> Difference:
             about, notes=(*about.notes, f"{row.label} cannot be compared sample by sample")
         )
     scale = first.scale
-    made = paired_coded(one, two, np.unique(clusters, return_inverse=True)[1], scale)
+    if first.keys is not second.keys or len(clusters) < len(first.clusters):
+        # All of them are numbered from 0 without a gap.
+        clusters = np.unique(clusters, return_inverse=True)[1]
+    made = paired_coded(one, two, clusters, scale)
     better = summary.higher_is_better
     wins, losses = (made.up, made.down) if better else (made.down, made.up)
     return replace(

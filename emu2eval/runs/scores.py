@@ -6,7 +6,7 @@ import gzip
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 import msgspec
 from msgspec import Meta
@@ -25,6 +25,8 @@ _LARGEST = 1 << 31
 """Bytes of unpacked scores that are read: twenty times those of the largest benchmark."""
 _LONGEST = 1 << 24
 """Bytes of one score."""
+_BLOCK = 1 << 18
+"""Bytes that are read at a time."""
 _LARGEST_REPORT = 1 << 26
 """Bytes of a report: tens of thousands of sub-scores."""
 
@@ -91,16 +93,12 @@ def read_scores(folder: Path) -> Iterator[SampleScore]:
     """The scores of a run or of a reference, in their order. Raises StoreError where they cannot be read."""
     packed = folder / PACKED
     path = packed if packed.is_file() else folder / SCORES
-    number = 0
+    number, whole = 0, path == packed
     try:
-        with gzip.open(path) if path == packed else path.open("rb") as lines:
-            read = 0
-            while line := lines.readline(_LONGEST):
-                number, read = number + 1, read + len(line)
-                if read > _LARGEST:
-                    raise StoreError("the scores are larger than any run's", where=path)
+        with gzip.open(path) if path == packed else path.open("rb") as file:
+            for number, line in enumerate(_lines(file, path), 1):  # noqa: B007 (told below)
                 # What is packed has a checksum of its own.
-                yield _decode(line if path == packed else unseal(line.rstrip(b"\n")))
+                yield _decode(line if whole else unseal(line))
     except FileNotFoundError:
         raise _unscored(folder) from None
     except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
@@ -109,6 +107,21 @@ def read_scores(folder: Path) -> Iterator[SampleScore]:
             where=f"{path}:{number}",
             hint=f"score the run again: emu2eval score {folder}",
         ) from None
+
+
+def _lines(file: BinaryIO | gzip.GzipFile, path: Path) -> Iterator[bytes]:
+    """Without their ends; many at a time, since a call for each costs more than what it reads."""
+    read, rest = 0, b""
+    while block := file.read(_BLOCK):
+        read += len(block)
+        if read > _LARGEST:
+            raise StoreError("the scores are larger than any run's", where=path)
+        *lines, rest = (rest + block).split(b"\n")
+        if len(rest) > _LONGEST:
+            raise ValueError("a line is longer than any score")
+        yield from lines
+    if rest:
+        yield rest
 
 
 def pack_scores(folder: Path, scores: Iterable[SampleScore]) -> None:

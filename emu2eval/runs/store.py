@@ -13,15 +13,22 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Container, Iterable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
 from emu2eval.errors import ImageError, StoreError
 from emu2eval.media import images
-from emu2eval.runs.answers import Answer, from_line, of_response, to_line, to_response
+from emu2eval.runs.answers import (
+    Answer,
+    from_line,
+    of_response,
+    place_of,
+    to_line,
+    to_response,
+)
 from emu2eval.runs.files import explained, replaced, sweep
 from emu2eval.runs.journal import Journal, sync_folder
 from emu2eval.runs.lock import Lock, take
@@ -162,6 +169,17 @@ class RunStore:
     def answers(self) -> Iterator[Answer]:
         """Every undamaged answer in the order of arrival, those with an error included."""
         return (answer for _, answer in self._walk())
+
+    def answers_to(self, wanted: Container[tuple[str, int, int]]) -> Iterator[Answer]:
+        """The undamaged answers to these samples, trials and takes; of the others nothing else is read."""
+        path = self.folder / ANSWERS
+        if not path.exists():
+            return
+        with path.open("rb") as lines:
+            for line in lines:
+                with suppress(Damaged):
+                    if place_of(line) in wanted:
+                        yield from_line(line)
 
     def ids(self) -> frozenset[str]:
         """Of every sample with an answer, one with an error included."""

@@ -23,6 +23,7 @@ from emu2eval.engine.reopen import reopen
 from emu2eval.errors import ConfigError
 from emu2eval.media import images
 from emu2eval.report import page
+from emu2eval.report.page import reading
 from emu2eval.report.page.html import embedded
 from emu2eval.report.page.tables import encoded
 from emu2eval.runs.answers import from_line, to_line
@@ -305,3 +306,32 @@ def test_a_small_copy_of_a_photo_is_its_own_pixels(tmp_path: Path) -> None:
     assert max(high for _, high in apart) <= 6
     with PILImage.open(io.BytesIO(encoded(image, 100))) as copy:
         assert copy.size == (75, 100)
+
+
+def test_a_copy_holds_pixels_and_nothing_else_of_the_file() -> None:
+    """A photograph's is a JPEG; its comment, camera and profile are not in it. A small drawing's loses
+    no pixel."""
+    large = PILImage.effect_noise((90, 80), 50).convert("RGB")
+    exif = PILImage.Exif()
+    exif[0x010F] = "camera"
+    buffer = io.BytesIO()
+    large.save(buffer, "JPEG", comment=b"private", exif=exif, icc_profile=b"profile")
+    assert all(word in buffer.getvalue() for word in (b"private", b"camera", b"profile"))
+    copy = encoded(Image(data=buffer.getvalue()))
+    assert copy[:2] == b"\xff\xd8"
+    assert not any(word in copy for word in (b"private", b"camera", b"profile"))
+    small = images.from_pil(large.crop((0, 0, 64, 64)))
+    with PILImage.open(io.BytesIO(encoded(small))) as shown:
+        assert shown.format == "WEBP"
+        assert ImageChops.difference(shown.convert("RGB"), images.load(small)).getbbox() is None
+
+
+def test_samples_of_runs_of_the_same_questions_are_ranked_once(
+    runs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranked: list[str] = []
+    rank = reading._rank
+    monkeypatch.setattr(reading, "_rank", lambda name: (ranked.append(name), rank(name))[1])
+    read = reading.Reading(runs)
+    orders = {read(folder).order for folder in runs}
+    assert len(orders) == 1 and sorted(ranked) == sorted(*orders)

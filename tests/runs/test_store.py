@@ -18,8 +18,10 @@ from PIL import Image as PILImage
 
 from emu2eval.errors import ImageError, StoreError
 from emu2eval.media import images
+from emu2eval.runs import scores as scores_module
+from emu2eval.runs import store as store_module
 from emu2eval.runs.answers import Answer, JudgeCase, from_line, to_line
-from emu2eval.runs.scores import SampleScore, read_scores, write_scores
+from emu2eval.runs.scores import SampleScore, pack_scores, read_scores, write_scores
 from emu2eval.runs.sealed import Damaged
 from emu2eval.runs.store import RunStore
 from emu2eval.types import Image, Mark
@@ -105,6 +107,49 @@ def test_a_damaged_line_costs_only_itself(tmp_path: Path) -> None:
         assert store.damaged == 1
         assert [store.has(n, key(n)) for n in range(3)] == [True, False, True]
         assert [a.id for a in store.answers()] == ["q0", "q2"]
+
+
+def test_answers_to_some_samples_are_read_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(tmp_path) as store:
+        store.append([(n, row(n)) for n in range(4)] + [(3, row(3, error="again", take=1))])
+    path = tmp_path / "responses.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(b"not json\n" + whole.replace(b"q1", b"q2", 1) + b'{"id":"q3"')
+    read: list[bytes] = []
+    monkeypatch.setattr(
+        store_module, "from_line", lambda line: (read.append(line), from_line(line))[1]
+    )
+    wanted = {("q2", 0, 0), ("q3", 1, 0), ("q3", 0, 1), ("q9", 0, 0)}
+    found = list(RunStore(tmp_path).answers_to(wanted))
+    # The first q2 was a q1, which its checksum tells.
+    assert found == [row(2), row(3, error="again", take=1)]
+    assert len(read) == 3
+
+
+@pytest.mark.parametrize("block", [1, 7, 100, 1 << 18])
+def test_scores_are_read_in_blocks_of_any_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    monkeypatch.setattr(scores_module, "_BLOCK", block)
+    scores = [SampleScore(id=f"q{n}", cluster="ä" * n, value=n / 7) for n in range(5)]
+    write_scores(tmp_path, scores)
+    assert list(read_scores(tmp_path)) == scores
+    (tmp_path / "scores.jsonl").write_bytes((tmp_path / "scores.jsonl").read_bytes()[:-1])
+    assert list(read_scores(tmp_path)) == scores
+    pack_scores(tmp_path, scores)
+    assert list(read_scores(tmp_path)) == scores
+
+
+def test_a_line_longer_than_any_score_is_not_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scores_module, "_LONGEST", 1000)
+    monkeypatch.setattr(scores_module, "_BLOCK", 100)
+    write_scores(tmp_path, [SampleScore(id="q" * 5000, cluster="q", value=1.0)])
+    with pytest.raises(StoreError, match="longer than any score"):
+        list(read_scores(tmp_path))
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:

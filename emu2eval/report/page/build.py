@@ -91,7 +91,7 @@ def build(
         "confusions": gathered.confusions,
     }
     chunks |= {f"set-{number}": found for number, found in enumerate(gathered.sets)}
-    return Built(Content(head, chunks, thumbnails.entries, live), found.lost)
+    return Built(Content(head, chunks, thumbnails.entries(), live), found.lost)
 
 
 def _run(number: int, read: ReadRun, name: str, gathered: Gathered) -> dict[str, Any]:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from emu2eval.engine.questions import Questions
 from emu2eval.report.page.reading import Predictions
@@ -14,6 +18,14 @@ MOST = 20
 """Labels up to which the answers are a classifier's."""
 
 
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """What the samples of some keys ask for: `labels`, the most frequent first, and their numbers."""
+
+    labels: tuple[str, ...]
+    codes: NDArray[np.int64]
+
+
 class References:
     """The one label that each sample of a split asks for, read once for all runs of the same questions."""
 
@@ -21,10 +33,17 @@ class References:
         self._questions = questions
         self._labels: dict[str, str | None] = {}
         self._known: set[str] = set()
+        self._wanted: dict[int, tuple[Sequence[Key], Wanted | None]] = {}
 
-    def of(self, ids: Iterable[str]) -> dict[str, str] | None:
+    def of(self, keys: Sequence[Key]) -> Wanted | None:
         """None where they are too many, no texts, or several of one sample."""
-        for name in ids:
+        found = self._wanted.get(id(keys))  # many runs share these very keys
+        if found is None:
+            found = self._wanted[id(keys)] = (keys, self._read(keys))
+        return found[1]
+
+    def _read(self, keys: Sequence[Key]) -> Wanted | None:
+        for name, *_ in keys:
             if name not in self._labels:
                 self._labels[name] = self._label(name)
             label = self._labels[name]
@@ -33,7 +52,10 @@ class References:
             self._known.add(label)
             if len(self._known) > MOST:
                 return None
-        return {name: label for name, label in self._labels.items() if label is not None}
+        asked = [self._labels[name] or "" for name, *_ in keys]
+        labels = tuple(label for label, _ in Counter(asked).most_common())
+        number = {label: place for place, label in enumerate(labels)}
+        return Wanted(labels, np.array([number[label] for label in asked], dtype=np.int64))
 
     def _label(self, name: str) -> str | None:
         position = self._questions.samples.position(name)
@@ -52,19 +74,21 @@ def confusion(
     """
     if len(predictions.codes) < 2 * len(predictions.labels):
         return None
-    wanted = references.of(name for name, *_ in keys)
+    wanted = references.of(keys)
     if wanted is None:
         return None
-    labels = [label for label, _ in Counter(wanted[name] for name, *_ in keys).most_common()]
+    labels = wanted.labels
     # Cleaned predictions may be in another case than the data.
     places = {label.casefold(): place for place, label in enumerate(labels)}
     if not 2 <= len(labels) <= MOST or len(places) < len(labels):
         return None
     said = [places.get(label.strip().casefold(), len(labels)) for label in predictions.labels]
-    row = {label: place for place, label in enumerate(labels)}
-    counts = [[0] * (len(labels) + 2) for _ in labels]
-    for (name, *_), code in zip(keys, predictions.codes.tolist(), strict=True):
-        counts[row[wanted[name]]][said[code] if code >= 0 else len(labels) + 1] += 1
+    width = len(labels) + 2
+    columns = np.array([*said, len(labels) + 1])[
+        predictions.codes
+    ]  # -1, no prediction, is the last
+    cells = np.bincount(wanted.codes * width + columns, minlength=len(labels) * width)
+    counts: list[list[int]] = cells.reshape(len(labels), width).tolist()
     if not any(counts[place][place] for place in range(len(labels))):
         return None  # the answers are of another kind, such as letters of choices
-    return {"labels": labels, "counts": counts}
+    return {"labels": list(labels), "counts": counts}

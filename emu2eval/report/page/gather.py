@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -75,7 +75,7 @@ def gather(
     for sets in of_task.values():
         splits = kept or Splits(Watcher())  # one benchmark's data in memory at a time
         for numbers in sets:
-            room = max(0, IMAGES - len(thumbnails.entries)) // left
+            room = max(0, IMAGES - len(thumbnails)) // left
             left -= 1
             found = _Set(runs[numbers[0]].run, Tables(thumbnails), splits)
             own = [runs[number] for number in numbers]
@@ -150,9 +150,9 @@ class _Set:
         for read in runs:
             for score in read.scores:
                 wanted.setdefault(score.id, {}).setdefault(score.trial, score)
-        before = len(self.tables.thumbnails.entries)
+        before = len(self.tables.thumbnails)
         for name in islice(order, most):
-            used = len(self.tables.thumbnails.entries) - before
+            used = len(self.tables.thumbnails) - before
             if room is not None and used >= room and len(self.samples) >= FEWEST:
                 return
             for trial, score in sorted(wanted[name].items()):
@@ -271,11 +271,11 @@ def _images(parts: Sequence[Part]) -> Iterator[Image]:
             yield from part.frames
 
 
-def _answers(store: RunStore, wanted: Mapping[Key, Any] | set[Key]) -> dict[Key, Answer]:
+def _answers(store: RunStore, wanted: set[Key]) -> dict[Key, Answer]:
     """The last answer to each question, one without an error where there is one."""
     found: dict[Key, Answer] = {}
-    for answer in store.answers():
+    for answer in store.answers_to(wanted):
         key = answer.id, answer.trial, answer.take
-        if key in wanted and (answer.error is None or found.get(key, answer).error is not None):
+        if answer.error is None or found.get(key, answer).error is not None:
             found[key] = answer
     return found

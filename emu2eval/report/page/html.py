@@ -37,7 +37,7 @@ _IMAGES_TOGETHER = 200
 class Content:
     """What a page holds. head: read at once; chunks: by name, unpacked where somebody looks at them.
 
-    images: as `Thumbnails.entries`. live: asks the server that it came from what is new.
+    images: as of `Thumbnails.entries`. live: asks the server that it came from what is new.
     """
 
     head: dict[str, Any]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -62,6 +62,7 @@ class Reading:
     folders: Sequence[Path]
     most: int | None = None
     layout: Layout = field(default_factory=Layout)
+    _ranked: Ranked = field(default_factory=lambda: Ranked())
 
     def __post_init__(self) -> None:
         sizes = [size for folder in self.folders if (size := _size(folder)) is not None]
@@ -75,14 +76,18 @@ class Reading:
         except UserError:
             laid = None
         scores = tuple(run.scores.values())
-        bounded = _bounded(run)
-        order = chosen(scores, self._cap)
+        worth = Counter(score.value for score in scores)
+        bounded = _bounded(run.rows[0], worth)
+        counts: Counter[str] = Counter()
+        for value, count in worth.items():
+            counts[verdict(value, bounded)] += count
+        order = chosen(scores, self._cap, self._ranked)
         kept = set(order)
         return ReadRun(
             run=replace(run, scores={}),
             laid=laid,
             answers=len(scores),
-            counts=dict(Counter(verdict(score.value, bounded) for score in scores)),
+            counts=dict(counts),
             bounded=bounded,
             scores=tuple(score for score in scores if score.id in kept),
             order=order,
@@ -102,16 +107,26 @@ def cap(sizes: Sequence[int], most: int) -> int:
     return max(FEWEST, left // len(rest)) if rest else max(sizes, default=FEWEST)
 
 
-def chosen(scores: Sequence[SampleScore], most: int) -> tuple[str, ...]:
+class Ranked(dict[tuple[str, ...], tuple[str, ...]]):
+    """Ids -> the same in the order of their ranks, made once for all runs of the same questions."""
+
+    def __missing__(self, ids: tuple[str, ...]) -> tuple[str, ...]:
+        self[ids] = found = tuple(sorted(ids, key=_rank))
+        return found
+
+
+def chosen(
+    scores: Sequence[SampleScore], most: int, known: Ranked | None = None
+) -> tuple[str, ...]:
     """The ids of the samples that are shown, in an order by which fewer are the first of more.
 
     The same for all runs of the same questions, but for a tenth that is kept for samples that have no score.
     """
-    ids = dict.fromkeys(score.id for score in scores)
+    ids = tuple(dict.fromkeys(score.id for score in scores))
     each = len(scores) // max(1, len(ids)) or 1
-    ranked = sorted(ids, key=_rank)
+    ranked = (Ranked() if known is None else known)[ids]
     if len(ids) * each <= most:
-        return tuple(ranked)
+        return ranked
     wanted = max(1, most // each)
     failed = {score.id for score in scores if score.value is None and not score.hidden}
     first = [name for name in ranked if name in failed][: wanted // 10]
@@ -132,11 +147,9 @@ def _size(folder: Path) -> int | None:
     return rows[0].n + rows[0].unscored + rows[0].hidden if rows else None
 
 
-def _bounded(run: ScoredRun) -> bool:
+def _bounded(head: Row, values: Iterable[float | None]) -> bool:
     """Whether right and wrong make sense of its scores."""
-    return run.rows[0].higher_is_better and all(
-        score.value is None or 0 <= score.value <= 1 for score in run.scores.values()
-    )
+    return head.higher_is_better and all(value is None or 0 <= value <= 1 for value in values)
 
 
 def verdict(value: float | None, bounded: bool) -> str:
@@ -149,11 +162,11 @@ def verdict(value: float | None, bounded: bool) -> str:
 
 
 def _predictions(run: ScoredRun) -> Predictions | None:
-    labels: dict[str, int] = {}
-    codes = []
-    for key in sorted(run.scores):
-        said = run.scores[key].prediction
-        codes.append(-1 if said is None else labels.setdefault(said, len(labels)))
-        if len(labels) > _MOST_LABELS:
-            return None
-    return Predictions(tuple(labels), np.array(codes, dtype=np.int16)) if labels else None
+    labels = dict.fromkeys(score.prediction for score in run.scores.values())
+    labels.pop(None, None)
+    if not labels or len(labels) > _MOST_LABELS:
+        return None
+    said = [run.scores[key].prediction for key in sorted(run.scores)]
+    numbers = {label: number for number, label in enumerate(labels)} | {None: -1}
+    codes = np.array([numbers[each] for each in said], dtype=np.int16)
+    return Predictions(tuple(label for label in labels if label is not None), codes)

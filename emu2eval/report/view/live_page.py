@@ -16,7 +16,7 @@ from emu2eval.errors import StoreError, UserError
 from emu2eval.report.page import html
 from emu2eval.report.page.build import Told, build
 from emu2eval.report.page.html import Content
-from emu2eval.report.page.tables import SIDE, Thumbnails, encoded
+from emu2eval.report.page.tables import SIDE, Thumbnails, encoded, kind
 from emu2eval.report.view.under_way import UnderWay, served, splits, unfinished
 from emu2eval.runs.record import versions
 from emu2eval.runs.scores import REPORT, SCORES
@@ -129,13 +129,13 @@ class LivePage:
         digest = served(image)
         return None if digest is None else self._keep(image, digest)
 
-    def image(self, digest: str, whole: bool) -> bytes | None:
-        """An image of these runs as WebP, by its digest; None for any other."""
+    def image(self, digest: str, whole: bool) -> tuple[bytes, str] | None:
+        """An image of these runs and its media type, by its digest; None for any other."""
         image = self._images.get(digest)
         if image is None:
             return None
         try:
-            return encoded(image, WHOLE if whole else SIDE)
+            return encoded(image, WHOLE if whole else SIDE), f"image/{kind(image)}"
         except UserError:
             return None
 

@@ -103,7 +103,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._refuse(HTTPStatus.NOT_FOUND)
             else:
                 # The name is a digest: what it names never changes.
-                self._give(image, "image/webp", "private, max-age=31536000, immutable")
+                self._give(*image, "private, max-age=31536000, immutable")
         else:
             self._refuse(HTTPStatus.NOT_FOUND)
 
