@@ -14,6 +14,7 @@ import numpy as np
 from emu2eval.adapters.local.configfile import read_json
 from emu2eval.adapters.local.files import refuse_adapters
 from emu2eval.encoders.base import Encoder, Vectors
+from emu2eval.encoders.together import ROWS, together
 from emu2eval.errors import MissingExtra, ModelError, UnknownName, UserError
 from emu2eval.media import images
 from emu2eval.media.refusals import taking
@@ -112,6 +113,7 @@ class CheckpointEncoder(Encoder):
             "architecture": self._config.get("model_type"),
             "weights": self._digest,
             "preprocessing": self._processor.to_dict(),
+            "rows": ROWS,
         }
 
     def prepare(self, image: Image) -> Vectors:
@@ -127,16 +129,12 @@ class CheckpointEncoder(Encoder):
 
         from emu2eval.adapters.local.devices import exact_convolutions
 
-        # One at a time: an image is hundreds of positions to the encoder, so that a batch would gain
-        # little in float32, and its place in a batch changes the last bits, and so near ties.
         with torch.inference_mode(), exact_convolutions():
-            found = [
-                self._one(torch.from_numpy(pixels[None]).to(self.device)) for pixels in prepared
-            ]
-            return _array(torch.cat(found))
+            return _array(together([(torch.from_numpy(p),) for p in prepared], self._seen))
 
-    def _one(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(1, 3, height, width) -> (1, width)."""
+    def _seen(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(n, 3, height, width) -> (n, width)."""
+        pixels = pixels.to(self.device)
         if hasattr(self._model, "get_image_features"):
             return _pooled(self._model.get_image_features(pixel_values=pixels))
         found = self._model(pixel_values=pixels)
@@ -158,20 +156,22 @@ class CheckpointEncoder(Encoder):
         if not hasattr(self._model, "get_text_features"):
             return super().texts(given)
         longest = self._model.config.text_config.max_position_embeddings
-        found = []
+        tokens = self._tokenizer(
+            list(given),
+            # Of one length, as CLIP and SigLIP were trained.
+            padding="max_length",
+            max_length=longest,
+            truncation=True,
+            return_tensors="pt",
+        )
+        names = [name for name in self._tokenizer.model_input_names if name in tokens]
+
+        def read(*parts: torch.Tensor) -> torch.Tensor:
+            known = {name: part.to(self.device) for name, part in zip(names, parts, strict=True)}
+            return _pooled(self._model.get_text_features(**known))
+
         with torch.inference_mode():
-            for text in given:
-                tokens = self._tokenizer(
-                    [text],
-                    # Of one length, as CLIP and SigLIP were trained.
-                    padding="max_length",
-                    max_length=longest,
-                    truncation=True,
-                    return_tensors="pt",
-                ).to(self.device)
-                known = {n: tokens[n] for n in self._tokenizer.model_input_names if n in tokens}
-                found.append(_pooled(self._model.get_text_features(**known)))
-            return _array(torch.cat(found))
+            return _array(together(list(zip(*(tokens[n] for n in names), strict=True)), read))
 
     def close(self) -> None:
         self.__dict__.pop("_model", None)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emu2eval.encoders.base import Encoder, Vectors
+from emu2eval.encoders.together import ROWS, together
 from emu2eval.errors import MissingExtra, ModelError, UserError
 from emu2eval.media import images
 from emu2eval.types import Image
@@ -67,6 +68,7 @@ class InceptionEncoder(Encoder):
             "weights": self._digest,
             "crop": self.crop,
             "antialias": self.antialias,
+            "rows": ROWS,
         }
 
     def prepare(self, image: Image) -> Any:
@@ -87,13 +89,13 @@ class InceptionEncoder(Encoder):
 
         from emu2eval.adapters.local.devices import exact_convolutions
 
-        # One at a time, so that the last bits do not depend on the others of a batch.
         with torch.inference_mode(), exact_convolutions():
-            found = [
-                self._network(self._sized(torch.from_numpy(np.ascontiguousarray(pixels)[None])))
+            sized = [
+                (self._sized(torch.from_numpy(np.ascontiguousarray(pixels)[None]))[0],)
                 for pixels in prepared
             ]
-            return np.asarray(torch.cat(found).float().cpu().numpy(), dtype=np.float32)
+            found = together(sized, self._network)
+            return np.asarray(found.float().cpu().numpy(), dtype=np.float32)
 
     def close(self) -> None:
         self.__dict__.pop("_network", None)

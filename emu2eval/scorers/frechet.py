@@ -1,7 +1,7 @@
 """FID: how far the features of all images, taken together, are from those of real ones.
 
 Heusel et al., 2017 (arXiv 1706.08500): |m - r|² + Tr(S + R - 2 (S R)^½) of means m, r and covariances S, R.
-torchmetrics adds up the features and computes the distance, in float64; images go through the network one
+torchmetrics adds up the features and computes the distance, in float64; images go through the network a few
 at a time and their features are kept, so that neither all images nor all features are ever in memory.
 """
 

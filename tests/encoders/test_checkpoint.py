@@ -138,6 +138,10 @@ def test_a_vector_does_not_depend_on_its_batch(clip: Path) -> None:
     turned = np.concatenate([encoder.encode(ready[:2:-1]), encoder.encode(ready[2::-1])])[::-1]
     assert (alone == together).all()
     assert (alone == turned).all()
+    words = ["what is it ?", "a red square", "a dog", "is it red ?"]
+    read = encoder.texts(words)
+    assert (read == np.concatenate([encoder.texts([one]) for one in words])).all()
+    assert (read == encoder.texts(words[::-1])[::-1]).all()
 
 
 def test_texts_are_the_models_own(clip: Path) -> None:

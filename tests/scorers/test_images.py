@@ -222,6 +222,11 @@ def test_two_runs_fids_are_compared_by_what_each_image_moves_them_by() -> None:
 class TestInception:
     torch = pytest.importorskip("torch")
 
+    @pytest.fixture(autouse=True)
+    def _few_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        # The network is large, and a test shows it one image.
+        monkeypatch.setattr("emu2eval.encoders.together.ROWS", 1)
+
     def network(self, path: Path) -> Path:
         from safetensors.torch import save_file
 
