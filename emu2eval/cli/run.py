@@ -181,7 +181,10 @@ def run(
 
     with stoppable():
         results = with_data(asked)
-    print_results([row for result in results for row in result.rows], form, groups)
+    from emu2eval.runs.apart import read_table_run, told_apart
+
+    stored = told_apart([read_table_run(result.folder) for result in results])
+    print_results([row for run in stored for row in run.rows], form, groups)
     report_failures(results)
 
 

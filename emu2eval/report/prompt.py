@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
 
 from rich.console import Group, RenderableType
+from rich.constrain import Constrain
 from rich.rule import Rule
 from rich.text import Text
 
@@ -16,7 +18,7 @@ from emu2eval.engine.tasks import open_task
 from emu2eval.errors import ConfigError, UnknownName
 from emu2eval.fewshot.choosers import Demonstration
 from emu2eval.media import frames, images
-from emu2eval.types import Image, Part, Video
+from emu2eval.types import Image, Output, Part, Video
 from emu2eval.watch import Watcher
 
 
@@ -72,7 +74,7 @@ def prompt_blocks(prompts: Prompts, place: Place, left_out: int = 0) -> list[Ren
         blocks.append(Text(f"one of {', '.join(first.choices)}; {said}", style="dim"))
     blocks += [rule("query"), _parts(prompt.query)]
     output = prompts.output(place, sample)
-    blocks += [rule("output"), Text(str(output))]
+    blocks += [rule("output"), Text(_wanted(output))]
     if sample.references:
         blocks.append(Text("references: " + ", ".join(_shown(r) for r in sample.references)))
     joins = f"as one text: {prompt.lead!r} before a reply, {prompt.separator!r} after it"
@@ -100,11 +102,23 @@ def _prompts(task_name: str, options: RunOptions, data: Splits) -> Prompts:
     return Prompts(questions, shots, pool, chooser, options.seed, ablation)
 
 
+def _wanted(output: Output) -> str:
+    """`text · max_new_tokens 5 · stop '.', '\\n'`: what is asked for, without what is left to the model."""
+    said = [output.kind]
+    for field in fields(output) if is_dataclass(output) else ():
+        value = getattr(output, field.name)
+        if value not in (None, 0, ()) and field.name != "kind":
+            many = ", ".join(map(repr, value)) if isinstance(value, tuple) else str(value)
+            said.append(f"{field.name} {many}")
+    return " · ".join(said)
+
+
 def rule(title: str, demonstration: Demonstration | None = None) -> RenderableType:
     text = Text(title, style="bold")
     if demonstration is not None:
         text.append(f"  {demonstration.sample.id}  ({demonstration.why})", style="dim")
-    return Rule(text, align="left", style="dim")
+    # As wide as a terminal's usual line: piped into a file, a rule would fill a thousand columns.
+    return Constrain(Rule(text, align="left", style="dim"), max(80, text.cell_len + 4))
 
 
 def _parts(parts: Sequence[Part], lead: str = "") -> Text:

@@ -67,7 +67,11 @@ def labels(records: Sequence[Record | None], *, seeds: bool = False) -> list[str
     telling: dict[str, dict[str, None]] = {}
     for together in places.values():
         telling.setdefault(together[0].shown, {}).update(dict.fromkeys(_differing(together)))
-    return ["" if record is None else _named(record, telling[record.shown]) for record in records]
+    tails: dict[str, dict[str, int]] = {}
+    for name, keys in telling.items():
+        own = [_values(each) for each in records if each is not None and each.shown == name]
+        tails[name] = {key: _parts([values.get(key) for values in own]) for key in keys}
+    return ["" if record is None else _named(record, tails[record.shown]) for record in records]
 
 
 def _place(record: Record, seeds: bool) -> Hashable:
@@ -120,19 +124,33 @@ def _flat(given: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any
             yield f"{before}{key}", value
 
 
-def _named(record: Record, keys: Mapping[str, None]) -> str:
+def _values(record: Record) -> dict[str, Any]:
     own: dict[str, Any] = {}
     for kind in reversed(_kinds(record)):
         own.update(kind)
-    said = [f"{key}={_short(own[key])}" for key in keys if key in own]
+    return own
+
+
+def _parts(values: Sequence[Any]) -> int:
+    """How many last parts of paths tell them apart: 1, and more for checkpoints of one name in two folders."""
+    paths = {tuple(value.rstrip("/").split("/")) for value in values if isinstance(value, str)}
+    longest = max(map(len, paths), default=1)
+    return next(
+        (n for n in range(1, longest) if len({path[-n:] for path in paths}) == len(paths)), longest
+    )
+
+
+def _named(record: Record, tails: Mapping[str, int]) -> str:
+    own = _values(record)
+    said = [f"{key}={_short(own[key], parts)}" for key, parts in tails.items() if key in own]
     return f"{record.shown} ({', '.join(said)})" if said else record.shown
 
 
-def _short(value: Any) -> str:
+def _short(value: Any, parts: int) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str) and "/" in value:
-        value = value.rstrip("/").rpartition("/")[2]
+        value = "/".join(value.rstrip("/").split("/")[-parts:])
     text = value if isinstance(value, str) else shown(value)
     if _DIGEST.fullmatch(text):
         return text[:8]

@@ -2,6 +2,7 @@
 
 `<!-- not run: REASON -->` above a block: it is only checked, since it needs weights, data or a network.
 `<!-- exit: 3 -->`: its commands end with this code. `<!-- example: REASON -->`: nobody's output.
+`<!-- varies: REASON -->`: an output whose numbers are others on another machine; all but them is compared.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _FENCE = re.compile(
     r"^(?P<indent> *)```(?P<kind>\w*)(?P<rest>[^\n`]*)\n(?P<text>.*?)^(?P=indent)```[ ]*$",
     re.MULTILINE | re.DOTALL,
 )
-_COMMENT = re.compile(r"<!-- (not run|exit|example): ([^>]*?) -->\s*\Z")
+_COMMENT = re.compile(r"<!-- (not run|exit|example|varies): ([^>]*?) -->\s*\Z")
 _NAMED = re.compile(r"# ([\w./-]+\.\w+)\n")
 
 
@@ -89,3 +90,9 @@ def shown_in(expected: str, printed: str) -> bool:
             inner = r"[^\n]*?".join(re.escape(part) for part in line.rstrip().split("…"))
             parts.append(rf"{inner}[ \t]*\n")
     return re.search("^" + "".join(parts), printed.rstrip() + "\n", re.MULTILINE) is not None
+
+
+def varied(text: str) -> str:
+    """The text with `#` for every number, and one space or rule in the place of several."""
+    text = re.sub(r"\d+(?:[.,]\d+)*", "#", text)
+    return re.sub(r"([ ━─])\1+", r"\1", text)

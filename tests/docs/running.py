@@ -6,6 +6,7 @@ import inspect
 import io
 import json
 import os
+import re
 import runpy
 import shutil
 import subprocess
@@ -19,7 +20,7 @@ import pytest
 
 from emu2eval import cli
 
-from .blocks import ROOT, Block, Command, commands, shown_in
+from .blocks import ROOT, Block, Command, commands, shown_in, varied
 from .checked import check, check_part
 
 _HERE = frozenset({"emu2eval", "python", "export", "cat", "head", "pytest", "mkdir", "ls", "wait"})
@@ -30,9 +31,13 @@ class Page:
     """folder: where the commands are given; names: what Python blocks share."""
 
     def __init__(
-        self, folder: Path, patch: pytest.MonkeyPatch, names: dict[str, Any] | None = None
+        self,
+        folder: Path,
+        patch: pytest.MonkeyPatch,
+        names: dict[str, Any] | None = None,
+        pinned: dict[str, str] | None = None,
     ):
-        self.folder, self._patch = folder, patch
+        self.folder, self._patch, self._pinned = folder, patch, pinned or {}
         self.names: dict[str, Any] = {"__name__": "__main__", **(names or {})}
         self.printed = ""
         self._ran = False
@@ -68,7 +73,8 @@ class Page:
             self._ran = True
         elif block.kind == "text":
             assert self._ran, f"{block.where}: it shows what nothing above it printed"
-            assert shown_in(block.text, self.printed), (
+            same = varied if block.said == "varies" else str
+            assert shown_in(same(block.text), same(self.printed)), (
                 f"{block.where} shows\n{block.text}\nand what was printed is\n{self.printed}"
             )
         elif block.name is not None:
@@ -101,7 +107,8 @@ class Page:
             )
 
     def _command(self, command: Command) -> int:
-        program, *words = command.words
+        program, *words = [self._meant(word) for word in command.words]
+        words = [each for word in words for each in self._globbed(word)]
         if program not in _HERE:
             check(command)
             return 0
@@ -109,6 +116,17 @@ class Page:
             for name, value in command.set.items():
                 own.setenv(name, value)
             return int(getattr(self, f"_{program}")(words) or 0)
+
+    def _meant(self, word: str) -> str:
+        """A shell's $NAME, of a variable that is set."""
+        return re.sub(r"\$([A-Z_]+)", lambda found: os.environ[found[1]], word)
+
+    def _globbed(self, word: str) -> list[str]:
+        """A shell's `*` in a path; one that fits no file is left to the program, as shells do."""
+        found = (
+            sorted(str(path) for path in Path().glob(word)) if "/" in word and "*" in word else []
+        )
+        return found or [word]
 
     def _emu2eval(self, words: list[str]) -> int:
         with self._captured(), pytest.MonkeyPatch.context() as own:
@@ -129,7 +147,7 @@ class Page:
     def _export(self, words: list[str]) -> None:
         for word in words:
             name, _, value = word.partition("=")
-            self._patch.setenv(name, value)
+            self._patch.setenv(name, self._pinned.get(name, value))
 
     def _cat(self, words: list[str]) -> None:
         self.printed += "".join((self.folder / word).read_text(encoding="utf-8") for word in words)

@@ -8,15 +8,19 @@ from typing import Any
 
 import pytest
 
+from tests.chat_server import ChatServer
 from tests.conftest import MakeTask
 
 
 class Stage:
-    """folder: the page's; names: what its Python blocks may use without having made it."""
+    """folder: the page's; names: what its Python blocks may use without having made it; pinned: variables that
+    keep this value whatever the page exports; closing: called after it."""
 
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch, make_task: MakeTask):
         self.folder, self.patch, self.make_task = folder, patch, make_task
         self.names: dict[str, Any] = {}
+        self.pinned: dict[str, str] = {}
+        self.closing: list[Callable[[], None]] = []
 
     def squares(self) -> None:
         """squares/squares.yaml, a task of three questions."""
@@ -34,8 +38,17 @@ class Stage:
             "arguments": None, "data": None, "Trainer": lambda *_, **__: None,
         }  # fmt: skip
 
+    def server(self) -> None:
+        """A server that always says yes, at an address of its own in place of the page's."""
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"):
+            self.patch.delenv(name, raising=False)
+        server = ChatServer()
+        self.closing.append(server.close)
+        self.pinned["SERVER"] = server.url
+
 
 STAGES: dict[str, tuple[Callable[[Stage], None], ...]] = {
     "docs/how-to/in-memory.md": (Stage.memory,),
+    "docs/tutorials/server.md": (Stage.server,),
 }
 """Page -> what it needs; every other page starts from an empty folder and what it writes itself."""

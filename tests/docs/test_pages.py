@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -45,15 +45,19 @@ def page_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_task: MakeTask
 ) -> Iterator[object]:
     before = set(sys.modules)
+    closing: list[Callable[[], None]] = []
 
     def made(name: str) -> Page:
         beside(tmp_path)
         stage = Stage(tmp_path, monkeypatch, make_task)
         for step in STAGES.get(name, ()):
             step(stage)
-        return Page(tmp_path, monkeypatch, stage.names)
+        closing.extend(stage.closing)
+        return Page(tmp_path, monkeypatch, stage.names, stage.pinned)
 
     yield made
+    for close in closing:
+        close()
     for name in set(sys.modules) - before:
         file = getattr(sys.modules[name], "__file__", None) or ""
         if str(tmp_path) in file:

@@ -56,6 +56,23 @@ def test_settings_that_suffice_are_all_that_is_said(runs: Any) -> None:
     assert found == ["robot (default=blue)", "robot (default=red)"]
 
 
+def test_checkpoints_of_one_name_in_two_folders(
+    make_task: Any, tmp_path: Path, program: Any
+) -> None:
+    """As many last parts of their paths as tell them apart, also in the table that `run` prints."""
+    task = str(make_task(queries=3))
+    models = []
+    for place in ("a", "b"):
+        path = tmp_path / place / "step-60/model.yaml"
+        path.parent.mkdir(parents=True)
+        settings = f"{{default: {tmp_path}/{place}/step-60}}"
+        path.write_text(f"name: step-60\nadapter: scripted\nsettings: {settings}\n")
+        models.append(str(path.parent))
+    code, out, _ = program("run", "--task", task, "--model", *models, "--shots", "0", "2")
+    assert code == 0
+    assert "step-60 (default=a/step-60)" in out and "step-60 (default=b/step-60)" in out
+
+
 def test_a_line_is_of_one_setting_at_every_number_of_shots(runs: Any) -> None:
     both = runs(["model.settings.default=blue"], ["model.settings.default=red"], shots=0)
     more = runs(["model.settings.default=red"], shots=2)
