@@ -13,8 +13,8 @@ from tests.conftest import MakeTask
 
 
 class Stage:
-    """folder: the page's; names: what its Python blocks may use without having made it; pinned: variables that
-    keep this value whatever the page exports; closing: called after it."""
+    """folder: the page's; names: what its Python blocks may use without having made it; pinned: variables
+    that keep this value whatever the page exports; closing: called after it."""
 
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch, make_task: MakeTask):
         self.folder, self.patch, self.make_task = folder, patch, make_task

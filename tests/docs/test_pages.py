@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import re
 import sys
@@ -91,3 +92,28 @@ def test_its_links_lead_somewhere(name: str) -> None:
         if "/reference/" in f"/{target}":
             continue  # generated with the site, whose build checks it
         assert (ROOT / name).parent.joinpath(target).exists(), f"{name} links to {target}"
+
+
+def said_by_the_code() -> list[str]:
+    """Every text of the package, with `…` where something is filled in."""
+    found = []
+    for path in (ROOT / "emu2eval").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+            elif isinstance(node, ast.JoinedStr):
+                parts = [str(v.value) if isinstance(v, ast.Constant) else "…" for v in node.values]
+                found.append("".join(parts))
+    return found
+
+
+def test_every_message_of_the_troubleshooting_page_is_one() -> None:
+    """Words between the … of a quoted message stand in this order in one text of the code."""
+    text = (ROOT / "docs/how-to/troubleshooting.md").read_text(encoding="utf-8")
+    quoted = re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)
+    texts = said_by_the_code()
+    patterns = {q: ".*".join(map(re.escape, q.strip("…").split("…"))) for q in quoted}
+    unknown = [
+        q for q, pattern in patterns.items() if not any(re.search(pattern, t) for t in texts)
+    ]
+    assert len(quoted) > 25 and unknown == []
