@@ -132,7 +132,7 @@ def _values(record: Record) -> dict[str, Any]:
 
 
 def _parts(values: Sequence[Any]) -> int:
-    """How many last parts of paths tell them apart: more than 1 for checkpoints of one name in two folders."""
+    """How many last parts of paths tell them apart: more than 1 for folders of one name in two places."""
     paths = {tuple(value.rstrip("/").split("/")) for value in values if isinstance(value, str)}
     longest = max(map(len, paths), default=1)
     return next(

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests.adapters.huggingface.families import save
 from tests.chat_server import ChatServer
-from tests.conftest import MakeTask
+from tests.conftest import MakeTask, encoded
 
 
 class Stage:
@@ -38,6 +39,14 @@ class Stage:
             "arguments": None, "data": None, "Trainer": lambda *_, **__: None,
         }  # fmt: skip
 
+    def flowers(self) -> None:
+        """A folder of images for each class, and a checkpoint."""
+        for place in range(20):
+            path = self.folder / "photos" / ("rose", "tulip")[place % 2] / f"{place}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(encoded(place))
+        save("idefics3", self.folder / "my-checkpoint")
+
     def server(self) -> None:
         """A server that always says yes, at an address of its own in place of the page's."""
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"):
@@ -48,6 +57,7 @@ class Stage:
 
 
 STAGES: dict[str, tuple[Callable[[Stage], None], ...]] = {
+    "docs/index.md": (Stage.flowers,),
     "docs/how-to/in-memory.md": (Stage.memory,),
     "docs/tutorials/server.md": (Stage.server,),
 }

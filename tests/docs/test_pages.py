@@ -6,7 +6,7 @@ import ast
 import functools
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -33,6 +33,8 @@ def _a_part_of_the_published_data() -> Iterator[None]:
 
         @functools.wraps(read)
         def read_fewer(root, part, apart=()):  # type: ignore[no-untyped-def]
+            if apart:
+                easy_vqa.shape_images(part)  # of all, before there are fewer
             with pytest.MonkeyPatch.context() as meanwhile:
                 meanwhile.setattr(easy_vqa, "_rows", fewer)
                 return list(read(root, part, apart))
@@ -89,29 +91,30 @@ def test_every_page_is_found() -> None:
 def test_its_links_lead_somewhere(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", text):
-        if "/reference/" in f"/{target}":
+        if "/reference/" in f"/{target}" or name.startswith("docs/reference/"):
             continue  # generated with the site, whose build checks it
         assert (ROOT / name).parent.joinpath(target).exists(), f"{name} links to {target}"
 
 
-def said_by_the_code() -> list[str]:
-    """Every text of the package, with `…` where something is filled in."""
-    found = []
+def said_by_the_code(beginnings: Collection[str]) -> Iterator[str]:
+    """The texts of the files in which one of these stands, with `…` where something is filled in."""
     for path in (ROOT / "emu2eval").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        source = path.read_text(encoding="utf-8")
+        if not any(beginning in source for beginning in beginnings):
+            continue
+        for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                found.append(node.value)
+                yield node.value
             elif isinstance(node, ast.JoinedStr):
                 parts = [str(v.value) if isinstance(v, ast.Constant) else "…" for v in node.values]
-                found.append("".join(parts))
-    return found
+                yield "".join(parts)
 
 
 def test_every_message_of_the_troubleshooting_page_is_one() -> None:
     """Words between the … of a quoted message stand in this order in one text of the code."""
     text = (ROOT / "docs/how-to/troubleshooting.md").read_text(encoding="utf-8")
     quoted = re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)
-    texts = said_by_the_code()
+    texts = list(said_by_the_code({max(q.split("…"), key=len).strip()[:14] for q in quoted}))
     patterns = {q: ".*".join(map(re.escape, q.strip("…").split("…"))) for q in quoted}
     unknown = [
         q for q, pattern in patterns.items() if not any(re.search(pattern, t) for t in texts)
