@@ -33,12 +33,13 @@ def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("new", [1, 7])
 @pytest.mark.parametrize("prompts", [1, 2, 3])
 @pytest.mark.parametrize(
-    "seen", ["causal", "own padding", "prompts' padding", "everything masked", "added"]
+    "seen",
+    ["causal", "on its own", "own padding", "prompts' padding", "everything masked", "added"],
 )
 def test_segments_are_joined_keys(kinds: int, new: int, prompts: int, seen: str) -> None:
     """One row for everybody, then one for the beams of each prompt, then each row's own."""
     torch.manual_seed(0)
-    own = new + 2
+    own = new + 2 * (seen != "on its own")
     query = torch.randn(ROWS, 4, new, WIDTH)
     lengths = (SHARED, SECOND, own)
     keys, values = (
@@ -50,7 +51,7 @@ def test_segments_are_joined_keys(kinds: int, new: int, prompts: int, seen: str)
     )
     causal = torch.ones(new, own, dtype=torch.bool).tril(own - new).expand(ROWS, 1, -1, -1).clone()
     whole = torch.cat([torch.ones(ROWS, 1, new, SHARED + SECOND, dtype=torch.bool), causal], -1)
-    if seen != "causal":
+    if seen not in ("causal", "on its own"):
         whole[1, ..., SHARED + SECOND] = False
     if seen == "everything masked":
         whole[..., :3] = False
@@ -58,7 +59,7 @@ def test_segments_are_joined_keys(kinds: int, new: int, prompts: int, seen: str)
     if seen == "prompts' padding":
         whole[: ROWS // prompts, ..., SHARED : SHARED + 3] = False
     given: Any = whole
-    if seen == "causal":
+    if seen in ("causal", "on its own"):
         given = None
     elif seen == "own padding":
         given = whole[..., SHARED + SECOND :]
