@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import torch
 
     from emu2eval.adapters.emu2.checkpoint import Emu2Checkpoint
-    from emu2eval.adapters.emu2.inference import Emu2Inference
+    from emu2eval.adapters.emu2.inference import Drawing, Emu2Inference
     from emu2eval.adapters.emu2.painter import Painter
     from emu2eval.adapters.emu2.placement import Placement
 
@@ -236,7 +236,22 @@ class Emu2Adapter(LocalAdapter[Emu2Settings, Emu2Files, "Emu2Inference"]):
         text = opened.tokenizer.decode(found.ids, special=opened.form.wants_boxes(laid.prompt))
         return Response(text=text, ended="stop" if found.ended else "length")
 
-    def _other(self, inference: Emu2Inference, output: Output, laid: LaidOut) -> Response:
+    def _others(
+        self, inference: Emu2Inference, asked: Sequence[tuple[Output, LaidOut]]
+    ) -> list[Response]:
+        found = inference.images([self._drawing(output, laid) for output, laid in asked])
+        return [
+            Response(
+                images=(image,),
+                tokens_in=len(laid.pieces),
+                marks=(Mark("flagged"),) if flagged else (),
+            )
+            for (image, flagged), (_, laid) in zip(found, asked, strict=True)
+        ]
+
+    def _drawing(self, output: Output, laid: LaidOut) -> Drawing:
+        from emu2eval.adapters.emu2.inference import Drawing
+
         assert isinstance(output, ImageOutput)
         own = self.settings
         wanted = replace(
@@ -244,13 +259,8 @@ class Emu2Adapter(LocalAdapter[Emu2Settings, Emu2Files, "Emu2Inference"]):
             steps=own.steps if output.steps is None else output.steps,
             guidance=own.guidance if output.guidance is None else output.guidance,
         )
-        if _is_image_alone(laid.prompt):
-            # The authors' autoencoding mode: an image and nothing else is painted again.
-            image, flagged = inference.autoencoded(laid.pieces.shown[0], wanted)
-        else:
-            image, flagged = inference.image(laid.encoded, wanted)
-        marks = (Mark("flagged"),) if flagged else ()
-        return Response(images=(image,), tokens_in=len(laid.pieces), marks=marks)
+        # The authors' autoencoding mode: an image and nothing else is painted again.
+        return Drawing(laid.encoded, wanted, again=_is_image_alone(laid.prompt))
 
     def _check_memory(self) -> None:
         from emu2eval.adapters.emu2.hardware import all_of_it

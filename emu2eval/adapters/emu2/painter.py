@@ -9,10 +9,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from itertools import takewhile
 from typing import Any, Protocol
 
 import torch
 from PIL import Image
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from emu2eval.adapters.local.devices import exact_convolutions
 from emu2eval.adapters.local.finite import check_values
@@ -23,6 +26,12 @@ GUIDANCE = 3.0
 ORIGINAL_SIZE = (1024, 1024)
 """Height and width of the "original" in SDXL's size conditioning; the authors' code never varies it."""
 CROP = (0, 0)
+
+
+LATENTS = 128 * 128
+"""Latents of images that are denoised together, at most: those of one image of 1024 x 1024."""
+TOGETHER = 4
+"""Images that are denoised together, at most: beyond it little is gained, and kernels begin to change."""
 
 
 class Checker(Protocol):
@@ -47,6 +56,7 @@ class Painter:
         self.vae = vae.eval().requires_grad_(False)
         self.scheduler = scheduler
         self.checker = checker
+        self._groups: dict[tuple[int, ...], int] = {}
 
     @property
     def device(self) -> torch.device:
@@ -80,6 +90,35 @@ class Painter:
             "dtype": str(self.dtype).removeprefix("torch."),
         }
 
+    def together(self, width: int | None, height: int | None, places: int, guided: bool) -> int:
+        """How many images of that size are denoised at a time, each to the bits that it has alone.
+
+        places: of an image's condition. Tried, not told by names: which kernel a CPU takes for a batch is its
+        own affair. Those of GPUs differ, so that images are drawn one by one there.
+        """
+        wide, high = width or self.size[0], height or self.size[1]
+        most = min(TOGETHER, LATENTS * self.factor**2 // (wide * high))
+        if self.device.type != "cpu" or most < 2:
+            return 1
+        case = (wide, high, places, int(guided), most, torch.get_num_threads())
+        if case not in self._groups:
+            self._groups[case] = self._alike(wide, high, places, guided, most)
+        return self._groups[case]
+
+    def _alike(self, width: int, height: int, places: int, guided: bool, most: int) -> int:
+        """Up to how many images that are drawn together are those drawn alone."""
+        shape = (most + 1, places, self.unet.config.cross_attention_dim)
+        drawn = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        cond, uncond, guidance = drawn[1:], drawn[:1], GUIDANCE if guided else 1.0
+        seeds = [*range(most)]
+
+        def tried(some: slice) -> torch.Tensor:
+            return self.latents(cond[some], uncond, seeds[some], width, height, 2, guidance)
+
+        alone = torch.cat([tried(slice(i, i + 1)) for i in seeds])
+        numbers = takewhile(lambda n: torch.equal(tried(slice(n)), alone[:n]), range(2, most + 1))
+        return max(numbers, default=1)
+
     def paint(
         self,
         cond: torch.Tensor,
@@ -101,7 +140,9 @@ class Painter:
             return images
         return [
             _black(image) if flagged else image
-            for image, flagged in zip(images, self.checker.flagged(images), strict=True)
+            # One by one, so that what is told of an image is its own.
+            for image in images
+            for flagged in self.checker.flagged([image])
         ]
 
     @torch.inference_mode()
@@ -129,9 +170,11 @@ class Painter:
         self._check_conditions(cond, uncond, seeds)
         guided = guidance > 1
         count = len(seeds)
-        # The conditional half comes first, opposite to diffusers' own pipelines.
-        halves = torch.cat([cond, uncond.expand(count, -1, -1)]) if guided else cond
-        halves = halves.to(self.device, self.dtype)
+        halves = cond.to(self.device, self.dtype)
+        if guided:
+            # Image by image, the conditional half first, opposite to diffusers' own pipelines.
+            without = uncond.to(self.device, self.dtype).expand(count, -1, -1)
+            halves = torch.stack([halves, without], 1).flatten(0, 1)
         time_ids = torch.tensor([[*ORIGINAL_SIZE, *CROP, height, width]], device=self.device)
         added = {
             "text_embeds": halves.mean(dim=1),
@@ -147,16 +190,17 @@ class Painter:
         step_options = _step_options(scheduler, generators)
         sample = noise.to(self.device, self.dtype) * getattr(scheduler, "init_noise_sigma", 1.0)
         for time in scheduler.timesteps:
-            both = torch.cat([sample, sample]) if guided else sample
-            predicted = self.unet(
-                scale_input(both, time),
-                time,
-                encoder_hidden_states=halves,
-                added_cond_kwargs=added,
-                return_dict=False,
-            )[0]
+            both = sample.repeat_interleave(2, 0) if guided else sample
+            with ByImage(len(halves) // count):
+                predicted = self.unet(
+                    scale_input(both, time),
+                    time,
+                    encoder_hidden_states=halves,
+                    added_cond_kwargs=added,
+                    return_dict=False,
+                )[0]
             if guided:
-                with_cond, without = predicted.chunk(2)
+                with_cond, without = predicted.unflatten(0, (count, 2)).unbind(1)
                 predicted = without + guidance * (with_cond - without)
             sample = scheduler.step(predicted, time, sample, return_dict=False, **step_options)[0]
         return sample
@@ -194,6 +238,24 @@ class Painter:
             raise ValueError(
                 f"uncond is {tuple(uncond.shape)}; it is (1, …) or like cond {tuple(cond.shape)}"
             )
+
+
+class ByImage(TorchFunctionMode):
+    """Products of vectors with a matrix are computed for those of an image at a time. rows: of an image.
+
+    How they are summed depends on how many there are, also where convolutions are the same for any batch.
+    """
+
+    def __init__(self, rows: int):
+        super().__init__()
+        self.rows = rows
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is functional.linear and args[0].ndim == 2 and len(args[0]) > self.rows:
+            return torch.cat([func(some, *args[1:]) for some in args[0].split(self.rows)])
+        return func(*args, **(kwargs or {}))
 
 
 def check_size(width: int, height: int, factor: int) -> None:

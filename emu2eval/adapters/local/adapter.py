@@ -214,11 +214,10 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
         keys = [request.key for request in requests]
         responses |= self._texts(inference, texts, keys)
         responses |= self._choices(inference, choices)
-        for i, (output, laid) in others.items():
-            try:
-                responses[i] = self._other(inference, output, laid)
-            except OWN as error:
-                responses[i] = Response(error=str(error))
+        wanted = [*others.values()]
+        found = _each(lambda some: self._others(inference, some), wanted) if wanted else []
+        for i, answer in zip(others, found, strict=True):
+            responses[i] = Response(error=str(answer)) if isinstance(answer, OWN) else answer
         return [responses[i] for i in range(len(requests))]
 
     # -- what a subclass says -------------------------------------------------------------------------
@@ -270,8 +269,8 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
         """What a reader of the table should know about the answer to a prompt."""
         return ()
 
-    def _other(self, inference: Loaded, output: Output, laid: LaidOut) -> Response:
-        """The answer where neither a text nor a choice is wanted."""
+    def _others(self, inference: Loaded, asked: Sequence[tuple[Output, LaidOut]]) -> list[Response]:
+        """The answers where neither a text nor a choice is wanted. Raises `OWN`."""
         raise NotImplementedError
 
     # -- the rest -------------------------------------------------------------------------------------

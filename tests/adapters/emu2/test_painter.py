@@ -116,6 +116,43 @@ def test_a_seed_alone_decides_the_image(painter: Painter, scheduler: type) -> No
         assert np.abs(difference).max() <= 1
 
 
+@pytest.mark.parametrize("guidance", [3.0, 1.0])
+def test_images_are_drawn_together_to_the_bits_that_they_have_alone(
+    painter: Painter, guidance: float
+) -> None:
+    cond, uncond = conditions(count=3)
+    step = painter.together(64, 64, cond.shape[1], guidance > 1)
+    alone = [
+        painter.latents(cond[i : i + 1], uncond, [i], 64, 64, 2, guidance)[0] for i in range(3)
+    ]
+    by_step = [
+        painter.latents(
+            cond[at : at + step], uncond, [*range(3)][at : at + step], 64, 64, 2, guidance
+        )
+        for at in range(0, 3, step)
+    ]
+    assert torch.equal(torch.cat(by_step), torch.stack(alone))
+
+
+def test_a_device_whose_kernels_change_with_the_batch_draws_one_by_one(
+    painter: Painter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to where they do; and so do images as large as those of the published model."""
+    forward, passes = painter.unet.forward, []
+
+    def changing(sample: torch.Tensor, *rest: object, **more: object) -> tuple[torch.Tensor]:
+        passes.append(len(sample))
+        (out,) = forward(sample, *rest, **more)
+        return (out + 1e-6 * (len(sample) > 2 * 2),)
+
+    monkeypatch.setattr(painter.unet, "forward", changing)
+    monkeypatch.setattr(painter, "_groups", {})
+    assert painter.together(64, 64, 4, True) <= 2
+    tried = len(passes)
+    assert painter.together(64, 64, 4, True) <= 2 and len(passes) == tried
+    assert painter.together(1024, 1024, 4, True) == 1 and len(passes) == tried
+
+
 def test_the_same_noise_at_every_place(painter: Painter) -> None:
     cond, uncond = conditions()
     same = cond[:1].expand(3, -1, -1)
@@ -166,8 +203,11 @@ def test_bfloat16(painter: Painter) -> None:
 
 def test_flagged_images_are_black_and_say_so(painter: Painter) -> None:
     class Second:
+        seen = 0
+
         def flagged(self, images: list[Image.Image]) -> list[bool]:
-            return [index == 1 for index in range(len(images))]
+            self.seen += len(images)
+            return [self.seen == 2 for _ in images]
 
     checked = Painter(painter.unet, painter.vae, painter.scheduler, Second())
     cond, uncond = conditions(count=2)
