@@ -145,7 +145,9 @@ class Best:
         places = f"{frame}<global-img>{slot * self.processor.image_seq_len}{frame}"
         texts = [text.replace(slot, places) for text in texts]
         ids: list[list[int]] = self.processor.tokenizer(texts)["input_ids"]
-        shown = [[i.path for i in prompt.images() if isinstance(i, Image)] for prompt in prompts]
+        shown = [
+            [str(i.path) for i in prompt.images() if isinstance(i, Image)] for prompt in prompts
+        ]
         known = None
         if len(shown[0]) > 1 and all(row[:-1] == shown[0][:-1] for row in shown):
             slots = [i for i, word in enumerate(ids[0]) if word == self.model.config.image_token_id]
@@ -167,8 +169,8 @@ class Best:
         if known is not None:
             start = known.length
             for number, layer in enumerate(known.cache.layers):
-                rows = (part.expand(len(ids), -1, -1, -1) for part in (layer.keys, layer.values))
-                cache.update(*rows, number)
+                held = (part.expand(len(ids), -1, -1, -1) for part in (layer.keys, layer.values))
+                cache.update(*held, number)
             shown = [row[known.images :] for row in shown]
         paths = [path for row in shown for path in row]
         self.encode(paths)
@@ -284,7 +286,7 @@ def main() -> None:
         processor = hf.AutoProcessor.from_pretrained(folder / "model")
         # What is done once in a process is nobody's.
         evaluate(task, file, shots=0, out=folder / "first")
-        lines: list[tuple[object, ...]] = []
+        lines: list[tuple[int, str, float, float, float, float]] = []
         costs: dict[tuple[int, str], float] = {}
         for shots, chooser in product(own.shots, ("fixed", "random")):
             turns = []

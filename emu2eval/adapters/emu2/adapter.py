@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import torch
 
     from emu2eval.adapters.emu2.checkpoint import Emu2Checkpoint
-    from emu2eval.adapters.emu2.inference import Drawing, Emu2Inference
+    from emu2eval.adapters.emu2.inference import Emu2Inference, WantedImage
     from emu2eval.adapters.emu2.painter import Painter
     from emu2eval.adapters.emu2.placement import Placement
 
@@ -239,7 +239,7 @@ class Emu2Adapter(LocalAdapter[Emu2Settings, Emu2Files, "Emu2Inference"]):
     def _others(
         self, inference: Emu2Inference, asked: Sequence[tuple[Output, LaidOut]]
     ) -> list[Response]:
-        found = inference.images([self._drawing(output, laid) for output, laid in asked])
+        found = inference.images([self._wanted(output, laid) for output, laid in asked])
         return [
             Response(
                 images=(image,),
@@ -249,8 +249,8 @@ class Emu2Adapter(LocalAdapter[Emu2Settings, Emu2Files, "Emu2Inference"]):
             for (image, flagged), (_, laid) in zip(found, asked, strict=True)
         ]
 
-    def _drawing(self, output: Output, laid: LaidOut) -> Drawing:
-        from emu2eval.adapters.emu2.inference import Drawing
+    def _wanted(self, output: Output, laid: LaidOut) -> WantedImage:
+        from emu2eval.adapters.emu2.inference import WantedImage
 
         assert isinstance(output, ImageOutput)
         own = self.settings
@@ -260,7 +260,7 @@ class Emu2Adapter(LocalAdapter[Emu2Settings, Emu2Files, "Emu2Inference"]):
             guidance=own.guidance if output.guidance is None else output.guidance,
         )
         # The authors' autoencoding mode: an image and nothing else is painted again.
-        return Drawing(laid.encoded, wanted, again=_is_image_alone(laid.prompt))
+        return WantedImage(laid.encoded, wanted, again=_is_image_alone(laid.prompt))
 
     def _check_memory(self) -> None:
         from emu2eval.adapters.emu2.hardware import all_of_it

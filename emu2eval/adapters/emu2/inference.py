@@ -22,7 +22,7 @@ WORTHWHILE = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Drawing:
+class WantedImage:
     """An image that is wanted. prompt: it ends in [IMG], or is an image alone that is painted `again`.
 
     In the latter the language model takes no part.
@@ -52,7 +52,7 @@ class Emu2Inference(Inference[Emu2Reader]):
         self._latest: tuple[tuple[int | str, ...], Tensor] | None = None
 
     @torch.inference_mode()
-    def images(self, drawings: Sequence[Drawing]) -> list[tuple[Image, bool]]:
+    def images(self, drawings: Sequence[WantedImage]) -> list[tuple[Image, bool]]:
         """An image for each, and whether the safety checker blackened it.
 
         Its bytes are those that it has alone: see `Painter.together`.
@@ -74,7 +74,7 @@ class Emu2Inference(Inference[Emu2Reader]):
             found |= dict(zip(rows, images, strict=True))
         return [found[i] for i in range(len(drawings))]
 
-    def _condition(self, drawing: Drawing) -> Tensor:
+    def _condition(self, drawing: WantedImage) -> Tensor:
         """(1, tokens, width). One at a time, without a shared beginning: rounding would change pixels."""
         prompt = drawing.prompt
         if drawing.again:
