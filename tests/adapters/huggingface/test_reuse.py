@@ -20,6 +20,29 @@ from emu2eval.types import Prompt, Request, TextOutput
 from .prompts import CHOICES, TEXT, built, image, prompt, request
 
 
+@pytest.fixture(scope="module")
+def kept() -> dict[str, HuggingFaceAdapter]:
+    return {}
+
+
+@pytest.fixture
+def inference(
+    kept: dict[str, HuggingFaceAdapter],
+    model_file: Callable[..., str],
+    family: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Any:
+    """Of a model that is loaded once for the tests that leave it as it is, but for its `ends` and `pad`."""
+    if family not in kept:
+        kept[family] = built(model_file(family))
+        kept[family].load()
+    found = kept[family]._inference
+    assert found is not None
+    for name in ("ends", "pad"):
+        monkeypatch.setattr(found.reader, name, getattr(found.reader, name))
+    return found
+
+
 def answers(adapter: HuggingFaceAdapter, asked: list[Request], batch: int) -> list[Any]:
     found = []
     for start in range(0, len(asked), batch):
@@ -193,14 +216,10 @@ def test_images_are_prepared_ahead(
     ids=["greedy", "repetition", "least", "beams", "all"],
 )
 def test_rows_that_end_at_different_steps_are_those_alone(
-    model_file: Callable[..., str], family: str, search: Search
+    kept: dict[str, HuggingFaceAdapter], inference: Any, family: str, search: Search
 ) -> None:
-    adapter = built(model_file(family))
-    adapter.load()
-    inference = adapter._inference
-    assert inference is not None
     prompts = [
-        adapter.opened.form.encode(prompt(shots, query, first=query))
+        kept[family].opened.form.encode(prompt(shots, query, first=query))
         for query, shots in enumerate((2, 0, 1, 2, 3, 0))
     ]
     # Random weights hardly ever end an answer, so words that they do say stand for its end.
@@ -213,15 +232,12 @@ def test_rows_that_end_at_different_steps_are_those_alone(
 
 
 def test_a_repetition_is_of_words_and_not_of_padding(
-    model_file: Callable[..., str], family: str
+    kept: dict[str, HuggingFaceAdapter], inference: Any, family: str
 ) -> None:
     """Many models pad with a word that they say, such as the one that ends an answer."""
-    adapter = built(model_file(family))
-    adapter.load()
-    inference = adapter._inference
-    assert inference is not None
     prompts = [
-        adapter.opened.form.encode(prompt(shots, query)) for query, shots in enumerate((0, 2, 1, 0))
+        kept[family].opened.form.encode(prompt(shots, query))
+        for query, shots in enumerate((0, 2, 1, 0))
     ]
     search = Search(6, repetition_penalty=3.0)
     alone = [inference.texts([one], search)[0] for one in prompts]
