@@ -254,8 +254,8 @@ def test_a_prompt_is_laid_out_once(
     adapter.load()
     laid_out: list[Prompt] = []
     form = type(adapter.opened.form)
-    own = form.encode
-    monkeypatch.setattr(form, "encode", lambda *a: laid_out.append(a[1]) or own(*a))
+    own = form.lay_out
+    monkeypatch.setattr(form, "lay_out", lambda *a: laid_out.append(a[1]) or own(*a))
     asked = [request(prompt(2, query)) for query in range(3)]
     for one in asked:
         assert adapter.positions(one) == adapter.positions(one)
