@@ -10,6 +10,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -424,16 +425,21 @@ def test_each_answer_is_stored_as_it_comes(
     make_task: Any, served: Any, chat_server: ChatServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not at the end of a batch: what was paid for must survive a kill at any time."""
-    ahead: list[int] = []
-    append = RunStore.append
+    stored, waited = threading.Event(), []
+    append, appended = RunStore.append, []
 
     def watched(store: RunStore, given: Any) -> None:
-        given = list(given)
-        append(store, given)
-        ahead.append(len(chat_server.answered))
+        appended.append(list(given))
+        append(store, appended[-1])
+        stored.set()
+
+    def answer(body: Any) -> str:
+        if len(chat_server.asked) == 12:  # the last is answered once the first stands on the disk
+            waited.append(stored.wait(30))
+        return "yes"
 
     monkeypatch.setattr(RunStore, "append", watched)
+    chat_server.answer = answer
     evaluate(str(make_task()), served(concurrency=1), out=Path("runs"))
-    # One by one, the first long before the last was given. How long is the scheduler's affair.
-    assert len(ahead) == 12
-    assert ahead[0] < 12
+    assert waited == [True]
+    assert [len(given) for given in appended] == [1] * 12
