@@ -187,6 +187,9 @@ class Emu2Adapter(LocalAdapter[Emu2Settings, Emu2Files, "Emu2Inference"]):
             checkpoint, tokenizer, Emu2Form(tokenizer, config, own.system, own.grounding)
         )
 
+    def _prepares(self, opened: Emu2Files) -> Mapping[str, Any]:
+        return {"emu2": opened.config.vision.image_size}
+
     def _limits(self, opened: Emu2Files) -> Limits:
         outputs = {"text", "choice"} | ({"image"} if opened.checkpoint.paints else set())
         most = self.settings.max_positions or opened.config.decoder.max_position_embeddings

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from emu2eval.adapters.emu2.model import Emu2
-from emu2eval.adapters.emu2.vision import pixels
+from emu2eval.adapters.emu2.vision import normalised, resized
 from emu2eval.adapters.local.devices import exact_convolutions
 from emu2eval.adapters.local.encoded import Shown
 from emu2eval.adapters.local.features import ImageEncoder
@@ -39,10 +39,11 @@ class TowerEncoder(ImageEncoder[Pooled]):
     def decode(self, shown: Shown) -> Arrays:
         image = images.load(shown.image)
         with taking(shown.image, "Emu2"):
-            return Arrays({"pixels": pixels(image, self.model.config.vision.image_size)})
+            return Arrays({"pixels": resized(image, self.model.config.vision.image_size)})
 
     def encode(self, arrays: Arrays, shown: Shown) -> Pooled:
-        given = arrays.values["pixels"][None]
+        # A quarter of the memory until now, and the same numbers: on the CPU, as ever.
+        given = normalised(arrays.values["pixels"])[None]
         return Pooled(self.model.encode_images(given, shown.tokens)[0].cpu())
 
 

@@ -24,12 +24,22 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 
 def pixels(image: Image, size: int) -> Tensor:
     """An RGB image as (3, size, size), squashed without crop or padding, bicubic, CLIP-normalised."""
+    return normalised(resized(image, size))
+
+
+def resized(image: Image, size: int) -> Tensor:
+    """An RGB image as (3, size, size) uint8, squashed without crop or padding, bicubic."""
     from PIL.Image import Resampling
 
     small = image.resize((size, size), Resampling.BICUBIC)
     # A bytearray, because torch warns about memory that it may not write to.
     data = torch.frombuffer(bytearray(small.tobytes()), dtype=torch.uint8)
-    values = data.view(size, size, 3).permute(2, 0, 1).float() / 255
+    return data.view(size, size, 3).permute(2, 0, 1).contiguous()
+
+
+def normalised(grey: Tensor) -> Tensor:
+    """(3, height, width) uint8 -> float32 by CLIP's means and deviations."""
+    values = grey.float() / 255
     return (values - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
 
 

@@ -146,6 +146,11 @@ class HuggingFaceAdapter(
             checkpoint, kind, processor, form, thinking, ends(checkpoint, processor.tokenizer)
         )
 
+    def _prepares(self, opened: HuggingFaceFiles) -> Mapping[str, Any]:
+        from emu2eval.adapters.huggingface.backends import prepares
+
+        return prepares(opened.processor, opened.form.expansion)
+
     def _limits(self, opened: HuggingFaceFiles) -> Limits:
         own, text = self.settings, opened.checkpoint.config.get_text_config(decoder=True)
         return Limits(

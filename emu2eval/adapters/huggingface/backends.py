@@ -6,6 +6,7 @@ with a release, and rounds in another way on a CPU without AVX2. The identity ho
 
 from __future__ import annotations
 
+import json
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -31,6 +32,17 @@ def identity_of(image_processor: Any) -> dict[str, str]:
     return {
         "image_processor": type(image_processor).__name__,
         "image_backend": f"{used} {_resizing()}" if used == "torchvision" else used,
+    }
+
+
+def prepares(processor: Any, expansion: Any) -> dict[str, Any]:
+    """What decides an image's arrays, in full: for those that are kept on the disk."""
+    own = processor.image_processor
+    return {
+        **identity_of(own),
+        "processor": type(processor).__name__,
+        "expansion": [type(expansion).__name__, repr(expansion.options)],
+        "options": json.dumps(own.to_dict(), sort_keys=True, default=repr),
     }
 
 

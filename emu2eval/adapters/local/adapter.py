@@ -20,6 +20,8 @@ from emu2eval.adapters.local.search import Found, Search
 from emu2eval.adapters.local.settings import LocalSettings
 from emu2eval.adapters.local.threads import set_threads
 from emu2eval.errors import ImageError, MissingExtra, ModelError, NotFinite, PlanError, UserError
+from emu2eval.identity import value_key
+from emu2eval.spec.catalog import cache_root
 from emu2eval.types import (
     ChoiceOutput,
     Image,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from emu2eval.adapters.local.inference import Inference
+    from emu2eval.adapters.local.kept_images import KeptImages
 
 MOST_AT_ONCE = 256
 """The largest batch that `--batch auto` tries: beyond it a GPU is busy, and padding costs more."""
@@ -75,7 +78,16 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
     device_setting: ClassVar[str | None] = "device_map"
     # Where weights lie and run, not what they are: their digests are in the identity.
     neutral: ClassVar[frozenset[str]] = frozenset(
-        {"batch", "checkpoint", "device_map", "memory", "reuse", "threads", "workers"}
+        {
+            "batch",
+            "checkpoint",
+            "device_map",
+            "keep_images",
+            "memory",
+            "reuse",
+            "threads",
+            "workers",
+        }
     )
 
     def __init__(self, settings: S):
@@ -140,6 +152,8 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
         if self.settings.threads is not None:
             self._threads_before = set_threads(self.settings.threads)
         self._inference = self._load(self.opened)
+        if self.settings.keep_images is not None:
+            self._inference.reader.encoder.disk = self._kept_images(self.settings.keep_images)
 
     def close(self) -> None:
         self._inference = None
@@ -161,6 +175,16 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
         return BatchRange(
             self.limits.batch, MOST_AT_ONCE if on_gpu(self.settings.device_map) else None
         )
+
+    def _kept_images(self, size: float) -> KeptImages:
+        """size: GiB."""
+        from importlib.metadata import version
+
+        from emu2eval.adapters.local.kept_images import KeptImages
+
+        packages = {name: version(name) for name in ("pillow", "transformers", "torch")}
+        key = value_key([packages, self._prepares(self.opened)])[:16]
+        return KeptImages(cache_root() / "prepared", key, int(size * (1 << 30)))
 
     def _check_device(self) -> None:
         from emu2eval.adapters.local.devices import check_devices
@@ -230,6 +254,10 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
     @abstractmethod
     def _open(self, path: Path) -> Opened:
         """Reads what is not weights. Raises ModelError or ConfigError."""
+
+    @abstractmethod
+    def _prepares(self, opened: Opened) -> Mapping[str, Any]:
+        """What decides an image's arrays beside the image, as small JSON values."""
 
     @abstractmethod
     def _limits(self, opened: Opened) -> Limits:

@@ -11,6 +11,7 @@ from torch import Tensor
 from emu2eval.adapters.local.bounded import Bounded
 from emu2eval.adapters.local.devices import exact_convolutions
 from emu2eval.adapters.local.encoded import Encoded, Shown
+from emu2eval.adapters.local.kept_images import KeptImages
 from emu2eval.adapters.local.prepared import Arrays, Prepared
 
 CACHE_BYTES = 1 << 30
@@ -36,7 +37,8 @@ class ImageEncoder(ABC, Generic[F]):
     def __init__(self, reuse: bool = True):
         self.reuse = reuse
         self.kept: Bounded[F] = Bounded(CACHE_BYTES if reuse else 0)
-        self.ahead = Prepared(self.decode)
+        self.ahead = Prepared(self._arrays)
+        self.disk: KeptImages | None = None
         self._held: dict[str, F] = {}
 
     @abstractmethod
@@ -54,6 +56,9 @@ class ImageEncoder(ABC, Generic[F]):
     def together(self, waiting: Sequence[tuple[Shown, Arrays]]) -> dict[str, F]:
         """Features of images that `joins` let wait together; those of each alone, up to rounding."""
         return {shown.key: self.encode(arrays, shown) for shown, arrays in waiting}
+
+    def _arrays(self, shown: Shown) -> Arrays:
+        return self.decode(shown) if self.disk is None else self.disk.get(shown, self.decode)
 
     def prepare(self, shown: Shown) -> None:
         """Decodes, resizes and normalises an image that is not known yet. Any thread may call it."""

@@ -31,6 +31,8 @@ class LocalSettings(Settings, frozen=True, kw_only=True):
     computed once.
     threads: of torch on the CPU while the model is loaded; None = torch's own. A small model is quickest
     with one, and many times slower with more where other work keeps the cores busy.
+    keep_images: GiB on the disk for decoded and resized images, so that another run, or the same at other
+    shots, prepares none anew; the oldest go. None = none are kept.
     workers: threads that decode and resize images ahead of the model; None = one for each core that the
     process may use.
     """
@@ -49,6 +51,7 @@ class LocalSettings(Settings, frozen=True, kw_only=True):
     reuse: bool = True
     threads: Count | None = None
     workers: Count | None = None
+    keep_images: Annotated[float, Meta(gt=0)] | None = None
     temperature: Annotated[float, Meta(ge=0)] | None = None
     top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
     top_k: Count | None = None

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 import yaml
 
 from emu2eval import evaluate
-from emu2eval.adapters.emu2.vision import pixels
+from emu2eval.adapters.emu2.vision import normalised, pixels
+from emu2eval.adapters.local.encoded import Shown
+from emu2eval.identity import request_key
 from emu2eval.media import images
 from emu2eval.runs.store import RunStore
-from emu2eval.types import Image
+from emu2eval.types import Image, Prompt, Request, TextOutput
 
 from .conftest import built
 
@@ -46,6 +50,38 @@ def test_features_are_the_mean_of_the_patches(folders: dict[str, Path], tmp_path
         with torch.inference_mode():
             expected = model.visual(given)[0, 1:].mean(dim=0)
         np.testing.assert_allclose(row, expected.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_images_are_decoded_ahead_in_eight_bits(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A quarter of the memory and of the disk, and the very numbers of `pixels`; a repeat decodes nothing."""
+    monkeypatch.setenv("EMU2EVAL_CACHE", str(tmp_path))
+    first, second = (images.from_pil(image) for image in _drawn(2))
+    prompt = Prompt(query=(first, second, "what?"))
+    asked = Request(request_key(prompt, TextOutput(2), "test"), prompt, TextOutput(2))
+    decoded: list[Shown] = []
+    texts = []
+    for _ in range(2):
+        adapter = built(folders["base"], dtype="float32", keep_images=0.01)
+        adapter.load()
+        assert adapter._inference is not None
+        encoder = adapter._inference.reader.encoder
+        own = encoder.decode
+        monkeypatch.setattr(encoder, "decode", lambda one, own=own: decoded.append(one) or own(one))
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(adapter.prepare, [asked, asked]))
+        assert len(decoded) == 2
+        size = encoder.model.config.vision.image_size
+        assert encoder.ahead.nbytes == 2 * 3 * size * size
+        monkeypatch.setattr(encoder.ahead, "make", None)
+        texts.append(adapter.answer([asked])[0].text)
+        assert encoder.ahead.nbytes == 0
+        grey = own(Shown(first, 1)).values["pixels"]
+        assert torch.equal(normalised(grey), pixels(images.load(first), size))
+        adapter.close()
+    assert texts[0] == texts[1]
+    assert len(list((tmp_path / "prepared").rglob("*.safetensors"))) == 2
 
 
 def _drawn(count: int) -> list[Any]:

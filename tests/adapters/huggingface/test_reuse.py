@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -202,6 +203,29 @@ def test_images_are_prepared_ahead(
     adapter.close()
     assert built(model_file("idefics3")).positions(asked) == adapter.positions(asked)
     assert TEXT.max_new_tokens == 5
+
+
+def test_a_repeat_decodes_nothing_where_images_are_kept(
+    model_file: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Nor does another number of shots; other options of the image processor are other images."""
+    monkeypatch.setenv("EMU2EVAL_CACHE", str(tmp_path))
+    options = {"image_options": {"do_rescale": False}}
+    made: list[int] = []
+    answers = []
+    for shots, settings, wanted in ((2, {}, 3), (2, {}, 0), (1, {}, 0), (2, options, 3)):
+        made.clear()
+        adapter = built(model_file("llava"), keep_images=0.01, **settings)
+        adapter.load()
+        assert adapter._inference is not None
+        expansion = adapter._inference.reader.encoder.expansion
+        own = expansion.arrays
+        monkeypatch.setattr(expansion, "arrays", lambda *a, own=own: made.append(1) or own(*a))
+        answers.append(adapter.answer([request(prompt(shots, 0))])[0])
+        adapter.close()
+        assert len(made) == wanted
+    assert answers[0] == answers[1]
+    assert "keep_images" in adapter.neutral
 
 
 @pytest.mark.parametrize(
