@@ -18,6 +18,7 @@ import manual  # noqa: E402
 
 _LINK = re.compile(r"(!?)(\[[^\]\n]*)\]\((\.\./[^)#\s]*)(#[^)\s]*)?\)")
 _BLOCK = re.compile(r"<!-- generated: (\w+) -->")
+_ROW = re.compile(r"(?m)^\|.*$")
 _made: dict[str, str] = {}
 
 
@@ -68,6 +69,10 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         return f"{link[2]}]({repository()}/{kind}/main/{path}{link[4] or ''})"
 
     filled = _BLOCK.sub(lambda found: manual.blocks()[found[1]](), markdown)
+    # A bar within code in a table is escaped for GitHub, which shows it so here.
+    filled = _ROW.sub(
+        lambda row: re.sub(r"`[^`]*`", lambda c: c[0].replace(r"\|", "|"), row[0]), filled
+    )
     return _LINK.sub(outside, filled)
 
 

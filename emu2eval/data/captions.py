@@ -55,7 +55,8 @@ def read(
     coco: str | None = None,
     references: bool = True,
 ) -> Iterator[Sample]:
-    """One sample an image: all its captions are references, the first is shown as a demonstration.
+    """Captions of COCO, NoCaps and Flickr30k, one sample an image: all its captions are references, the
+    first is shown as a demonstration.
 
     images: folder of the images; karpathy: a file of his with the splits wanted of it (parts), or
     coco: a file in COCO's format, without annotations if they are hidden.

@@ -86,7 +86,7 @@ def read(
     tasks: Sequence[str] = TASKS,
     shots: int = 0,
 ) -> Iterator[Sample]:
-    """The published prompts of these tasks, each with the query behind `shots` others in its list; or, as
+    """The published prompts of CoBSAT, each with the query behind `shots` others in its list; or, as
     the part images, the 500 that are shown, with their captions.
 
     folder: `datasets` as unpacked; prompts: prompts_list_default.json. Fields: x, what is said; latent, what

@@ -39,7 +39,8 @@ def read(
     seed: int = 0,
     once: bool = False,
 ) -> Iterator[Sample]:
-    """One sample a caption: the image is its answer, image and caption are its references.
+    """Images from captions of COCO, one sample a caption: the image is its answer, image and caption are its
+    references.
 
     captions: captions_*.json; images: folder of its images. sample: only so many captions, drawn by
     `random.Random(seed).sample` from the file's order, as Kosmos-G draws them; all, where there are no more.
@@ -60,7 +61,8 @@ def read(
 def read_images(
     root: Path, captions: str, images: str, sample: Count | None = None, seed: int = 0
 ) -> Iterator[Sample]:
-    """The images of the same draw, each once: it is shown, and it is the answer. id: the image's.
+    """The images of the same draw as `coco-captions`, each once: it is shown, and it is the answer. id: the
+    image's.
 
     captions, images, sample, seed: as of `read`.
     """

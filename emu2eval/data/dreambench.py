@@ -78,8 +78,8 @@ def read(
     prompts: str = "prompts_and_classes.txt",
     real: bool = False,
 ) -> Iterator[Sample]:
-    """One sample a subject and prompt: the input image is shown, the plain prompt and all its images are
-    references, the input first.
+    """DreamBench, one sample a subject and prompt: the input image is shown, the plain prompt and all its
+    images are references, the input first.
 
     files: the folder of prompts and subjects; inputs: subject -> the stem of the image that is shown;
     live: classes whose subjects have the live prompts.

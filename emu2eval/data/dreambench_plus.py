@@ -17,7 +17,9 @@ KINDS = ("photorealistic",) * 4 + ("style transfer",) * 3 + ("imaginative",) * 2
 
 
 def read(root: Path, files: str) -> Iterator[Sample]:
-    """files: the folder that holds `images` and `captions`, whose files have the same names below it.
+    """The subjects and prompts of DreamBench++, from its files.
+
+    files: the folder that holds `images` and `captions`, whose files have the same names below it.
 
     Fields: prompt; subject; before and after, the prompt around its subject, where it names it once, else
     nothing and the whole; kind, subject or style. References: the prompt, the image. Groups: category,

@@ -21,7 +21,8 @@ SHAPES = ("circle", "rectangle", "triangle")
 
 
 def read(root: Path, part: Part, apart: Sequence[str] = ()) -> Iterator[Sample]:
-    """part: "train" (38,575 questions on 4,000 images) or "test" (9,673 on 1,000).
+    """easy-VQA, from its Python package. part: "train" (38,575 questions on 4,000 images) or "test" (9,673
+    on 1,000).
 
     The package's files hold no question ids; image and question together are unique, so they are
     the id. Groups: answer_type as in VQAv2 (here yes/no, colour, shape); combination: what the image

@@ -45,7 +45,7 @@ class GQAQuestion(msgspec.Struct):
 
 
 def read(root: Path, questions: str, images: str, references: bool = True) -> Iterator[Sample]:
-    """The official questions as samples; a large file may be a folder of its parts, as distributed.
+    """The official questions of GQA; a large file may be a folder of its parts, as distributed.
 
     references: False keeps only the answers shown as demonstrations. Groups, of balanced questions only,
     are those of the official script: binary or open, structural and semantic type, steps, words.

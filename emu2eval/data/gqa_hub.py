@@ -25,7 +25,7 @@ def read(
     references: bool = True,
     hidden: bool = False,
 ) -> Iterator[Sample]:
-    """The same samples as `gqa.read` makes of the official files.
+    """GQA from the hub: the same samples as `gqa.read` makes of the official files.
 
     files, images: patterns of the questions and of the images, joined by the image's id.
     hidden: the split's columns hold no answers.

@@ -23,7 +23,7 @@ class _Row(msgspec.Struct):
 
 
 def read(root: Path, file: str, images: str = "") -> Iterator[Sample]:
-    """The official JSON lines as samples; answers are yes (label 1, hateful) and no.
+    """The official JSON lines of Hateful Memes; answers are yes (label 1, hateful) and no.
 
     images: the folder that the paths in the file, such as img/01234.png, start from.
     file: the JSON lines.

@@ -26,7 +26,7 @@ class _Question(msgspec.Struct):
 
 
 def read(root: Path, file: str, images: str) -> Iterator[Sample]:
-    """file: mm-vet.json; images: the folder `images` beside it.
+    """The questions of MM-Vet. file: mm-vet.json; images: the folder `images` beside it.
 
     Groups: capability, one or more each; combination, all of them together, such as "rec+ocr". As a
     demonstration an answer is written out: "and" for <AND>, the first of several for <OR>.

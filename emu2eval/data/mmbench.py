@@ -39,7 +39,7 @@ class _Question:
 
 
 def read(root: Path, file: str, rotations: Literal["all", "first"] = "all") -> Iterator[Sample]:
-    """Every rotation of every question as a sample of its own; cluster: the question.
+    """MMBench, every rotation of every question as a sample of its own; cluster: the question.
 
     rotations: `all`, or `first` for each question once, as a pool of demonstrations wants it. A file
     that holds each question once is rotated here, the first option going last. Groups: category and

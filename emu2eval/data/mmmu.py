@@ -36,7 +36,7 @@ _MARK = re.compile(r"<image (\d+)>")
 def read(
     root: Path, folder: str, part: str, subjects: Sequence[str] | None = None
 ) -> Iterator[Sample]:
-    """The questions of a part (dev, validation or test) of every subject, or of those named.
+    """The questions of MMMU, of a part (dev, validation or test) of every subject, or of those named.
 
     Files: `folder`/SUBJECT/PART-*.parquet. Options are a list written as text. The texts say `<image 3>`
     where the image of the column image_3 stands; columns that only the explanation speaks of are not shown.

@@ -22,7 +22,7 @@ class _Row(msgspec.Struct, gc=False):
 
 
 def read(root: Path, files: Mapping[str, str], images: str) -> Iterator[Sample]:
-    """The rows of each file; files: category (random, popular, adversarial) -> JSON lines.
+    """The questions of POPE. files: category (random, popular, adversarial) -> JSON lines.
 
     Every file counts its questions from 1 on, so the category is part of the id. Cluster: the image,
     which the three files share.

@@ -54,7 +54,7 @@ def read(
     images: str,
     image_name: str = "COCO_train2014_{image_id:012d}.jpg",
 ) -> Iterator[Sample]:
-    """One sample an expression of the split `part`; ids are the sentence ids.
+    """RefCOCO, RefCOCO+ and RefCOCOg, one sample an expression of the split `part`; ids are the sentence ids.
 
     refs: `refs(unc).p` and the like, each a split of its own making; instances: boxes and sizes of the
     images. Fields: expression (cleaned by the authors, as everybody uses it), width, height, and the

@@ -30,7 +30,7 @@ class _Problem(msgspec.Struct, gc=False):
 
 
 def read(root: Path, problems: str, splits: str, images: str, part: str) -> Iterator[Sample]:
-    """The problems of a part (train, val, test, …) that have an image, `images`/SPLIT/ID/FILE.
+    """The problems of ScienceQA, of a part (train, val, test, …) that have an image, `images`/SPLIT/ID/FILE.
 
     Fields: hint and lecture are empty where a problem has none; two spaces are one, as ScienceQA's authors
     and LLaVA (c121f04, scripts/convert_sqa_to_llava_base_prompt.py) prompt with them. Groups: subject, and

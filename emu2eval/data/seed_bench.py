@@ -52,7 +52,7 @@ def read(
     only: Literal["image", "video"] | None = None,
     repeated: Sequence[str | int] = (),
 ) -> Iterator[Sample]:
-    """The questions as samples, those of type `only` (image or video) where it is given.
+    """The questions of SEED-Bench, those of type `only` (image or video) where it is given.
 
     repeated: ids that the published file is known to hold more than once; the second is named 49914#2.
 

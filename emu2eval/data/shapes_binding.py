@@ -31,7 +31,8 @@ def read(
     rounds: Count = 7,
     seed: int = 0,
 ) -> Iterator[Sample]:
-    """Binding: in each episode `concepts` shapes, colours or both get new names of their own.
+    """Names bound in context, on images of easy-VQA: in each episode `concepts` shapes, colours or both get
+    new names of their own.
 
     aspect: "shape", "color" or "object" (shape and colour); rounds: images of each concept.
     concepts: names in an episode; episodes: how many; seed: of the draw.
@@ -69,7 +70,8 @@ def read(
 def read_operator(
     root: Path, episodes: Count = 60, items: Count = 18, seed: int = 0
 ) -> Iterator[Sample]:
-    """Operator: in each episode one of four rules makes the answer from shape and colour.
+    """A rule induced in context, on images of easy-VQA: in each episode one of four rules makes the answer
+    from shape and colour.
 
     Groups: rule. Sibling of VL-ICL Bench's operator induction (arXiv 2403.13164).
     episodes: how many; items: samples of each; seed: of the draw.

@@ -18,8 +18,9 @@ from emu2eval.types import Sample
 def read(
     root: Path, part: Literal["words", "train", "test"], each: Count = 4, apart: Sequence[str] = ()
 ) -> Iterator[Sample]:
-    """part: "words", every colour and shape `each` times, which differ in the noise of their images;
-    "train" or "test", the published images as replies to their words: demonstrations of drawing.
+    """Words and the images of easy-VQA that show them, to be drawn. part: "words", every colour and shape
+    `each` times, which differ in the noise of their images; "train" or "test", the published images as
+    replies to their words: demonstrations of drawing.
 
     Groups: combination, one of `apart` or "other".
     each: images of every pair of words; apart: combinations that are sub-scores of their own.
@@ -87,7 +88,7 @@ def read_names(
 
 
 def read_images(root: Path, part: Part, apart: Sequence[str] = ()) -> Iterator[Sample]:
-    """Published images that are to be painted again. Groups: combination, as of `read`.
+    """Images of easy-VQA that are to be painted again. Groups: combination, as of `read`.
 
     part, apart: as of `read`.
     """

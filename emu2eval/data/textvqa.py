@@ -25,7 +25,7 @@ class _File(msgspec.Struct):
 
 
 def read(root: Path, file: str, images: str, references: bool = True) -> Iterator[Sample]:
-    """The official rows as samples; ids are the question ids. The words that a reader of text would find
+    """The official rows of TextVQA; ids are the question ids. The words that a reader of text would find
     (OCR tokens) are not used, as in Flamingo and Emu2.
 
     references: False keeps only the answers shown as demonstrations.

@@ -16,7 +16,8 @@ COLUMNS = ("index", "question", "human_annotation", "gpt4_ha_answer", "category"
 
 
 def read(root: Path, file: str) -> Iterator[Sample]:
-    """file: touchstone_20230831.tsv. Fields: question; description, which only the judge is shown.
+    """The questions of TouchStone. file: touchstone_20230831.tsv. Fields: question; description, which only
+    the judge is shown.
 
     Groups: category, split at commas as officially; task.
     """

@@ -36,7 +36,7 @@ def read(
     names: str | None = None,
     references: bool = True,
 ) -> Iterator[Sample]:
-    """The official rows as samples, each with `frames` frames evenly spread over its video.
+    """The official rows of MSVD-QA and MSRVTT-QA, each with `frames` frames evenly spread over its video.
 
     No video is opened here. video_name: such as `video{video_id}.mp4`, below the folder `videos`.
     names: a text file with lines `NAME vidN`, for videos that still have the names of their first source,

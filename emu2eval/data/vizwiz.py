@@ -27,7 +27,7 @@ class _Row(msgspec.Struct):
 
 
 def read(root: Path, file: str, images: str, references: bool = True) -> Iterator[Sample]:
-    """The official rows as samples; each image has one question, so ids are the images' names.
+    """The official rows of VizWiz; each image has one question, so ids are the images' names.
 
     references: False keeps only the answers shown as demonstrations. Groups: answer_type, and answerable
     (yes or no), which `scorers.vizwiz` scores too. How sure the annotators were are the alternatives

@@ -64,7 +64,7 @@ def read(
     ask: str | None = None,
     draws: bool = False,
 ) -> Iterator[Sample]:
-    """Queries of a data set, or the samples that may be shown to them.
+    """Queries of a data set of VL-ICL Bench, or the samples that may be shown to them.
 
     folder: what is below the root of the hub's repository, from where images are named.
     ask: how a class is asked for, with {class} and {caption}; the support then stands in each query.

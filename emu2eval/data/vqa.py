@@ -57,7 +57,7 @@ def read(
     annotations: str | None = None,
     references: bool = True,
 ) -> Iterator[Sample]:
-    """The official files as samples; ids are the question ids.
+    """The official files of VQAv2 and OK-VQA; ids are the question ids.
 
     images: folder of the images; image_name: their names, such as
     `COCO_val2014_{image_id:012d}.jpg`. annotations: absent for a hidden test split.

@@ -74,9 +74,13 @@ def evaluate(
 ) -> list[Result]:
     """Runs every task with every model at every number of shots, or continues where a run stopped.
 
-    model: also a loaded model of transformers, which is asked as it is in memory and is afterwards as it was,
-    or a function from a `Prompt` to a text; processor, name, version: as of `InMemory`, for one such model.
-    A task may be a suite, a task or model a list with commas or a pattern, such as "vl_icl_*".
+    Each answer is stored as it is given; running it again asks only what is missing. Raises UserError.
+
+    task: by name or path, also a suite, a list with commas or a pattern, such as "vl_icl_*". model: likewise;
+    also a loaded model of transformers, which is asked as it is in memory and is afterwards as it was, or a
+    function from a `Prompt` to a text; processor, name, version: as of `InMemory`, for one such model.
+    seed: of all draws; protocol, split, source, judge, label: as on the command line; watcher: told how it
+    gets on.
     shots: numbers of demonstrations, by default a suite's own, else 0; "0*" shows them without their images.
     limit: so many queries, or that part of them where it is below 1, a fixed random subset; trials: repeated
     draws of demonstrations, and of answers where the model draws them (temperature). ablate: "labels",
@@ -86,7 +90,6 @@ def evaluate(
     task's and the model's files, such as {"task": {"output": {"max_new_tokens": 20}}}. out: the
     folder of runs. batch: requests at a time, or "auto" for as many as fit; device: such as "cuda:1", for
     models on this machine.
-    Each answer is stored as it is given; running it again asks only what is missing. Raises UserError.
 
     >>> evaluate("easy-vqa", "most-common", shots=4, limit=50)[0].rows[0].value  # doctest: +SKIP
     12.0

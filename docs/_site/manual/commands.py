@@ -81,7 +81,7 @@ def _value(argument: Any) -> str:
 
 
 def _option(option: Any) -> tuple[str, str]:
-    names = ", ".join([*option.opts, *option.secondary_opts])
+    names = [*option.opts, *option.secondary_opts]
     value = "" if option.is_flag else f" {option.metavar}"
     many = " Several values may follow." if getattr(option, "multiple", False) else ""
     default = option.default
@@ -93,7 +93,8 @@ def _option(option: Any) -> tuple[str, str]:
     word = ", ".join(map(str, default)) if isinstance(default, list | tuple) else str(default)
     said = f" Default: {code(word)}." if shown and not callable(default) else ""
     needed = " Required." if option.required else ""
-    return code(names + value), _help(option.help) + many + said + needed
+    shown_as = " ".join(map(code, [*names[:-1], names[-1] + value]))
+    return shown_as, _help(option.help) + many + said + needed
 
 
 def _examples(command: Any) -> Iterator[str]:

@@ -4,38 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import msgspec
 
 from emu2eval.runs import answers, record, scores
-from emu2eval.spec import data, experiment, model, outputs, suites, task
+from emu2eval.spec import experiment, model, outputs, suites, task
 from emu2eval.spec.options import besides, described, docs_of, meanings, shown, words
 from emu2eval.types import Row
 from manual.text import code, doc, fence, heading, page, prose, table
 
 Struct = type[msgspec.Struct]
 
-PLACES: Mapping[Struct, str] = {
-    data.DataSpec: "data",
-    data.Download: "data.downloads[]",
-    data.Expected: "data.expected.SPLIT",
-    data.SourceSpec: "data.sources.NAME",
-    task.DemonstrationSpec: "demonstrations",
-    task.ScoreSpec: "score",
-    task.Reachable: "bounds.SPLIT",
-    task.ProtocolSpec: "protocols.NAME",
-    task.CaseSpec: "protocols.NAME.cases",
-    task.ZeroShotSpec: "protocols.NAME.zero_shot",
-    task.FirstSpec: "protocols.NAME.first",
-    task.SubmissionSpec: "submission",
-    model.TrainingStep: "training",
-    suites.SuiteEntry: "tasks[]",
-    experiment.TaskEntry: "tasks[]",
-    experiment.ModelEntry: "models[]",
+_ELSEWHERE: Mapping[Struct, tuple[str, str]] = {
+    outputs.OutputSpec: ("outputs", "../parts/outputs.md")
 }
-"""How the mapping of each struct is reached from the top of its file; others are called by their names."""
-_ELSEWHERE: Mapping[Struct, str] = {outputs.OutputSpec: "../parts/outputs.md"}
 """Structs that have a page of their own."""
 
 
@@ -62,7 +45,7 @@ _YAML: tuple[tuple[str, str, str, str, Struct], ...] = (
         "`emu2eval run --task ./flowers.yaml`. `emu2eval new task` writes one from a look at your data, "
         "`emu2eval check --task ./flowers.yaml` checks it, and [your own "
         "data](../../how-to/own-data.md) goes through "
-        "examples. Where the program's own tasks stand, in `tasks/`, are forty more.",
+        "examples. The program's own tasks, in `tasks/`, are forty more.",
         "Beside these keys, `preset: NAME` begins with [a preset](../tasks/presets.md).",
         task.TaskSpec,
     ),
@@ -158,25 +141,28 @@ def _anchor(text: str) -> str:
 
 def _tables(root: Struct, level: int = 2, prefix: str = "", top: bool = True) -> Iterator[str]:
     """A section for each struct that the file holds, from the top down."""
-    for number, struct in enumerate(_reached(root)):
-        if number or top:
-            title = code(PLACES.get(struct, struct.__name__)) if number else "Keys"
-            yield heading(level, title, prefix + _anchor(struct.__name__))
+    places = _reached(root)
+    for struct, place in places.items():
+        if place or top:
+            title = code(place) if place else "Keys"
+            yield heading(level, title, prefix + _anchor(place or "keys"))
         said = _said(struct)
         yield _intro(struct)
         yield table(
             ("key", "value", "default", "what it is"),
-            [_row(field, said, prefix) for field in msgspec.structs.fields(struct)],
+            [_row(field, said, places, prefix) for field in msgspec.structs.fields(struct)],
         )
 
 
-def _row(field: Any, said: Mapping[str, str], prefix: str) -> tuple[str, str, str, str]:
+def _row(
+    field: Any, said: Mapping[str, str], places: Mapping[Struct, str], prefix: str
+) -> tuple[str, str, str, str]:
     name = field.encode_name
-    inner = list(_structs(field.type))
-    see = ", ".join(
-        f"[{PLACES.get(each, each.__name__)}]({_ELSEWHERE.get(each) or f'#{prefix}{_anchor(each.__name__)}'})"
-        for each in inner
-    )
+    inner = [
+        _ELSEWHERE.get(each) or (places[each], f"#{prefix}{_anchor(places[each])}")
+        for each, _ in _structs(field.type)
+    ]
+    see = ", ".join(f"[{title}]({target})" for title, target in inner)
     about = prose(said.get(name) or _known(name))
     return (
         code(name),
@@ -205,25 +191,32 @@ def _said(struct: Struct) -> dict[str, str]:
     return {**found, **{f.encode_name: described(f.type) for f in fields if described(f.type)}}
 
 
-def _reached(root: Struct) -> list[Struct]:
-    """The struct and those that its fields may hold, each once, nearest first."""
-    found, waiting = [], [root]
+def _reached(root: Struct) -> dict[Struct, str]:
+    """The struct and those that its fields may hold, nearest first, each with its place in the file, such as
+    `data.downloads[]` or `protocols.NAME`."""
+    found: dict[Struct, str] = {}
+    waiting = [(root, "")]
     while waiting:
-        struct = waiting.pop(0)
-        if struct not in found:
-            found.append(struct)
-            inner = [s for field in msgspec.structs.fields(struct) for s in _structs(field.type)]
-            waiting += [each for each in inner if each not in _ELSEWHERE]
+        struct, place = waiting.pop(0)
+        if struct in found or struct in _ELSEWHERE:
+            continue
+        found[struct] = place
+        for field in msgspec.structs.fields(struct):
+            below = f"{place}.{field.encode_name}".lstrip(".")
+            waiting += [(each, below + end) for each, end in _structs(field.type)]
     return found
 
 
-def _structs(kind: Any) -> Iterator[Struct]:
-    """Every struct in a field's type."""
+def _structs(kind: Any, end: str = "") -> Iterator[tuple[Struct, str]]:
+    """Every struct in a field's type, with what follows the field's name on the way to it."""
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        yield kind
-    for each in get_args(kind):
-        if not isinstance(each, str):
-            yield from _structs(each)
+        yield kind, end
+    origin = get_origin(kind)
+    for number, each in enumerate(get_args(kind)):
+        if origin is dict or (isinstance(origin, type) and issubclass(origin, Mapping)):
+            yield from _structs(each, f"{end}.NAME") if number else ()
+        elif not isinstance(each, str):
+            yield from _structs(each, f"{end}[]" if origin in (tuple, list) else end)
 
 
 def _known(name: str) -> str:

@@ -7,7 +7,7 @@ import importlib.util
 import inspect
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -173,43 +173,62 @@ def _entry(name: str, part: Any) -> str:
     elif inspect.isclass(part):
         blocks += [
             fence(_signature(part, short), "python"),
-            doc(besides(_about(part), [name for name, _, _ in _declared(part)])),
+            *_words(part, _about(part), [name for name, _, _ in _declared(part)]),
             _fields(part),
             *_methods(part),
         ]
     else:
         signature = _signature(part, short) if callable(part) else f"{short} = {part}"
-        blocks += [fence(signature, "python"), doc(_about(part))]
+        blocks += [fence(signature, "python"), *_words(part, _about(part))]
     return page(*blocks).rstrip("\n")
 
 
+def _words(part: Any, text: str, tabled: Sequence[str] = ()) -> Iterator[str]:
+    """A docstring, with what it says of single parameters as a list. tabled: those that have a table."""
+    try:
+        names = [each for each in inspect.signature(part).parameters if each not in tabled]
+    except (TypeError, ValueError):
+        names = []
+    said = meanings([text], names)
+    yield doc(besides(text, [*names, *tabled]))
+    yield "\n".join(f"- {code(name)}: {prose(said[name])}" for name in names if name in said)
+
+
+class _Annotation:
+    """A type as it stands in the code, without the quotes of a text."""
+
+    def __init__(self, text: str):
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
 def _signature(part: Any, name: str) -> str:
-    """As it would be written, one parameter a line where it is long."""
+    """As it would be written, one parameter a line where it is long; without `self`."""
     try:
         found = inspect.signature(part)
     except (TypeError, ValueError):
         return name
-    if inspect.isclass(part):
-        found = found.replace(return_annotation=inspect.Signature.empty)
-    whole = name + _plain(str(found))
+    given = [
+        each.replace(annotation=_unquoted(each.annotation))
+        for number, each in enumerate(found.parameters.values())
+        if number or each.name not in ("self", "cls")
+    ]
+    made = inspect.Signature.empty if inspect.isclass(part) else _unquoted(found.return_annotation)
+    end = _plain(str(inspect.Signature([], return_annotation=made))).removeprefix("()")
+    whole = f"{name}{_plain(str(inspect.Signature(given)))}{end}"
     if len(whole) <= 88:
         return whole
-    lines = [
-        _plain(str(found.replace(parameters=[each], return_annotation=inspect.Signature.empty)))[
-            1:-1
-        ]
-        for each in found.parameters.values()
-    ]
-    keyword = next(
-        (n for n, each in enumerate(found.parameters.values()) if each.kind is each.KEYWORD_ONLY),
-        None,
-    )
-    if keyword is not None:
-        lines = [line.removeprefix("*, ") for line in lines]
-        if not any(each.kind is each.VAR_POSITIONAL for each in found.parameters.values()):
-            lines.insert(keyword, "*")
-    end = _plain(str(found)).rpartition(")")[2]
+    lines = [_plain(str(inspect.Signature([each])))[1:-1].removeprefix("*, ") for each in given]
+    kinds = [each.kind for each in given]
+    if inspect.Parameter.VAR_POSITIONAL not in kinds and inspect.Parameter.KEYWORD_ONLY in kinds:
+        lines.insert(kinds.index(inspect.Parameter.KEYWORD_ONLY), "*")
     return f"{name}(\n" + "".join(f"    {line},\n" for line in lines) + f"){end}"
+
+
+def _unquoted(annotation: Any) -> Any:
+    return _Annotation(annotation) if isinstance(annotation, str) else annotation
 
 
 def _plain(text: str) -> str:
@@ -267,8 +286,7 @@ def _methods(part: type) -> Iterator[str]:
                 continue
             head = name if isinstance(member, property) else _signature(inner, name)
             yield fence(head, "python", "method")
-            if inner.__doc__:
-                yield doc(inner.__doc__)
+            yield from _words(inner, inner.__doc__ or "")
 
 
 def _functions(module: Any) -> Iterator[str]:
@@ -279,7 +297,7 @@ def _functions(module: Any) -> Iterator[str]:
             and part.__module__ == module.__name__
         ):
             yield fence(_signature(part, name), "python", "method")
-            yield doc(part.__doc__ or "")
+            yield from _words(part, part.__doc__ or "")
 
 
 def statistics() -> str:

@@ -56,7 +56,8 @@ def doc(text: str) -> str:
     for block in re.split(r"\n\s*\n", inspect.cleandoc(text)):
         lines = block.splitlines()
         if lines and (lines[0].startswith(">>>") or all(line[:4] == "    " for line in lines)):
-            made.append(fence(inspect.cleandoc(block), "python"))
+            shown = re.sub(r"  # doctest: .*", "", inspect.cleandoc(block))
+            made.append(fence(shown, "python"))
         else:
             made.append(prose(block))
     return "\n\n".join(made)
@@ -70,7 +71,7 @@ def first(text: str) -> str:
 def sentence(text: str) -> str:
     """Its first sentence alone."""
     whole = " ".join((text or "").split("\n\n")[0].split())
-    for end in re.finditer(r"[.:;] (?=[A-Z`a-z])", whole):
+    for end in re.finditer(r"[.;] (?=[A-Z`a-z])", whole):
         before = whole[: end.start()]
         if before.count("(") == before.count(")") and re.search(r"[a-z0-9)`\]]$", before):
             return prose(before)
