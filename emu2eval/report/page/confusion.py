@@ -61,7 +61,7 @@ class References:
         position = self._questions.samples.position(name)
         if position is None:
             return None
-        references = self._questions.query(position).references
+        references = self._questions.samples.references(position)
         texts = {each.strip() if isinstance(each, str) else None for each in references}
         return texts.pop() if len(texts) == 1 else None
 
