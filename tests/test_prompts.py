@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emu2eval.errors import ConfigError, UnknownName
+from emu2eval.errors import ConfigError, UnknownName, UserError
 from emu2eval.prompts import PromptBuilder, Template
 from emu2eval.spec.task import CaseSpec, ProtocolSpec, ZeroShotSpec
 from emu2eval.types import Image, Prompt, Sample, Turn
@@ -163,3 +163,26 @@ def test_a_field_decides_the_wording() -> None:
     assert turn.ask == ("what is ?",)
     with pytest.raises(UnknownName, match="kind"):
         builder.build(Sample("3", {"q": "", "options": ""}, (A,)), [])
+
+
+@pytest.mark.parametrize(
+    "text", ["{image}{question}", "{question}{image} {image}.", "{images}x", "{a}", "", "{answer}"]
+)
+@pytest.mark.parametrize("count", [0, 1, 2])
+@pytest.mark.parametrize("answer", ["red", "", None, Image(path="c")])
+def test_the_short_way_of_filling_in_gives_what_the_careful_one_does(
+    text: str, count: int, answer: str | Image | None
+) -> None:
+    """The careful one alone says what is wrong; the short one leaves all that is odd to it."""
+    shown = tuple(Image(path=name) for name in "ab"[:count])
+    sample = Sample("1", {"question": "What?", "a": ""}, shown, answer)
+    template = Template.compile(text, "here")
+    for with_images in (True, False):
+        short = template.plainly(sample, shown, with_images=with_images)
+        try:
+            careful = template._carefully(sample, with_images)
+        except UserError:
+            assert short is None
+        else:
+            assert short in (careful, None)
+            assert short is not None or isinstance(answer, Image)

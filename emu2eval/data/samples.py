@@ -139,18 +139,21 @@ def _pack(sample: Sample, of: Callable[[Any], Any], choices: Sequence[str]) -> b
 
 def _unpack(sample_id: str, data: bytes, choices: tuple[str, ...]) -> Sample:
     fields, images, answer, references, _, cluster, groups, *rest = _decode(data)
+    # By position, and no more than is there: a prompt of 8 shots unpacks nine.
     return Sample(
-        id=sample_id,
-        fields=fields,
-        images=tuple(_restore(p) for p in images),
-        answer=_restore(answer),
-        references=tuple(_restore(r) for r in references),
-        choices=choices,
-        cluster=cluster,
-        groups={k: tuple(v) if isinstance(v, list) else v for k, v in groups.items()},
-        alternatives={name: tuple(texts) for name, texts in rest[0].items()} if rest else {},
-        numbers=tuple(rest[1]) if len(rest) > 1 else (),
-        unreadable=rest[2] if len(rest) > 2 else None,
+        sample_id,
+        fields,
+        tuple(map(_restore, images)),
+        _restore(answer),
+        tuple(map(_restore, references)),
+        choices,
+        cluster,
+        {k: tuple(v) if isinstance(v, list) else v for k, v in groups.items()}
+        if groups
+        else groups,
+        {name: tuple(texts) for name, texts in rest[0].items()} if rest else {},
+        tuple(rest[1]) if len(rest) > 1 else (),
+        rest[2] if len(rest) > 2 else None,
     )
 
 
@@ -197,6 +200,8 @@ def _file_name(path: str) -> str:
 
 
 def _restore(value: Any) -> Any:
+    if type(value) is str:
+        return value
     if isinstance(value, dict):
         return Video.sampled(value["path"], value["count"], _segment(value.get("segment")))
     if not isinstance(value, list):

@@ -21,10 +21,13 @@ class Stretch:
     @classmethod
     def of(cls, ids: Iterable[int], slot: int) -> Stretch:
         """slot: the id that an image's embedding replaces."""
+        ids = tuple(ids)
+        places = ids.count(slot)
+        if not places:
+            return cls(ids)
         # One object for all of its places.
         ids = tuple(slot if i == slot else i for i in ids)
-        places = ids.count(slot)
-        return cls(ids, tuple(i == slot for i in ids) if places else None, places)
+        return cls(ids, tuple(i == slot for i in ids), places)
 
     @property
     def nbytes(self) -> int:
