@@ -112,6 +112,14 @@ def main() -> None:
             f"error: {error}\n  try:   all answers so far are saved; run the same command again to continue"
         )
         raise SystemExit(2) from None
+    except Exception:
+        streams.finish()
+        say(
+            f"{traceback.format_exc()}\nThis is a bug in emu2eval. Please report it together with "
+            f"the output of: "
+            "emu2eval check --report"
+        )
+        raise SystemExit(1) from None
 
 
 def _carry_out(arguments: list[str]) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from emu2eval import cli
 from emu2eval.adapters.conformance import Finding
 from emu2eval.doctor import bug_report
 
@@ -35,6 +36,22 @@ def test_the_block_names_versions_and_what_was_asked(
     assert "HF_TOKEN" in out
     for private in (KEY, str(tmp_path.parent)):
         assert private not in out
+
+
+def test_a_bug_asks_for_the_block(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*arguments: object) -> str:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("emu2eval.report.listing.listing", broken)
+    monkeypatch.setattr("sys.argv", ["emu2eval", "ls"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert "ZeroDivisionError: a bug\n" in said
+    assert said.rstrip().endswith("emu2eval check --report")
 
 
 def test_an_error_of_any_kind_is_part_of_it() -> None:
