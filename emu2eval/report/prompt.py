@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
 
 from rich.console import Group, RenderableType
 from rich.constrain import Constrain
@@ -18,7 +17,7 @@ from emu2eval.engine.tasks import open_task
 from emu2eval.errors import ConfigError, UnknownName
 from emu2eval.fewshot.choosers import Demonstration
 from emu2eval.media import frames, images
-from emu2eval.types import Image, Output, Part, Video
+from emu2eval.types import Image, Part, Video
 from emu2eval.watch import Watcher
 
 
@@ -74,7 +73,7 @@ def prompt_blocks(prompts: Prompts, place: Place, left_out: int = 0) -> list[Ren
         blocks.append(Text(f"one of {', '.join(first.choices)}; {said}", style="dim"))
     blocks += [rule("query"), _parts(prompt.query)]
     output = prompts.output(place, sample)
-    blocks += [rule("output"), Text(_wanted(output))]
+    blocks += [rule("output"), Text(str(output))]
     if sample.references:
         blocks.append(Text("references: " + ", ".join(_shown(r) for r in sample.references)))
     joins = f"as one text: {prompt.lead!r} before a reply, {prompt.separator!r} after it"
@@ -100,17 +99,6 @@ def _prompts(task_name: str, options: RunOptions, data: Splits) -> Prompts:
     pool, chooser = data.chooser(task, options.seed) if shots.count else (None, None)
     questions = questions_of(task, samples, shots, options.extent(len(samples)))
     return Prompts(questions, shots, pool, chooser, options.seed, ablation)
-
-
-def _wanted(output: Output) -> str:
-    """`text · max_new_tokens 5 · stop '.', '\\n'`: what is asked for, without what is left to the model."""
-    said = [output.kind]
-    for field in fields(output) if is_dataclass(output) else ():
-        value = getattr(output, field.name)
-        if value not in (None, 0, ()) and field.name != "kind":
-            many = ", ".join(map(repr, value)) if isinstance(value, tuple) else str(value)
-            said.append(f"{field.name} {many}")
-    return " · ".join(said)
 
 
 def rule(title: str, demonstration: Demonstration | None = None) -> RenderableType:
