@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
@@ -24,6 +24,7 @@ from emu2eval.scripts import of_script
 from emu2eval.spec.settings import Keys, Settings, Source, read
 from emu2eval.trust import check_found, check_module
 
+_Known = TypeVar("_Known")
 Where = str | Callable[[Keys], str | None] | None
 
 BUILT_IN: Mapping[str, Mapping[str, str]] = {
@@ -371,8 +372,26 @@ def check_options(
     return {key: getattr(checked, key) for key in values} | more
 
 
+def _once(look: Callable[[Any, int], _Known]) -> Callable[[Any, int], _Known]:
+    """Looks at the parameters of a factory once."""
+    cached = lru_cache(maxsize=1024)(look)
+
+    def known(factory: Any, given: int) -> _Known:
+        try:
+            return cached(factory, given)
+        except TypeError:  # such as a part that cannot be hashed
+            return look(factory, given)
+
+    return known
+
+
 def own_settings(factory: Callable[..., Any], given: int = 0) -> type[Settings] | None:
     """The subclass of Settings with which the first parameter that is not given is annotated."""
+    return _own_settings(factory, given)
+
+
+@_once
+def _own_settings(factory: Any, given: int) -> type[Settings] | None:
     parameters = _parameters(factory)[given:]
     if not parameters:
         return None
@@ -393,7 +412,8 @@ def _parameters(factory: Callable[..., Any]) -> list[inspect.Parameter]:
         return [inspect.Parameter("options", inspect.Parameter.VAR_KEYWORD)]
 
 
-def _from_signature(factory: Callable[..., Any], given: int) -> tuple[type[Settings], bool]:
+@_once
+def _from_signature(factory: Any, given: int) -> tuple[type[Settings], bool]:
     """The factory's parameters as a struct, and whether it takes others, too (`**options`)."""
     parameters = _parameters(factory)[given:]
     hints = _hints(factory, parameters)

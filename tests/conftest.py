@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import importlib
 import io
 import json
@@ -35,6 +36,12 @@ hypothesis.settings.register_profile("emu2eval", deadline=None)
 hypothesis.settings.load_profile("emu2eval")
 
 COLOURS = ("red", "green", "blue", "yellow", "black")
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: the collector of cycles need not look through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -30,16 +30,18 @@ def protocols(task: str) -> list[str]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """`task` alone: every task; with `protocol`: every protocol of each; with `split`: every split."""
+    """`task` alone: every task; with `protocol`: every protocol of each; with `other_split`: every split
+    but that of the task."""
     wanted = metafunc.fixturenames
     if "task" not in wanted:
         return
     names, cases = ["task"], [[task] for task in TASKS]
     if "protocol" in wanted:
         names, cases = ["task", "protocol"], [[t, p] for t in TASKS for p in protocols(t)]
-    elif "split" in wanted:
-        names = ["task", "split"]
-        cases = [[t, s] for t in TASKS for s in load_task(t).spec.data.splits]
+    elif "other_split" in wanted:
+        names = ["task", "other_split"]
+        specs = {task: load_task(task).spec for task in TASKS}
+        cases = [[t, s] for t, spec in specs.items() for s in spec.data.splits if s != spec.split]
     metafunc.parametrize(names, cases, ids=[".".join(case) for case in cases])
 
 

@@ -46,11 +46,11 @@ def test_a_baseline_gives_a_table(
 
 
 def test_every_split_is_read(
-    task: str, split: str, root: Path, command: Command, tiny_clip: Path
+    task: str, other_split: str, root: Path, command: Command, tiny_clip: Path
 ) -> None:
-    asked = ["run", "--task", task, "--split", split, "--model", baseline(task), "-f", "json"]
+    asked = ["run", "--task", task, "--split", other_split, "--model", baseline(task), "-f", "json"]
     added = [*quickly(task), *judged(task), *seen_by(tiny_clip, task)]
-    complete(command(*asked, *added), task, split, ["0"])
+    complete(command(*asked, *added), task, other_split, ["0"])
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' own
