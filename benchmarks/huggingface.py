@@ -10,7 +10,8 @@ Times are CPU time of one thread; the three take turns, and each ratio is the me
 is what a sample costs outside of the model. Every run begins anew, with its images and the beginning that its
 prompts share, which weighs less the more samples there are.
 
-    python benchmarks/huggingface.py [--samples 32] [--shots 0 4 8 16] [--repeats 3] [--profile] [--quick]
+    python benchmarks/huggingface.py [--samples 32] [--shots 0 4 8 16] [--examples fixed random] [--repeats 3]
+        [--profile] [--quick]
 """
 
 from __future__ import annotations
@@ -268,6 +269,7 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--samples", type=int, help="queries timed at each setting")
     parser.add_argument("--shots", type=int, nargs="*", default=[0, 4, 8, 16])
+    parser.add_argument("--examples", nargs="*", default=["fixed", "random"])
     parser.add_argument("--repeats", type=int)
     parser.add_argument("--profile", action="store_true", help="where the harness's time goes")
     own = parser.parse_args()
@@ -288,7 +290,7 @@ def main() -> None:
         evaluate(task, file, shots=0, out=folder / "first")
         lines: list[tuple[int, str, float, float, float, float]] = []
         costs: dict[tuple[int, str], float] = {}
-        for shots, chooser in product(own.shots, ("fixed", "random")):
+        for shots, chooser in product(own.shots, own.examples):
             turns = []
             for repeat in range(repeats):
                 setting = RunOptions.of(

@@ -41,16 +41,17 @@ class Emu2(nn.Module):
         visual = self.visual(pixels.to(_device(self.visual.patch_embed.proj), self.dtype))
         return pool(visual, self.config.n_query if tokens is None else tokens)
 
-    def embed(self, ids: Tensor, slots: Tensor, features: Tensor | None) -> Tensor:
+    def embed(
+        self, ids: Tensor, slots: Tensor | None = None, features: Tensor | None = None
+    ) -> Tensor:
         """Embeddings of ids, the True places of slots taken by project_up(features), in reading order.
 
         ids, slots: any equal shape; features: (slots, width). Returns (*ids.shape, hidden).
         """
-        ids, slots = ids.to(self.device), slots.to(self.device)
-        embeds: Tensor = self.decoder.lm.model.embed_tokens(ids)
-        if features is not None and len(features):
+        embeds: Tensor = self.decoder.lm.model.embed_tokens(ids.to(self.device))
+        if slots is not None and features is not None and len(features):
             embeds = embeds.to(self.device, copy=True)
-            embeds[slots] = self.up(features).to(embeds.dtype)
+            embeds[slots.to(self.device)] = self.up(features).to(embeds.dtype)
         return embeds
 
     def up(self, features: Tensor) -> Tensor:

@@ -69,7 +69,7 @@ class Emu2Reader(Reader[TowerEncoder]):
     ) -> list[Found]:
         check_scores(first)
         cache = self.spread(cache, search.beams) if search.beams > 1 else cache
-        mask = rows.mask.repeat_interleave(search.beams, 0)
+        mask = rows.mask.repeat_interleave(search.beams, 0) if rows.padded else None
 
         def advance(tokens: list[int], parents: list[int]) -> Tensor:
             nonlocal mask
@@ -77,10 +77,9 @@ class Emu2Reader(Reader[TowerEncoder]):
                 # On the device already, or every layer would copy it there.
                 cache.reorder_cache(torch.tensor(parents, device=self.device))  # type: ignore[arg-type]
             # A prompt's beams are padded alike, so that the mask stays as they move.
-            mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
-            ids = torch.tensor(tokens)[:, None]
-            embeds = self.model.embed(ids, torch.zeros_like(ids, dtype=torch.bool), None)
-            hidden = self.model.read(embeds, mask if rows.padded else None, cache)
+            mask = _longer(mask)
+            embeds = self.model.embed(torch.tensor(tokens)[:, None])
+            hidden = self.model.read(embeds, mask, cache)
             logits = self.model.logits(hidden[:, -1])
             check_scores(logits)
             return logits
@@ -100,13 +99,18 @@ class Emu2Reader(Reader[TowerEncoder]):
         section 2): count - 1 steps on the cache, where the authors' released code reads the whole prompt
         again for each.
         """
-        mask = rows.mask
+        mask = rows.mask if rows.padded else None
         embeddings = [self.model.down(hidden)]
         for _ in range(count - 1):
-            mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
+            mask = _longer(mask)
             embeds = self.model.up(embeddings[-1])[:, None]
-            states = self.model.read(embeds, mask if rows.padded else None, cache)
+            states = self.model.read(embeds, mask, cache)
             embeddings.append(self.model.down(states[:, -1]))
         found = torch.stack(embeddings, 1)
         check_values(found, "the model's visual embeddings")
         return found
+
+
+def _longer(mask: Tensor | None) -> Tensor | None:
+    """With one more place that is seen; None where there is no padding."""
+    return None if mask is None else torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
