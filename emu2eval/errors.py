@@ -8,12 +8,12 @@ UserError
 │   └── ImageError     an image that cannot be used
 ├── PlanError          a request that the model cannot take; raised before any is made
 ├── StoreError         the results folder
-│   └── CompareError   runs that cannot be set side by side
+│   └── CompareError   runs that cannot be compared
 ├── ModelError         weights or a server
-│   └── NotFinite      numbers of a model that are none
+│   └── NotFinite      model outputs that are NaN or infinite
 ├── MissingExtra       an optional dependency that is not installed
 ├── PartError          a plug-in that raised an error of its own
-└── Several            more than one of these, told at once
+└── Several            several of these, reported together
 """
 
 from __future__ import annotations
@@ -97,11 +97,11 @@ def _rebuild(cls: type[UserError], state: dict[str, object], what: str) -> UserE
 
 
 class ConfigError(UserError):
-    """A YAML file or an option does not say something usable."""
+    """A YAML file or an option is not usable."""
 
 
 class UnknownName(ConfigError):
-    """A name that does not exist; says which near ones do."""
+    """A name that does not exist; suggests similar names that do."""
 
     def __init__(
         self,
@@ -119,9 +119,9 @@ class UnknownName(ConfigError):
             guess = "did you mean " + " or ".join(repr(n) for n in near) + "?"
         elif options:
             shown = ", ".join(options[:12]) + (", …" if len(options) > 12 else "")
-            guess = f"there are: {shown}"
+            guess = f"available: {shown}"
         else:
-            guess = "there are none"
+            guess = "none are available"
         super().__init__(
             f"unknown {kind} {name!r}; {guess}",
             where=where,
@@ -168,7 +168,7 @@ class StoreError(UserError):
 
 
 class CompareError(StoreError):
-    """Runs whose difference would say nothing, such as two of different data."""
+    """Runs that cannot be compared meaningfully, such as two on different data."""
 
 
 class ModelError(UserError):
@@ -176,7 +176,7 @@ class ModelError(UserError):
 
 
 class NotFinite(ModelError):
-    """Numbers of a model that are none: no answer. It costs the requests that it happened to."""
+    """A model's outputs are NaN or infinite. Only the affected requests fail."""
 
 
 class MissingExtra(UserError):
@@ -226,12 +226,12 @@ def lacking(error: ModuleNotFoundError, why: str) -> MissingExtra | None:
 
 
 class Several(UserError):
-    """More than one thing is wrong; each is told with its own way out."""
+    """Several things are wrong; each is reported with its own hint."""
 
     def __init__(self, parts: Iterable[UserError]):
         self._parts = tuple(parts)
         shown = [str(part).replace("\n", "\n  ") for part in self._parts]
-        super().__init__("\n- ".join([f"{len(shown)} things are in the way", *shown]))
+        super().__init__("\n- ".join([f"{len(shown)} problems", *shown]))
 
     @property
     def parts(self) -> tuple[UserError, ...]:
@@ -322,7 +322,7 @@ class of_part:
 
     __slots__ = ("_hint", "_kind", "_name")
 
-    def __init__(self, kind: str, name: str, hint: str = "mend it, or ask its author"):
+    def __init__(self, kind: str, name: str, hint: str = "fix it, or ask its author"):
         self._kind = kind
         self._name = name
         self._hint = hint

@@ -49,7 +49,7 @@ class Template:
                 continue
             if not name.isidentifier() or form or conversion:
                 raise ConfigError(
-                    f"the template {text!r} holds {{{name}}}; only plain field names can stand in "
+                    f"the template {text!r} contains {{{name}}}; only plain field names are allowed in "
                     "braces",
                     where=where,
                     hint="write {{ and }} for literal braces",
@@ -142,7 +142,7 @@ class Template:
                 f"the template places {len(sample.images) - len(left)} of the "
                 f"{len(sample.images)} images of sample {sample.id!r}",
                 where=self.where,
-                hint="add {image} for each, or {images} for all",
+                hint="add {image} for each image, or {images} for all",
             )
         return tuple(parts)
 
@@ -158,7 +158,7 @@ class Template:
         numbered = _numbered(sample)
         if number not in numbered:
             raise ConfigError(
-                f"sample {sample.id!r} speaks of its image {number}, but has {len(sample.images)}",
+                f"sample {sample.id!r} refers to image {number}, but has {len(sample.images)}",
                 where=self.where,
             )
         return numbered[number]
@@ -184,7 +184,9 @@ def _marks(text: str | None, where: str) -> re.Pattern[str] | None:
     before, found, after = text.partition("{number}")
     if not found:
         raise ConfigError(
-            f"the marks {text!r} hold no {{number}}", where=where, hint='such as "<image {number}>"'
+            f"the marks {text!r} contain no {{number}}",
+            where=where,
+            hint='such as "<image {number}>"',
         )
     return re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
 
@@ -202,7 +204,7 @@ def check_first(first: FirstSpec, where: str) -> None:
         raise UnknownName("choice of the first question", strange[0], first.choices, where=where)
     if len(set(first.choices)) < 2 or set(first.answers) == set(first.choices):
         raise ConfigError(
-            "a first question has several choices, and one without an answer, after which the query is asked",
+            "a first question needs several choices, one of them without an answer (it leads to the query)",
             where=where,
         )
 
@@ -220,7 +222,7 @@ class PromptBuilder:
         self.reply = Template.compile(protocol.reply, where)
         for piece in self.reply.pieces:
             if isinstance(piece, _Field) and piece.name in ("image", "images"):
-                raise ConfigError("a reply shows {answer}, not {image}", where=where)
+                raise ConfigError("a reply template uses {answer}, not {image}", where=where)
         self.first = None
         if protocol.first is not None:
             self.first = Template.compile(protocol.first.ask, where, protocol.marks)

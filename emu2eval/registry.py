@@ -205,9 +205,9 @@ def find(kind: str, name: str, *, where: str | None = None) -> Any:
     if target is None:
         target = known(kind).get(name)
     if target is None:
-        hint = f"your own {kind} goes by module:attr, such as my_module:MyClass"
+        hint = f"for your own {kind}, give module:attr, such as my_module:MyClass"
         if name.endswith(".py"):
-            hint = f"{name}:NAME, with the name of what the file defines"
+            hint = f"use {name}:NAME, where NAME is defined in the file"
         raise UnknownName(kind, name, known(kind), where=where, hint=hint)
     found = _import(kind, name, target, where)
     if own and target not in BUILT_IN[kind].values():
@@ -224,7 +224,7 @@ def _as_factory(kind: str, name: str, found: Any, where: str | None) -> Any:
         if not issubclass(found, bases):
             names = " or ".join(f"emu2eval.{base.__name__}" for base in bases)
             raise ConfigError(
-                f"the {kind} {name!r} is a class, but no subclass of {names}", where=where
+                f"the {kind} {name!r} is a class but not a subclass of {names}", where=where
             )
     elif kind in _FUNCTIONS and callable(found) and not inspect.isclass(found):
         try:
@@ -259,9 +259,7 @@ def _import(kind: str, name: str, target: str, where: str | None) -> Any:
             raise UnknownName(f"attribute of {module_name}", attribute, public, where=where)
         found = getattr(found, step)
         if isinstance(found, ModuleType):
-            raise ConfigError(
-                f"the {kind} {name!r} goes through the module {found.__name__}", where=where
-            )
+            raise ConfigError(f"the {kind} {name!r} names the module {found.__name__}", where=where)
     return found
 
 
@@ -275,7 +273,7 @@ def _module(kind: str, name: str, module_name: str, where: str | None) -> Module
         raise ConfigError(
             f"the {kind} {name!r} cannot be imported: {error}",
             where=where,
-            hint="run from the folder that holds the module, or install its package",
+            hint="run from the folder that contains the module, or install its package",
         ) from None
     except (ImportError, SyntaxError) as error:
         raise ConfigError(
@@ -339,7 +337,7 @@ def bound(
                 made = factory(*leading, **settings)
         if kind in _BASES and not isinstance(made, _bases(kind)):
             raise ConfigError(
-                f"the {kind} {name!r} makes {type(made).__name__}, which is no {kind}", where=where
+                f"the {kind} {name!r} returns {type(made).__name__}, not a {kind}", where=where
             )
         return made
 

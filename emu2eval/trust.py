@@ -71,8 +71,8 @@ def check_checkpoint_code() -> None:
     if not _trusting.get(False):
         raise ConfigError(
             "`trust_remote_code: true` would run Python files that come with the checkpoint",
-            hint="read them; then --trust on the command line, or `with emu2eval.trust.trusting():`, runs "
-            "them. Without them: leave the setting out",
+            hint="review them, then use --trust on the command line or `with emu2eval.trust.trusting():` in "
+            "Python; to do without them, remove the setting",
         )
 
 
@@ -99,7 +99,7 @@ def check_no_code(values: Any, folder: Path, where: str) -> None:
             raise ConfigError(
                 f"this file names code: {values!r}",
                 where=where,
-                hint="put it into a task or model file of your own, and name that one here; --trust imports "
+                hint="name it in a task or model file of your own, and use that file here; --trust imports "
                 "this module, which runs its code",
             )
 
@@ -123,10 +123,10 @@ def check_module(kind: str, name: str, module: str, where: str | None) -> None:
     if spec is not None and not _is_near(spec, naming):
         place = spec.origin or "built into Python"
         raise ConfigError(
-            f"the {kind} {name!r} is neither beside the file that names it nor in this folder: {place}",
+            f"the {kind} {name!r} is neither next to the file that names it nor in this folder: {place}",
             where=where,
-            hint="name a module of your own; an installed package offers its parts as entry points; "
-            "--trust imports any module",
+            hint="use a module of your own, or an entry point of an installed package; --trust imports any "
+            "module",
         )
 
 
@@ -140,17 +140,17 @@ def find_script(kind: str, name: str, script: str, where: str | None) -> Path:
     path = next((p for f in (*beside, Path.cwd()) if (p := f / script).is_file()), None)
     if path is None:
         raise ConfigError(
-            f"the {kind} {name!r} is in a file that is not there: {script}",
+            f"the {kind} {name!r} is in a file that does not exist: {script}",
             where=where,
-            hint="give the path of the .py file, a colon, and the name of what it defines",
+            hint="give the path of the .py file, a colon, and a name defined in it",
         )
     roots = (Path.cwd(), *beside)
     near = any(_is_below(path, root) for root in roots)
     if not (near or naming.said or _trusting.get(False)):
         raise ConfigError(
-            f"the {kind} {name!r} is neither beside the file that names it nor in this folder: {path}",
+            f"the {kind} {name!r} is neither next to the file that names it nor in this folder: {path}",
             where=where,
-            hint="name it on the command line, or --trust",
+            hint="name it on the command line, or use --trust",
         )
     return path.resolve()
 
@@ -170,9 +170,9 @@ def check_found(kind: str, name: str, module: ModuleType, found: Any, where: str
     near = spec is not None and _is_near(spec, _naming.get(_NOBODY))
     if home != module.__name__ and not near and not _is_of_this_program(str(home)):
         raise ConfigError(
-            f"the {kind} {name!r} is no function of {module.__name__}, which only imports it",
+            f"the {kind} {name!r} is not defined in {module.__name__}, which only imports it",
             where=where,
-            hint="define the function there; --trust takes it as it is",
+            hint="define the function there; --trust accepts it as it is",
         )
 
 
@@ -180,8 +180,8 @@ def _names_code(kind: str, name: str, where: str | None) -> ConfigError:
     return ConfigError(
         f"the record of this run names code: the {kind} {name!r}",
         where=where,
-        hint="a stored run uses what is built in or installed as an entry point; --trust imports this "
-        "module as well, which runs its code",
+        hint="stored runs may use only built-in parts and installed entry points; --trust also imports this "
+        "module, which runs its code",
     )
 
 
@@ -193,7 +193,7 @@ def _spec(name: str) -> ModuleSpec | None:
     try:
         return find_spec(name)
     except (ImportError, ValueError) as error:
-        raise UserError(f"the module {name!r} cannot be looked for: {error}") from None
+        raise UserError(f"cannot look up the module {name!r}: {error}") from None
 
 
 def _is_of_this_program(module: str) -> bool:

@@ -45,11 +45,11 @@ class Image:
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.data is None):
-            raise ValueError("an Image takes a path or data, exactly one of them")
+            raise ValueError("an Image takes exactly one of path and data")
         if self.member is not None and self.path is None:
             raise ValueError("only an Image with a path can be a member of a file")
         if self.frame is not None and self.path is None:
-            raise ValueError("a frame is of the video at a path")
+            raise ValueError("a frame needs the path of its video")
 
     @classmethod
     def known(cls, path: str, digest: str) -> Image:
@@ -268,7 +268,7 @@ class TextOutput(Output):
 
     def kept(self, response: Response) -> Response:
         if not isinstance(response.text, str):
-            return replace(response, text=None, error="the model gave no text")
+            return replace(response, text=None, error="the model returned no text")
         text = _BLANK_LINES.sub("", response.text)
         for stop in self.stop:
             text = text.partition(stop)[0]
@@ -289,7 +289,9 @@ class ChoiceOutput(Output):
     def kept(self, response: Response) -> Response:
         values = response.log_probs
         if values is None or len(values) != len(self.choices):
-            return replace(response, error="the model gave no log-probability for each choice")
+            return replace(
+                response, error="the model did not return a log-probability for every choice"
+            )
         if any(math.isnan(value) or value == math.inf for value in values):
             return replace(response, error="a log-probability is not a number", log_probs=None)
         return replace(response, log_probs=tuple(max(value, IMPOSSIBLE) for value in values))
@@ -310,7 +312,9 @@ class ImageOutput(Output):
     guidance: float | None = None
 
     def kept(self, response: Response) -> Response:
-        return response if response.images else replace(response, error="the model gave no image")
+        return (
+            response if response.images else replace(response, error="the model returned no image")
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -508,7 +512,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if (self.low is None) != (self.high is None):
-            raise ValueError("an interval has two ends")
+            raise ValueError("an interval needs both ends")
 
     @property
     def label(self) -> str:

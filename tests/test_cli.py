@@ -119,7 +119,7 @@ def test_several_ablations_are_several_runs(
     )
     settings = [(row["shots"], row["ablation"]) for row in json.loads(done.stdout)]
     assert settings == [("0", "none"), ("3", "none"), ("3", "labels"), ("3", "order")]
-    assert "--ablate labels has nothing to take away" in done.stderr
+    assert "--ablate labels has nothing to remove" in done.stderr
     shown = emu2eval("show", "--task", task, "--shots", "2", "--ablate", "blank").stdout
     assert "2 (blank) shots" in shown
     # A name without its hash is that run, not the ablated ones whose names begin alike.
@@ -157,8 +157,8 @@ def test_failed_requests_give_exit_code_3(
         (["run", "--task", "easy-vqa", "--split", "tst"], "did you mean 'test'"),
         (["run", "--task", "easy-vqa", "--protocol", "plian"], "did you mean 'plain'"),
         (["run", "--task", "easy-vqa", "--shots", "-4"], "--shots"),
-        (["run", "--task", "easy-vqa", "--shots", "many"], "whole numbers"),
-        (["run", "--task", "easy-vqa", "--trials", "0"], "whole number from 1"),
+        (["run", "--task", "easy-vqa", "--shots", "many"], "integers"),
+        (["run", "--task", "easy-vqa", "--trials", "0"], "integer from 1"),
         (["run", "--task", "easy-vqa", "--set", "output.beams=3"], "task.KEY=VALUE"),
         (["run", "--task", "easy-vqa", "--set", "task.output.beam=3"], "did you mean 'beams'"),
         (["run", "--task", "easy-vqa", "--set", "task.output.beams=x"], "output.beams"),
@@ -195,7 +195,7 @@ def test_a_folder_without_a_model_file(refused: Refused, tmp_path: Path) -> None
     (tmp_path / "weights").mkdir()
     said = refused("run", "--task", "easy-vqa", "--model", str(tmp_path / "weights"))
     assert (
-        "this folder holds no model: neither a model.yaml nor a checkpoint's config.json\n"
+        "not a model folder: it has neither a model.yaml nor a checkpoint's config.json\n"
         f"  where: {tmp_path / 'weights'}\n  try:   give the folder" in said
     )
 
@@ -267,7 +267,7 @@ def test_malformed_yaml_names_file_and_line(refused: Refused, make_task: Any) ->
     assert f"{path}:1" in refused("run", "--model", "most-common", "--task", str(path))
     path.write_text(text + "name: again\n")
     line = len(text.splitlines()) + 1
-    assert f"'name' stands twice\n  where: {path}:{line}" in refused(
+    assert f"'name' appears twice\n  where: {path}:{line}" in refused(
         "run", "--model", "most-common", "--task", str(path)
     )
     path.write_text(text.replace("chooser", "choser") + "demonstratons: {}\n")
@@ -324,9 +324,9 @@ def test_a_bad_image_stops_the_run_and_loses_nothing(
 @pytest.mark.parametrize(
     ("column", "value", "says"),
     [
-        ("id", "q0001", "'q0001' stands twice"),
+        ("id", "q0001", "'q0001' appears twice"),
         ("id", "", "no id"),
-        ("image", "../../secret.png", "leaves the data folder"),
+        ("image", "../../secret.png", "outside the data folder"),
     ],
 )
 def test_bad_rows(refused: Refused, make_task: Any, column: str, value: str, says: str) -> None:
@@ -348,7 +348,7 @@ def test_a_results_folder_that_is_a_file(refused: Refused, make_task: Any, tmp_p
         "--out",
         str(tmp_path / "taken"),
     )
-    assert "cannot be written" in text
+    assert "cannot write" in text
     assert "--out" in text
 
 
@@ -421,7 +421,7 @@ def test_scoring_notices_changed_data(
     emu2eval("run", "-t", str(task), "-m", str(make_model()))
     path = task.parent / "test.jsonl"
     path.write_text(path.read_text().replace('"answer": "red"', '"answer": "crimson"'))
-    assert "not what it was" in refused("score", "squares")
+    assert "has changed" in refused("score", "squares")
 
 
 def test_output_from_data_is_never_markup(emu2eval: Emu2eval, make_task: Any) -> None:

@@ -126,8 +126,8 @@ WORK = (
 )
 
 REFUSED = {
-    "run --task easy-vqa --limit 3": "pip install 'emu2eval[emu2]'; or a baseline that needs nothing "
-    "more: --model most-common",
+    "run --task easy-vqa --limit 3": "pip install 'emu2eval[emu2]'; or a baseline without "
+    "dependencies: --model most-common",
     "curves": "pip install 'emu2eval[plots]'",
     "plan --model emu2 --memory 24GiB": "pip install 'emu2eval[emu2]'",
     f"{RUN} org/name": "pip install 'emu2eval[hf]'",
@@ -169,7 +169,7 @@ def test_a_model_runs_or_names_its_extra(name: str, met: dict[str, tuple[int, st
     if name in ("most-common", "nearest"):
         assert code == 0
     elif name == "copy":
-        assert "squares wants text" in said
+        assert "squares needs text" in said
     else:
         assert code == 2
         assert re.search(r"needs the package .*\n  try:   pip install 'emu2eval\[\w+\]'", said)

@@ -106,7 +106,7 @@ def test_as_a_process_in_the_users_folder(parts: Path) -> None:
         text=True,
     )
     assert checked.returncode == 0, checked.stdout
-    assert "alone as in a batch" in checked.stdout
+    assert "same alone and in a batch" in checked.stdout
 
 
 def test_entry_points_are_found(parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:

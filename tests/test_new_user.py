@@ -36,7 +36,7 @@ def test_whole_data_runs(vqav2: Path, program: Program) -> None:
 def test_nothing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setenv("EMU2EVAL_DATA", str(tmp_path / "nowhere"))
     said = refused()
-    assert "nowhere, a folder that does not exist" in said
+    assert "nowhere (does not exist)" in said
     assert "export EMU2EVAL_DATA=" in said
     assert "v2_Questions_Train_mscoco.zip" in said
     assert "or split val from the hub: emu2eval data get vqav2 --split val --source hub" in said
@@ -46,9 +46,9 @@ def test_an_archive_left_packed(vqav2: Path, refused) -> None:  # type: ignore[n
     (vqav2 / ANNOTATIONS).unlink()
     archive = vqav2 / "vqav2/v2_Annotations_Val_mscoco.zip"
     archive.write_bytes(b"PK")
-    assert f"{archive} is there but not unpacked: unzip -q {archive} -d {vqav2}/vqav2" in refused()
+    assert f"{archive} is not unpacked yet: unzip -q {archive} -d {vqav2}/vqav2" in refused()
     archive.rename(vqav2 / archive.name)  # lying in the data root is recognised too
-    assert "is there but not unpacked" in refused()
+    assert "is not unpacked yet" in refused()
     shutil.rmtree(vqav2 / "coco/val2014")
     (vqav2 / "coco/val2014.zip").write_bytes(b"PK")
     assert f"unzip -q {vqav2}/coco/val2014.zip -d {vqav2}/coco" in refused()
@@ -57,16 +57,16 @@ def test_an_archive_left_packed(vqav2: Path, refused) -> None:  # type: ignore[n
 def test_the_archive_itself_under_the_files_name(vqav2: Path, refused) -> None:  # type: ignore[no-untyped-def]
     (vqav2 / QUESTIONS).write_bytes(b"PK\3\4 and so on")
     said = refused()
-    assert "this is a zip archive itself: unpack it" in said
+    assert "the file is a zip archive; unpack it" in said
     assert str(vqav2 / QUESTIONS) in said
 
 
 def test_a_web_page_under_the_files_name(vqav2: Path, refused) -> None:  # type: ignore[no-untyped-def]
     (vqav2 / QUESTIONS).write_text("\n<!DOCTYPE html><html>403 Forbidden</html>")
     said = refused()
-    assert "a web page or a server's error message" in said
+    assert "a saved web page or error message" in said
     (vqav2 / QUESTIONS).write_text("<?xml version='1.0'?><Error>AccessDenied</Error>")
-    assert "a web page or a server's error message" in refused()
+    assert "a saved web page or error message" in refused()
 
 
 def test_a_truncated_file(vqav2: Path, refused) -> None:  # type: ignore[no-untyped-def]
@@ -74,7 +74,7 @@ def test_a_truncated_file(vqav2: Path, refused) -> None:  # type: ignore[no-unty
     (vqav2 / ANNOTATIONS).write_bytes(whole[: len(whole) // 2])
     said = refused()
     assert "truncated" in said
-    assert "fetch the file again and unpack it whole" in said
+    assert "download the file again and unpack all of it" in said
     (vqav2 / ANNOTATIONS).write_bytes(b"")
     said = refused()
     assert "v2_mscoco_val2014_annotations.json is empty" in said
@@ -100,7 +100,7 @@ def test_images_unpacked_one_level_too_deep(vqav2: Path, refused) -> None:  # ty
     (vqav2 / "coco/val2014").rename(vqav2 / "deep")
     (vqav2 / "coco/images").mkdir()
     (vqav2 / "deep").rename(vqav2 / "coco/images/val2014")
-    assert f"it lies in {vqav2}/coco/images/val2014: move it to {vqav2}/coco/val2014" in refused()
+    assert f"it is in {vqav2}/coco/images/val2014: move it to {vqav2}/coco/val2014" in refused()
 
 
 @pytest.mark.parametrize("root", ["data/vqav2", ".", "data/coco"])
@@ -108,7 +108,7 @@ def test_a_wrong_data_root(
     vqav2: Path, monkeypatch: pytest.MonkeyPatch, root: str, refused
 ) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setenv("EMU2EVAL_DATA", str((vqav2.parent / root).resolve()))
-    assert f"it lies below {vqav2}: export EMU2EVAL_DATA={vqav2}" in refused()
+    assert f"it is under {vqav2}: export EMU2EVAL_DATA={vqav2}" in refused()
 
 
 def test_questions_and_annotations_of_different_splits(vqav2: Path, refused) -> None:  # type: ignore[no-untyped-def]
@@ -125,10 +125,10 @@ def test_half_of_the_images(vqav2: Path, program: Program) -> None:
     code, _, said = program("run", "--model", "most-common", "--task", "vqav2", "--shots", "4")
     assert code == 2
     said = " ".join(said.split())
-    assert "coco/val2014 holds 3 of 40,504 files" in said
+    assert "coco/val2014 contains 3 of 40,504 files" in said
     assert "the image does not exist" in said
     assert str(lost) in said
-    assert "`emu2eval data check TASK` names every image" in said
+    assert "`emu2eval data check TASK` lists all missing images" in said
 
 
 def test_a_folder_in_the_place_of_a_file(vqav2: Path, refused) -> None:  # type: ignore[no-untyped-def]

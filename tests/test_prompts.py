@@ -134,7 +134,7 @@ def test_images_stand_where_the_text_marks_them() -> None:
     assert marked("in <image 1> and <image 1>", ask, A) == ("Q: in ", A, " and ", A)
     # What no mark places is placed by the template.
     assert marked("in <image 2>?", ask, A, B) == (A, "Q: in ", B, "?")
-    with pytest.raises(ConfigError, match="speaks of its image 3, but has 2"):
+    with pytest.raises(ConfigError, match="refers to image 3, but has 2"):
         marked("in <image 3>?", ask, A, B)
     with pytest.raises(ConfigError, match="places 1 of the 2"):
         marked("in <image 2>?", "{question}", A, B)
@@ -143,7 +143,7 @@ def test_images_stand_where_the_text_marks_them() -> None:
 def test_marks_are_texts_unless_the_protocol_says_so() -> None:
     sample = Sample("1", {"question": "in <image 1>?"}, (A,))
     assert Template.compile("{image}{question}", "here").fill(sample) == (A, "in <image 1>?")
-    with pytest.raises(ConfigError, match="hold no"):
+    with pytest.raises(ConfigError, match="contain no"):
         Template.compile("{question}", "here", "<image>")
 
 

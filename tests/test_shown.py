@@ -27,7 +27,7 @@ def test_a_value_is_shown_as_a_file_would_have_it(value: Any, said: str) -> None
 
 
 def test_an_option_says_what_it_was_given() -> None:
-    with pytest.raises(ConfigError, match=r"--fit does not take null"):
+    with pytest.raises(ConfigError, match=r"--fit cannot be null"):
         RunOptions.of(fit=None)
 
 

@@ -87,7 +87,7 @@ def test_drawings_are_scored(tmp_path: Path) -> None:
 
 def test_limits_are_kept(tmp_path: Path) -> None:
     task = small_task(tmp_path)
-    with pytest.raises(PlanError, match="holds 3 images, scripted takes 2"):
+    with pytest.raises(PlanError, match="has 3 images, but scripted accepts 2"):
         evaluate(task, ScriptedModel("red", images=2), shots=2, out=tmp_path)
     with pytest.raises(PlanError, match="positions"):
         evaluate(task, ScriptedModel("red", positions=10), shots=2, out=tmp_path)

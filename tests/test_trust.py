@@ -53,8 +53,8 @@ def test_what_is_neither_beside_the_file_nor_here_is_not_imported(kind: str, nam
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("parts_of_mine:os.system", "goes through the module os"),
-        ("parts_of_mine:system", "no function of"),
+        ("parts_of_mine:os.system", "names the module os"),
+        ("parts_of_mine:system", "not defined in"),
     ],
 )
 def test_a_module_of_ones_own_lends_nothing_that_it_imports(
@@ -78,7 +78,7 @@ def test_nothing_is_called_to_find_out(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path / "elsewhere" / "..")
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    with named_by(tmp_path / "here"), pytest.raises(ConfigError, match="neither beside"):
+    with named_by(tmp_path / "here"), pytest.raises(ConfigError, match="neither next to"):
         registry.find("scorer", "sly_module:Anything")
     assert not touched.exists()
 

@@ -56,7 +56,7 @@ def check(adapter: Adapter) -> Iterator[Finding]:
     declared: list[Finding] = []
     try:
         for rule, attempt in (
-            ("says what it lacks", partial(_lacks, adapter)),
+            ("reports what is missing", partial(_lacks, adapter)),
             ("declares its limits", partial(_limits, adapter, outputs)),
         ):
             for finding in _tried(rule, attempt):
@@ -132,10 +132,10 @@ def _kinds(kind: type[Output]) -> Iterator[type[Output]]:
 
 
 def _lacks(adapter: Adapter) -> Iterator[Finding]:
-    rule = "says what it lacks"
+    rule = "reports what is missing"
     found = adapter.lacks()
     if not isinstance(found, list) or not all(isinstance(each, UserError) for each in found):
-        yield Finding(rule, False, f"lacks() gave {found!r}, not a list of UserError"[:120])
+        yield Finding(rule, False, f"lacks() returned {found!r}, not a list of UserError"[:120])
         return
     if found and not _packages(found):  # which no download brings
         adapter.fetch()
@@ -153,26 +153,28 @@ def _packages(lacks: list[UserError]) -> bool:
 def _limits(adapter: Adapter, outputs: Mapping[str, Output | None]) -> Iterator[Finding]:
     limits = getattr(adapter, "limits", None)
     if not isinstance(limits, Limits):
-        seen = "there are none" if limits is None else f"`limits` is {limits!r}"
+        seen = "not set" if limits is None else f"`limits` is {limits!r}"
         yield Finding("declares its limits", False, f"{seen}; set self.limits = Limits(…)")
         return
     rule, known = "declares outputs that exist", ", ".join(outputs)
     if not isinstance(limits.outputs, (frozenset, set)):
-        yield Finding(rule, False, f"{limits.outputs!r} is not a frozenset of some of {known}")
+        yield Finding(
+            rule, False, f"{limits.outputs!r} is not a frozenset with values from {known}"
+        )
         return
     unknown = sorted(map(str, limits.outputs - outputs.keys()))
     seen = ", ".join(sorted(map(str, limits.outputs))) or "none"
     wrong = bool(unknown) or not limits.outputs
-    yield Finding(rule, not wrong, f"{seen}; there are {known}" if wrong else seen)
+    yield Finding(rule, not wrong, f"{seen}; known are {known}" if wrong else seen)
     for kind in sorted(limits.outputs & outputs.keys()):
         if outputs[kind] is None:
             seen = f"the class of {kind!r} needs arguments; give its fields defaults"
-            yield Finding("gives outputs that can be asked for", False, seen)
-    yield Finding("takes at least one request at a time", limits.batch >= 1, f"{limits.batch}")
+            yield Finding("declares outputs that can be requested", False, seen)
+    yield Finding("accepts at least one request at a time", limits.batch >= 1, f"{limits.batch}")
 
 
 def _identity(adapter: Adapter) -> Finding:
-    rule = "its identity is JSON and the same each time"
+    rule = "its identity is JSON and stable"
     try:
         first, second = (msgspec.json.encode(adapter.identity()).decode() for _ in range(2))
     except Exception as error:
@@ -183,10 +185,10 @@ def _identity(adapter: Adapter) -> Finding:
 def _answers(adapter: Adapter, output: Output | None) -> Iterator[Finding]:
     assert output is not None  # `_limits` has refused it
     kind, requests = output.kind, _requests(adapter, output)
-    rule = f"{kind}: one response a request"
+    rule = f"{kind}: one response per request"
     given = adapter.answer(requests)
     if not isinstance(given, Sequence) or any(not isinstance(one, Response) for one in given):
-        yield Finding(rule, False, f"answer() gave {given!r}, not a list of Response"[:120])
+        yield Finding(rule, False, f"answer() returned {given!r}, not a list of Response"[:120])
         return
     together = list(given)
     many = len(together) == len(requests)
@@ -199,20 +201,20 @@ def _answers(adapter: Adapter, output: Output | None) -> Iterator[Finding]:
         return
     wrong = [w for w in (_wrong(r, q.output) for r, q in zip(together, requests, strict=True)) if w]
     yield Finding(
-        f"{kind}: each response is of the kind asked for", not wrong, "; ".join(wrong[:1])
+        f"{kind}: each response is of the requested kind", not wrong, "; ".join(wrong[:1])
     )
     if wrong:
         return
     alone = [next(iter(adapter.answer([request]))) for request in requests]
-    yield _alike(f"{kind}: alone as in a batch", together, alone, always=True)
+    yield _alike(f"{kind}: same alone and in a batch", together, alone, always=True)
     turned = list(adapter.answer(requests[::-1]))[::-1]
-    yield _alike(f"{kind}: in any order", together, turned)
-    yield _alike(f"{kind}: again the same", together, list(adapter.answer(requests)))
+    yield _alike(f"{kind}: same in any order", together, turned)
+    yield _alike(f"{kind}: same when repeated", together, list(adapter.answer(requests)))
     if type(adapter).stream is not Adapter.stream:
         came = list(adapter.stream(requests))
-        rule, places = f"{kind}: each once as they come", sorted(place for place, _ in came)
+        rule, places = f"{kind}: each answer arrives once", sorted(place for place, _ in came)
         if places != list(range(len(requests))):
-            yield Finding(rule, False, f"the places {places} came, of {len(requests)}")
+            yield Finding(rule, False, f"indices {places} arrived, of {len(requests)}")
         else:
             ordered = [response for _, response in sorted(came, key=lambda pair: pair[0])]
             yield _alike(rule, together, ordered)
@@ -225,7 +227,7 @@ def _positions(adapter: Adapter) -> Iterator[Finding]:
     counts = [adapter.positions(request) for request in _requests(adapter, output)]
     if all(count is None for count in counts):
         limit = adapter.limits.positions
-        seen = "" if limit is None else f", though its limits say {limit:,} positions"
+        seen = "" if limit is None else f", although its limits declare {limit:,} positions"
         yield Finding(rule, limit is None, f"does not count{seen}")
         return
     known = [count for count in counts if count is not None]
@@ -262,7 +264,7 @@ def _wrong(response: Response, output: Output) -> str | None:
     """What the output itself says of the response, and what no response of any kind may hold."""
     says = output.kept(response).error
     if says is not None:
-        return f"{says}, but {_shown(response)}"
+        return f"{says}, but got {_shown(response)}"
     if not isinstance(response.text, str | None):
         return f"text is {response.text!r}"
     values = response.log_probs or ()

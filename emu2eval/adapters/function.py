@@ -59,4 +59,6 @@ def _response(said: Any) -> Response:
 
     if isinstance(said, PILImage.Image):
         return Response(images=(images.from_pil(said),))
-    return Response(error=f"the function returned {type(said).__name__}, which is no text or image")
+    return Response(
+        error=f"the function returned {type(said).__name__}, which is neither text nor an image"
+    )

@@ -24,7 +24,7 @@ _UNITS = {
     "tb": 10**12,
 }
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]+)")
-_HINT = "one size for each GPU, such as 24GiB,24GiB or 4x24GiB; then, if wanted, cpu:64GiB and disk"
+_HINT = "one size per GPU, such as 24GiB,24GiB or 4x24GiB; then optionally cpu:64GiB and disk"
 
 TEXT = 32
 """Text tokens taken for one demonstration or question, unless told otherwise."""
@@ -109,9 +109,9 @@ def parse_memory(text: str) -> dict[Device, int]:
             budgets[gpus] = parse_size(size, text)
             gpus += 1
         else:
-            raise ConfigError(f"memory {text!r}: {name!r} is no device that is next", hint=_HINT)
+            raise ConfigError(f"memory {text!r}: {name!r} is not the next device", hint=_HINT)
     if not gpus and "cpu" not in budgets:
-        raise ConfigError(f"memory {text!r} names no device that computes", hint=_HINT)
+        raise ConfigError(f"memory {text!r} names no computing device", hint=_HINT)
     ordered = [d for d in budgets if isinstance(d, int)] + [
         d for d in ("cpu", "disk") if d in budgets
     ]
@@ -126,7 +126,7 @@ def parse_size(text: str, whole: str | None = None) -> int:
         inside = (
             f"memory {whole!r}: " if whole is not None and whole.strip() != text.strip() else ""
         )
-        raise ConfigError(f"{inside}{text.strip()!r} is no size of memory", hint=_HINT)
+        raise ConfigError(f"{inside}{text.strip()!r} is not a memory size", hint=_HINT)
     return int(float(match.group(1)) * _UNITS[unit])
 
 

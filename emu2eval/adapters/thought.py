@@ -20,7 +20,7 @@ TAGS = (
 )
 """What stands before and after a thought."""
 
-UNCLOSED = "the reply ended before its thought did, so it holds no answer"
+UNCLOSED = "the reply ended during its reasoning, so it contains no answer"
 
 
 @dataclass(frozen=True, slots=True)

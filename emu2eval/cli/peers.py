@@ -63,7 +63,7 @@ DONE: Mapping[str, str] = MappingProxyType(
         "--log_samples_suffix VALUE": "every answer is saved",
         "--use_cache VALUE": "stored answers are reused, no request is sent twice",
         "--cache_requests VALUE": "stored answers are reused, no request is sent twice",
-        "--reuse": "the same command continues where it stopped",
+        "--reuse": "run the same command again to continue",
         "--keep-failed": "the same command retries failed requests",
         "--apply_chat_template": "a model's own chat template is used",
         "--fewshot_as_multiturn": "demonstrations are turns of the model's chat template",

@@ -34,13 +34,15 @@ class Measure(NamedTuple):
 def incomparable(first: ScoredRun, second: ScoredRun) -> list[str]:
     """Why a difference of the two would not be one of the models; empty where they can be compared."""
     one, other = first.record, second.record
-    reasons = [f"their {what} differ ({a}, {b})" for what, a, b in _places(first, second) if a != b]
+    reasons = [
+        f"their {what} differ ({a} and {b})" for what, a, b in _places(first, second) if a != b
+    ]
     if not reasons:
         asked, also = one.identity.task, other.identity.task
         for what, before, after in (
             ("prompt templates", asked.template, also.template),
-            ("settings of the output", asked.output, also.output),
-            ("ways to score", one.task.spec.get("score", {}), other.task.spec.get("score", {})),
+            ("output settings", asked.output, also.output),
+            ("scoring settings", one.task.spec.get("score", {}), other.task.spec.get("score", {})),
         ):
             if before != after:
                 reasons.append(f"their {what} differ ({_apart(before, after)})")
@@ -52,7 +54,7 @@ def incomparable(first: ScoredRun, second: ScoredRun) -> list[str]:
 def _places(first: ScoredRun, second: ScoredRun) -> Iterator[tuple[str, object, object]]:
     one, other = first.record, second.record
     yield "tasks", first.task, second.task
-    yield "versions of the task", one.identity.task.version, other.identity.task.version
+    yield "task versions", one.identity.task.version, other.identity.task.version
     yield "protocols", one.protocol_label, other.protocol_label
     yield "splits", one.task.split, other.task.split
     yield "metrics", first.rows[0].label, second.rows[0].label
@@ -86,7 +88,7 @@ def settings_apart(first: ScoredRun, second: ScoredRun) -> list[str]:
         if shown != also:
             notes.append(f"demonstrations differ: {_apart(shown, also)}")
         if one.seed != other.seed:
-            notes.append(f"demonstrations are drawn by seeds {one.seed} and {other.seed}")
+            notes.append(f"demonstrations drawn with seeds {one.seed} and {other.seed}")
     for run in (first, second):
         if run.rows[0].shortened:
             notes.append(f"{run.rows[0].shortened:,} prompts of {run.label} shortened to fit")

@@ -121,8 +121,8 @@ def compare(first: ScoredRun, second: ScoredRun, *, force: bool = False) -> Comp
     differences = list(_of_summaries(first, second, scorer, known, blank))
     if not differences:
         raise CompareError(
-            f"its report has no row of {scorer.metric}", where=first.name,
-            hint=f"score the run again: emu2eval score {first.folder}",
+            f"the run's report has no row for {scorer.metric}", where=first.name,
+            hint=f"rescore the run: emu2eval score {first.folder}",
         )  # fmt: skip
     groups: dict[str, Pairs] = {}
     for pair in known:
@@ -142,7 +142,7 @@ def undecided(first: ScoredRun, second: ScoredRun, *, force: bool = False) -> Di
         raise CompareError(
             "these runs cannot be compared: " + "; ".join(reasons),
             where=f"{first.name} and {second.name}",
-            hint="compare runs of one task, protocol, split and data; or --force, which marks the result",
+            hint="compare runs of the same task, protocol, split and data, or use --force to compare anyway",
         )
     notes = [f"forced: {reason}" for reason in reasons] + settings_apart(first, second)
     return Difference(

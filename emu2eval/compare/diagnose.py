@@ -18,9 +18,9 @@ from emu2eval.statistics.student_t import quantile
 from emu2eval.types import Sample, Score, Shots
 
 PARTS = {
-    "labels": "the right labels",
-    "images": "the right images",
-    "blank": "images at all",
+    "labels": "correct labels",
+    "images": "matching images",
+    "blank": "having images",
     "order": "the order",
 }
 """What is lost with each ablation."""
@@ -123,7 +123,7 @@ def _of(
 ) -> Iterator[Contribution]:
     gain = compare(zero, whole).differences[0] if zero else None
     if gain is not None:
-        yield _contribution(whole, "all (against 0 shots)", gain)
+        yield _contribution(whole, "all (vs. 0 shots)", gain)
     for name, of in PARTS.items():
         if name in ablated:
             lost = compare(ablated[name], whole).differences[0]
@@ -131,7 +131,7 @@ def _of(
     if zero is not None and "labels" in ablated:
         left = compare(zero, ablated["labels"]).differences[0]
         share = _share(zero, whole, ablated["labels"], gain, left=True)
-        yield _contribution(whole, "the format (labels dealt)", left, share)
+        yield _contribution(whole, "the format (labels shuffled)", left, share)
 
 
 def _groups(runs: Sequence[ScoredRun]) -> list[_Group]:
@@ -144,7 +144,7 @@ def _groups(runs: Sequence[ScoredRun]) -> list[_Group]:
         if key in own:
             raise CompareError(
                 f"there are two runs of {run.model} on {run.task} at {record.setting} shots",
-                hint=f"name one of them: {own[key].name} or {run.name}",
+                hint=f"name one: {own[key].name} or {run.name}",
             )
         own[key] = run
     return [_Group(own) for own in by_kind.values()]
@@ -296,17 +296,17 @@ def _shown(run: ScoredRun, reopened: Reopened, place: Place) -> Prompted:
         # A reference keeps scores alone. What was drawn was shown, unless some of it was dropped.
         if run.rows[0].shortened:
             raise StoreError(
-                "some prompts were shortened, and which demonstrations were left out is not stored",
+                "some prompts were shortened, and the run does not record which demonstrations were dropped",
                 where=run.folder,
-                hint="diagnose the run itself instead of its reference",
+                hint="diagnose the original run instead of its reference copy",
             )
         return reopened.prompts.at(place)
     shown = reopened.prompts.at(place, left_out=answer.left_out)
     if tuple(each.sample.id for each in shown.demonstrations) != answer.examples:
         raise StoreError(
-            f"the answer to {answer.id!r} was given to other demonstrations than are drawn today",
+            f"the answer to {answer.id!r} was given with different demonstrations than are drawn now",
             where=run.folder,
-            hint="run the same evaluation again",
+            hint="rerun the evaluation",
         )
     return shown
 

@@ -137,7 +137,7 @@ def cell(paper: Paper, table: str | None, model: str, row: Row) -> Cell:
                     return Cell(paper, each, column, line.model, shots[-1], value)
     has = f"it has {row.task} at {', '.join(dict.fromkeys(shots))} shots" if shots else None
     raise CompareError(
-        f"{paper.name} has no number of {model} on {row.task} at {row.shots} shots",
+        f"{paper.name} has no number for {model} on {row.task} at {row.shots} shots",
         where="--against",
         hint=has or "emu2eval table --paper NAME shows its tables",
     )
@@ -163,15 +163,15 @@ def explain(
     with run.store:
         if next(run.store.answers(), None) is None:
             raise CompareError(
-                "this run keeps no replies that could be scored again",
+                "this run has no stored replies to rescore",
                 where=folder,
-                hint="a reference run keeps its scores only: explain a run of your own",
+                hint="reference runs store scores only; explain a run of your own",
             )
         first, *others = ways(run)
         own = tried(run, first, told.working)
         if own.headline is None:
             raise CompareError(
-                f"the replies of this run cannot be scored again: {own.why or 'there are none'}",
+                f"the replies of this run cannot be rescored: {own.why or 'there are none'}",
                 where=folder,
             )
         base = {score.key: score for score in own.scores}

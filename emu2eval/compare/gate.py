@@ -32,13 +32,13 @@ class Gate:
             raise UnknownName("condition", condition, CONDITIONS, where="--fail-if")
         if level is not None and margin is not None:
             raise ConfigError(
-                "--level and --margin are two ways to say what is worse",
-                hint="--level 0.01: worse beyond chance; --margin 1: worse by more than one point",
+                "--level and --margin cannot be combined",
+                hint="--level 0.01: significantly worse; --margin 1: worse by more than one point",
             )
         if level is not None and not 0 < level < 1:
-            raise ConfigError(f"a level lies between 0 and 1, not at {level}", hint="--level 0.05")
+            raise ConfigError(f"--level must be between 0 and 1, not {level}", hint="--level 0.05")
         if margin is not None and not 0 <= margin < float("inf"):
-            raise ConfigError(f"a margin is no less than 0, not {margin}", hint="--margin 0.5")
+            raise ConfigError(f"--margin must be at least 0, not {margin}", hint="--margin 0.5")
         return cls(LEVEL if level is None else level, margin)
 
     def failing(self, differences: Sequence[Difference]) -> list[Difference]:

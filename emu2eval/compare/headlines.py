@@ -102,7 +102,7 @@ def compare_headlines(
         mean = first.scale is not None
         if not mean and slow <= 0:
             yield CompareError(
-                "this metric takes long to compare",
+                "comparing this metric takes long",
                 hint=f"emu2eval compare {first.run.name} {second.run.name}",
             )
             continue

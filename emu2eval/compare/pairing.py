@@ -67,8 +67,8 @@ def _by_kind(
             kind = _kind(run, by)
             if kind in found:
                 raise CompareError(
-                    f"{name!r} stands for several runs of {run.task} at {run.record.setting} shots",
-                    hint=f"name one of them: {found[kind].name} or {run.name}",
+                    f"{name!r} matches several runs of {run.task} at {run.record.setting} shots",
+                    hint=f"name one: {found[kind].name} or {run.name}",
                 )
             found[kind] = run
         keyed.append(found)
@@ -123,7 +123,7 @@ def compare_series(
     """
     every = [run for group in steps for run in group]
     if len(every) < 2:
-        raise CompareError("a series takes two checkpoints or more", hint="emu2eval ls runs")
+        raise CompareError("a series needs at least two checkpoints", hint="emu2eval ls runs")
     if all(run.record.model.training is not None for run in every):
         tracks = training_tracks(every)
     elif all(len(group) == 1 for group in steps):

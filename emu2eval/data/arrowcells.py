@@ -66,7 +66,7 @@ class Columns:
                 column,
                 names,
                 where=self.path,
-                hint=f"`{option}` in the options of the reader names it; the columns here are: "
+                hint=f"set `{option}` in the reader's options; available columns: "
                 f"{', '.join(names)}"
                 + ("; `answer: false` where answers are hidden" if option == "answer" else ""),
             )
@@ -139,7 +139,8 @@ def _named(value: Any, feature: Any, column: str, where: str) -> Any:
             return None  # what `datasets` writes where there is no label
         if not 0 <= value < len(names):
             raise DataError(
-                f"the column {column!r} holds the class {value} of {len(names)}", where=where
+                f"the column {column!r} contains the class {value}, but there are {len(names)} classes",
+                where=where,
             )
         return names[value]
     if isinstance(value, Mapping) and isinstance(feature, Mapping):
@@ -182,9 +183,9 @@ def _cells(column: Any, point: Point, name: str, path: Path) -> Iterable[Any]:
             for row, text in enumerate(texts)
         ]
     raise DataError(
-        f"the column {name!r} holds {kind} where images are wanted",
+        f"the column {name!r} contains {kind}, but images are expected",
         where=path,
-        hint="`images` in the options of the reader names the columns of images",
+        hint="name the image columns with `images` in the reader's options",
     )
 
 

@@ -65,7 +65,7 @@ def read(
     parts: splits of Karpathy's file; coco: the file in COCO's format.
     """
     if (karpathy is None) == (coco is None):
-        raise ConfigError("captions are read from `karpathy` or from `coco`, exactly one of them")
+        raise ConfigError("give exactly one of `karpathy` and `coco` as the source of captions")
     folder = inside(root, images, where="images")
     path = inside(root, karpathy or coco or "", where="karpathy" if karpathy else "coco")
     found = _karpathy(path, parts) if karpathy else _coco(path)
@@ -94,9 +94,9 @@ def _karpathy(path: Path, parts: Sequence[str]) -> _Found:
     splits = {image.split for image in images}
     if not parts or not splits.issuperset(parts):
         raise DataError(
-            f"the splits {', '.join(parts) or '(none)'} are wanted, the file has {', '.join(sorted(splits))}",
+            f"the file has the splits {', '.join(sorted(splits))}, not {', '.join(parts) or '(none)'}",
             where=path,
-            hint="COCO's has train, restval, val and test; Flickr30k's train, val and test",
+            hint="COCO has train, restval, val and test; Flickr30k has train, val and test",
         )
     for image in images:
         if image.split in parts:
@@ -113,7 +113,9 @@ def _coco(path: Path) -> _Found:
         captions[annotation.image_id].append(annotation.caption)
     strays = captions.keys() - {image.id for image in file.images}
     if strays:
-        raise DataError(f"captions are of image {min(strays)}, which is not listed", where=path)
+        raise DataError(
+            f"there are captions for image {min(strays)}, which is not listed", where=path
+        )
     for image in file.images:
         listed = captions[image.id] if file.annotations is not None else None
         yield str(image.id), image.file_name, listed, image.domain

@@ -116,7 +116,7 @@ def _images(base: Path) -> Iterator[Sample]:
             for item in SPACES[attribute].split():
                 name = f"{item}_{of}.jpg"
                 if name not in captions:
-                    raise DataError(f"the file has no caption of {name}", where=path)
+                    raise DataError(f"the file has no caption for {name}", where=path)
                 yield Sample(
                     id=_image_id(attribute, item, of),
                     fields={
@@ -134,13 +134,14 @@ def _images(base: Path) -> Iterator[Sample]:
 def _query(task: _Task, number: int, prompt: _Prompt, shots: int, where: str) -> Sample:
     if shots + 1 >= min(len(prompt.x_list), len(prompt.theta_list)):
         raise DataError(
-            f"the list has no query behind {shots} demonstrations",
+            f"the list has no query after {shots} demonstrations",
             where=where,
-            hint="at most 8 shots",
+            hint="use at most 8 shots",
         )
     if len(set(prompt.x_list)) < len(prompt.x_list):
         raise DataError(
-            "an item stands twice in the list, so that a query might be shown", where=where
+            "an item appears twice in the list, so a query could be shown as its own demonstration",
+            where=where,
         )
     saids, latents = task.spaces
     said = [saids[i] for i in prompt.x_list[: shots + 1]]

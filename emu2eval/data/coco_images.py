@@ -94,7 +94,7 @@ def _drawn(
         name = names.get(annotation.image_id)
         if name is None:
             raise DataError(
-                f"caption {annotation.id} is of image {annotation.image_id}, which is not listed",
+                f"caption {annotation.id} refers to image {annotation.image_id}, which is not listed",
                 where=path,
             )
         if not annotation.caption.strip():

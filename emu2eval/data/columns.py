@@ -39,34 +39,36 @@ def columns_of(template: str) -> list[str]:
 class SplitOptions(Settings):
     """Which rows of the files belong to a split; absent = all of them."""
 
-    name: Annotated[str, Meta(description="the split's name here; absent = that in the task")] = ""
+    name: Annotated[
+        str, Meta(description="the split's name in the data; absent = the name in the task")
+    ] = ""
     column: Annotated[
-        str | None, Meta(description="rows whose cell in this column is the split's name")
+        str | None, Meta(description="select rows by this column, which contains the split's name")
     ] = None
     draw: Annotated[
         dict[str, _Share],
         Meta(
-            description="shares to draw by split, such as {test: 0.2}. Samples that share an image or a "
-            "video, also one under two file names, stand on the same side"
+            description="shares to draw for splits, such as {test: 0.2}. Samples that share an image or a "
+            "video (even under two file names) end up in the same split"
         ),
     ] = field(default_factory=dict)
-    rest: Annotated[str, Meta(description="the split that gets what is not drawn")] = "train"
-    seed: Annotated[int, Meta(description="of the draw")] = 0
+    rest: Annotated[str, Meta(description="the split that gets the remaining samples")] = "train"
+    seed: Annotated[int, Meta(description="seed of the draw")] = 0
     by: Annotated[
-        str | None, Meta(description="a column: rows with one value of it are drawn together, too")
+        str | None, Meta(description="a column: rows with the same value are also kept together")
     ] = None
     stratify: Annotated[
         str | None,
-        Meta(description="a column: the shares are drawn from the rows of each of its values"),
+        Meta(description="a column: the shares are drawn separately for each of its values"),
     ] = None
 
     def __post_init__(self) -> None:
         if self.column is not None and self.draw:
-            raise ConfigError("a split is told by a column or drawn, not both")
+            raise ConfigError("a split is either selected by a column or drawn, not both")
         if sum(self.draw.values()) > 1:
             raise ConfigError(f"the shares add up to {sum(self.draw.values()):g}, more than 1")
         if self.rest in self.draw:
-            raise ConfigError(f"{self.rest!r} is the rest and cannot be drawn, too")
+            raise ConfigError(f"{self.rest!r} gets the rest, so it cannot be drawn as well")
 
 
 class RowOptions(Settings):
@@ -77,92 +79,102 @@ class RowOptions(Settings):
         str | Literal[False] | None,
         Meta(
             description="the column of ids, or a text with columns in braces; absent = the column `id`; "
-            "false, or where there is none = a digest of what the sample holds"
+            "false, or if there is none = a digest of the sample's content"
         ),
     ] = None
     images: Annotated[
         str | list[str] | Literal[False],
         Meta(
             description="columns of images, each one image or a list: paths, bytes, base64 (also data: "
-            "URIs) or {bytes, path}; an empty cell is none; false = no images"
+            "URIs) or {bytes, path}; an empty cell means no image; false = no images"
         ),
     ] = "image"
     videos: Annotated[
-        str | list[str], Meta(description="columns of paths of videos, which come after the images")
+        str | list[str], Meta(description="columns of video paths; videos follow the images")
     ] = field(default_factory=list)
     frames: Annotated[
-        Count, Meta(description="frames of each video, evenly spread, that a model is shown")
+        Count, Meta(description="frames per video, evenly spaced, to show the model")
     ] = 16
     segment: Annotated[
         tuple[str, str] | None,
-        Meta(description="columns of start and end in seconds: only that part of the video"),
+        Meta(
+            description="columns with start and end in seconds, to use only that part of the video"
+        ),
     ] = None
     folder: Annotated[
         str,
-        Meta(description="the folder below `data.root` in which paths of images and videos start"),
+        Meta(
+            description="the folder below `data.root` that paths of images and videos are relative to"
+        ),
     ] = ""
     fields: Annotated[
         Named | None,
         Meta(
-            description="columns that templates may use, or name: column; absent = every column of "
+            description="columns for use in templates, or name: column; absent = every column of "
             "texts or numbers"
         ),
     ] = None
     answer: Annotated[
         str | Literal[False] | None,
         Meta(
-            description="the column of what a demonstration shows, of a list the most common (ties: the "
-            "first); absent = `answer`, or where there is none the most common of the "
-            "references; false = hidden"
+            description="the column with the answer that a demonstration shows (of a list, the most common; "
+            "ties: the first); absent = `answer`, or if there is none the most common "
+            "reference; false = hidden"
         ),
     ] = None
     answer_is: Annotated[
         Literal["text", "index", "number", "letter", "image"],
         Meta(
-            description="what the cells of answers and references hold: themselves, the place of a "
-            "choice from 0 (index) or 1 (number), or its letter; image = the answer's are "
-            "images, and those the references unless columns of texts are named"
+            description="what the cells of answers and references contain: the text itself, the "
+            "position of a "
+            "choice from 0 (index) or 1 (number), or its letter; image = answers are images, which "
+            "are also the references unless text columns are named"
         ),
     ] = "text"
     answer_as: Annotated[
         Literal["text", "letter"],
-        Meta(description="whether answer and references are a choice's text or its letter"),
+        Meta(description="whether answers and references use a choice's text or its letter"),
     ] = "text"
     references: Annotated[
         str | list[str] | Literal[False] | None,
         Meta(
-            description="columns of all right answers, each one or a list; absent = the answers; false "
+            description="columns of all correct answers, each one or a list; absent = the answers; false "
             "= none, which saves memory in a pool"
         ),
     ] = None
     alternatives: Annotated[
         dict[str, str],
-        Meta(description="other sets of references that a scorer may ask for, name: column"),
+        Meta(description="further sets of references for scorers, name: column"),
     ] = field(default_factory=dict)
     choices: Annotated[
         str | list[str] | Literal[False] | None,
         Meta(
-            description="a column that lists the choices, or a column for each; absent = the names of "
-            "the classes where the answer is one; false = none"
+            description="a column that lists the choices, or one column per choice; absent = the "
+            "class names, "
+            "if the answer is a class; false = none"
         ),
     ] = None
     cluster: Annotated[
         str | Literal[False] | None,
         Meta(
-            description="the column whose value samples that are alike share; absent = the first image "
-            "or video; false = each sample stands for itself"
+            description="the column whose value is shared by dependent samples; absent = the first image "
+            "or video; false = all samples are independent"
         ),
     ] = None
     groups: Annotated[
-        Named, Meta(description="columns that sub-scores are shown by, or name: column")
+        Named, Meta(description="columns to show sub-scores for, or name: column")
     ] = field(default_factory=list)
     where: Annotated[
         dict[str, Any],
-        Meta(description="column: value, or a list of values, for the rows that are read"),
+        Meta(
+            description="read only rows with these values, as column: value or column: list of values"
+        ),
     ] = field(default_factory=dict)
     split: Annotated[
         SplitOptions,
-        Meta(description="which of the rows belong to a split: by a column, or drawn with a seed"),
+        Meta(
+            description="which rows belong to a split: selected by a column, or drawn with a seed"
+        ),
     ] = SplitOptions()
 
 

@@ -9,12 +9,12 @@ from typing import Any
 from emu2eval.errors import DataError
 from emu2eval.types import Sample
 
-_AGAIN = "fetch the file again and unpack it whole"
+_AGAIN = "download the file again and unpack all of it"
 
 
 def damaged(path: Path, data: bytes, error: Any) -> DataError:
     """The error for a data file that does not parse. data: its beginning at least."""
-    return DataError(f"the file is not what it should be: {error}", where=path, hint=hint(data))
+    return DataError(f"unexpected content in the file: {error}", where=path, hint=hint(data))
 
 
 def spared(sample_id: str, read: Callable[[], Sample]) -> Sample:
@@ -36,18 +36,16 @@ def hint(data: bytes) -> str:
     """
     start = data[:512].lstrip().lower()
     if not data:
-        return "the file is empty: fetch it again"
+        return "the file is empty; download it again"
     if data[:2] == b"PK":
-        return "this is a zip archive itself: unpack it"
+        return "the file is a zip archive; unpack it"
     if data[:2] == b"\x1f\x8b":
-        return "this is a gzip archive itself: unpack it (gunzip, or tar -xzf)"
+        return "the file is a gzip archive; unpack it (gunzip, or tar -xzf)"
     if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")):
         return (
-            "this is a web page or a server's error message saved under the file's name: open it to "
-            "see what the server said (often a login or a moved address), then fetch the file again"
+            "the file is a saved web page or error message; open it to see what the server said "
+            "(often a login page or a moved URL), then download the file again"
         )
     if start.startswith(b"version https://git-lfs"):
-        return (
-            "this is a Git LFS pointer, not the file: git lfs pull, or fetch it with `hf download`"
-        )
+        return "this is a Git LFS pointer, not the file; run git lfs pull, or use `hf download`"
     return _AGAIN

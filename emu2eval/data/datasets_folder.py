@@ -34,8 +34,8 @@ class DatasetsOptions(RowOptions):
     files: Annotated[
         str | list[str],
         Meta(
-            description="paths or patterns of .arrow files below `data.root`; absent = those that the "
-            "folder names, of the split of this name where it holds several"
+            description="paths or patterns of .arrow files below `data.root`; absent = the files listed in "
+            "the folder (of the split with this name, if there are several)"
         ),
     ] = ""
 
@@ -71,9 +71,10 @@ class ArrowFolder:
             if len(splits) == 1:
                 return inside(self.root, splits[0], where=str(self.root / _MANY))
             raise DataError(
-                f"the folder holds the splits {', '.join(splits)}: there is nothing to tell apart or draw",
+                f"the folder already has the splits {', '.join(splits)}, so there is nothing to "
+                "select or draw",
                 where=self.root,
-                hint="name one of them by data.root, such as root: FOLDER/train, to draw from it",
+                hint="to draw from one of them, set data.root to it, such as root: FOLDER/train",
             )
         if own.name not in splits:
             raise UnknownName(
@@ -92,14 +93,14 @@ class ArrowFolder:
             return shards(self.root, self.options.files)
         if not (self.folder / _STATE).is_file():
             raise MissingData(
-                f"this is no folder that `save_to_disk` wrote: it has no {_STATE}",
+                f"not a folder written by `save_to_disk`: it has no {_STATE}",
                 where=self.folder,
-                hint="`data.root` names the folder; `files: '*.arrow'` reads arrow files of another origin",
+                hint="set `data.root` to the folder; for other arrow files: `files: '*.arrow'`",
             )
         state = parse(self.folder / _STATE, dict[str, Any])
         if state.get("_indices_data_files"):
             raise DataError(
-                "the folder holds a choice of rows beside its data, as old versions of `datasets` wrote it",
+                "the folder stores a selection of rows separately, as old versions of `datasets` did",
                 where=self.folder,
                 hint="save it again: load_from_disk(…).flatten_indices().save_to_disk(…)",
             )
@@ -111,7 +112,7 @@ class ArrowFolder:
         lost = next((path for path in found if not path.is_file()), None)
         if lost is not None:
             raise MissingData(
-                f"{lost.name} is not there", where=self.folder, hint="copy the whole folder again"
+                f"{lost.name} is missing", where=self.folder, hint="copy the whole folder again"
             )
         return found
 

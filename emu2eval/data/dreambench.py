@@ -100,12 +100,12 @@ def read(
             continue
         own = inputs.get(subject)
         if own not in shown:
-            wanted = f"{own}.jpg" if own else "none that is named"
+            wanted = f"{own}.jpg" if own else "not named"
             raise DataError(
                 f"the image of {subject} that is shown to the model is {wanted}; "
                 f"there are {', '.join(shown)}",
                 where=base / subject,
-                hint="name one for each subject: options.inputs of the task's data",
+                hint="name one per subject in the task's data, under options.inputs",
             )
         first = shown[own]
         others = [image for stem, image in shown.items() if stem != own]
@@ -125,7 +125,9 @@ def _real(
     subject: str, its_class: str, shown: Mapping[str, Image], groups: Mapping[str, str]
 ) -> Iterator[Sample]:
     if len(shown) < 2:
-        raise DataError(f"{subject} has one image; real images are compared with one another")
+        raise DataError(
+            f"{subject} has only one image, but real images are compared with each other"
+        )
     for stem, image in shown.items():
         yield Sample(
             id=f"{subject}-{stem}",
@@ -182,19 +184,21 @@ def parse(path: Path) -> Official:
         elif line.startswith("prompt_list"):
             kind = "live" if "live" in title.lower() else "object"
             if kind in scenes:
-                raise DataError(f"the {kind} prompts stand twice", where=path)
+                raise DataError(f"the {kind} prompts appear twice", where=path)
             scenes[kind] = tuple(_scenes(numbered, path))
         title = line or title
     if not classes or set(scenes) != set(KINDS):
         raise DataError(
-            "classes, object prompts and live subject prompts are expected; found "
+            "expected classes, object prompts and live subject prompts, but found "
             f"{len(classes)} classes and prompts of {', '.join(scenes) or 'no kind'}",
             where=path,
-            hint="fetch the file again: github.com/google/dreambooth, dataset/prompts_and_classes.txt",
+            hint="download the file again: github.com/google/dreambooth, dataset/prompts_and_classes.txt",
         )
     for kind, listed in scenes.items():
         if len(listed) != 25:
-            raise DataError(f"there are {len(listed)} {kind} prompts, officially 25", where=path)
+            raise DataError(
+                f"there are {len(listed)} {kind} prompts, but the official file has 25", where=path
+            )
     return Official(classes, scenes)
 
 
@@ -205,7 +209,7 @@ def _classes(numbered: Iterator[tuple[int, str]], path: Path) -> Iterator[tuple[
             return
         subject, comma, its_class = (part.strip() for part in line.partition(","))
         if not (subject and comma and its_class):
-            raise DataError(f"{line!r} is no subject with its class", where=f"{path}:{number}")
+            raise DataError(f"{line!r} is not a subject with its class", where=f"{path}:{number}")
         yield subject, its_class
 
 
@@ -220,7 +224,7 @@ def _scenes(numbered: Iterator[tuple[int, str]], path: Path) -> Iterator[Scene]:
         scene = _SCENE.fullmatch(found["text"]) if found else None
         if scene is None:
             raise DataError(
-                f"{line!r} is no prompt such as 'a {{0}} {{1}} in the snow'.format(unique_token, "
+                f"{line!r} is not a prompt such as 'a {{0}} {{1}} in the snow'.format(unique_token, "
                 "class_token)",
                 where=f"{path}:{number}",
             )

@@ -32,7 +32,7 @@ def read(root: Path, files: str) -> Iterator[Sample]:
         shown = images / inner.with_suffix(".jpg")
         if not shown.is_file():
             raise DataError(
-                f"there is no image {shown.relative_to(base)} for these prompts",
+                f"the image {shown.relative_to(base)} for these prompts is missing",
                 where=path,
                 hint="unpack the data set again",
             )
@@ -42,12 +42,12 @@ def read(root: Path, files: str) -> Iterator[Sample]:
 def _samples(path: Path, image: Image, category: str, index: str) -> Iterator[Sample]:
     if category not in CATEGORIES:
         raise DataError(
-            f"the folder {category!r} is none of {', '.join(CATEGORIES)}", where=path.parent
+            f"the folder {category!r} is not one of {', '.join(CATEGORIES)}", where=path.parent
         )
     lines = [line.strip() for line in read_text(path).splitlines()]
     if len(lines) != 1 + len(KINDS) or not all(lines):
         raise DataError(
-            f"a subject and {len(KINDS)} prompts stand in such a file, a line each; this has "
+            f"the file should contain a subject and {len(KINDS)} prompts, one per line, but has "
             f"{len(lines)} lines, {sum(not line for line in lines)} of them empty",
             where=path,
         )

@@ -58,7 +58,7 @@ def _packed(root: Path, download: Download, path: str) -> str | None:
                 continue  # such as images.zip, which may be another benchmark's
             packed = folder / name
             if name.endswith(_ARCHIVES) and packed.is_file():
-                return f"{packed} is there but not unpacked: {_unpack(packed, into)}"
+                return f"{packed} is not unpacked yet: {_unpack(packed, into)}"
     return None
 
 
@@ -76,7 +76,7 @@ def _too_deep(wanted: Path) -> str | None:
         return None
     here, there = shlex.quote(str(wanted)), shlex.quote(f"{wanted}.new")
     steps = f"mv {shlex.quote(str(inner))} {there} && rmdir {here} && mv {there} {here}"
-    return f"its files are one folder too deep, in {inner}: {steps}"
+    return f"its files are nested one folder too deep, in {inner}: {steps}"
 
 
 def _misplaced(task: Task, path: str) -> str | None:
@@ -86,13 +86,13 @@ def _misplaced(task: Task, path: str) -> str | None:
     if task.spec.data.root is None and not (bare and "/" not in path):
         for place in _roots_near(root):
             if held_in(place / path) and not _taken(task, path, place / path):
-                return f"it lies below {place}: export EMU2EVAL_DATA={shlex.quote(str(place))}"
+                return f"it is under {place}: export EMU2EVAL_DATA={shlex.quote(str(place))}"
     if bare:
         return None  # many benchmarks have such a folder, and this one would be somebody else's
     for folder in (wanted, *_folders(wanted.parent), root, *_folders(root)):
         other = folder / wanted.name
         if other != wanted and held_in(other) and not _anothers(task, path, other):
-            return f"it lies in {other}: move it to {wanted}"
+            return f"it is in {other}: move it to {wanted}"
     return None
 
 

@@ -66,16 +66,16 @@ def image(
             "path" in cell or "bytes" in cell
         ):
             return image(cell.get("path"), folder, where)
-    raise DataError("here is no image: a path, base64 or {bytes, path} is wanted", where=where)
+    raise DataError("not an image: expected a path, base64 or {bytes, path}", where=where)
 
 
 def below(folder: Path, path: str, where: str) -> Path:
     """A file below the folder; an absolute path will do where it leads there. Raises DataError."""
     if "://" in path[:12]:
         raise DataError(
-            f"{path[:80]!r} is an address: images are read from files, nothing is fetched",
+            f"{path[:80]!r} is a URL, but images are only read from files",
             where=where,
-            hint="download the images and name their files",
+            hint="download the images and refer to the files",
         )
     if path.startswith("/"):
         for top in (folder.absolute(), folder.resolve()):
@@ -107,4 +107,4 @@ def _listed(numbers: list[Any], where: str) -> bytes:
     try:
         return bytes(numbers)
     except (TypeError, ValueError):
-        raise DataError("the image's bytes are no numbers from 0 to 255", where=where) from None
+        raise DataError("the image's bytes are not numbers from 0 to 255", where=where) from None

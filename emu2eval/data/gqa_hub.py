@@ -48,4 +48,4 @@ def _question(row: Mapping[str, Any], where: str) -> gqa.GQAQuestion:
     try:
         return msgspec.convert(given, gqa.GQAQuestion)
     except msgspec.ValidationError as error:
-        raise DataError(f"the row is not a question of GQA: {error}", where=where) from None
+        raise DataError(f"the row is not a GQA question: {error}", where=where) from None

@@ -39,7 +39,9 @@ def read(root: Path, file: str, images: str = "") -> Iterator[Sample]:
             try:
                 row = decode(line)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise DataError(f"the line is not a meme's: {error}", where=where) from None
+                raise DataError(
+                    f"the line does not describe a meme: {error}", where=where
+                ) from None
             yield spared(str(row.id), partial(_sample, row, shown_from, where))
 
 

@@ -40,7 +40,7 @@ class ImageFolderOptions(RowOptions):
     classes: Annotated[
         dict[str, str],
         Meta(
-            description="the names to show for classes, folder: name; the others as their folder is"
+            description="display names for classes, as folder: name; others keep their folder's name"
         ),
     ] = field(default_factory=dict)
 
@@ -99,7 +99,7 @@ class ClassFolders:
             top = inside(self.root, folder, where="split")
             if not top.is_dir():
                 raise MissingData(
-                    f"there is no folder for the split {options.split.name}, but for "
+                    f"there is no folder for the split {options.split.name}, only for "
                     f"{' and '.join(self.splits)}",
                     where=self.root,
                     hint=f"in the task: `split: {list(self.splits)[-1]}`, and under `data`: `splits: "
@@ -130,10 +130,10 @@ class ClassFolders:
             meant = found[other] == name and (folder in renamed or other in renamed)
             if other != folder and not meant:
                 raise DataError(
-                    f"two classes are told apart by capitals, spaces or accents alone: {found[other]!r} and "
+                    f"two class names differ only in case, spaces or accents: {found[other]!r} and "
                     f"{name!r}",
                     where=self.root,
-                    hint="rename one, or `classes: {FOLDER: NAME}` in the options gives it another name",
+                    hint="rename one, or give it another name in the options with `classes: {FOLDER: NAME}`",
                 )
         return found
 
@@ -152,23 +152,24 @@ class ClassFolders:
                 cells.setdefault("answer", self.names.get(folder, folder))
             elif "answer" not in cells and self._needs_class:
                 raise DataError(
-                    "the image lies in no folder of a class",
+                    "the image is not in a class folder",
                     where=path,
-                    hint="`answer: COLUMN` of a metadata.csv names its answer; `answer: false` where "
-                    "it has none",
+                    hint="take its answer from a column of metadata.csv with `answer: COLUMN`, or "
+                    "set `answer: "
+                    "false` if it has none",
                 )
             found = True
             cells |= {"id": cells.get("id", relative), "image": Image(path), "file": relative}
             yield DataRow(path, cells)
         if not found:
             raise MissingData(
-                "the folder holds no images",
+                "the folder contains no images",
                 where=top,
-                hint="images end in .jpg, .png, .webp and the like, in a folder for each class",
+                hint="expected .jpg, .png, .webp or similar files, in one folder per class",
             )
         if told:
             raise DataError(
-                f"{len(told):,} images of the metadata are not there, such as {next(iter(told))!r}",
+                f"{len(told):,} images listed in the metadata are missing, such as {next(iter(told))!r}",
                 where=top,
             )
 
@@ -186,7 +187,7 @@ class ClassFolders:
             name = unicodedata.normalize("NFC", row.text("file_name", "metadata"))
             inside(top, name, where=row.where)
             if name in found:
-                raise DataError(f"the image {name!r} stands twice", where=row.where)
+                raise DataError(f"the image {name!r} appears twice", where=row.where)
             found[name] = {
                 str(k): v for k, v in row.cells.items() if k not in ("file_name", "image")
             }
@@ -200,9 +201,9 @@ def _folders(top: Path) -> list[str]:
             return sorted(e.name for e in entries if e.is_dir() and not _ours_not(e.name))
     except OSError as error:
         raise MissingData(
-            f"the folder of images cannot be read ({error.strerror})",
+            f"cannot read the image folder ({error.strerror})",
             where=top,
-            hint="`data.root` in the task's file names it, relative to that file",
+            hint="it is set by `data.root` in the task file, relative to that file",
         ) from None
 
 

@@ -44,13 +44,13 @@ def load_split(task: Task, split: str, shots: int = 0) -> Samples:
             raise
         except FileNotFoundError as error:
             raise MissingData(
-                f"the data of {task.name} (split {split}) is not there: {error.filename} does not exist",
+                f"data of {task.name} (split {split}) is missing: {error.filename} does not exist",
                 where=where,
                 hint="check the paths in the task's YAML file",
             ) from None
         except UnicodeDecodeError as error:
             raise DataError(
-                f"a file of {task.name} (split {split}) is not in the encoding that its reader expects: "
+                f"a file of {task.name} (split {split}) does not have the encoding that its reader expects: "
                 f"{error}",
                 where=root,
                 hint="save the data's text files as UTF-8",
@@ -83,10 +83,10 @@ def _check_whole(samples: Samples) -> None:
     if len(lost) > ceil(TOLERATED * len(samples)) or (lost and len(lost) == len(samples)):
         first = min(lost)
         raise DataError(
-            f"{len(lost):,} of {len(samples):,} samples cannot be read, the first is "
+            f"{len(lost):,} of {len(samples):,} samples could not be read; the first is "
             f"{samples.ids[first]!r}: {lost[first]}",
             where=samples.where,
-            hint="the file is of another version or another benchmark, or damaged: fetch it again",
+            hint="the file may be another version, another benchmark, or damaged; download it again",
         )
 
 

@@ -37,9 +37,7 @@ def read(root: Path, file: str, images: str) -> Iterator[Sample]:
         listed = msgspec.json.decode(path.read_bytes(), type=dict[str, _Question])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         hint = "unpack mm-vet.zip again"
-        raise DataError(
-            f"the file is not what it should be: {error}", where=path, hint=hint
-        ) from None
+        raise DataError(f"unexpected content in the file: {error}", where=path, hint=hint) from None
     for name, row in listed.items():
         yield spared(name, partial(_sample, name, row, folder, f"{path}, {name}"))
 
@@ -48,7 +46,7 @@ def _sample(name: str, row: _Question, folder: Path, where: str) -> Sample:
     unknown = set(row.capability) - set(CAPABILITIES)
     if unknown or not row.capability:
         raise DataError(
-            f"the capabilities {row.capability} are not some of {', '.join(CAPABILITIES)}",
+            f"the capabilities {row.capability} are not all among {', '.join(CAPABILITIES)}",
             where=where,
         )
     own = tuple(name for name in CAPABILITIES if name in row.capability)

@@ -125,7 +125,7 @@ def _question(row: TableRow, index: int, shown: Mapping[int, Image]) -> _Questio
 
 def _index(text: str, where: str) -> int:
     if not text.isdecimal():
-        raise DataError(f"the index {text[:40]!r} is no whole number", where=where)
+        raise DataError(f"the index {text[:40]!r} is not an integer", where=where)
     return int(text)
 
 

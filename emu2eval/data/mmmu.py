@@ -66,7 +66,7 @@ def _sample(row: Mapping[str, Any], subject: str, where: str) -> Sample:
     for number in marked:
         if f"image_{number}" not in shown:
             raise DataError(
-                f"the text speaks of image {number}, but the row has {', '.join(shown) or 'none'}",
+                f"the text refers to image {number}, but the row has {', '.join(shown) or 'none'}",
                 where=where,
             )
     return Sample(
@@ -96,5 +96,5 @@ def _list(text: str, where: str) -> list[str]:
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         value = None
     if not isinstance(value, list):
-        raise DataError(f"{text[:60]!r} is no list", where=where, hint="fetch the file again")
+        raise DataError(f"{text[:60]!r} is not a list", where=where, hint="download the file again")
     return [str(item) for item in value]

@@ -115,7 +115,7 @@ class _Reading:
         while found and not found[-1].strip():
             found.pop()
         if not all(each.strip() for each in found):
-            raise DataError("a choice is empty, but one after it is not", where=row.where)
+            raise DataError("a choice is empty, but a later one is not", where=row.where)
         return tuple(found)
 
     def given(self, row: DataRow, choices: Sequence[str]) -> _Answers:
@@ -175,10 +175,11 @@ def _chosen(text: str, kind: str, choices: Sequence[str], column: str, where: st
         place = int(whole) - (kind == "number") if whole.isdecimal() and len(whole) < 10 else -1
     if not 0 <= place < len(choices):
         raise DataError(
-            f"the column {column!r} holds {text[:60]!r}; `answer_is: {kind}` takes the place of one of the "
-            f"{len(choices)} choices",
+            f"the column {column!r} contains {text[:60]!r}, but `answer_is: {kind}` needs the "
+            "position of one "
+            f"of the {len(choices)} choices",
             where=where,
-            hint=None if choices else "name the column, or the columns, of the `choices`",
+            hint=None if choices else "name the column or columns of the `choices`",
         )
     return choices[place]
 
@@ -187,8 +188,8 @@ def _letter(text: str, choices: Sequence[str], column: str, where: str) -> str:
     if text in choices[: len(ascii_uppercase)]:
         return ascii_uppercase[list(choices).index(text)]
     raise DataError(
-        f"the column {column!r} holds {text[:60]!r}, which is none of the {len(choices)} choices that have "
-        "letters",
+        f"the column {column!r} contains {text[:60]!r}, which is not one of the {len(choices)} lettered "
+        "choices",
         where=where,
-        hint="`answer_is: letter` (or index, number) where the column holds the place of the choice",
+        hint="if the column contains the choice's position, set `answer_is: letter` (or index, number)",
     )

@@ -29,8 +29,8 @@ class JoinOptions(Settings):
     """Images that stand in files of their own."""
 
     files: Annotated[str | list[str], Meta(description="paths or patterns of these files")]
-    on: Annotated[str, Meta(description="the column of a row that names its images' row")]
-    id: Annotated[str, Meta(description="the column there that it names")]
+    on: Annotated[str, Meta(description="the column that refers to the row with its images")]
+    id: Annotated[str, Meta(description="the column there that it refers to")]
 
 
 class ParquetOptions(FileOptions):
@@ -38,7 +38,7 @@ class ParquetOptions(FileOptions):
 
     join: Annotated[
         JoinOptions | None,
-        Meta(description="the images stand in other parquet files: {files, on, id}"),
+        Meta(description="for images in separate parquet files: {files, on, id}"),
     ] = None
 
 
@@ -106,7 +106,7 @@ def file_rows(
             number += 1
 
 
-_CHANGED = "the repository has changed, or is another one than the task's file describes"
+_CHANGED = "the repository has changed, or is not the one that the task file describes"
 
 
 def _pictures(file: Any, path: Path, group: int, column: str) -> Sequence[Any]:
@@ -176,7 +176,7 @@ class Joined:
         key = row.text(self.on, "join.on")
         if key not in self.by_id:
             raise DataError(
-                f"there is no image with the id {key!r}, which the row names in {self.on!r}",
+                f"there is no image with the id {key!r}, which the row refers to in {self.on!r}",
                 where=row.where,
                 hint="questions and images must be of the same split",
             )

@@ -53,7 +53,7 @@ def _segment(row: DataRow, columns: tuple[str, str]) -> Segment:
         start, end = 0.0, 0.0
     if not 0 <= start < end < float("inf"):
         raise DataError(
-            f"{' to '.join(map(repr, said))} is no part of a video: seconds of start and end are wanted",
+            f"{' to '.join(map(repr, said))} is not a part of a video: expected start and end in seconds",
             where=row.where,
         )
     return Segment(start, end)
@@ -91,7 +91,8 @@ class Partition:
                     "split of the draw",
                     split.name,
                     known,
-                    hint="`draw` names the splits that are drawn, `rest` the one that gets what is left",
+                    hint="`draw` lists the splits to draw; `rest` names the one that gets the "
+                    "remaining samples",
                 )
             chosen = self._drawn
             for number, row in enumerate(self._wanted()):
@@ -124,9 +125,9 @@ class Partition:
         if not found:
             there = ", ".join(list(seen)[:_SHOWN]) + (", …" if len(seen) > _SHOWN else "")
             raise DataError(
-                f"no row has {name!r} in the column {column!r}; there are: {there}",
-                hint=f"`splits: {{{name}: {{split: {{column: {column}, name: …}}}}}}` says how it is "
-                "called there",
+                f"no row has {name!r} in the column {column!r}; available: {there}",
+                hint=f"if it has another name there: `splits: {{{name}: {{split: {{column: {column}, "
+                f"name: …}}}}}}`",
             )
 
     @cached_property

@@ -24,9 +24,9 @@ def inside(root: Path, relative: str, *, where: str) -> Path:
         or "\0" in relative
     ):
         raise DataError(
-            f"the path {relative!r} leaves the data folder {root}",
+            f"the path {relative!r} is outside the data folder {root}",
             where=where,
-            hint="paths in data files are relative to the data folder and stay below it",
+            hint="paths in data files must be relative to the data folder and stay inside it",
         )
     if relative.isascii() and "\\" not in relative:
         return root / relative

@@ -46,13 +46,13 @@ def load(path: Path) -> Any:
         _check_values(found, len(data))
     except _Import as wanted:
         raise DataError(
-            f"the file asks to run {wanted} when it is opened; it should hold plain data only, so it "
-            "was not opened",
+            f"opening the file would run {wanted}, but it should contain plain data only, so it was not "
+            "opened",
             where=path,
-            hint="do not open it in other ways either; fetch it again from the official source",
+            hint="do not open it with other tools either; download it again from the official source",
         ) from None
     except Exception as error:  # a damaged pickle raises whatever its bytes happen to mean
-        raise damaged(path, data, f"no pickle ({error})") from None
+        raise damaged(path, data, f"not a pickle ({error})") from None
     return found
 
 
@@ -86,16 +86,18 @@ def _check_lengths(data: bytes) -> None:
             length = int.from_bytes(data[at + 1 : at + 1 + size], "little")
             at += 1 + size + length
             if at > len(data):
-                raise _Swollen(f"it names {length:,} bytes that it does not have")
+                raise _Swollen(f"it announces {length:,} bytes that it does not contain")
         elif op == _FRAME:
             at += 9
         elif kept := _PUT.match(data, at):
             place = int.from_bytes(kept[1], "little") if kept[1] else int(kept[2])
             if place > len(data):
-                raise _Swollen(f"it keeps a value at place {place:,} of {len(data):,} bytes")
+                raise _Swollen(
+                    f"it stores a value at index {place:,} in a file of {len(data):,} bytes"
+                )
             at = kept.end()
         elif op == b"p":
-            raise _Swollen("it keeps a value at no usable place")
+            raise _Swollen("it stores a value at an unusable index")
         else:
             return
 
@@ -112,7 +114,7 @@ def _check_values(found: Any, most: int) -> None:
         total = counted.get(id(value))
         if total is None:
             if depth > DEEPEST:
-                raise _Swollen(f"it is more than {DEEPEST} levels deep")
+                raise _Swollen(f"it is nested more than {DEEPEST} levels deep")
             total = len(value)
             for item in items:
                 for each in item if isinstance(value, dict) else (item,):
@@ -120,7 +122,7 @@ def _check_values(found: Any, most: int) -> None:
                         total += count(each, depth + 1)
             counted[id(value)] = total
         if total > most:
-            raise _Swollen(f"its {most:,} bytes stand for more than as many values")
+            raise _Swollen(f"its {most:,} bytes expand to more values than that")
         return total
 
     if isinstance(found, (list, tuple, dict, set, frozenset)):

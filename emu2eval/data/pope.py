@@ -41,9 +41,9 @@ def read(root: Path, files: Mapping[str, str], images: str) -> Iterator[Sample]:
                     row = decode(line)
                 except (msgspec.DecodeError, UnicodeDecodeError) as error:
                     raise DataError(
-                        f"the line is not what it should be: {error}",
+                        f"unexpected content in the line: {error}",
                         where=where,
-                        hint="POPE's files hold one JSON object a line: fetch the file again",
+                        hint="POPE's files have one JSON object per line; download the file again",
                     ) from None
                 name = f"{category}-{row.question_id}"
                 yield spared(name, partial(_sample, name, category, row, folder, where))

@@ -112,7 +112,7 @@ def _official_piece(task: Task, download: Download) -> Piece:
     )
 
 
-_CUT_SHORT = "what came was not put into its place to the end; `emu2eval data get` goes on"
+_CUT_SHORT = "a download was not moved into place completely; `emu2eval data get` continues it"
 
 
 def _on_the_way(root: Path, download: Download) -> bool:
@@ -137,10 +137,10 @@ def _official_state(root: Path, download: Download) -> tuple[State, bool, str]:
         elif held == 0:
             wrong.append(f"{path} is empty")
         elif held == 1 and too_deep(root / path) is not None:
-            wrong.append(f"{path} holds nothing but another folder of its name")
+            wrong.append(f"{path} contains only another folder of the same name")
         elif download.files is not None and (root / path).is_dir():
             short |= held < download.files
-            counts.append(f"{path} holds {held:,} of {download.files:,} files")
+            counts.append(f"{path} contains {held:,} of {download.files:,} files")
     if wrong:
         return ("half" if len(wrong) < len(download.gives) else "missing"), False, "; ".join(wrong)
     return ("half" if short else "there"), True, "; ".join(counts)
@@ -166,7 +166,7 @@ def _hub_piece(root: Path, source: SourceSpec, split: str) -> Piece:
         gives=tuple(folder / pattern for pattern in wanted),
         state=state,
         usable=state == "there",
-        seen=f"{lost[0]}{more} not there"
+        seen=f"{lost[0]}{more} missing"
         if lost
         else _CUT_SHORT
         if cut_short

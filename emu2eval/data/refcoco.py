@@ -70,10 +70,10 @@ def read(
     chosen = [ref for ref in listed if ref.split == part]
     if not chosen:
         raise DataError(
-            f"no expression is of the split {part!r}; there are "
+            f"no expressions in split {part!r}; available: "
             f"{', '.join(sorted({r.split for r in listed}))}",
             where=refs_path,
-            hint="the official files differ in their splits: val, testA, testB (unc), val, test (umd)",
+            hint="the official files have different splits: val, testA, testB (unc); val, test (umd)",
         )
     instances_path = inside(root, instances, where="instances")
     known = parse(instances_path, _Instances)
@@ -87,8 +87,8 @@ def read(
         size = sizes.get(ref.image_id)
         if bbox is None or size is None or image_id != ref.image_id:
             raise DataError(
-                f"reference {ref.ref_id} is about box {ref.ann_id} in image {ref.image_id}, which "
-                "this file does not hold",
+                f"reference {ref.ref_id} refers to box {ref.ann_id} in image {ref.image_id}, which "
+                "this file does not contain",
                 where=instances_path,
                 hint="both files must come from the same archive: refcoco, refcoco+ or refcocog",
             )
@@ -144,4 +144,4 @@ def _refs(path: Path) -> list[_Ref]:
     try:
         return msgspec.convert(load(path), list[_Ref])
     except msgspec.ValidationError as error:
-        raise DataError(f"the file is not what it should be: {error}", where=path) from None
+        raise DataError(f"unexpected content in the file: {error}", where=path) from None

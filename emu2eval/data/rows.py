@@ -57,13 +57,13 @@ class DataRow:
     def _unknown(self, column: str, option: str, known: list[str]) -> UnknownName:
         there = ", ".join(map(str, self.cells)) or "none"
         if self.separated and len(self.cells) == 1 and ";" in there:
-            there += "; the file separates them by semicolons, a .csv file does by commas"
+            there += "; the file uses semicolons as separators, but .csv needs commas"
         return UnknownName(
             "column",
             column,
             known,
             where=self.where,
-            hint=f"`{option}` in the options of the reader names it; the columns here are: {there}"
+            hint=f"set `{option}` in the reader's options; available columns: {there}"
             + ("; `answer: false` where answers are hidden" if option == "answer" else ""),
         )
 
@@ -160,13 +160,15 @@ class DataRow:
         try:
             shown = msgspec.json.encode(cell).decode(errors="replace")
         except (TypeError, ValueError):
-            shown = f"an object of the kind {type(cell).__name__}"
+            shown = f"an object of type {type(cell).__name__}"
         shown = shown if len(shown) <= 60 else f"{shown[:60]}…"
         inside = isinstance(cell, list | Mapping)
         return DataError(
-            f"the column {column!r} holds {shown}; `{option}` takes {wanted}",
+            f"the column {column!r} contains {shown}, but `{option}` needs {wanted}",
             where=self.where,
-            hint="`a.b` names the column b inside a, `a.0` the first of a list" if inside else None,
+            hint="`a.b` refers to the column b inside a, `a.0` to the first item of a list"
+            if inside
+            else None,
         )
 
 

@@ -47,9 +47,9 @@ class Samples(Sequence[Sample]):
         for (left, *_), (right, *_) in pairwise(packed):
             if left == right:
                 raise DataError(
-                    f"the id {left!r} stands twice",
+                    f"the id {left!r} appears twice",
                     where=where,
-                    hint="ids tell samples apart when a run is continued; make each one unique",
+                    hint="ids identify samples when a run is continued; make each one unique",
                 )
         self.where = where
         self.ids = [sample_id for sample_id, _, _ in packed]

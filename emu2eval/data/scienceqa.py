@@ -49,9 +49,9 @@ def read(root: Path, problems: str, splits: str, images: str, part: str) -> Iter
         problem = known.get(problem_id)
         if problem is None:
             raise DataError(
-                f"problem {problem_id} of {splits} is not there",
+                f"problem {problem_id} of {splits} is missing",
                 where=path,
-                hint="both files must be of the same release",
+                hint="both files must be from the same release",
             )
         if problem.image is None:
             continue
@@ -62,7 +62,7 @@ def read(root: Path, problems: str, splits: str, images: str, part: str) -> Iter
 def _sample(problem_id: str, problem: _Problem, folder: Path, where: str) -> Sample:
     if not 0 <= problem.answer < len(problem.choices):
         raise DataError(
-            f"the answer is number {problem.answer} of {len(problem.choices)} choices",
+            f"the answer's index is {problem.answer}, but there are {len(problem.choices)} choices",
             where=where,
         )
     letter = ascii_uppercase[problem.answer]

@@ -79,9 +79,9 @@ def read(
             raise DataError(f"the data type is {question.data_type!r}", where=where)
         if question.question_type_id not in folders:
             raise DataError(
-                f"no folder is named for the videos of dimension {question.question_type_id}",
+                f"no folder is given for the videos of dimension {question.question_type_id}",
                 where=where,
-                hint="name it in the task's file under data.options.videos",
+                hint="name it in the task file under data.options.videos",
             )
         video = inside(folders[question.question_type_id], question.data_id, where=where)
         return Video.sampled(str(video), frames, _segment(question, where))
@@ -123,11 +123,12 @@ def _segment(question: _Question, where: str) -> Segment | None:
     if question.segment is None:
         return None
     if len(question.segment) != 2 or not 0 <= question.segment[0] < question.segment[1]:
-        raise DataError(f"the segment {question.segment} is no start and end", where=where)
+        raise DataError(f"the segment {question.segment} is not a start and an end", where=where)
     in_frames = _IN_FRAMES.get(question.question_type_id)
     if in_frames is None:
         raise DataError(
-            f"dimension {question.question_type_id} has no segments, but this is one", where=where
+            f"dimension {question.question_type_id} should not have segments, but this question does",
+            where=where,
         )
     start, end = question.segment
     return Segment(start, end, in_frames)

@@ -43,7 +43,9 @@ def read(
         concept = {"shape": shown.shape, "color": shown.colour}.get(aspect) or both
         by_concept[concept].append(shown)
     if concepts > len(by_concept):
-        raise ConfigError(f"there are 2 to {len(by_concept)} concepts of {aspect}, not {concepts}")
+        raise ConfigError(
+            f"the number of {aspect} concepts must be 2 to {len(by_concept)}, not {concepts}"
+        )
     kept = names(kept=True)
     for number in range(episodes):
         rng = random.Random(f"binding {aspect} {concepts} {seed} {number}")

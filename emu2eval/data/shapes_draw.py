@@ -65,7 +65,7 @@ def read_names(
     for shown in _known("test"):
         by_concept[f"{shown.colour} {shown.shape}"].append(shown)
     if concepts > len(by_concept):
-        raise ConfigError(f"there are 1 to {len(by_concept)} objects, not {concepts}")
+        raise ConfigError(f"the number of objects must be 1 to {len(by_concept)}, not {concepts}")
     kept = names(kept=True)
     order = sorted(by_concept)
     random.Random(f"drawing {concepts} {seed}").shuffle(order)

@@ -12,7 +12,7 @@ from emu2eval.data.paths import inside
 from emu2eval.errors import DataError, MissingData
 
 _SHARD = re.compile(r"(.*?)-(\d{5})-of-(\d{5})(-[0-9a-f]+)?\.\w+")
-_AGAIN = "run the same `hf download` again: it fetches only what is missing"
+_AGAIN = "run the same `hf download` again, which downloads only missing files"
 
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -37,7 +37,7 @@ def _braces(pattern: str) -> list[str]:
             first, last = match[1], match[2]
             count = abs(int(last) - int(first)) + 1 if max(len(first), len(last)) < 10 else _MOST
             if count * len(found) >= _MOST:
-                raise DataError(f"{pattern!r} stands for more than {_MOST:,} files", where="files")
+                raise DataError(f"{pattern!r} matches more than {_MOST:,} files", where="files")
             step = 1 if int(first) <= int(last) else -1
             inner = [f"{n:0{len(first)}d}" for n in range(int(first), int(last) + step, step)]
         else:
@@ -50,7 +50,7 @@ def _braces(pattern: str) -> list[str]:
             if (place := rule.search(each)) is not None
         ]
         if len(found) >= _MOST:
-            raise DataError(f"{pattern!r} stands for more than {_MOST:,} files", where="files")
+            raise DataError(f"{pattern!r} matches more than {_MOST:,} files", where="files")
     return found
 
 
@@ -68,7 +68,9 @@ def shards(root: Path, files: str | Sequence[str]) -> list[Path]:
         fitting = fitting or sorted(path for path in root.glob(pattern) if path.is_file())
         if not fitting:
             raise MissingData(
-                f"no file fits {pattern!r}", where=root, hint=_loading_script(root) or _hint(root)
+                f"no file matches {pattern!r}",
+                where=root,
+                hint=_loading_script(root) or _hint(root),
             )
         found += fitting
     found = list(dict.fromkeys(found))
@@ -83,7 +85,7 @@ def shards(root: Path, files: str | Sequence[str]) -> list[Path]:
 def _hint(root: Path) -> str:
     if "hub" in root.parts:
         return _AGAIN
-    return "`files` in the task's file names files or patterns below `data.root`"
+    return "`files` in the task file takes files or patterns below `data.root`"
 
 
 def missing_shards(paths: Iterable[Path]) -> list[str]:
@@ -112,14 +114,14 @@ def _check_whole(paths: list[Path], root: Path) -> None:
     for (left, few), (right, many) in pairwise(uploads):
         if left == right:
             raise DataError(
-                f"shards of two uploads lie side by side: {left}-…-of-{few:05d} and …-of-{many:05d}",
+                f"shards of two uploads are mixed: {left}-…-of-{few:05d} and …-of-{many:05d}",
                 where=root,
-                hint="keep those of the newer upload and remove the others: they hold the same samples",
+                hint="keep those of the newer upload and remove the others, which contain the same samples",
             )
     lost = missing_shards(paths)
     if lost:
         more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
-        raise MissingData(f"the shard {lost[0]}{more} is not there", where=root, hint=_AGAIN)
+        raise MissingData(f"the shard {lost[0]}{more} is missing", where=root, hint=_AGAIN)
 
 
 def _loading_script(root: Path) -> str | None:
@@ -128,6 +130,6 @@ def _loading_script(root: Path) -> str | None:
     if not scripts:
         return None
     return (
-        f"{scripts[0].name} is a loading script: this repository holds a program instead of data, and "
-        "such programs are never run; take the repository named in the task's file"
+        f"{scripts[0].name} is a loading script: this repository contains a program instead of data, "
+        "which is never run; use the repository named in the task file"
     )

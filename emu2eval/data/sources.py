@@ -31,8 +31,8 @@ def choose(task: Task, splits: Iterable[str], wanted: str | None = None) -> tupl
         if source != OFFICIAL:
             chosen[split] = source
             repo = task.spec.data.sources[source].repo
-            why = "" if wanted else "; the official files are not there"
-            notes.append(f"{task.name}, split {split}: from {repo} of the {source}{why}")
+            why = "" if wanted else "; the official files are missing"
+            notes.append(f"{task.name}, split {split}: from {repo} on the {source}{why}")
         elif wanted not in (None, OFFICIAL):
             repo = task.spec.data.sources[wanted or ""].repo
             notes.append(
@@ -54,11 +54,10 @@ def _source(task: Task, split: str, wanted: str | None) -> str:
         source = sources[wanted]
         if split in source.refused:
             raise DataError(
-                f"{source.repo} does not hold the split {split} of {task.name} as it is: "
+                f"{source.repo} does not contain the original split {split} of {task.name}: "
                 f"{source.refused[split]}",
                 where=task.document.where(("data", "sources", wanted, "refused", split)),
-                hint="use the official files; `emu2eval data status "
-                f"{task.name}` says where they come from",
+                hint=f"use the official files; for their origin: emu2eval data status {task.name}",
             )
         return wanted if split in source.splits else OFFICIAL
     official = pieces(task, split, OFFICIAL)
@@ -124,8 +123,8 @@ def _command(
     task: Task, splits: list[str], source: str | None, lost: Mapping[str, Sequence[Piece]]
 ) -> str:
     by_hand = any(not piece.get for those in lost.values() for piece in those)
-    what = "it, but for what wants a form or an account" if by_hand else "it"
-    return f"{get_command(_name(task), splits, source)} brings {what}"
+    what = " (except for files that require a form or an account)" if by_hand else ""
+    return f"to download it: {get_command(_name(task), splits, source)}{what}"
 
 
 def _name(task: Task) -> str:
@@ -137,7 +136,7 @@ def _name(task: Task) -> str:
 def _where(task: Task) -> str:
     root = task.root.resolve()
     if not root.exists():
-        return f"data root {root}, a folder that does not exist"
+        return f"data root {root} (does not exist)"
     return f"data root {root}"
 
 
@@ -157,4 +156,4 @@ def _other_ways(task: Task, splits: list[str]) -> list[str]:
 def _no_sources(task: Task) -> str | None:
     if task.spec.data.sources:
         return None
-    return f"{task.name} reads the official files alone; leave --source away"
+    return f"{task.name} supports only the official files; remove --source"

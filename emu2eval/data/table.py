@@ -23,8 +23,8 @@ class TableOptions(FileOptions):
     rows: Annotated[
         str | None,
         Meta(
-            description="in a .json file, the key of the list of rows (`a.b` for one further inside); "
-            "absent = the file is the list, or an object with one list in it"
+            description="in a .json file, the key of the list of rows (`a.b` for a nested one); "
+            "absent = the file is the list, or an object that contains one list"
         ),
     ] = None
 

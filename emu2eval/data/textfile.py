@@ -42,7 +42,7 @@ def opened(path: Path) -> Iterator[TextIO]:
         encoding = _marked(start)
         if encoding == "utf-8" and b"\0" in start:
             raise DataError(
-                "the file is not UTF-8 text: it holds zero bytes, as UTF-16 without a byte order mark does",
+                "the file is not UTF-8 text: it contains zero bytes, like UTF-16 without a byte order mark",
                 where=path,
                 hint=_again("UTF-16", path),
             )
@@ -69,13 +69,14 @@ def _undecodable(path: Path, encoding: str, error: UnicodeError) -> DataError:
                     byte = line[found.start : found.start + 1]
                     read = byte.decode("cp1252", errors="replace")
                     return DataError(
-                        f"the file is not UTF-8 text: it holds the byte 0x{byte.hex()}, which is {read!r} in "
+                        f"the file is not UTF-8 text: it contains the byte 0x{byte.hex()}, which "
+                        f"is {read!r} in "
                         "Windows-1252 (Latin-1)",
                         where=f"{path}:{number}",
                         hint=_again("WINDOWS-1252", path),
                     )
     return DataError(
-        f"the file begins as {encoding.upper()} text and is not: {error}",
+        f"the file starts like {encoding.upper()} text but is not valid: {error}",
         where=path,
         hint="save it again as UTF-8",
     )

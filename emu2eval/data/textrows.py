@@ -31,7 +31,7 @@ def rows(path: Path, inside: str | None = None, *, large: bool = True) -> Iterat
     suffix = path.suffix.lower()
     if suffix not in ENDINGS:
         raise DataError(
-            f"a table is a {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]} file",
+            f"a table must be a {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]} file",
             where=path,
             hint="rename or convert it",
         )
@@ -126,9 +126,9 @@ def _separated(path: Path, separator: str) -> Iterator[DataRow]:
                 yield DataRow(where, cells, separated=True, file=path, find=find)
         except csv.Error as error:
             raise DataError(
-                f"this is no table of text: {error}",
+                f"the file is not a text table: {error}",
                 where=f"{path}:{last + 1}",
-                hint="a quotation mark that is not closed, or a file of another kind under this name",
+                hint="look for an unclosed quotation mark, or a wrong file extension",
             ) from None
 
 
@@ -180,9 +180,9 @@ def _part(raw: msgspec.Raw, kind: Any, path: Path, at: str) -> Any:
 
 def _no_list(path: Path, at: str, keys: Mapping[str, object], step: str | None) -> DataError:
     there = ", ".join(list(keys)[:12]) or "none"
-    lacks = f"has no key {step!r}" if step else "holds not one list of rows, but several or none"
+    lacks = f"has no key {step!r}" if step else "must contain exactly one list of rows"
     return DataError(
         f"{at} {lacks}; its keys are: {there}",
         where=path,
-        hint="`rows: KEY` in the options names the list, `rows: a.b` one further inside",
+        hint="name the list with `rows: KEY` in the options, or `rows: a.b` for a nested one",
     )

@@ -28,7 +28,7 @@ def read(root: Path, file: str) -> Iterator[Sample]:
             raise DataError(
                 f"the file has no column {' and '.join(map(repr, missing))}",
                 where=row.where,
-                hint="this reads touchstone_20230831.tsv as it was published",
+                hint="the reader expects touchstone_20230831.tsv as published",
             )
         yield spared(row.cells["index"], partial(_sample, row))
 
@@ -36,7 +36,7 @@ def read(root: Path, file: str) -> Iterator[Sample]:
 def _sample(row: TableRow) -> Sample:
     cells = row.cells
     if "image" not in row.images:
-        raise DataError("the row has no image", where=row.where, hint="fetch the file again")
+        raise DataError("the row has no image", where=row.where, hint="download the file again")
     categories = tuple(part for part in cells["category"].split(",") if part)
     task = cells.get("task_name")
     return Sample(

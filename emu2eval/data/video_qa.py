@@ -51,7 +51,7 @@ def read(
     @cache
     def video(number: int) -> Video:
         if names is not None and number not in first:
-            raise DataError(f"no line names vid{number}", where=root / names)
+            raise DataError(f"no line for vid{number}", where=root / names)
         name = video_name.format(video_id=number, name=first.get(number))
         return Video.sampled(str(inside(shown_from, name, where=str(path))), frames)
 

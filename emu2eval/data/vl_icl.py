@@ -114,7 +114,7 @@ def _query(base: Path, row: _Row, place: str, where: str, episodic: bool, draws:
         fields["within"] = row.name
         fields["class"] = row.task_label or "" if draws else str(row.answer)
         if fields["class"] not in row.support:
-            raise DataError(f"its class {fields['class']!r} is none of its support", where=where)
+            raise DataError(f"its class {fields['class']!r} is not in its support set", where=where)
     else:
         fields["within"] = _set(row, row.operator)
     # An image to be drawn has none to show: `image` is then only the name it would be saved by.
@@ -137,7 +137,7 @@ def _episode(
     order = count()
     for number, label in enumerate(row.classes or row.support):
         if label not in row.support:
-            raise DataError(f"the class {label!r} is none of its support", where=where)
+            raise DataError(f"the class {label!r} is not in its support set", where=where)
         shown = row.support[label]
         for turn, name in enumerate(shown.images):
             caption = shown.captions[turn] if turn < len(shown.captions) else label

@@ -56,10 +56,10 @@ class _Shards:
                 name = str(row.cells["id"])
                 if whole and seen.setdefault(name, row.where) != row.where:
                     raise DataError(
-                        f"the name {name!r} stands twice; the first is {seen[name]}",
+                        f"the name {name!r} appears twice; the first is at {seen[name]}",
                         where=row.where,
-                        hint='`id: "{shard}/{id}"` where each shard counts anew; the files of one sample '
-                        "stand next to each other",
+                        hint='if each shard restarts its numbering, use `id: "{shard}/{id}"`; the files '
+                        "of one sample must be adjacent",
                     )
                 yield row
 
@@ -77,7 +77,7 @@ def shard_rows(path: Path) -> Iterator[DataRow]:
             cells = {}
         key = name
         if ending in cells:
-            raise DataError(f"the file .{ending} stands twice", where=f"{path}#{name}")
+            raise DataError(f"the file .{ending} appears twice", where=f"{path}#{name}")
         if read is not None:
             cells[ending] = read
     if key is not None:
@@ -113,12 +113,12 @@ def _members(path: Path) -> Iterator[tuple[str, str, Any]]:
                 continue
             if not each.isreg() or each.issparse():
                 raise DataError(
-                    "the archive holds a link, a device or a sparse file, where samples are plain files",
+                    "the archive contains a link, a device or a sparse file, but samples must be plain files",
                     where=where,
                 )
             parts = each.name.split("/")
             if each.name.startswith("/") or ".." in parts or "\\" in each.name:
-                raise DataError("the archive holds a name that leaves its folder", where=where)
+                raise DataError("the archive contains a path outside its folder", where=where)
             if each.offset_data + each.size > size:
                 raise _cut(path)
             folder = [part for part in parts[:-1] if part != "."]
@@ -133,7 +133,7 @@ def _members(path: Path) -> Iterator[tuple[str, str, Any]]:
             elif kind == "json" or kind in _TEXTS:
                 if each.size > LARGEST_TEXT:
                     raise DataError(
-                        f"a text of {each.size >> 20:,} MiB; at most {LARGEST_TEXT >> 20} are read",
+                        f"a text of {each.size >> 20:,} MiB; at most {LARGEST_TEXT >> 20} MiB can be read",
                         where=where,
                     )
                 file.seek(each.offset_data)
@@ -144,9 +144,9 @@ def _members(path: Path) -> Iterator[tuple[str, str, Any]]:
         while rest := file.read(1 << 20):
             if rest.strip(b"\0"):
                 raise DataError(
-                    "the archive is damaged, or another one stands behind its end",
+                    "the archive is damaged, or followed by another one",
                     where=f"{path}, byte {archive.offset:,}",
-                    hint="fetch it again",
+                    hint="download it again",
                 )
 
 
@@ -165,28 +165,28 @@ def _opened(path: Path) -> Iterator[tarfile.TarFile]:
         start = file.read(512)
         if start[:2] == b"\x1f\x8b" or start[:3] == b"BZh" or start[:6] == b"\xfd7zXZ\0":
             raise DataError(
-                "the archive is compressed: images are read at their place in it, which packing hides",
+                "the archive is compressed, so images cannot be read directly from it",
                 where=path,
-                hint="unpack the outer layer alone: gunzip, bunzip2 or unxz",
+                hint="remove only the compression: gunzip, bunzip2 or unxz",
             )
         file.seek(0, 2)
         if file.tell() < 1024:
-            raise damaged(path, start, "this is no tar archive")
+            raise damaged(path, start, "not a tar archive")
         file.seek(-512, 2)
         if file.read(512) != _END:
             raise (
                 _cut(path)
                 if start[257:262] == b"ustar"
-                else damaged(path, start, "this is no tar archive")
+                else damaged(path, start, "not a tar archive")
             )
     try:
         with tarfile.open(path, "r:") as archive:
             yield archive
     except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
         raise DataError(
-            f"the archive is damaged: {error}", where=path, hint="fetch it again"
+            f"the archive is damaged: {error}", where=path, hint="download it again"
         ) from None
 
 
 def _cut(path: Path) -> DataError:
-    return DataError("the archive is cut off", where=path, hint="fetch it again")
+    return DataError("the archive is cut off", where=path, hint="download it again")

@@ -56,7 +56,7 @@ def walk(samples: Samples) -> SplitSurvey:
     if 0 in references and len(references) > 1:
         for sample in samples:
             if not sample.references and sample.unreadable is None:
-                fault("have no reference, while others have", sample)
+                fault("have no reference, although others do", sample)
     return SplitSurvey(len(samples), shown, fields, references, dict(groups), faults)
 
 
@@ -74,8 +74,8 @@ def _count(what: str, found: int, official: int | None) -> tuple[str, bool, str]
     if official is None:
         return what, True, f"{found:,}"
     if found == official:
-        return what, True, f"{found:,}, the official number"
-    return what, False, f"{found:,}, officially {official:,}"
+        return what, True, f"{found:,}, as in the official files"
+    return what, False, f"{found:,}, but {official:,} officially"
 
 
 def missing(shown: Iterable[Image]) -> list[str]:

@@ -42,18 +42,18 @@ def status(names: Sequence[str]) -> RenderableType:
     table.add_column("split", max_width=24)
     for name in ("source", "data"):
         table.add_column(name, no_wrap=True)
-    table.add_column("still to fetch", ratio=5)
+    table.add_column("to download", ratio=5)
     table.add_column("size", ratio=2)
-    table.add_column("from, licence", ratio=4, overflow="fold")
+    table.add_column("source, licence", ratio=4, overflow="fold")
     root = catalog.data_root()
     where = (
         ""
         if root.is_dir()
-        else ", which does not exist: create it, or export EMU2EVAL_DATA=/path/to/data"
+        else " (does not exist): create it, or export EMU2EVAL_DATA=/path/to/data"
     )
     table.caption = (
         f"data root {root.resolve()}{where}\n"
-        "emu2eval data get TASK brings what is missing, but for what is marked (by hand)"
+        "to download what is missing: emu2eval data get TASK, except for files marked (by hand)"
     )
     for name in dict.fromkeys(e.task for e in entries(names)) or catalog.names("task"):
         task = load_task(name)
@@ -95,7 +95,7 @@ def _together(lines: Iterable[_Line]) -> list[_Line]:
 def _lines(task: Task) -> Iterator[_Line]:
     data = task.spec.data
     if not data.downloads and not data.sources:
-        yield _Line("all", OFFICIAL, "there", "nothing to fetch", "", task.spec.source)
+        yield _Line("all", OFFICIAL, "there", "nothing to download", "", task.spec.source)
         return
     for split in data.splits:
         yield _line(split, OFFICIAL, pieces(task, split, OFFICIAL), task.spec.source)
@@ -122,7 +122,7 @@ def _line(split: str, source: str, listed: Sequence[Piece], place: str) -> _Line
 def _wanted(piece: Piece) -> str:
     seen = f" ({piece.seen})" if piece.state == "half" else ""
     hand = "" if piece.get else " (by hand)"
-    there = f" ({in_bytes(bytes_there)} came)" if (bytes_there := came(piece)) else ""
+    there = f" ({in_bytes(bytes_there)} downloaded)" if (bytes_there := came(piece)) else ""
     return f"{piece.what}{hand}{seen}{there}" + (f", but {piece.found}" if piece.found else "")
 
 
@@ -200,7 +200,7 @@ def _check_split(task: Task, split: str, wanted: str | None, decode: bool) -> It
     if lost:
         yield Finding(f"{split}: image files", False, _list(lost, "do not exist"))
     elif seen.images:
-        yield Finding(f"{split}: image files", True, "all there")
+        yield Finding(f"{split}: image files", True, "all present")
     if decode and seen.images:
         yield _decoded(split, seen)
 
@@ -209,7 +209,7 @@ def _fields(task: Task, split: str, seen: SplitSurvey, samples: Sequence[Sample]
     """Every sample has what the templates and the scorer need."""
     rule = f"{split}: fields"
     for what, (count, first) in seen.faults.items():
-        return Finding(rule, False, f"{count:,} samples {what}, the first is {first}")
+        return Finding(rule, False, f"{count:,} samples {what}; the first is {first}")
     for name in task.spec.protocols:
         each = load_task(str(task.document.path), protocol=name)
         where = task.document.where(("protocols", name))

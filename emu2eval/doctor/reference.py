@@ -68,15 +68,15 @@ def keep(run: Path, into: Path) -> Path:
     record, rows = read_record(run), read_rows(run)
     if record.imported is not None:
         raise StoreError(
-            "this run cannot be repeated, so it cannot be a reference: its answers were imported from "
+            "this run cannot be a reference, because it cannot be repeated: its answers were imported from "
             f"{record.imported.origin}, and its prompts are unknown",
             where=run,
         )
     if not rows or rows[0].unscored or rows[0].hidden:
         raise StoreError(
-            "only a run whose answers are all scored can be a reference",
+            "only a run without unscored answers can be a reference",
             where=run,
-            hint="run its command again until nothing is unscored",
+            hint="run its command again until no answers are unscored",
         )
     folder = into / run.name
     with explained(folder):
@@ -106,9 +106,9 @@ def repeat(
     missing = [key for key in now if key not in before]
     if missing:
         raise StoreError(
-            f"the reference holds no answer to {missing[0][0]!r}; the data or its subset has changed",
+            f"the reference has no answer to {missing[0][0]!r}; the data or its subset has changed",
             where=folder,
-            hint="make the reference again: emu2eval run …, then emu2eval keep",
+            hint="create the reference again: emu2eval run …, then emu2eval keep",
         )
     differing = tuple(
         ChangedAnswer(*key, before[key].prediction, score.prediction)

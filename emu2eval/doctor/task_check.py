@@ -154,8 +154,8 @@ def _check_queries(task: OpenTask, samples: Samples, role: str) -> Iterator[Find
             yield Finding(role, True, f"{count:,} {what}; the first is {first}", warns=True)
     gone = data_check.missing(seen.images.values())
     if gone:
-        says = f"{len(gone):,} of {len(seen.images):,} images are not there; the first: {gone[0]}"
-        hint = "\n  try:   check the paths; --skip-missing leaves their samples out and counts them"
+        says = f"{len(gone):,} of {len(seen.images):,} images are missing; the first: {gone[0]}"
+        hint = "\n  try:   check the paths; --skip-missing skips their samples and counts them"
         yield Finding(f"images of {role}", False, says + hint)
     else:
         spread = list(seen.images.values())
@@ -191,7 +191,7 @@ def _twice(samples: Samples) -> str | None:
             found.append((first, sample.id))
     if not found:
         return None
-    return f"{len(found):,} ask what another one asks of the same images: {found[0][1]} as {found[0][0]}"
+    return f"{len(found):,} repeat another one's question and images: {found[0][1]} repeats {found[0][0]}"
 
 
 def _texts(sample: Sample) -> tuple[tuple[str, str], ...]:
@@ -228,15 +228,16 @@ def _overlap(queries: Samples, pool: Samples) -> Iterator[Finding]:
         yield Finding(
             "leakage",
             True,
-            f"{shared:,} queries show an image of the demonstrations, the first is {first}; a query is "
-            "never shown its own image as a demonstration, but a model that was trained on them knows it",
+            f"{shared:,} queries share an image with the demonstration pool; the first is {first}. "
+            "A query is "
+            "never shown its own image as a demonstration, but a model trained on the pool has seen it",
             warns=True,
         )
     if same and same > shared:
         yield Finding(
             "leakage",
             True,
-            f"{same:,} queries ask exactly what a demonstration asks and answers",
+            f"{same:,} queries have the same question and answer as a demonstration in the pool",
             warns=True,
         )
 
@@ -321,7 +322,7 @@ def _prompts(
     questions = replace(questions, samples=reread(shots.count))
     if shots.count:
         if pool is None:
-            raise PlanError("there is no split to draw demonstrations from")
+            raise PlanError("no split to draw demonstrations from")
         pool = pool.readable()
         with of_part("chooser", task.spec.demonstrations.chooser):
             chooser = task.chooser(pool, 0)
@@ -336,7 +337,7 @@ def _prompts(
         with suppress(ImageError):  # which costs its own query alone, and is told by itself
             built.append(made.at(Place(at)).prompt)
     if not built:
-        raise PlanError("no prompt can be built: the queries' images cannot be used")
+        raise PlanError("no prompt can be built, because the queries' images are not usable")
     return f"{len(built):,} prompts built; {_sizes(built)}"
 
 
@@ -398,15 +399,15 @@ def _check_references(task: OpenTask, queries: Samples) -> Iterator[Finding]:
         yield Finding(
             rule,
             True,
-            "no query has references, so nothing is scored",
+            "no query has references, so nothing can be scored",
             warns=True,
         )
     elif zero:
         yield Finding(
             rule,
             True,
-            f"{len(zero):,} of {none:,} queries score 0 when they are answered by their own reference, the "
-            f"first is {zero[0]}: look at `clean` and at the references",
+            f"{len(zero):,} of {none:,} queries score 0 when answered with their own reference; the first "
+            f"is {zero[0]}. Check `clean` and the references",
             warns=True,
         )
     else:

@@ -58,8 +58,8 @@ class Encoder(ABC):
     def texts(self, given: Sequence[str]) -> Vectors:
         """n texts -> (n, width) float32. Raises ConfigError where the encoder reads no texts."""
         raise ConfigError(
-            f"the encoder {self.name!r} encodes no texts, only images",
-            hint="choose a CLIP checkpoint; or, of a chooser, leave out the option `text`",
+            f"the encoder {self.name!r} encodes only images, not text",
+            hint="choose a CLIP checkpoint, or, for a chooser, remove the option `text`",
         )
 
     def close(self) -> None:
@@ -74,9 +74,9 @@ def build_encoder(
     if name == OWN:
         if own is None:
             raise ConfigError(
-                "the chooser compares images by the model's own encoder, and there is no model here",
+                "the chooser compares images with the model's own encoder, but there is no model here",
                 where=where,
-                hint="name a model, or another encoder: "
+                hint="give a model, or another encoder: "
                 "--set task.demonstrations.options.encoder=thumbnail",
             )
         return own

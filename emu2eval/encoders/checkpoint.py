@@ -77,7 +77,7 @@ class CheckpointEncoder(Encoder):
             # The hub's client raises its own, its HTTP library's and the system's errors; all mean the same.
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             raise self._absent(
-                f"is no local folder, and the hub does not give it ({reason})"
+                f"is not a local folder, and the hub did not provide it ({reason})"
             ) from None
 
     @cached_property
@@ -90,9 +90,9 @@ class CheckpointEncoder(Encoder):
         for needed in ("config.json", "*.safetensors"):
             if next(path.glob(needed), None) is None:
                 raise ModelError(
-                    f"the encoder's folder holds no {needed}",
+                    f"the encoder's folder has no {needed}",
                     where=path,
-                    hint="a folder as `hf download` or `save_pretrained` makes it; or "
+                    hint="use a folder written by `hf download` or `save_pretrained`; or "
                     + self._way_out,
                 )
         return path
@@ -266,7 +266,7 @@ class CheckpointEncoder(Encoder):
         folder = self.name.rpartition("/")[2]
         return ModelError(
             f"the encoder {self.name} {says}",
-            hint=f"hf download {self.name} --local-dir {folder}, where there is a connection, then "
+            hint=f"hf download {self.name} --local-dir {folder} (with a connection), then "
             f"--set {self._setting}=./{folder}; or, {self._way_out}",
         )
 
@@ -281,7 +281,7 @@ class CheckpointEncoder(Encoder):
             raise ModelError(
                 f"the encoder cannot be loaded: {reason}",
                 where=self.folder,
-                hint="a CLIP, SigLIP or DINO checkpoint as `save_pretrained` makes it; or "
+                hint="use a CLIP, SigLIP or DINO checkpoint written by `save_pretrained`; or "
                 + self._way_out,
             ) from error
 

@@ -237,13 +237,13 @@ class FeatureCache:
         given = np.concatenate([vectors for _, vectors in pending])
         if not np.isfinite(given).all():
             raise ModelError(
-                f"the encoder {self.encoder.name!r} returned numbers that are not finite",
+                f"the encoder {self.encoder.name!r} returned NaN or infinity",
                 hint="check its weights",
             )
         features = given.astype(np.float32) if self.exact else _unit(given)
         if len(features) != len(digests):
             raise ModelError(
-                f"the encoder {self.encoder.name!r} gave {len(features)} vectors for {len(digests)} "
+                f"the encoder {self.encoder.name!r} returned {len(features)} vectors for {len(digests)} "
                 f"{self.kind}"
             )
         self._write(digests, features)
@@ -341,7 +341,7 @@ class _File:
             stated = head["__metadata__"]["sha256"]
         except OSError as error:
             raise DataError(
-                f"this file of features cannot be read ({error.strerror})", where=path
+                f"cannot read this feature file ({error.strerror})", where=path
             ) from None
         except (ValueError, KeyError, IndexError, TypeError, OverflowError, RecursionError):
             raise _Damaged from None
@@ -362,14 +362,14 @@ def _small_image() -> Image:
 def _mapped(path: Path, tensor: Mapping[str, Any], base: int, dtype: Any) -> npt.NDArray[Any]:
     kind = {"U8": np.uint8, "F16": np.float16, "F32": np.float32}[tensor["dtype"]]
     if kind is not dtype or len(tensor["shape"]) != 2:
-        raise ValueError("not a file of features")
+        raise ValueError("not a feature file")
     rows, width = (operator.index(size) for size in tensor["shape"])
     start = base + operator.index(tensor["data_offsets"][0])
     # Before anything is mapped: a shape is a stranger's number.
     if min(rows, width) < 1 or start < base:
-        raise ValueError("a shape of nothing")
+        raise ValueError("an empty shape")
     if start + rows * width * np.dtype(dtype).itemsize > path.stat().st_size:
-        raise ValueError("more than the file holds")
+        raise ValueError("larger than the file")
     return np.memmap(path, dtype, "r", start, (rows, width))
 
 
@@ -408,7 +408,7 @@ def _written(where: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise DataError(
-            f"the features cannot be written ({error.strerror})",
+            f"cannot write the features ({error.strerror})",
             where=where,
-            hint="free some space, or name another folder: export EMU2EVAL_CACHE=/path/to/cache",
+            hint="free some space, or choose another folder: export EMU2EVAL_CACHE=/path/to/cache",
         ) from None

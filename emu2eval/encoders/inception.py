@@ -47,11 +47,11 @@ class InceptionEncoder(Encoder):
         if not self.path.is_file():
             found.append(
                 ModelError(
-                    "the network of FID is not there",
+                    "the Inception network for FID is missing",
                     where=self.path,
-                    hint="pt_inception-2015-12-05-6726825d.pth of "
+                    hint="get pt_inception-2015-12-05-6726825d.pth from "
                     "github.com/mseitzer/pytorch-fid/releases, "
-                    "or without this number: --set task.score.options.fid=null",
+                    "or omit this metric: --set task.score.options.fid=null",
                 )
             )
         return found
@@ -124,10 +124,10 @@ class InceptionEncoder(Encoder):
         ]
         if lacking:
             raise ModelError(
-                f"the file does not hold the Inception-v3 of FID: {lacking[0]} is not there, or of another "
+                f"not the Inception-v3 network for FID: {lacking[0]} is missing or has another "
                 f"shape ({len(lacking)} such tensors)",
                 where=self.path,
-                hint="pt_inception-2015-12-05-6726825d.pth of github.com/mseitzer/pytorch-fid/releases",
+                hint="get pt_inception-2015-12-05-6726825d.pth from github.com/mseitzer/pytorch-fid/releases",
             )
         network.load_state_dict({key: given.get(key, tensor) for key, tensor in wanted.items()})
         return network.to(self.device).eval()
@@ -146,16 +146,16 @@ def _tensors(path: Path) -> Mapping[str, Any]:
         # torch hands on what pickle, zip files and the system raise about a file of another kind.
         raise _unreadable(path, error) from None
     if not isinstance(found, dict):
-        raise _unreadable(path, TypeError(f"it holds a {type(found).__name__}"))
+        raise _unreadable(path, TypeError(f"it contains a {type(found).__name__}"))
     return found
 
 
 def _unreadable(path: Path, error: Exception) -> ModelError:
     reason = str(error).strip().partition("\n")[0] or type(error).__name__
     return ModelError(
-        f"the network of FID cannot be read: {reason}",
+        f"cannot read the Inception network for FID: {reason}",
         where=path,
-        hint="a file of tensors by name, .pth or .safetensors",
+        hint="it must be a .pth or .safetensors file of named tensors",
     )
 
 

@@ -144,8 +144,8 @@ class Asker:
 
     def _miscounted(self, given: int, asked: int) -> ModelError:
         return ModelError(
-            f"{type(self.adapter).__name__}.answer gave {given} responses for {asked} requests",
-            hint="an adapter gives one response a request, in order; see `emu2eval check`",
+            f"{type(self.adapter).__name__}.answer returned {given} responses for {asked} requests",
+            hint="an adapter must return one response per request, in order; see `emu2eval check`",
         )
 
     def _after(self, failed: _Failed, group: Sequence[Planned]) -> Iterator[list[Answered]]:
@@ -212,14 +212,14 @@ def _out_of_memory(error: Exception) -> bool:
 def checked(response: Response, output: Output) -> Response:
     """The response as it is stored; an error where it is not what was asked for."""
     if not isinstance(response, Response):
-        return Response(error=f"the adapter gave no Response but {type(response).__name__}")
+        return Response(error=f"the adapter returned {type(response).__name__}, not a Response")
     for name, kind in _KINDS.items():
         value = getattr(response, name)
         if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
-            return Response(error=f"the adapter gave a response whose {name} is {value!r:.80}")
+            return Response(error=f"the adapter returned a response with {name} = {value!r:.80}")
     for name, each in (("log_probs", (int, float)), ("images", Image), ("marks", Mark)):
         if any(not isinstance(item, each) for item in getattr(response, name) or ()):
-            return Response(error=f"the adapter gave a response whose {name} hold something else")
+            return Response(error=f"the adapter returned a response with wrong types in {name}")
     if response.error is None and response.thought is None:
         response = separated(response)  # an adapter that knows nothing of thoughts need not
     return response if response.error is not None else output.kept(response)

@@ -53,10 +53,10 @@ def shown(cost: Cost) -> str:
     'about 1,200 requests, 3,400,000 tokens read, at most 12,000 written, 1.25 in money'
     """
     text = (
-        f"about {cost.requests:,} requests, {cost.tokens_in:,} tokens read, "
-        f"at most {cost.tokens_out:,} written"
+        f"about {cost.requests:,} requests, {cost.tokens_in:,} input tokens, "
+        f"at most {cost.tokens_out:,} output tokens"
     )
-    return text if cost.money is None else f"{text}, {cost.money:,.2f} in money"
+    return text if cost.money is None else f"{text}, cost {cost.money:,.2f}"
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def costs(groups: Sequence[Sequence[PlannedRun]]) -> list[Estimated]:
         if not cost.requests:
             continue
         said_of = f"{judge.name}, judging"
-        told.append(Estimated(said_of, judge.adapter, cost, ", answers at their longest"))
+        told.append(Estimated(said_of, judge.adapter, cost, ", assuming answers of maximum length"))
         if judge.adapter is not None:
             # How long answers are is not known yet; how many, is.
             judge.adapter.afford(Cost(cost.requests))

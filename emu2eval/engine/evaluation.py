@@ -145,8 +145,8 @@ def _described(
     """Raises ConfigError for several models, or one that is no object."""
     if len(models) != 1 or isinstance(models[0], str | Path | ModelSpec | InMemory | type):
         raise ConfigError(
-            "processor, name and version say something of one model that is an object",
-            hint="evaluate(task, my_model, processor=…, name=…); of several: "
+            "processor, name and version apply only to a single model given as an object",
+            hint="evaluate(task, my_model, processor=…, name=…); for several models: "
             "evaluate(task, [InMemory(first, name=…), InMemory(second, name=…)])",
         )
     return InMemory(models[0], processor, name, version)
@@ -168,8 +168,8 @@ def jobs_of(tasks: Sequence[AnyTask], models: Sequence[AnyModel], options: RunOp
     asked, models = wanted(tasks, options), wanted_models(models)
     if options.label and len(models) > 1:
         raise ConfigError(
-            f"--label names one model, and {len(models)} are asked",
-            hint="give one --model a command; the same command again asks nothing twice",
+            f"--label names a single model, but {len(models)} are given",
+            hint="use one --model per command",
         )
     return [Job(each.task, model, each.options) for model in models for each in asked]
 
@@ -211,8 +211,9 @@ def planned(
             run = PlannedRun(plan, options, judges[_judge_key(job)])
             if plan.extent.trials > plan.questions.trials:
                 told.note(
-                    f"{task.name}, {plan.name}, {plan.setting} shots: nothing is drawn, so one trial says "
-                    f"what {plan.extent.trials} would"
+                    f"{task.name}, {plan.name}, {plan.setting} shots: nothing is drawn at random, "
+                    "so one trial "
+                    f"replaces {plan.extent.trials}"
                 )
             groups[_model_key(job)].append(run)
     return each_once([group for group in groups.values() if group], named=lambda run: run.named)
@@ -275,8 +276,9 @@ def _carried_out(
 
 
 UNSTATED = (
-    "{name} does not say what decides its answers, so another process asks for all of them again; to keep "
-    "them, give it a version, a new one whenever it answers otherwise: evaluate(…, name=…, version=…)"
+    "the answers of {name} cannot be reused by another process, because nothing identifies the model; to "
+    "reuse them, give it a version, and change that whenever the model changes: evaluate(…, "
+    "name=…, version=…)"
 )
 
 
@@ -373,7 +375,7 @@ def run_plan(
         write_record(folder, record)
         held.index(plan, store)
         for line in store.lost():
-            watcher.note(f"{line}, and asked again")
+            watcher.note(f"{line}; running them again")
         watcher.starting(RunStart(plan.task.name, plan.name, plan.setting, len(plan), folder))
 
         def keep(spent: Used) -> None:
@@ -394,7 +396,7 @@ def run_plan(
         if live is not None and live.count:
             live.now()
         if options.batch == AUTO and tally.batch is not None:
-            asked = f"--batch auto asked up to {tally.batch} at a time"
+            asked = f"--batch auto used batches of up to {tally.batch}"
             watcher.note(f"{plan.task.name}, {plan.name}, {plan.setting} shots: {asked}")
         rows, judged, unread = scoring(record, plan.questions, store)
     return Result(rows, folder, tally, judged, unread)
@@ -405,9 +407,7 @@ def _settings(task: OpenTask, options: RunOptions, watcher: Watcher) -> Iterator
     every = dict.fromkeys(task.shots(each) for each in options.shots or ("0",))
     for shots, ablation in product(every, options.ablate):
         if changes_nothing(ablation, shots.count, shots.text_only):
-            watcher.note(
-                f"{task.name}, {shots} shots: --ablate {ablation} has nothing to take away"
-            )
+            watcher.note(f"{task.name}, {shots} shots: --ablate {ablation} has nothing to remove")
         else:
             yield shots, ablation
 
@@ -418,11 +418,11 @@ def _tell_of_more(plan: Plan, folder: Path, watcher: Watcher) -> None:
         return
     known = known_record(folder)
     if known is None:
-        watcher.note(f"{folder}/run.json was damaged and is written anew")
+        watcher.note(f"{folder}/run.json was damaged and has been rewritten")
     elif not known.extent.within(plan.extent):
         watcher.note(
-            f"{folder.name} holds answers beyond this limit or these trials; they are kept, "
-            "and the table shows what was asked for now"
+            f"{folder.name} contains answers beyond this limit or these trials; they are kept, "
+            "and the table covers what was requested now"
         )
 
 

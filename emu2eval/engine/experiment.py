@@ -98,9 +98,9 @@ class _Reading:
             count += len(protocols) * len(seeds) * len(sets or [None])
             if count > MOST:
                 raise ConfigError(
-                    f"more than {MOST:,} tasks, models, seeds, protocols and settings meet",
+                    f"more than {MOST:,} combinations of tasks, models, seeds, protocols and settings",
                     where=self.experiment.document.path,
-                    hint="several files, one after the other",
+                    hint="split it into several files",
                 )
             for protocol, seed, own in product(protocols, seeds, sets or [_Set()]):
                 merged = _Set()
@@ -318,7 +318,7 @@ class _Reading:
                 if part.where is None:
                     part.where = place
                 elif not part.where.startswith(path):
-                    part.where = f"{part.where} (named at {place})"
+                    part.where = f"{part.where} (referenced at {place})"
                 self.faults.append(part)
 
 

@@ -39,7 +39,9 @@ def load_judge(name: str, overrides: Mapping[str, Any]) -> Judge:
         model = open_model(HOSTED, Changes(model={"settings.model": name, **overrides}))
     raise_together(model.adapter.lacks())
     if "text" not in model.adapter.limits.outputs:
-        raise ConfigError(f"{model.spec.name} gives no texts, so it cannot judge", where="--judge")
+        raise ConfigError(
+            f"{model.spec.name} does not produce text, so it cannot judge", where="--judge"
+        )
     return Judge.of(model.spec, model.adapter)
 
 
@@ -54,7 +56,7 @@ def choose_judge(
         needed = [task.name for task in tasks if task.needs_judge]
         if needed:
             raise ConfigError(
-                f"{' and '.join(dict.fromkeys(needed))} is scored by a judge, and none is named",
+                f"{' and '.join(dict.fromkeys(needed))} needs a judge, but none is given",
                 hint="\n         ".join(
                     [
                         "--judge gpt-4-0613 (or another model of OpenAI; needs OPENAI_API_KEY)",
@@ -85,9 +87,9 @@ def stored_judge(task: OpenTask, folder: Path) -> Judge | None:
         return choose_judge([task], None, {})  # says what the choices are, where one is needed
     names = " and ".join(judge.folder for judge in found)
     raise ConfigError(
-        f"this run holds replies of several judges: {names}",
+        f"this run has replies from several judges: {names}",
         where=folder,
-        hint="name the one to score by: "
+        hint="choose one: "
         + " or ".join(dict.fromkeys(f"--judge {judge.name}" for judge in found)),
     )
 
@@ -145,7 +147,7 @@ class Scoring:
         for count in judging.attempts():
             cost = estimate(judging, judging.replies)
             if cost is not None and cost.requests:
-                again = " again, since replies could not be read" if judging.attempt else ""
+                again = " again, because replies could not be parsed" if judging.attempt else ""
                 self.watcher.note(f"{judging.name}, judging{again}: {shown(cost)}")
                 if not judging.attempt:
                     judging.adapter.afford(cost)

@@ -103,9 +103,9 @@ class Judging:
     def adapter(self) -> Adapter:
         if self.judge.adapter is None:
             raise StoreError(
-                f"{self.name} is asked nothing more here",
+                f"no further requests are sent to {self.name} here",
                 where=self.replies.folder,
-                hint=f"name the judge again: --judge {self.judge.name}",
+                hint=f"name the judge: --judge {self.judge.name}",
             )
         return self.judge.adapter
 

@@ -54,12 +54,12 @@ def models_for(tasks: Sequence[str], given: Sequence[str] | None) -> Sequence[st
     others = [name for name, data in opened.items() if name not in known or data.downloads]
     if others:
         raise ConfigError(
-            f"name the model that is to answer {', '.join(others)}",
-            hint="--model ./my-checkpoint, --model org/name of the hub, --model my_model.yaml, or a name "
+            f"no model given for {', '.join(others)}",
+            hint="--model ./my-checkpoint, --model ORG/NAME (on the hub), --model my_model.yaml, or a name "
             "from: emu2eval ls models",
         )
     for lack in MissingExtra.of(Emu2Adapter.packages, "emu2", why=f"the default model {BUNDLED}"):
-        lack.hint = f"{lack.hint}; or a baseline that needs nothing more: --model most-common"
+        lack.hint = f"{lack.hint}; or a baseline without dependencies: --model most-common"
         raise lack
     return (BUNDLED,)
 
@@ -88,8 +88,8 @@ def open_model(given: Any, changes: Changes, device: str | None = None) -> OpenM
     found = open_object(given if isinstance(given, InMemory) else InMemory(given), changes)
     if device is not None:
         raise ConfigError(
-            f"{found.spec.name} is in memory already, so --device cannot say where it runs",
-            hint="move the model there before it is given",
+            f"{found.spec.name} is already in memory, so --device cannot move it",
+            hint="move the model to the device before passing it in",
         )
     return OpenModel(found.spec, found.adapter, found.unstated)
 
@@ -107,8 +107,8 @@ def _on_device(
     if getattr(factory, "load", None) is Adapter.load:
         return settings
     raise ConfigError(
-        f"--device {device} is for models whose weights are read here; {name} has no such setting",
-        hint="leave out --device for this model",
+        f"--device {device} does not apply to {name}, which has no such setting",
+        hint="remove --device for this model",
     )
 
 

@@ -84,9 +84,9 @@ def _opened(given: InMemory, changes: Changes) -> OpenObject:
 
 def not_a_model(given: object) -> ConfigError:
     return ConfigError(
-        f"a model is a name, a path, an adapter, a loaded model or a function, not {type(given).__name__}",
-        hint="emu2eval ls models lists the names; your own is a subclass of emu2eval.Adapter, a model of "
-        "transformers with its processor, or a function from a prompt to a text",
+        f"a model must be a name, path, adapter, loaded model or function, not {type(given).__name__}",
+        hint="for the names: emu2eval ls models; for your own model, pass a subclass of emu2eval.Adapter, a "
+        "transformers model with its processor, or a function from a prompt to a text",
     )
 
 
@@ -116,9 +116,10 @@ def _transformers(given: InMemory, settings: Mapping[str, Any]) -> OpenObject:
     family = getattr(getattr(inner, "config", None), "model_type", None)
     if not family:
         raise ConfigError(
-            f"a {type(inner).__name__} is no model of transformers",
+            f"a {type(inner).__name__} is not a transformers model",
             where="model",
-            hint="a subclass of emu2eval.Adapter asks any other, or a function from a prompt to a text",
+            hint="for any other model, pass a subclass of emu2eval.Adapter or a function from a "
+            "prompt to a text",
         )
     name = given.name or Path(getattr(inner, "name_or_path", "")).name or type(inner).__name__
     own = _settings(str(family), settings)

@@ -87,7 +87,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
                     msgspec.convert(given[field.name], field.type)
                 except msgspec.ValidationError:
                     raise ConfigError(
-                        f"--{field.name} does not take {shown(given[field.name])}; it takes {_takes(field)}",
+                        f"--{field.name} cannot be {shown(given[field.name])}; expected {_takes(field)}",
                         where=f"--{field.name}",
                     ) from None
         return cls(**given)
@@ -125,15 +125,15 @@ def with_scorer(changes: Changes, scorer: AnyScorer | None) -> Changes:
         whole = registry.offer("scorer", scorer)
     else:
         raise ConfigError(
-            f"a scorer is a function, a class or a name, not {type(scorer).__name__}",
-            hint="(prediction, references) -> float, or a subclass of emu2eval.Scorer",
+            f"a scorer must be a function, a class or a name, not {type(scorer).__name__}",
+            hint="use (prediction, references) -> float, or a subclass of emu2eval.Scorer",
         )
     return Changes(task={"score.scorer": whole}).merged(changes)
 
 
 def _folder(out: Any) -> Path | None:
     if out is not None and not isinstance(out, (str, Path)):
-        raise ConfigError(f"out is a folder, not {shown(out)}", where="out")
+        raise ConfigError(f"out must be a folder, not {shown(out)}", where="out")
     return Path(out) if out is not None else None
 
 
@@ -151,13 +151,13 @@ def parsed_limit(text: str) -> int | float:
         return number
     if (number > 1 and number.is_integer()) or text.strip() == "1":
         return int(number)
-    says = "one query is --limit 1, all are asked without --limit" if number == 1 else _LIMIT
+    says = "for one query: --limit 1; for all, omit --limit" if number == 1 else _LIMIT
     if number in (0, -1):
-        says = "all queries are asked where --limit is left out"
-    raise ConfigError(f"--limit does not take {text}", where="--limit", hint=says)
+        says = "for all queries, omit --limit"
+    raise ConfigError(f"--limit cannot be {text}", where="--limit", hint=says)
 
 
-_LIMIT = "--limit 500 for so many queries, --limit 0.1 for a tenth of them (rounded up)"
+_LIMIT = "--limit 500 for 500 queries, --limit 0.1 for a tenth of them (rounded up)"
 
 
 def _several(name: str, given: Any) -> tuple[Any, ...]:
@@ -165,7 +165,7 @@ def _several(name: str, given: Any) -> tuple[Any, ...]:
     if isinstance(given, (str, int)) and not isinstance(given, bool):
         given = (given,)
     if not isinstance(given, Iterable) or isinstance(given, (bytes, Mapping)):
-        raise ConfigError(f"{name} takes one value or a list of them, not {shown(given)}")
+        raise ConfigError(f"{name} must be one value or a list of values, not {shown(given)}")
     found: dict[Any, None] = {}
     for each in given:
         parts = each.split(",") if isinstance(each, str) else [each]
@@ -177,14 +177,14 @@ def _several(name: str, given: Any) -> tuple[Any, ...]:
 
 def _takes(field: msgspec.structs.FieldInfo) -> str:
     known = {
-        "seed": "a whole number from 0 to 2**53",
-        "limit": "a whole number of at least 1, or a part below 1",
-        "trials": f"a whole number from 1 to {MOST_TRIALS:,}",
-        "batch": "a whole number from 1 to 1,000,000, or auto",
-        "shots": "whole numbers, or 0*",
+        "seed": "an integer from 0 to 2**53",
+        "limit": "an integer of at least 1, or a fraction below 1",
+        "trials": f"an integer from 1 to {MOST_TRIALS:,}",
+        "batch": "an integer from 1 to 1,000,000, or auto",
+        "shots": "integers, or 0*",
         "device": "cpu, cuda, cuda:1 or mps",
         "fit": "true or false",
         "skip_missing": "true or false",
         "out": "a folder",
     }
-    return known.get(field.name, "a text")
+    return known.get(field.name, "a string")

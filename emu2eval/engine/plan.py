@@ -67,7 +67,7 @@ class First:
     def settled(self, response: Response) -> Response | None:
         """The response to the other request, or None where that has to be made."""
         if response.error is not None or response.log_probs is None:
-            return replace(response, error=f"asked first: {response.error}")
+            return replace(response, error=f"first question: {response.error}")
         best = max(range(len(self.choices)), key=response.log_probs.__getitem__)
         answer = self.answers.get(self.choices[best])
         if answer is None:
@@ -280,7 +280,7 @@ class Plan:
             raise PlanError(
                 f"{self.model.name} cannot count the positions of a prompt, so --fit cannot shorten it",
                 where=self.model.name,
-                hint="fewer shots; or set the model's context length, if its file has a key for it",
+                hint="use fewer shots, or set the model's context length if its file has a key for it",
             )
         if needed <= most:
             return prompted, request
@@ -333,8 +333,8 @@ class Plan:
         kind = self.task.spec.output.kind
         if self.adapter.samples and kind != TextOutput.kind:
             yield (
-                f"{self.task.name} asks {self.name} for the kind of output {kind!r}: temperature, top_p and "
-                "do_sample draw texts alone and change nothing here"
+                f"{self.task.name} asks {self.name} for output of kind {kind!r}: temperature, top_p and "
+                "do_sample only affect text and are ignored here"
             )
         for place in islice(self.questions, FIRST):
             planned = self.at(place)
@@ -363,7 +363,7 @@ class OwnEncoder(Encoder):
         if type(self._adapter).encode_images is Adapter.encode_images:
             raise ConfigError(
                 f"the encoder {OWN!r} is the evaluated model's own; {self._model} offers no image features",
-                hint="name another encoder: --set task.demonstrations.options.encoder=thumbnail",
+                hint="choose another encoder: --set task.demonstrations.options.encoder=thumbnail",
             )
         # Not the settings: how a model answers does not change how it sees.
         return {"encoder": OWN, "adapter": self.name, **self._adapter.identity()}
@@ -419,16 +419,16 @@ def check_request(adapter: Adapter, model: str, request: Request, asks: str, whe
     kind = request.output.kind
     if kind not in limits.outputs:
         raise PlanError(
-            f"{model} gives {' and '.join(sorted(limits.outputs))}; {asks} wants {kind}",
+            f"{model} produces {' and '.join(sorted(limits.outputs))}, but {asks} needs {kind}",
             where=asks,
-            hint=adapter.refusal(request) or f"another model, or another protocol of {asks}",
+            hint=adapter.refusal(request) or f"use another model, or another protocol of {asks}",
         )
     shown = sum(1 for _ in request.prompt.images())
     if limits.images is not None and shown > limits.images:
         raise PlanError(
-            f"the prompt holds {shown} images, {model} takes {limits.images}",
+            f"the prompt has {shown} images, but {model} accepts {limits.images}",
             where=where,
-            hint="fewer shots, or text-only demonstrations: --shots '0*'"
+            hint="use fewer shots, or text-only demonstrations: --shots '0*'"
             + (f"; or {limits.instead}" if limits.instead else ""),
         )
     if not limits.image_replies and any(
@@ -437,7 +437,7 @@ def check_request(adapter: Adapter, model: str, request: Request, asks: str, whe
         for part in turn.reply
     ):
         raise PlanError(
-            f"{model} takes no demonstrations whose replies are images",
+            f"{model} does not accept demonstrations whose replies are images",
             where=where,
             hint=adapter.refusal(request),
         )
@@ -448,12 +448,12 @@ def check_request(adapter: Adapter, model: str, request: Request, asks: str, whe
         needed = adapter.positions(request)
         if needed is not None and needed > limits.positions:
             raise PlanError(
-                f"the prompt takes {needed:,} positions, {model} has {limits.positions:,}",
+                f"the prompt needs {needed:,} positions, but {model} has {limits.positions:,}",
                 where=where,
-                hint="fewer shots; or --fit, which drops the farthest demonstrations of such prompts; the "
-                "table then says of how many"
+                hint="use fewer shots, or --fit, which drops the farthest demonstrations from such prompts "
+                "(the table says from how many)"
                 if request.prompt.turns
-                else "a shorter prompt, smaller images, or a model with a longer context",
+                else "use a shorter prompt, smaller images, or a model with a longer context",
             )
 
 

@@ -61,9 +61,9 @@ def _asked(run: PlannedRun) -> tuple[object, ...]:
 def _clash(run: PlannedRun) -> UserError:
     plan = run.plan
     return ConfigError(
-        f"{plan.task.name}, {plan.name}, {plan.setting} shots is asked for twice, with another limit, other "
-        "trials or settings that decide no answer, such as those of scoring",
+        f"{plan.task.name}, {plan.name}, {plan.setting} shots is requested twice, with different limits, "
+        "trials, or settings that do not affect answers, such as scoring",
         where=run.folder,
-        hint="that would be one run, and a run has one table: give one of the two another --out, or compare "
-        "scorings afterwards: emu2eval explain",
+        hint="both would be the same run: give one of them another --out, or compare scoring afterwards with "
+        "emu2eval explain",
     )

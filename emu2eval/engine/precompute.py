@@ -67,7 +67,7 @@ def compute_features(
                 yield name, features
     if not made:
         raise ConfigError(
-            f"{task_.name}'s chooser {task_.spec.demonstrations.chooser!r} chooses by no features",
+            f"{task_.name}'s chooser {task_.spec.demonstrations.chooser!r} does not use features",
             where=where,
-            hint="a protocol that does: --protocol NAME; or --set task.demonstrations.chooser=rices",
+            hint="use a protocol that does (--protocol NAME), or --set task.demonstrations.chooser=rices",
         )

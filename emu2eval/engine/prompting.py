@@ -58,7 +58,7 @@ class Prompts:
         sample = self.questions.query(place.position)
         if sample.unreadable is not None:
             raise DataError(
-                f"the sample {sample.id!r} cannot be asked: {sample.unreadable}",
+                f"the sample {sample.id!r} cannot be used: {sample.unreadable}",
                 where=self.questions.samples.where,
             )
         chosen: list[Demonstration] = []

@@ -69,18 +69,18 @@ def reopen(
     for now, then in ((samples, known.queries), (pool, known.demonstrations)):
         if now is not None and now.digest != then:
             raise StoreError(
-                f"the data of {task.name} is not what it was when this run was made",
+                f"the data of {task.name} has changed since this run",
                 where=task.task.root,
-                hint="bring the old data back, or run the evaluation again on the new one",
+                hint="restore the old data, or rerun the evaluation on the new data",
             )
     # One that looks through the model cannot be asked without it.
     chosen_by = chooser.identity() if chooser and not chooser.looks_through_model else None
     if chosen_by is not None and dict(chosen_by) != known.chooser:
         raise StoreError(
-            f"what the demonstrations of {task.name} were chosen by is not what it was when this run "
-            "was made, so others would be shown",
+            f"the images or encoder used to choose demonstrations of {task.name} have changed since this "
+            "run, so different ones would be shown",
             where=folder,
-            hint="bring the old images and encoder back, or run the evaluation again",
+            hint="restore the old images and encoder, or rerun the evaluation",
         )
     only = store.ids() if record.imported is not None else None
     questions = questions_of(

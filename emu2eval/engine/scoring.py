@@ -188,10 +188,10 @@ def _scores(
         answer = store.stored(questions.slot(place))
         response = response_of(answer, clean, store)
         if sample.unreadable is not None:
-            score = Score(None, why=f"the sample cannot be read: {sample.unreadable}")
+            score = Score(None, why=f"the sample could not be read: {sample.unreadable}")
             totals.marks[UNREADABLE] += 1
         elif response is None:
-            score = Score(None, why=answer.error if answer is not None else "not asked yet")
+            score = Score(None, why=answer.error if answer is not None else "no answer yet")
         else:
             try:
                 if verdicts is not None:
@@ -315,7 +315,7 @@ def _rows(
             higher_is_better=summary.higher_is_better,
             set_scaled=summary.set_scaled,
             digits=summary.digits,
-            notes=(f"no {summary.metric}: {undefined}",) if undefined else (),
+            notes=(f"{summary.metric} is undefined: {undefined}",) if undefined else (),
         )
 
 

@@ -72,17 +72,13 @@ def said(used: Used) -> str:
     '12 requests, 4,100 tokens read (1,024 of them cached), 36 written, 0.05 in money'
     """
     parts = [f"{used.cached:,} of them cached"] if used.cached else []
-    parts += [f"{used.of_images:,} of images"] if used.of_images else []
+    parts += [f"{used.of_images:,} for images"] if used.of_images else []
     inside = f" ({', '.join(parts)})" if parts else ""
-    thought = f" ({used.of_thought:,} of them thought)" if used.of_thought else ""
+    thought = f" ({used.of_thought:,} of them reasoning)" if used.of_thought else ""
     requests = "1 request" if used.requests == 1 else f"{used.requests:,} requests"
-    text = (
-        f"{requests}, {used.tokens_in:,} tokens read{inside}, {used.tokens_out:,} written{thought}"
-    )
+    text = f"{requests}, {used.tokens_in:,} input tokens{inside}, {used.tokens_out:,} output tokens{thought}"
     if used.money is not None:
-        text += (
-            f", {used.money:,.4g} in money" if used.money < 0.1 else f", {used.money:,.2f} in money"
-        )
+        text += f", cost {used.money:,.4g}" if used.money < 0.1 else f", cost {used.money:,.2f}"
     if used.uncounted:
-        text += f"; of {used.uncounted:,} the server did not say what they took"
+        text += f"; the server reported no usage for {used.uncounted:,}"
     return text

@@ -40,15 +40,15 @@ class Splits:
         if id(samples) not in self.lost:
             found = self.lost[id(samples)] = tuple(absent(samples))
             if found:
-                shown = f"{len(found):,} of {len(samples):,} samples show a file that is not there"
+                shown = f"{len(found):,} of {len(samples):,} samples refer to a missing file"
                 if len(found) == len(samples):
                     raise MissingData(
-                        f"{task.name}, split {name}: {shown}, so nothing is left",
+                        f"{task.name}, split {name}: {shown}, so no samples are left",
                         where=task.task.root,
-                        hint=f"emu2eval data check {task.name} names the files",
+                        hint=f"to list the missing files: emu2eval data check {task.name}",
                     )
                 self.watcher.note(
-                    f"{task.name}, split {name}: {shown} and are left out; the first is {found[0]}"
+                    f"{task.name}, split {name}: {shown} and are skipped; the first is {found[0]}"
                 )
         return self.lost[id(samples)]
 
@@ -99,8 +99,9 @@ class Splits:
         named = [f"{samples.ids[position]}, {why}" for position, why in islice(lost.items(), 3)]
         more = f"; and {len(lost) - 3:,} more" if len(lost) > 3 else ""
         self.watcher.note(
-            f"{samples.where}: {len(lost):,} of {len(samples):,} samples cannot be read; they are never "
-            f"shown, and as queries unscored: {'; '.join(named)}{more}"
+            f"{samples.where}: {len(lost):,} of {len(samples):,} samples could not be read; they "
+            "are not used "
+            f"as demonstrations and stay unscored as queries:  {'; '.join(named)}{more}"
         )
 
     def _key(self, task: OpenTask, name: str, shots: int = 0) -> tuple[Any, ...]:

@@ -33,7 +33,7 @@ class NamedPart:
             stays = (MissingExtra, ConfigError)
             wrong = any(isinstance(e, stays) for lack in lacks for e in lack.parts)
             if lacks and fetch and not wrong:
-                watcher.note(f"fetching what the {self.kind} {self.name} lacks")
+                watcher.note(f"downloading missing files of the {self.kind} {self.name}")
                 try:
                     self.part.fetch()
                 except UserError as error:

@@ -103,10 +103,11 @@ class OpenTask:
         demonstrations = self.spec.demonstrations
         if parsed.count and demonstrations.refused and demonstrations.split is None:
             raise ConfigError(
-                f"{self.name} has no demonstrations for --shots {given}: {demonstrations.refused}",
+                f"{self.name} has no demonstrations, so --shots {given} is not possible: "
+                f"{demonstrations.refused}",
                 where=self.document.where(("demonstrations",)),
-                hint="--shots 0; or --set task.demonstrations.split=SPLIT draws them from the test data "
-                "itself, never the query's own image, which is not the benchmark's protocol",
+                hint="use --shots 0; or --set task.demonstrations.split=SPLIT to draw them from "
+                "the test data (never with the query's own image), which is not the benchmark's protocol",
             )
         return parsed
 
@@ -120,7 +121,7 @@ def _parse_shots(given: str | int | Shots, text_only: int) -> Shots:
     if text.isdecimal() and len(text) < 6:
         return Shots(int(text))
     raise ConfigError(
-        f"--shots takes whole numbers, or 0* for text-only demonstrations, not {text!r}",
+        f"--shots takes integers, or 0* for text-only demonstrations, not {text!r}",
         hint="for example: --shots 0 4 8 '0*'",
     )
 
@@ -173,8 +174,8 @@ def described(
         return name
     if not isinstance(name, str):
         raise ConfigError(
-            f"a task is a name, a path or a Task, not {type(name).__name__}",
-            hint="emu2eval ls tasks lists the names; load_task makes a Task of a file",
+            f"a task must be a name, a path or a Task, not {type(name).__name__}",
+            hint="for the names: emu2eval ls tasks; load_task reads a Task from a file",
         )
     return load_task(name, protocol=protocol, split=split, overrides=changes.task)
 
@@ -185,7 +186,7 @@ def recorded_task(record: Record, changes: Changes | None = None) -> Task:
     for key in overrides:
         if not key.startswith("score."):
             raise ConfigError(
-                f"--set task.{key} would change what was asked; only task.score.… can change here"
+                f"--set task.{key} would change the prompts; only task.score.… can be changed here"
             )
     known = record.task
     own = frozenset(tuple(key.split(".")) for key in overrides)
@@ -206,8 +207,8 @@ def unknown_prompts(origin: str, folder: Path | str) -> PlanError:
     return PlanError(
         f"the prompts of this run are unknown: its answers were imported from {origin}",
         where=folder,
-        hint="score, table, compare, report and submit work on it; what needs prompts, or asks the model "
-        "again, does not",
+        hint="score, table, compare, report and submit work; commands that need prompts or the model do "
+        "not",
     )
 
 
@@ -221,7 +222,7 @@ def _scorer(task: Task) -> Scorer:
     if kind not in scorer.outputs:
         raise ConfigError(
             f"the scorer {spec.scorer!r} scores {' or '.join(sorted(scorer.outputs))}, "
-            f"the task asks for {kind}",
+            f"but the task asks for {kind}",
             where=where,
         )
     return scorer

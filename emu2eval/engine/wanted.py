@@ -41,7 +41,7 @@ def wanted(tasks: Iterable[AnyTask], options: RunOptions) -> list[Asked]:
             own = [Asked(task, _merged(None, options))]
         found += [each for each in own if each not in found]
     if not found:
-        raise ConfigError("no task is named", hint="emu2eval ls tasks lists them")
+        raise ConfigError("no tasks given", hint="for a list: emu2eval ls tasks")
     return found
 
 

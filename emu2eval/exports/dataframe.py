@@ -52,7 +52,7 @@ def load_runs(
             line for run, name in zip(scored, names, strict=True) for line in _lines(run, name)
         ]
     for error in found.lost:
-        warnings.warn(f"left out: {error}", stacklevel=2)
+        warnings.warn(f"skipped: {error}", stacklevel=2)
     return pandas.DataFrame(listed)
 
 

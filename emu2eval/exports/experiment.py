@@ -59,9 +59,9 @@ def _model(record: Record, folder: Path) -> Keyed:
     settings = model.settings
     if model.in_memory or "process" in settings:
         raise StoreError(
-            "the model of this run was an object of a program, which no file can name",
+            "the model of this run was a Python object, which a file cannot refer to",
             where=folder,
-            hint="save it as a checkpoint, register its class as an entry point, or give it a model file "
+            hint="save it as a checkpoint, register its class as an entry point, or write a model file "
             "with `adapter: module:attr`",
         )
     for name in (model.name, settings.get("checkpoint")):
@@ -96,9 +96,9 @@ def _task(record: Record, folder: Path) -> Keyed:
     task = load_task(name, protocol=known.protocol, split=known.split, overrides=changes.task)
     if value_key(task.asked()) != value_key(_asked(record)):
         raise StoreError(
-            f"the file of {known.name} is not what it was when this run was made",
+            f"the file of {known.name} has changed since this run",
             where=folder,
-            hint=f"bring the old file back: {path}",
+            hint=f"restore the old file: {path}",
         )
     own = {
         "task": name,
@@ -138,9 +138,9 @@ def _judge(folder: Path, changes: Changes) -> str | None:
     if isinstance(served, str) and _is(HOSTED, {"settings.model": served, **changes.judge}, model):
         return served
     raise StoreError(
-        f"the judge of this run, {model.name}, was a file that the run does not name",
+        f"the judge of this run, {model.name}, came from a file that the run does not record",
         where=folder,
-        hint="write the file of the other runs, and add `judge: PATH` to it by hand",
+        hint="write the file for the other runs, and add `judge: PATH` by hand",
     )
 
 
@@ -223,6 +223,6 @@ _Dumper.add_representer(list, _list)
 
 
 def _text(content: Keyed, runs: int) -> str:
-    head = f"# What {runs:,} stored run{'' if runs == 1 else 's'} asked. To repeat: emu2eval run THIS_FILE\n"
+    head = f"# Repeats {runs:,} stored run{'' if runs == 1 else 's'}: emu2eval run THIS_FILE\n"
     body = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
     return head + body

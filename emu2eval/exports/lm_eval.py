@@ -58,7 +58,7 @@ def export(runs: Sequence[StoredRows], into: Path) -> Iterator[str]:
             try:
                 lines = list(_samples(stored))
             except UserError as error:
-                yield f"{stored.folder.name}: no samples, since its prompts cannot be built: {error.what}"
+                yield f"{stored.folder.name}: no samples, because its prompts cannot be built: {error.what}"
                 continue
             parts = ("doc_hash", "prompt_hash", "target_hash")
             hashes[name] = _hash("".join(line[part] for line in lines for part in parts))

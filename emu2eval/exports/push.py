@@ -66,13 +66,13 @@ def pack(
     """
     if not HUB_ID.fullmatch(repo):
         raise ConfigError(
-            f"{repo!r} is no name of a dataset on the hub",
-            hint="organisation/name, such as me/my-runs",
+            f"{repo!r} is not a dataset name on the hub",
+            hint="use organization/name, such as me/my-runs",
         )
     found = read(folders)
     runs = found.read
     if not runs:
-        raise StoreError("there is no scored run to push", hint="emu2eval ls runs")
+        raise StoreError("no scored runs to upload", hint="emu2eval ls runs")
     images = 0
     for run in runs:
         target = into / "runs" / run.folder.name
@@ -96,9 +96,9 @@ def pack(
     for path in into.rglob("*.json"):
         if scrubbed(text := path.read_text(encoding="utf-8")) != text:
             raise StoreError(
-                "this file holds what looks like a key, so nothing is uploaded",
+                "this file contains what looks like an API key, so nothing is uploaded",
                 where=path.relative_to(into),
-                hint="take it out of the model's settings, and run again",
+                hint="remove it from the model's settings, and run again",
             )
     return PackedRuns(into, len(runs), images, texts, tuple(_paths(runs)), tuple(notes))
 
@@ -143,17 +143,17 @@ def _card(repo: str, runs: Sequence[StoredRows], table: str, *, drawn: bool, tex
     )
     held = [
         "- `results.json`: every number with its unit, interval and failures (its schema: `emu2eval export "
-        "--schema`); `rows.jsonl`: the same, a line a number",
-        "- `runs/`: the runs: answers and scores by the ids of samples, and what was asked of whom",
-        "- `runs/*/images/`: what models drew" if drawn else "- no images",
+        "--schema`); `rows.jsonl`: the same, one number per line",
+        "- `runs/`: the runs: answers and scores by sample id, and the settings",
+        "- `runs/*/images/`: generated images" if drawn else "- no images",
         "- `lm-eval/`: questions, prompts and references of the benchmarks, under their own licences:"
         if texts
-        else "- no questions, references or images of the benchmarks, which have licences of their own:",
+        else "- no questions, references or images of the benchmarks, which have their own licences:",
         *(f"    - {line}" for line in sources),
     ]
     return (
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n# {repo}\n\n"
-        f"Few-shot evaluations by emu2eval, {len(runs):,} runs.\n\n{table}\n## What is here\n\n"
+        f"Few-shot evaluations by emu2eval, {len(runs):,} runs.\n\n{table}\n## Contents\n\n"
         + "".join(f"{line}\n" for line in held)
     )
 
@@ -178,8 +178,8 @@ def upload(packed: PackedRuns, repo: str, *, public: bool = False) -> str:
             known = None
         if known is not None and not known.private and not public:
             raise ConfigError(
-                f"the dataset {repo} is there, and public",
-                hint="another name, which is made private; or --public",
+                f"the dataset {repo} already exists and is public",
+                hint="choose another name (created as private), or use --public",
             )
         if known is None:
             api.create_repo(repo, repo_type="dataset", private=not public)
@@ -194,8 +194,8 @@ def upload(packed: PackedRuns, repo: str, *, public: bool = False) -> str:
     except Exception as error:  # the hub's client raises its own, httpx's and the system's
         text = " ".join(str(error).split())[:300]
         raise UserError(
-            printable(scrubbed(f"the hub did not take it: {type(error).__name__}: {text}")),
+            printable(scrubbed(f"upload to the hub failed: {type(error).__name__}: {text}")),
             where=repo,
-            hint="hf auth login, or HF_TOKEN with the right to write; and a connection",
+            hint="log in with hf auth login, or set an HF_TOKEN with write access; check the connection",
         ) from None
     return f"https://huggingface.co/datasets/{repo}"

@@ -30,46 +30,46 @@ def _is(description: str) -> Any:
 class ResultNumber(msgspec.Struct, frozen=True, kw_only=True):
     """A number of a run: of all its samples, or of one of its groups."""
 
-    group: Annotated[str | None, _is("The group of samples, as `name: label`; null = all.")]
-    metric: Annotated[str, _is("What was measured, such as vqa_accuracy.")]
+    group: Annotated[
+        str | None, _is("The sub-group of samples, as `name: label`; null = all samples.")
+    ]
+    metric: Annotated[str, _is("The metric, such as vqa_accuracy.")]
     variant: Annotated[
-        str | None, _is("By which rule, wording or encoder; null = there is but one way.")
+        str | None, _is("Scoring rule, judge wording or encoder; null = there is only one.")
     ]
-    judge: Annotated[str | None, _is("The model that judged; null = none did.")]
-    encoder: Annotated[
-        str | None, _is("The identity of the encoder that it was measured with, if any.")
-    ]
+    judge: Annotated[str | None, _is("The judge model; null = none.")]
+    encoder: Annotated[str | None, _is("The identity of the encoder used for the metric, if any.")]
     value: Annotated[float | None, _is("In `unit`, unrounded; null = nothing was scored.")]
     unit: Annotated[
         str | None,
         _is(
             "percent, points (the official scale), cosine (from -1 to 1), distance, or CIDEr x 100; null = "
-            "the scorer's own, which only its author knows."
+            "a custom scorer's own unit."
         ),
     ]
     higher_is_better: bool
     stderr: Annotated[
-        float | None, _is("Standard error in `unit`, clustered, with what trials of draws add.")
+        float | None,
+        _is("Standard error in `unit`, clustered, including the variance between trials."),
     ]
     low: Annotated[float | None, _is("Lower end of the 95 % interval, in `unit`.")]
     high: Annotated[float | None, _is("Upper end of the 95 % interval, in `unit`.")]
-    spread: Annotated[
-        float | None, _is("Standard deviation of the values of single trials, in `unit`.")
-    ]
-    n: Annotated[int, _is("Answers that were scored, over all trials and takes.")]
+    spread: Annotated[float | None, _is("Standard deviation between trials, in `unit`.")]
+    n: Annotated[int, _is("Number of scored answers, over all trials and takes.")]
     unscored: Annotated[
         int,
-        _is("Answers without a score: a failed request, or one that cannot be scored. Never 0."),
+        _is("Answers without a score (failed request or not scorable); never counted as 0."),
     ]
-    hidden: Annotated[int, _is("Answers to samples whose references only a server has.")]
-    chance: Annotated[float | None, _is("What guessing gives, in `unit`, where that is known.")]
+    hidden: Annotated[int, _is("Answers to samples whose references only a test server has.")]
+    chance: Annotated[float | None, _is("The score of random guessing, in `unit`, if known.")]
     ceiling: Annotated[
-        float | None, _is("What perfect use of the demonstrations gives, where that is known.")
+        float | None, _is("The score of perfect use of the demonstrations, if known.")
     ]
     set_scaled: Annotated[
-        bool, _is("The scale depends on the set of samples: not to be compared across sets.")
+        bool,
+        _is("The scale depends on the set of samples, so values are not comparable across sets."),
     ]
-    notes: Annotated[tuple[str, ...], _is("What the scorer says of it, in English.")]
+    notes: Annotated[tuple[str, ...], _is("Notes from the scorer, in English.")]
 
 
 class ResultMark(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +77,7 @@ class ResultMark(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: str
     value: str | int | None
-    answers: Annotated[int, _is("How many answers have it.")]
+    answers: Annotated[int, _is("How many answers have this mark.")]
 
 
 class ResultRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,46 +85,47 @@ class ResultRun(msgspec.Struct, frozen=True, kw_only=True):
 
     run: Annotated[str, _is("The name of its folder.")]
     fingerprint: Annotated[
-        str, _is("Hex sha256 of all that decides its answers: equal for equal runs.")
+        str, _is("Hex SHA-256 of everything that determines its answers; equal for equal runs.")
     ]
     label: Annotated[
-        str, _is("The model, with what tells its runs apart in this document: `m (beams=3)`.")
+        str,
+        _is(
+            "The model, with the settings that distinguish its runs in this document: `m (beams=3)`."
+        ),
     ]
     model: str
-    adapter: Annotated[str | None, _is("What asked it; null = answers were given elsewhere.")]
-    model_settings: Annotated[dict[str, Any], _is("As in the model's file; no secrets.")]
+    adapter: Annotated[str | None, _is("The adapter; null = the answers were imported.")]
+    model_settings: Annotated[dict[str, Any], _is("As in the model file; no secrets.")]
     task: str
     task_version: int
     split: str
-    protocol: Annotated[str, _is("How the task was asked.")]
-    shots: Annotated[
-        int, _is("Demonstrations in a prompt; of text-only ones, those without their images.")
-    ]
+    protocol: Annotated[str, _is("The protocol of the task.")]
+    shots: Annotated[int, _is("Number of demonstrations per prompt.")]
     text_only: Annotated[bool, _is("Demonstrations without their images, the setting 0*.")]
-    ablation: Annotated[str, _is("What was taken away from the demonstrations; none = nothing.")]
-    seed: Annotated[int, _is("Of the draws of demonstrations.")]
+    ablation: Annotated[str, _is("What was removed from the demonstrations; none = nothing.")]
+    seed: Annotated[int, _is("Seed for drawing demonstrations.")]
     trials: Annotated[int, _is("Repeated draws of demonstrations.")]
-    limit: Annotated[int | None, _is("So many queries, a fixed random subset; null = all.")]
-    queries: Annotated[int, _is("Samples of the split.")]
-    covered: Annotated[int, _is("Queries that were asked about.")]
-    missing: Annotated[int, _is("Queries that were left out since a file of theirs was not there.")]
-    shortened: Annotated[int, _is("Prompts with fewer demonstrations than asked for, to fit.")]
-    seconds: Annotated[float, _is("Spent in the model, in seconds, over every start of the run.")]
+    limit: Annotated[int | None, _is("Number of queries, a fixed random subset; null = all.")]
+    queries: Annotated[int, _is("Number of samples in the split.")]
+    covered: Annotated[int, _is("Number of queries covered by this run.")]
+    missing: Annotated[int, _is("Queries skipped because a file is missing.")]
+    shortened: Annotated[
+        int, _is("Prompts shortened to fit, with fewer demonstrations than requested.")
+    ]
+    seconds: Annotated[float, _is("Seconds spent in the model, over all starts of the run.")]
     changes: Annotated[
-        dict[str, Any], _is("What was set against the files, by dotted key: task.output.beams.")
+        dict[str, Any], _is("Settings changed with --set, by dotted key: task.output.beams.")
     ]
     sources: Annotated[
-        dict[str, str], _is("Of the data that does not come from the official files.")
+        dict[str, str], _is("Sources of data that does not come from the official files.")
     ]
-    imported: Annotated[
-        str | None, _is("Who asked, where the answers were given elsewhere; else null.")
-    ]
+    imported: Annotated[str | None, _is("The origin of imported answers; null = not imported.")]
     marks: Annotated[
-        tuple[ResultMark, ...], _is("What answers were marked with, such as images made smaller.")
+        tuple[ResultMark, ...], _is("Marks on answers, such as images that were resized.")
     ]
-    versions: Annotated[dict[str, str], _is("Of Python and the packages that it depends on.")]
+    versions: Annotated[dict[str, str], _is("Versions of Python and the packages used.")]
     numbers: Annotated[
-        tuple[ResultNumber, ...], _is("The headline first, then the rest, then the groups.")
+        tuple[ResultNumber, ...], _is("The main metric first, then other metrics, then sub-groups.")
     ]
 
 
@@ -132,7 +133,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     """Stored runs and their numbers."""
 
     format: Literal["emu2eval-results"] = "emu2eval-results"
-    version: Annotated[Literal[1], _is("Of this form.")] = 1
+    version: Annotated[Literal[1], _is("Version of this format.")] = 1
     emu2eval: Annotated[str, _is("The version of emu2eval that wrote it.")]
     runs: tuple[ResultRun, ...]
 

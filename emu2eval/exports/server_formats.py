@@ -45,16 +45,16 @@ class Format:
         wanted = Counter(self.id(question) for question in questions)
         given = Counter(name for name, _ in pairs)
         return [
-            f"{len(names):,} {what}, the first is {names[0]!r}"
+            f"{len(names):,} {what} (the first is {names[0]!r})"
             for what, names in (
                 (
-                    "questions of the official list share an id",
+                    "questions in the official list share an id",
                     [n for n, c in wanted.items() if c > 1],
                 ),
-                ("ids stand twice", [name for name, count in given.items() if count > 1]),
+                ("ids appear twice", [name for name, count in given.items() if count > 1]),
                 ("questions are missing", [name for name in wanted if name not in given]),
                 ("ids are not in the official list", [n for n in given if n not in wanted]),
-                ("answers are no texts", [n for n, a in pairs if not isinstance(a, str)]),
+                ("answers are not strings", [n for n, a in pairs if not isinstance(a, str)]),
             )
             if names
         ]
@@ -103,9 +103,9 @@ def write(path: Path, content: Any, form: Format, questions: Sequence[Sample]) -
         temporary.replace(path)
     except OSError as error:
         raise StoreError(
-            f"the file cannot be written ({error.strerror})",
+            f"cannot write the file ({error.strerror})",
             where=path,
-            hint="name another one with --out",
+            hint="choose another one with --out",
         ) from None
     finally:
         temporary.unlink(missing_ok=True)

@@ -33,4 +33,4 @@ def write(text: str, file: Path) -> None:
     try:
         file.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise StoreError(f"the file cannot be written ({error.strerror})", where=file) from None
+        raise StoreError(f"cannot write the file ({error.strerror})", where=file) from None

@@ -28,18 +28,19 @@ class Submission:
     def summary(self) -> str:
         """A few lines for people."""
         answered = self.entries - self.unanswered - self.filled
-        lines = [f"wrote {self.file}: {self.entries:,} entries, {answered:,} of them answered"]
+        lines = [f"wrote {self.file}: {self.entries:,} entries, {answered:,} with an answer"]
         if self.filled:
             lines.append(
-                f"{self.filled:,} other questions of {self.questions} hold an empty answer"
+                f"{self.filled:,} other questions in {self.questions} have an empty answer"
             )
         if self.unanswered:
             lines.append(
-                f"{self.unanswered:,} questions of the run's own split have no answer and hold an empty "
-                "one, which the server counts as wrong: the same `run` command asks them"
+                f"{self.unanswered:,} questions in the run's split have no answer and were left "
+                "empty, which the "
+                "server counts as wrong; run the same `run` command to answer them"
             )
         if self.server:
-            lines.append(f"hand it in at {self.server}")
+            lines.append(f"submit it at {self.server}")
         return "\n".join(lines)
 
 
@@ -53,14 +54,14 @@ def submit(folder: Path, out: Path | None = None) -> Submission:
     task, spec = run.questions.task, run.questions.task.spec.submission
     if spec is None:
         raise ConfigError(
-            f"no server is known for {task.name}: its file has no `submission`",
+            f"{task.name} has no test server: its file has no `submission`",
             where=folder,
-            hint="its answers are known, so the table has its numbers: emu2eval table",
+            hint="its answers are public, so the scores are in the table: emu2eval table",
         )
     able = spec.able
     if not task.submitted:
         raise ConfigError(
-            f"this run is on {task.name}'s split {task.split}; the server takes {' or '.join(able)}",
+            f"this run is on {task.name}'s split {task.split}, but the server accepts {' or '.join(able)}",
             where=folder,
             hint=f"emu2eval run --task {task.name} --split {able[0]} …, and submit that run",
         )
@@ -79,7 +80,7 @@ def submit(folder: Path, out: Path | None = None) -> Submission:
                 f"{len(strange):,} answered questions are not in the official list (split "
                 f"{spec.questions}), the first is {strange[0]}",
                 where=folder,
-                hint="the files of the two splits must be of the same version",
+                hint="the files of the two splits must have the same version",
             )
     file = out or folder / "submission.json"
     write(file, form.build(questions, answers), form, questions)

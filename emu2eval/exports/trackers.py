@@ -23,7 +23,7 @@ def render(runs: Sequence[StoredRows], form: str) -> str:
     if form not in FORMATS:
         raise UnknownName("format of exports", form, [*FORMATS, "lm-eval"], where="--format")
     if not runs:
-        raise StoreError("there is no scored run to export", hint="emu2eval ls runs")
+        raise StoreError("no scored runs to export", hint="emu2eval ls runs")
     return FORMATS[form](runs)
 
 

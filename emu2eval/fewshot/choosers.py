@@ -116,10 +116,10 @@ class Chooser(ABC):
             if len(chosen) == shots:
                 return chosen[::-1]
         raise PlanError(
-            f"{shots} demonstrations are asked for, but the pool has only {len(chosen)} that the "
-            f"query {query.id!r} may be shown (its own id and image are never in its pool)",
+            f"{shots} demonstrations are needed, but the pool has only {len(chosen)} for the query "
+            f"{query.id!r} (its own id and image are excluded)",
             where=self.pool.where,
-            hint="ask for fewer shots, or name a larger split for demonstrations",
+            hint="use fewer shots, or a larger split for demonstrations",
         )
 
 
@@ -159,9 +159,9 @@ class Balanced(Chooser):
         for index, sample in enumerate(pool):
             if not isinstance(sample.answer, str):
                 raise ConfigError(
-                    f"the chooser 'balanced' needs answers in text; {sample.id!r} has none",
+                    f"the chooser 'balanced' needs text answers, but {sample.id!r} has none",
                     where=pool.where,
-                    hint="choose 'random' or 'fixed'",
+                    hint="use 'random' or 'fixed'",
                 )
             by_answer.setdefault(sample.answer, []).append(index)
         self.by_answer = sorted(by_answer.items())

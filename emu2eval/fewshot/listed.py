@@ -27,20 +27,20 @@ class Listed(Chooser):
             listed = _decode(query.fields["shown"])
         except KeyError:
             raise PlanError(
-                f"the query {query.id!r} has no field 'shown', which the chooser `listed` shows",
+                f"the query {query.id!r} has no field 'shown', which the chooser `listed` needs",
                 where=self.pool.where,
-                hint="choose otherwise: --set task.demonstrations.chooser=random",
+                hint="use another chooser: --set task.demonstrations.chooser=random",
             ) from None
         except msgspec.DecodeError as error:
             raise DataError(
-                f"the field 'shown' of the query {query.id!r} is no list of demonstrations: {error}",
+                f"the field 'shown' of the query {query.id!r} is not a list of demonstrations: {error}",
                 where=self.pool.where,
             ) from None
         for number, (sample_id, fields) in enumerate(reversed(listed), 1):
             place = self.pool.position(sample_id)
             if place is None:
                 raise DataError(
-                    f"the query {query.id!r} shows {sample_id!r}, which is not there",
+                    f"the query {query.id!r} lists {sample_id!r}, which does not exist",
                     where=self.pool.where,
                 )
             sample = self.pool[place]
@@ -52,7 +52,7 @@ class Listed(Chooser):
         chosen = list(self.ranked(query, trial))[::-1]
         if len(chosen) != shots:
             raise PlanError(
-                f"{shots} demonstrations are asked for, the query {query.id!r} lists {len(chosen)}",
+                f"{shots} demonstrations are needed, but the query {query.id!r} lists {len(chosen)}",
                 where=self.pool.where,
             )
         return chosen

@@ -245,9 +245,9 @@ class Rices(Chooser):
             shown = tuple(images.digest(p) for p in _images(sample))
             if not shown:
                 raise ConfigError(
-                    f"the chooser 'rices' compares images; sample {sample.id!r} has none",
+                    f"the chooser 'rices' compares images, but sample {sample.id!r} has none",
                     where=self.pool.where,
-                    hint="choose 'random', or the option text: 1, which compares words alone",
+                    hint="use 'random', or the option text: 1, which compares only text",
                 )
         if self.text > 0:
             if self.text_field not in sample.fields:

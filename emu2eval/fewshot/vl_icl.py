@@ -86,9 +86,9 @@ class VLICL(Chooser):
         found = self.sets.get(query.fields["within"])
         if found is None:
             raise DataError(
-                f"no sample of the support may be shown to the query {query.id!r}",
+                f"the support set has no sample for the query {query.id!r}",
                 where=self.pool.where,
-                hint="query.json and support.json belong together: fetch both again",
+                hint="query.json and support.json do not match; download both again",
             )
         return found
 
@@ -147,7 +147,7 @@ class VLICL(Chooser):
 
     def _too_few(self, query: Sample, shots: int, found: int) -> PlanError:
         return PlanError(
-            f"{shots} shots are asked for, but the query {query.id!r} may be shown only {found}",
+            f"{shots} shots are needed, but only {found} are available for the query {query.id!r}",
             where=self.pool.where,
-            hint="ask for fewer shots",
+            hint="use fewer shots",
         )

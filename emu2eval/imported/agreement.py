@@ -31,12 +31,12 @@ class Agreement:
     def __str__(self) -> str:
         text = (
             f"their {self.name} {self.theirs:.2f}, our {self.metric} {self.ours:.2f} "
-            f"on {self.n:,} samples: equal at {self.n - len(self.differing):,}"
+            f"on {self.n:,} samples: equal on {self.n - len(self.differing):,}"
         )
         if self.differing:
             first = "; ".join(f"{i} ({a:g}, ours {b:g})" for i, a, b in self.differing[:3])
             more = "; …" if len(self.differing) > 3 else ""
-            text += f", not at {len(self.differing):,}: {first}{more}"
+            text += f", different on {len(self.differing):,}: {first}{more}"
         return text
 
 

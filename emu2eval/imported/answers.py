@@ -22,10 +22,10 @@ def require(task: Task, entries: Sequence[Entry]) -> None:
     by_mean = isinstance(output, ChoiceSpec) and output.per_token
     if by_mean and any(entry.choices for entry in entries):
         raise ConfigError(
-            f"{task.name} ranks by the mean log-probability of a token, and the log holds sums over texts "
-            "whose numbers of tokens it does not say",
+            f"{task.name} ranks by mean log-probability per token, but the log has sums without token "
+            "counts",
             where=task.document.where(("output",)),
-            hint="another protocol, or --set task.output.per_token=false, which is another measure",
+            hint="use another protocol, or --set task.output.per_token=false, which is a different measure",
         )
 
 
@@ -60,7 +60,7 @@ def _in_order(entry: Entry, log_probs: Sequence[float], sample: Sample) -> list[
         raise DataError(f"the sample {sample.id!r} has no choices to rank", where=entry.where)
     if len(log_probs) != len(sample.choices):
         raise DataError(
-            f"the row ranks {len(log_probs)} texts, the sample {sample.id!r} has "
+            f"the row ranks {len(log_probs)} texts, but the sample {sample.id!r} has "
             f"{len(sample.choices)} choices",
             where=entry.where,
         )
@@ -74,11 +74,11 @@ def _in_order(entry: Entry, log_probs: Sequence[float], sample: Sample) -> list[
     wanted = [_plain(choice) for choice in sample.choices]
     if len(set(texts)) < len(texts) or set(texts) != set(wanted):
         raise DataError(
-            f"the texts that the row ranks ({', '.join(map(repr, entry.choices))}) are not the choices of "
-            f"the sample {sample.id!r} ({', '.join(map(repr, sample.choices))}), so which is which cannot "
-            "be told",
+            f"the texts ranked in the row ({', '.join(map(repr, entry.choices))}) are not the choices of "
+            f"the sample {sample.id!r} ({', '.join(map(repr, sample.choices))}), so they cannot be "
+            "matched",
             where=entry.where,
-            hint="a protocol of the task that ranks the same texts: --protocol NAME",
+            hint="use a protocol of the task that ranks the same texts: --protocol NAME",
         )
     return [finite[texts.index(choice)] for choice in wanted]
 

@@ -38,7 +38,7 @@ def read(path: Path) -> tuple[Rows, Mapping[str, Any]]:
     """
     if path.suffix not in ENDINGS:
         raise ConfigError(
-            f"answers are read from {', '.join(ENDINGS)} files, or a folder of images", where=path
+            f"answers must be in {', '.join(ENDINGS)} files or a folder of images", where=path
         )
     try:
         if path.suffix == ".json" or (path.suffix == ".jsonl" and _is_list(path)):
@@ -46,9 +46,9 @@ def read(path: Path) -> tuple[Rows, Mapping[str, Any]]:
         separated = ((row.where, row.cells) for row in text_rows(path, large=False))
         rows = list(_lines(path) if path.suffix == ".jsonl" else separated)
     except csv.Error as error:
-        raise DataError(f"this is no table of text: {error}", where=path) from None
+        raise DataError(f"the file is not a text table: {error}", where=path) from None
     except UnicodeDecodeError as error:
-        raise DataError(f"this is not UTF-8 text: {error}", where=path) from None
+        raise DataError(f"the file is not UTF-8 text: {error}", where=path) from None
     except OSError as error:
         raise _unreadable(path, error) from None
     return _some(rows, path), {}
@@ -97,7 +97,7 @@ def _decoded(data: bytes, path: Path, line: int) -> Any:
     except (ValueError, RecursionError) as error:
         # Bytes that are no text, a number of thousands of digits, lists in lists without end.
         why = str(error).partition(";")[0]
-    raise DataError(f"this is not JSON: {why}", where=f"{path}:{line}", hint=hint(data))
+    raise DataError(f"not valid JSON: {why}", where=f"{path}:{line}", hint=hint(data))
 
 
 def _unreadable(path: Path, error: OSError) -> DataError:
@@ -115,17 +115,17 @@ def _json(path: Path) -> tuple[Rows, Mapping[str, Any]]:
         return _some(rows, path), {}
     if isinstance(content, list):
         return _listed(content, path, "$"), {}
-    raise DataError("the file holds neither a list nor an object", where=path)
+    raise DataError("the file contains neither a list nor an object", where=path)
 
 
 def _listed(items: list[Any], path: Path, at: str) -> Rows:
     for number, item in enumerate(items):
         if not isinstance(item, dict):
-            raise DataError("this is not a JSON object", where=f"{path}:{at}[{number}]")
+            raise DataError("not a JSON object", where=f"{path}:{at}[{number}]")
     return _some([(f"{path}:{at}[{number}]", item) for number, item in enumerate(items)], path)
 
 
 def _some(rows: Rows, path: Path) -> Rows:
     if not rows:
-        raise DataError("the file holds no answers", where=path)
+        raise DataError("the file contains no answers", where=path)
     return rows

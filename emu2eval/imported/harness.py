@@ -45,11 +45,11 @@ def is_log(rows: Rows) -> bool:
 def read(path: Path, rows: Rows, around: Mapping[str, Any], wanted: Wanted) -> Log:
     """The log as entries. Raises DataError for a damaged row, ConfigError for one of another kind."""
     if wanted.kind == "image":
-        raise ConfigError("this task asks for images, and the log holds none", where=path)
+        raise ConfigError("this task needs images, but the log has none", where=path)
     if wanted.answer is not None:
         raise ConfigError(
-            "--answer names a column of a plain file; a log's answers are its resps", where=path,
-            hint="--filtered takes its filtered_resps instead",
+            "--answer is for plain files; a log's answers are always its resps", where=path,
+            hint="to use filtered_resps instead: --filtered",
         )  # fmt: skip
     chosen = _filter(path, rows, wanted)
     if chosen is not None:
@@ -62,7 +62,7 @@ def read(path: Path, rows: Rows, around: Mapping[str, Any], wanted: Wanted) -> L
     entries = [_entry(where, row, wanted) for where, row in rows]
     several = sum(_several(row) for _, row in rows)
     notes = [
-        f"{several:,} samples have several responses; the first is taken" if several else None,
+        f"{several:,} samples have several responses; the first is used" if several else None,
         about.missing,
     ]
     name, asker = ("lmms-eval", "lmms-eval") if lmms else ("lm-evaluation-harness", "lm-eval")
@@ -89,10 +89,9 @@ def _filter(path: Path, rows: Rows, wanted: Wanted) -> str | None:
         raise UnknownName("filter", wanted.filter, names, where=path)
     if wanted.filter is None and len(names) > 1:
         raise ConfigError(
-            f"the log holds what {len(names)} filters made of the responses: "
-            f"{', '.join(sorted(names))}",
+            f"the log contains responses from {len(names)} filters: {', '.join(sorted(names))}",
             where=path,
-            hint="name one: --filter NAME",
+            hint="choose one: --filter NAME",
         )
     return wanted.filter or next(iter(names), None)
 
@@ -148,29 +147,29 @@ def _response(
     name = "filtered_resps" if wanted.filtered or "resps" not in row else "resps"
     requests = _requests(row, name)
     if requests is None or not all(requests):
-        raise DataError(f"{name} is no list of responses", where=where)
+        raise DataError(f"{name} is not a list of responses", where=where)
     first = [given[0] for given in requests]
     if all(isinstance(each, list) and _is_ranked(each) for each in first):
         if wanted.kind != "choice":
             raise _other("ranks choices by log-likelihood", wanted.kind, where)
         return Response(log_probs=tuple(float(each[0]) for each in first)), _ranked(where, row)
     if wanted.kind == "choice":
-        raise _other("holds generated texts", wanted.kind, where)
+        raise _other("contains generated text", wanted.kind, where)
     if len(first) > 1:
-        raise DataError(f"the row holds texts of {len(first)} requests, not of one", where=where)
+        raise DataError(f"the row contains texts for {len(first)} requests, not one", where=where)
     if first[0] is None:
-        return Response(error="the log holds no answer"), ()
+        return Response(error="the log contains no answer"), ()
     if not isinstance(first[0], str):
-        raise DataError(f"the response is no text but {first[0]!r:.60}", where=where)
+        raise DataError(f"the response is not text but {first[0]!r:.60}", where=where)
     return separated(Response(text=first[0])), ()
 
 
 def _other(holds: str, kind: str, where: str) -> ConfigError:
-    wants = "log-probabilities of choices" if kind == "choice" else "texts"
+    wants = "log-probabilities of choices" if kind == "choice" else "text"
     return ConfigError(
-        f"the log {holds}, and the task asks for {wants}",
+        f"the log {holds}, but the task needs {wants}",
         where=where,
-        hint="a protocol of the task with that kind of output: --protocol NAME",
+        hint="use a protocol of the task with that kind of output: --protocol NAME",
     )
 
 
@@ -195,7 +194,7 @@ def _ranked(where: str, row: Mapping[str, Any]) -> tuple[str, ...]:
     texts = [pair[1] for pair in pairs if isinstance(pair, list) and len(pair) > 1]
     if not pairs or len(texts) != len(pairs) or not all(isinstance(t, str) for t in texts):
         raise DataError(
-            "the log does not say which texts it ranks, so they cannot be matched with the choices",
+            "the log does not record which texts it ranks, so they cannot be matched with the choices",
             where=where,
         )
     return tuple(texts)
@@ -232,11 +231,11 @@ def _about(path: Path, around: Mapping[str, Any]) -> _About:
         return _About(model, shots if isinstance(shots, int) else None, lmms=True)
     task, beside = _beside(path)
     if beside is None:
-        said = "no file of results stands beside the log, so it names neither model nor shots"
+        said = "there is no results file next to the log, so the model and shots are unknown"
         return _About(missing=said)
     results = parse(beside)
     if not isinstance(results, dict):
-        raise DataError("the file of results holds no object", where=beside)
+        raise DataError("the results file does not contain a JSON object", where=beside)
     config = results.get("config")
     config = config if isinstance(config, dict) else {}
     model = (

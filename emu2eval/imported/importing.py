@@ -95,7 +95,7 @@ def import_run(
     for part in ("model", "judge"):
         for key in getattr(chosen.changes, part):
             raise ConfigError(
-                f"--set {part}.{key} sets nothing here: the answers are there, only task.… can"
+                f"--set {part}.{key} has no effect on existing answers; only task.… can be set"
             )
     opened = open_task(
         task,
@@ -139,9 +139,9 @@ def _shots(path: Path, log: Log, options: ImportOptions) -> str:
         return options.shots
     if log.shots is None:
         raise ConfigError(
-            "how many demonstrations the model was shown is not said",
+            "the number of demonstrations is unknown",
             where=path,
-            hint="say it: --shots 0",
+            hint="give it, for example: --shots 0",
         )
     return str(log.shots)
 
@@ -198,10 +198,11 @@ def _label(task: OpenTask, log: Log, options: ImportOptions) -> str:
     """Who asked. It is no protocol of the task's: how these answers were asked for is unknown."""
     if options.label in task.spec.protocols:
         raise ConfigError(
-            f"how these answers were asked for is unknown, so they cannot stand under {task.name}'s protocol "
+            "the prompts of these answers are unknown, so they cannot be labelled with "
+            f"{task.name}'s protocol "
             f"{options.label!r}",
             where="--label",
-            hint=f"another name; --protocol {options.label} scores them as that one does",
+            hint=f"use another label; to score them by that protocol: --protocol {options.label}",
         )
     return options.label or log.asker or "unknown"
 
@@ -224,17 +225,17 @@ def _told(
     if options.id is None:
         yield f"ids from the column {matched.column}"
     if options.model is None:
-        source = "as its log says" if log.model else "after the file; --model NAME names it"
-        yield f"the model is called {record.model.name}, {source}"
+        source = "from its log" if log.model else "from the file name; to set it: --model NAME"
+        yield f"the model is named {record.model.name}, {source}"
     said = f"{total:,} rows, answers to {known:,} of {queries:,} queries"
     if matched.unknown:
         first = matched.unknown[0]
-        said += f"; {len(matched.unknown):,} ids are not in the split, the first is {first!r}"
+        said += f"; {len(matched.unknown):,} ids are not in the split; the first is {first!r}"
     if matched.repeated:
-        said += f"; {matched.repeated:,} rows repeat another"
+        said += f"; {matched.repeated:,} rows are duplicates"
     empty = sum(entry.response.error is not None for entry in matched.entries.values())
     if empty:
-        said += f"; {empty:,} hold no answer and are unscored"
+        said += f"; {empty:,} have no answer and are unscored"
     yield said
 
 
@@ -243,7 +244,7 @@ def _store(
 ) -> Imported:
     folder = below(root, folder_name(record))
     for name in _changed(record, root, folder):
-        told.note(f"the file has changed since it was imported as {name}; this is another run")
+        told.note(f"the file has changed since it was imported as {name}, so this is a new run")
     places = [(questions.samples.position(name), entry) for name, entry in matched.entries.items()]
     # All of it is looked at first: what cannot be used is told before anything is stored.
     entries = {
@@ -269,9 +270,9 @@ def _store(
             if not judged:
                 score_run(record, questions, store)
         else:
-            told.note(f"imported before, nothing to do: {folder}")
+            told.note(f"already imported, nothing to do: {folder}")
     if not read_rows(folder):
-        told.note(f"stored, and scored by a judge: emu2eval score {folder} --judge NAME")
+        told.note(f"stored; scoring needs a judge: emu2eval score {folder} --judge NAME")
         return Imported([], folder, len(missing))
     run = read_run(folder)
     found, left = agreements(run)

@@ -62,7 +62,7 @@ def match(
         else:
             _add(found, name, entry)
     if not found.entries:
-        raise _nothing(log, samples, f"none of the ids in its column {found.column} is")
+        raise _nothing(log, samples, f"none of the ids in column {found.column} is")
     _agree(found, samples, thorough=by_row)
     return found
 
@@ -78,21 +78,21 @@ def _guess(log: Log, names: Sequence[str], samples: Samples) -> str:
     hits = {name: len(ids.intersection(column)) for name, column in values.items()}
     best = max(hits.values(), default=0)
     if not best:
-        raise _nothing(log, samples, "no column holds ids that are")
+        raise _nothing(log, samples, "no column contains ids that are")
     able = sorted((name for name in hits if hits[name] == best), key=_rank)
     column = able[0]
     sure = column.rpartition(".")[2] in KNOWN
     # Numbers of another meaning may be ids by chance.
     if not sure and 2 * best < len(log.entries):
         raise _nothing(
-            log, samples, f"no column is sure to hold ids: {column} has {best:,} that are"
+            log, samples, f"no column certainly contains ids: {column} has {best:,} that are"
         )
     rivals = [name for name in able[1:] if values[name] != values[column]]
     if rivals and not sure:
         raise DataError(
-            f"the columns {' and '.join([column, *rivals])} may all hold ids",
+            f"the columns {' and '.join([column, *rivals])} may all contain ids",
             where=log.entries[0].where,
-            hint="name the one: --id COLUMN",
+            hint="choose one: --id COLUMN",
         )
     return column
 
@@ -109,9 +109,9 @@ def _nothing(log: Log, samples: Samples, what: str) -> DataError:
     )
     hint = "check --task and --split"
     if log.row_number is not None:
-        hint += f"; or --id {log.row_number}, the number of the row, checked by the questions' text"
+        hint += f"; or --id {log.row_number}, the row number, verified against the text of the questions"
     return DataError(
-        f"{what} in {samples.where}, whose ids are such as {samples.ids[0]!r}; the file's first row: "
+        f"{what} in {samples.where}, whose ids look like {samples.ids[0]!r}; the file's first row: "
         f"{seen[:400] or 'nothing'}",
         where=first.where,
         hint=hint,
@@ -122,7 +122,7 @@ def _at(order: Sequence[str], value: object, entry: Entry) -> str:
     text = str(value)
     if not text.isdecimal() or int(text) >= len(order):
         raise DataError(
-            f"{text} is no number of a row of the split, which has {len(order):,}",
+            f"{text} is not a row number of the split, which has {len(order):,} rows",
             where=entry.where,
         )
     return order[int(text)]
@@ -139,10 +139,10 @@ def _add(found: Matched, name: str, entry: Entry) -> None:
         return
     if (known.response, known.choices) != (entry.response, entry.choices):
         raise DataError(
-            f"the sample {name!r} has two answers that differ; the other one: {known.where}",
+            f"the sample {name!r} has two different answers; the other one: {known.where}",
             where=entry.where,
-            hint="leave one of them in the file"
-            + ("; or take one filter's: --filter NAME" if known.filter != entry.filter else ""),
+            hint="keep one of them in the file"
+            + ("; or choose a filter: --filter NAME" if known.filter != entry.filter else ""),
         )
     found.repeated += known.filter == entry.filter
     found.entries[name] = replace(known, theirs={**known.theirs, **entry.theirs})
@@ -171,10 +171,11 @@ def _agree(found: Matched, samples: Samples, *, thorough: bool) -> None:
         entry, sample = other[0]
         text = _longest(sample)
         raise DataError(
-            f"the column {found.column} names other samples than the data has: the questions of "
-            f"{len(other):,} of {seen:,} rows are not in them, the first is {sample.id!r} with {text!r:.80}",
+            f"the ids in column {found.column} refer to different samples: the questions of "
+            f"{len(other):,} of "
+            f"{seen:,} rows do not match; the first is {sample.id!r} with {text!r:.80}",
             where=entry.where,
-            hint="check --task and --split; --id COLUMN names another column of ids",
+            hint="check --task and --split; to use another id column: --id COLUMN",
         )
 
 

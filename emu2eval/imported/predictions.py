@@ -28,9 +28,9 @@ def read(path: Path, rows: Rows, wanted: Wanted) -> Log:
     """A file with an answer in each row. Raises DataError, or UnknownName for the column of answers."""
     if wanted.kind == "image":
         raise ConfigError(
-            "this task asks for images, and the file holds none",
+            "this task needs images, but the file has none",
             where=path,
-            hint="give a folder of images named by the ids of the samples",
+            hint="give a folder of images named by sample id",
         )
     if wanted.filtered:
         raise ConfigError("--filtered and --filter are for logs of other harnesses", where=path)
@@ -43,8 +43,12 @@ def read(path: Path, rows: Rows, wanted: Wanted) -> Log:
             name or guesses[0],
             columns,
             where=path,
-            hint="name it: --answer COLUMN"
-            + ("; it lists the log-probability of each choice" if wanted.kind == "choice" else ""),
+            hint="choose it: --answer COLUMN"
+            + (
+                "; it must list the log-probability of each choice"
+                if wanted.kind == "choice"
+                else ""
+            ),
         )
     entries = [
         Entry(where, dict(flat(_without(row, name))), _response(row.get(name), wanted.kind, where))
@@ -69,13 +73,13 @@ def read_images(folder: Path, wanted: Wanted) -> Log:
     """A folder of images, each named by the id of its sample. Raises DataError where there is none."""
     if wanted.kind != "image":
         raise ConfigError(
-            f"this is a folder, and the task asks for {wanted.kind}",
+            f"this is a folder, but the task needs {wanted.kind}",
             where=folder,
-            hint="give the file of the answers",
+            hint="give the file with the answers",
         )
     found = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGES)
     if not found:
-        raise DataError(f"the folder holds no {', '.join(IMAGES)} files", where=folder)
+        raise DataError(f"the folder contains no {', '.join(IMAGES)} files", where=folder)
     entries, files = [], {}
     for path in found:
         image = Image(str(path))
@@ -91,17 +95,17 @@ def _without(row: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def _response(value: Any, kind: str, where: str) -> Response:
     if value is None:
-        return Response(error="the file holds no answer")
+        return Response(error="the file contains no answer")
     if kind == "choice":
         numbers = isinstance(value, list) and all(
             isinstance(each, (int, float)) and not isinstance(each, bool) and _fits(each)
             for each in value
         )
         if not numbers:
-            raise DataError("this is no list of log-probabilities", where=where)
+            raise DataError("not a list of log-probabilities", where=where)
         return Response(log_probs=tuple(float(each) for each in value))
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise DataError(f"the answer is no text but {value!r:.60}", where=where)
+        raise DataError(f"the answer is not text but {value!r:.60}", where=where)
     return separated(Response(text=str(value)))
 
 

@@ -40,7 +40,7 @@ def batches(path: str | Path) -> list[Any]:
         raise DataError(
             f"the arrow file is truncated or damaged ({' '.join(str(error).split())[:200]})",
             where=path,
-            hint="save or fetch it again",
+            hint="save or download it again",
         ) from None
 
 
@@ -60,7 +60,7 @@ def _opened(path: str, changed: int, size: int) -> list[Any]:
     else:
         # Such a file ends in a mark; one that was cut between two batches would be read as whole.
         if whole[-8:].to_pybytes() != _END:
-            raise ValueError("its end is not there")
+            raise ValueError("its end is missing")
         reader = pa.ipc.open_stream(pa.BufferReader(whole))
         found = list(reader)
     found = found or [reader.schema.empty_table().to_batches()[0]]

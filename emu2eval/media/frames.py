@@ -113,10 +113,10 @@ def _decoded(path: str, state: State, count: int, segment: Segment | None) -> tu
         return tuple(_pick_times(path, segment, count))
     total, promised = _count(path)
     if total < _CUT_OFF * promised or not total:
-        raise _damaged(path, f"it holds {total} of {promised} frames")
+        raise _damaged(path, f"it contains {total} of {promised} frames")
     start, end = (int(segment.start), int(segment.end)) if segment else (0, total)
     if start >= min(end, total):
-        raise _damaged(path, f"it holds {total} frames, none of the segment {start} to {end}")
+        raise _damaged(path, f"it contains {total} frames, none in the segment {start} to {end}")
     found, seen = _pick(path, [start + place for place in spread(min(end, total) - start, count)])
     if len(found) < count and seen > start:
         # Some packets hold no image of their own, so fewer frames come out than were counted.
@@ -179,7 +179,7 @@ def _shown_at(path: str, wanted: Sequence[float], *, jump: bool) -> list[Image] 
                 return found
         if shown is None or time < wanted[-1] - _MISSING:
             raise _damaged(
-                path, f"it ends at {time:.1f} s, a frame at {wanted[-1]:.1f} s is wanted"
+                path, f"it ends at {time:.1f} s, but a frame at {wanted[-1]:.1f} s is needed"
             )
         return found + [_shown(shown)] * (len(wanted) - len(found))
 
@@ -224,7 +224,7 @@ def _opened(path: str) -> Iterator[tuple[Any, Any]]:
     try:
         with av.open(path, options=_ALONE) as container:
             if not container.streams.video:
-                raise _damaged(path, "it holds no images")
+                raise _damaged(path, "it contains no images")
             stream = container.streams.video[0]
             if stream.width * stream.height > MAX_PIXELS:
                 raise _too_large(path, stream.width, stream.height)
@@ -245,7 +245,7 @@ def _state(path: str) -> State:
             where=path,
             hint=instead(path)
             or "check the data root ($EMU2EVAL_DATA) and that the archive was unpacked whole; "
-            "--skip-missing leaves such samples out and counts them",
+            "--skip-missing skips such samples and counts them",
         ) from None
     return state_of(stat)
 
@@ -268,7 +268,7 @@ def _too_large(path: str, width: int, height: int) -> ImageError:
 
 def _damaged(path: str, why: str) -> ImageError:
     return ImageError(
-        f"the video is cut off, damaged or no video ({why})",
+        f"the file is truncated, damaged or not a video ({why})",
         where=path,
         hint="download or copy it again",
     )

@@ -105,7 +105,7 @@ def _info_of_file(image: Image) -> ImageInfo:
     except OSError as error:
         raise _unreadable(path, error) from None
     if not S_ISREG(stat.st_mode) and not S_ISDIR(stat.st_mode):
-        raise ImageError("this is no file", where=path)
+        raise ImageError("not a file", where=path)
     key = (path, image.member, state_of(stat))
     known = _infos.get(key)
     if known is None:
@@ -171,9 +171,9 @@ def read(image: Image) -> bytes:
         raise _unreadable(image.path, error) from None
     if image._digest is not None and hashlib.sha256(data).hexdigest() != image._digest:
         raise ImageError(
-            "the image is not the one that was stored",
+            "the image differs from the one that was stored",
             where=image.path,
-            hint="run the same evaluation again: it is asked for again",
+            hint="run the same evaluation again to regenerate it",
         )
     return data
 
@@ -263,7 +263,7 @@ def _open(data: bytes, where: str) -> PILImage:
         )
     if len(data) > LARGEST_FILE:
         raise ImageError(
-            f"the image has more than {LARGEST_FILE >> 20} MiB and is not opened", where=where
+            f"the image file is larger than {LARGEST_FILE >> 20} MiB and is not opened", where=where
         )
     try:
         image = _open_file(io.BytesIO(data))
@@ -284,7 +284,7 @@ def _open(data: bytes, where: str) -> PILImage:
         width, height = image.size
         raise ImageError(
             f"decoding {width} x {height} pixels of {image.format} in {image.mode} would take "
-            f"{memory / (1 << 30):.1f} GiB, and an image may take {MOST_MEMORY / (1 << 30):.1f}",
+            f"{memory / (1 << 30):.1f} GiB, more than the limit of {MOST_MEMORY / (1 << 30):.1f}",
             where=where,
             hint="store a smaller copy; models resize images to far fewer pixels anyway",
         )
@@ -332,7 +332,7 @@ def _unreadable(path: str, error: OSError) -> ImageError:
             where=path,
             hint=instead(path)
             or "check the data root ($EMU2EVAL_DATA) and that the archive was unpacked whole; "
-            "`emu2eval data check TASK` names every image that is missing; --skip-missing leaves "
-            "such samples out and counts them",
+            "`emu2eval data check TASK` lists all missing images; --skip-missing skips such "
+            "samples and counts them",
         )
     return ImageError(f"the image cannot be read ({error.strerror})", where=path)

@@ -13,16 +13,20 @@ def instead(path: str) -> str | None:
     listed = _listed(folder or ".")
     alike = listed.get(_plain(name))
     if alike is not None and alike != name:
-        how = "capitals" if _composed(alike) != _composed(name) else "how its accents are written"
-        return f"{alike!r} is there, which differs in {how}: rename it, or name it so"
+        how = (
+            "upper or lower case"
+            if _composed(alike) != _composed(name)
+            else "the encoding of its accents"
+        )
+        return f"there is {alike!r}, which differs in {how}: rename it, or use that name"
     parent, inner = os.path.split(folder)
     deeper = f"{folder}/{inner}"
     if _plain(name) in _listed(deeper):
-        return f"the files are one folder too deep, in {deeper}: move them up"
+        return f"the files are nested one folder too deep, in {deeper}: move them up"
     written = f"{inner}\\{name}"
     if _plain(written) in _listed(parent or "."):
         return (
-            f"{written!r} is there: an archive of Windows was unpacked with backslashes in its names; unpack "
+            f"there is {written!r}: a Windows archive was unpacked with backslashes in its names; unpack "
             "it again with `7z x`, or `python -m zipfile -e ARCHIVE FOLDER`"
         )
     return None

@@ -80,7 +80,7 @@ def require_bounded(file: Any, path: str | Path, group: int, column: str) -> Non
             packed += chunk.total_compressed_size
     if size > max(MOST_BYTES, _PACKED * packed):
         raise DataError(
-            f"the column {column!r} of row group {group} unpacks to {size / 2**30:,.1f} GiB",
+            f"the column {column!r} of row group {group} decompresses to {size / 2**30:,.1f} GiB",
             where=path,
             hint="write it again in smaller row groups: pyarrow.parquet.write_table(…, row_group_size=1000)",
         )
@@ -105,7 +105,7 @@ def read_cell(path: str, name: str) -> bytes:
         raise ImageError(
             "the parquet file with this image does not exist",
             where=where,
-            hint="fetch it again; `hf download` continues where it stopped",
+            hint="download it again; `hf download` continues where it stopped",
         ) from None
     except (OSError, ValueError, IndexError) as error:
         raise ImageError(f"the image cannot be read ({error})", where=where) from None
@@ -124,7 +124,7 @@ def encoded(value: Any, where: str) -> bytes:
         except (binascii.Error, ValueError) as error:
             raise ImageError(f"the image is not base64: {error}", where=where) from None
     if not isinstance(data, bytes):
-        raise ImageError("the cell holds no image's bytes", where=where)
+        raise ImageError("the cell does not contain image bytes", where=where)
     return data
 
 

@@ -31,7 +31,7 @@ def taking(image: Image, by: str) -> Iterator[None]:
             width, height = images.info(image).upright
             size = f" of {width:,} x {height:,} pixels"
         raise ImageError(
-            f"{by} does not take this image{size} ({reason[:200]})",
+            f"{by} cannot process this image{size} ({reason[:200]})",
             where=images.where(image),
-            hint="its sample is unscored; crop or pad the image to score it",
+            hint="its sample stays unscored; crop or pad the image to score it",
         ) from error

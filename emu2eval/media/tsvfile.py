@@ -48,7 +48,8 @@ def rows(path: Path, columns: Sequence[str]) -> Iterator[TableRow]:
                     continue
                 if len(values) != len(header):
                     raise DataError(
-                        f"the row has {len(values)} cells, the header {len(header)}", where=where
+                        f"the row has {len(values)} cells, but the header has {len(header)}",
+                        where=where,
                     )
                 cells = dict(zip(header, values, strict=True))
                 shown = {}
@@ -61,9 +62,9 @@ def rows(path: Path, columns: Sequence[str]) -> Iterator[TableRow]:
                 yield TableRow(where, cells, shown)
         except (csv.Error, UnicodeDecodeError) as error:
             raise DataError(
-                f"this is no table of text: {error}",
+                f"the file is not a text table: {error}",
                 where=f"{path}:{reader.line_num}",
-                hint="fetch the file again",
+                hint="download the file again",
             ) from None
 
 
@@ -115,5 +116,5 @@ def read_cell(path: str, name: str) -> bytes:
         raise ImageError(
             f"the image is not base64: {error}",
             where=f"{path}#{name}",
-            hint="fetch the file again",
+            hint="download the file again",
         ) from None

@@ -133,9 +133,9 @@ def _check(table: PaperTable, document: Document, at: Keys) -> None:
         where = document.where((*at, "rows", number))
         if len(row.values) != len(known):
             raise ConfigError(
-                f"{row.model} has {len(row.values)} values, the table {len(known)} columns",
+                f"{row.model} has {len(row.values)} values, but the table has {len(known)} columns",
                 where=where,
-                hint="null stands for a dash",
+                hint="use null for a dash",
             )
         for column in (*row.trained_on, *row.notes):
             if column not in known:

@@ -18,7 +18,7 @@ from emu2eval.types import Row, Shots
 SHARED: frozenset[Kind] = frozenset({"text_only", "training"})
 """What a published number and its repetition have in common: they keep neither from the other."""
 
-TEXT_ONLY = "0* is two demonstrations without their images, no true zero"
+TEXT_ONLY = "0* uses two demonstrations without images, so it is not true zero-shot"
 TRAINED = "trained on this benchmark's training data"
 
 
@@ -204,10 +204,12 @@ def reasons(run: MeasuredRun, row: Row, column: PaperColumn) -> tuple[Reason, ..
 def _each_reason(run: MeasuredRun, row: Row, column: PaperColumn) -> Iterator[Reason]:
     title = column.title
     if row.split != column.split:
-        said = f"the paper's is {column.split}" if column.split else "the source names none"
+        said = f"the paper uses {column.split}" if column.split else "the paper names none"
         yield Reason("split", f"{title}: split {row.split}; {said}")
     if row.protocol_label != column.protocol:
-        said = f"the paper's is {column.protocol}" if column.protocol else "none is the paper's"
+        said = (
+            f"the paper's is {column.protocol}" if column.protocol else "none matches the paper's"
+        )
         yield Reason("protocol", f"{title}: protocol {row.protocol_label}; {said}")
     if not _same_metric(row, column):
         yield Reason("metric", f"{title}: {row.label}; the paper's is {column.label}")
@@ -222,10 +224,10 @@ def _each_reason(run: MeasuredRun, row: Row, column: PaperColumn) -> Iterator[Re
         yield Reason("unscored", f"{title}: {count:,} queries unscored")
     own = [change for change in run.changes if change not in column.set]
     if own:
-        yield Reason("settings", f"set by hand: {', '.join(own)}")
+        yield Reason("settings", f"changed settings: {', '.join(own)}")
     absent = [change for change in column.set if change not in run.changes]
     if absent:
-        yield Reason("settings", f"{title}: the paper's is with {', '.join(absent)}")
+        yield Reason("settings", f"{title}: the paper used {', '.join(absent)}")
     if row.shots.text_only:
         yield Reason("text_only", TEXT_ONLY)
 

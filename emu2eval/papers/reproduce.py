@@ -66,7 +66,7 @@ def wanted(
             found.append(WantedColumn(column, split or "", tuple(shots)))
     if not found:
         raise ConfigError(
-            f"table {table.id} of {paper.name} has no number of {against} to measure",
+            f"table {table.id} of {paper.name} has no number for {against} that can be measured",
             hint=f"its tasks: {', '.join(dict.fromkeys(c.task for c in table.columns))}",
         )
     return found
@@ -87,7 +87,7 @@ def _texts(errors: Iterable[UserError]) -> list[str]:
 def _lacks(each: WantedColumn, options: RunOptions) -> Iterator[UserError]:
     column = each.column
     if column.protocol is None:
-        yield ConfigError(f"{column.title}: none of our protocols of {column.task} is the paper's")
+        yield ConfigError(f"{column.title}: no protocol of {column.task} matches the paper's")
         return
     split, changes = each.split or None, _changes(column, options)
     try:
@@ -158,7 +158,7 @@ def ready(
         hint = None
         if able and not of_model:
             titles = ", ".join(each.column.title for each in able)
-            hint = f"--partial measures what can be: {titles}"
+            hint = f"to measure what is possible: --partial ({titles})"
         count = "one thing is" if len(lacks) == 1 else f"{len(lacks)} things are"
         listing = "\n".join(f"{place}. {text}" for place, text in enumerate(lacks, 1))
         raise NotReady(f"{count} missing:\n{listing}", hint=hint)

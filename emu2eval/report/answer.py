@@ -29,7 +29,8 @@ def show_answer(folder: Path, index: int, sample_id: str | None, trial: int) -> 
     position = _position(run.questions, index, sample_id, folder)
     if not 0 <= trial < run.questions.trials:
         raise ConfigError(
-            f"--trial {trial}: the run has {run.questions.trials}, from 0", where=folder
+            f"--trial {trial}: out of range; the run has {run.questions.trials} (numbered from 0)",
+            where=folder,
         )
     with run.store:
         store = run.index()
@@ -47,7 +48,7 @@ def show_answer(folder: Path, index: int, sample_id: str | None, trial: int) -> 
         several = f" {place.take + 1} of {len(places)}" if len(places) > 1 else ""
         blocks.append(rule(f"answer{several}"))
         if answer is None:
-            blocks.append(Text("not asked yet"))
+            blocks.append(Text("no answer yet"))
             continue
         blocks += _lines(answer, choices)
         score = scores.get((answer.id, trial, place.take))
@@ -65,7 +66,8 @@ def _position(questions: Questions, index: int, sample_id: str | None, folder: P
         return found
     if not 0 <= index < len(asked):
         raise ConfigError(
-            f"--index {index}: the run has queries 0 to {len(asked) - 1}", where=folder
+            f"--index {index}: out of range; the run has queries 0 to {len(asked) - 1}",
+            where=folder,
         )
     return asked[index]
 

@@ -102,15 +102,15 @@ def sentence(block: MeasureBlock) -> str | None:
         at = f"at {found.leader.setting} shots"
         whom = _whom(found.ahead, found.others)
         said.append(
-            f"{found.leader.model} is ahead of {whom} {at}, beyond chance"
+            f"{found.leader.model} is significantly ahead of {whom} {at}"
             if whom
-            else f"no model is ahead of the next beyond chance {at}"
+            else f"no model is significantly ahead of the next best {at}"
         )
     if found.gainer is not None:
         first, last = found.gainer
         how = "gains"
         if len(block.lines) > 1:
-            how = "alone gains" if found.gains == 1 else "gains most"
+            how = "is the only one to gain" if found.gains == 1 else "gains most"
         again = found.ahead and found.leader is not None and found.leader.model == last.model
         who = "it" if again else last.model
         said.append(
@@ -118,7 +118,7 @@ def sentence(block: MeasureBlock) -> str | None:
             f"{last.setting}"
         )
     elif len(block.columns) > 1:
-        said.append("no model gains from more examples beyond chance")
+        said.append("no model gains significantly from more examples")
     text = "; ".join(said)
     return f"{text[0].upper() if text.startswith('no ') else text[0]}{text[1:]}." if text else None
 
@@ -127,8 +127,8 @@ def _whom(ahead: int, others: int) -> str | None:
     if not ahead:
         return None
     if ahead < others:
-        return f"{ahead} of {others} others"
-    return {1: "the other", 2: "both others"}.get(others, f"all {others} others")
+        return f"{ahead} of {others} other models"
+    return {1: "the other model", 2: "both other models"}.get(others, f"all {others} other models")
 
 
 def _worth(row: Row) -> float:

@@ -19,7 +19,7 @@ LONGEST = 60_000
 _SIGNS: dict[Verdict, str] = {
     "worse": "🔴 worse",
     "better": "🟢 better",
-    "unclear": "⚪ no difference shown",
+    "unclear": "⚪ no significant difference",
 }
 
 
@@ -51,7 +51,7 @@ def render(
         parts.append(f"{counted(len(lines) - len(shown), 'more comparison')} not shown.")
     if alone:
         names = ", ".join(code(name) for name in alone[:MOST])
-        parts.append(f"Without a partner: {names}{', …' if len(alone) > MOST else ''}")
+        parts.append(f"Without a counterpart: {names}{', …' if len(alone) > MOST else ''}")
     if flips:
         title = f"{len(flips):,} of {counted(flipped or len(flips), 'sample')} that differ"
         parts.append(
@@ -70,7 +70,7 @@ def render(
     for part in parts:
         length += len(part)
         if kept and length > LONGEST:
-            kept.append("Details left out: too long for a comment.")
+            kept.append("Further details omitted: too long for a comment.")
             break
         kept.append(part)
     return "\n\n".join(part.rstrip("\n") for part in kept) + "\n"
@@ -91,11 +91,12 @@ def conclusion(lines: Sequence[_Line], gate: Gate) -> str:
         said = {
             "worse": f"{code(one.second)} is worse than {code(one.first)}",
             "better": f"{code(one.second)} is better than {code(one.first)}",
-            "unclear": f"No difference between {code(one.first)} and {code(one.second)} was shown",
+            "unclear": f"No significant difference between {code(one.first)} and {code(one.second)}",
         }[line.verdict]
         return f"{said} on {code(one.task)} ({by})"
     named = [f"{counts['worse']} worse", f"{counts['better']} better"]
-    return f"{', '.join(named)}, {counts['unclear']} show no difference, of {len(lines)} ({by})"
+    named.append(f"{counts['unclear']} without a significant difference")
+    return f"Of {len(lines)} comparisons: {', '.join(named)} ({by})"
 
 
 def _value(one: float | None, difference: Difference) -> str:
@@ -118,8 +119,12 @@ _COLUMNS: tuple[Column[_Line], ...] = (
     Column("A", lambda line: code(line.difference.first)),
     Column("B", lambda line: code(line.difference.second)),
     Column("metric", lambda line: code(line.difference.label)),
-    Column("A is", lambda line: _value(line.difference.first_value, line.difference), number=True),
-    Column("B is", lambda line: _value(line.difference.second_value, line.difference), number=True),
+    Column(
+        "A value", lambda line: _value(line.difference.first_value, line.difference), number=True
+    ),
+    Column(
+        "B value", lambda line: _value(line.difference.second_value, line.difference), number=True
+    ),
     Column("B − A [95 %]", lambda line: _change(line.difference), number=True),
     Column(
         "p",

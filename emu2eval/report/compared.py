@@ -42,8 +42,8 @@ DIFFERENCES: tuple[Column[Difference], ...] = (
     Column("A", lambda d: d.first, shared=True),
     Column("B", lambda d: d.second, shared=True),
     Column("group", lambda d: d.group or "", empty="", heading=True),
-    Column("A is", lambda d: number(d.first_value, d.digits), number=True),
-    Column("B is", lambda d: number(d.second_value, d.digits), number=True),
+    Column("A value", lambda d: number(d.first_value, d.digits), number=True),
+    Column("B value", lambda d: number(d.second_value, d.digits), number=True),
     Column("B − A", lambda d: _signed(d.difference, d.digits), number=True),
     Column("± s.e.", lambda d: number(d.error, d.digits), number=True, least=4),
     Column("95 %", lambda d: ends(d.low, d.high, d.digits), number=True),
@@ -68,17 +68,17 @@ FLIPS: tuple[Column[Flip], ...] = (
     Column("sample", lambda f: f.id),
     Column("trial", lambda f: str(f.trial), number=True, empty="0"),
     Column("take", lambda f: str(f.take), number=True, empty="0"),
-    Column("A said", lambda f: repr(f.first_prediction)),
-    Column("B said", lambda f: repr(f.second_prediction)),
-    Column("A got", lambda f: f"{f.first_value:.4g}", number=True),
-    Column("B got", lambda f: f"{f.second_value:.4g}", number=True),
+    Column("A's answer", lambda f: repr(f.first_prediction)),
+    Column("B's answer", lambda f: repr(f.second_prediction)),
+    Column("A's score", lambda f: f"{f.first_value:.4g}", number=True),
+    Column("B's score", lambda f: f"{f.second_value:.4g}", number=True),
     Column("B is", lambda f: "better" if f.better else "worse"),
 )
 
 LEGEND = (
-    "wins, losses: samples at which B is better, or worse. p: of no difference, by sign flips of whole "
-    "clusters; McNemar: the same with all samples taken to be independent. detectable: the smallest true "
-    "difference that would be found four times in five (80 % power, 5 % level)."
+    "wins, losses: samples on which B is better or worse. p: p-value for no difference, by sign flips of "
+    "whole clusters; McNemar: the same, treating all samples as independent. detectable: the smallest true "
+    "difference that would be detected in four cases out of five (80 % power, 5 % level)."
 )
 SINGLE = "sub-scores and further metrics are not corrected for multiple comparisons"
 

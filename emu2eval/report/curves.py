@@ -78,10 +78,11 @@ def check(file: Path, rows: Sequence[Row]) -> None:
     """Raises ConfigError for another ending, or where no row has a value."""
     if file.suffix not in FORMATS:
         raise ConfigError(
-            f"curves are written as {', '.join(FORMATS)}, not {file.suffix or 'that'}", where=file
+            f"curves can be written as {', '.join(FORMATS)}, not {file.suffix or 'without an extension'}",
+            where=file,
         )
     if not any(row.value is not None for row in rows):
-        raise ConfigError("there is no scored run to draw", hint="emu2eval ls runs")
+        raise ConfigError("no scored runs to plot", hint="emu2eval ls runs")
 
 
 def canvas(panels: int) -> tuple[Any, Sequence[Any]]:
@@ -89,7 +90,7 @@ def canvas(panels: int) -> tuple[Any, Sequence[Any]]:
     try:
         import matplotlib
     except ImportError:
-        raise MissingExtra("matplotlib", "plots", why="drawing curves") from None
+        raise MissingExtra("matplotlib", "plots", why="plotting curves") from None
     # Text as text, so that an SVG can be read and searched; its ids the same for the same image.
     matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "emu2eval"})
     # A dollar in a name is a dollar.
@@ -127,7 +128,7 @@ def save(figure: Any, file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(file, dpi=150, metadata={"Date": None} if file.suffix == ".svg" else None)
     except OSError as error:
-        raise StoreError(f"the image cannot be written ({error.strerror})", where=file) from None
+        raise StoreError(f"cannot write the image ({error.strerror})", where=file) from None
 
 
 def line(axis: Any, places: Sequence[int], rows: Sequence[Row], label: str, number: int) -> None:

@@ -23,12 +23,12 @@ PARTS: tuple[Column[Contribution], ...] = (
     Column("model", lambda p: p.model),
     Column("shots", lambda p: p.shots, number=True),
     Column("seed", lambda p: str(p.seed), number=True, empty="0"),
-    Column("what demonstrations bring", lambda p: p.of),
+    Column("contribution of", lambda p: p.of),
     Column("gain", lambda p: "–" if p.difference is None else f"{p.difference:+.2f}", number=True),
     Column("95 %", lambda p: ends(p.low, p.high), number=True),
     Column("p", lambda p: chance(p.p), number=True),
-    Column("% of all", lambda p: number(p.share, 0), number=True, empty="–"),
-    Column("95 % of it", lambda p: ends(p.share_low, p.share_high, 0), number=True, empty="–"),
+    Column("% of total", lambda p: number(p.share, 0), number=True, empty="–"),
+    Column("95 % of that", lambda p: ends(p.share_low, p.share_high, 0), number=True, empty="–"),
     Column("n", lambda p: f"{p.n:,}", number=True),
 )
 
@@ -47,13 +47,13 @@ COPYING: tuple[Column[Copying], ...] = (
 )
 
 LEGEND = (
-    "Each part is what is lost without it: labels or images dealt among the demonstrations, images "
-    "blank, another order. Labels and images work together, so parts overlap and need not add up. What "
-    "dealt labels leave is the format's."
+    "Each contribution is the loss without it: labels or images shuffled among the demonstrations, blank "
+    "images, a different order. Labels and images work together, so contributions overlap and need not add "
+    "up. The gain that remains with shuffled labels is attributed to the format."
 )
 COPIES = (
-    "copied: answers equal to a reply of their own demonstrations; by chance: to one of another query's; "
-    "correct answer among the examples: queries of which one was shown with it."
+    "copied: answers equal to a reply in the query's own demonstrations; by chance: equal to one in another "
+    "query's; correct answer among the examples: queries with a demonstration that shows the correct answer."
 )
 
 

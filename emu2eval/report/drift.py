@@ -40,7 +40,7 @@ def files(place: Path, name: str) -> list[Path]:
     found = [place / f"{name}{end}" for end in FORMS if (place / f"{name}{end}").is_file()]
     if not found:
         raise ConfigError(
-            f"this folder keeps no table {name}{'|'.join(FORMS)}",
+            f"this folder contains no saved table {name}{'|'.join(FORMS)}",
             where=place,
             hint=f"emu2eval table … --format markdown > {place / name}.md",
         )
@@ -50,7 +50,7 @@ def files(place: Path, name: str) -> list[Path]:
 def form_of(file: Path) -> str:
     """The format by the file's ending. Raises ConfigError."""
     if file.suffix not in FORMS:
-        raise ConfigError(f"a table is kept as {', '.join(FORMS)}", where=file)
+        raise ConfigError(f"a saved table is one of {', '.join(FORMS)}", where=file)
     return FORMS[file.suffix]
 
 
@@ -63,14 +63,14 @@ def changes(file: Path, now: str) -> list[Change]:
     try:
         kept = file.read_text(encoding="utf-8")
     except (OSError, UnicodeError) as error:
-        raise StoreError(f"the kept table cannot be read ({error})", where=file) from None
+        raise StoreError(f"cannot read the saved table ({error})", where=file) from None
     if file.suffix in (".md", ".tex"):
         return list(_lines(kept, now))
     read = _json if file.suffix == ".json" else _csv
     try:
         before = dict(read(kept))
     except (msgspec.DecodeError, csv.Error, AttributeError) as error:
-        raise StoreError(f"the kept table is damaged ({error})", where=file) from None
+        raise StoreError(f"the saved table is damaged ({error})", where=file) from None
     after = dict(read(now))
     return [
         Change(where, before.get(where), after.get(where))

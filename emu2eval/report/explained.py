@@ -23,19 +23,19 @@ WAYS: tuple[Column[Explanation], ...] = (
     Column("task", lambda w: w.task, shared=True),
     Column("model", lambda w: w.model, shared=True),
     Column("shots", lambda w: w.shots, shared=True),
-    Column("", lambda w: "nearest" if w.nearest else "own" if w.own else ""),
+    Column("", lambda w: "closest" if w.nearest else "this run" if w.own else ""),
     Column("rule", lambda w: w.rule),
     Column("clean-up", lambda w: ", ".join(w.clean) or "none"),
     Column("metric", lambda w: w.metric, shared=True),
     Column("value", lambda w: number(w.value, w.digits), number=True),
     Column("95 %", lambda w: ends(w.low, w.high, w.digits), number=True),
-    Column("− own", lambda w: _signed(w.difference, w.digits), number=True),
+    Column("vs. this run", lambda w: _signed(w.difference, w.digits), number=True),
     Column("changed", lambda w: "–" if w.changed is None else f"{w.changed:,}", number=True),
     Column("published", lambda w: number(w.published, w.digits), number=True, empty="–"),
-    Column("− published", lambda w: _signed(w.off, w.digits), number=True, empty="–"),
+    Column("vs. published", lambda w: _signed(w.off, w.digits), number=True, empty="–"),
     Column("n", lambda w: f"{w.n:,}", number=True),
     Column("unscored", lambda w: f"{w.unscored:,}", number=True, empty="0", warns=True),
-    Column("does not fit", lambda w: w.why or "", empty=""),
+    Column("not applicable", lambda w: w.why or "", empty=""),
 )
 
 EXAMPLES: tuple[Column[tuple[Explanation, Flipped]], ...] = (
@@ -44,15 +44,15 @@ EXAMPLES: tuple[Column[tuple[Explanation, Flipped]], ...] = (
     Column("sample", lambda e: e[1].id),
     Column("reply", lambda e: repr(e[1].reply)),
     Column("references", lambda e: ", ".join(e[1].references)),
-    Column("own reads", lambda e: repr(e[1].was)),
-    Column("own gives", lambda e: _value(e[1].was_value), number=True),
-    Column("reads", lambda e: repr(e[1].became)),
-    Column("gives", lambda e: _value(e[1].became_value), number=True),
+    Column("this run reads", lambda e: repr(e[1].was)),
+    Column("score", lambda e: _value(e[1].was_value), number=True),
+    Column("other reads", lambda e: repr(e[1].became)),
+    Column("other score", lambda e: _value(e[1].became_value), number=True),
 )
 
 LEGEND = (
-    "changed: replies that another way scores otherwise than the run's own. Nothing was asked, and nothing "
-    "stored was changed; emu2eval score RUN --set … makes a way the run's own."
+    "changed: replies whose score differs from this run's. No requests were sent and no stored file was "
+    "changed; to adopt a way of scoring: emu2eval score RUN --set …"
 )
 
 
@@ -68,15 +68,15 @@ def sentences(made: Explained) -> Iterator[str]:
     where = f"{against.paper}, table {against.table}, {against.column}"
     cell = f"{against.model} at {against.shots} shots: {against.value:.{against.digits}f} ({where})"
     if nearest is None:
-        yield f"{cell}; none of the ways gives a number of its metric"
+        yield f"{cell}; no way of scoring yields that metric"
     else:
         how = f"{nearest.rule}, clean-up {', '.join(nearest.clean) or 'none'}"
         off = _signed(nearest.off, nearest.digits)
-        yield f"{cell}; nearest: {how}: {number(nearest.value, nearest.digits)} ({off})"
+        yield f"{cell}; closest: {how}: {number(nearest.value, nearest.digits)} ({off})"
     if not against.differs:
-        yield "nothing else is known to set the run apart"
+        yield "no other known differences from the published run"
     for text in against.differs:
-        yield f"also: {text}"
+        yield f"other difference: {text}"
 
 
 def _shown(ways: Sequence[Explanation]) -> list[tuple[Explanation, Flipped]]:

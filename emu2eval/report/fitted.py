@@ -72,7 +72,7 @@ class Fitted:
             yield Text(f"{mark} {note}", style="dim")
         if left_out:
             named = ", ".join(reversed(left_out))
-            yield Text(f"left out at this width: {named}", style="dim")
+            yield Text(f"columns hidden at this width: {named}", style="dim")
 
     def _table(self, columns: Sequence[Column[Any]], marks: dict[int, str]) -> Table:
         table = Table(header_style="bold")

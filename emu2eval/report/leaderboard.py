@@ -19,11 +19,11 @@ from emu2eval.types import Row, Shots, metric_label, protocol_label
 BEST, SECOND = "①", "②"
 Z = 1.959964
 BELOW = (
-    f"{BEST} and {SECOND}: best and second best of the column, marked only where the 95 % interval of the "
-    "difference to every lower one excludes zero (the runs taken to be independent; where an error is not "
-    "known, where the intervals do not overlap). emu2eval compare pairs runs sample by sample, which shows "
-    "more",
-    "mean rank: over the columns in which every model has a number",
+    f"{BEST} and {SECOND}: best and second best in the column, marked only if the 95 % interval of the "
+    "difference to every lower value excludes zero (treating runs as independent; if an error is unknown, "
+    "if the intervals do not overlap). emu2eval compare pairs runs sample by sample, which detects smaller "
+    "differences",
+    "mean rank: over the columns that have a value for every model",
 )
 
 
@@ -269,7 +269,7 @@ def legend(lines: Sequence[Board], parts: bool) -> list[str]:
     passed_over = [name for line in lines for name in line.passed_over]
     if passed_over:
         said.append(
-            "not shown, since another run of the model stands in their column: "
+            "not shown, because another run of the same model fills the cell: "
             + ", ".join(dict.fromkeys(passed_over))
         )
     return said
@@ -299,7 +299,7 @@ def render_board(rows: Sequence[Row], form: str, sort: str | None = None) -> str
             shown,
             lines,
             label="leaderboard",
-            caption="value ± standard error by task and number of demonstrations; bold: best of a column",
+            caption="value ± standard error by task and number of demonstrations; bold: best in the column",
             notes=notes[1:],
             split=True,
             best=partial(

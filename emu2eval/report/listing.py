@@ -65,14 +65,14 @@ def _check_names(what: str | None, names: Sequence[str]) -> None:
             "kind of part",
             str(what),
             PARTS,
-            hint="of these, one can be named, as in: emu2eval ls scorers vqa_accuracy",
+            hint="these kinds take a name, for example: emu2eval ls scorers vqa_accuracy",
         )
 
 
 def _columns(what: str, out: Path | None) -> str:
     lines = entries(what, out)
     if not lines:
-        return f"there are no {what} yet\n"
+        return f"no {what} yet\n"
     width = max(len(name) for name, _ in lines)
     return "".join(f"{name:<{width}}  {title}".rstrip() + "\n" for name, title in lines)
 
@@ -80,7 +80,7 @@ def _columns(what: str, out: Path | None) -> str:
 def entries(what: str, out: Path | None = None) -> list[tuple[str, str]]:
     """(name, title) of everything of a kind. Raises UnknownName."""
     if what not in KINDS:
-        raise UnknownName("kind of thing to list", what, KINDS)
+        raise UnknownName("kind to list", what, KINDS)
     if what == "suites":
         return _suites()
     if what in ("tasks", "models", "papers"):
@@ -122,7 +122,7 @@ def _runs(out: Path | None) -> list[tuple[str, str]]:
         try:
             rows = read_rows(folder)
         except StoreError as damaged:
-            lines.append((folder.name, f"cannot be read: {damaged.hint}"))
+            lines.append((folder.name, f"unreadable: {damaged.hint}"))
             continue
         if not rows or (rows[0].value is None and not rows[0].hidden):
             lines.append((folder.name, "not scored yet"))

@@ -84,7 +84,7 @@ class Evaluation(list[Result]):
     @property
     def _below(self) -> list[str]:
         failed = [
-            f"without an answer: {result.failed:,} of {result.folder.name} ({result.why})"
+            f"{result.failed:,} requests of {result.folder.name} have no answer ({result.why})"
             for result in self
             if result.failed
         ]

@@ -1,4 +1,4 @@
-"""What a reader of a number should know, as sentences; all of them are written here, from a row's fields."""
+"""Notes that a reader of a number should see, written from a row's fields, all in this file."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def _tiles(marks: Marked) -> Iterator[str]:
 
 def _images_moved(marks: Marked) -> Iterator[str]:
     yield (
-        f"in {counted(_total(marks), 'prompt')} the model's chat template moved images to another place "
-        "among the texts"
+        f"in {counted(_total(marks), 'prompt')} the model's chat template moved images to a different "
+        "position in the text"
     )
 
 
@@ -43,7 +43,7 @@ def _unmet(marks: Marked) -> Iterator[str]:
 
 
 def _first_token(marks: Marked) -> Iterator[str]:
-    yield f"{counted(_total(marks), 'answer')} ranked by the first token of each choice alone"
+    yield f"{counted(_total(marks), 'answer')} ranked by only the first token of each choice"
 
 
 def _flagged(marks: Marked) -> Iterator[str]:
@@ -51,15 +51,15 @@ def _flagged(marks: Marked) -> Iterator[str]:
 
 
 def _first(marks: Marked) -> Iterator[str]:
-    yield f"{counted(_total(marks), 'answer')} given by the model's reply to the task's first question"
+    yield f"{counted(_total(marks), 'answer')} determined by the model's reply to the task's first question"
 
 
 def _unreadable(marks: Marked) -> Iterator[str]:
-    yield f"{counted(_total(marks), 'sample')} of the data cannot be read"
+    yield f"{counted(_total(marks), 'sample')} in the data could not be read"
 
 
 def _drawn(marks: Marked) -> Iterator[str]:
-    yield f"{counted(_total(marks), 'answer')} drawn by sampling, not the likeliest"
+    yield f"{counted(_total(marks), 'answer')} sampled at random rather than the most likely"
 
 
 def _total(marks: Marked) -> int:
@@ -108,22 +108,22 @@ def _notes(row: Row) -> Iterator[str]:
         yield f"imported from {row.source.origin}, shots {_known(row.source, row.shots)}"
         yield f"scored as {row.protocol}"
     if row.changes:
-        yield f"set by hand: {', '.join(row.changes)}"
+        yield f"changed settings: {', '.join(row.changes)}"
     if not row.complete:
         yield subset(row)
     if row.missing:
-        yield f"{counted(row.missing, 'query', 'queries')} left out: no file of its image or video"
+        yield f"{counted(row.missing, 'query', 'queries')} skipped: image or video file missing"
     if row.missing_examples:
-        yield f"{counted(row.missing_examples, 'demonstration')} left out: no file of its image or video"
+        yield f"{counted(row.missing_examples, 'demonstration')} skipped: image or video file missing"
     if row.size is not None:
-        yield f"the split holds {row.size.here:,} samples, officially {row.size.official:,}"
+        yield f"this copy of the split has {row.size.here:,} samples, the official one {row.size.official:,}"
     for role, source in row.sources.items():
         yield f"{role} from the {source}"
     if row.hidden and row.server:
         hidden = counted(row.hidden, "answer is hidden", "answers are hidden")
-        yield f"{hidden}; for the server's file: emu2eval submit {row.run}"
+        yield f"{hidden}; to write the test server's file: emu2eval submit {row.run}"
     elif row.hidden:
-        yield f"{counted(row.hidden, 'answer is', 'answers are')} hidden: without references"
+        yield f"{counted(row.hidden, 'answer is', 'answers are')} hidden (no public references)"
     if row.shortened:
         yield f"{counted(row.shortened, 'prompt')} shortened to fit"
     yield from of_marks(row.marks)
@@ -137,19 +137,19 @@ def explanations(rows: Iterable[Row]) -> Iterator[str]:
     shown = list(rows)
     if any(row.value in (0, 100) and row.stderr for row in shown):
         yield (
-            "± beside 0 or 100: all scores are equal; the error says how far off the true value can still "
+            "± next to 0 or 100: all scores are equal; the error shows how far off the true value may still "
             "be with so few independent images (clusters)"
         )
     if any(row.chance is not None for row in shown):
-        yield "chance: what guessing gets, as the task's file says"
+        yield "chance: the score of random guessing, from the task file"
 
 
 def _known(source: AnswerSource, shots: Shots) -> str:
     """How the number of shots is known."""
     if not source.told:
-        return "as its log says"
+        return "from its log"
     differ = source.logged is not None and source.logged != shots.count
-    return f"as told (the log says {source.logged})" if differ else "as told"
+    return f"as given (the log says {source.logged})" if differ else "as given"
 
 
 def subset(row: Row) -> str:

@@ -19,14 +19,14 @@ def outlook(estimates: Sequence[RunEstimate], models: int) -> str:
         f"{counted(requests, 'request')}"
     )
     if answered:
-        said += f", {answered:,} of them answered already"
+        said += f", {answered:,} already answered"
     known = [each.left for each in estimates if each.left is not None]
     unknown = len(estimates) - len(known)
     if unknown == len(estimates):
-        return f"{said}; how long they take is not known before the first is answered"
+        return f"{said}; no time estimate before the first answer"
     left = sum(known)
     if answered < requests:
-        said += f"; about {duration(left)} to go, without loading models"
+        said += f"; about {duration(left)} left, not counting model loading"
     if unknown:
-        said += f", and {counted(unknown, 'run')} of which nothing is timed yet"
+        said += f", plus {counted(unknown, 'run')} not timed yet"
     return said

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _NO_INTERVAL = (
-    "measured: value [95 % interval] and difference to the published number, which has no interval of its "
-    "own here; the interval is that of the measured number alone"
+    "measured: value [95 % interval] and difference from the published number; the interval covers the "
+    "measured number only, since none was published"
 )
 
 
@@ -135,7 +135,9 @@ def _laid(rebuilt: Rebuilt) -> _Laid:
     if any(line.measured for line in rebuilt.lines):
         below.append(_NO_INTERVAL)
     if rebuilt.passed_over:
-        below.append(f"not shown, since less comparable: {', '.join(rebuilt.passed_over)}")
+        below.append(
+            f"not shown, because they are less comparable: {', '.join(rebuilt.passed_over)}"
+        )
     below += _settings(rebuilt)
     title = (
         f"{rebuilt.paper.spec.title}. {table.caption} ({table.scale}). {rebuilt.paper.spec.source}"
@@ -164,7 +166,7 @@ def _settings(rebuilt: Rebuilt) -> Iterator[str]:
     same: dict[str, list[str]] = {}
     for column in rebuilt.table.columns:
         split = f"split {column.split}" if column.split else "split not stated"
-        protocol = f"protocol {column.protocol}" if column.protocol else "a protocol of its own"
+        protocol = f"protocol {column.protocol}" if column.protocol else "no matching protocol"
         same.setdefault(f"{split}, {protocol}, {column.label}", []).append(column.title)
     for setting, titles in same.items():
         yield f"{', '.join(titles)}: {setting}"
@@ -209,7 +211,7 @@ def _latex(rebuilt: Rebuilt) -> str:
         caption=laid.title,
         notes=[
             *laid.below,
-            "bold: the best of a column at one number of shots, of those that can be compared",
+            "bold: best in the column for each number of shots, among comparable numbers",
         ],
         split=True,
         best=partial(_best, rebuilt, places),

@@ -28,7 +28,7 @@ def parts_json(kinds: str, names: Sequence[str] = ()) -> str:
 
 
 def _short(each: Part, width: int) -> Iterator[str]:
-    said = f"cannot be looked at here: {each.lacks}" if each.lacks else each.about
+    said = f"cannot be inspected here: {each.lacks}" if each.lacks else each.about
     yield from _wrapped(f"{each.name}  {said}", width, "    ")
     for option in each.options:
         yield from _option(option, width)
@@ -37,7 +37,7 @@ def _short(each: Part, width: int) -> Iterator[str]:
 def _whole(each: Part, width: int) -> Iterator[str]:
     yield f"{each.kind} {each.name}" + (f" ({each.where})" if each.where else "")
     if each.lacks:
-        yield f"cannot be looked at here: {each.lacks}"
+        yield f"cannot be inspected here: {each.lacks}"
     if each.text or each.about:
         yield ""
         for paragraph in (each.text or each.about).split("\n\n"):

@@ -25,8 +25,8 @@ def show_plan(model: str, changes: Changes, workload: Workload) -> RenderableTyp
         raise MissingExtra(error.name or "torch", adapter.extra or "", why="planning") from None
     if plan is None:
         raise ConfigError(
-            f"the adapter {spec.adapter!r} of {spec.name} plans no memory",
-            hint="emu2 models are planned; others run on a server, need little, or place themselves",
+            f"memory planning is not available for {spec.name} (adapter {spec.adapter!r})",
+            hint="only emu2 models can be planned; others run on a server, are small, or place themselves",
         )
     summary = (
         f"{spec.name} · {plan.precision} · {workload.shots} shots · {plan.positions:,} positions "
@@ -37,15 +37,14 @@ def show_plan(model: str, changes: Changes, workload: Workload) -> RenderableTyp
     if plan.most is not None and plan.positions > plan.most:
         parts.append(
             Text(
-                f"{plan.positions:,} positions are more than the {plan.most:,} that the model was "
-                "trained for",
+                f"{plan.positions:,} positions exceed the {plan.most:,} that the model was trained for",
                 style="yellow",
             )
         )
-    note = "weights, keys and values are counted; activations are an upper estimate"
+    note = "weights, keys and values are exact; activations are an upper estimate"
     if plan.offloaded:
         names = " and ".join(map(str, plan.offloaded))
-        note += f"; what rests on {names} is copied for every pass: slow"
+        note += f"; layers on {names} are copied for every pass, which is slow"
     parts.append(Text(note, style="dim"))
     return Group(*parts)
 

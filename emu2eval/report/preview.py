@@ -24,10 +24,10 @@ def preview(
 
     Checks every request against the model's limits. Raises UserError.
     """
-    table = Table(title="dry run: nothing is asked", title_justify="left")
+    table = Table(title="dry run: no requests are sent", title_justify="left")
     for name in ("task", "model", "shots"):
         table.add_column(name)
-    for name in ("requests", "answered", "to ask", "images each", "longest", "shortened"):
+    for name in ("requests", "answered", "to run", "images each", "longest", "shortened"):
         table.add_column(name, justify="right")
     table.add_column("run", no_wrap=True)
     watcher = watcher or Watcher()

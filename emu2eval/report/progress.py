@@ -82,7 +82,7 @@ class Bars(Watcher):
         self.bar = self.progress.add_task(name, total=run.requests)
 
     def judging(self, judge: str, requests: int) -> None:
-        self.bar = self.progress.add_task(f"judged by {judge}", total=requests)
+        self.bar = self.progress.add_task(f"judging with {judge}", total=requests)
 
     def settled(self, count: int) -> None:
         if self.bar is not None:
@@ -97,7 +97,7 @@ class Bars(Watcher):
         for each in run.again:
             self.note(
                 f"{run.folder.name}: {counted(each.batches, 'batch', 'batches')} failed and "
-                f"{'was' if each.batches == 1 else 'were'} asked again in smaller ones, which is slower: "
+                f"{'was' if each.batches == 1 else 'were'} retried in smaller batches, which is slower: "
                 f"{' '.join(each.why.split())[:200]}"
             )
 

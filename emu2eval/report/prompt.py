@@ -43,7 +43,7 @@ def show_prompt(
         index = found
     if not 0 <= index < len(samples):
         raise ConfigError(
-            f"--index {index}: {task.name} has queries 0 to {len(samples) - 1} in its split {task.split}"
+            f"--index {index}: {task.name} has queries 0 to {len(samples) - 1} in split {task.split}"
         )
     return Group(*prompt_blocks(prompts, Place(index, trial)))
 

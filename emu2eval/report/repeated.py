@@ -16,7 +16,7 @@ EXAMPLES = 5
 def repeated_table(results: Sequence[Repeated]) -> RenderableType:
     """One line a reference, then the first answers that differ."""
     table = Table(header_style="bold")
-    for name in ("reference", "value then", "now", "answers", "differ", ""):
+    for name in ("reference", "value before", "now", "answers", "differ", ""):
         table.add_column(name, justify="left" if name in ("reference", "") else "right")
     shown: list[RenderableType] = [table]
     for result in results:
@@ -37,8 +37,8 @@ def repeated_table(results: Sequence[Repeated]) -> RenderableType:
             )
             shown.append(
                 Text(
-                    f"{result.name}: {answer.id}{where}: {answer.before!r} then, {answer.now!r} now"
+                    f"{result.name}: {answer.id}{where}: {answer.before!r} before, {answer.now!r} now"
                 )
             )
-    shown.append(Text(f"at most one answer or {TOLERANCE:.1%} may differ", style="dim"))
+    shown.append(Text(f"up to one answer or {TOLERANCE:.1%} may differ", style="dim"))
     return Group(*shown)

@@ -53,8 +53,8 @@ def cost_table(costs: Sequence[RunEstimate]) -> RenderableType:
     left = f"about {duration(sum(known))} left"
     unknown = len(costs) - len(known)
     if unknown:
-        left += f", and {unknown} runs of which no request is timed yet"
-    how = "s/request: mean over the stored answers of the run, without the time to load the model"
+        left += f", plus {unknown} runs not timed yet"
+    how = "s/request: mean over the run's stored answers, excluding model loading"
     return Group(formats.rich_table(_COSTS, costs), Text(left), Text(how, style="dim"))
 
 
@@ -70,9 +70,7 @@ _VERDICTS: tuple[Column[Number], ...] = (
         number=True,
     ),
     Column("verdict", lambda n: n.verdict or ""),
-    Column(
-        "because", lambda n: "; ".join(n.why) if n.verdict == "not comparable" else "", empty=""
-    ),
+    Column("reason", lambda n: "; ".join(n.why) if n.verdict == "not comparable" else "", empty=""),
 )
 
 
@@ -107,8 +105,8 @@ def outcome_table(found: Sequence[Number]) -> RenderableType:
         counts[number_.verdict or ""] = counts.get(number_.verdict or "", 0) + 1
     summary = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     how = (
-        "reproduced: the published number, as it was rounded, lies in the 95 % interval of the "
-        "measured one, and both are of one setting"
+        "reproduced: the published number, as rounded, lies within the 95 % interval of the measured "
+        "one, and both have the same setting"
     )
     table = formats.rich_table(formats.needed(_VERDICTS, found), found)
     return Group(table, Text(summary), Text(how, style="dim"))

@@ -60,7 +60,7 @@ def draw(folder: Path, file: Path, most: int = MOST) -> int:
     ConfigError for a run without images or another ending.
     """
     if file.suffix not in FORMATS:
-        raise ConfigError(f"a sheet is written as {', '.join(FORMATS)}", where=file)
+        raise ConfigError(f"a sheet can be written as {', '.join(FORMATS)}", where=file)
     reopened = reopen(folder, demonstrations=True)
     record, store, prompts = reopened.record, reopened.store, reopened.prompts
     assert prompts is not None
@@ -68,9 +68,9 @@ def draw(folder: Path, file: Path, most: int = MOST) -> int:
         answers = {_key(answer): answer for answer in store.answers() if answer.images}
         if not answers:
             raise ConfigError(
-                "this run holds no images, and a sheet shows images",
+                "this run has no generated images to show",
                 where=folder,
-                hint="runs with images come from tasks such as easy-vqa-draw",
+                hint="tasks such as easy-vqa-draw produce runs with images",
             )
         entries = list(_entries(prompts, store, answers, most))
         cards = [_card(entry) for entry in entries]
@@ -83,7 +83,7 @@ def draw(folder: Path, file: Path, most: int = MOST) -> int:
         file.parent.mkdir(parents=True, exist_ok=True)
         page.save(file)
     except OSError as error:
-        raise StoreError(f"the sheet cannot be written ({error.strerror})", where=file) from None
+        raise StoreError(f"cannot write the sheet ({error.strerror})", where=file) from None
     return len(cards)
 
 
@@ -250,7 +250,7 @@ def _page(cards: Sequence[PILImage.Image], title: str, *, judged: bool) -> PILIm
 
 
 def _legend(pen: Any, judged: bool) -> None:
-    keys = [("on grey: the prompt; below: references, then what was made", _SHADE, _SHADE)]
+    keys = [("on grey: the prompt; below: references, then generated images", _SHADE, _SHADE)]
     keys += [("right", "white", _RIGHT), ("wrong", "white", _WRONG)] if judged else []
     x, y = _GAP, 2 * _LINE - _GAP // 2
     for text, fill, edge in keys:

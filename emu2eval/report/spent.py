@@ -55,16 +55,16 @@ def _money(value: float | None) -> str:
 
 COLUMNS: tuple[Column[Spent], ...] = (
     Column("run", lambda each: each.run),
-    Column("asked", lambda each: each.name),
-    Column("as", lambda each: each.role, empty="model"),
+    Column("model", lambda each: each.name),
+    Column("role", lambda each: each.role, empty="model"),
     Column("requests", lambda each: f"{each.requests:,}", number=True),
-    Column("not counted", lambda each: f"{each.uncounted:,}", number=True, empty="0", warns=True),
-    Column("tokens read", lambda each: f"{each.tokens_in:,}", number=True),
+    Column("uncounted", lambda each: f"{each.uncounted:,}", number=True, empty="0", warns=True),
+    Column("input tokens", lambda each: f"{each.tokens_in:,}", number=True),
     Column("cached", lambda each: f"{each.cached:,}", number=True, empty="0"),
-    Column("of images", lambda each: f"{each.of_images:,}", number=True, empty="0"),
-    Column("written", lambda each: f"{each.tokens_out:,}", number=True),
-    Column("thought", lambda each: f"{each.of_thought:,}", number=True, empty="0"),
-    Column("money", lambda each: _money(each.money), number=True, empty="–"),
+    Column("image tokens", lambda each: f"{each.of_images:,}", number=True, empty="0"),
+    Column("output tokens", lambda each: f"{each.tokens_out:,}", number=True),
+    Column("reasoning tokens", lambda each: f"{each.of_thought:,}", number=True, empty="0"),
+    Column("cost", lambda each: _money(each.money), number=True, empty="–"),
 )
 
 

@@ -225,7 +225,7 @@ def _panel(axis: Any, tracks: Sequence[Sequence[Step]]) -> None:
         names = {step.number: step.row.model for track in tracks for step in track}
         axis.set_xticks(sorted(names), [names[n] for n in sorted(names)], rotation=30, ha="right")
     else:
-        axis.set_xlabel("step of training")
+        axis.set_xlabel("training step")
     row = tracks[0][0].row
     axis.set_title(curves.title(row), fontsize=10)
     axis.set_ylabel(row.label)

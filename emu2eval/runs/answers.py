@@ -80,7 +80,7 @@ def to_line(answer: Answer) -> bytes:
 def from_line(line: bytes) -> Answer:
     """The answer of a line. Raises Damaged where the checksum or the struct does not hold."""
     if not line.endswith(b"\n"):
-        raise Damaged("it has no end")
+        raise Damaged("it is cut off")
     try:
         return _decode(unseal(line[:-1]))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -25,14 +25,14 @@ def explained(where: Path) -> Iterator[None]:
         place = error.filename or where
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise StoreError(
-                f"there is no room left for results ({error.strerror})",
+                f"no space left for results ({error.strerror})",
                 where=place,
-                hint="free some space and run the same command again; everything answered so far is kept",
+                hint="free some space and run the same command again; all answers so far are saved",
             ) from None
         raise StoreError(
-            f"the results folder cannot be written ({error.strerror})",
+            f"cannot write to the results folder ({error.strerror})",
             where=place,
-            hint="check its permissions, or name another folder with --out",
+            hint="check its permissions, or choose another folder with --out",
         ) from None
 
 

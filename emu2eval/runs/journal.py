@@ -76,8 +76,8 @@ class Journal:
             raise StoreError(
                 "the folder of this run was removed or renamed while it was being written",
                 where=self._path.parent,
-                hint="where it was renamed, every answer so far is in it: give it its name back and run the "
-                "same command again",
+                hint="if it was renamed, it holds all answers so far: restore its name and run the same "
+                "command again",
             )
 
     def _sync(self) -> None:

@@ -18,8 +18,8 @@ def folders(root: Path | None = None) -> list[Path]:
     top = root or catalog.results_root()
     if top.suffix in _FILES and not top.is_dir():
         raise StoreError(
-            f"--out {top} is meant as the folder of runs",
-            hint=f"the file that is written is --file {top}",
+            f"--out must be the folder of runs, not the file {top}",
+            hint=f"to name the output file: --file {top}",
         )
     return sorted(path.parent for path in top.glob(f"*/{RECORD}"))
 
@@ -53,7 +53,7 @@ def one(name: str, root: Path | None = None) -> Path:
     found = find([name], root)
     if len(found) > 1:
         raise StoreError(
-            f"{len(found)} runs begin with {name!r}",
+            f"{len(found)} runs match {name!r}",
             hint="name one: " + ", ".join(folder.name for folder in found[:5]),
         )
     return found[0]

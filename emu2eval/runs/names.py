@@ -33,5 +33,5 @@ def below(root: Path, name: str) -> Path:
     """`root / name`. Raises StoreError where that is not a folder right in the root."""
     found = root / name
     if found.parent != root or name in ("", ".", "..") or "\0" in name:
-        raise StoreError(f"the folder {name!r} would not lie in the one of the results", where=root)
+        raise StoreError(f"the folder {name!r} would be outside the results folder", where=root)
     return found

@@ -325,17 +325,17 @@ def _write(path: Path, value: object) -> None:
 def _read(path: Path, kind: type[_Any]) -> _Any:
     try:
         if path.stat().st_size > LARGEST:
-            raise StoreError(f"{path.name} is too large to be a record", where=path)
+            raise StoreError(f"{path.name} is too large for a run's record", where=path)
         data = path.read_bytes().rstrip(b"\n")
         # One without a checksum is a reference of before there were any, or written by hand.
         return msgspec.json.decode(unseal(data) if is_sealed(data) else data, type=kind)
     except FileNotFoundError:
         raise StoreError(
-            "this is not the folder of a run", where=path.parent, hint="emu2eval ls runs lists them"
+            "not a run's folder", where=path.parent, hint="to list runs: emu2eval ls runs"
         ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(
-            f"{path.name} is damaged, or was edited or written by another version: {error}",
+            f"{path.name} is damaged, was edited, or was written by another version: {error}",
             where=path,
-            hint="run or import the same again, which writes it anew and keeps the answers",
+            hint="run or import again: the file is rewritten and stored answers are kept",
         ) from None

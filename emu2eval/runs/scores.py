@@ -103,9 +103,9 @@ def read_scores(folder: Path) -> Iterator[SampleScore]:
         raise _unscored(folder) from None
     except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
         raise StoreError(
-            f"the scores cannot be read: {error}",
+            f"cannot read the scores: {error}",
             where=f"{path}:{number}",
-            hint=f"score the run again: emu2eval score {folder}",
+            hint=f"rescore the run: emu2eval score {folder}",
         ) from None
 
 
@@ -115,7 +115,7 @@ def _lines(file: BinaryIO | gzip.GzipFile, path: Path) -> Iterator[bytes]:
     while block := file.read(_BLOCK):
         read += len(block)
         if read > _LARGEST:
-            raise StoreError("the scores are larger than any run's", where=path)
+            raise StoreError("the scores file is implausibly large", where=path)
         *lines, rest = (rest + block).split(b"\n")
         if len(rest) > _LONGEST:
             raise ValueError("a line is longer than any score")
@@ -149,9 +149,9 @@ def read_rows(folder: Path) -> list[Row]:
         return []
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(
-            f"the report cannot be read: {error}",
+            f"cannot read the report: {error}",
             where=path,
-            hint=f"score the run again: emu2eval score {folder}",
+            hint=f"rescore the run: emu2eval score {folder}",
         ) from None
 
 

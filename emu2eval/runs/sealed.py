@@ -30,8 +30,8 @@ def unseal(data: bytes) -> bytes:
     """The JSON object that was sealed. Raises Damaged where it has no checksum, or another one."""
     head = _HEAD.match(data)
     if head is None:
-        raise Damaged("it does not begin with its checksum")
+        raise Damaged("its checksum is missing")
     body = b"{" + data[head.end() :]
     if crc32(body) != int(head[1], 16):
-        raise Damaged("its checksum does not hold")
+        raise Damaged("its checksum does not match")
     return body

@@ -66,9 +66,9 @@ class RunStore:
             self._lock = take(self.folder)
         if self._lock is None:
             raise StoreError(
-                "another process is running this very run",
+                "another process is already working on this run",
                 where=self.folder,
-                hint="wait for it, or give this one another --out folder",
+                hint="wait for it to finish, or use a different --out folder",
             )
         with explained(self.folder):
             for folder in (self.folder, self.folder / IMAGES):

@@ -137,8 +137,8 @@ def text_of(response: Response) -> str:
     """The response's text; raises ScoringError where it is of another kind."""
     if response.text is None:
         raise ScoringError(
-            "the scorer scores text, but the responses hold none",
-            hint="give the task `output: {kind: text}`, or a scorer for its kind of output",
+            "the scorer needs text, but the responses contain none",
+            hint="set `output: {kind: text}` in the task, or use a scorer for its kind of output",
         )
     return response.text
 
@@ -147,8 +147,8 @@ def drawn(response: Response) -> Image:
     """The response's image; raises ScoringError where it is of another kind."""
     if response.image is None:
         raise ScoringError(
-            "the scorer scores images, but the responses hold none",
-            hint="give the task `output: {kind: image}`",
+            "the scorer needs images, but the responses contain none",
+            hint="set `output: {kind: image}` in the task",
         )
     return response.image
 
@@ -157,7 +157,7 @@ def texts(references: tuple[Any, ...], sample_id: str) -> tuple[str, ...]:
     """References that are all texts; raises ScoringError otherwise."""
     for reference in references:
         if not isinstance(reference, str):
-            raise ScoringError(f"the references of sample {sample_id!r} are not texts")
+            raise ScoringError(f"the references of sample {sample_id!r} are not text")
     return references
 
 

@@ -64,7 +64,7 @@ def _run(arguments: Sequence[str], lines: Sequence[str], what: str) -> list[str]
         raise ScoringError(
             f"{what} failed: {len(out)} lines for {len(lines)}, exit code {done.returncode}\n"
             f"{done.stderr.decode('utf-8', 'replace')[-500:]}",
-            hint="all answers are stored; once it works: emu2eval score RUN",
+            hint="all answers are stored; once it works, run emu2eval score RUN",
         )
     return out
 

@@ -66,7 +66,7 @@ class Captions(Scorer):
             except UserError as error:
                 found.append(error)
         if not found and self.wanted == ["spice"] and self.notes():
-            found.append(ConfigError(*self.notes(), hint="name other metrics beside it"))
+            found.append(ConfigError(*self.notes(), hint="use it together with other metrics"))
         return found
 
     def notes(self) -> tuple[str, ...]:
@@ -153,7 +153,7 @@ class _Cider(Accumulator):
         """Of one image every word's weight, the logarithm of 1 over 1, is zero: a perfect caption gets 0."""
         if len({name for name, _ in self.captions}) != 1:
             return None
-        return "it weighs words by how many of the images they describe, and one image cannot tell"
+        return "it weights words by how many images they occur for, which needs more than one image"
 
     def _values(self) -> list[float]:
         if len({name for name, _ in self.captions}) == len(self.scorer.references):

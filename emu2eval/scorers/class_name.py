@@ -31,7 +31,7 @@ class ClassName(Scorer):
     def score(self, sample: Sample, response: Response) -> Score:
         references = texts(sample.references, sample.id)
         if not sample.choices:
-            raise ScoringError(f"sample {sample.id!r} has no choices: the names of the classes")
+            raise ScoringError(f"sample {sample.id!r} has no choices (class names)")
         read = named_class(text_of(response), sample.choices, whole=self.whole)
         if not references:
             return unreferenced()

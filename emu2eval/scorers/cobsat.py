@@ -124,7 +124,7 @@ class CoBSAT(JudgedScorer):
         unread = [name for name in self.names if said[name] is None]
         if unread and self.unreadable == "unscored":
             # The other numbers stand.
-            why = f"the judge named no option for the {' and the '.join(unread)}"
+            why = f"the judge chose no option for the {' and the '.join(unread)}"
             if self.clip is None:
                 return Score(None, why=why)
             return replace(self.score(sample, response), unjudged=why)
@@ -175,7 +175,9 @@ def _figures(sample: Sample, found: Mapping[str, str]) -> dict[str, float]:
     """1 or 0 for each figure. found: the object and the attribute that were seen."""
     references = texts(sample.references, sample.id)
     if len(references) != 2:
-        raise ScoringError(f"the references of sample {sample.id!r} are no object and attribute")
+        raise ScoringError(
+            f"the references of sample {sample.id!r} are not an object and an attribute"
+        )
     hit = {name: found[name] == references[place] for place, name in enumerate((OBJECT, ATTRIBUTE))}
     latent = sample.fields["latent_is"]
     other = ATTRIBUTE if latent == OBJECT else OBJECT

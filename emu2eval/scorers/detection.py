@@ -76,7 +76,7 @@ class RocAuc(Detection):
 
     def undefined(self) -> str | None:
         classes = {positive for _, _, positive in self.seen}
-        return "all samples are of one class" if len(classes) == 1 else None
+        return "all samples belong to one class" if len(classes) == 1 else None
 
     def bounds(self) -> ValueRange | None:
         return ValueRange(0.0, self.scale)
@@ -121,7 +121,7 @@ class AveragePrecision(_Drawn):
 
     def undefined(self) -> str | None:
         lost = bool(self.positive) and not any(self.positive)
-        return "no sample is of the class that is looked for" if lost else None
+        return "no sample belongs to the positive class" if lost else None
 
 
 class F1(_Drawn):
@@ -144,7 +144,7 @@ class F1(_Drawn):
         taken = any(self.positive) or any(each > self.threshold for each in self.evidence)
         lost = bool(self.positive) and not taken
         return (
-            "no sample is of the class that is looked for, and none was taken for it"
+            "no sample belongs to the positive class, and none was classified as such"
             if lost
             else None
         )

@@ -196,6 +196,6 @@ def _wanted(reference: str, sample_id: str) -> tuple[str, str]:
     if len(words) != 2 or words[0] not in COLOURS or words[1] not in SHAPES:
         raise ScoringError(
             f"the reference of sample {sample_id!r} is {reference!r}",
-            hint='it is a colour and a shape of easy-VQA, such as "red circle"',
+            hint='it must be a colour and a shape from easy-VQA, such as "red circle"',
         )
     return words[0], words[1]

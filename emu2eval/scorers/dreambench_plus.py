@@ -143,7 +143,7 @@ class DreamBenchPlus(JudgedScorer):
                 figures[figure] = math.fsum(grades) / len(grades) / _BEST
         details: dict[str, Any] = {**figures, "grades": dict(said)}
         unread = [figure for figure in self.rounds if figure not in figures]
-        why = f"no grade could be read: {', '.join(unread)}" if unread else None
+        why = f"no grade could be parsed: {', '.join(unread)}" if unread else None
         if self.images is not None:
             score = self.score(sample, response)
             return replace(score, details={**score.details, **details}, unjudged=why)

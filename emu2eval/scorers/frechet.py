@@ -64,7 +64,7 @@ class Frechet:
         return build_encoder(
             self.network,
             setting="task.score.options.fid.network",
-            instead="without this number: --set task.score.options.fid=null",
+            instead="to omit this metric: --set task.score.options.fid=null",
         )
 
     @property
@@ -106,7 +106,7 @@ class Frechet:
         said.append(f"against {self._against:,} images{of}")
         if self._fewest <= self.kept.width:
             said.append(
-                f"far too large: {self._fewest:,} images cannot fill {self.kept.width:,} features"
+                f"biased far upwards: {self._fewest:,} images are too few for {self.kept.width:,} features"
             )
         return f"fid: {', '.join(said)}, torchmetrics {version('torchmetrics')}"
 
@@ -163,9 +163,9 @@ class Frechet:
         if len(found) < 2:
             raise ConfigError(
                 "the folder of FID's reference images "
-                + ("holds less than two" if folder.is_dir() else "is not there"),
+                + ("has fewer than two" if folder.is_dir() else "does not exist"),
                 where=folder,
-                hint=f"a folder of {', '.join(_KEPT)} files, or references: {MATCHED}",
+                hint=f"use a folder of {', '.join(_KEPT)} files, or references: {MATCHED}",
             )
         return [Image(str(path)) for path in found]
 
@@ -218,7 +218,7 @@ class FrechetDistance(Linearized):
 
     def undefined(self) -> str | None:
         few = min(len(self.digests), len(self.real)) < 2
-        return "one image has no spread to compare" if few and self.digests else None
+        return "a single image has no variance to compare" if few and self.digests else None
 
     def influences(self) -> Mapping[str, float] | None:
         """d FID(m, S) of an image x: 2 (m - r)(x - m) + (x - m)ᵀ(1 - T)(x - m) - Tr((1 - T) S), where

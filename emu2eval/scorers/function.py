@@ -122,9 +122,9 @@ def _read(function: Callable[..., Any]) -> _Reading | None:
         takes = "(predictions, references)" if facts.corpus else "(prediction, references)"
         more = "" if facts.corpus else " or (prediction, references, sample)"
         raise ConfigError(
-            f"a metric takes {takes}{more}, then options with defaults; "
-            f"{_name(function)} takes {inspect.signature(function)}",
-            hint="every name after these needs a default, and is an option of the scorer",
+            f"a metric must accept {takes}{more}, then options with defaults; "
+            f"{_name(function)} has the signature {inspect.signature(function)}",
+            hint="all further parameters need a default; they become options of the scorer",
         )
     taken = {each.name for each in (*places[:2], *(needed[2:] if third else ()))} | {"sample"}
     options = tuple(
@@ -189,7 +189,7 @@ class FunctionScorer(Scorer):
             return Score(0.0 if value is None else value, shown)
         if value is None:
             self._failed.append((sample.id, why))
-            return Score(None, shown, why=f"{self.metric} gave no score: {why}")
+            return Score(None, shown, why=f"{self.metric} returned no score: {why}")
         return Score(value, shown)
 
     def value(self, prediction: Any, sample: Sample) -> tuple[float | None, str]:
@@ -230,7 +230,9 @@ class FunctionScorer(Scorer):
         (name, why), count = failed[0], len(failed)
         answers = "1 answer" if count == 1 else f"{count:,} answers"
         first = "that" if count == 1 else "the first"
-        return (f"{self.metric} gave no score for {answers}; {first} of sample {name!r}: {why}",)
+        return (
+            f"{self.metric} returned no score for {answers}; {first} of sample {name!r}: {why}",
+        )
 
     def summaries(self) -> tuple[Summary, ...]:
         facts = self.how.facts

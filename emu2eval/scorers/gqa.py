@@ -30,7 +30,7 @@ class GQA(Scorer):
             return Score(right, guess, {"balanced": right})
         if self.consistency:
             return Score(right, guess)
-        return Score(None, guess, why="not among the balanced questions")
+        return Score(None, guess, why="not a balanced question")
 
     def summaries(self) -> tuple[Summary, ...]:
         accuracy = Summary(self.metric, ClusteredMean(self.scale, of="balanced"))

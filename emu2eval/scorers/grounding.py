@@ -54,14 +54,14 @@ class Grounding(Scorer):
             size = float(sample.fields["width"]), float(sample.fields["height"])
         except (KeyError, ValueError):
             raise ScoringError(
-                f"sample {sample.id!r} does not say how large its image is",
-                hint="give it the fields width and height, in pixels",
+                f"sample {sample.id!r} has no image size",
+                hint="add the fields width and height, in pixels",
             ) from None
         truth = boxes.read(references[0], size, "pixels")
         if truth is None:
             raise ScoringError(
                 f"the reference of sample {sample.id!r} is {references[0]!r}",
-                hint="it is a box in pixels: [left, top, right, bottom]",
+                hint="it must be a box in pixels: [left, top, right, bottom]",
             )
         box = boxes.read(text_of(response), size, self.coordinates, self.quantiser)
         if box is None:

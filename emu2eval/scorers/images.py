@@ -57,7 +57,7 @@ class ImagesSettings(CosineSettings):
             # Each image has a value of its own, which FID alone does not give.
             raise ConfigError(
                 "the scorer 'images' has no encoder",
-                hint="at least one of the options dino, clip_i, clip_t",
+                hint="set at least one of the options dino, clip_i, clip_t",
             )
 
 

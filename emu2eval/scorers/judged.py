@@ -57,7 +57,7 @@ class Wording:
         for field in needed:
             if f"{{{field}}}" not in whole:
                 raise ConfigError(
-                    f"the wording for the judge nowhere shows {{{field}}}",
+                    f"the judge's prompt does not contain {{{field}}}",
                     where=file,
                     hint="it needs " + " and ".join(f"{{{name}}}" for name in needed),
                 )
@@ -127,6 +127,6 @@ class JudgedScorer(Scorer):
 
     def score(self, sample: Sample, response: Response) -> Score:
         raise ScoringError(
-            f"{self.metric} is scored by a judge, and none was asked",
-            hint="emu2eval score RUN --judge gpt-4-0613, or any model file",
+            f"{self.metric} needs a judge, but there are no judge replies",
+            hint="emu2eval score RUN --judge gpt-4-0613 (or any model file)",
         )

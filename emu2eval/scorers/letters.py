@@ -151,7 +151,9 @@ RULES: Mapping[Rule, LetterRule] = {
 def letters(options: Options) -> tuple[str, ...]:
     """A, B, C … for as many options as there are."""
     if len(options) > len(ascii_uppercase):
-        raise ScoringError(f"{len(options)} options; there are letters for {len(ascii_uppercase)}")
+        raise ScoringError(
+            f"{len(options)} options, but there are only {len(ascii_uppercase)} letters"
+        )
     return tuple(ascii_uppercase[: len(options)])
 
 

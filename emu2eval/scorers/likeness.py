@@ -48,7 +48,7 @@ class Likeness:
         self._told: dict[str, Any] = {
             "preprocessing": settings.preprocessing,
             "setting": f"{key}.encoder",
-            "instead": f"without this number: --set {key}=null",
+            "instead": f"to omit this metric: --set {key}=null",
         }
         self._loaded = loaded if loaded is not None else {}
         self._features: dict[Kind, FeatureCache] = {}

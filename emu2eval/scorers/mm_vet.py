@@ -69,7 +69,7 @@ class MMVet(JudgedScorer):
             grades = [0.0 if grade is None else grade for grade in grades]
         prediction = text_of(response)
         if None in grades:
-            why = "the judge gave no grade that can be read in " + ", ".join(
+            why = "no grade could be parsed from the judge's reply in " + ", ".join(
                 name for name in self.names if said[name] is None
             )
             return Score(None, prediction, {"grades": grades}, why)

@@ -35,7 +35,7 @@ class ShownConcepts(JudgedScorer):
         references = texts(sample.references, sample.id)
         if references and len(references) != len(self.names):
             raise ScoringError(
-                f"sample {sample.id!r} names {len(references)} concepts, not {len(self.names)}"
+                f"sample {sample.id!r} has {len(references)} concepts, not {len(self.names)}"
             )
         concept = references[self.names.index(name)] if references else "nothing"
         return {"image": drawn(response), "concept": concept}

@@ -61,7 +61,7 @@ class TouchStone(JudgedScorer):
         ratings = [said[name][own[name]] for name in self.names if said[name] is not None]
         prediction = text_of(response)
         if not ratings:
-            why = "the judge gave no ratings that can be read"
+            why = "no ratings could be parsed from the judge's reply"
             return Score(None, prediction, why=why)
         return Score(sum(ratings) / len(ratings), prediction, {"ratings": ratings})
 

@@ -315,10 +315,10 @@ class VQAAccuracy(Scorer):
         confidences = sample.alternatives.get(CONFIDENCE)
         if VARIANTS[self.rule].by_record and confidences is None:
             raise ScoringError(
-                f"the variant {self.rule!r} compares records, an answer with its confidence, and sample "
-                f"{sample.id!r} has no confidences",
-                hint="where records have ids `always` (or `official`) gives the same number; of VizWiz "
-                "only the official files hold them",
+                f"the variant {self.rule!r} needs the annotators' confidences, which sample {sample.id!r} "
+                "does not have",
+                hint="if records have ids, `always` (or `official`) gives the same number; for VizWiz, only "
+                "the official files have confidences",
             )
         value, compared = compare(text_of(response), answers, self.rule, confidences)
         return Score(value, compared)

@@ -82,8 +82,8 @@ def find_file(kind: str, name: str) -> Path:
             return known[name]
         if kind == "task" and name in names("suite"):
             raise ConfigError(
-                f"{name} is a suite, and one task is wanted here",
-                hint=f"emu2eval ls suites names its tasks; emu2eval run --task {name} asks them all",
+                f"{name} is a suite, but a single task is needed here",
+                hint=f"for its tasks: emu2eval ls suites; to run them all: emu2eval run --task {name}",
             )
         listed = [*known, *names("suite")] if kind == "task" else known
         elsewhere = said_elsewhere(name) if kind == "task" else None
@@ -110,8 +110,8 @@ def _own(kind: str, name: str) -> str:
     """How something of one's own is named, where the name is none that is shipped."""
     near = next((name + end for end in (".yaml", ".yml") if Path(name + end).is_file()), None)
     if near is not None:
-        return f"for {near} in this folder: ./{near}"
-    hint = f"emu2eval ls {kind}s lists them; your own {kind} goes by the path of its .yaml file"
+        return f"to use {near} in this folder: ./{near}"
+    hint = f"for a list: emu2eval ls {kind}s; for your own {kind}, give the path of its .yaml file"
     return f"{hint} or of its checkpoint's folder" if kind == "model" else hint
 
 

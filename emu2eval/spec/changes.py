@@ -50,7 +50,7 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             return cls(**_sorted_out(_flat(given)))
         if isinstance(given, str) or not isinstance(given, Iterable):
             raise ConfigError(
-                f"changes are a mapping or a list of assignments, not {type(given).__name__}",
+                f"changes must be a mapping or a list of assignments, not {type(given).__name__}",
                 hint='for example: {"task": {"output.max_new_tokens": 20}}',
             )
         return cls.parse(given)
@@ -128,8 +128,8 @@ def override(data: Mapping[str, Any], changes: Mapping[str, Any], kind: str) -> 
             inner = inner.setdefault(step, {})
             if not isinstance(inner, dict):
                 raise ConfigError(
-                    f"--set {kind}.{dotted}: {step!r} holds a value, not more keys",
-                    hint=f"look at the file's keys: emu2eval ls {kind}s",
+                    f"--set {kind}.{dotted}: {step!r} is a value and has no keys",
+                    hint=f"to see a file's keys: emu2eval ls {kind}s NAME",
                 )
         inner[last] = deepcopy(value)
     return merged
@@ -151,8 +151,8 @@ def _refuse_dots(name: str, value: Mapping[str, Any]) -> None:
     for key, inner in value.items():
         if "." in str(key):
             raise ConfigError(
-                f"{name}: the key {key} has a dot, which --set takes for the way to another key",
-                hint="write it into the task's or model's own .yaml file",
+                f"{name}: the key {key} contains a dot, which --set would read as a nested key",
+                hint="set it in the task's or model's .yaml file",
             )
         if isinstance(inner, Mapping):
             _refuse_dots(name, inner)
@@ -168,8 +168,8 @@ def _plain(name: str, value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(name, item) for key, item in value.items()}
     raise ConfigError(
-        f"the change {name} is set to {type(value).__name__}, which no file could hold",
-        hint="a number, a string, true or false, None, a list or a mapping",
+        f"the change {name} has the type {type(value).__name__}, which YAML cannot represent",
+        hint="use a number, a string, true or false, None, a list or a mapping",
     )
 
 
@@ -178,7 +178,7 @@ def _sorted_out(dotted: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     for key, value in dotted.items():
         part, rest = _part(key)
         if not rest:
-            raise ConfigError(f"changes of the {part} are a mapping", hint=_HINT)
+            raise ConfigError(f"changes to the {part} must be a mapping", hint=_HINT)
         parts[part][rest] = value
     return parts
 

@@ -77,7 +77,7 @@ def _on_its_base(folder: Path) -> Document:
     document = checkpoint_document(base) if base else None
     if document is None:
         raise ConfigError(
-            f"this adapter was trained on {base or 'a model that it does not name'}, which is not here",
+            f"the base model of this adapter, {base or 'which it does not name'}, was not found",
             where=folder,
             hint=f"--model PATH_OF_THE_BASE_MODEL --set model.settings.adapter={folder}",
         )
@@ -118,7 +118,7 @@ def _of_folder(folder: Path) -> Mapping[str, Any]:
         if (folder / name).is_file():
             return _read(folder / name)
     raise ConfigError(
-        "this folder holds no model: neither a model.yaml nor a checkpoint's config.json",
+        "not a model folder: it has neither a model.yaml nor a checkpoint's config.json",
         where=folder,
         hint="give the folder that `save_pretrained` or `hf download` wrote, the path of a .yaml file, "
         "or a name from: emu2eval ls models",
@@ -128,7 +128,7 @@ def _of_folder(folder: Path) -> Mapping[str, Any]:
 def _of_hub(name: str) -> Mapping[str, Any]:
     """The configuration of a repository, fetched if it is not on this machine."""
     if find_spec("huggingface_hub") is None:
-        raise MissingExtra("huggingface_hub", "hf", why=f"the model {name} of the hub")
+        raise MissingExtra("huggingface_hub", "hf", why=f"the model {name} on the hub")
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
@@ -144,8 +144,8 @@ def _of_hub(name: str) -> Mapping[str, Any]:
             except Exception:  # the hub's client raises its own, httpx's and the system's
                 break
     raise ModelError(
-        f"{name} is no model of emu2eval, no folder here, and the hub does not give its config.json",
-        hint=f"hf download {name} --local-dir {name.rpartition('/')[2]}, where there is a connection, then "
+        f"{name} is neither a shipped model nor a folder, and its config.json is not available from the hub",
+        hint=f"hf download {name} --local-dir {name.rpartition('/')[2]} (with a connection), then "
         f"--model ./{name.rpartition('/')[2]}; or a name from: emu2eval ls models",
     )
 
@@ -157,6 +157,6 @@ def _read(file: Path) -> Mapping[str, Any]:
         data = None
     if not isinstance(data, Mapping):
         raise ConfigError(
-            "this file is no JSON object, so no checkpoint's configuration", where=file
+            "not a checkpoint configuration: the file is not a JSON object", where=file
         )
     return data

@@ -91,12 +91,13 @@ def said_elsewhere(name: str) -> str | None:
     found = known_elsewhere(name)
     if found is not None:
         task, split = found
-        return f"what others call {name} is --task {task}" + (f" --split {split}" if split else "")
+        return f"for {name}, use --task {task}" + (f" --split {split}" if split else "")
     stem = re.split(r"_(?:test|val|dev|lite|all)", name.lower())[0]
     if {name.lower(), stem, stem.replace("-", "_")} & _ABSENT:
         return (
-            f"{name} is a benchmark of other harnesses that is not here; emu2eval ls tasks lists what "
-            "is, and your own task goes by the path of its .yaml file"
+            f"{name} is available in other harnesses but not in emu2eval; for the available tasks: "
+            "emu2eval ls "
+            "tasks; for your own task, give the path of its .yaml file"
         )
     return None
 

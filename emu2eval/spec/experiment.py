@@ -127,21 +127,19 @@ def read_experiment(path: Path) -> Experiment:
         if not (spec.tasks if own is None else own):
             where = document.where(("models", number) if spec.tasks or own is not None else ())
             faults.append(
-                ConfigError(
-                    "no task is named", where=where, hint="tasks: [easy-vqa, ./my_task.yaml]"
-                )
+                ConfigError("no tasks given", where=where, hint="tasks: [easy-vqa, ./my_task.yaml]")
             )
     if spec.report is not None and not spec.report.endswith((".html", ".htm")):
         faults.append(
-            ConfigError("a report is written as .html", where=document.where(("report",)))
+            ConfigError("a report must be an .html file", where=document.where(("report",)))
         )
     for key, given in (("out", spec.out), ("report", spec.report)):
         if given is not None and not trusted() and not _near(document.path.parent, given):
             faults.append(
                 ConfigError(
-                    f"{key}: {given} lies neither below the folder of this file nor below this one",
+                    f"{key}: {given} is outside both this file's folder and the current folder",
                     where=document.where((key,)),
-                    hint="--out on the command line may be any folder; --trust takes what the file says",
+                    hint="--out on the command line may be any folder; --trust accepts the file's value",
                 )
             )
     raise_together(faults)

@@ -105,8 +105,8 @@ class ChoiceSpec(OutputSpec):
         wanted = self.choices or tuple(choices)
         if not wanted:
             raise ConfigError(
-                "there are no choices to rank",
-                hint="list them under output.choices, or name their column in the data's options",
+                "no choices to rank",
+                hint="list them under output.choices, or name their column in the data options",
             )
         return ChoiceOutput(wanted, self.per_token)
 

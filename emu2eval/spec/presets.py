@@ -32,7 +32,7 @@ def with_preset(document: Document) -> Document:
     name, known = document.data[KEY], presets()
     where = document.where((KEY,))
     if not isinstance(name, str):
-        raise ConfigError("preset: a name is wanted", where=where)
+        raise ConfigError("preset: must be a name", where=where)
     if name not in known:
         raise UnknownName("preset", name, known, where=where)
     own = {key: value for key, value in document.data.items() if key != KEY}

@@ -65,22 +65,22 @@ class RemoteFile(Spec):
 
     def __post_init__(self) -> None:
         if [self.url, self.hub, self.listed].count(None) != 2:
-            raise ConfigError("a file to bring has one of the keys 'url', 'hub' and 'listed'")
+            raise ConfigError("a download needs exactly one of the keys 'url', 'hub' and 'listed'")
         if self.url is not None:
             check_address(self.url)
         elif self.hub is not None and not self.files:
-            raise ConfigError(f"files of {self.hub} on the hub are named by the key 'files'")
+            raise ConfigError(f"the key 'files' must name the files of {self.hub} on the hub")
         if self.digest is not None:
             kind, _, digits = self.digest.partition(":")
             if not re.fullmatch(rf"[0-9a-f]{{{DIGESTS.get(kind, 0)}}}", digits) or not digits:
                 raise ConfigError(
-                    f"a digest is written {' or '.join(f'{name}:…' for name in DIGESTS)}, "
-                    "in hexadecimal digits and small letters"
+                    f"a digest must be {' or '.join(f'{name}:…' for name in DIGESTS)}, in "
+                    "lower-case hexadecimal"
                 )
         if self.name is not None and (
             "/" in self.name or "\\" in self.name or self.name[:1] == "."
         ):
-            raise ConfigError("the key 'name' is the name of a file, without folders")
+            raise ConfigError("the key 'name' must be a file name without folders")
 
     @property
     def called(self) -> str:
@@ -98,12 +98,14 @@ def check_address(url: str) -> None:
         host = login = None
         parts = urlsplit("")
     if not host or parts.scheme not in ("http", "https") or not url.isascii() or min(url) <= " ":
-        raise ConfigError("this is not the address of a file, such as https://example.org/file.zip")
+        raise ConfigError("not the URL of a file, such as https://example.org/file.zip")
     if login:
-        raise ConfigError("an address holds a name or a password, which would be stored and shown")
+        raise ConfigError(
+            "the URL contains a user name or password, which would be stored and shown"
+        )
     if parts.scheme == "http" and not is_here(host):
         raise ConfigError(
-            f"{host} is asked by plain http, which anybody on the way can change; only https is used"
+            f"{host} would be contacted by plain http, which can be tampered with in transit; use https"
         )
 
 
@@ -135,7 +137,7 @@ def remote_files(named: Iterable[str | RemoteFile]) -> tuple[RemoteFile, ...]:
 def _shared(name: str) -> RemoteFile:
     known = shared_files()
     if name not in known:
-        raise UnknownName("file to bring", name, known, where=catalog.shipped("task") / _PLACE)
+        raise UnknownName("download", name, known, where=catalog.shipped("task") / _PLACE)
     return known[name]
 
 

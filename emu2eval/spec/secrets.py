@@ -26,7 +26,7 @@ _SHAPE = re.compile(
     r"(?:sk|gsk|xai|pplx|nvapi|r8|glpat)[-_][\w-]{20,}|hf_\w{30,}|AIza[\w-]{35}|gh[opsu]_\w{36}"
     r"|AKIA[A-Z0-9]{16}|Bearer\s+\S{12,}|eyJ[\w-]+\.eyJ[\w-]+\.[\w-]*"
 )
-_HINT = "keys come from the environment: --set model.settings.key_env=NAME"
+_HINT = "put the key in an environment variable and name that: --set model.settings.key_env=NAME"
 
 
 def refuse(values: Any, at: str = "") -> None:
@@ -42,7 +42,8 @@ def refuse(values: Any, at: str = "") -> None:
         for text in (value, key):
             if isinstance(text, str) and (_SHAPE.search(text) or any(s in text for s in known)):
                 raise ConfigError(
-                    f"{_shown(name, known)} holds what looks like a key (not shown here), which would be "
+                    f"{_shown(name, known)} contains what looks like an API key (not shown here), "
+                    "which would be "
                     "stored with every run",
                     hint=_HINT,
                 )

@@ -111,10 +111,10 @@ def _fitting(kind: str, pattern: str) -> list[str]:
         found = [name for name in known if fnmatchcase(name, pattern)]
     if not found:
         raise UnknownName(
-            f"{kind}: nothing fits the pattern",
+            f"{kind}: nothing matches the pattern",
             pattern,
             known,
-            hint=f"emu2eval ls {kind}s lists the names" if known else None,
+            hint=f"for the names: emu2eval ls {kind}s" if known else None,
         )
     return found
 

@@ -33,7 +33,7 @@ def check(text: str, loader: Any) -> None:
     loader: the class whose parser reads the text. Raises yaml.YAMLError where it is malformed.
     """
     if len(text) > LARGEST:
-        raise TooMuch(problem=f"it has more than {LARGEST >> 20} MiB")
+        raise TooMuch(problem=f"it is larger than {LARGEST >> 20} MiB")
     open_nodes: list[_Node] = [_Node(None)]
     anchors: dict[str | None, _Node] = {}
     events: Iterator[Any] = yaml.parse(text, Loader=loader)
@@ -51,13 +51,13 @@ def check(text: str, loader: Any) -> None:
             if known is None:
                 continue  # told when the document is built
             if not known.closed:
-                raise TooMuch(problem=f"*{event.anchor} stands inside itself", problem_mark=mark)
+                raise TooMuch(problem=f"*{event.anchor} contains itself", problem_mark=mark)
             open_nodes[-1].take(known)
             _bound(open_nodes, known, mark)
         elif isinstance(event, yaml.NodeEvent):
             if tag is not None and tag not in _TAGS and tag != "!":
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the tag {tag} is of no plain value", mark
+                    None, None, f"the tag {tag} is not for a plain value", mark
                 )
             node = _Node(event.anchor)
             if node.anchor is not None:
@@ -88,6 +88,6 @@ class _Node:
 
 def _bound(open_nodes: list[_Node], last: _Node, mark: Any) -> None:
     if len(open_nodes) + last.depth > DEEPEST:
-        raise TooMuch(problem=f"it is more than {DEEPEST} levels deep", problem_mark=mark)
+        raise TooMuch(problem=f"it is nested more than {DEEPEST} levels deep", problem_mark=mark)
     if sum(node.count for node in open_nodes) > MOST:
-        raise TooMuch(problem=f"it holds more than {MOST:,} values", problem_mark=mark)
+        raise TooMuch(problem=f"it contains more than {MOST:,} values", problem_mark=mark)

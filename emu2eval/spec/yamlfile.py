@@ -114,9 +114,9 @@ def _read_text(text: str, path: Path) -> tuple[dict[str, Any], Mapping[Keys, int
         data = _parsed(text, lambda node: _look(node, lines, path))
     except bounded.TooMuch as error:
         raise ConfigError(
-            f"the file is not read: {error.problem}",
+            f"the file was rejected: {error.problem}",
             where=f"{path}:{_line(error)}",
-            hint="a task or model file is a page or two of keys and values; write it out plainly",
+            hint="task and model files are a page or two of plain keys and values",
         ) from None
     except yaml.MarkedYAMLError as error:
         raise ConfigError(
@@ -134,7 +134,7 @@ def parse_value(text: str) -> Any:
     try:
         return _parsed(text)
     except bounded.TooMuch as error:
-        raise ConfigError(f"the value is not read: {error.problem}", where="--set") from None
+        raise ConfigError(f"the value was rejected: {error.problem}", where="--set") from None
 
 
 def _parsed(text: str, look: Callable[[Any], None] = lambda node: None) -> Any:
@@ -153,14 +153,14 @@ def _parsed(text: str, look: Callable[[Any], None] = lambda node: None) -> Any:
         return loader.construct_document(node)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         # What PyYAML's constructors stumble over in a value whose tag says another kind: !!bool word.
-        raise yaml.YAMLError(f"a value is not of the kind that it says ({error})") from None
+        raise yaml.YAMLError(f"a value does not match its declared type ({error})") from None
     finally:
         loader.dispose()
 
 
 def _look(node: Any, lines: dict[Keys, int], path: Path) -> None:
     if not isinstance(node, yaml.MappingNode):
-        raise ConfigError("the file holds no YAML mapping (`key: value` lines)", where=f"{path}:1")
+        raise ConfigError("the file is not a YAML mapping (`key: value` lines)", where=f"{path}:1")
     _check_keys(node)
     _collect(node, (), lines, path)
 
@@ -170,7 +170,7 @@ def _check_keys(node: Any) -> None:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             if key.tag not in _KEYS:
-                raise _wrong("a key is a text or a whole number", key)
+                raise _wrong("a key must be a string or an integer", key)
             _check_keys(value)
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:
@@ -196,7 +196,7 @@ def _number(build: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         if len(node.value) <= _LONGEST_NUMBER:
             with suppress(ValueError, OverflowError):  # such as !!int word
                 return build(loader, node)
-        raise _wrong("this is no number of a usable length", node)
+        raise _wrong("not a number of a usable length", node)
 
     return built
 
@@ -215,7 +215,7 @@ def _collect(node: Any, keys: Keys, lines: dict[Keys, int], path: Path) -> None:
             line = key_node.start_mark.line + 1
             key = key_node.value
             if key in seen and key != "<<":
-                raise ConfigError(f"the key {key!r} stands twice", where=f"{path}:{line}")
+                raise ConfigError(f"the key {key!r} appears twice", where=f"{path}:{line}")
             seen.add(key)
             _collect(value_node, (*keys, key), lines, path)
             lines[(*keys, key)] = line

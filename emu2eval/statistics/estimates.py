@@ -198,7 +198,7 @@ class ClusteredRatio(Accumulator):
         if not empty:
             return None
         where = f" in {', '.join(empty)}" if self.by is not None else ""
-        return f"nothing{where} counts in its denominator"
+        return f"its denominator{where} is empty"
 
     def bounds(self) -> ValueRange | None:
         return ValueRange(0.0, self.scale) if self.bounded else None
@@ -235,7 +235,7 @@ class AllOrNothing(Accumulator):
 
     def undefined(self) -> str | None:
         whole = bool(self._mean().sums) or not self.clusters
-        return None if whole else "no question is scored in all its rotations"
+        return None if whole else "no question has scores for all its rotations"
 
     def bounds(self) -> ValueRange | None:
         return self._mean().bounds()

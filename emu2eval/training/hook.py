@@ -55,7 +55,7 @@ class EvaluateHook:
         watcher: Watcher | None = None,
     ):
         if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise ConfigError(f"every is a number of steps, not {shown(every)}", where="every")
+            raise ConfigError(f"every must be a number of steps, not {shown(every)}", where="every")
         self.every = every
         self.tasks: list[Any] = list(tasks) if isinstance(tasks, (list, tuple)) else [tasks]
         self.options = RunOptions.of(

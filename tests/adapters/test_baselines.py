@@ -149,11 +149,11 @@ class Bad(Adapter):
         ("id", "identity"),
         ("positions", "positions"),
         ("raises", "without raising"),
-        ("alone", "alone as in a batch"),
+        ("alone", "same alone and in a batch"),
         ("order", "in any order"),
-        ("again", "again the same"),
-        ("count", "one response a request"),
-        ("kind", "of the kind asked for"),
+        ("again", "same when repeated"),
+        ("count", "one response per request"),
+        ("kind", "of the requested kind"),
     ],
 )
 def test_each_rule_can_be_broken(fault: str, rule: str) -> None:

@@ -71,9 +71,9 @@ def test_it_is_an_option_of_a_run(no_gpu: None, tmp_path: Path) -> None:
 def test_what_runs_elsewhere_has_no_device() -> None:
     assert open_model("most-common", Changes(), "cpu").adapter.limits
     server = Changes(model={"settings.model": "x"})
-    with pytest.raises(ConfigError, match="whose weights are read here; x has no such setting"):
+    with pytest.raises(ConfigError, match="does not apply to x, which has no such setting"):
         open_model("openai-compatible", server, "cuda:1")
-    with pytest.raises(ConfigError, match="scripted is in memory already"):
+    with pytest.raises(ConfigError, match="scripted is already in memory"):
         open_model(ScriptedModel("red"), Changes(), "cpu")
 
 

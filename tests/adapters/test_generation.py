@@ -24,11 +24,11 @@ NANO = Path(__file__).parents[2] / "models" / "emu2-nano"
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({}, "the likeliest (greedy)"),
-        ({"max_new_tokens": 7}, "the likeliest (greedy), of at most 7 tokens"),
-        ({"beams": 3}, "the best of 3 beams, or as many as the task asks for"),
-        ({"do_sample": True, "top_p": 0.5}, "drawn (temperature 1, top_p 0.5)"),
-        ({"temperature": 0.7, "seed": 4}, "drawn (temperature 0.7, seed 4)"),
+        ({}, "most likely (greedy)"),
+        ({"max_new_tokens": 7}, "most likely (greedy), of at most 7 tokens"),
+        ({"beams": 3}, "the best of 3 beams, or the number that the task sets"),
+        ({"do_sample": True, "top_p": 0.5}, "sampled (temperature 1, top_p 0.5)"),
+        ({"temperature": 0.7, "seed": 4}, "sampled (temperature 0.7, seed 4)"),
     ],
 )
 def test_how_it_answers(given: dict[str, Any], said: str, tmp_path: Path) -> None:
@@ -53,16 +53,16 @@ def test_what_a_checkpoint_recommends(
     """Shown with the options that would do it; greedy stays the default."""
     (tmp_path / "generation_config.json").write_text(json.dumps(recommended))
     said = described(Emu2Settings(checkpoint="x"), tmp_path)
-    assert said.startswith("the best of 5 beams, or as many as the task asks for; ")
+    assert said.startswith("the best of 5 beams, or the number that the task sets; ")
     for name, value in recommended.items():
         if name != "eos_token_id" and value is not None:
             assert f"{name} {str(value).lower()}" in said
     assert "eos_token_id" not in said
     assert said.partition("--set ")[2] == (f"{how})" if how else "")
     drawn = described(HuggingFaceSettings(checkpoint="x", temperature=0.5), tmp_path)
-    assert "which is not used of itself" in drawn and "--set" not in drawn
+    assert "which is not applied automatically" in drawn and "--set" not in drawn
     (tmp_path / "generation_config.json").write_text("{")
-    assert described(HuggingFaceSettings(checkpoint="x"), tmp_path) == "the likeliest (greedy)"
+    assert described(HuggingFaceSettings(checkpoint="x"), tmp_path) == "most likely (greedy)"
 
 
 def test_it_is_told_by_check_and_by_a_dry_run(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_it_is_told_by_check_and_by_a_dry_run(tmp_path: Path) -> None:
     model = tmp_path / "own.yaml"
     settings = {"checkpoint": ".", "temperature": 0.9, "beams": 1}
     model.write_text(yaml.safe_dump({"name": "own", "adapter": "emu2", "settings": settings}))
-    said = "drawn (temperature 0.9); generation_config.json recommends temperature 0.6"
+    said = "sampled (temperature 0.9); generation_config.json recommends temperature 0.6"
     told = next(finding for finding in check_model(str(model)) if finding.rule == "answers")
     assert told.holds and told.seen.startswith(said)
     task = str(small_task(tmp_path))

@@ -98,35 +98,41 @@ def plug_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("NoLimits", "no declares its limits there are none; set self.limits = Limits(…)"),
+        ("NoLimits", "no declares its limits not set; set self.limits = Limits(…)"),
         ("OtherLimits", "no declares its limits `limits` is {'outputs': ['text']}"),
-        ("OtherOutputs", "no declares outputs that exist words; there are text, choice, image"),
-        ("ListedOutputs", "['text'] is not a frozenset of some of text, choice, image"),
-        ("NoBatch", "no takes at least one request at a time 0"),
+        ("OtherOutputs", "no declares outputs that exist words; known are text, choice, image"),
+        ("ListedOutputs", "['text'] is not a frozenset with values from text, choice, image"),
+        ("NoBatch", "no accepts at least one request at a time 0"),
         ("NoAnswer", "no can be made TypeError: Can't instantiate abstract class NoAnswer"),
         ("NotMade", "no can be made ValueError: bad luck (plug_ins_of_a_test.py:"),
-        ("NoIdentity", "no its identity is JSON and the same each time TypeError"),
-        ("OtherIdentity", 'no its identity is JSON and the same each time {"x":0}, {"x":1}'),
+        ("NoIdentity", "no its identity is JSON and stable TypeError"),
+        ("OtherIdentity", 'no its identity is JSON and stable {"x":0}, {"x":1}'),
         ("NotLoaded", "no loads without raising FileNotFoundError: weights.bin (plug_ins_of_a"),
         ("NotClosed", "no closes without raising RuntimeError: stuck (plug_ins_of_a_test.py:"),
-        ("Short", "no text: one response a request 1 for 3"),
-        ("Nothing", "no text: one response a request answer() gave None, not a list of Response"),
-        ("Strings", "answer() gave ['yes', 'yes', 'yes'], not a list of Response"),
+        ("Short", "no text: one response per request 1 for 3"),
+        (
+            "Nothing",
+            "no text: one response per request answer() returned None, not a list of Response",
+        ),
+        ("Strings", "answer() returned ['yes', 'yes', 'yes'], not a list of Response"),
         ("Raises", "no text: answers without raising RuntimeError: out of paper (plug_ins_of_a"),
         ("RaisesAlone", "no text: answers without raising RuntimeError: lonely"),
         ("Errors", "no text: no response is an error no ink"),
         (
             "NoText",
-            "no text: each response is of the kind asked for the model gave no text, but nothing",
+            "no text: each response is of the requested kind the model returned no text, but got nothing",
         ),
-        ("ByBatch", "no text: alone as in a batch '3' and then '1'"),
-        ("ByOrder", "no text: in any order '0' and then '2'"),
-        ("Remembers", "no text: again the same '0' and then '9'"),
-        ("FewChoices", "the model gave no log-probability for each choice, but (-1.0,)"),
+        ("ByBatch", "no text: same alone and in a batch '3' and then '1'"),
+        ("ByOrder", "no text: same in any order '0' and then '2'"),
+        ("Remembers", "no text: same when repeated '0' and then '9'"),
+        (
+            "FewChoices",
+            "the model did not return a log-probability for every choice, but got (-1.0,)",
+        ),
         ("Probabilities", "log_probs (0.3, 0.7) are not log-probabilities"),
-        ("Uncounted", "does not count, though its limits say 100 positions"),
+        ("Uncounted", "does not count, although its limits declare 100 positions"),
         ("Flat", "no counts more positions for more demonstrations, or does not count 7, 7, 7"),
-        ("Twice", "no text: each once as they come the places [0, 0, 1, 1, 2, 2] came, of 3"),
+        ("Twice", "no text: each answer arrives once indices [0, 0, 1, 1, 2, 2] arrived, of 3"),
     ],
 )
 def test_what_is_broken_is_told(plug_ins: None, program: Any, name: str, says: str) -> None:
@@ -144,7 +150,7 @@ def test_a_sound_one_passes(plug_ins: None, program: Any) -> None:
 def test_one_that_is_no_adapter_is_refused(plug_ins: None, program: Any) -> None:
     code, _, errors = program("check", "--adapter", "plug_ins_of_a_test:NoAdapter")
     assert code == 2
-    assert "is a class, but no subclass of emu2eval.Adapter" in errors
+    assert "is a class but not a subclass of emu2eval.Adapter" in errors
 
 
 def test_one_that_wants_settings_goes_by_a_model_file(plug_ins: None, program: Any) -> None:

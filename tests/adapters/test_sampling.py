@@ -107,18 +107,18 @@ def test_greedy_is_the_default_and_a_temperature_draws() -> None:
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"temperature": 0.7, "do_sample": False}, "one asks for drawn answers"),
-        ({"temperature": 0.0, "do_sample": True}, "one asks for drawn answers"),
-        ({"top_p": 0.9, "seed": 2}, "top_p and seed would change nothing"),
-        ({"temperature": 0.0, "top_k": 2}, "top_k would change nothing"),
-        ({"temperature": 0.7, "beams": 3}, "this model's are 3"),
+        ({"temperature": 0.7, "do_sample": False}, "one means sampling"),
+        ({"temperature": 0.0, "do_sample": True}, "one means sampling"),
+        ({"top_p": 0.9, "seed": 2}, "top_p and seed would have no effect"),
+        ({"temperature": 0.0, "top_k": 2}, "top_k would have no effect"),
+        ({"temperature": 0.7, "beams": 3}, "but beams is 3"),
     ],
 )
 def test_contradictions_are_refused(given: dict[str, object], says: str) -> None:
     with pytest.raises(ConfigError, match=says) as caught:
         settings(**given)
     assert caught.value.hint
-    with pytest.raises(ConfigError, match="this model's are 5"):
+    with pytest.raises(ConfigError, match="but beams is 5"):
         Emu2Settings(checkpoint="x", temperature=1)
 
 

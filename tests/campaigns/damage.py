@@ -92,7 +92,7 @@ def _one(
             return Damage(str(file), place, ended.kind, f"{verb[0]}: {ended.fault}")
         if ended.kind == "told" or "damaged" in ended.err or "cannot be" in ended.out:
             told = True
-        elif _shown(ended) != before[verb] and "not asked yet" not in ended.out:
+        elif _shown(ended) != before[verb] and "no answer yet" not in ended.out:
             _restore(folder, pristine, kind)
             return Damage(str(file), place, "silent", " ".join(verb))
         if verb[0] in ("score", "keep"):

@@ -34,7 +34,7 @@ def test_all_rows_are_read() -> None:
 @pytest.mark.parametrize(("theirs", "ours", "always"), ROWS)
 def test_a_row(theirs: str, ours: str, always: str) -> None:
     if not theirs.startswith("--"):
-        assert said_elsewhere(theirs) == f"what others call {theirs} is {ours}"
+        assert said_elsewhere(theirs) == f"for {theirs}, use {ours}"
         return
     understood = peers.understood(shlex.split(theirs), OWN)
     if understood is None:

@@ -80,12 +80,12 @@ def test_what_means_the_same_is_done(typed: str, ours: str) -> None:
     [
         (
             "--tasks vqav2_val --num_fewshot 4 --model ./m",
-            "vqav2_val is --task vqav2 --split val",
+            "for vqav2_val, use --task vqav2 --split val",
             "run --task vqav2 --model ./m --split val --shots 4",
         ),
         (
             "--data MMBench_DEV_EN POPE --model ./m",
-            "MMBench_DEV_EN is --task mmbench",
+            "for MMBench_DEV_EN, use --task mmbench",
             "run --task mmbench POPE --model ./m",
         ),
         (

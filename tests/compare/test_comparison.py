@@ -104,11 +104,11 @@ def test_limits_and_trials_are_matched(run: Run) -> None:
     ("other", "says"),
     [
         ({"task": {"protocols": {"plain": {"ask": "{image}Say: {question}"}}}}, "templates"),
-        ({"task": {"score": {"scorer": "exact_match", "clean": []}}}, "ways to score"),
+        ({"task": {"score": {"scorer": "exact_match", "clean": []}}}, "scoring settings"),
         ({"changes": ("task.score.options.normalise=true",)}, "metrics differ"),
         ({"task": {"output": {"max_new_tokens": 3}}}, "max_new_tokens 10 and 3"),
-        ({"task": {"name": "circles"}}, "tasks differ (squares, circles)"),
-        ({"task": {"version": 2}}, "versions of the task"),
+        ({"task": {"name": "circles"}}, "tasks differ (squares and circles)"),
+        ({"task": {"version": 2}}, "task versions"),
     ],
 )
 def test_what_differs_in_more_than_the_model_is_refused(
@@ -140,7 +140,7 @@ def test_other_data_is_refused(run: Run, make_task: Any) -> None:
 def test_seeds_and_choosers_are_noted(run: Run) -> None:
     first, second = read_run(run("red")), read_run(run("red", seed=1))
     (note,) = compare(first, second).differences[0].notes
-    assert note == "demonstrations are drawn by seeds 0 and 1"
+    assert note == "demonstrations drawn with seeds 0 and 1"
 
 
 def test_references_compare_as_their_runs_do(run: Run, tmp_path: Path) -> None:
@@ -245,14 +245,14 @@ def test_runs_without_scores(run: Run) -> None:
         read_run(folder)
     assert caught.value.hint == f"emu2eval score {folder}"
     (folder / "scores.jsonl").write_text("{")
-    with pytest.raises(StoreError, match="cannot be read"):
+    with pytest.raises(StoreError, match="cannot read"):
         read_run(folder)
 
 
 def test_a_report_without_the_metric_is_told(run: Run) -> None:
     read = read_run(run("red"))
     other = replace(read, rows=tuple(msgspec.structs.replace(row, metric="x") for row in read.rows))
-    with pytest.raises(CompareError, match="its report has no row of exact_match") as caught:
+    with pytest.raises(CompareError, match="report has no row for exact_match") as caught:
         compare_all([(other, other)])
     assert caught.value.hint is not None and str(read.folder) in caught.value.hint
 
@@ -296,7 +296,7 @@ def test_what_a_number_is_of() -> None:
 def test_an_encoder_that_differs_is_refused(run: Run) -> None:
     first, second = read_run(run("red")), read_run(run("blue", "blue"))
     rows = tuple(msgspec.structs.replace(row, encoder="aaaaaaaa") for row in second.rows)
-    with pytest.raises(CompareError, match=r"encoders of exact_match differ \(None, aaaaaaaa\)"):
+    with pytest.raises(CompareError, match=r"encoders of exact_match differ \(None and aaaaaaaa\)"):
         compare(first, replace(second, rows=rows))
 
 

@@ -82,23 +82,23 @@ def by_name(found: Sequence[Contribution]) -> dict[str, Contribution]:
 def test_a_model_that_learns_needs_images_and_labels(runs: Any) -> None:
     made = by_name(contributions(runs(True)))
     assert made["all"].difference == 100 and made["all"].share is None
-    for name in ("the right labels", "the right images"):
+    for name in ("correct labels", "matching images"):
         part = made[name]
         # A fifth of dealt replies stays where it was.
         assert 60 < part.difference < 95 and part.low > 40 and part.p < 0.001  # type: ignore[operator]
         assert part.share == pytest.approx(part.difference)
         assert part.share_low < part.share < part.share_high  # type: ignore[operator]
-    assert made["images at all"].difference == 100
+    assert made["having images"].difference == 100
     assert made["the order"].difference == 0 and made["the order"].share_low is None
     left = made["the format"]
-    assert left.difference + made["the right labels"].difference == pytest.approx(100)  # type: ignore[operator]
-    assert left.share + made["the right labels"].share == pytest.approx(100)  # type: ignore[operator]
+    assert left.difference + made["correct labels"].difference == pytest.approx(100)  # type: ignore[operator]
+    assert left.share + made["correct labels"].share == pytest.approx(100)  # type: ignore[operator]
 
 
 def test_a_model_that_reads_the_format_alone_needs_neither(runs: Any) -> None:
     made = by_name(contributions(runs(False)))
     assert made["all"].difference > 10  # type: ignore[operator]
-    for name in ("the right labels", "the right images", "images at all", "the order"):
+    for name in ("correct labels", "matching images", "having images", "the order"):
         assert made[name].difference == 0
     assert made["the format"].share == 100
 
@@ -129,7 +129,7 @@ def test_by_command(runs: Any) -> None:
     runs(True)
     run = CliRunner()
     shown = run.invoke(app, ["diagnose"]).output
-    assert "the right labels" in shown and "copied %" in shown
+    assert "correct labels" in shown and "copied %" in shown
     assert "correct answer among the examples" in " ".join(shown.split())
     read = json.loads(run.invoke(app, ["diagnose", "--format", "json"]).output)
     assert len(read["parts"]) == 6 and len(read["copying"]) == 5
@@ -191,7 +191,7 @@ def test_a_reference_that_does_not_say_what_was_dropped_is_refused(
     model.write_text(yaml.safe_dump({"name": "small", "adapter": f"{__name__}:Counting"}))
     (result,) = evaluate(str(make_task(20, 40)), str(model), shots=3, fit=True)
     kept = keep(result.folder, tmp_path / "references")
-    with pytest.raises(StoreError, match="which demonstrations were left out is not stored"):
+    with pytest.raises(StoreError, match="does not record which demonstrations were dropped"):
         copying(read_run(kept))
     (plain,) = evaluate(str(make_task(20, 40)), "nearest", shots=3)
     found = copying(read_run(keep(plain.folder, tmp_path / "references")))
@@ -206,5 +206,5 @@ def test_an_answer_to_other_demonstrations_is_refused(make_task: Any) -> None:
     answers = [from_line(line) for line in path.read_bytes().splitlines(keepends=True)]
     answers[0] = msgspec.structs.replace(answers[0], examples=("q1000", "q1001"))
     path.write_bytes(b"".join(map(to_line, answers)))
-    with pytest.raises(StoreError, match="other demonstrations than are drawn today"):
+    with pytest.raises(StoreError, match="different demonstrations than are drawn now"):
         copying(read_run(result.folder))

@@ -87,15 +87,15 @@ def test_hidden_captions_leave_no_references(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "options", "message"),
     [
-        (KARPATHY, {"karpathy": "file.json", "parts": ["tset"]}, "tset are wanted, the file has"),
-        (KARPATHY, {"karpathy": "file.json"}, r"\(none\) are wanted"),
+        (KARPATHY, {"karpathy": "file.json", "parts": ["tset"]}, "the file has the splits"),
+        (KARPATHY, {"karpathy": "file.json"}, r"not \(none\)"),
         (NOCAPS | {"annotations": NOCAPS["annotations"][:1]}, {"coco": "file.json"}, "image has no caption"),
-        (NOCAPS | {"images": NOCAPS["images"][:1]}, {"coco": "file.json"}, "of image 1, which is not"),
-        ([], {"coco": "file.json"}, "not what it should be"),
+        (NOCAPS | {"images": NOCAPS["images"][:1]}, {"coco": "file.json"}, "for image 1, which is not"),
+        ([], {"coco": "file.json"}, "unexpected content"),
         (
             {"images": [{"id": 0, "file_name": "../a.jpg"}]},
             {"coco": "file.json"},
-            "leaves the data folder",
+            "outside the data folder",
         ),
     ],
 )  # fmt: skip

@@ -81,10 +81,10 @@ def test_seed_bench_segments_are_seconds_or_frames(seed: Path) -> None:
     ("key", "value", "says"),
     [
         ("answer", "E", "the answer is 'E', but there are 4 options"),
-        ("segment", [5, 5], "no start and end"),
+        ("segment", [5, 5], "not a start and an end"),
         ("data_type", "sound", "the data type is 'sound'"),
-        ("data_id", "../secret", "leaves the data folder"),
-        ("question_type_id", 13, "no folder is named for the videos of dimension 13"),
+        ("data_id", "../secret", "outside the data folder"),
+        ("question_type_id", 13, "no folder is given for the videos of dimension 13"),
     ],
 )
 def test_a_wrong_row_of_seed_bench_is_named(seed: Path, key: str, value: object, says: str) -> None:
@@ -100,7 +100,7 @@ def test_an_id_that_the_published_file_holds_twice_is_two_samples(seed: Path) ->
         content["questions"].append(content["questions"][0] | {"question": "What else is there?"})
 
     rewrite(seed / SEED["file"], twice)
-    with pytest.raises(DataError, match="the id '101661' stands twice"):
+    with pytest.raises(DataError, match="the id '101661' appears twice"):
         Samples(seed_bench.read(seed, **SEED), where="here")
     samples = Samples(seed_bench.read(seed, **SEED, repeated=[101661]), where="here")
     assert samples.ids[:2] == ["101661", "101661#2"]
@@ -211,7 +211,7 @@ def test_mmbench_keeps_places_and_not_images(tmp_path: Path) -> None:
     ("key", "value", "says"),
     [
         ("answer", "E", "the answer is 'E'"),
-        ("index", "first", "no whole number"),
+        ("index", "first", "not an integer"),
         ("image", "nan", "no image"),
         ("image", "!" * 100, "not base64"),
     ],
@@ -241,7 +241,7 @@ def test_an_option_of_mmbench_may_be_a_word_for_nothing(tmp_path: Path, option: 
 
 def test_a_row_that_does_not_fit_its_header_is_named(tmp_path: Path) -> None:
     (tmp_path / "m.tsv").write_text("index\tquestion\tA\timage\n1\twhat?\n")
-    with pytest.raises(DataError, match="2 cells, the header 4") as caught:
+    with pytest.raises(DataError, match="2 cells, but the header has 4") as caught:
         list(mmbench.read(tmp_path, "m.tsv"))
     assert str(caught.value.where).endswith("m.tsv:2")
 
@@ -257,7 +257,7 @@ def test_mmmu_options_are_a_list_written_as_text(tmp_path: Path) -> None:
     sample = exam(tmp_path, options="['$6', \"it's\", 'x, y']", answer="B")
     assert (sample.choices, sample.references) == (("$6", "it's", "x, y"), ("B",))
     assert sample.groups["discipline"] == "Art and Design"
-    assert "is no list" in str(exam(tmp_path, options="__import__('os').getcwd()").unreadable)
+    assert "is not a list" in str(exam(tmp_path, options="__import__('os').getcwd()").unreadable)
 
 
 def test_open_questions_of_mmmu_accept_several_answers(tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_hidden_answers_of_mmmu_are_a_question_mark(tmp_path: Path) -> None:
 def test_an_image_that_mmmu_speaks_of_must_be_there(tmp_path: Path) -> None:
     lost = exam(tmp_path, question="What is in <image 3>?")
     assert lost.id == "validation_Art_1"
-    assert "speaks of image 3, but the row has image_1 (" in str(lost.unreadable)
+    assert "refers to image 3, but the row has image_1 (" in str(lost.unreadable)
     assert str(lost.unreadable).endswith("row 0)")
 
 
@@ -319,9 +319,9 @@ def test_one_row_of_mmmu_that_cannot_be_read_costs_itself_alone(
     (row,) = [row for row in result.rows if row.group is None][:1]
     assert (row.n, row.unscored, row.covered) == (29, 1, 30)
     assert (Mark("unreadable"), 1) in row.marks
-    assert "1 sample of the data cannot be read" in notes(row)
+    assert "1 sample in the data could not be read" in notes(row)
     assert (result.tally.asked, result.tally.failed) == (29, 0)
-    assert [t for t in told_of if "validation_Art_1, the text speaks of image 30" in t]
+    assert [t for t in told_of if "validation_Art_1, the text refers to image 30" in t]
     with pytest.raises(PlanError, match="the pool has only 29"):
         evaluate("mmmu", "most-common", shots=[30], out=tmp_path / "runs")
 
@@ -333,7 +333,7 @@ def test_a_file_with_many_unreadable_rows_is_refused(
     pope_files.write(tmp_path)
     path = tmp_path / "pope/coco_pope_popular.json"
     path.write_text(path.read_text().replace('"label": "no"', '"label": "0"'))
-    with pytest.raises(DataError, match="2 of 4 samples cannot be read, the first is 'popular-"):
+    with pytest.raises(DataError, match="2 of 4 samples could not be read; the first is 'popular-"):
         load_split(load_task("pope"), "popular")
 
 

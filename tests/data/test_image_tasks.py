@@ -115,17 +115,21 @@ CALL = ".format(unique_token, class_token)"
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("'a {0} {1} in the snow'", "f'a {0} {1} in the snow'", "is no prompt such as"),
-        (f"snow'{CALL},", f"snow'{CALL} + open('seen', 'w').name,", "is no prompt such as"),
-        ("'a {0} {1} in the snow'", "'a {0.__class__} {1} in the snow'", "is no prompt such as"),
-        ("{1} in the snow'", "in the snow'", "is no prompt such as"),
-        ("{1} in the snow'", r"{1} in the \xsnow'", "is no prompt such as"),
-        (f"'a {{0}} {{1}} in the snow'{CALL},\n", "", "24 object prompts, officially 25"),
-        ("Live Subject Prompts", "Object Prompts", "object prompts stand twice"),
+        ("'a {0} {1} in the snow'", "f'a {0} {1} in the snow'", "is not a prompt such as"),
+        (f"snow'{CALL},", f"snow'{CALL} + open('seen', 'w').name,", "is not a prompt such as"),
+        ("'a {0} {1} in the snow'", "'a {0.__class__} {1} in the snow'", "is not a prompt such as"),
+        ("{1} in the snow'", "in the snow'", "is not a prompt such as"),
+        ("{1} in the snow'", r"{1} in the \xsnow'", "is not a prompt such as"),
+        (
+            f"'a {{0}} {{1}} in the snow'{CALL},\n",
+            "",
+            "24 object prompts, but the official file has 25",
+        ),
+        ("Live Subject Prompts", "Object Prompts", "object prompts appear twice"),
         ("subject_name,class", "subject,class", "found 0 classes"),
-        ("cat2,cat", "cat2", "is no subject with its class"),
+        ("cat2,cat", "cat2", "is not a subject with its class"),
         ("cat2,cat", "cat3,cat", "no such folder"),
-        ("cat2,cat", "../cat2,cat", "leaves the data folder"),
+        ("cat2,cat", "../cat2,cat", "outside the data folder"),
     ],
 )
 def test_what_is_not_the_official_file_is_said(
@@ -149,7 +153,7 @@ def test_the_shown_image_must_be_there(bench: Path) -> None:
     with pytest.raises(DataError, match=r"shown to the model is 02\.jpg; there are 00, 01, 03"):
         load_split(load_task("dreambench"), "all")
     task = load_task("dreambench", overrides={"data.options.inputs": {"backpack": "00"}})
-    with pytest.raises(DataError, match="cat2 that is shown to the model is none that is named"):
+    with pytest.raises(DataError, match="cat2 that is shown to the model is not named"):
         load_split(task, "all")
 
 

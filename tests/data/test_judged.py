@@ -35,8 +35,8 @@ def test_capabilities_are_groups_that_survive_packing(tmp_path: Path) -> None:
     [
         ({"capability": ["see"]}, "the capabilities"),
         ({"capability": []}, "the capabilities"),
-        ({"question": None}, "not what it should be"),
-        ({"imagename": "../secret.png"}, "leaves the data folder"),
+        ({"question": None}, "unexpected content"),
+        ({"imagename": "../secret.png"}, "outside the data folder"),
     ],
 )
 def test_what_is_wrong_in_mm_vet(tmp_path: Path, changes: Any, says: str) -> None:
@@ -67,7 +67,7 @@ def test_an_image_is_read_late(tmp_path: Path) -> None:
     [
         ([["index", "question"], ["1", "q"]], "no column 'human_annotation' and"),
         ([["image", *touchstone.COLUMNS], ["", "1", "q", "h", "a", "c"]], "no image"),
-        ([["image", *touchstone.COLUMNS], ["QUJD", "1", "q"]], "has 3 cells, the header 6"),
+        ([["image", *touchstone.COLUMNS], ["QUJD", "1", "q"]], "has 3 cells, but the header has 6"),
     ],
 )
 def test_what_is_wrong_in_touchstone(tmp_path: Path, rows: Any, says: str) -> None:

@@ -68,7 +68,11 @@ def test_a_table_of_a_mac_is_the_same_data_on_another_disk(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("stored", "wanted", "says"),
     [
-        ("a/Photo.JPG", "a/photo.jpg", "'Photo.JPG' is there, which differs in capitals"),
+        (
+            "a/Photo.JPG",
+            "a/photo.jpg",
+            "there is 'Photo.JPG', which differs in upper or lower case",
+        ),
         (DECOMPOSED, COMPOSED.replace("café", unicodedata.normalize("NFD", "café")), "accents"),
         ("coco/val2014/val2014/1.jpg", "coco/val2014/1.jpg", "one folder too deep, in "),
         ("a\\x.png", "a/x.png", "unpacked with backslashes in its names"),
@@ -133,7 +137,7 @@ def test_a_name_of_its_own_is_recognised_anywhere(tmp_path: Path) -> None:
     root = tmp_path / "data"
     put(root / "YouTubeClips/a.avi")
     lies, wanted = root / "YouTubeClips", root / "msvd/YouTubeClips"
-    assert told(root, "msvd_qa", "test") == f"it lies in {lies}: move it to {wanted}"
+    assert told(root, "msvd_qa", "test") == f"it is in {lies}: move it to {wanted}"
 
 
 @pytest.fixture
@@ -171,5 +175,5 @@ def test_a_run_says_it_too(tmp_path: Path) -> None:
     put(tmp_path / "data/coco/val2014/val2014/1.jpg")
     with pytest.raises(MissingData) as caught:
         require(replace(load_task("vqav2"), root=tmp_path / "data"), ["val"])
-    assert "but its files are one folder too deep" in str(caught.value)
+    assert "but its files are nested one folder too deep" in str(caught.value)
     assert "move it to" not in str(caught.value)

@@ -88,7 +88,7 @@ def test_a_column_says_the_split(tmp_path: Path, form: str) -> None:
     both = read(tmp_path, name, where={"part": ["val", "test"], "id": 3})
     assert [s.id for s in both] == ["3"]
     error = told(tmp_path, name, split={"column": "part", "name": "dev"})
-    assert "no row has 'dev' in the column 'part'; there are: val, test" in error.what
+    assert "no row has 'dev' in the column 'part'; available: val, test" in error.what
 
 
 def drawn(root: Path, name: str, **split: Any) -> dict[str, set[str]]:
@@ -181,9 +181,9 @@ def test_images_of_every_kind(tmp_path: Path) -> None:
         Image(inside),
     )
     for path, says in (
-        ("/etc/passwd", "leaves"),
-        ("../x.png", "leaves"),
-        ("https://x/y.png", "an address"),
+        ("/etc/passwd", "outside"),
+        ("../x.png", "outside"),
+        ("https://x/y.png", "a URL"),
     ):
         error = told(tmp_path, write(tmp_path, [ROW | {"image": path}], "jsonl"))
         assert (says in error.what, error.where) == (True, f"{tmp_path / 't.jsonl'}:1")
@@ -197,7 +197,9 @@ def test_videos_come_after_the_images(tmp_path: Path) -> None:
     video = Video.sampled(str(tmp_path / "m/v.mp4"), 4, Segment(1.5, 4.0))
     assert sample.images == (Image(str(tmp_path / "m/x.png")), video)
     assert read(tmp_path, name, images=False, videos="clip", cluster="clip")[0].cluster == "v.mp4"
-    assert "no part of a video" in told(tmp_path, name, videos="clip", segment=["to", "from"]).what
+    assert (
+        "not a part of a video" in told(tmp_path, name, videos="clip", segment=["to", "from"]).what
+    )
 
 
 def test_rows_without_ids_are_named_by_what_they_hold(tmp_path: Path) -> None:
@@ -236,7 +238,7 @@ def test_an_answer_can_be_the_place_of_a_choice(
         ({"answer": -1}, {"answer_is": "index", "choices": "options"}, "one of the 2 choices"),
         ({"answer": 1}, {"answer_is": "index"}, "one of the 0 choices"),
         ({"answer": "AB"}, {"answer_is": "letter", "choices": "options"}, "one of the 2 choices"),
-        ({"answer": "cow"}, {"answer_as": "letter", "choices": "options"}, "none of the 2 choices"),
+        ({"answer": "cow"}, {"answer_as": "letter", "choices": "options"}, "not one of the 2"),
         ({"B": "", "C": "x"}, {"choices": ["answer", "B", "C"]}, "a choice is empty"),
     ],
 )
@@ -267,8 +269,8 @@ def test_files_go_by_patterns_and_ranges(tmp_path: Path) -> None:
         assert [s.id for s in read(tmp_path, files)] == ["0", "1", "2"]
     (tmp_path / "s[1].csv").write_text("id,image,answer\nodd,x.png,a\n")
     assert [s.id for s in read(tmp_path, "s[1].csv")] == ["odd"]
-    assert "no file fits 's-03.csv'" in told(tmp_path, "s-{00..03}.csv").what
-    assert "stands for more than" in told(tmp_path, "s-{0..99999999}.csv").what
+    assert "no file matches 's-03.csv'" in told(tmp_path, "s-{00..03}.csv").what
+    assert "matches more than" in told(tmp_path, "s-{0..99999999}.csv").what
 
 
 def test_a_json_file_names_where_its_rows_are(tmp_path: Path) -> None:
@@ -279,7 +281,7 @@ def test_a_json_file_names_where_its_rows_are(tmp_path: Path) -> None:
     assert told(tmp_path, "t.json", rows="a.rows").where == f"{tmp_path / 't.json'}: $.a.rows[1]"
     assert "has no key 'c'; its keys are: a, b" in told(tmp_path, "t.json", rows="c").what
     (tmp_path / "t.json").write_text('{"a": [{"id": 1]')
-    assert "is not what it should be" in told(tmp_path, "t.json").what
+    assert "unexpected content" in told(tmp_path, "t.json").what
     (tmp_path / "t.json").write_text("")
     assert isinstance(told(tmp_path, "t.json"), DataError)
 
@@ -290,7 +292,7 @@ def test_options_that_contradict_are_told(tmp_path: Path) -> None:
         ({"column": "a", "draw": {"test": 0.1}}, "by a column or drawn, not both"),
         ({"draw": {"test": 0.6, "val": 0.6}}, "add up to 1.2"),
         ({"draw": {"test": 1.5}}, "a number above 0 and below 1"),
-        ({"draw": {"train": 0.5}}, "is the rest"),
+        ({"draw": {"train": 0.5}}, "gets the rest"),
     ):
         assert says in str(told(tmp_path, name, split=split))
     assert isinstance(told(tmp_path, name, imags="x"), UnknownName)

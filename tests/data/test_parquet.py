@@ -193,7 +193,7 @@ def test_hidden_answers(tmp_path: Path) -> None:
         ({"id": "question_idd"}, UnknownName, "did you mean 'question_id'"),
         ({"fields": ["quest"]}, UnknownName, "unknown column 'quest'"),
         ({"images": "photo"}, UnknownName, "unknown column 'photo'"),
-        ({"id": "types.none"}, UnknownName, "there are: types.structural"),
+        ({"id": "types.none"}, UnknownName, "available: types.structural"),
     ],
 )
 def test_columns_that_are_not_there(
@@ -207,7 +207,7 @@ def test_columns_that_are_not_there(
 def test_shards_that_are_not_all_there_or_of_two_uploads(tmp_path: Path) -> None:
     paths = write_shards(tmp_path, "val", rows(), shards=3)
     paths[1].unlink()
-    with pytest.raises(MissingData, match=r"val-00001-of-00003 is not there") as caught:
+    with pytest.raises(MissingData, match=r"val-00001-of-00003 is missing") as caught:
         list(read(tmp_path, "val-*.parquet", **OPTIONS))
     assert "hf download" in str(caught.value.hint)
     write_shards(tmp_path, "val", rows(), shards=3)
@@ -219,7 +219,7 @@ def test_shards_that_are_not_all_there_or_of_two_uploads(tmp_path: Path) -> None
 def test_a_loading_script_is_never_run(tmp_path: Path) -> None:
     """HuggingFaceM4/VQAv2 is a program that fetches the data; `datasets` runs such programs no more."""
     (tmp_path / "VQAv2.py").write_text("raise SystemExit('ran')")
-    with pytest.raises(MissingData, match="no file fits") as caught:
+    with pytest.raises(MissingData, match="no file matches") as caught:
         list(read(tmp_path, "data/validation-*.parquet", **OPTIONS))
     assert "VQAv2.py is a loading script" in str(caught.value.hint)
 
@@ -257,7 +257,7 @@ def test_few_bytes_that_unpack_to_many_are_refused(
     pq.write_table(pa.Table.from_pylist(given), path, compression="zstd", use_dictionary=False)
     assert len(list(read(tmp_path, "*.parquet", fields=["q"]))) == 9
     monkeypatch.setattr(parquetfile, "MOST_BYTES", 500_000)
-    with pytest.raises(DataError, match="column 'q' of row group 0 unpacks to") as caught:
+    with pytest.raises(DataError, match="column 'q' of row group 0 decompresses to") as caught:
         list(read(tmp_path, "*.parquet", fields=["q"]))
     assert str(path) in str(caught.value)
     assert len(list(read(tmp_path, "*.parquet", fields=["id"]))) == 9
@@ -298,11 +298,11 @@ def test_a_column_inside_another_exists_too(
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"fields": ["answers"]}, r"'answers' holds \[\{"),
-        ({"fields": {"first": "answers.0"}}, "'answers.0' holds {"),
-        ({"references": "answers"}, "'answers' holds {"),
-        ({"answer": "types"}, "'types' holds {"),
-        ({"groups": ["answers"]}, r"'answers' holds \[\{"),
+        ({"fields": ["answers"]}, r"'answers' contains \[\{"),
+        ({"fields": {"first": "answers.0"}}, "'answers.0' contains {"),
+        ({"references": "answers"}, "'answers' contains {"),
+        ({"answer": "types"}, "'types' contains {"),
+        ({"groups": ["answers"]}, r"'answers' contains \[\{"),
     ],
 )
 def test_a_cell_of_another_kind_names_its_row(
@@ -325,7 +325,7 @@ def test_an_empty_answer_is_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize("held", [5, {"file": "x.jpg"}])
 def test_a_column_of_something_else_holds_no_images(tmp_path: Path, held: Any) -> None:
     write_shards(tmp_path / "data", "val", [{**row, "image": held} for row in rows(2)], shards=1)
-    with pytest.raises(DataError, match="where images are wanted"):
+    with pytest.raises(DataError, match="but images are expected"):
         list(read(tmp_path, "data/val-*.parquet", **OPTIONS))
 
 

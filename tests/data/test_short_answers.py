@@ -33,11 +33,15 @@ CLIPS = {"videos": "images", "video_name": "{name}.avi", "names": "names.txt"}
 @pytest.mark.parametrize(
     ("read", "content", "says"),
     [
-        (vizwiz.read, [{"image": "../x.jpg", "question": "?"}], "leaves the data folder"),
+        (vizwiz.read, [{"image": "../x.jpg", "question": "?"}], "outside the data folder"),
         (vizwiz.read, [{"question": "?"}], "missing required field `image`"),
-        (textvqa.read, {"data": [{"question_id": 1, "image_id": "/x", "question": "?"}]}, "leaves"),
+        (
+            textvqa.read,
+            {"data": [{"question_id": 1, "image_id": "/x", "question": "?"}]},
+            "outside",
+        ),
         (textvqa.read, [], "Expected `object`"),
-        (gqa.read, {"1": {"imageId": "..\\x", "question": "?"}}, "leaves the data folder"),
+        (gqa.read, {"1": {"imageId": "..\\x", "question": "?"}}, "outside the data folder"),
         (gqa.read, {"1": {"imageId": 5, "question": "?"}}, "imageId"),
     ],
 )
@@ -58,9 +62,9 @@ def test_an_image_folder_that_is_missing_is_named(tmp_path: Path, read: Read) ->
     ("line", "says"),
     [
         (json.dumps(MEME | {"label": 2}), "label is 2"),
-        (json.dumps(MEME | {"img": "/etc/x.png"}), "leaves the data folder"),
+        (json.dumps(MEME | {"img": "/etc/x.png"}), "outside the data folder"),
         (json.dumps({"id": 1, "img": "img/1.png"}), "missing required field `text`"),
-        ('{"id": 1', "not a meme's"),
+        ('{"id": 1', "not describe a meme"),
     ],
 )
 def test_memes_that_are_wrong_are_told_by_line(tmp_path: Path, line: str, says: str) -> None:
@@ -71,7 +75,7 @@ def test_memes_that_are_wrong_are_told_by_line(tmp_path: Path, line: str, says: 
 
 @pytest.mark.parametrize(
     ("names", "says"),
-    [("abc_1_2 vid8\n", "no line names vid7"), ("abc_1_2 seven", "is not `NAME vidN`")],
+    [("abc_1_2 vid8\n", "no line for vid7"), ("abc_1_2 seven", "is not `NAME vidN`")],
 )
 def test_clips_without_a_name(tmp_path: Path, names: str, says: str) -> None:
     root = written(tmp_path, [VIDEO])

@@ -78,7 +78,7 @@ def test_without_the_official_files_the_hub_is_taken_and_named(
     (vqav2 / "vqav2/v2_OpenEnded_mscoco_val2014_questions.json").unlink()
     code, _, said = program("run", "--model", "most-common", "--task", "vqav2", "--format", "json")
     assert code == 0
-    assert "split val: from lmms-lab/VQAv2 of the hub; the official files are not there" in said
+    assert "split val: from lmms-lab/VQAv2 on the hub; the official files are missing" in said
     (folder,) = Path("results/runs").glob("vqav2_0-shot*")
     assert json.loads((folder / "run.json").read_text())["task"]["sources"] == {"val": "hub"}
     code, out, _ = program("score", folder.name, "--format", "json")
@@ -102,7 +102,7 @@ def test_half_of_the_hub_is_asked_for_again(vqav2: Path, program: Program) -> No
     code, _, said = program("run", "--model", "most-common", "--task", "vqav2")
     assert code == 2
     assert "v2_Annotations_Val_mscoco.zip" in said
-    assert f"or split val from the hub (validation-00001-of-00002 not there): {fetch}" in said
+    assert f"or split val from the hub (validation-00001-of-00002 missing): {fetch}" in said
     for path in (vqav2 / "vqav2", vqav2 / "coco"):
         shutil.rmtree(path)
     code, _, said = program("run", "--model", "most-common", "--task", "vqav2")
@@ -116,7 +116,7 @@ def test_a_source_that_a_task_does_not_have(program: Program) -> None:
     code, _, said = program("run", "--task", "easy-vqa", "--source", "hub")
     assert code == 2
     assert "unknown source of easy-vqa 'hub'" in said
-    assert "leave --source away" in said
+    assert "remove --source" in said
     code, _, said = program("run", "--model", "most-common", "--task", "vqav2", "--source", "hubb")
     assert "did you mean 'hub'" in said
 

@@ -135,7 +135,7 @@ def test_a_cell_of_another_kind_names_its_row(
     name = jsonl(tmp_path, ROW | {"all": "a", "long": "a"}, ROW | {"id": 2} | changes)
     error = told(tmp_path, name, **options)
     assert error.where == f"{tmp_path / name}:2"
-    assert f"holds {shown};" in error.what
+    assert f"contains {shown}, but" in error.what
 
 
 def test_labels_can_be_empty_or_true(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_what_is_no_table_is_one_paragraph(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(tsvfile, "_LARGEST", 1000)
     (tmp_path / "t.csv").write_text("id,image,answer\n1,x.png,cat\n2,x.png," + "a" * 2000 + "\n")
     error = told(tmp_path, "t.csv")
-    assert (error.where, "no table of text" in error.what) == (f"{tmp_path}/t.csv:3", True)
+    assert (error.where, "not a text table" in error.what) == (f"{tmp_path}/t.csv:3", True)
     (tmp_path / "t.csv").write_text("id,image,answer,answer\n1,x.png,cat,dog\n")
     assert "two columns are named 'answer'" in told(tmp_path, "t.csv").what
     (tmp_path / "t.jsonl").write_text('{"id": ' + "[" * 100_000 + "\n")
@@ -203,4 +203,4 @@ def test_semicolons_are_told(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("id;image;answer\n1;x.png;cat\n")
     error = told(tmp_path, "t.csv")
     assert "unknown column 'image'" in error.what
-    assert "id;image;answer; the file separates them by semicolons" in str(error.hint)
+    assert "id;image;answer; the file uses semicolons" in str(error.hint)

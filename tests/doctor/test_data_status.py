@@ -32,11 +32,11 @@ def test_status_of_every_task(said: Callable[..., str], tmp_path: Path) -> None:
     text = said("data", "status")
     for name in catalog.names("task"):
         assert f" {name} " in text
-    assert "easy-vqa all official there nothing to fetch" in text
+    assert "easy-vqa all official there nothing to download" in text
     assert "CC BY 4.0" in said("data", "status", "vqav2")
     # Twelve splits need the same two things, which are told once.
     assert said("data", "status", "cobsat").count("datasets.zip") == 1
-    assert f"data root {tmp_path}/data, which does not exist" in text
+    assert f"data root {tmp_path}/data (does not exist)" in text
 
 
 def test_status_tells_there_half_there_and_missing(vqav2: Path, said: Callable[..., str]) -> None:
@@ -53,10 +53,10 @@ def test_status_tells_there_half_there_and_missing(vqav2: Path, said: Callable[.
 
 def test_check_compares_with_the_official_counts(vqav2: Path, said: Callable[..., str]) -> None:
     text = said("data", "check", "vqav2", "--split", "val", code=2)
-    assert "no val: samples 4, officially 214,354" in text
-    assert "no val: images 4, officially 40,504" in text
+    assert "no val: samples 4, but 214,354 officially" in text
+    assert "no val: images 4, but 40,504 officially" in text
     assert "question; 10 references each; answer_type: 2 labels" in text
-    assert "ok val: image files all there" in text
+    assert "ok val: image files all present" in text
     assert "train" not in text
     text = said("data", "check", "vqav2", code=2)
     assert "no train: samples 20, officially 443,757" in text
@@ -69,12 +69,12 @@ def test_check_is_content_with_a_whole_split(said: Callable[..., str], make_task
     text = "data:\n  expected: {test: {samples: 12, images: 12}, train: {samples: 20}}"
     spec.write_text(whole.replace("data:", text))
     text = said("data", "check", str(spec), "--images")
-    assert "ok test: samples 12, the official number" in text
+    assert "ok test: samples 12, as in the official files" in text
     assert "ok test: images open 12 decoded" in text
     assert "no " not in text.replace("no references", "")
     (spec.parent / "images/0003.png").write_bytes(b"<html>")
     (spec.parent / "images/0007.png").write_bytes(b"")
-    assert "ok test: image files all there" in said("data", "check", str(spec))
+    assert "ok test: image files all present" in said("data", "check", str(spec))
     text = said("data", "check", str(spec), "--images", code=2)
     assert "no test: images open 2 cannot be used:" in text
     assert "0003.png: this is not an image" in text
@@ -116,12 +116,12 @@ def test_check_finds_rows_that_lack_something(make_task: Any, said: Callable[...
     rows[4]["question"] = " "
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     text = said("data", "check", str(task), "--split", "test", code=2)
-    assert "1 samples have an empty question, the first is q0004" in text
+    assert "1 samples have an empty question; the first is q0004" in text
     rows[4]["question"] = "?"
     rows[5]["answer"] = None
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     text = said("data", "check", str(task), "--split", "test", code=2)
-    assert "1 samples have no reference, while others have, the first is q0005" in text
+    assert "1 samples have no reference, although others do; the first is q0005" in text
 
 
 def test_check_without_any_data_says_what_to_fetch(said: Callable[..., str]) -> None:

@@ -150,7 +150,7 @@ def test_data_comes_and_is_used(
     path = str(task())
     code, out, err = program("run", "--task", path, "--model", "most-common")
     assert code == 2
-    assert f"emu2eval data get {path} --split test brings it" in err
+    assert f"emu2eval data get {path} --split test" in err
     code, out, err = program("data", "get", path)
     assert (code, out) == (2, "")
     said = " ".join(err.split())
@@ -279,8 +279,10 @@ def test_ctrl_c_keeps_the_parts(
     ]
     (part,) = area.glob("*-photos.zip.part")
     assert part.stat().st_size == 500
-    assert "500 bytes of it there" in get(path, dry_run=True)[1]
-    assert "photographs (500 bytes came)" in " ".join(program("data", "status", path)[1].split())
+    assert "500 bytes already downloaded" in get(path, dry_run=True)[1]
+    assert "photographs (500 bytes downloaded)" in " ".join(
+        program("data", "status", path)[1].split()
+    )
     assert get(path)[0] == 0
     assert server.gets("/photos.zip")[-1]["range"] == "bytes=500-"
 
@@ -292,7 +294,7 @@ def test_one_that_fails_does_not_stop_the_others(
     server.files["/photos.zip"] = Served(packed({"../../out.jpg": b"1"}))
     code, err = get(path)
     assert code == 2
-    assert "photos.zip is not unpacked: the name '../../out.jpg' leaves the folder" in err
+    assert "photos.zip was not unpacked: the name '../../out.jpg' is outside the folder" in err
     assert (tmp_path / "data/test.jsonl").read_bytes() == TEST
     assert not (tmp_path / "data/photos").exists()
     assert not list(tmp_path.rglob("out.jpg"))
@@ -315,7 +317,7 @@ def test_a_file_that_changes_without_a_published_digest(
     assert code == 2
     assert "the file has changed at its source: on 20" in err
     record = tmp_path / "data/.emu2eval/brought.jsonl"
-    assert f"remove the line of this address from {record}" in err
+    assert f"remove the line with this URL from {record}" in err
     record.write_text("")
     assert get(path)[0] == 0
 
@@ -344,7 +346,7 @@ def test_two_at_once_do_not_meet(task: MakeData, get: Get, tmp_path: Path) -> No
     with take(own) or pytest.fail():
         code, err = get(path)
     assert code == 2
-    assert "another `emu2eval data get` is bringing data here" in err
+    assert "another `emu2eval data get` is downloading to this folder" in err
 
 
 def test_the_disk_is_looked_at_before_anything_comes(
@@ -353,14 +355,14 @@ def test_the_disk_is_looked_at_before_anything_comes(
     monkeypatch.setattr(bringing, "free", lambda folder: 1000)
     code, err = get(str(task()))
     assert code == 2
-    assert "GB are needed to download and unpack" in err
+    assert "downloading and unpacking needs" in err
     assert server.gets("/photos.zip") == []
 
 
 def test_a_task_cannot_put_data_outside_of_its_root(task: MakeData, get: Get) -> None:
     code, err = get(str(task(into="../..")))
     assert code == 2
-    assert "leaves the data folder" in err
+    assert "outside the data folder" in err
 
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -410,7 +412,7 @@ def test_files_of_the_hub(hub_server: FileServer, get: Get, tmp_path: Path) -> N
     code, err = get("okvqa", "val", source="hub", dry_run=True)
     said = " ".join(err.split())
     assert "600 bytes in 2 files to download" in said
-    assert "The hub's card says 'apache-2.0' (lmms-lab/OK-VQA)" in said
+    assert "The dataset card on the hub says 'apache-2.0' (lmms-lab/OK-VQA)" in said
     assert (code, "SHA256 and GIT checked" in said) == (0, True)
     code, err = get("okvqa", "val", source="hub")
     assert code == 0, err
@@ -436,7 +438,7 @@ def test_files_of_the_hub(hub_server: FileServer, get: Get, tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("status", "says"),
-    [(401, "agree to its terms"), (403, "agree to its terms"), (404, "does not have")],
+    [(401, "accept its terms"), (403, "accept its terms"), (404, "does not have")],
 )
 def test_the_hub_refuses(hub_server: FileServer, get: Get, status: int, says: str) -> None:
     listing = hub_server.files["/api/datasets/lmms-lab/OK-VQA/revision/main"]
@@ -454,7 +456,7 @@ def test_no_hub_where_it_is_switched_off(
     assert "HF_HUB_OFFLINE is set" in get("okvqa", "val", source="hub")[1]
     monkeypatch.delenv("HF_HUB_OFFLINE")
     monkeypatch.setenv("HF_ENDPOINT", "http://example.org")
-    assert "HF_ENDPOINT is of no use" in get("mmmu")[1]
+    assert "HF_ENDPOINT is not usable" in get("mmmu")[1]
     assert hub_server.asked == []
 
 
@@ -537,7 +539,7 @@ def list_task(task: MakeData, server: FileServer) -> str:
 
 def test_files_of_a_list(list_task: str, get: Get, server: FileServer, tmp_path: Path) -> None:
     _, err = get(list_task, dry_run=True)
-    assert f"from the addresses in {tmp_path}/data/list.json, once that is there" in err
+    assert f"from the URLs in {tmp_path}/data/list.json, once that is downloaded" in err
     assert get(list_task)[0] == 0
     photos = {f"photos/{n}.jpg" for n in range(3)}
     assert files_below(tmp_path / "data") >= photos | {"list.json"}
@@ -552,8 +554,8 @@ def test_files_of_a_list(list_task: str, get: Get, server: FileServer, tmp_path:
 @pytest.mark.parametrize(
     ("name", "url", "says"),
     [
-        ("a.jpg", "https://example.org/p/a.jpg", "does not lie below"),
-        ("../a.jpg", "{url}/p/a.jpg", "leaves the folder"),
+        ("a.jpg", "https://example.org/p/a.jpg", "is not under"),
+        ("../a.jpg", "{url}/p/a.jpg", "is outside the folder"),
     ],
 )
 def test_a_list_that_leads_elsewhere(

@@ -115,17 +115,18 @@ def words(root: Path) -> Path:
 
 WRITTEN: dict[Callable[[Path], Path], list[str]] = {
     table: [
-        "reader: table", "root: data", "folder: pictures   # the files lie there",
-        "id: question_id   # differs",
+        "reader: table", "root: data", "folder: pictures   # the files are there",
+        "id: question_id   # unique",
         "split: {draw: {test: 0.5}, seed: 0}", "chooser: balanced}   # 2 different answers",
         "clean: [first_line, strip, lower, no_final_period]", "ask: '{images}{question} Answer:'",
     ],
     files: [
         "val: {files: vqa_val.jsonl}", "split: val", "{split: train, chooser: balanced}",
-        "the split test was left out: it has no answers",
+        "the split test was ignored because it has no answers",
     ],
     column: [
-        "reader: parquet", "images: picture   # holds images", "split: {column: split}", "answer_is: letter",
+        "reader: parquet", "images: picture   # contains images", "split: {column: split}",
+        "answer_is: letter",
         "choices: choices   # lists them", "groups: [category]", "files: all-0000*-of-00002.parquet",
         "scorer: letter", "{options}",
     ],
@@ -137,11 +138,11 @@ WRITTEN: dict[Callable[[Path], Path], list[str]] = {
     classes: ["preset: classification", "draw: {test: 0.5}"],
     splits_of_classes: ["splits: {train: {}, val: {}}", "split: val"],
     inline: [
-        "reader: table", "id: false   # the column id does not tell rows apart", "images: Image",
+        "reader: table", "id: false   # the column id is not unique", "images: Image",
         "choices: [A, B, C]",
         "answer_is: number   # counts from 1", "fields: {question: Question text}",
     ],
-    words: ["images: false   # no column holds images", "references: answers.text", "no column of ids"],
+    words: ["images: false   # no column contains images", "references: answers.text", "no id column"],
 }  # fmt: skip
 
 
@@ -170,13 +171,13 @@ def test_ids_that_stand_twice_further_on_are_left_out(
     monkeypatch.setattr(look, "LOOKED_AT", 2)
     rows = [{"id": n % 3, "question": f"q{n}", "answer": "a"} for n in range(12)]
     path, findings = new_task("mine", lines(tmp_path / "rows.jsonl", rows))
-    assert "id: false   # ids of the data stand twice" in path.read_text()
+    assert "id: false   # ids in the data are not unique" in path.read_text()
     assert all(each.holds for each in findings)
 
 
 def test_loose_images_without_answers_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(encoded(1))
-    with pytest.raises(UserError, match="in no folders of classes"):
+    with pytest.raises(UserError, match="not in class folders"):
         look.look(tmp_path)
 
 
@@ -184,7 +185,7 @@ def test_nothing_is_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     source = words(tmp_path)
     Path("mine.yaml").write_text("precious")
-    with pytest.raises(ConfigError, match="is there already"):
+    with pytest.raises(ConfigError, match="already exists"):
         new_task("mine", source)
     assert Path("mine.yaml").read_text() == "precious"
     new_task("mine", source, Path("other.yaml"))
@@ -194,11 +195,11 @@ def test_nothing_is_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("name", "source", "says"),
     [
-        ("../up", ".", "no name of a task"),
-        ("mine", "nothing", "there is no such file or folder"),
-        ("mine", "empty", "no reader fits: there is no files"),
-        ("mine", "odd", "files ending in .xyz"),
-        ("mine", "odd/a.xyz", "a file ending in .xyz"),
+        ("../up", ".", "not a valid task name"),
+        ("mine", "nothing", "no such file or folder"),
+        ("mine", "empty", "no reader is available for no files"),
+        ("mine", "odd", "files with the extensions .xyz"),
+        ("mine", "odd/a.xyz", "a file with the extension .xyz"),
         ("mine", "bad.parquet", "truncated or damaged"),
     ],
 )

@@ -60,10 +60,10 @@ def test_what_differs_is_counted_and_named(kept: Path, tmp_path: Path) -> None:
     assert found.differing[0].before == "something else"
     assert not found.agrees
     pack_scores(kept, scores[5:])
-    with pytest.raises(StoreError, match="holds no answer"):
+    with pytest.raises(StoreError, match="has no answer"):
         repeat(kept, tmp_path / "new")
     (kept / "scores.jsonl.gz").write_bytes(b"no gzip")
-    with pytest.raises(StoreError, match="cannot be read"):
+    with pytest.raises(StoreError, match="cannot read"):
         repeat(kept, tmp_path / "new")
 
 
@@ -103,9 +103,9 @@ def test_unfinished_runs_are_no_reference(tmp_path: Path) -> None:
     model.write_text('name: robot\nadapter: scripted\nsettings: {fail: ["circle"]}\n')
     (result,) = evaluate("easy-vqa", str(model), limit=40, out=tmp_path / "runs")
     assert result.tally.failed
-    with pytest.raises(StoreError, match="all scored"):
+    with pytest.raises(StoreError, match="without unscored answers"):
         keep(result.folder, tmp_path / "references")
-    with pytest.raises(StoreError, match="not the folder of a run"):
+    with pytest.raises(StoreError, match="not a run's folder"):
         keep(tmp_path, tmp_path / "references")
 
 

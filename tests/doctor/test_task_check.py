@@ -125,11 +125,11 @@ def test_what_a_run_would_refuse_or_note(make_task: MakeTask) -> None:
     (images / lines[3]["image"]).unlink()
     found = list(check_task(str(task)))
     (gone,) = told(found, good=False)
-    assert "1 of 12 images are not there" in gone.seen
+    assert "1 of 12 images are missing" in gone.seen
     assert lines[3]["image"] in gone.seen
     notes = " | ".join(each.seen for each in found if each.warns)
-    assert "1 ask what another one asks of the same images: q0000 as again" in notes
-    assert "1 queries show an image of the demonstrations, the first is q0002" in notes
+    assert "1 repeat another one's question and images: q0000 repeats again" in notes
+    assert "1 queries share an image with the demonstration pool; the first is q0002" in notes
 
 
 def test_demonstrations_that_cannot_be_shown_are_told_before_a_run(make_task: MakeTask) -> None:

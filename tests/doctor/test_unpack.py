@@ -82,7 +82,7 @@ def test_a_packed_file(tmp_path: Path) -> None:
 )
 def test_nothing_leaves_its_folder(tmp_path: Path, make: Callable[..., Path], name: str) -> None:
     path = make(tmp_path / ("a.zip" if make is zipped else "a.tar"), {"ok.txt": b"1", name: b"2"})
-    with pytest.raises(DataError, match=r"leaves the folder|cannot be used"):
+    with pytest.raises(DataError, match=r"is outside the folder|cannot be used"):
         unpacked(path)
     held = {p.name for p in tmp_path.rglob("*") if p.is_file()}
     assert held == {path.name, "ok.txt"}
@@ -115,7 +115,7 @@ def test_bombs_are_bounded(tmp_path: Path, name: str, monkeypatch: pytest.Monkey
         path.write_bytes(gzip.compress(zeros))
     else:
         (zipped if name == "a.zip" else tarred)(path, {"a": zeros})
-    with pytest.raises(DataError, match="become"):
+    with pytest.raises(DataError, match="unpack"):
         unpacked(path)
     assert sum(p.stat().st_size for p in (tmp_path / "into").rglob("*")) <= 1 << 20
 
@@ -126,7 +126,7 @@ def test_a_header_of_a_tar_takes_no_memory(tmp_path: Path, monkeypatch: pytest.M
     info.type, info.size = tarfile.GNUTYPE_LONGNAME, 1 << 18
     path = tmp_path / "a.tar.gz"
     path.write_bytes(gzip.compress(info.tobuf() + bytes(1 << 18)))
-    with pytest.raises(DataError, match="no honest size"):
+    with pytest.raises(DataError, match="suspicious size"):
         unpacked(path)
 
 
@@ -141,7 +141,7 @@ def test_damaged_archives_are_told(tmp_path: Path, name: str) -> None:
     cut = whole[: len(whole) // 2] if name != "a.tar" else whole[:5632]  # at the border of a member
     for data in (cut, b"<html>no archive</html>", b""):
         path.write_bytes(data)
-        with pytest.raises(DataError, match="is not unpacked"):
+        with pytest.raises(DataError, match="was not unpacked"):
             unpacked(path)
 
 
@@ -151,12 +151,12 @@ def test_a_password_and_a_name_twice(tmp_path: Path) -> None:
     at = data.index(b"PK\x01\x02")
     data[at + 8] |= 1
     path.write_bytes(data)
-    with pytest.raises(DataError, match="locked with a password"):
+    with pytest.raises(DataError, match="password-protected"):
         unpacked(path)
     with tarfile.open(tmp_path / "b.tar", "w") as file:
         for _ in range(2):
             file.addfile(tarfile.TarInfo("twice"))
-    with pytest.raises(DataError, match="twice is in it twice"):
+    with pytest.raises(DataError, match=r"it contains .*/twice twice"):
         unpacked(tmp_path / "b.tar")
 
 
@@ -168,7 +168,7 @@ def test_an_archive_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Monk
 
     path = zipped(tmp_path / "a.zip", MEMBERS)
     monkeypatch.setattr(zipfile.ZipFile, "open", fails)
-    with pytest.raises(DataError, match=r"a\.zip is not unpacked: OSError"):
+    with pytest.raises(DataError, match=r"a\.zip was not unpacked: OSError"):
         unpacked(path)
 
 
@@ -228,7 +228,7 @@ def test_what_is_wanted_is_found(tmp_path: Path, names: list[str], gives: str) -
 def test_what_is_not_in_it_is_told(tmp_path: Path) -> None:
     (tmp_path / "staged/a").mkdir(parents=True)
     (tmp_path / "staged/b").mkdir()
-    with pytest.raises(DataError, match=r"does not hold val and q\.json, but a, b"):
+    with pytest.raises(DataError, match=r"does not contain val and q\.json, but a, b"):
         place.arrange(tmp_path / "staged", [PurePosixPath("val"), PurePosixPath("q.json")])
 
 

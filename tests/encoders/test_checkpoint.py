@@ -159,7 +159,7 @@ def test_texts_are_the_models_own(clip: Path) -> None:
 
 
 def test_dino_reads_no_texts(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="encodes no texts"):
+    with pytest.raises(ConfigError, match="encodes only images"):
         CheckpointEncoder(str(build("dino", tmp_path / "dino"))).texts(["what"])
 
 
@@ -208,7 +208,9 @@ def test_what_is_not_there_is_told_with_a_way_out(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     away = CheckpointEncoder("openai/clip-vit-large-patch14")
     (lacking,) = away.lacks()
-    with pytest.raises(ModelError, match="no local folder, and the hub does not give it") as caught:
+    with pytest.raises(
+        ModelError, match="not a local folder, and the hub did not provide it"
+    ) as caught:
         away.fetch()
     with pytest.raises(ModelError, match="is not on this machine"):
         FeatureCache(away)
@@ -220,7 +222,7 @@ def test_what_is_not_there_is_told_with_a_way_out(
 
     (tmp_path / "empty").mkdir()
     (lacking,) = CheckpointEncoder(str(tmp_path / "empty")).lacks()
-    assert "holds no config.json" in lacking.what
+    assert "has no config.json" in lacking.what
 
     half = tmp_path / "half"
     half.mkdir()
@@ -296,7 +298,7 @@ def test_an_adapter_beside_an_encoder_is_named(clip: Path, tmp_path: Path) -> No
     folder = without(clip, tmp_path / "both", "logit_scale")
     (folder / "adapter_model.safetensors").write_bytes(b"")
     (lacking,) = CheckpointEncoder(str(folder)).lacks()
-    assert "beside the base weights" in lacking.what and "adapter_model" in lacking.what
+    assert "next to the base weights" in lacking.what and "adapter_model" in lacking.what
 
 
 @pytest.mark.parametrize("file", ["tokenizer.json", "tokenizer_config.json", "config.json"])

@@ -264,12 +264,12 @@ class Broken(Encoder):
 
 
 def test_numbers_that_are_none_are_refused() -> None:
-    with pytest.raises(ModelError, match="not finite"):
+    with pytest.raises(ModelError, match="NaN or infinity"):
         FeatureCache(Broken()).fill(squares(0, 2))
 
 
 def test_an_encoder_that_reads_no_texts_says_so() -> None:
-    with pytest.raises(ConfigError, match="encodes no texts"):
+    with pytest.raises(ConfigError, match="encodes only images"):
         FeatureCache(Broken(), "texts").fill({"00" * 32: "hello"})
 
 

@@ -146,7 +146,7 @@ def test_all_faults_are_told_with_their_lines(experiment: Path) -> None:
         where.endswith("yaml:5") and "did you mean 'max_new_tokens'" in what for where, what in said
     )
     assert any(
-        "(named at" in where and "unknown protocol of squares" in what for where, what in said
+        "(referenced at" in where and "unknown protocol of squares" in what for where, what in said
     )
     assert any(where.endswith("yaml:2") and "unknown model" in what for where, what in said)
     assert any("did you mean 'labels'" in what for _, what in said)
@@ -199,11 +199,11 @@ def test_what_no_file_can_repeat_is_said(make_task: Any, tmp_path: Path) -> None
 
     task = make_task(queries=2)
     (result,) = evaluate(task, Says(), out=tmp_path / "runs")
-    with pytest.raises(StoreError, match="an object of a program"):
+    with pytest.raises(StoreError, match="a Python object"):
         written([result.folder])
     (result,) = evaluate(task, "most-common", out=tmp_path / "runs")
     task.write_text(task.read_text().replace("Answer:", "Reply:"))
-    with pytest.raises(StoreError, match="the file of squares is not what it was"):
+    with pytest.raises(StoreError, match="the file of squares has changed"):
         written([result.folder])
 
 
@@ -213,11 +213,11 @@ def test_it_continues_and_runs_only_what_is_new(experiment: Path, program: Any) 
     write(experiment, **content, report="page/report.html")
     code, table, said = program("run", str(experiment))
     assert (code, table.count("robot")) == (0, 1)
-    assert "2 runs (2 models, 1 task), 12 requests; how long they take is not known" in said
+    assert "2 runs (2 models, 1 task), 12 requests; no time estimate" in said
     assert (experiment.parent / "page" / "report.html").is_file()
     write(experiment, **{**content, "shots": [0, 2]})
     said = program("run", str(experiment))[2]
-    assert "4 runs (2 models, 1 task), 24 requests, 12 of them answered already" in said
+    assert "4 runs (2 models, 1 task), 24 requests, 12 already answered" in said
     assert said.count(": 6 run") == 2
     code, text, _ = program("experiment", "--out", str(experiment.parent / "runs"))
     assert (code, yaml.safe_load(text)["shots"]) == (0, [0, 2])
@@ -227,10 +227,10 @@ def test_the_estimate_is_by_the_runs_of_the_model(make_task: Any, tmp_path: Path
     task = str(make_task(queries=3))
     path = write(tmp_path / "e.yaml", models=["most-common"], tasks=[task], out="runs")
     (found,) = groups(path)
-    assert outlook(estimates([found]), 1).endswith("not known before the first is answered")
+    assert outlook(estimates([found]), 1).endswith("no time estimate before the first answer")
     carry_out([found], Watcher())
     (later,) = groups(write(path, models=["most-common"], tasks=[task], out="runs", shots=[0, 1]))
-    assert "3 of them answered already; about" in outlook(estimates([later]), 1)
+    assert "3 already answered; about" in outlook(estimates([later]), 1)
 
 
 def test_a_suite_stands_for_its_tasks_with_their_own_shots(make_task: Any, tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def test_what_would_be_one_run_twice_is_refused(make_task: Any, tmp_path: Path) 
     ]
     for content in two:
         path = write(tmp_path / "e.yaml", **{"models": ["most-common"], "tasks": [task], **content})
-        with pytest.raises(UserError, match="squares, most-common, 0 shots is asked for twice"):
+        with pytest.raises(UserError, match="squares, most-common, 0 shots is requested twice"):
             groups(path)
     path = write(tmp_path / "e.yaml", models=["most-common"], tasks=[task, task])
     assert len(groups(path)[0]) == 1
@@ -276,12 +276,12 @@ def test_a_file_writes_near_itself_and_stands_for_no_billions(
     monkeypatch.chdir(tmp_path / "elsewhere")
     for own in ({"out": "/tmp/x"}, {"out": "../../x"}, {"report": "~/x.html"}):
         path = write(tmp_path / "e.yaml", models=["most-common"], tasks=[task], **own)
-        with pytest.raises(UserError, match="lies neither below the folder of this file") as raised:
+        with pytest.raises(UserError, match="is outside both this file's folder") as raised:
             read_experiment(path)
         assert raised.value.where == f"{path}:5"
         with trusting():
             assert read_experiment(path)
     many = list(range(200))
     path = write(path, models=["most-common"], tasks=[task], seeds=many, settings=[{}] * 200)
-    with pytest.raises(UserError, match="more than 10,000 tasks, models"):
+    with pytest.raises(UserError, match="more than 10,000 combinations of tasks, models"):
         jobs(read_experiment(path))

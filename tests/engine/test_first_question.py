@@ -66,7 +66,7 @@ def test_what_is_not_known_is_unanswerable_and_not_asked(tmp_path: Path) -> None
         for name, row in rows.items():
             number = int("".join(filter(str.isdigit, name)))
             if number % 5 == 3:
-                assert row["error"] == "asked first: too dark"
+                assert row["error"] == "first question: too dark"
             elif number % 2:
                 assert (row["text"], row["raw"]) == ("unanswerable", "no.")
             else:
@@ -88,7 +88,7 @@ def test_a_model_that_ranks_nothing_is_refused_before_anything_is_asked(tmp_path
     class Writing(Answering):
         limits = Limits(frozenset({"text"}))
 
-    with pytest.raises(PlanError, match="wants choice"):
+    with pytest.raises(PlanError, match="needs choice"):
         run(Writing(), tmp_path)
 
 
@@ -98,7 +98,7 @@ def spec(answers: dict[str, str]) -> FirstSpec:
 
 def test_a_first_question_must_leave_a_way_to_the_query() -> None:
     check_first(spec({"no": "unanswerable"}), "here")
-    with pytest.raises(ConfigError, match="one without an answer"):
+    with pytest.raises(ConfigError, match="one of them without an answer"):
         check_first(spec({"no": "a", "yes": "b"}), "here")
     with pytest.raises(UnknownName, match="nay"):
         check_first(spec({"nay": "a"}), "here")

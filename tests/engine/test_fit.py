@@ -28,7 +28,7 @@ def test_as_many_as_fit_are_shown_and_the_nearest_stay(
     task = str(make_task())
     out = tmp_path / "runs"
     short = str(make_model(positions=QUERY + 3 * EACH, default="red"))
-    with pytest.raises(PlanError, match="the prompt takes"):
+    with pytest.raises(PlanError, match="the prompt needs"):
         evaluate(task, short, shots=8, out=out)
     (result,) = evaluate(task, short, shots=8, fit=True, out=out)
     (whole,) = evaluate(task, str(make_model("roomy", default="red")), shots=8, out=out)

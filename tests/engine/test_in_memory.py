@@ -35,10 +35,10 @@ def test_a_function_is_a_model(tmp_path: Path) -> None:
     none, four = evaluate(task, last_reply, shots=[0, 4], out=tmp_path, watcher=notes)
     assert (none.rows[0].model, none.rows[0].value) == ("last_reply", 0)
     assert four.rows[0].unscored == 0
-    assert notes.said[0].startswith("last_reply does not say what decides its answers")
+    assert notes.said[0].startswith("the answers of last_reply cannot be reused")
     (again,) = evaluate(task, last_reply, out=tmp_path)
     assert again.tally.asked == 0
-    with pytest.raises(UserError, match="an object of a program, which no file can name"):
+    with pytest.raises(UserError, match="a Python object, which a file cannot refer to"):
         written([again.folder])
 
 
@@ -122,11 +122,11 @@ def test_an_emu2_in_memory_answers_as_its_checkpoint(tmp_path: Path) -> None:
     answers = [(run.folder / "scores.jsonl").read_bytes() for run in (of_files, made)]
     assert answers[0] == answers[1]
     assert model.training and read_record(made.folder).model.name == "mine"
-    with pytest.raises(UserError, match="comes without its tokenizer"):
+    with pytest.raises(UserError, match="no tokenizer was given"):
         evaluate(task, model, **wanted)
 
 
 def test_what_belongs_to_one_object_is_not_said_of_others(tmp_path: Path) -> None:
     for given in ("most-common", [last_reply, last_reply], InMemory(last_reply)):
-        with pytest.raises(UserError, match="say something of one model that is an object"):
+        with pytest.raises(UserError, match="apply only to a single model given as an object"):
             evaluate(small_task(tmp_path), given, name="mine", out=tmp_path)

@@ -139,7 +139,7 @@ def test_a_reply_that_cannot_be_read_is_asked_for_again_and_then_unscored(
     kept = Counter((row["id"], row["text"]) for row in replies(result.folder))
     assert kept["v1_1", "good"] == kept["v1_5", "good"] == 4  # every reply is kept
     scores = {row["id"]: row for row in lines(result.folder / "scores.jsonl")}
-    assert "no grade that can be read in round 1" in scores["v1_1"]["why"]
+    assert "no grade could be parsed from the judge's reply in round 1" in scores["v1_1"]["why"]
     assert result.failed == 0
     assert sum(result.unread.values()) == 2
     before = len(chat_server.asked)
@@ -160,7 +160,7 @@ def test_a_judge_that_cannot_be_read_gives_exit_code_3_and_the_reason(
     (row, *_) = json.loads(printed)
     assert (code, row["n"], row["unscored"]) == (3, 0, 8)
     assert "the judge's replies to 8 answers could not be parsed" in said
-    assert "the judge gave no grade that can be read in round 1" in said
+    assert "no grade could be parsed from the judge's reply in round 1" in said
     code, _, said = program("score", row["run"], "--out", "runs")  # nobody is asked
     assert (code, "could not be parsed" in said, len(chat_server.asked)) == (3, True, 8 * 4)
 
@@ -181,7 +181,9 @@ def test_as_many_requests_are_announced_as_are_made(
     outlook, *announced, _ = told  # the last one is what was used, beside the outlook
     assert outlook == 8  # before there are answers, none is known to equal another
     assert sum(announced) == len(chat_server.asked) == result.judged.asked
-    assert len(announced) == 4 and "again, since replies could not be read" in listener.heard[-2]
+    assert (
+        len(announced) == 4 and "again, because replies could not be parsed" in listener.heard[-2]
+    )
     assert listener.announced == listener.count
     assert (result.failed, result.rows[0].n, result.rows[0].unscored) == (2, 4, 4)
 
@@ -219,7 +221,7 @@ def test_touchstone_asks_in_both_orders_and_drops_what_failed(
 
 def test_no_judge_is_refused_before_anything_is_asked(robot: str) -> None:
     for tasks in ("mm_vet", ["mm_vet", "touchstone"]):
-        with pytest.raises(ConfigError, match="scored by a judge, and none is named") as caught:
+        with pytest.raises(ConfigError, match="needs a judge, but none is given") as caught:
             evaluate(tasks, robot)
         assert "--judge gpt-4-0613" in str(caught.value)
     with pytest.raises(ConfigError, match="easy-vqa is scored without a judge"):
@@ -253,7 +255,7 @@ def test_a_judge_of_a_file_cannot_be_named_by_a_run(
 ) -> None:
     chat_server.answer = lambda body: "1.0"
     (result,) = evaluate("mm_vet", robot, judge=judge(), limit=1)
-    with pytest.raises(StoreError, match="the judge of this run, judge, was a file"):
+    with pytest.raises(StoreError, match="the judge of this run, judge, came from a file"):
         written([result.folder])
 
 
@@ -273,7 +275,7 @@ def test_what_is_stored_is_judged_later_and_scored_without_the_judge(
     second = score_again(first.folder, judge=other)
     assert (second.rows[0].value, second.rows[0].label) == (100, "mm_vet/own by other")
     assert scores.read_rows(first.folder) == second.rows
-    with pytest.raises(ConfigError, match="replies of several judges"):
+    with pytest.raises(ConfigError, match="replies from several judges"):
         score_again(first.folder)
     assert score_again(first.folder, judge=judge()).rows == later.rows
     assert len(Path("log").read_text().splitlines()) == 4  # the model was asked once for each
@@ -304,7 +306,7 @@ def test_the_words_can_be_a_file_and_are_recorded(
     assert score_again(result.folder, change, judge=judge()).judged.asked == 0
     assert set(json.loads(record.read_text())["wordings"]) == {name, "own"}
     path.write_text(yaml.safe_dump({"user": "Q {question} P {prediction}"}))
-    with pytest.raises(ConfigError, match=r"nowhere shows \{answer\}"):
+    with pytest.raises(ConfigError, match=r"does not contain \{answer\}"):
         evaluate("mm_vet", robot, judge=judge(), changes=change)
 
 
@@ -355,10 +357,12 @@ def test_judging_is_told_in_money_before_it_starts(
     evaluate("mm_vet", robot, judge=judge(prices={"input": 2.5, "output": 10}), watcher=listener)
     before, now, used = listener.heard
     assert before.startswith("judge, judging: about 40 requests, ")
-    assert before.endswith(" in money, answers at their longest")
+    assert before.endswith(", assuming answers of maximum length") and ", cost " in before
     assert now.startswith("judge, judging: about 40 requests, ")
-    assert now.endswith(" in money")
-    assert used.startswith("judge, judging, used: 40 requests, 440 tokens read, 120 written, ")
+    assert ", cost " in now
+    assert used.startswith(
+        "judge, judging, used: 40 requests, 440 input tokens, 120 output tokens, "
+    )
     evaluate("mm_vet", robot, judge=judge(prices={"input": 2.5, "output": 10}), watcher=listener)
     assert len(listener.heard) == 3
 
@@ -479,7 +483,7 @@ def test_from_the_command_line(
     chat_server.answer = lambda body: "0.5"
     run = ("run", "--task", "mm_vet", "--model", robot)
     code, _, said = program(*run)
-    assert code == 2 and "none is named" in said
+    assert code == 2 and "none is given" in said
     _, dry, _ = program(*run, "--judge", judge(), "--dry-run")
     assert "judge, judging: about 40 requests" in dry
     assert chat_server.asked == []

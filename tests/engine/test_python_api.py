@@ -103,7 +103,7 @@ def test_changes_are_mappings_or_assignments(
     [
         ({"shots": None}, "shots"),
         ({"shots": 2.5}, "shots"),
-        ({"shots": "four"}, "--shots takes whole numbers"),
+        ({"shots": "four"}, "--shots takes integers"),
         ({"limit": 0}, "limit"),
         ({"limit": "ten"}, "limit"),
         ({"trials": -1}, "trials"),
@@ -125,11 +125,11 @@ def test_a_wrong_argument_is_one_paragraph(
 
 @pytest.mark.parametrize("model", [None, 5, object(), dict])
 def test_what_is_no_model(make_task: MakeTask, model: Any) -> None:
-    with pytest.raises(ConfigError, match="a model is"):
+    with pytest.raises(ConfigError, match="a model must be"):
         evaluate(str(make_task()), model)
 
 
 @pytest.mark.parametrize("task", [None, 5, object()])
 def test_what_is_no_task(task: Any) -> None:
-    with pytest.raises(ConfigError, match="a task is"):
+    with pytest.raises(ConfigError, match="a task must be"):
         evaluate(task, "most-common")

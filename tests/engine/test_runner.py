@@ -240,9 +240,9 @@ def test_the_largest_batch_that_fits_is_found(
     )
     assert (result.rows[0].n, Tried.calls) == (64, calls)
     largest = max(call for call in calls if call <= most)
-    assert heard[-1:] == [f"squares, Tried, 0 shots: --batch auto asked up to {largest} at a time"]
+    assert heard[-1:] == [f"squares, Tried, 0 shots: --batch auto used batches of up to {largest}"]
     assert result.end.again == ()
-    with pytest.raises(ConfigError, match="a whole number from 1 to 1,000,000, or auto"):
+    with pytest.raises(ConfigError, match="an integer from 1 to 1,000,000, or auto"):
         evaluate(str(make_task()), Tried, out=tmp_path, batch="some")
 
 
@@ -320,9 +320,9 @@ def test_batches_that_were_asked_again_are_told_once(
         )
     out_of_memory = "RuntimeError: CUDA out of memory. Tried to allocate 20 GiB"
     assert result.end.again == (AskedAgain("RuntimeError", out_of_memory, 3),)
-    told = [line for line in capfd.readouterr().err.splitlines() if "asked again" in line]
+    told = [line for line in capfd.readouterr().err.splitlines() if "retried" in line]
     assert len(told) == 1
-    assert "3 batches failed and were asked again" in told[0]
+    assert "3 batches failed and were retried" in told[0]
     assert told[0].endswith(out_of_memory)
     (result,) = evaluate(str(make_task()), odd(""), out=tmp_path / "good")
     assert result.end.again == ()
@@ -388,9 +388,9 @@ def test_a_thought_of_an_adapter_that_knows_nothing_of_it_is_told_apart(
     ("response", "output", "says"),
     [
         (Response(), TextOutput(), "no text"),
-        (Response(text=False), TextOutput(), "whose text is False"),  # type: ignore[arg-type]
-        (Response(text="a", marks=("x",)), TextOutput(), "marks hold something else"),  # type: ignore[arg-type]
-        (Response(log_probs=(-1.0,)), ChoiceOutput(("a", "b")), "each choice"),
+        (Response(text=False), TextOutput(), "with text = False"),  # type: ignore[arg-type]
+        (Response(text="a", marks=("x",)), TextOutput(), "wrong types in marks"),  # type: ignore[arg-type]
+        (Response(log_probs=(-1.0,)), ChoiceOutput(("a", "b")), "every choice"),
         (Response(log_probs=(-1.0, float("nan"))), ChoiceOutput(("a", "b")), "not a number"),
     ],
 )
@@ -407,9 +407,9 @@ def test_an_impossible_choice_can_be_stored() -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"images": 4}, "holds 5 images, robot takes 4"),
-        ({"positions": 30}, "positions, robot has 30"),
-        ({"outputs": ["choice"]}, "gives choice; squares wants text"),
+        ({"images": 4}, "has 5 images, but robot accepts 4"),
+        ({"positions": 30}, "positions, but robot has 30"),
+        ({"outputs": ["choice"]}, "produces choice, but squares needs text"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_asked(

@@ -42,8 +42,8 @@ def test_a_missing_image_is_no_sample_where_the_user_asks(
     assert (row.n, row.covered, row.queries, row.unscored) == (10, 10, 12, 0)
     assert (row.missing, row.missing_examples) == (2, 1)
     said = notes(row)
-    assert "2 queries left out: no file of its image or video" in said
-    assert "1 demonstration left out: no file of its image or video" in said
+    assert "2 queries skipped: image or video file missing" in said
+    assert "1 demonstration skipped: image or video file missing" in said
     before, now = answered(whole.folder), answered(result.folder)
     assert set(before) - set(now) == {"q0003", "q0007"}
     assert all("q1000" not in each["examples"] for each in now.values())
@@ -93,7 +93,7 @@ def test_nothing_left_is_refused(make_task: Any, make_model: Any, tmp_path: Path
     task = make_task(queries=3)
     for path in images_of(task, "test"):
         path.unlink()
-    with pytest.raises(MissingData, match="3 of 3 samples show a file that is not there"):
+    with pytest.raises(MissingData, match="3 of 3 samples refer to a missing file"):
         evaluate(str(task), str(make_model()), out=tmp_path / "runs", skip_missing=True)
 
 
@@ -107,7 +107,7 @@ def test_the_command_says_what_it_leaves_out(
     assert (code, "does not exist" in err) == (2, True)
     code, out, err = program(*command, "--skip-missing", "-f", "csv")
     assert code == 0
-    assert "1 of 4 samples show a file that is not there and are left out; the first is q0001" in (
+    assert "1 of 4 samples refer to a missing file and are skipped; the first is q0001" in (
         " ".join(err.split())
     )
     assert "1 query left out" in out or ",missing," in out

@@ -140,4 +140,4 @@ def test_a_dry_run_fetches_nothing_and_says_what_the_model_lacks(
     (tmp_path / "weights").touch()
     (tmp_path / "eyes").touch()
     code, printed, _ = program(*command)
-    assert (code, "nothing is asked" in printed) == (0, True)
+    assert (code, "no requests are sent" in printed) == (0, True)

@@ -121,7 +121,7 @@ def test_one_that_fails_is_told_once_and_changes_nothing(
     results, notes = followed(make_task(queries=3), logger, tmp_path, shots=[0, 1])
     assert len(results) == 2 and results[0].rows[0].n == 3
     assert notes == [
-        "--log kept failed and is left alone, the run goes on: SystemExit: no network for [key]"
+        "--log kept failed and is disabled; the run continues: SystemExit: no network for [key]"
     ]
 
 
@@ -134,7 +134,7 @@ def test_one_that_hangs_is_left_behind(
     begun = time.monotonic()
     _, notes = followed(make_task(queries=1), logger, tmp_path)
     assert time.monotonic() - begun < 20
-    assert "it did not end within" in notes[0]
+    assert "it did not finish within" in notes[0]
 
 
 def test_the_watchers_beside_it_hear_all(make_task: Any, tmp_path: Path) -> None:

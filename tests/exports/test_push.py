@@ -106,7 +106,7 @@ def test_nothing_goes_without_a_yes(run: Path, hub: Any, program: Any) -> None:
 def test_a_public_dataset_is_no_surprise(run: Path, tmp_path: Path, hub: Any) -> None:
     parcel = pack([run], tmp_path / "parcel", "me/runs", "")
     hub(Hub(known=False))
-    with pytest.raises(ConfigError, match="is there, and public"):
+    with pytest.raises(ConfigError, match="already exists and is public"):
         upload(parcel, "me/runs")
     there = hub(Hub(known=False))
     assert upload(parcel, "me/runs", public=True) == "https://huggingface.co/datasets/me/runs"
@@ -117,12 +117,12 @@ def test_a_public_dataset_is_no_surprise(run: Path, tmp_path: Path, hub: Any) ->
 def test_what_stands_in_the_way_is_a_paragraph(
     run: Path, tmp_path: Path, hub: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ConfigError, match="no name of a dataset"):
+    with pytest.raises(ConfigError, match="not a dataset name"):
         pack([run], tmp_path / "a", "runs", "")
     parcel = pack([run], tmp_path / "parcel", "me/runs", "")
     monkeypatch.setenv("HF_TOKEN", "a-token-of-somebody")
     hub(Hub(fails=OSError("no route, a-token-of-somebody")))
-    with pytest.raises(UserError, match=r"the hub did not take it: OSError: no route, \[key\]"):
+    with pytest.raises(UserError, match=r"upload to the hub failed: OSError: no route, \[key\]"):
         upload(parcel, "me/runs")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     monkeypatch.setattr("emu2eval.errors.find_spec", lambda name: None)
@@ -134,6 +134,6 @@ def test_a_key_in_a_file_is_not_uploaded(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SERVER_KEY", read_record(run).fingerprint)
-    with pytest.raises(StoreError, match="what looks like a key") as raised:
+    with pytest.raises(StoreError, match="what looks like an API key") as raised:
         pack([run], tmp_path / "parcel", "me/runs", "")
     assert str(raised.value.where) == "results.json"

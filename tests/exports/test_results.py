@@ -94,7 +94,7 @@ def test_without_the_data_there_are_no_samples(
     code, _, said = program(
         "export", str(runs[0].folder), "--format", "lm-eval", "--file", str(tmp_path / "out")
     )
-    assert (code, "no samples, since its prompts cannot be built" in said) == (0, True)
+    assert (code, "no samples, because its prompts cannot be built" in said) == (0, True)
     assert len(list((tmp_path / "out").rglob("*"))) == 2
 
 

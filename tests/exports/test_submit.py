@@ -69,8 +69,8 @@ def test_vqav2_from_the_command_line(vqav2: Path, program: Program) -> None:
     )
     code, _, said = program("submit", "vqav2_4-shot", "--file", "answers.json")
     assert code == 0
-    assert "wrote answers.json: 5 entries, 2 of them answered" in said
-    assert "3 other questions of test hold an empty answer" in said
+    assert "wrote answers.json: 5 entries, 2 with an answer" in said
+    assert "3 other questions in test have an empty answer" in said
     assert "https://eval.ai/web/challenges/challenge-page/830" in said
     entries = json.loads(Path("answers.json").read_text())
     questions = vqav2 / "vqav2/v2_OpenEnded_mscoco_test2015_questions.json"
@@ -97,7 +97,7 @@ def test_answers_that_are_missing_are_counted(vqav2: Path, program: Program) -> 
     )
     code, _, said = program("submit", "vqav2_4-shot")
     assert code == 3
-    assert "1 questions of the run's own split have no answer" in said
+    assert "1 questions in the run's split have no answer" in said
     (folder,) = Path("results/runs").iterdir()
     assert len(json.loads((folder / "submission.json").read_text())) == 5
 
@@ -106,11 +106,11 @@ def test_a_split_whose_answers_are_known_has_no_server(vqav2: Path, program: Pro
     program("run", "--model", "emu2-nano", "--task", "vqav2", "--shots", "0")
     code, _, said = program("submit", "vqav2_0-shot")
     assert code == 2
-    assert "is on vqav2's split val; the server takes test-dev or test" in said
+    assert "is on vqav2's split val; but the server accepts test-dev or test" in said
     program("run", "--task", "easy-vqa", "--limit", "3")
     code, _, said = program("submit", "easy-vqa")
     assert code == 2
-    assert "no server is known for easy-vqa" in said
+    assert "easy-vqa has no test server" in said
     assert "unknown run" in program("submit", "nothing")[2]
 
 
@@ -192,20 +192,20 @@ QUESTIONS = [Sample("1"), Sample("2")]
 @pytest.mark.parametrize(
     ("form", "content", "says"),
     [
-        (VQA, [{"question_id": 1, "answer": "a"}], "1 questions are missing, the first is 2"),
+        (VQA, [{"question_id": 1, "answer": "a"}], "1 questions are missing (the first is 2)"),
         (VQA, [{"question_id": n, "answer": "a"} for n in (1, 2, 3)], "not in the official list"),
-        (VQA, [{"question_id": n, "answer": "a"} for n in (1, 2, 2)], "1 ids stand twice"),
+        (VQA, [{"question_id": n, "answer": "a"} for n in (1, 2, 2)], "1 ids appear twice"),
         (
             VQA,
             [{"question_id": str(n), "answer": "a"} for n in (1, 2)],
-            "are missing, the first is 1",
+            "are missing (the first is 1)",
         ),
-        (VQA, [{"question_id": n, "answer": n} for n in (1, 2)], "2 answers are no texts"),
+        (VQA, [{"question_id": n, "answer": n} for n in (1, 2)], "2 answers are not strings"),
         (VQA, [{"question_id": 1}], "entry 0 is not"),
         (VQA, {"1": "a"}, "not a JSON list"),
         (VIZWIZ, [{"image": "1", "answer": "a"}], "the first is '2'"),
         (GQA, [{"questionId": "1", "answer": "a"}], "entry 0 is not"),
-        (MMMU, {"1": "A", "2": "B", "3": "C"}, "not in the official list, the first is '3'"),
+        (MMMU, {"1": "A", "2": "B", "3": "C"}, "not in the official list; the first is '3'"),
         (MMMU, [], "not a JSON object"),
     ],
 )
@@ -219,7 +219,7 @@ def test_a_file_that_would_be_refused_is_not_written(tmp_path: Path) -> None:
     twice = [*QUESTIONS, QUESTIONS[0]]
     with pytest.raises(StoreError, match="share an id"):
         write(tmp_path / "a.json", VQA.build(twice, {}), VQA, twice)
-    with pytest.raises(StoreError, match="cannot be written"):
+    with pytest.raises(StoreError, match="cannot write the file"):
         write(tmp_path / "no" / "a.json", VQA.build(QUESTIONS, {}), VQA, QUESTIONS)
     assert list(tmp_path.iterdir()) == []
 

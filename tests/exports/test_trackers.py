@@ -65,10 +65,10 @@ def test_paths_names_and_references(runs: list[Path], tmp_path: Path) -> None:
 def test_a_damaged_run_costs_only_itself(runs: list[Path], rows: bool) -> None:
     first, second = runs
     (first / "report.json").write_bytes(b"\xff")
-    with pytest.warns(UserWarning, match="left out: the report cannot be read"):
+    with pytest.warns(UserWarning, match="skipped: cannot read the report"):
         frame = emu2eval.load_runs(rows=rows)
     assert set(frame["run"]) == {second.name}
-    with pytest.raises(StoreError, match="report cannot be read"):
+    with pytest.raises(StoreError, match="cannot read the report"):
         emu2eval.load_runs(first, rows=rows)
 
 
@@ -133,5 +133,5 @@ def test_by_command(runs: list[Path], tmp_path: Path) -> None:
 def test_what_cannot_be_exported(runs: list[Path], tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="did you mean 'wandb'"):
         render(read(runs).read, "wand")
-    with pytest.raises(StoreError, match="no scored run"):
+    with pytest.raises(StoreError, match="no scored runs"):
         render([], "wandb")

@@ -142,7 +142,7 @@ def test_ablated_runs_are_their_own_and_marked(make_task: MakeTask, make_model: 
     assert len({r.folder for r in results}) == 4
     assert results[2].folder.name.startswith("squares_4-shot-labels_robot_")
     assert read_record(results[3].folder).ablation == "blank"
-    assert sum("nothing to take away" in note for note in notes) == 2
+    assert sum("nothing to remove" in note for note in notes) == 2
     again = evaluate(task, model, shots=[4], ablate=["labels"])
     assert again[0].tally.asked == 0
     with pytest.raises(UnknownName, match="did you mean 'labels'"):

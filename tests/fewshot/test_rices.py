@@ -276,7 +276,7 @@ def test_the_record_names_encoder_and_features(make_task: MakeTask, tmp_path: Pa
 
     # Another image under the same name: other features, so another run.
     PILImage.new("RGB", (16, 16), "white").save(tmp_path / "squares" / "images" / "1003.png")
-    with pytest.raises(StoreError, match="others would be shown"):
+    with pytest.raises(StoreError, match="different ones would be shown"):
         reopen(first.folder, demonstrations=True)
     second = run(task)
     assert second.folder != first.folder
@@ -331,4 +331,4 @@ def test_show_and_a_dry_run_choose_by_likeness_too(make_task: MakeTask, program:
     code, printed, _ = program(
         "run", "--model", "emu2-nano", "--task", task, "--shots", "2", "--dry-run"
     )
-    assert (code, "dry run: nothing is asked" in printed) == (0, True)
+    assert (code, "dry run: no requests are sent" in printed) == (0, True)

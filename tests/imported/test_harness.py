@@ -79,15 +79,15 @@ def test_generated_answers_of_lm_eval(
     assert (row["value"], row["n"], row["model"], row["shots"]) == (50.0, 4, "model-7b", "4")
     assert row["protocol"] == "imported-lm-eval"
     assert row["notes"] == [
-        "imported from lm-evaluation-harness 0.4.8, shots as its log says",
+        "imported from lm-evaluation-harness 0.4.8, shots from its log",
         "scored as plain",
         "4 of 12 queries",
     ]
     assert (
-        "their exact_match 75.00, our exact_match 50.00 on 4 samples: equal at 3, not at 1: "
+        "their exact_match 75.00, our exact_match 50.00 on 4 samples: equal on 3, different on 1: "
         "q0002 (1, ours 0)"
     ) in said
-    assert "the model is called model-7b, as its log says" in said
+    assert "the model is named model-7b, from its log" in said
     assert set(record(folder)["imported"]["files"]) == {
         f"results_{DATE}.json",
         f"samples_squares_{DATE}.jsonl",
@@ -98,7 +98,7 @@ def test_generated_answers_of_lm_eval(
     assert [row["theirs"] for row in stored][2:] == [{"exact_match": 1.0}, {"exact_match": 0.0}]
     assert stored[0]["text"] == " red "
     # The agreement is of the stored answers: it is said again.
-    assert "equal at 3, not at 1" in imported(log, "--task", "squares/squares.yaml")[1]
+    assert "equal on 3, not at 1" in imported(log, "--task", "squares/squares.yaml")[1]
 
 
 def test_what_the_user_says_of_model_and_shots_is_marked(
@@ -107,16 +107,16 @@ def test_what_the_user_says_of_model_and_shots_is_marked(
     folder, _ = imported(log, "--task", make_task(), "--shots", "0*", "--model", "mine")
     row = row_of(folder)
     assert (row["shots"], row["model"]) == ("0*", "mine")
-    assert row["notes"][0].endswith("shots as told (the log says 4)")
+    assert row["notes"][0].endswith("shots as given (the log says 4)")
 
 
 def test_a_log_without_its_results(
     log: Path, make_task: Make, imported: Call, refused: Call, write: Call
 ) -> None:
     (log.parent / f"results_{DATE}.json").unlink()
-    assert "say it: --shots 0" in refused(log, "--task", make_task())
+    assert "give it, for example: --shots 0" in refused(log, "--task", make_task())
     folder, said = imported(log, "--task", make_task(), "--shots", "2")
-    assert "no file of results stands beside the log" in said
+    assert "no results file next to the log" in said
     assert record(folder)["imported"]["origin"] == "lm-evaluation-harness"
     write(f"results_{DATE}.json", "{")
     said = refused(log, "--task", make_task(), "--shots", "2")
@@ -139,12 +139,12 @@ def test_rows_of_several_filters(
     assert row_of(folder)["value"] == 0  # the raw responses say more than the colour
     assert "their exact_match,first-word 0.00, our exact_match 0.00" in said
     assert "their exact_match,last-word 100.00, our exact_match 0.00 on 2 samples" in said
-    assert "name one: --filter NAME" in refused(log, *options, "--filtered")
+    assert "choose one: --filter NAME" in refused(log, *options, "--filtered")
     assert "did you mean 'last-word'" in refused(log, *options, "--filter", "last")
     other, said = imported(log, *options, "--filter", "last-word")
     assert other != folder
     assert row_of(other)["value"] == 100
-    assert "equal at 2" in said
+    assert "equal on 2" in said
     assert "first-word" not in said
 
 
@@ -164,8 +164,8 @@ def test_lm_eval_042_wrote_a_list(
     folder, said = imported(log, "--task", make_task())
     row = row_of(folder)
     assert (row["value"], row["model"], row["shots"]) == (50.0, "model", "0")
-    assert "2 samples have several responses; the first is taken" in said
-    assert "equal at 2" in said
+    assert "2 samples have several responses; the first is used" in said
+    assert "equal on 2" in said
 
 
 def lmms_row(number: int, said: str, **changes: Any) -> dict[str, Any]:
@@ -200,16 +200,16 @@ def test_lmms_eval_without_documents(
     row = row_of(folder)
     assert (row["model"], row["shots"], row["n"]) == ("llava-ov", "0", 3)
     assert row["value"] == pytest.approx(200 / 3)
-    assert row["notes"][0] == "imported from lmms-eval 0.3.0, shots as its log says"
+    assert row["notes"][0] == "imported from lmms-eval 0.3.0, shots from its log"
     assert row["protocol"] == "imported-lmms-eval"
     assert "ids from the column submission.question_id" in said
-    assert "equal at 3" in said
+    assert "equal on 3" in said
     # Without an id, the number of the row is an id only for who asks for it.
     for each in rows:
         del each["submission"]
     log = write("20250131_100000_samples_squares_val.jsonl", rows)
     said = refused(log, "--task", make_task())
-    assert "or --id doc_id, the number of the row, checked by the questions' text" in said
+    assert "or --id doc_id, the row number, verified against the text of the questions" in said
     other, _ = imported(log, "--task", make_task(), "--id", "doc_id")
     assert row_of(other)["value"] == row["value"]
     assert other != folder
@@ -222,12 +222,12 @@ def test_row_numbers_are_checked_by_the_questions(
     moved = [lmms_row(number, "red", doc_id=number + 1) for number in range(3)]
     file = write("20250131_100000_samples_squares_val.jsonl", moved)
     said = refused(file, *options)
-    assert "the questions of 3 of 3 rows are not in them" in said
+    assert "the questions of 3 of 3 rows do not match" in said
     assert "'what colour is square 1?'" in said
     file = write("20250131_100000_samples_squares_val.jsonl", [lmms_row(0, "red", input="")])
-    assert "the questions of 1 of 1 rows are not in them" in refused(file, *options)
+    assert "the questions of 1 of 1 rows do not match" in refused(file, *options)
     file = write("20250131_100000_samples_squares_val.jsonl", [lmms_row(0, "red", doc_id=12)])
-    assert "12 is no number of a row of the split, which has 12" in refused(file, *options)
+    assert "12 is not a row number of the split, which has 12" in refused(file, *options)
 
 
 def test_lmms_eval_before_03_wrote_one_file(
@@ -255,8 +255,8 @@ def test_lmms_eval_before_03_wrote_one_file(
     folder, said = imported(write("squares.json", content), "--task", make_task())
     row = row_of(folder)
     assert (row["value"], row["model"], row["shots"]) == (50.0, "llava-v1.5-7b", "0")
-    assert row["notes"][0] == "imported from lmms-eval, shots as its log says"
-    assert "their exact_match 50.00, our exact_match 50.00 on 2 samples: equal at 2" in said
+    assert row["notes"][0] == "imported from lmms-eval, shots from its log"
+    assert "their exact_match 50.00, our exact_match 50.00 on 2 samples: equal on 2" in said
     assert "scores in the log that were not compared: perplexity" in said
     assert "SECRET" not in (folder / "run.json").read_text()
 
@@ -309,19 +309,19 @@ def test_ranked_choices_are_matched_by_their_texts(
     ("row", "options", "says"),
     [
         (ranked(1, {"A": -1.0, "B": -2.0}), (), "are not the choices of the sample"),
-        (ranked(1, {"yes": -1.0}), (), "ranks 1 texts, the sample"),
+        (ranked(1, {"yes": -1.0}), (), "ranks 1 texts, but the sample"),
         (
             ranked(1, {"yes": -1.0, "no": -2.0}, arguments={}),
             (),
-            "does not say which texts it ranks",
+            "does not record which texts it ranks",
         ),
         (ranked(1, {"yes": float("nan"), "no": -2.0}), (), "is not a number"),
         (
             ranked(1, {"yes": -1.0, "no": -2.0}),
             ("--protocol", "openflamingo"),
-            "ranks by the mean log-probability of a token",
+            "ranks by mean log-probability per token",
         ),
-        (generated(1, "yes", 1.0), (), "holds generated texts, and the task asks for log-prob"),
+        (generated(1, "yes", 1.0), (), "contains generated text, but the task needs log-prob"),
     ],
 )
 def test_ranked_choices_that_cannot_be_matched(
@@ -341,10 +341,10 @@ def test_ranked_choices_that_cannot_be_matched(
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"resps": "red"}, "resps is no list of responses"),
-        ({"resps": [[]]}, "resps is no list of responses"),
-        ({"resps": [[3]]}, "the response is no text but 3"),
-        ({"resps": [["red"], ["red"]]}, "the row holds texts of 2 requests"),
+        ({"resps": "red"}, "resps is not a list of responses"),
+        ({"resps": [[]]}, "resps is not a list of responses"),
+        ({"resps": [[3]]}, "the response is not text but 3"),
+        ({"resps": [["red"], ["red"]]}, "the row contains texts for 2 requests"),
         ({"resps": [[["-1.0", "True"]], [["-2.0", "False"]]]}, "ranks choices by log-likelihood"),
     ],
 )
@@ -360,5 +360,5 @@ def test_rows_that_cannot_be_used(
 
 def test_options_that_are_not_for_logs(log: Path, make_task: Make, refused: Call) -> None:
     said = refused(log, "--task", make_task(), "--answer", "target")
-    assert "--filtered takes its filtered_resps instead" in said
-    assert "this task asks for images" in refused(log, "--task", "easy-vqa-draw")
+    assert "to use filtered_resps instead: --filtered" in said
+    assert "this task needs images" in refused(log, "--task", "easy-vqa-draw")

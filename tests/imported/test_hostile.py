@@ -28,7 +28,7 @@ def test_json_beyond_all_measure(text: str, make_task: Make, refused: Call, tmp_
     path = tmp_path / "answers.jsonl"
     path.write_text(f'{{"id": "q0001", "prediction": "red"}}\n{text}\n')
     said = refused(str(path), "--task", str(make_task()), "--shots", "0")
-    assert said.startswith("this is not JSON") and f"where: {path}:2" in said
+    assert said.startswith("not valid JSON") and f"where: {path}:2" in said
 
 
 def test_half_a_character_is_stored_as_one_that_is_missing(
@@ -57,7 +57,7 @@ def test_scores_and_log_probabilities_that_no_float_holds(
     path = tmp_path / "ranked.jsonl"
     path.write_text(f'{{"id": "q0000", "log_probs": [-1, -{"9" * 400}]}}\n')
     said = refused(str(path), "--task", str(ranked), "--shots", "0")
-    assert "no list of log-probabilities" in said
+    assert "not a list of log-probabilities" in said
 
 
 def test_names_in_a_file_do_not_reach_the_terminal_as_commands(
@@ -67,4 +67,4 @@ def test_names_in_a_file_do_not_reach_the_terminal_as_commands(
     path.write_text('{"\\u001b[31mid": "q0000", "prediction": "red", "model": "../\\u001b[2Jm"}\n')
     code, _, said = program("import", str(path), "--task", str(make_task()), "--shots", "0")
     assert code == 0 and "\x1b" not in said
-    assert "ids from the column \\x1b[31mid" in said and "the model is called 2Jm" in said
+    assert "ids from the column \\x1b[31mid" in said and "the model is named 2Jm" in said

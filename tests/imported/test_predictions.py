@@ -57,7 +57,7 @@ def test_a_runs_own_answers_give_its_own_scores(
     for name in ("value", "stderr", "low", "high", "n", "metric", "shots", "queries"):
         assert other[name] == one[name], name
     assert (one["protocol"], other["protocol"]) == ("plain", "imported-unknown")
-    assert other["notes"] == ["imported from responses.jsonl, shots as told", "scored as plain"]
+    assert other["notes"] == ["imported from responses.jsonl, shots as given", "scored as plain"]
 
 
 @pytest.mark.parametrize("form", ["official", "by id", "tsv"])
@@ -112,9 +112,9 @@ def test_ranked_answers_of_hateful_memes(
     assert scores(folder) == scores(own)
     name = responses(own)[0]["id"]
     for values, says in (
-        ([-1.0], "ranks 1 texts, the sample"),
-        ([-1.0, "x"], "no list of log-probabilities"),
-        ("yes", "no list of log-probabilities"),
+        ([-1.0], "ranks 1 texts, but the sample"),
+        ([-1.0, "x"], "not a list of log-probabilities"),
+        ("yes", "not a list of log-probabilities"),
     ):
         file = write("ranked.jsonl", [{"id": name, "log_probs": values}])
         said = refused(file, *options)
@@ -135,7 +135,7 @@ def test_the_same_file_does_nothing_and_a_changed_one_is_told(
     before = {path: path.stat().st_mtime_ns for path in RUNS.rglob("*")}
     again, said = imported(file, "--task", task, "--shots", "0")
     assert again == folder
-    assert "imported before, nothing to do" in said
+    assert "already imported, nothing to do" in said
     assert {path: path.stat().st_mtime_ns for path in RUNS.rglob("*")} == before
     write("answers.jsonl", answers(12))
     other, said = imported(file, "--task", task, "--shots", "0")
@@ -174,8 +174,8 @@ def test_missing_unknown_and_repeated_ids_are_counted(
     rows += [{"id": "q0004", "prediction": None}, {"id": "q0000", "prediction": None}]
     folder, said = imported(write("some.jsonl", rows), "--task", make_task(), "--shots", "0")
     assert (
-        "8 rows, answers to 5 of 12 queries; 1 ids are not in the split, the first is 'q9999'; 2 rows "
-        "repeat another; 1 hold no answer and are unscored"
+        "8 rows, answers to 5 of 12 queries; 1 ids are not in the split; the first is 'q9999'; 2 rows "
+        "are duplicates; 1 have no answer and are unscored"
     ) in said
     row = row_of(folder)
     # Three of the four that were answered are right; nobody answered the others wrongly.
@@ -189,7 +189,7 @@ def test_two_answers_to_one_question_that_differ(
 ) -> None:
     file = write("twice.jsonl", [*answers(3), {"id": "q0001", "prediction": "pink"}])
     said = refused(file, "--task", make_task(), "--shots", "0")
-    assert "the sample 'q0001' has two answers that differ" in said
+    assert "the sample 'q0001' has two different answers" in said
     assert "twice.jsonl:2" in said
     assert "twice.jsonl:4" in said
 
@@ -203,11 +203,11 @@ def test_columns_are_guessed_and_can_be_named(
     )
     file = write("table.csv", table)
     # Two columns of ids that disagree are not chosen between.
-    assert "the columns key and note may all hold ids" in refused(file, "-t", task, "-k", "0")
+    assert "the columns key and note may all contain ids" in refused(file, "-t", task, "-k", "0")
     folder, said = imported(file, "-t", task, "-k", "0", "--id", "key")
     # A column called `answer` beside a prediction is the reference more often than not.
     assert "answers from the column prediction, not answer" in said
-    assert "the model is called table, after the file" in said
+    assert "the model is named table, from the file name" in said
     assert row_of(folder)["value"] == 0
     folder, said = imported(file, "-t", task, "-k", "0", "--id", "key", "--answer", "answer")
     assert row_of(folder)["value"] == 100
@@ -220,18 +220,18 @@ def test_ids_that_are_others(make_task: Make, refused: Call, write: Call) -> Non
     task = make_task()
     other = [{"id": f"z{i}", "answer": "red"} for i in range(5)]
     said = refused(write("other.jsonl", other), "--task", task, "--shots", "0")
-    assert "no column holds ids that are in squares, split test" in said
+    assert "no column contains ids that are in squares, split test" in said
     assert "such as 'q0000'" in said
     assert "id 'z0'" in said
     said = refused(write("other.jsonl", other), "--task", task, "--shots", "0", "--id", "id")
-    assert "none of the ids in its column id is in squares" in said
+    assert "none of the ids in column id is in squares" in said
     # The ids fit, but the questions are others: this is another version of the data, or another split.
     moved = [{**row, "question": f"is it {row['id']}?"} for row in answers(12)]
     said = refused(write("moved.jsonl", moved), "--task", task, "--shots", "0")
-    assert "the questions of 12 of 12 rows are not in them" in said
+    assert "the questions of 12 of 12 rows do not match" in said
     chance = [{"tag": "q0001" if i == 0 else f"x{i}", "answer": "red"} for i in range(5)]
     said = refused(write("chance.jsonl", chance), "--task", task, "--shots", "0")
-    assert "no column is sure to hold ids: tag has 1 that are" in said
+    assert "no column certainly contains ids: tag has 1 that are" in said
 
 
 @pytest.mark.parametrize(
@@ -240,17 +240,17 @@ def test_ids_that_are_others(make_task: Make, refused: Call, write: Call) -> Non
         ("a.jsonl", '{"id": "q0000", "answer": "red"}\n{"id": \n', "a.jsonl:2"),
         ("a.jsonl", "[1]\n", "a.jsonl:$[0]"),
         ("a.jsonl", "3\n", "a.jsonl:1"),
-        ("a.jsonl", "", "the file holds no answers"),
-        ("a.jsonl", '{"id": "q0000", "answer": ["red"]}\n', "the answer is no text but ['red']"),
+        ("a.jsonl", "", "the file contains no answers"),
+        ("a.jsonl", '{"id": "q0000", "answer": ["red"]}\n', "the answer is not text but ['red']"),
         ("a.jsonl", '{"id": "q0000", "answer": true}\n', "a.jsonl:1"),
         ("a.jsonl", '{"id": "q0000", "answer": "a"}\n{"answer": "b"}\n', "the row has no id"),
         ("a.json", '[\n {"id": "q0000"},\n {"id" "q0001"}]', "a.json:3"),
         ("a.json", '[{"id": "q0000", "answer": "red"}, 3]', "a.json:$[1]"),
         ("a.json", "3", "neither a list nor an object"),
         ("a.csv", "id,answer\nq0000,red,blue\n", "a.csv:2"),
-        ("a.csv", 'id,answer\nq0000,"' + "x" * 200_000 + '"\n', "this is no table of text"),
-        ("a.jsonl", '{"id": "q0000", "said": "red"}\n', "name it: --answer COLUMN"),
-        ("a.txt", "red\n", "answers are read from .jsonl, .json, .csv, .tsv files"),
+        ("a.csv", 'id,answer\nq0000,"' + "x" * 200_000 + '"\n', "not a text table"),
+        ("a.jsonl", '{"id": "q0000", "said": "red"}\n', "choose it: --answer COLUMN"),
+        ("a.txt", "red\n", "answers must be in .jsonl, .json, .csv, .tsv files"),
     ],
 )
 def test_files_that_cannot_be_used(
@@ -264,14 +264,14 @@ def test_options_that_cannot_be_used(
 ) -> None:
     task = make_task()
     file = write("answers.jsonl", answers(3))
-    assert "say it: --shots 0" in refused(file, "--task", task)
-    assert "--shots takes whole numbers" in refused(file, "--task", task, "--shots", "many")
+    assert "give it, for example: --shots 0" in refused(file, "--task", task)
+    assert "--shots takes integers" in refused(file, "--task", task, "--shots", "many")
     said = refused(file, "--task", task, "--shots", "0", "--label", "plain")
-    assert "cannot stand under squares's protocol 'plain'" in said
+    assert "cannot be labelled with squares's protocol 'plain'" in said
     said = refused(file, "--task", task, "--shots", "0", "--filtered")
     assert "are for logs of other harnesses" in said
     said = refused(file, "--task", task, "--shots", "0", "--set", "model.settings.batch=2")
-    assert "sets nothing here" in said
+    assert "has no effect on existing answers" in said
     assert "cannot be read" in refused(tmp_path / "no.jsonl", "--task", task, "--shots", "0")
     assert "this is a folder" in refused(tmp_path, "--task", task, "--shots", "0")
     assert "unknown task" in refused(file, "--task", "squuares", "--shots", "0")
@@ -282,7 +282,7 @@ def test_no_name_leaves_the_folder_of_runs(
 ) -> None:
     file = write("answers.jsonl", [{**row, "model_id": "../../../etc/x"} for row in answers(3)])
     folder, said = imported(file, "--task", make_task(), "--shots", "0")
-    assert "the model is called x, as its log says" in said
+    assert "the model is named x, from its log" in said
     assert folder.resolve().parent == (tmp_path / RUNS).resolve()
     folder, _ = imported(file, "--task", make_task(), "--shots", "0", "--model", "..\\..")
     assert folder.resolve().parent == (tmp_path / RUNS).resolve()
@@ -304,7 +304,7 @@ def test_compared_tabled_and_scored_like_any_run(
     assert row_of(other)["protocol"] == "imported-theirs"
     code, _, said = program("compare", str(other), str(better))
     assert code == 2
-    assert "their protocols differ (imported-theirs, imported-unknown)" in said
+    assert "their protocols differ (imported-theirs and imported-unknown)" in said
     code, _, said = program("compare", str(own), str(better))
     assert code == 2
     assert "their protocols differ (plain, imported-unknown)" in said
@@ -313,7 +313,7 @@ def test_compared_tabled_and_scored_like_any_run(
     assert "forced: their protocols differ" in out
     code, out, _ = program("table", "--format", "markdown")
     assert "squares | imported-theirs |" in out
-    assert out.count("imported from better.jsonl, shots as told") == 1
+    assert out.count("imported from better.jsonl, shots as given") == 1
     code, out, _ = program("table", "--pivot", "--format", "markdown")
     assert "squares imported-unknown @0" in out
     assert "squares plain @0" in out
@@ -330,7 +330,7 @@ def test_what_needs_prompts_or_the_model_is_refused(
     folder, _ = imported(write("answers.jsonl", answers(12)), "--task", make_task(), "--shots", "4")
     code, _, said = program("keep", str(folder))
     assert code == 2
-    assert "this run cannot be repeated, so it cannot be a reference" in said
+    assert "this run cannot be a reference, because it cannot be repeated" in said
     assert not Path("results/reference").exists()
     _, _, said = program("diagnose", str(folder))
     assert "the prompts of this run are unknown: its answers were imported from" in said
@@ -377,13 +377,13 @@ def test_a_folder_of_images(
     code, _, said = program("sheet", str(folder))
     assert code == 2
     assert "the prompts of this run are unknown" in said
-    assert "the file holds none" in refused(write("a.jsonl", answers(2)), *options)
+    assert "the file has none" in refused(write("a.jsonl", answers(2)), *options)
     first = next(drawings.iterdir())
     first.write_bytes(first.read_bytes()[:100])
     assert str(first) in refused(drawings, *options)
     empty = drawings.parent / "empty"
     empty.mkdir()
-    assert "the folder holds no .png" in refused(empty, *options)
+    assert "the folder contains no .png" in refused(empty, *options)
 
 
 def test_what_a_judge_scores_is_stored_first(
@@ -401,11 +401,11 @@ def test_what_a_judge_scores_is_stored_first(
     monkeypatch.setenv("EMU2EVAL_DATA", str(tmp_path / "data"))
     file = write("answers.json", {"v1_0": "a cat", "v1_1": "two"})
     folder, said = imported(file, "--task", "mm_vet", "--shots", "0")
-    assert f"stored, and scored by a judge: emu2eval score {folder} --judge NAME" in said
+    assert f"stored; scoring needs a judge: emu2eval score {folder} --judge NAME" in said
     assert not (folder / "report.json").exists()
     judge = make_model("judge", default="0.5")
     code, _, said = program("score", str(folder), "--judge", str(judge))
     assert code == 0, said
     row = row_of(folder)
     assert (row["value"], row["n"]) == (50.0, 2)
-    assert row["notes"][:2] == ["imported from answers.json, shots as told", "scored as plain"]
+    assert row["notes"][:2] == ["imported from answers.json, shots as given", "scored as plain"]

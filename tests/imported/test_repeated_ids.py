@@ -44,5 +44,5 @@ def test_names_of_our_own_are_found_as_well() -> None:
 
 
 def test_another_id_still_has_one_answer() -> None:
-    with pytest.raises(DataError, match="two answers that differ"):
+    with pytest.raises(DataError, match="two different answers"):
         texts(log((1, "A"), (1, "B"), (49914, "C")))

@@ -130,8 +130,8 @@ def cut(path: Path) -> None:
     [
         ("avi", cut, "frames"),
         ("mp4", cut, "damaged"),
-        ("mp4", lambda path: path.write_bytes(b""), "no video"),
-        ("mp4", lambda path: path.write_text("<html>not found</html>"), "no video"),
+        ("mp4", lambda path: path.write_bytes(b""), "not a video"),
+        ("mp4", lambda path: path.write_text("<html>not found</html>"), "not a video"),
         ("avi", lambda path: path.unlink(), "does not exist"),
     ],
     ids=["cut-avi", "cut-mp4", "empty", "html", "missing"],
@@ -154,7 +154,7 @@ def test_a_sound_file_has_no_frames(tmp_path: Path) -> None:
         sound = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), layout="mono")
         sound.sample_rate = 8000
         container.mux(stream.encode(sound))
-    with pytest.raises(ImageError, match="holds no images"):
+    with pytest.raises(ImageError, match="contains no images"):
         images.load(Image(str(path), frame=(0, 4)))
 
 
@@ -170,7 +170,7 @@ def test_without_pyav_the_extra_is_named_before_anything_runs(
 
 
 def test_a_frame_is_of_a_file() -> None:
-    with pytest.raises(ValueError, match="video at a path"):
+    with pytest.raises(ValueError, match="path of its video"):
         Image(data=b"x", frame=(0, 4))
 
 
@@ -225,7 +225,7 @@ def test_a_list_of_other_files_is_no_video(tmp_path: Path, text: str) -> None:
     other = film(tmp_path / "other.mp4")
     path = tmp_path / "a.mp4"
     path.write_text(text.format(film=other.name))
-    with pytest.raises(ImageError, match="no video"):
+    with pytest.raises(ImageError, match="not a video"):
         frames.size(str(path))
 
 

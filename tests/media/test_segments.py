@@ -67,7 +67,7 @@ def test_a_segment_ends_with_its_video(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("segment", "says"),
     [
-        (Segment(36, 90, in_frames=True), "36 frames, none of the segment 36 to 90"),
+        (Segment(36, 90, in_frames=True), "36 frames, none in the segment 36 to 90"),
         (Segment(20.0, 30.0), "it ends at 3.5 s"),
     ],
 )

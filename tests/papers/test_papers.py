@@ -125,8 +125,8 @@ def test_what_a_column_did_otherwise_is_no_setting_by_hand() -> None:
     rices = "task.demonstrations.chooser=rices"
     for table, changes, apart in (
         ("11", (), ()),
-        ("11", (rices,), (f"set by hand: {rices}",)),
-        ("12", (), (f"VQAv2: the paper's is with {rices}",)),
+        ("11", (rices,), (f"changed settings: {rices}",)),
+        ("12", (), (f"VQAv2: the paper used {rices}",)),
         ("12", (rices,), ()),
     ):
         made = numbers(rebuilt("openflamingo", table, MeasuredRun("a", (row,), changes)))
@@ -151,7 +151,7 @@ def test_the_interval_decides_and_rounding_is_allowed_for() -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"split": "train"}, "OK-VQA: split train; the paper's is val"),
+        ({"split": "train"}, "OK-VQA: split train; the paper uses val"),
         ({"protocol": "plain"}, "OK-VQA: protocol plain; the paper's is emu2"),
         (
             {"variant": "always"},
@@ -176,7 +176,7 @@ def test_what_keeps_a_number_apart(change: dict[str, Any], why: str) -> None:
 
 def test_what_was_set_by_hand_is_told() -> None:
     (found,) = table1(ROW, changes=("task.demonstrations.chooser=random",))
-    assert found.why == ("set by hand: task.demonstrations.chooser=random",)
+    assert found.why == ("changed settings: task.demonstrations.chooser=random",)
 
 
 def test_numbers_of_another_encoder_stand_in_their_own_columns() -> None:
@@ -203,7 +203,7 @@ def test_numbers_of_another_encoder_stand_in_their_own_columns() -> None:
 def test_a_stand_in_is_marked() -> None:
     row = replace(ROW, task="vqav2", variant="official", value=67.0, low=66, high=68)
     (found,) = table1(row)
-    assert found.why == ("VQAv2: split val; the paper's is test-dev",)
+    assert found.why == ("VQAv2: split val; the paper uses test-dev",)
     assert (found.published, found.verdict) == (67.0, "not comparable")
 
 
@@ -233,9 +233,9 @@ def test_training_data_and_text_only_zero_are_marked_in_both_kinds_of_lines() ->
     marked = {n.column for n in published if trained in n.why}
     assert marked == {"vqav2", "okvqa", "gqa", "textvqa"}
     zeros = [n for n in numbers(rebuilt("emu2", "1")) if n.shots == "0*" and n.value is not None]
-    assert len(zeros) == 5 * 3 + 3 and all("0* is two" in n.why[0] for n in zeros)
+    assert len(zeros) == 5 * 3 + 3 and all("0* uses two" in n.why[0] for n in zeros)
     (starred,) = table1(replace(ROW, model="other", shots=Shots(2, text_only=True)))
-    assert "0* is two" in starred.why[0]
+    assert "0* uses two" in starred.why[0]
 
 
 def test_marks_of_a_paper() -> None:
@@ -255,7 +255,7 @@ def test_of_several_runs_the_most_comparable_is_shown() -> None:
     (found,) = (n for n in numbers(made) if n.run is not None)
     assert found.run == ROW.run
     assert set(made.passed_over) == {"part", "plain"}
-    assert "not shown, since less comparable" in render([made], "markdown")
+    assert "not shown, because they are less comparable" in render([made], "markdown")
 
 
 def test_splits_metrics_subscores_and_ablations_find_their_place() -> None:
@@ -311,14 +311,17 @@ def write(folder: Path, **changes: object) -> str:
 def test_another_paper_is_one_file(tmp_path: Path) -> None:
     paper = load_paper(write(tmp_path))
     assert (paper.name, paper.table("1").rows[0].values) == ("mine", (1.5,))
-    with pytest.raises(UnknownName, match="there are: 1"):
+    with pytest.raises(UnknownName, match="available: 1"):
         paper.table("2")
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"rows": [{"model": "m", "values": [1, 2]}]}, "m has 2 values, the table 1 columns"),
+        (
+            {"rows": [{"model": "m", "values": [1, 2]}]},
+            "m has 2 values, but the table has 1 columns",
+        ),
         ({"rows": [{"model": "m", "values": [1], "mark": "*"}]}, "unknown mark"),
         ({"rows": [{"model": "m", "values": [1], "trained_on": ["b"]}]}, "unknown column 'b'"),
         (

@@ -64,5 +64,5 @@ def test_a_query_that_was_not_asked_about(make_task: Any) -> None:
         show_answer(result.folder, 3, None, 0)
     with pytest.raises(UnknownName, match="q9999"):
         show_answer(result.folder, 0, "q9999", 0)
-    with pytest.raises(ConfigError, match="--trial 1: the run has 1"):
+    with pytest.raises(ConfigError, match="--trial 1: out of range; the run has 1"):
         show_answer(result.folder, 0, None, 1)

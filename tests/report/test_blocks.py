@@ -31,21 +31,25 @@ def test_a_block_has_models_down_and_shots_across() -> None:
         "20.0 ±1.0",
         "80.0 ±1.0",
     ]
-    said = "a is ahead of the other at 4 shots, beyond chance; it alone gains from more examples: "
+    said = (
+        "a is significantly ahead of the other model at 4 shots; it is the only one to gain "
+        "from more examples: "
+    )
     assert said + "20.0 at 0 shots, 80.0 at 4." in lines[-1]
 
 
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ([row("a", 20), row("b", 20.5)], "No model is ahead of the next beyond chance at 4 shots."),
-        ([row("a", 20, shots=Shots(0)), row("a", 20.5)], "No model gains from more examples beyond chance."),
+        ([row("a", 20), row("b", 20.5)], "No model is significantly ahead of the next best at 4 shots."),
+        ([row("a", 20, shots=Shots(0)), row("a", 20.5)], "No model gains significantly from more examples."),
         ([row("a", 20)], None),
         ([*PLAIN, row("c", 40, shots=Shots(0)), row("c", 70)],
-         "a is ahead of both others at 4 shots, beyond chance; it gains most from more examples: 20.0 at 0 "
+         "a is significantly ahead of both other models at 4 shots; it gains most from more "
+         "examples: 20.0 at 0 "
          "shots, 80.0 at 4."),
         ([row("a", 20, higher_is_better=False), row("b", 50, higher_is_better=False)],
-         "a is ahead of the other at 4 shots, beyond chance."),
+         "a is significantly ahead of the other model at 4 shots."),
     ],
 )  # fmt: skip
 def test_sentences(rows: list[Row], said: str | None) -> None:

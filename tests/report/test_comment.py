@@ -25,7 +25,7 @@ def test_the_conclusion_stands_first_and_details_are_folded() -> None:
         in made
     )
     assert "<details><summary>1 of 7 samples that differ</summary>" in made
-    assert "Without a partner: `c_run`" in made and made.count("kind: odd") == 1
+    assert "Without a counterpart: `c_run`" in made and made.count("kind: odd") == 1
     assert made.index("kind: odd") > made.index("All columns")
 
 
@@ -33,8 +33,8 @@ def test_the_conclusion_stands_first_and_details_are_folded() -> None:
     ("gate", "change", "sign"),
     [
         (Gate(), {"difference": 3.0}, "🟢 better"),
-        (Gate(), {"holm": 0.2}, "⚪ no difference shown"),
-        (Gate(margin=5.0), {}, "⚪ no difference shown"),
+        (Gate(), {"holm": 0.2}, "⚪ no significant difference"),
+        (Gate(margin=5.0), {}, "⚪ no significant difference"),
         (Gate(), {"higher_is_better": False}, "🟢 better"),
     ],
 )
@@ -46,7 +46,8 @@ def test_several_are_counted() -> None:
     others = [replace(DIFFERENCE, second_run=f"b{i}", difference=1.0, holm=0.5) for i in range(2)]
     made = render([replace(DIFFERENCE, holm=0.01), *others], [], Gate(level=0.02))
     assert made.startswith(
-        "**1 worse, 0 better, 2 show no difference, of 3 (at the 2 % level, corrected (Holm))**"
+        "**Of 3 comparisons: 1 worse, 0 better, 2 without a significant difference (at the 2 % "
+        "level, corrected (Holm))**"
     )
 
 
@@ -62,4 +63,4 @@ def test_a_long_one_fits_a_comment() -> None:
     ]
     made = render(many, [FLIP] * 2000, Gate())
     assert len(made) < LONGEST + 2000 and "860 more comparisons not shown" in made
-    assert made.count("🔴") == 40 and "Details left out" in made
+    assert made.count("🔴") == 40 and "Further details omitted" in made

@@ -69,7 +69,7 @@ def test_seeds_are_lines_and_judges_and_imports_are_panels(tmp_path: Path) -> No
 def test_what_cannot_be_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=r"not \.gif"):
         draw(ROWS, tmp_path / "curves.gif")
-    with pytest.raises(ConfigError, match="no scored run"):
+    with pytest.raises(ConfigError, match="no scored runs"):
         draw([replace(ROW, value=None), replace(ROW, shots=TEXT_ONLY)], tmp_path / "curves.svg")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingExtra) as caught:

@@ -42,9 +42,9 @@ def test_lines_of_markdown_differ_but_for_the_comment_above(tmp_path: Path) -> N
 def test_what_is_no_kept_table_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"\.md, \.csv, \.json, \.tex"):
         drift.files(tmp_path / "table.txt", "emu2")
-    with pytest.raises(ConfigError, match="keeps no table emu2"):
+    with pytest.raises(ConfigError, match="contains no saved table emu2"):
         drift.files(tmp_path, "emu2")
-    with pytest.raises(StoreError, match="cannot be read"):
+    with pytest.raises(StoreError, match="cannot read"):
         drift.changes(tmp_path / "none.md", "")
     (tmp_path / "bad.json").write_text("[1")
     with pytest.raises(StoreError, match="damaged"):

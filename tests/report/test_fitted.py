@@ -1,4 +1,4 @@
-"""Tables at any width: names and values are never cut, and what is left out is said."""
+"""Tables at any width: names and values are never cut, and what is hidden is said."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ def test_names_and_values_are_whole_at_any_width(width: int) -> None:
 
 def test_what_matters_least_goes_first_and_is_named() -> None:
     shown = {width: "\n".join(printed(rich_table(ROWS), width)) for width in (40, 80, 160)}
-    assert "seconds" in shown[160] and "left out" not in shown[160]
+    assert "seconds" in shown[160] and "hidden" not in shown[160]
     assert "95 %" in shown[80]
-    assert "left out at this width" in shown[40] and "95 %" in shown[40].split("left out")[1]
-    assert "unscored" in shown[40].split("left out")[0]
+    assert "hidden at this width" in shown[40] and "95 %" in shown[40].split("hidden")[1]
+    assert "unscored" in shown[40].split("hidden")[0]
 
 
 def test_a_note_is_a_footnote_where_its_column_does_not_fit() -> None:

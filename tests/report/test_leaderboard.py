@@ -118,7 +118,7 @@ def test_the_largest_run_of_a_place_counts() -> None:
     _, (line,) = board(rows)
     assert [each.value for each in line.rows.values()] == [61]
     assert line.passed_over == ["x", "z"]
-    said = "not shown, since another run of the model stands in their column: x, z"
+    said = "not shown, because another run of the same model fills the cell: x, z"
     assert said in render_board(rows, "markdown")
 
 
@@ -141,7 +141,7 @@ def test_sorting() -> None:
     assert [line.model for line in board(rows, "t")[1]] == ["b", "a"]
     assert [line.model for line in board(rows, "u")[1]] == ["a", "b"]
     assert [line.model for line in board(rows, "-model")[1]] == ["b", "a"]
-    with pytest.raises(UnknownName, match="there are: model, rank, t, u"):
+    with pytest.raises(UnknownName, match="available: model, rank, t, u"):
         board(rows, "nothing")
     assert [r.value for r in arranged(rows, sort="value")] == [60, 50, 9, 1]
     assert [r.value for r in arranged(rows, "task", "value")] == [60, 50, 9, 1]
@@ -160,7 +160,7 @@ def test_every_format() -> None:
     markdown = render_board(rows, "markdown")
     assert f"| a | 60.0 ±1.0† {BEST} | 1.0 |" in markdown
     assert rf"| b\| | 50.0 ±1.0 (3 unscored) {SECOND} | 2.0 |" in markdown
-    assert "marked only where the 95 % interval" in markdown and "† a subset" in markdown
+    assert "marked only if the 95 % interval" in markdown and "† a subset" in markdown
     assert r"\textbf{60.0 $\pm$1.0\dag{} \textsuperscript{1}}" in render_board(rows, "latex")
     flat = json.loads(render_board(rows, "json"))
     assert [(f["model"], f["mark"], f["mean_rank"]) for f in flat] == [

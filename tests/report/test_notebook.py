@@ -29,10 +29,10 @@ def test_a_table_with_what_was_said(made: Evaluation) -> None:
     for told in (text, page):
         assert told.count("scripted") >= 2 and "50.00" in told
         assert (
-            "without an answer: 1 of small_0-shot_half" in told
+            "1 requests of small_0-shot_half have no answer" in told
             and "the function returned NoneType" in told
         )
-        assert told.count("half does not say what decides its answers") == 1
+        assert told.count("the answers of half cannot be reused") == 1
     assert "task: small" in page and "<td>small</td>" not in page  # what all share stands once
     assert "Result(small, scripted, 0 shots: exact_match 50.00" in repr(made[0])
     assert repr(Evaluation()) == "Evaluation([])" and Evaluation()._repr_html_()
@@ -57,7 +57,7 @@ def test_frames(made: Evaluation, tmp_path: Path) -> None:
 def test_curves(made: Evaluation, tmp_path: Path) -> None:
     assert made.curves(tmp_path / "a.svg")._repr_png_().startswith(b"\x89PNG")
     assert (tmp_path / "a.svg").is_file()
-    with pytest.raises(UserError, match=r"curves are written as \.png"):
+    with pytest.raises(UserError, match=r"curves can be written as \.png"):
         made.curves("a.gif")
 
 

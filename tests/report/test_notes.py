@@ -19,24 +19,27 @@ ROW = Row(
     [
         ({}, ()),
         ({"covered": 500}, ("500 of 9,673 queries",)),
-        ({"size": Published(5, 10)}, ("the split holds 5 samples, officially 10",)),
+        (
+            {"size": Published(5, 10)},
+            ("this copy of the split has 5 samples, the official one 10",),
+        ),
         ({"sources": {"queries": "hub"}}, ("queries from the hub",)),
         ({"shortened": 12}, ("12 prompts shortened to fit",)),
         ({"shortened": 1}, ("1 prompt shortened to fit",)),
         (
             {"imported": "lm-eval", "source": AnswerSource("lm-eval 0.4.8")},
-            ("imported from lm-eval 0.4.8, shots as its log says", "scored as emu2"),
+            ("imported from lm-eval 0.4.8, shots from its log", "scored as emu2"),
         ),
         (
             {"imported": "mine", "source": AnswerSource("a.json", told=True, logged=3)},
-            ("imported from a.json, shots as told (the log says 3)", "scored as emu2"),
+            ("imported from a.json, shots as given (the log says 3)", "scored as emu2"),
         ),
-        ({"hidden": 3}, ("3 answers are hidden: without references",)),
+        ({"hidden": 3}, ("3 answers are hidden (no public references)",)),
         (
             {"hidden": 1200, "server": True, "value": None},
-            ("1,200 answers are hidden; for the server's file: emu2eval submit r",),
+            ("1,200 answers are hidden; to write the test server's file: emu2eval submit r",),
         ),
-        ({"changes": ("task.output.beams=3",)}, ("set by hand: task.output.beams=3",)),
+        ({"changes": ("task.output.beams=3",)}, ("changed settings: task.output.beams=3",)),
         ({"notes": ("needs Java",)}, ("needs Java",)),
         ({"set_scaled": True}, ("the scale depends on the set of samples",)),
     ],
@@ -58,20 +61,20 @@ def test_a_sentence_for_each_field(fields: dict[str, object], said: tuple[str, .
             ["the demonstrations' images were shown as tiles of one image"],
         ),
         ([(Mark("unmet", "beams"), 1000)], ["1,000 answers without the task's beams"]),
-        ([(Mark("first_token"), 2)], ["2 answers ranked by the first token of each choice alone"]),
+        ([(Mark("first_token"), 2)], ["2 answers ranked by only the first token of each choice"]),
         (
             [(Mark("images_moved"), 2)],
             [
-                "in 2 prompts the model's chat template moved images to another place among the texts"
+                "in 2 prompts the model's chat template moved images to a different position in the text"
             ],
         ),
         ([(Mark("flagged"), 1)], ["1 image blacked out by the safety checker"]),
         (
             [(Mark("first"), 1)],
-            ["1 answer given by the model's reply to the task's first question"],
+            ["1 answer determined by the model's reply to the task's first question"],
         ),
-        ([(Mark("unreadable"), 2)], ["2 samples of the data cannot be read"]),
-        ([(Mark("drawn"), 1200)], ["1,200 answers drawn by sampling, not the likeliest"]),
+        ([(Mark("unreadable"), 2)], ["2 samples in the data could not be read"]),
+        ([(Mark("drawn"), 1200)], ["1,200 answers sampled at random rather than the most likely"]),
         (
             [(Mark("rounds", 3), 2), (Mark("rounds", 4), 1), (Mark("cached"), 5)],
             ["2 answers marked rounds 3", "1 answer marked rounds 4", "5 answers marked cached"],

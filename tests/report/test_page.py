@@ -274,9 +274,9 @@ def test_nothing_in_the_data_ends_its_element() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--file", "report.pdf"], "written as .html"),
+        (["--file", "report.pdf"], "an .html file"),
         (["nothing-like-this"], "unknown run"),
-        (["--out", "empty"], "no run to report"),
+        (["--out", "empty"], "no runs to report"),
     ],
 )
 def test_mistakes_are_explained(

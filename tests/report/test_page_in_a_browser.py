@@ -399,8 +399,8 @@ def test_filters_and_search(opened: Opened) -> None:
     opened.choose("verdict", "")
     opened.choose("against", opened.folders["evil"].name)
     opened.choose("verdict", "lost")
-    assert opened.text("#spacer") == "no sample fits"
-    assert "No sample fits" in opened.text("#detail")
+    assert opened.text("#spacer") == "no matching samples"
+    assert "No matching samples" in opened.text("#detail")
     opened.choose("verdict", "")
     opened.choose("group", 'kind: "><svg onload=window.hacked=1>1')
     assert opened.shown() == f"{COUNT // 2} of {COUNT}"

@@ -131,7 +131,7 @@ def test_demonstrations_are_shown_as_images(model: Path, tmp_path: Path) -> None
 
 def test_what_is_no_sheet(model: Path, tmp_path: Path) -> None:
     (result,) = evaluate("easy-vqa", "most-common", shots=[1], limit=3, out=tmp_path / "runs")
-    with pytest.raises(ConfigError, match="holds no images"):
+    with pytest.raises(ConfigError, match="no generated images"):
         sheet.draw(result.folder, tmp_path / "sheet.png")
     with pytest.raises(ConfigError, match=r"\.png"):
         sheet.draw(result.folder, tmp_path / "sheet.txt")

@@ -96,7 +96,7 @@ def test_a_list_of_runs_names_it(runs: Path, program: Program) -> None:
     damage(first / "report.json")
     code, out, _ = program("ls", "runs")
     assert code == 0
-    assert "cannot be read: score the run again" in out
+    assert "unreadable: rescore the run" in out
     assert out.count("exact_match") == 1
 
 
@@ -129,7 +129,7 @@ def edited(path: Path, at: tuple[str | int, ...], value: Any) -> None:
 def test_an_edited_report_is_told(runs: Path, at: tuple[str | int, ...], value: Any) -> None:
     folder = min(runs.iterdir())
     edited(folder / "report.json", at, value)
-    with pytest.raises(StoreError, match="cannot be read"):
+    with pytest.raises(StoreError, match="cannot read"):
         read_rows(folder)
 
 
@@ -154,7 +154,7 @@ def test_a_value_that_no_scorer_gives_is_told(runs: Path) -> None:
     folder = min(runs.iterdir())
     line = encode(SampleScore(id="q", cluster="q", value=1e200))
     (folder / "scores.jsonl").write_bytes(seal(line) + b"\n")
-    with pytest.raises(StoreError, match="scores cannot be read"):
+    with pytest.raises(StoreError, match="cannot read the scores"):
         list(read_scores(folder))
 
 
@@ -170,7 +170,7 @@ def test_a_damaged_image_is_made_again(tmp_path: Path, program: Program) -> None
     shutil.rmtree(tmp_path / "cache", ignore_errors=True)
     code, _, told = program("score", folder.name, "--trust")
     assert code == 2
-    assert "not the one that was stored" in told
+    assert "differs from the one that was stored" in told
     code, _, told = program(*command)
     assert code == 0
     assert "lack" in told

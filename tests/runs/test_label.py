@@ -32,5 +32,5 @@ def test_a_label_is_shown_kept_and_taken_back(make_task: Any, tmp_path: Path) ->
 
 
 def test_a_label_is_of_one_model(make_task: Any) -> None:
-    with pytest.raises(ConfigError, match="names one model, and 2 are asked"):
+    with pytest.raises(ConfigError, match="names a single model, but 2 are given"):
         evaluate(str(make_task()), ["nearest", "most-common"], label="mine")

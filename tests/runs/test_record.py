@@ -64,7 +64,7 @@ def test_a_damaged_record_is_told(tmp_path: Path, text: str) -> None:
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="not the folder of a run"):
+    with pytest.raises(StoreError, match="not a run's folder"):
         read_record(tmp_path)
 
 

@@ -225,7 +225,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
         [sys.executable, "-c", FILL, str(tmp_path)], capture_output=True, text=True, check=True
     )
     stored, _, says = done.stdout.partition(" ")
-    assert "no room left" in says
+    assert "no space left" in says
     lines = (tmp_path / "responses.jsonl").read_bytes()
     assert lines.endswith(b"\n")
     assert lines.count(b"\n") == int(stored) > 5
@@ -234,13 +234,13 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")
 def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(StoreError, match="cannot be written"):
+    with pytest.raises(StoreError, match="cannot write"):
         RunStore(tmp_path / "run").open_for_writing()
 
 
 def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file")
-    with pytest.raises(StoreError, match="cannot be written"):
+    with pytest.raises(StoreError, match="cannot write"):
         RunStore(tmp_path / "runs" / "run").open_for_writing()
 
 

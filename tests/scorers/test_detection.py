@@ -137,11 +137,11 @@ def test_f1_is_of_precision_and_recall(rows: Rows) -> None:
 
 def test_a_number_without_meaning_says_why() -> None:
     one_class: Rows = [(1.0, True), (2.0, True)]
-    assert gathered(RocAuc(), one_class).undefined() == "all samples are of one class"
+    assert gathered(RocAuc(), one_class).undefined() == "all samples belong to one class"
     none = [(evidence, False) for evidence, _ in one_class]
     for made in (AveragePrecision(), F1(threshold=2.5)):
         assert gathered(made, none).result()[0] is None
-        assert "no sample is of the class" in (gathered(made, none).undefined() or "")
+        assert "no sample belongs to the positive class" in (gathered(made, none).undefined() or "")
         assert gathered(made, one_class).undefined() is None
 
 

@@ -196,17 +196,17 @@ def test_other_words_are_named_and_unknown_ones_refused(tmp_path: Path) -> None:
     assert mixed.startswith("concept_x_prompt/own+official-")
     with pytest.raises(UnknownName, match="sbject"):
         plus(wordings={"sbject": str(path)})
-    with pytest.raises(ConfigError, match=r"nowhere shows \{prompt\}"):
+    with pytest.raises(ConfigError, match=r"does not contain \{prompt\}"):
         plus(wordings={"prompt": str(path)})
 
 
 def test_files_that_are_not_whole_are_named(root: Path) -> None:
     task = load_task("dreambench_plus")
     (root / "images/object/00.jpg").rename(root / "images/object/07.jpg")
-    with pytest.raises(DataError, match=r"no image images/object/00\.jpg"):
+    with pytest.raises(DataError, match=r"the image images/object/00\.jpg"):
         load_split(task, "all")
     (root / "images/object/07.jpg").rename(root / "images/object/00.jpg")
     for text, said in (("tin toy\none prompt\n", "2 lines"), ("\n" * 10, "10 of them empty")):
         (root / "captions/object/00.txt").write_text(text)
-        with pytest.raises(DataError, match=f"9 prompts stand in such a file.* {said}"):
+        with pytest.raises(DataError, match=f"9 prompts, one per line.* {said}"):
             load_split(task, "all")

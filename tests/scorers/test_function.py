@@ -229,7 +229,7 @@ def test_a_file_from_elsewhere_is_not_run(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "theirs.py").write_text("raise SystemExit('it ran')")
     monkeypatch.chdir(tmp_path / "mine")
     for name in ("../theirs.py:x", f"{tmp_path}/theirs.py:x"):
-        with named_by(tmp_path / "mine"), pytest.raises(ConfigError, match="neither beside"):
+        with named_by(tmp_path / "mine"), pytest.raises(ConfigError, match="neither next to"):
             registry.find("scorer", name)
     with named_by(tmp_path / "mine", stored=True), pytest.raises(ConfigError, match="names code"):
         registry.find("scorer", f"{tmp_path}/theirs.py:x")

@@ -27,7 +27,7 @@ def test_equality_is_letter_for_letter(reply: str, value: float) -> None:
 def test_a_question_outside_the_balanced_set_is_unscored() -> None:
     score = GQA().score(question("1", "red", balanced=False), Response(text="red"))
     assert score.value is None
-    assert score.why == "not among the balanced questions"
+    assert score.why == "not a balanced question"
 
 
 def totals(pairs: list[tuple[Sample, str]]) -> list[tuple[float | None, float | None]]:

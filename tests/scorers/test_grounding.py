@@ -156,7 +156,7 @@ def test_what_cannot_be_scored_is_said() -> None:
     assert score("[1, 2, 3, 4]", truth="").value is None
     with pytest.raises(ScoringError, match="box in pixels"):
         score("[1, 2, 3, 4]", truth="left")
-    with pytest.raises(ScoringError, match="how large"):
+    with pytest.raises(ScoringError, match="no image size"):
         Grounding().score(Sample("q", references=("[1, 2, 3, 4]",)), Response(text=""))
     for options, says in (
         ({"coordinates": "per cent"}, "did you mean 'percent'"),

@@ -166,7 +166,7 @@ def test_fid_against_the_images_of_a_folder(tmp_path: Path) -> None:
     real = features([image(500 + number) for number in range(30)])
     assert found == pytest.approx(frechet_distance(made, real), rel=1e-6)
     lacking = measure(FEW, references=str(tmp_path / "none")).lacks()
-    assert "the folder of FID's reference images is not there" in [each.what for each in lacking]
+    assert "the folder of FID's reference images does not exist" in [each.what for each in lacking]
 
 
 def test_fid_of_fewer_images_than_features_says_that_it_is_too_large() -> None:
@@ -174,7 +174,7 @@ def test_fid_of_fewer_images_than_features_says_that_it_is_too_large() -> None:
     for count in (6, 7):
         frechet = measure(FEW)
         fed(frechet, answered(count))
-        found.append("far too large: 6 images cannot fill 6 features" in frechet.note)
+        found.append("biased far upwards: 6 images are too few for 6 features" in frechet.note)
     assert found == [True, False]
 
 
@@ -302,7 +302,7 @@ class TestInception:
             with pytest.raises(ModelError, match="cannot be read"):
                 encoder.encode([encoder.prepare(image(1))])
         (lacking,) = InceptionEncoder(str(tmp_path / "none.pth")).lacks()
-        assert lacking.what == "the network of FID is not there"
+        assert lacking.what == "the Inception network for FID is missing"
 
     def test_a_file_that_would_run_code_is_refused(self, tmp_path: Path) -> None:
         import pickle
@@ -324,7 +324,7 @@ class TestInception:
 
         self.torch.save({"weight": self.torch.zeros(2)}, tmp_path / "other.pth")
         encoder = InceptionEncoder(str(tmp_path / "other.pth"))
-        with pytest.raises(ModelError, match="does not hold the Inception-v3"):
+        with pytest.raises(ModelError, match="not the Inception-v3"):
             encoder.encode([encoder.prepare(image(1))])
 
 

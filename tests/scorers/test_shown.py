@@ -77,7 +77,7 @@ def test_what_cannot_be_asked_is_refused() -> None:
     with pytest.raises(ScoringError, match="names 1 concepts, not 2"):
         scorer = ShownConcepts(["latent", "non_latent"])
         scorer.question(Sample("1", references=("a cat",)), response, "latent")
-    with pytest.raises(ScoringError, match="hold none"):
+    with pytest.raises(ScoringError, match="contain none"):
         ShownConcepts().question(Sample("1", references=("a cat",)), Response(text="x"), "concept")
-    with pytest.raises(ConfigError, match="scored by a judge, and none is named"):
+    with pytest.raises(ConfigError, match="needs a judge, but none is given"):
         evaluate("vl_icl_open_t2i_mi", "copy")

@@ -71,7 +71,7 @@ def test_a_rule_of_records_needs_them() -> None:
     sample = Sample("1", references=answers, alternatives={"confidence": sure})
     reply = Response(text="unanswerable")
     assert VQAAccuracy("openflamingo").score(sample, reply).value == 1.0
-    with pytest.raises(ScoringError, match="no confidences"):
+    with pytest.raises(ScoringError, match="annotators' confidences"):
         VQAAccuracy("openflamingo").score(Sample("1", references=answers), reply)
 
 

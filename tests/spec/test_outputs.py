@@ -109,7 +109,7 @@ def test_there_is_nothing_to_choose_from() -> None:
         (
             "{kind: 'boxed_of_a_test:NoSpec'}",
             ConfigError,
-            "no subclass of emu2eval.OutputSpec or emu2eval.Output",
+            "not a subclass of emu2eval.OutputSpec or emu2eval.Output",
         ),
     ],
 )

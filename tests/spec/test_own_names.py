@@ -17,9 +17,9 @@ def test_a_file_of_that_name_in_this_folder_is_pointed_at(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UnknownName) as before:
         find_file(kind, "flowers")
-    assert "goes by the path of its .yaml file" in str(before.value.hint)
+    assert "give the path of its .yaml file" in str(before.value.hint)
     assert ("checkpoint's folder" in str(before.value.hint)) == (kind == "model")
     (tmp_path / "flowers.yaml").touch()
     with pytest.raises(UnknownName) as error:
         find_file(kind, "flowers")
-    assert error.value.hint == "for flowers.yaml in this folder: ./flowers.yaml"
+    assert error.value.hint == "to use flowers.yaml in this folder: ./flowers.yaml"

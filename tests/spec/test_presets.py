@@ -60,7 +60,7 @@ def test_a_file_changes_what_its_preset_says(birds: Path) -> None:
     ("line", "says"),
     [
         ("preset: classificaton", "did you mean 'classification'"),
-        ("preset: [classification]", "a name is wanted"),
+        ("preset: [classification]", "must be a name"),
         ("preset: ../vqav2", "unknown preset"),
     ],
 )

@@ -57,7 +57,7 @@ def test_a_key_in_another_setting_is_refused_unseen(
 ) -> None:
     monkeypatch.setenv("MY_SERVICE_KEY", "correct-horse-battery")
     for key in ("correct-horse-battery", "sk-proj-Very5ecret0123456789", "hf_" + "a" * 34):
-        with pytest.raises(UserError, match="looks like a key") as caught:
+        with pytest.raises(UserError, match="looks like an API key") as caught:
             make(key)
         assert key not in str(caught.value) + repr(vars(caught.value))
 

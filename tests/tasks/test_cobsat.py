@@ -78,14 +78,14 @@ THUMBNAIL = ["task.score.options.clip.encoder=thumbnail"]
 
 
 def test_nine_shots_are_one_too_many() -> None:
-    with pytest.raises(DataError, match="no query behind 9 demonstrations"):
+    with pytest.raises(DataError, match="no query after 9 demonstrations"):
         evaluate("cobsat", "copy", shots=[9], split="color-1", changes=THUMBNAIL)
 
 
 @pytest.mark.parametrize(
     ("prompt", "said"),
     [
-        ({"x_list": [0] * 10, "theta_list": [*range(10)]}, "stands twice"),
+        ({"x_list": [0] * 10, "theta_list": [*range(10)]}, "appears twice"),
         ({"x_list": [*range(9), 10], "theta_list": [*range(10)]}, "<= 9"),
         ({"x_list": [*range(10)]}, "theta_list"),
     ],
@@ -183,7 +183,7 @@ def test_a_judge_chooses_among_the_same_items(make_model: Any) -> None:
     assert (result.rows[0].n, result.rows[0].unscored) == (16, 4)  # styles are unscored, not wrong
     lines = (result.folder / "scores.jsonl").read_text().splitlines()
     why = {row.get("why") for row in map(json.loads, lines)}
-    assert why == {None, "the judge named no option for the attribute"}
+    assert why == {None, "the judge chose no option for the attribute"}
 
 
 def test_clip_stays_the_headline_beside_a_judge(make_model: Any, tiny_clip: Path) -> None:
@@ -224,6 +224,6 @@ def test_a_description_is_scored_as_its_image(make_model: Any, tiny_clip: Path) 
 def test_what_is_missing_is_said_before_anything_is_drawn() -> None:
     with pytest.raises(ModelError, match=r"task\.score\.options\.clip"):
         evaluate("cobsat", "copy", changes=["task.score.options.clip.encoder=nowhere/clip"])
-    with pytest.raises(ConfigError, match="scored by a judge, and none is named"):
+    with pytest.raises(ConfigError, match="needs a judge, but none is given"):
         evaluate("cobsat", "copy", changes=["task.score.options.clip=null"])
     assert not Path("results").exists()

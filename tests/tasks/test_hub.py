@@ -147,7 +147,7 @@ def test_okvqa_without_stemmed_answers_is_scored_by_the_typed_ones_alone(
     okvqa(roots("okvqa"), tmp_path / "hub/lmms-lab/OK-VQA", "val")
     monkeypatch.setenv("EMU2EVAL_DATA", str(tmp_path))
     task, notes = choose(load_task("okvqa"), ["val"])
-    assert "from lmms-lab/OK-VQA of the hub; the official files are not there" in notes[0]
+    assert "from lmms-lab/OK-VQA on the hub; the official files are missing" in notes[0]
     sample = load_split(task, "val")[0]
     assert opened(task).scorer.score(sample, Response(text="racing")).value == 1
     stemmed = load_task("okvqa", protocol="emu2")

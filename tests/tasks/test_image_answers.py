@@ -348,7 +348,7 @@ def test_all_encoders_that_are_missing_are_told_at_once_before_anything_is_drawn
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     said = refused(at, program, f"clip_i.encoder={tiny_clip}", "fid.network=none.pth")
-    assert "3 things are in the way" in said
+    assert "3 problems" in said
     for needed in (
         "hf download facebook/dino-vits16 --local-dir dino-vits16",
         "--set task.score.options.dino.encoder=./dino-vits16",
@@ -372,12 +372,12 @@ def test_encoders_that_cannot_do_their_work_are_told_before_anything_is_drawn(
         f"clip_i.encoder={cut}", f"clip_t.encoder={tiny_dino}",
         f"fid.network={tiny_clip / 'model.safetensors'}",
     )  # fmt: skip
-    assert "4 things are in the way" in said
+    assert "4 problems" in said
     for wrong in (
         "doesn't match model",
         "cannot be loaded",
-        "encodes no texts",
-        "of another shape",
+        "encodes only images",
+        "has another shape",
     ):
         assert wrong in said
 

@@ -100,7 +100,7 @@ def test_a_tiny_emu2_from_one_command(
     }
     found = measured["okvqa", "4"]
     assert (found["published"], found["n"], found["model"]) == (53.2, 4, "tiny-emu2")
-    assert found["why"] == [f"set by hand: {CHANGES[0]}"]
+    assert found["why"] == [f"changed settings: {CHANGES[0]}"]
     assert found["verdict"] == "not comparable"
     before = answers(Path("runs"))
     assert before == sum(n["n"] for n in measured.values())
@@ -147,7 +147,7 @@ def test_everything_missing_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     told = done.stderr
     assert told.startswith("error: 8 things are missing:\n1. BAAI/Emu2 is not on this machine")
     assert "hf download BAAI/Emu2 --local-dir Emu2" in told
-    assert "the model does not fit" in told and "64.0 GiB of memory are given" in told
+    assert "the model does not fit" in told and "available memory 64.0 GiB" in told
     assert told.count("the encoder openai/clip-vit-large-patch14 is not on this machine") == 1
     for task in ("vqav2", "okvqa", "vizwiz", "textvqa", "hateful_memes"):
         assert f"data of {task} " in told
@@ -162,7 +162,7 @@ def test_what_is_there_can_be_measured_alone(root: Path, make_model: Callable[..
     assert [name for name, lacks in of_columns.items() if not lacks] == ["okvqa", "hateful_memes"]
     with pytest.raises(NotReady, match="3 things are missing") as caught:
         ready(listed(), robot, options)
-    assert caught.value.hint == "--partial measures what can be: OK-VQA, Hateful Memes"
+    assert caught.value.hint == "to measure what is possible: --partial (OK-VQA, Hateful Memes"
     able, lacks = ready(listed(), robot, options, partial=True)
     assert [each.column.id for each in able] == ["okvqa", "hateful_memes"]
     assert len(lacks) == 3
@@ -173,7 +173,7 @@ def test_what_is_there_can_be_measured_alone(root: Path, make_model: Callable[..
 def test_protocols_tasks_and_models_that_are_not_here(make_model: Callable[..., Path]) -> None:
     paper = load_paper("flamingo")
     flamingo = wanted(paper, paper.table("3"), "Flamingo (9B)", ["okvqa"])
-    with pytest.raises(NotReady, match="OK-VQA: none of our protocols of okvqa is the paper's"):
+    with pytest.raises(NotReady, match="OK-VQA: no protocol of okvqa matches the paper's"):
         ready(flamingo, str(make_model("robot")), RunOptions())
     of_model, of_columns = missing(listed("okvqa"), "emu3", RunOptions())
     assert len(of_model) == 1 and "unknown model 'emu3'" in of_model[0]

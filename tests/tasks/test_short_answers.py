@@ -244,7 +244,7 @@ def test_a_damaged_video_costs_only_its_own_answers(
     (result,) = evaluate("msvd_qa", str(model))
     assert (result.rows[0].n, result.rows[0].unscored) == (3, 1)
     found = scores(result)
-    assert "cut off, damaged or no video" in found["124"]["why"]
+    assert "truncated, damaged or not a video" in found["124"]["why"]
     assert found["123"]["prediction"] == "16"
     next((root / "msvd/YouTubeClips").glob("*_23_*")).unlink()
     with pytest.raises(ImageError, match="the video does not exist"):

@@ -115,7 +115,7 @@ def test_an_adapter_as_an_object_or_a_class(tmp_path: Path) -> None:
 def test_its_conduct_can_be_checked(program: Any) -> None:
     code, printed, _ = program("check", "--adapter", "outsider.adapter:Sketcher")
     assert code == 0, printed
-    assert "boxed: alone as in a batch" in printed
+    assert "boxed: same alone and in a batch" in printed
 
 
 def test_a_wrong_option_is_told(tmp_path: Path) -> None:

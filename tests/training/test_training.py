@@ -79,11 +79,11 @@ def test_a_hook_in_a_plain_loop(
     assert [s["value"] for s in steps[:2]] == [
         hook.history[step]["eval_small_0shot"] for step in (2, 4)
     ]
-    assert "step of training" in Path("steps.svg").read_text()
+    assert "training step" in Path("steps.svg").read_text()
     assert program("curves", "--out", str(tmp_path / "runs"), "--file", "curves.svg")[0] == 0
     drawn = Path("curves.svg").read_text()
     # Over the steps, and over shots at the latest.
-    assert "step of training" in drawn and "mine-step-000004" in drawn
+    assert "training step" in drawn and "mine-step-000004" in drawn
     assert "mine-step-000002" not in drawn
 
 
@@ -183,7 +183,7 @@ def test_scores_are_reported_where_the_callback_knows_the_trainer(tmp_path: Path
 
 def test_what_is_wrong_is_said_before_the_first_step(new_model: NewModel, tmp_path: Path) -> None:
     for wrong, says in (
-        ({"tasks": "small", "every": 0}, "every is a number of steps"),
+        ({"tasks": "small", "every": 0}, "every must be a number of steps"),
         ({"tasks": "no-such-task", "every": 2}, "unknown task"),
         ({"tasks": small_task(tmp_path), "every": 2, "shots": "x"}, "shots"),
         ({"tasks": small_task(tmp_path), "every": 2, "settings": {"layuot": "x"}}, "layuot"),

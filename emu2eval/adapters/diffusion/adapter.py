@@ -50,7 +50,7 @@ class DiffusionSettings(Settings):
 
     def __post_init__(self) -> None:
         if self.strength is not None and self.mode != "image":
-            raise ValueError("strength is for `mode: image`")
+            raise ValueError("strength needs `mode: image`")
 
 
 class DiffusionAdapter(Adapter):
@@ -113,9 +113,9 @@ class DiffusionAdapter(Adapter):
         """Why the pipeline cannot take the request."""
         shown = sum(1 for _ in request.prompt.images())
         if self._settings.mode == "image" and shown != 1:
-            return f"the pipeline takes exactly one image, the prompt holds {shown}"
+            return f"the pipeline needs exactly one image, but the prompt has {shown}"
         if self._settings.mode == "text" and shown:
-            return f"the pipeline takes only text, the prompt holds {shown} images"
+            return f"the pipeline accepts only text, but the prompt has {shown} images"
         return None
 
     def load(self) -> None:
@@ -143,7 +143,7 @@ class DiffusionAdapter(Adapter):
             ) from error
         if self._settings.mode == "text" and _takes_image(pipeline, always=True):
             raise ModelError(
-                f"{type(pipeline).__name__} wants an image",
+                f"{type(pipeline).__name__} needs an image",
                 where=self._path,
                 hint="set `mode: image`",
             )
@@ -152,8 +152,9 @@ class DiffusionAdapter(Adapter):
             self._pipeline = pipeline.to(self._place)
         except (RuntimeError, AssertionError) as error:
             raise ModelError(
-                f"the pipeline cannot go to the device {self._place} ({_first_line(error)})",
-                hint="model.settings.device: cpu, cuda or cuda:1; a smaller pipeline where memory runs out",
+                f"the pipeline cannot be moved to the device {self._place} ({_first_line(error)})",
+                hint="set model.settings.device to cpu, cuda or cuda:1; if memory runs out, use a "
+                "smaller pipeline",
             ) from None
         remember(self._pipeline)
         watch(self._pipeline)
@@ -175,7 +176,7 @@ class DiffusionAdapter(Adapter):
         out = request.output
         reason = self.refusal(request)
         if reason is not None or not isinstance(out, ImageOutput):
-            return Response(error=reason or f"this model gives no {out.kind}")
+            return Response(error=reason or f"this model does not produce {out.kind}")
         try:
             shown = [load(image) for image in request.prompt.images()]
         except UserError as error:
@@ -194,7 +195,7 @@ class DiffusionAdapter(Adapter):
         given = {name: value for name, value in wanted.items() if value is not None}
         unknown = [name for name in given if name not in takes and name not in ("width", "height")]
         if unknown:
-            return Response(error=f"the pipeline takes no {', '.join(unknown)}")
+            return Response(error=f"the pipeline does not accept {', '.join(unknown)}")
         if shown and "width" not in takes and ("width" in given or "height" in given):
             # The image's own size decides, so it is given the size that was asked for.
             width, height = (wanted["width"] or shown[0].width, wanted["height"] or shown[0].height)
@@ -225,14 +226,16 @@ class DiffusionAdapter(Adapter):
         index = self._path / "model_index.json"
         if not index.is_file():
             raise ModelError(
-                "this folder holds no model_index.json, so it is no pipeline of diffusers",
+                "not a diffusers pipeline: the folder has no model_index.json",
                 where=self._path,
-                hint="give the folder that `hf download` or `save_pretrained` wrote",
+                hint="give the folder written by `hf download` or `save_pretrained`",
             )
         try:
             return str(json.loads(index.read_text(encoding="utf-8"))["_class_name"])
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ModelError(f"the file names no pipeline ({error!r})", where=index) from None
+            raise ModelError(
+                f"the file does not name a pipeline ({error!r})", where=index
+            ) from None
 
     @cached_property
     def _tokenizers(self) -> list[Any]:

@@ -166,7 +166,7 @@ class Emu2Adapter(LocalAdapter[Emu2Settings, Emu2Files, "Emu2Inference"]):
         file = own.tokenizer or checkpoint.tokenizer_path
         if file is None:
             raise ModelError(
-                "this checkpoint holds no tokenizer.model",
+                "this checkpoint has no tokenizer.model",
                 where=path,
                 hint="set `tokenizer` to the path of LLaMA's tokenizer.model",
             )
@@ -178,7 +178,7 @@ class Emu2Adapter(LocalAdapter[Emu2Settings, Emu2Files, "Emu2Inference"]):
         own, config = self.settings, checkpoint.config
         if tokenizer.size != config.decoder.vocab_size:
             raise ModelError(
-                f"the tokenizer has {tokenizer.size:,} tokens, Emu2's own included; the model "
+                f"the tokenizer has {tokenizer.size:,} tokens, including Emu2's own, but the model "
                 f"has {config.decoder.vocab_size:,}",
                 where=tokenizer.path,
                 hint="use the tokenizer.model that belongs to this checkpoint and variant",

@@ -140,7 +140,7 @@ def _config(path: Path, parts: Mapping[Part, Tensors], variant: str | None) -> E
         config = Emu2Config.from_json(data, where=file)
         if variant is not None and variant != config.variant:
             raise ConfigError(
-                f"this checkpoint is of the variant {config.variant}, not {variant}", where=file
+                f"this checkpoint is the variant {config.variant}, not {variant}", where=file
             )
         return config
     official = Emu2Config.official(_guessed(parts, variant, "base"))
@@ -158,7 +158,7 @@ def _hub_config(
     official = Emu2Config.official(_guessed(parts, variant, named))
     vision = data.get("vision_config") or {}
     if not isinstance(vision, Mapping):
-        raise ConfigError("vision_config holds no sizes", where=where)
+        raise ConfigError("vision_config contains no sizes", where=where)
     known = official.to_json()
     sizes = {
         **_updated(known, vision, ("n_query", "v_query")),

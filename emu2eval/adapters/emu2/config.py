@@ -52,13 +52,13 @@ class VisionConfig:
         """Raises ConfigError for sizes that do not divide each other."""
         if self.image_size % self.patch_size:
             raise ConfigError(
-                f"vision.image_size {self.image_size} is no multiple of patch_size "
+                f"vision.image_size {self.image_size} is not a multiple of patch_size "
                 f"{self.patch_size}",
                 where=where,
             )
         if self.width % self.head_width:
             raise ConfigError(
-                f"vision.width {self.width} is no multiple of head_width {self.head_width}",
+                f"vision.width {self.width} is not a multiple of head_width {self.head_width}",
                 where=where,
             )
 
@@ -116,7 +116,7 @@ class Emu2Config:
             side = round(tokens**0.5)
             if tokens < 1 or side * side != tokens or self.vision.grid % side:
                 raise ConfigError(
-                    f"{name} {tokens} is no square grid that divides the "
+                    f"{name} {tokens} is not a square grid that divides the "
                     f"{self.vision.grid} x {self.vision.grid} patches of an image",
                     where=where,
                 )
@@ -130,10 +130,10 @@ class Emu2Config:
         """From a folder's `config.json`; every key is needed. Raises ConfigError or UnknownName."""
         if not isinstance(data, Mapping) or data.get("model") != "emu2":
             raise ConfigError(
-                "this is no configuration of an Emu2 model",
+                "not an Emu2 configuration",
                 where=where,
-                hint='its config.json begins with "model": "emu2"; one of the published folders '
-                "is recognised by its files",
+                hint='its config.json must begin with "model": "emu2"; the published folders '
+                "are recognised by their files",
             )
         rest = {key: value for key, value in data.items() if key != "model"}
         config = _read(
@@ -155,7 +155,7 @@ _T = TypeVar("_T")
 
 def _read(kind: type[_T], data: object, name: str, where: str | Path | None) -> _T:
     if not isinstance(data, Mapping):
-        raise ConfigError(f"{name!r} is missing, or holds no sizes", where=where)
+        raise ConfigError(f"{name!r} is missing or contains no sizes", where=where)
     prefix = f"{name}." if name else ""
     known = {field.name: str(field.type) for field in fields(cast(Any, kind))}
     for key, value in data.items():
@@ -166,7 +166,7 @@ def _read(kind: type[_T], data: object, name: str, where: str | Path | None) -> 
         if known[key] in ("int", "float") and not fits:
             raise ConfigError(
                 f"{prefix}{key} is {shown(value)}, not a positive number"
-                + (" without a fraction" if known[key] == "int" else ""),
+                + (" (an integer)" if known[key] == "int" else ""),
                 where=where,
             )
     missing = [prefix + key for key in known if key not in data]

@@ -147,11 +147,11 @@ def _mapped(device_map: Mapping[str, Device]) -> Placement:
     given = Placement(device_map, "cpu", None, ())
     main = given.device_of("decoder.lm.model.embed_tokens")
     if main == "disk":
-        raise ConfigError("device_map puts the embeddings on the disk", hint="give them a device")
+        raise ConfigError("device_map puts the embeddings on disk", hint="put them on a device")
     for name in ("decoder.lm.lm_head", "decoder.lm.model.norm", "project_up", "project_down"):
         if given.device_of(name) != main:
             raise ConfigError(
-                f"device_map puts {name} on {given.device_of(name)}, the embeddings on {main}",
-                hint="they stand beside each other: what goes in and what comes out",
+                f"device_map puts {name} on {given.device_of(name)}, but the embeddings on {main}",
+                hint="inputs and outputs must be on the same device",
             )
     return Placement(device_map, main, main, ())

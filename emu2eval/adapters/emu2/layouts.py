@@ -88,9 +88,9 @@ def find_parts(path: Path) -> dict[Part, Tensors]:
         return find_parts(native[0])
     if "encoder" not in found:
         raise ModelError(
-            "this folder holds no checkpoint of Emu2",
+            "not an Emu2 checkpoint folder",
             where=path,
-            hint="it holds model.safetensors, shards with an index json, or multimodal_encoder/",
+            hint="expected model.safetensors, shards with an index JSON, or multimodal_encoder/",
         )
     return found
 
@@ -112,7 +112,7 @@ def _renamed(part: Part, pairs: Iterable[tuple[str, StoredTensor]]) -> Tensors:
             continue
         if name in tensors:
             raise ModelError(
-                f"two tensors of this checkpoint are {name}: {tensors[name].key} and {tensor.key}",
+                f"two tensors of this checkpoint map to {name}: {tensors[name].key} and {tensor.key}",
                 where=tensor.file,
             )
         tensors[name] = tensor

@@ -69,7 +69,7 @@ class LiveEmu2(Emu2Adapter):
     def opened(self) -> Emu2Files:
         if self._words is None:
             raise ModelError(
-                "this Emu2 comes without its tokenizer",
+                "no tokenizer was given for this Emu2",
                 where="processor",
                 hint="evaluate(task, model, processor='…/tokenizer.model')",
             )

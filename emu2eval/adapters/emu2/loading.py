@@ -48,7 +48,7 @@ def build_encoder(
     if quantize is not None and placement.offloaded:
         raise ConfigError(
             f"quantised weights cannot be offloaded to {' or '.join(placement.offloaded)}",
-            hint="give the GPUs more memory, or leave out `quantize`",
+            hint="give the GPUs more memory, or remove `quantize`",
         )
     _fill_and_dispatch(model, tensors, dtype, placement, offload)
     return model
@@ -75,9 +75,9 @@ def build_painter(
     for part in needed:
         if part not in parts:
             raise ModelError(
-                f"this checkpoint has no {part}, so it cannot paint",
+                f"this checkpoint has no {part}, so it cannot generate images",
                 where=where,
-                hint="images come from Emu2-Gen (BAAI/Emu2-Gen)",
+                hint="for images, use Emu2-Gen (BAAI/Emu2-Gen)",
             )
     with init_empty_weights(include_buffers=False):
         unet = _made(diffusers.UNet2DConditionModel, configs.get("unet", sdxl.UNET), where)
@@ -154,8 +154,8 @@ def _fill_and_dispatch(
         if device == "disk":
             if offload_folder is None:
                 raise ConfigError(
-                    "offloading a pickle to the disk needs a folder to write to",
-                    hint="set `offload_folder`, or use the safetensors files of the checkpoint",
+                    "offloading a pickle to disk needs a folder to write to",
+                    hint="set `offload_folder`, or use the checkpoint's safetensors files",
                 )
             offload_folder.mkdir(parents=True, exist_ok=True)
             offload_weight(tensor.to(dtype), name, str(offload_folder), on_disk)
@@ -189,12 +189,12 @@ def _fill_and_dispatch(
 def _made(kind: Any, config: Mapping[str, Any], where: Path) -> Any:
     name = config.get("_class_name", kind.__name__)
     if name != kind.__name__:
-        raise ModelError(f"its config.json is of a {name}, not of a {kind.__name__}", where=where)
+        raise ModelError(f"its config.json describes a {name}, not a {kind.__name__}", where=where)
     try:
         return kind.from_config(dict(config)).eval().requires_grad_(False)
     except Exception as error:  # diffusers raises whatever it stumbles over
         raise ModelError(
-            f"{name} cannot be made from its config.json: {error}", where=where
+            f"{name} cannot be built from its config.json: {error}", where=where
         ) from None
 
 
@@ -208,12 +208,12 @@ def _scheduler(config: Mapping[str, Any], where: Path) -> Any:
         raise ModelError(
             f"diffusers {diffusers.__version__} has no scheduler {name!r}",
             where=where,
-            hint="the authors' is EulerDiscreteScheduler",
+            hint="the authors use EulerDiscreteScheduler",
         )
     made: Any = kind
     try:
         return made.from_config(dict(config))
     except Exception as error:  # as above
         raise ModelError(
-            f"{name} cannot be made from its scheduler_config.json: {error}", where=where
+            f"{name} cannot be built from its scheduler_config.json: {error}", where=where
         ) from None

@@ -166,7 +166,7 @@ class Painter:
         width, height = width or self.size[0], height or self.size[1]
         check_size(width, height, self.factor)
         if steps < 1:
-            raise PlanError(f"an image takes at least 1 step, not {steps}")
+            raise PlanError(f"an image needs at least 1 step, not {steps}")
         self._check_conditions(cond, uncond, seeds)
         guided = guidance > 1
         count = len(seeds)
@@ -232,11 +232,11 @@ class Painter:
         wanted = self.unet.config.cross_attention_dim
         if cond.ndim != 3 or cond.shape[2] != wanted or cond.shape[0] != len(seeds):
             raise ValueError(
-                f"cond is {tuple(cond.shape)}; with {len(seeds)} seeds it is ({len(seeds)}, N, {wanted})"
+                f"cond is {tuple(cond.shape)}; with {len(seeds)} seeds it must be ({len(seeds)}, N, {wanted})"
             )
         if uncond.shape[0] not in (1, len(seeds)) or uncond.shape[1:] != cond.shape[1:]:
             raise ValueError(
-                f"uncond is {tuple(uncond.shape)}; it is (1, …) or like cond {tuple(cond.shape)}"
+                f"uncond is {tuple(uncond.shape)}; it must be (1, …) or like cond {tuple(cond.shape)}"
             )
 
 
@@ -262,9 +262,9 @@ def check_size(width: int, height: int, factor: int) -> None:
     """Raises PlanError unless both sides are positive multiples of `factor` pixels."""
     if width < factor or height < factor or width % factor or height % factor:
         raise PlanError(
-            f"an image of {width} x {height} cannot be painted: "
-            f"both sides are multiples of {factor} pixels",
-            hint="the model was trained at its default size; leave width and height out",
+            f"an image of {width} x {height} cannot be generated: "
+            f"both sides must be multiples of {factor} pixels",
+            hint="the model was trained at its default size; omit width and height",
         )
 
 
@@ -273,8 +273,8 @@ def refuse_half(dtype: torch.dtype) -> None:
     if dtype == torch.float16:
         raise ModelError(
             "the visual decoder does not run in float16: "
-            "the activations of SDXL's VAE overflow there and every image turns black",
-            hint="dtype: bfloat16 (or float32 on a CPU)",
+            "SDXL's VAE overflows there and all images turn black",
+            hint="use dtype: bfloat16 (or float32 on a CPU)",
         )
 
 

@@ -248,10 +248,10 @@ def _refusal(
     if fits:
         hint += "; " + ", ".join(fits) + " would fit"
     if "cpu" not in budgets:
-        hint += "; or offload the rest, slowly: add cpu:64GiB to the memory"
+        hint += "; or offload the rest, which is slow: add cpu:64GiB to the memory"
     return ModelError(
         f"the model does not fit: weights {gib(need.weights)}, keys and values {gib(need.cache)}, "
         f"activations up to {gib(need.activations(True, True))} on a device; "
-        f"{gib(given)} of memory are given",
+        f"available memory {gib(given)}",
         hint=hint,
     )

@@ -130,7 +130,7 @@ def _refuse_placeholders(text: str) -> None:
     for placeholder in PLACEHOLDERS:
         if placeholder in text:
             raise PlanError(
-                f"a text of the prompt holds {placeholder!r}, which stands for an image that is not "
+                f"a text in the prompt contains {placeholder!r}, the placeholder of an image that is not "
                 "there",
-                hint="write {image} in the task's template where the image stands",
+                hint="write {image} in the task's template where the image belongs",
             )

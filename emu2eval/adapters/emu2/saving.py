@@ -30,7 +30,7 @@ def save_folder(
     that holds something.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ModelError("there is something here already", where=folder, hint="name a new folder")
+        raise ModelError("the folder already exists", where=folder, hint="choose a new folder")
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
         name: tensor.detach().to("cpu", dtype or tensor.dtype).contiguous()

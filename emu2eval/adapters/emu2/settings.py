@@ -40,4 +40,4 @@ class Emu2Settings(LocalSettings, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.memory is not None and self.device_map is not None:
-            raise ConfigError("memory and device_map both say where the model goes; give one")
+            raise ConfigError("memory and device_map both place the model; give only one of them")

@@ -58,10 +58,10 @@ class Tokenizer:
             raise ModelError(
                 f"the tokenizer cannot be read ({error.strerror})",
                 where=self.path,
-                hint="set `tokenizer` to LLaMA's tokenizer.model, which comes with the checkpoint",
+                hint="set `tokenizer` to LLaMA's tokenizer.model, which is part of the checkpoint",
             ) from None
         except RuntimeError:
-            raise ModelError("this is no sentencepiece model", where=self.path) from None
+            raise ModelError("not a sentencepiece model", where=self.path) from None
         self.manner = manner
         self.text_size: int = self._pieces.vocab_size()
         names = ADDED + ROLES if variant == "chat" else ADDED

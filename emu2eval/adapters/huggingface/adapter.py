@@ -108,15 +108,15 @@ class HuggingFaceAdapter(
         family = families.find(config.model_type)
         if family is not None and family.verdict == "refused":
             raise ModelError(
-                f"models of the kind {config.model_type} cannot be asked few-shot here: {family.why}",
+                f"models of type {config.model_type} are not supported for few-shot evaluation: {family.why}",
                 where=path,
-                hint="`emu2eval ls families` names those that can",
+                hint="for supported families: emu2eval ls families",
             )
         kind = kind_of(config.model_type)
         if not kind.places(config):
             raise ModelError(
-                f"models of the kind {config.model_type} have no token that images replace, which "
-                "this adapter needs to show several of them in order",
+                f"models of type {config.model_type} have no image placeholder token, which this "
+                "adapter needs to show several images in order",
                 where=path,
             )
         processor = processor_of()
@@ -127,7 +127,7 @@ class HuggingFaceAdapter(
             raise ModelError(
                 "this checkpoint has no chat template",
                 where=path,
-                hint="a base model is asked with `layout: plain`",
+                hint="for a base model, set `layout: plain`",
             )
         if own.template_options:
             check_options(processor, own.template_options, layout)
@@ -158,7 +158,7 @@ class HuggingFaceAdapter(
             images=None if own.grid else own.images,
             positions=own.max_positions or getattr(text, "max_position_embeddings", None),
             batch=own.batch,
-            instead="`--set model.settings.grid=true`, which shows the demonstrations' images as one",
+            instead="`--set model.settings.grid=true`, which combines the demonstrations' images into one",
         )
 
     def _load(self, opened: HuggingFaceFiles) -> Inference[TransformersReader]:
@@ -203,8 +203,8 @@ class HuggingFaceAdapter(
         if isinstance(out, ChoiceOutput):
             if self.opened.thinking.opened(laid):
                 raise PlanError(
-                    "the model's chat template begins a thought, in which choices cannot be ranked",
-                    hint="where the template can leave it out: "
+                    "the model's chat template starts a reasoning block, in which choices cannot be ranked",
+                    hint="if the template can omit it: "
                     "--set model.settings.template_options.enable_thinking=false",
                 )
             replied = form.with_replies(prompt, out.choices)
@@ -221,10 +221,11 @@ class HuggingFaceAdapter(
         if not self.opened.thinking.opened(self.opened.form.lay_out(request.prompt)):
             return None
         return (
-            f"the model's chat template begins a thought, for which {out.max_new_tokens + self._room} "
-            "tokens are little room, and an answer whose thought does not end is unscored. To leave the "
-            "thought out, where the template can: "
-            "--set model.settings.template_options.enable_thinking=false; for more room: "
+            "the model's chat template starts a reasoning block, for which "
+            f"{out.max_new_tokens + self._room} "
+            "tokens may be too few; an answer with unfinished reasoning is unscored. To omit the reasoning, "
+            "if the template can: "
+            "--set model.settings.template_options.enable_thinking=false; to allow more tokens: "
             "--set model.settings.thinking=4096"
         )
 
@@ -258,7 +259,7 @@ class HuggingFaceAdapter(
         path = self.opened.checkpoint.path
         if not weight_files(path):
             raise ModelError(
-                "this folder holds no weights (*.safetensors)",
+                "the folder contains no weights (*.safetensors)",
                 where=path,
                 hint=by_hand(self.settings.checkpoint, self.settings.revision),
             )

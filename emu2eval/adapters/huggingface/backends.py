@@ -82,7 +82,7 @@ def check(image_processor: Any, wanted: Backend, where: Path | str) -> None:
     """Raises ConfigError where an image processor works through another library than the wanted one."""
     used = backend_of(image_processor)
     if wanted not in ("auto", used):
-        works = "prepares images in a way of its own" if used == "own" else f"works with {used}"
+        works = "prepares images in its own way" if used == "own" else f"works with {used}"
         raise ConfigError(
             f"image_backend is {wanted}, and this model's {type(image_processor).__name__} {works}",
             where=where,

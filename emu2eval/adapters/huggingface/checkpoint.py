@@ -65,13 +65,13 @@ class TransformersCheckpoint:
         refuse_adapters(path)
         if not (path / "config.json").is_file():
             raise ModelError(
-                "this folder holds no config.json, so it is no model of transformers",
+                "not a transformers checkpoint: the folder has no config.json",
                 where=path,
-                hint="give the folder that `hf download` or `save_pretrained` wrote",
+                hint="give the folder written by `hf download` or `save_pretrained`",
             )
         return cls(path, revision, code)
 
 
 _CODE_HINT = (
-    "the model brings Python code; read it, then set `trust_remote_code: true` and give --trust"
+    "the model includes Python code; review it, then set `trust_remote_code: true` and use --trust"
 )

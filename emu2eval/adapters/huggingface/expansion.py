@@ -136,7 +136,7 @@ def _image_options(processor: Any, options: Mapping[str, Any]) -> dict[str, Any]
         if not options:
             raise
         reason = " ".join(str(error).split())
-        raise ConfigError(f"the image processor does not take image_options ({reason})") from None
+        raise ConfigError(f"the image processor does not accept image_options ({reason})") from None
     # What belongs to the processor itself, and not to its image half, and is wanted there all the same.
     wanted = inspect.signature(image_step(processor)).parameters
     own = {n: merged[n] for n in wanted if n in merged and not n.endswith("_kwargs")}

@@ -48,10 +48,10 @@ def _untried(model_type: str, why: str, *packages: str) -> Family:
 
 
 _PIXELS = (
-    "its class takes an image as pixels in the pass that reads it, and embeds none beforehand; beyond 4,096 "
-    "positions it gives up what it has read"
+    "its class encodes images only in the pass that reads them, so none can be encoded beforehand; beyond "
+    "4,096 positions it discards what it has read"
 )
-_ONE_IMAGE = "it takes one image, and no others before it"
+_ONE_IMAGE = "it accepts a single image, with no others before it"
 
 FAMILIES: tuple[Family, ...] = (
     Family("aria"),
@@ -68,7 +68,7 @@ FAMILIES: tuple[Family, ...] = (
     Family("deepseek_vl_hybrid"),
     _refused(
         "diffusion_gemma",
-        "it writes blocks of words by diffusion, and gives no probability of a next word",
+        "it generates blocks of words by diffusion, without next-word probabilities",
     ),
     Family("dots3_note"),
     Family("emu3", packages=("torchvision",)),
@@ -119,7 +119,7 @@ FAMILIES: tuple[Family, ...] = (
     Family("minicpmv4_7", packages=("torchvision",)),
     Family("minimax_m3_vl", packages=("torchvision",)),
     Family("mistral3"),
-    _refused("mistral4", "it reads texts alone"),
+    _refused("mistral4", "it reads text only"),
     Family("mistral_large4"),
     Family("mllama"),
     Family("molmo2", packages=("torchvision",)),
@@ -131,13 +131,13 @@ FAMILIES: tuple[Family, ...] = (
     Family("paligemma"),
     Family("perception_lm", packages=("torchvision", "timm")),
     _refused("phi4_multimodal", _PIXELS),
-    _refused("pi0", "it answers with a robot's movements, not in words"),
+    _refused("pi0", "it outputs robot movements, not text"),
     _refused("pix2struct", _ONE_IMAGE),
     _refused(
         "pp_chart2table",
-        "it turns one chart into a table, and its processor makes no places for images",
+        "it turns a single chart into a table, and its processor creates no image placeholders",
     ),
-    _refused("pp_formulanet", "it turns one image of a formula into LaTeX, and reads no text"),
+    _refused("pp_formulanet", "it turns a single image of a formula into LaTeX and reads no text"),
     Family("qianfan_ocr"),
     Family("qwen2_5_omni"),
     Family("qwen2_5_omni_thinker"),
@@ -152,16 +152,16 @@ FAMILIES: tuple[Family, ...] = (
     Family("qwen4_exp"),
     _refused(
         "shieldgemma2",
-        "it classifies one image by a yes or no to its own prompt: whether it violates a policy",
+        "it classifies a single image with a fixed prompt: whether it violates a policy",
     ),
     Family("smolvlm"),
     Family("step3p7", packages=("torchvision",)),
-    _refused("t5gemma2", "it reads a prompt by an encoder and answers by a decoder, which is not run here"),
-    _refused("udop", "it reads one page, with the boxes of its words"),
+    _refused("t5gemma2", "it is an encoder-decoder model, which is not supported"),
+    _refused("udop", "it reads a single page with word boxes"),
     _refused(
         "unlimited_ocr",
-        "its answer sees the whole prompt but only a window of itself, and no cache here keeps positions "
-        "that way",
+        "its answer attends to the whole prompt but only to a window of itself, which no cache here "
+        "supports",
         "torchvision",
     ),
     Family("video_llama_3"),

@@ -38,10 +38,11 @@ class Unequal(ImageError):
     def __init__(self, features: int, places: int, image: Image):
         self.features, self.places = features, places
         super().__init__(
-            f"the model makes {features} embeddings of this image, its processor {places} places",
+            f"the model produces {features} embeddings for this image, but its processor {places} "
+            "placeholders",
             where=images.where(image),
-            hint="save the image anew, without EXIF data; where it happens to all images, the model's "
-            "config.json and its processor's files do not belong together",
+            hint="save the image again without EXIF data; if all images fail, the model's config.json and "
+            "its processor's files do not match",
         )
 
 

@@ -113,7 +113,7 @@ class TransformersForm:
             raise PlanError(
                 f"the model's chat template shows {len(pieces) - 1} of the prompt's {len(shown)} "
                 "images",
-                hint="another protocol, or `layout: plain` in the model's file",
+                hint="use another protocol, or `layout: plain` in the model file",
             )
         spelled = spelled or _PLACES in text
         alone = ALONE if len(shown) == 1 and expansion.minds_company else ""
@@ -147,8 +147,8 @@ class TransformersForm:
         filled = sum(one.tokens for one in begun.shown)
         if laid.places != filled:
             raise ModelError(
-                f"the tokenizer gives {laid.places} places for images that fill {filled}",
-                hint="the processor's files do not belong to this model",
+                f"the tokenizer produces {laid.places} image placeholders, but the images need {filled}",
+                hint="the processor's files do not match this model",
             )
         return laid
 

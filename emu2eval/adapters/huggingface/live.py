@@ -125,9 +125,9 @@ class LiveTransformers(HuggingFaceAdapter):
     def _check_weights(self) -> None:
         if any(weight.is_meta for weight in self._model.parameters()):
             raise ModelError(
-                "weights of this model are not in memory (they are on `meta`, or offloaded)",
+                "the weights of this model are not in memory (they are on `meta`, or offloaded)",
                 where=type(self._model).__name__,
-                hint="give the checkpoint's folder as the model",
+                hint="pass the checkpoint's folder as the model",
             )
 
     def _found(self) -> Any:
@@ -139,7 +139,7 @@ class LiveTransformers(HuggingFaceAdapter):
             path = at_hand(name, None, PATTERNS) if name else None
             if path is None or not (path / "config.json").is_file():
                 raise ModelError(
-                    f"this {type(self._model).__name__} comes without its processor",
+                    f"no processor was given for this {type(self._model).__name__}",
                     where="processor",
                     hint="evaluate(task, model, processor=AutoProcessor.from_pretrained(…))",
                 )
@@ -147,9 +147,10 @@ class LiveTransformers(HuggingFaceAdapter):
             return load_processor(checkpoint, self.settings.image_backend)
         if getattr(given, "image_processor", None) is None or not hasattr(given, "tokenizer"):
             raise ModelError(
-                f"a {type(given).__name__} takes no images and texts together",
+                f"a {type(given).__name__} cannot process images and text together",
                 where="processor",
-                hint="give what AutoProcessor.from_pretrained makes of the model's folder, not its tokenizer",
+                hint="pass the result of AutoProcessor.from_pretrained for the model's folder, "
+                "not a tokenizer",
             )
         return given
 

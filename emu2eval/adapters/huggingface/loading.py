@@ -66,10 +66,10 @@ def check_kind(kind: Any, checkpoint: TransformersCheckpoint) -> None:
     """Raises ModelError for an architecture that takes images otherwise than in place of tokens."""
     if "mm_encoder_outputs" not in inspect.signature(kind.forward).parameters:
         raise ModelError(
-            f"{kind.__name__} does not take images in place of tokens, which this adapter needs to "
-            "show several of them in order",
+            f"{kind.__name__} does not accept images in place of tokens, which this adapter needs to "
+            "show several images in order",
             where=checkpoint.path,
-            hint="a model of another family; or its server, through the adapter for OpenAI's interface",
+            hint="use a model of another family, or serve it and use the OpenAI-compatible adapter",
         )
 
 

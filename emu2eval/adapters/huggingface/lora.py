@@ -26,11 +26,11 @@ class PeftFolder:
         if missing:
             return [
                 ModelError(
-                    f"this folder holds no adapter of PEFT: it lacks {' and '.join(missing)}"
+                    f"not a PEFT adapter: the folder has no {' and '.join(missing)}"
                     if self.path.is_dir()
-                    else "the folder of the adapter does not exist",
+                    else "the adapter's folder does not exist",
                     where=self.path,
-                    hint="give the folder that `save_pretrained` of the trained model wrote, in safetensors",
+                    hint="give the folder written by the trained model's `save_pretrained`, in safetensors",
                 )
             ]
         try:
@@ -42,10 +42,10 @@ class PeftFolder:
                 ModelError(
                     "this adapter's configuration names code to run (megatron_config)",
                     where=self.path / CONFIG,
-                    hint="take the key out if the adapter was trained on a class of transformers",
+                    hint="remove the key if the adapter was trained on a transformers class",
                 )
             ]
-        return MissingExtra.of(("peft",), "lora", why="an adapter of PEFT")
+        return MissingExtra.of(("peft",), "lora", why="a PEFT adapter")
 
     def digest(self) -> str:
         """Hex sha256 of its files."""
@@ -72,17 +72,17 @@ class PeftFolder:
             ) from error
         if prompted:
             raise ModelError(
-                "this adapter puts learnt embeddings before the prompt, which cannot be merged",
+                "this adapter prepends learnt embeddings to the prompt, which cannot be merged",
                 where=self.path,
-                hint="an adapter of another kind, such as LoRA",
+                hint="use another kind of adapter, such as LoRA",
             )
         with safe_open(str(self.path / WEIGHTS), "pt") as file:
             stored = set(file.keys())
         unlike = sorted(stored.symmetric_difference(used))
         if unlike:
             raise ModelError(
-                f"the adapter does not fit this model: {len(unlike):,} of its tensors have no place or no "
-                f"values, the first is {unlike[0]}",
+                f"the adapter does not fit this model: {len(unlike):,} of its tensors have no counterpart or "
+                f"no values; the first is {unlike[0]}",
                 where=self.path,
                 hint="set `checkpoint` to the base model that it was trained on: "
                 f"{read_json(self.path / CONFIG).get('base_model_name_or_path')}",

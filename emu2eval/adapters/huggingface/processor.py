@@ -46,10 +46,10 @@ def load_processor(checkpoint: TransformersCheckpoint, backend: Backend = "auto"
             where=checkpoint.path,
             hint=vision.command("torchvision")
             if "torchvision" in reason.lower()
-            else "the folder needs the model's processor and tokenizer files beside its weights",
+            else "the folder needs the model's processor and tokenizer files next to its weights",
         ) from None
     if getattr(processor, "image_processor", None) is None:
-        raise ModelError("this model's processor takes no images", where=checkpoint.path)
+        raise ModelError("this model's processor does not accept images", where=checkpoint.path)
     return processor
 
 

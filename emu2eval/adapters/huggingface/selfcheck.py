@@ -65,12 +65,12 @@ def check_layout(form: TransformersForm, where: Path, several: bool = True) -> N
         raise
     except Exception as error:
         raise ModelError(
-            f"the model's own processor does not take a prompt with {len(shown)} "
+            f"the model's own processor rejects a prompt with {len(shown)} "
             f"image{'s' if len(shown) > 1 else ''} ({_reason(error)})",
             where=where,
-            hint="for a model that takes one image in a prompt: --set model.settings.images=1"
+            hint="for a model limited to one image per prompt: --set model.settings.images=1"
             if len(shown) > 1
-            else f"{images_file(where)} and the other files of the processor may be of another model",
+            else f"{images_file(where)} and the other processor files may belong to another model",
         ) from None
     if list(ours.ids) != own:
         raise _different(form, own, ours.ids, where)
@@ -97,11 +97,11 @@ def told(name: str, where: Path) -> Iterator[None]:
         yield
     except Unequal as error:
         raise ModelError(
-            f"the model makes {error.features} embeddings of an image of {SIZES[0][0]} x {SIZES[0][1]} "
-            f"pixels (config.json), its processor {error.places} places ({images_file(where)})",
+            f"the model produces {error.features} embeddings for an image of {SIZES[0][0]} x {SIZES[0][1]} "
+            f"pixels (config.json), but its processor {error.places} placeholders ({images_file(where)})",
             where=where,
-            hint="these two files do not belong together: sizes of images, of patches, or what is merged "
-            "differ between them; take both from the model's own repository",
+            hint="these two files do not match: image size, patch size or merging differ; take both from "
+            "the model's own repository",
         ) from None
     except MemoryError:
         raise
@@ -113,8 +113,8 @@ def told(name: str, where: Path) -> Iterator[None]:
         raise ModelError(
             f"{name} fails on an image ({_reason(error.__cause__ or error)})",
             where=where,
-            hint=f"config.json or {images_file(where)} may be of another model or another release of "
-            "transformers; else this family does not run here yet",
+            hint=f"config.json or {images_file(where)} may belong to another model or transformers "
+            "release; otherwise this family is not supported yet",
         ) from error
 
 
@@ -131,11 +131,11 @@ def _check_places(form: TransformersForm, ours: Encoded, where: Path) -> None:
         (number, times) = written[0]
         says = f"{_word(words, number)} ({number}) {times} times"
     raise ModelError(
-        f"config.json has {_word(words, form.slot)} ({form.slot}) stand at an image's places "
-        f"(image_token_id), which the processor writes 0 times for an image; it writes {says} "
+        f"config.json declares {_word(words, form.slot)} ({form.slot}) as the image placeholder "
+        f"(image_token_id), but the processor writes it 0 times for an image; it writes {says} "
         f"({images_file(where)}, tokenizer files), so the model would see no image",
         where=where,
-        hint="these files do not belong together; take all from the model's own repository",
+        hint="these files do not match; take all of them from the model's own repository",
     )
 
 
@@ -146,12 +146,12 @@ def _different(
     pairs = enumerate(zip(own, ours, strict=False))
     at = next((i for i, (a, b) in pairs if a != b), min(len(own), len(ours)))
     return ModelError(
-        f"a prompt with images would not be what this model's own processor makes of it: "
-        f"{len(own)} tokens by {type(form.processor).__name__}, {len(ours)} here, and token {at + 1} is "
-        f"the first that differs: {_around(words, own, at)} there, {_around(words, ours, at)} here",
+        f"a prompt with images would differ from what this model's own processor produces: "
+        f"{len(own)} tokens by {type(form.processor).__name__}, {len(ours)} here; the first "
+        f"difference is token {at + 1}: {_around(words, own, at)} there, {_around(words, ours, at)} here",
         where=where,
-        hint="this family writes prompts in a way of its own, which is not known here yet, or the files of "
-        "its processor are of another model",
+        hint="this family builds prompts in a way that is not supported yet, or its processor files belong "
+        "to another model",
     )
 
 

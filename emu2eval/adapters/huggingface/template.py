@@ -30,8 +30,8 @@ _MAKES = 4096
 """Makes of conversations about which is remembered what was found out."""
 _UNSEEN, _ONCE = "unseen", "seen once"
 _OTHERWISE = (
-    "another protocol, `layout: plain` for a base model, or a chat_template in the model's folder that "
-    "shows all parts in order"
+    "use another protocol, `layout: plain` for a base model, or a chat_template in the model's folder "
+    "that shows all parts in order"
 )
 
 
@@ -83,7 +83,7 @@ class ChatTemplate:
             wanted = _squeezed(part)
             found = seen.find(wanted, at)
             if found < 0:
-                raise _refused(f"changes or drops a text of the prompt, {_begun(wanted)}")
+                raise _refused(f"changes or drops a text in the prompt, {_begun(wanted)}")
             at = found + len(wanted)
         return text
 
@@ -113,8 +113,8 @@ class ChatTemplate:
         except Exception as error:
             # A template may refuse whatever it does not expect.
             raise PlanError(
-                f"the model's chat template does not take this prompt ({error})",
-                hint="`layout: plain` for a base model without a template",
+                f"the model's chat template rejects this prompt ({error})",
+                hint="for a base model without a template, use `layout: plain`",
             ) from None
 
     def _try(self, messages: Sequence[Message]) -> Tried:
@@ -166,7 +166,7 @@ class ChatTemplate:
         numbered = _numbered(messages, mark)
         text = self._rendered(numbered, strings)
         if "'type': 'text'" in text:
-            raise _refused("takes a message as one string, and writes the list of its parts out")
+            raise _refused("expects a message as one string, and would print the list of its parts")
         split = re.split(f"{OPEN}([0-9]+){CLOSE}|({re.escape(self.placeholder)})", text)
         found = [piece for place, piece in enumerate(split) if place % 3 and piece]
         wanted = [each for each in expected if each != self.placeholder]
@@ -179,14 +179,14 @@ class ChatTemplate:
 def check_options(processor: Any, options: Mapping[str, Any], layout: Layout) -> None:
     """Raises ConfigError for options of which the template knows nothing."""
     if layout != "chat":
-        raise ConfigError("template_options are for `layout: chat`")
+        raise ConfigError("template_options need `layout: chat`")
     template = str(getattr(processor, "chat_template", ""))
     for name in options:
         if not re.search(rf"\b{re.escape(name)}\b", template):
             raise ConfigError(
                 f"the model's chat template has no option {name!r}",
                 where="model.settings.template_options",
-                hint="its chat_template names what it takes",
+                hint="see the variables used in its chat_template",
             )
 
 
@@ -204,10 +204,10 @@ def _what(texts: Sequence[tuple[str, str]], seen: Sequence[str]) -> str:
             return f"drops the system text, {_begun(text)}"
         return f"shows {len(texts) - len(lost)} of the prompt's {len(texts)} texts, and drops {_begun(text)}"
     if len(set(seen)) < len(seen):
-        return "shows a text of the prompt more than once"
+        return "shows a text in the prompt more than once"
     place = next(place for place, number in enumerate(seen) if number != str(place))
     name = "the system text" if texts[place][0] == "system" else _begun(texts[place][1])
-    return f"puts {name} behind a text that comes after it"
+    return f"moves {name} after a text that should follow it"
 
 
 def _refused(does: str) -> PlanError:

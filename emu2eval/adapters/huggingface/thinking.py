@@ -15,8 +15,8 @@ from emu2eval.types import Response
 _LAST = 32
 """Tokens at a prompt's end that may open a thought."""
 _MORE = (
-    "; give it room (model.settings.thinking: 4096 tokens on top of the task's), or switch thinking off "
-    "where the chat template can (model.settings.template_options.enable_thinking: false)"
+    "; allow more tokens (model.settings.thinking: 4096 on top of the task's), or, if the chat template "
+    "can, switch reasoning off (model.settings.template_options.enable_thinking: false)"
 )
 
 

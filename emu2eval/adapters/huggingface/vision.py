@@ -70,8 +70,8 @@ def broken(name: str) -> ModelError | None:
         if name == "timm":
             return ModelError(says, hint="pip install --upgrade timm")
         return ModelError(
-            f"{says}; it was built for another torch, and breaks every model of transformers",
-            hint=f"{command(name)}; or, for models that do without it: pip uninstall {name}",
+            f"{says}; it was built for another torch version and breaks every transformers model",
+            hint=f"{command(name)}; or, for models that do not need it: pip uninstall {name}",
         )
     return None
 
@@ -90,7 +90,7 @@ def check(checkpoint: TransformersCheckpoint) -> None:
             raise error
     lacking = [name for name in wanted if not here(name)]
     if lacking:
-        why = f"a model of the kind {checkpoint.config.model_type}"
+        why = f"a model of type {checkpoint.config.model_type}"
         raise MissingExtra(" and ".join(lacking), "vision", why=why, hint=command(*lacking))
 
 

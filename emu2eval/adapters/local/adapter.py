@@ -199,8 +199,9 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
         output = request.output
         if self.samples and isinstance(output, TextOutput) and (output.beams or 1) > 1:
             return (
-                f"it draws answers (temperature), and the task asks for a search with {output.beams} beams; "
-                "--set task.output.beams=1 draws one, without temperature the best is searched for"
+                "the model samples answers (temperature), but the task asks for beam search with "
+                f"{output.beams} "
+                "beams; use --set task.output.beams=1 to sample, or remove temperature for beam search"
             )
         return None
 
@@ -378,12 +379,12 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
     def _checked(self, request: Request) -> LaidOut:
         kind, most = request.output.kind, self.limits.positions
         if kind not in self.limits.outputs:
-            raise PlanError(f"{self.settings.checkpoint} gives no {kind}")
+            raise PlanError(f"{self.settings.checkpoint} does not produce {kind}")
         laid = self._lay_out(request)
         if most is not None and laid.needed > most:
             raise PlanError(
-                f"the prompt takes {laid.needed:,} positions, the model has {most:,}",
-                hint="fewer shots, or --fit, which drops the farthest ones",
+                f"the prompt needs {laid.needed:,} positions, but the model has {most:,}",
+                hint="use fewer shots, or --fit, which drops the farthest ones",
             )
         return laid
 

@@ -37,7 +37,7 @@ class Question:
                 # A blank one would be ranked by the likelihood of the space before it.
                 raise PlanError(
                     f"the choice {choice!r} adds no word to the prompt, so it has no likelihood",
-                    hint="name the choices by a word or a letter each",
+                    hint="give each choice a word or a letter",
                 )
         return cls(prompt.head(start), replies)
 

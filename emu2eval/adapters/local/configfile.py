@@ -22,12 +22,12 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"this file is not JSON ({error})", where=path) from None
     if not isinstance(data, dict):
-        raise ModelError("this file holds no JSON object", where=path)
+        raise ModelError("this file is not a JSON object", where=path)
     for name, count in _counts(data):
         if count > MOST:
             raise ModelError(
-                f"{name} is more than {MOST:,}, which no model has", where=path,
-                hint="fetch the file again",
+                f"{name} exceeds {MOST:,}, which is implausible", where=path,
+                hint="download the file again",
             )  # fmt: skip
     return data
 

@@ -47,7 +47,7 @@ def check_devices(device_map: DeviceMap) -> None:
         if name != "disk" or isinstance(device_map, str):
             raise ConfigError(
                 f"this machine has no device {name!r}; it has {', '.join(here)}",
-                hint=f"--device {here[-1]}, or model.settings.device_map in the model's file",
+                hint=f"--device {here[-1]}, or model.settings.device_map in the model file",
             )
 
 

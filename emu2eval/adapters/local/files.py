@@ -46,7 +46,7 @@ def located(
     except Exception as error:
         # The hub's client raises its own, httpx's and the system's errors; all mean the same here.
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        says = f"{name} is no local path, and the hub does not give it ({reason})"
+        says = f"{name} is not a local path, and the hub did not provide it ({reason})"
         raise ModelError(says, hint=by_hand(name, revision)) from None
 
 
@@ -78,9 +78,9 @@ def absent(path_or_id: str | Path, revision: str | None, *, example: str) -> Mod
     if HUB_ID.fullmatch(name):
         return ModelError(f"{name} is not on this machine", hint=by_hand(name, revision))
     return ModelError(
-        "there is no checkpoint here",
+        "no checkpoint found",
         where=name,
-        hint=f"give a folder, a weight file, or a repository of the hub such as {example}",
+        hint=f"give a folder, a weight file, or a hub repository such as {example}",
     )
 
 
@@ -111,11 +111,11 @@ def refuse_adapters(folder: Path) -> None:
         return
     bases = {*folder.glob("*.safetensors"), *folder.glob("*.bin"), *folder.glob("model_index.json")}
     beside = any(file.name not in PEFT for file in bases)
-    where = "beside the base weights, which would be asked without it" if beside else "alone"
+    where = "next to the base weights, which would be used without it" if beside else "only"
     raise ModelError(
-        f"this folder holds an adapter {where} ({', '.join(found)})",
+        f"the folder contains an adapter {where} ({', '.join(found)})",
         where=folder,
-        hint="merge it into its base model (`merge_and_unload` of peft) and save that; to ask the base "
+        hint="merge it into its base model (peft's `merge_and_unload`) and save that; to use the base "
         "model as it is, move these files to another folder",
     )
 
@@ -127,11 +127,11 @@ def _refuse_inner(folder: Path) -> None:
     if found:
         many = len(found) > 1
         raise ModelError(
-            f"this folder holds {'adapters' if many else 'an adapter'} beside the base weights "
-            f"({', '.join(f'{name}/' for name in found)}), without which the model would be asked",
+            f"the folder contains {'adapters' if many else 'an adapter'} next to the base weights "
+            f"({', '.join(f'{name}/' for name in found)}), which would not be used",
             where=folder,
-            hint="merge what images need into the base model (`load_adapter`, then `merge_and_unload` of "
-            "peft) and save that; to ask the base model as it is, move these folders elsewhere",
+            hint="merge the one for images into the base model (peft's `load_adapter`, then "
+            "`merge_and_unload`) and save that; to use the base model as it is, move these folders elsewhere",
         )
 
 
@@ -140,7 +140,7 @@ def by_hand(name: str, revision: str | None) -> str:
     folder = name.rpartition("/")[2]
     at = f" --revision {revision}" if revision is not None else ""
     return (
-        f"hf download {name}{at} --local-dir {folder}, where there is a connection; "
+        f"hf download {name}{at} --local-dir {folder} (with a connection); "
         f"then set `checkpoint` to that folder"
     )
 

@@ -27,23 +27,23 @@ def described(settings: LocalSettings, folder: Path | None) -> str:
     known = _recommended(folder) if folder is not None else {}
     if known:
         listed = ", ".join(f"{name} {str(value).lower()}" for name, value in known.items())
-        said += f"; {FILE} recommends {listed}, which is not used of itself"
+        said += f"; {FILE} recommends {listed}, which is not applied automatically"
         if known.get("do_sample") and settings.sampling is None:
             taken = {name: known[name] for name in _SAMPLING if known.get(name)}
             given = taken if "temperature" in taken else {"do_sample": "true", **taken}
             keys = " ".join(f"model.settings.{name}={value}" for name, value in given.items())
-            said += f" (to draw so: --set {keys})"
+            said += f" (to use it: --set {keys})"
     return said
 
 
 def _own(settings: LocalSettings) -> str:
     sampling = settings.sampling
     if sampling is None:
-        said = "the likeliest (greedy)"
+        said = "most likely (greedy)"
         if settings.beams > 1:
-            said = f"the best of {settings.beams} beams, or as many as the task asks for"
+            said = f"the best of {settings.beams} beams, or the number that the task sets"
     else:
-        said = f"drawn ({', '.join(_parts(settings))})"
+        said = f"sampled ({', '.join(_parts(settings))})"
     if settings.max_new_tokens is not None:
         said += f", of at most {settings.max_new_tokens} tokens"
     return said

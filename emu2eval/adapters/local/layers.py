@@ -115,8 +115,8 @@ def _holds(value: Any) -> bool:
 def unknown(name: str) -> ModelError:
     """What to say of a class of transformers' caches that is not known here."""
     return ModelError(
-        f"the model remembers what it has read in a way that is not known here ({name} of "
-        "transformers' caches), so its answers could be wrong without a sign",
-        hint="the installed transformers may be newer than this version was tried with: "
-        "`emu2eval ls families` names the models that work",
+        f"the model uses a transformers cache that is not supported ({name}), so its answers could be "
+        "silently wrong",
+        hint="the installed transformers may be newer than the tested version; for supported models: "
+        "emu2eval ls families",
     )

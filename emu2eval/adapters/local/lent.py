@@ -31,9 +31,9 @@ def unwrapped(model: nn.Module) -> Any:
     if hasattr(inner, "peft_config") and hasattr(inner, "get_base_model"):
         if getattr(getattr(inner, "active_peft_config", None), "is_prompt_learning", False):
             raise ModelError(
-                "this adapter of PEFT puts learnt embeddings before the prompt, which is not evaluated here",
+                "this PEFT adapter prepends learnt embeddings to the prompt, which is not supported",
                 where=type(inner).__name__,
-                hint="an adapter of another kind, such as LoRA",
+                hint="use another kind of adapter, such as LoRA",
             )
         inner = inner.get_base_model()
     return inner
@@ -46,10 +46,10 @@ def _check_whole(model: nn.Module) -> None:
     )
     if sharded or any(type(m).__name__ == "FullyShardedDataParallel" for m in model.modules()):
         raise ModelError(
-            "the weights of this model are spread over processes (FSDP, DeepSpeed's ZeRO-3 or tensor "
-            "parallel), and one process alone cannot ask it",
+            "the weights of this model are spread over processes (FSDP, DeepSpeed ZeRO-3 or tensor "
+            "parallel), so a single process cannot run it",
             where=type(model).__name__,
-            hint="save a checkpoint and give its folder as the model",
+            hint="save a checkpoint and pass its folder as the model",
         )
 
 

@@ -64,14 +64,14 @@ class LocalSettings(Settings, frozen=True, kw_only=True):
             self._check_unused()
         elif self.do_sample is False or self.temperature == 0:
             raise ConfigError(
-                f"do_sample is {str(self.do_sample).lower()} and temperature is {self.temperature:g}: one "
-                "asks for drawn answers, the other for the likeliest",
-                hint="leave one of them out",
+                f"do_sample is {str(self.do_sample).lower()} but temperature is {self.temperature:g}: one "
+                "means sampling, the other greedy decoding",
+                hint="remove one of them",
             )
         elif self.beams > 1:
             raise ConfigError(
-                f"answers are either drawn or searched for with beams; this model's are {self.beams}",
-                hint="--set model.settings.beams=1 to draw; or leave out temperature and do_sample",
+                f"sampling cannot be combined with beam search, but beams is {self.beams}",
+                hint="to sample: --set model.settings.beams=1; otherwise remove temperature and do_sample",
             )
 
     @property
@@ -90,6 +90,6 @@ class LocalSettings(Settings, frozen=True, kw_only=True):
         given = [name for name in ("top_p", "top_k", "seed") if getattr(self, name) is not None]
         if given:
             raise ConfigError(
-                f"{' and '.join(given)} would change nothing: nothing is drawn",
-                hint="--set model.settings.temperature=1 to draw answers; or leave it out",
+                f"{' and '.join(given)} would have no effect, because answers are not sampled",
+                hint="to sample: --set model.settings.temperature=1; otherwise remove it",
             )

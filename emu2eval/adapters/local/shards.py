@@ -48,7 +48,7 @@ def weight_files(folder: Path) -> list[Path]:
 def _shards(index: Path) -> list[Path]:
     names = read_json(index).get("weight_map")
     if not isinstance(names, dict) or not names:
-        raise ModelError("this index names no weight files (weight_map)", where=index)
+        raise ModelError("this index lists no weight files (weight_map)", where=index)
     shards = []
     for name in dict.fromkeys(map(str, names.values())):
         # By name only: in the hub's cache the files themselves are links to another folder.

@@ -77,7 +77,7 @@ def read_header(path: Path) -> tuple[dict[str, Any], int]:
         lead = file.read(_LENGTH.size)
         length = _LENGTH.unpack(lead)[0] if len(lead) == _LENGTH.size else 0
         if not 2 <= length <= _LONGEST_HEADER:
-            raise ModelError("this is no safetensors file", where=path, hint=_AGAIN)
+            raise ModelError("not a safetensors file", where=path, hint=_AGAIN)
         text = file.read(length)
     data_start = _LENGTH.size + length
     try:
@@ -91,7 +91,7 @@ def read_header(path: Path) -> tuple[dict[str, Any], int]:
         ) from None
     if size < wanted:
         raise ModelError(
-            f"this weight file is truncated: {size:,} of {wanted:,} bytes are there",
+            f"this weight file is truncated: it has {size:,} of {wanted:,} bytes",
             where=path,
             hint=_AGAIN,
         )
@@ -110,7 +110,7 @@ def _described(path: Path, key: str, entry: Any, data_start: int) -> StoredTenso
     dtype = _DTYPES.get(str(entry.get("dtype")))
     if dtype is None:
         raise ModelError(
-            f"{key} is stored as {shown(entry.get('dtype'))}; known are {', '.join(_DTYPES)}",
+            f"{key} is stored as {shown(entry.get('dtype'))}; supported are {', '.join(_DTYPES)}",
             where=path,
         )
     stored = StoredTensor(path, key, tuple(shape), dtype, data_start + start)
@@ -177,12 +177,12 @@ def _open_pickle(path: Path) -> dict[str, torch.Tensor]:
         state = _torch_load(path)
     except pickle.UnpicklingError as error:
         if "weights_only" not in str(error) and "Unsupported" not in str(error):
-            raise ModelError("this is no file of weights", where=path, hint=_AGAIN) from None
+            raise ModelError("not a weight file", where=path, hint=_AGAIN) from None
         raise ModelError(
-            "this pickle holds code or objects beside its tensors, so it is not opened",
+            "this pickle contains code or objects besides tensors, so it is not opened",
             where=path,
-            hint="take the safetensors files of the same checkpoint, "
-            "or convert it where you trust its origin",
+            hint="use the safetensors files of the same checkpoint, or convert it if you trust its "
+            "origin",
         ) from None
     except Exception as error:
         # Bytes that are no pickle at all make the unpickler raise nearly anything.
@@ -191,7 +191,7 @@ def _open_pickle(path: Path) -> dict[str, torch.Tensor]:
             f"this weight file cannot be read ({reason})", where=path, hint=_AGAIN
         ) from None
     if not isinstance(state, dict) or not all(torch.is_tensor(t) for t in state.values()):
-        raise ModelError("this pickle is no state dict: a dict of tensors by name", where=path)
+        raise ModelError("this pickle is not a state dict (a dict of tensors by name)", where=path)
     return dict(state)
 
 

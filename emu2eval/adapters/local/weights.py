@@ -35,10 +35,10 @@ def require_all(
     applied = sorted(name for name in loading_info["unexpected_keys"] if re.search(_ADAPTED, name))
     if applied:
         raise ModelError(
-            f"{len(applied):,} tensors of an adapter are among the weights and would not be applied "
+            f"the weights contain {len(applied):,} adapter tensors, which would not be applied "
             f"({_some(applied)})",
             where=where,
-            hint="merge it into its base model (`merge_and_unload` of peft) and save that",
+            hint="merge it into its base model (peft's `merge_and_unload`) and save that",
         )
     missing = sorted(
         {*loading_info["missing_keys"], *(key for key, *_ in loading_info["mismatched_keys"])}
@@ -68,7 +68,7 @@ def check_tensors(module: nn.Module, tensors: Mapping[str, StoredTensor], where:
             f"{wrong[0]} has the shape {stored} in the checkpoint, "
             f"{expected} in the configuration{more}",
             where=tensors[wrong[0]].file,
-            hint="the config.json does not belong to these weights",
+            hint="the config.json does not match these weights",
         )
 
 
@@ -82,7 +82,7 @@ def incomplete(
     return ModelError(
         f"of the {total:,} weights of {type(module).__name__}, " + " and ".join(problems),
         where=where,
-        hint="the checkpoint may be incomplete, of another model, or an adapter (such as LoRA) that was "
+        hint="the checkpoint may be incomplete, for another model, or an adapter (such as LoRA) that was "
         "not merged into its base model",
     )
 

@@ -108,21 +108,21 @@ class OpenAIAdapter(Adapter):
         if self._settings.layout == "turns" and any(
             not isinstance(part, str) for turn in prompt.conversation().turns for part in turn.reply
         ):
-            return "an assistant's turn can only hold text; --set model.settings.layout=single"
+            return "an assistant turn can only contain text; use --set model.settings.layout=single"
         if not isinstance(output, ChoiceOutput):
             return None
         if self._settings.ranking is None:
             return (
-                "set model.settings.ranking to what the server gives: prompt_logprobs (vLLM), "
+                "set model.settings.ranking to what the server supports: prompt_logprobs (vLLM), "
                 "first_token, or echo; or let the task ask for text"
             )
         if self._settings.ranking == "first_token" and (pair := ranks.same_start(output.choices)):
             return (
                 f"the choices {pair[0]!r} and {pair[1]!r} may begin with the same token, and only the "
-                "first is looked at; ranking: prompt_logprobs looks at all"
+                "first token is used; ranking: prompt_logprobs uses all"
             )
         if self._settings.ranking == "echo" and any(True for _ in prompt.images()):
-            return "ranking: echo asks the completions endpoint, which takes no images"
+            return "ranking: echo uses the completions endpoint, which does not accept images"
         return None
 
     def cost(self, request: Request) -> Cost | None:

@@ -88,9 +88,11 @@ class Client:
                 raise self._untrusted(error) from None
             except LineError as error:
                 if attempt == self._retries:
-                    hint = "start it, or set model.settings.base_url (it usually ends in /v1)"
+                    hint = (
+                        "start the server, or set model.settings.base_url (it usually ends in /v1)"
+                    )
                     raise ModelError(
-                        f"no server answers: {self._problem(error)}",
+                        f"the server cannot be reached: {self._problem(error)}",
                         where=self._url,
                         hint=PROXY_HINT if self._proxied else hint,
                     ) from None
@@ -157,14 +159,14 @@ class Client:
                     if state in (429, 503, 529):
                         self.pace.slower(era, wait if _retry_after(reply.headers) else 0.0)
             if attempt >= self._retries:
-                raise Refused(f"{problem} (asked {attempt + 1} times)")
+                raise Refused(f"{problem} (attempts: {attempt + 1})")
             attempt += 1
             await asyncio.sleep(wait)
 
     def _read(self, reply: Reply) -> dict[str, Any]:
         found = _parsed(reply)
         if not found:
-            raise ValueError("the reply was cut off or is no JSON object")
+            raise ValueError("the reply was cut off or is not a JSON object")
         if self._key and len(self._key) >= SHORTEST:
             # In what the JSON says: its letters can be written in several ways.
             found = _each_text(found, self.scrub)
@@ -193,28 +195,28 @@ class Client:
         return problem
 
     def _stop(self, reply: Reply, problem: str, state: int) -> NoReturn:
-        hint = "every answer so far is kept; fix this and run the same command again"
+        hint = "all answers so far are saved; fix this and run the same command again"
         if state == 407:
-            hint = f"the proxy wants a name and a password, or others; {PROXY_HINT}"
+            hint = f"the proxy requires a user name and password, or different ones; {PROXY_HINT}"
         elif state in (401, 403):
             hint = (
-                "put the key into an environment variable and name it: "
+                "put the key in an environment variable and name that: "
                 "--set model.settings.key_env=NAME"
             )
         elif state == 404:
             hint = "check model.settings.base_url (it usually ends in /v1) and model.settings.model"
         elif reply.redirects:
-            hint = "set model.settings.base_url to where the server really is; nothing is sent on"
-        raise ModelError(f"the server refuses: {problem}", where=self._url, hint=hint)
+            hint = "set model.settings.base_url to the server's real address; redirects are not followed"
+        raise ModelError(f"the server refused the request: {problem}", where=self._url, hint=hint)
 
     def _asked_for(self, reply: Reply) -> float:
         wait = _retry_after(reply.headers) or 0.0
         if wait > self._longest_wait:
             raise ModelError(
-                f"the server asks for a pause of {wait:,.0f} seconds "
+                f"the server requests a pause of {wait:,.0f} seconds "
                 f"(HTTP {reply.status}: {self._said(reply)})",
                 where=self._url,
-                hint="every answer so far is kept; run the same command again after that, or raise "
+                hint="all answers so far are saved; run the same command again later, or raise "
                 "model.settings.longest_wait",
             )
         # A little later than asked, and not all at the same moment.
@@ -233,13 +235,13 @@ class Client:
     def _problem(self, error: Exception) -> str:
         if isinstance(error, LineError):
             return self.scrub(str(error))[:MOST_WORDS]
-        return "the reply was cut off or is no JSON"
+        return "the reply was cut off or is not JSON"
 
     def _untrusted(self, error: Untrusted) -> ModelError:
         return ModelError(
             f"the server's certificate is not trusted: {error}",
             where=self._url,
-            hint="if the server is the right one, trust what signed its certificate: "
+            hint="if it is the right server, trust the issuer of its certificate: "
             "export SSL_CERT_FILE=/path/to/certificate.pem",
         )
 
@@ -257,11 +259,13 @@ def key_from(name: str | None) -> str | None:
     key = os.environ.get(name, "").strip()
     if not key:
         raise ModelError(
-            f"the environment variable {name}, which should hold the server's key, is not set",
-            hint=f"export {name}=…, or --set model.settings.key_env=null for a server without keys",
+            f"the environment variable {name} for the server's key is not set",
+            hint=f"export {name}=…, or --set model.settings.key_env=null for a server that needs no key",
         )
     if not all("!" <= character <= "~" for character in key):
-        raise ModelError(f"what stands in {name} is no key: it holds spaces or special characters")
+        raise ModelError(
+            f"the value of {name} is not a key: it contains spaces or special characters"
+        )
     return key
 
 

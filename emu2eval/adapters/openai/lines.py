@@ -247,7 +247,7 @@ class _Line(asyncio.Protocol):
             self._read(b"")
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._fail(Broken("the connection ended before the whole reply came"))
+        self._fail(Broken("the connection ended before the complete reply arrived"))
 
     def _late(self) -> None:
         assert self.transport is not None
@@ -267,9 +267,9 @@ class _Line(asyncio.Protocol):
             while self._next(self._http.next_event()):
                 pass
         except h11.RemoteProtocolError as error:
-            self._fail(Broken(f"the reply is no whole HTTP/1.1: {error}"))
+            self._fail(Broken(f"the reply is not complete HTTP/1.1: {error}"))
         except zlib.error:
-            self._fail(Broken("the reply was cut off or is not compressed as it says"))
+            self._fail(Broken("the reply was cut off or is not compressed as declared"))
         except TooLarge as error:
             self._fail(error)
 
@@ -289,7 +289,7 @@ class _Line(asyncio.Protocol):
             self._done()  # the answer to a CONNECT
             return False
         elif isinstance(event, h11.ConnectionClosed):
-            self._fail(Broken("the connection ended before the whole reply came"))
+            self._fail(Broken("the connection ended before the complete reply arrived"))
             return False
         return True
 
@@ -355,8 +355,8 @@ def _phrase(status: int) -> str:
 def _words(error: Exception) -> str:
     """What the system says, without the addresses, of which one is as good as another."""
     if isinstance(error, ConnectionRefusedError):
-        return "the connection is refused"
+        return "connection refused"
     if isinstance(error, ssl.SSLError):
-        return f"no TLS: {error.reason or error}"
+        return f"TLS failed: {error.reason or error}"
     said = getattr(error, "strerror", None) or str(error)
     return f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -128,11 +128,11 @@ class BudgetReached(ModelError):
         requests = "1 request" if spent.requests == 1 else f"{spent.requests:,} requests"
         said = f"{requests}, {spent.tokens_in + spent.tokens_out:,} tokens"
         if spent.money is not None:
-            said += f", {spent.money:,.6g} in money"
+            said += f", cost {spent.money:,.6g}"
         super().__init__(
             f"the budget of {most:,.6g} {name} is reached; spent so far: {said}",
             where=f"budget.{name}",
-            hint="every answer so far is kept; raise the budget and run the same command again",
+            hint="all answers so far are saved; raise the budget and run the same command again",
         )
 
 
@@ -156,7 +156,7 @@ class Budget:
                 f"this would take about {_amount(cost, name):,.6g} {name}; the budget allows "
                 f"{self._limits[name]:,.6g}",
                 where=f"budget.{name}",
-                hint="raise the budget, ask for fewer samples (--limit), or show fewer demonstrations",
+                hint="raise the budget, use fewer samples (--limit), or fewer demonstrations",
             )
 
     def reserve(self, cost: Cost) -> None:

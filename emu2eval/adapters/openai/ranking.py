@@ -40,7 +40,9 @@ def from_first_token(
             for entry in first["top_logprobs"]
         ]
     except (KeyError, IndexError, TypeError, ValueError):
-        raise Refused("the server gave no alternatives to its first token (top_logprobs)") from None
+        raise Refused(
+            "the server returned no alternatives to the first token (top_logprobs)"
+        ) from None
     fold = str if same_start([choice.casefold() for choice in choices]) else str.casefold
     found = []
     for choice in choices:
@@ -50,14 +52,14 @@ def from_first_token(
         ]
         if not own:
             raise Refused(
-                f"the choice {choice!r} is not among the {len(listed)} likeliest first tokens"
+                f"the choice {choice!r} is not among the {len(listed)} most likely first tokens"
             )
         found.append(math.fsum(own))
     if not math.fsum(found) >= least:
         likeliest = max(listed, key=lambda entry: entry[1])[0]
         raise Refused(
-            f"the choices hold {math.fsum(found):.2g} of the first token's probability, less than "
-            f"{least:g} (ranking_mass); the likeliest token is {likeliest!r}"
+            f"the choices have {math.fsum(found):.2g} of the first token's probability, less than "
+            f"{least:g} (ranking_mass); the most likely token is {likeliest!r}"
         )
     return [min(0.0, math.log(mass)) if mass > 0 else -math.inf for mass in found]
 
@@ -69,7 +71,7 @@ def from_prompt(reply: Mapping[str, Any], choice: str) -> list[float]:
     """
     entries = reply.get("prompt_logprobs")
     if not isinstance(entries, list):
-        raise Refused("the server gave no log-probabilities of the prompt (prompt_logprobs)")
+        raise Refused("the server returned no log-probabilities for the prompt (prompt_logprobs)")
     tokens: list[str] = []
     values: list[float] = []
     for entry in reversed(entries):
@@ -95,7 +97,7 @@ def from_echo(reply: Mapping[str, Any], before: str, choice: str) -> list[float]
         found = reply["choices"][0]["logprobs"]
         listed = list(zip(found["text_offset"], found["token_logprobs"], strict=True))
     except (KeyError, IndexError, TypeError, ValueError):
-        raise Refused("the server gave no log-probabilities of the echoed prompt") from None
+        raise Refused("the server returned no log-probabilities for the echoed prompt") from None
     start, end = len(before), len(before) + len(choice)
     own = [(offset, value) for offset, value in listed if start <= offset < end]
     if not own or own[0][0] != start or any(value is None for _, value in own):

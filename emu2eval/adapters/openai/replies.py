@@ -37,7 +37,7 @@ def read(reply: Mapping[str, Any], *, thinks: bool = False) -> Response:
         message = choice["message"]
         content = message.get("content")
     except (KeyError, IndexError, TypeError, AttributeError):
-        why = failed.words if failed is not None else f"it holds no message: {json.dumps(reply)}"
+        why = failed.words if failed is not None else f"it contains no message: {json.dumps(reply)}"
         raise Refused(_told(why)) from None
     end = choice.get("finish_reason")
     ended = end if isinstance(end, str) else None
@@ -91,12 +91,12 @@ def told(replies: Sequence[Mapping[str, Any]], response: Response) -> Response:
 
 
 def _told(words: str) -> str:
-    return f"the server says of its reply: {words}"[:MOST_WORDS]
+    return f"the server reports an error in its reply: {words}"[:MOST_WORDS]
 
 
 def _ended_by(ended: str, text: str | None = None) -> str:
     said = f": {one_line(text)}" if text and text.strip() else ""
-    return f"the server ended the reply by {ended!r}{said}"[:MOST_WORDS]
+    return f"the server ended the reply with {ended!r}{said}"[:MOST_WORDS]
 
 
 def _problem(found: Response) -> str | None:
@@ -106,14 +106,14 @@ def _problem(found: Response) -> str | None:
         return _ended_by(ended, found.text)
     if found.images or (found.text or "").strip():
         return None
-    hint = "; model.settings.thinking gives it more tokens" if ended == "length" else ""
+    hint = "; to allow more tokens, set model.settings.thinking" if ended == "length" else ""
     if found.error == UNCLOSED:
-        return f"{UNCLOSED} (it ended by {ended!r}){hint}"
+        return f"{UNCLOSED} (it ended with {ended!r}){hint}"
     # Beside a thought in a field of its own, nobody knows whether that thought was closed.
     closed = found.thought is None or found.raw is not None
     if found.text is not None and closed and (ended or "").lower() in COMPLETE:
         return None
-    return f"the reply holds no text (it ended by {ended!r}){hint}"
+    return f"the reply contains no text (it ended with {ended!r}){hint}"
 
 
 def _parts(content: Any) -> Iterator[Mapping[str, Any]]:
@@ -179,4 +179,4 @@ def _images(message: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]) -> I
             try:
                 yield Image(data=base64.b64decode(url.partition(";base64,")[2], validate=True))
             except binascii.Error:
-                raise Refused("an image of the reply is not in base64") from None
+                raise Refused("an image in the reply is not base64") from None

@@ -16,7 +16,7 @@ from emu2eval.spec.remote import is_here
 
 _PORTS = {"http": 80, "https": 443}
 
-PROXY_HINT = "correct or unset it; NO_PROXY names the hosts that are asked without a proxy"
+PROXY_HINT = "correct or unset it; hosts in NO_PROXY are reached without a proxy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def trusted() -> ssl.SSLContext:
                     return ssl.create_default_context(capath=path)
                 return ssl.create_default_context(cafile=path)
             except (ssl.SSLError, OSError):
-                problem = f"{path} holds no certificates in PEM format, or cannot be read"
+                problem = f"{path} contains no certificates in PEM format, or cannot be read"
         raise ModelError(
             f"{variable} should name a {kind} of trusted certificates; {problem}",
             where=variable,
@@ -121,8 +121,8 @@ def _proxy(scheme: str, known: Mapping[str, str]) -> Proxy | None:
     if parts.scheme != "http":
         kind = "SOCKS proxies" if parts.scheme.startswith("socks") else "such proxies"
         raise ModelError(
-            f"{variable} names a proxy by {_shown(parts.scheme)}://…; {kind} are not supported, "
-            "only those by http://",
+            f"{variable} names a {_shown(parts.scheme)}:// proxy; {kind} are not supported, "
+            "only http:// ones",
             where=variable,
             hint=PROXY_HINT,
         )
@@ -142,7 +142,7 @@ def _host_and_port(parts: SplitResult, variable: str) -> tuple[str, int]:
     if not host or port is None:
         # Its value may hold a password.
         raise ModelError(
-            f"{variable} is not the address of a proxy such as http://proxy.example:3128",
+            f"{variable} is not a proxy URL such as http://proxy.example:3128",
             where=variable,
             hint=PROXY_HINT,
         )

@@ -151,9 +151,9 @@ class OpenAISettings(Settings):
     def _check_model(self) -> None:
         if not self.model:
             raise ConfigError(
-                "no model is named",
+                "no model name given",
                 where="settings.model",
-                hint="--set model.settings.model=NAME (or judge.settings.model), as the server calls it",
+                hint="--set model.settings.model=NAME (or judge.settings.model), the server's name for it",
             )
 
     def _check_stop(self) -> None:
@@ -161,7 +161,7 @@ class OpenAISettings(Settings):
             raise ConfigError(
                 "stop strings would end a thought before its answer",
                 where="settings.stop",
-                hint="leave out stop, or set thinking to 0",
+                hint="remove stop, or set thinking to 0",
             )
 
     def _check_image_base(self) -> None:
@@ -174,8 +174,8 @@ def _check_key_name(name: str | None) -> None:
     if name is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
         # Whoever puts the key itself here must not find it in a log.
         raise ConfigError(
-            "key_env is the name of an environment variable, in capitals; its value is no such name "
-            "and is not shown, in case it is the key itself",
+            "key_env must be the name of an environment variable, in capitals; the given value is not, "
+            "and is not shown in case it is the key itself",
             hint="export OPENAI_API_KEY=… and --set model.settings.key_env=OPENAI_API_KEY",
         )
 
@@ -192,6 +192,6 @@ def _check_url(name: str, url: str) -> None:
         raise ConfigError(f"{name} is not a URL such as http://127.0.0.1:8000/v1")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ConfigError(
-            f"{name} holds a user, a password or a query, which would be stored with every run",
-            hint="keys come from the environment: --set model.settings.key_env=NAME",
+            f"{name} contains a user, a password or a query, which would be stored with every run",
+            hint="put the key in an environment variable and name that: --set model.settings.key_env=NAME",
         )

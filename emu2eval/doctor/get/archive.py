@@ -49,7 +49,7 @@ def safe(name: str) -> tuple[str, ...]:
     """
     parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
     if name[:1] in ("/", "\\") or ".." in parts or (parts and re.match(r"[A-Za-z]:", parts[0])):
-        raise Unsafe(f"the name {name!r} leaves the folder")
+        raise Unsafe(f"the name {name!r} is outside the folder")
     if not parts or parts[0] == AREA or any(ord(each) < 32 or ord(each) == 127 for each in name):
         raise Unsafe(f"the name {name!r} cannot be used")
     return tuple(parts)
@@ -96,7 +96,7 @@ def unpack(
     except Unsafe as error:
         raise _bad(archive, name, str(error)) from None
     except FileExistsError as error:
-        raise _bad(archive, name, f"{error.filename} is in it twice") from None
+        raise _bad(archive, name, f"it contains {error.filename} twice") from None
     except (
         tarfile.TarError,
         zipfile.BadZipFile,
@@ -123,9 +123,9 @@ def becomes(archive: Path, name: str) -> int | None:
 
 def _bad(archive: Path, name: str, why: str) -> DataError:
     return DataError(
-        f"{name} is not unpacked: {' '.join(why.split())[:300]}",
+        f"{name} was not unpacked: {' '.join(why.split())[:300]}",
         where=archive,
-        hint="it is damaged, or not what it should be: remove it and try again, or look at it yourself",
+        hint="it is damaged or unexpected; remove it and try again, or inspect it yourself",
     )
 
 
@@ -150,11 +150,9 @@ def _write(
         safe("/".join(parts))
         count += 1
         if count > MOST_FILES:
-            raise Unsafe(f"it holds more than {MOST_FILES:,} files")
+            raise Unsafe(f"it contains more than {MOST_FILES:,} files")
         if written + member.size > bound:
-            raise Unsafe(
-                f"it would become more than {bound / 1e9:,.1f} GB, as no honest archive does"
-            )
+            raise Unsafe(f"it would unpack to more than {bound / 1e9:,.1f} GB, which is suspicious")
         path = into.joinpath(*parts)
         with writing(path):
             if path.parent not in made:
@@ -177,7 +175,7 @@ def _copy(member: _Member, path: Path, before: int, bound: int, told: Callable[[
             while data := source.read(_PIECE):
                 size += len(data)
                 if before + size > bound:
-                    raise Unsafe(f"it becomes more than {bound / 1e9:,.1f} GB")
+                    raise Unsafe(f"it unpacks to more than {bound / 1e9:,.1f} GB")
                 with writing(path):
                     file.write(data)
                 told(len(data))
@@ -199,7 +197,7 @@ def _zip(archive: Path, name: str, bound: int) -> Iterator[_Member]:
             if info.is_dir():
                 continue
             if info.flag_bits & 1:
-                raise Unsafe("it is locked with a password")
+                raise Unsafe("it is password-protected")
             yield _Member(info.filename, info.file_size, lambda info=info: opened.open(info))  # type: ignore[misc]
 
 
@@ -251,12 +249,12 @@ class _Bounded(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = 0) -> int:
         if whence == 0 and offset > self._bound + _LONGEST_HEADER:
-            raise Unsafe(f"it becomes more than {self._bound / 1e9:,.1f} GB")
+            raise Unsafe(f"it unpacks to more than {self._bound / 1e9:,.1f} GB")
         return int(self._inner.seek(offset, whence))
 
     def read(self, size: int | None = -1) -> bytes:
         if size is None or size < 0 or size > _LONGEST_HEADER:
-            raise Unsafe("it has a header of no honest size")
+            raise Unsafe("one of its headers has a suspicious size")
         if self._inner.tell() > self._bound + _LONGEST_HEADER:
-            raise Unsafe(f"it becomes more than {self._bound / 1e9:,.1f} GB")
+            raise Unsafe(f"it unpacks to more than {self._bound / 1e9:,.1f} GB")
         return bytes(self._inner.read(size))

@@ -63,11 +63,11 @@ def check_room(orders: Sequence[Order]) -> None:
         there = free(those[0].into)
         if there < room:
             raise DataError(
-                f"the disk has {there / 1e9:,.1f} GB left, and {room / 1e9:,.1f} GB are needed to download "
-                "and unpack",
+                f"downloading and unpacking needs {room / 1e9:,.1f} GB, but only {there / 1e9:,.1f} GB are "
+                "free",
                 where=those[0].into,
-                hint="free some space, have the data elsewhere (export EMU2EVAL_DATA=/path/to/data), or "
-                "bring one split at a time: --split NAME",
+                hint="free some space, store the data elsewhere (export EMU2EVAL_DATA=/path/to/data), or "
+                "download one split at a time: --split NAME",
             )
 
 
@@ -90,9 +90,9 @@ def _areas(root: Path, orders: Sequence[Order]) -> Iterator[None]:
                 lock = take(own)
             if lock is None:
                 raise DataError(
-                    "another `emu2eval data get` is bringing data here",
+                    "another `emu2eval data get` is downloading to this folder",
                     where=area,
-                    hint="wait for it, or stop it; then the same command continues",
+                    hint="wait for it or stop it, then run the same command again",
                 )
             locks.enter_context(lock)
         try:

@@ -14,7 +14,7 @@ from emu2eval.errors import DataError
 SPARE = 256 << 20
 """Bytes that stay free on a disk."""
 
-GOES_ON = "what has come is kept; the same command continues"
+GOES_ON = "downloaded parts are saved; run the same command again to continue"
 
 
 def free(folder: Path) -> int:
@@ -28,10 +28,10 @@ def room(folder: Path, needed: int) -> None:
     """Raises DataError where the disk has no room for so many bytes more."""
     if needed and free(folder) < needed + SPARE:
         raise DataError(
-            f"the disk has {free(folder) / 1e9:,.1f} GB left, and {(needed + SPARE) / 1e9:,.1f} GB are "
-            "needed",
+            f"{(needed + SPARE) / 1e9:,.1f} GB are needed, but only {free(folder) / 1e9:,.1f} GB are "
+            "free",
             where=folder,
-            hint="free some space, or have the data elsewhere: export EMU2EVAL_DATA=/path/to/data; "
+            hint="free some space, or store the data elsewhere: export EMU2EVAL_DATA=/path/to/data; "
             f"{GOES_ON}",
         )
 
@@ -48,14 +48,14 @@ def writing(where: Path) -> Iterator[None]:
 def disk_error(error: OSError, where: Path) -> DataError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return DataError(
-            f"there is no room left for data ({error.strerror})",
+            f"no space left for data ({error.strerror})",
             where=where,
             hint=f"free some space and run the same command again; {GOES_ON}",
         )
     return DataError(
-        f"the data folder cannot be written ({error.strerror or error})",
+        f"cannot write to the data folder ({error.strerror or error})",
         where=error.filename or where,
-        hint="check its permissions, or have the data elsewhere: export EMU2EVAL_DATA=/path/to/data",
+        hint="check its permissions, or store the data elsewhere: export EMU2EVAL_DATA=/path/to/data",
     )
 
 

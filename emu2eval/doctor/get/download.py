@@ -134,7 +134,7 @@ class _Download:
                 failures = 1 if grown >= PROGRESS else failures + 1
                 if failures >= ATTEMPTS:
                     raise DataError(
-                        f"the file cannot be brought: {error} (tried {ATTEMPTS} times)",
+                        f"download failed: {error} (attempts: {ATTEMPTS})",
                         where=shown(self.parcel.url),
                         hint=f"check the network; {GOES_ON}",
                     ) from None
@@ -174,7 +174,7 @@ class _Download:
                 if self.complete(reply, have):
                     return
                 self.forget()
-                raise Unsteady("the file is shorter now than what had come of it")
+                raise Unsteady("the file is now shorter than the part already downloaded")
             if reply.status not in (200, 206):
                 raise _refusal(reply)
             if reply.status == 206:
@@ -221,16 +221,16 @@ class _Download:
         etag = _strong(reply.headers.get("etag"))
         if self.state.etag is not None and etag not in (None, self.state.etag):
             self.forget()
-            raise Unsteady("the file has changed at its source since its first part came")
+            raise Unsteady("the file has changed at its source since its first part was downloaded")
         if found is None or int(found[1]) != have or not have:
             self.forget()
-            raise Unsteady(f"the server sends another part than the one asked for ({text!r})")
+            raise Unsteady(f"the server sent a different part than requested ({text!r})")
         total = None if found[3] == "*" else int(found[3])
         if total is not None and self.total is not None and total != self.total:
             before = self.total
             self.forget()
             self.check_size(total)
-            raise Unsteady(f"the server says {before:,} bytes, then {total:,}")
+            raise Unsteady(f"the server first reported {before:,} bytes, then {total:,}")
         self.keep(msgspec.structs.replace(self.state, total=total or self.state.total))
 
     def starts(self, reply: Arriving) -> None:
@@ -249,14 +249,14 @@ class _Download:
         encoded = reply.headers.get("content-encoding", "identity").strip().lower()
         if encoded not in ("", "identity"):
             raise DataError(
-                f"the server sends the file encoded ({encoded}), though it was asked not to",
+                f"the server sent the file with an encoding ({encoded}) that was not requested",
                 where=shown(self.parcel.url),
             )
         if not reply.says_its_end and self.total is None and self.parcel.digest is None:
             raise DataError(
-                "the server does not say where the file ends, so nobody could tell whether all of it came",
+                "the server does not report the file's size, so a complete download cannot be verified",
                 where=shown(self.parcel.url),
-                hint="fetch it by hand",
+                hint="download it by hand",
             )
         left = reply.length if reply.length is not None else 0
         room(self.parcel.part.parent, left)
@@ -266,7 +266,7 @@ class _Download:
                     self.stopped()
                     if self.total is not None and self.digests.size + len(data) > self.total:
                         self.check_size(self.digests.size + len(data))
-                        raise Misstated(f"more than the {self.total:,} bytes that it has come")
+                        raise Misstated(f"more than the announced {self.total:,} bytes arrived")
                     file.write(data)
                     file.flush()  # what a kill finds on the disk is continued
                     self.digests.add(data)
@@ -276,7 +276,7 @@ class _Download:
             self.digests = None  # part of the last bytes may have been written
             raise disk_error(error, self.parcel.part) from None
         if self.total is not None and self.digests.size < self.total:
-            raise Unsteady(f"{self.digests.size:,} of {self.total:,} bytes came")
+            raise Unsteady(f"only {self.digests.size:,} of {self.total:,} bytes arrived")
 
     def checked(self) -> Delivered | None:
         """What came, if it is what it should be; None = not, but it came in parts and is worth another try.
@@ -291,10 +291,11 @@ class _Download:
                 return None
             self.forget()
             raise DataError(
-                f"what came is not the file that it should be: its digest is {wrong}, not "
+                f"the downloaded file is not the expected one: its digest is {wrong}, not "
                 f"{self.parcel.digest}{_by(self.parcel)}",
                 where=shown(self.parcel.url),
-                hint="it has changed at its source, or on the way: try another network, or fetch it by hand "
+                hint="it has changed at its source or in transit: try another network, or "
+                "download it by hand "
                 "if you trust it",
             )
         with writing(self.parcel.path):
@@ -317,9 +318,9 @@ class _Download:
             return
         self.forget()
         raise DataError(
-            f"the file has {size:,} bytes at its source, and should have {known:,}{_by(self.parcel)}",
+            f"the file has {size:,} bytes at its source, but should have {known:,}{_by(self.parcel)}",
             where=shown(self.parcel.url),
-            hint="it has changed at its source, or the address leads elsewhere now",
+            hint="it has changed at its source, or the URL now points elsewhere",
         )
 
     def keep(self, state: PartState) -> None:
@@ -340,9 +341,9 @@ class _Download:
     def rest(self, seconds: float) -> None:
         if seconds > LONGEST_WAIT:
             raise DataError(
-                f"the server asks for a pause of {seconds:,.0f} seconds",
+                f"the server requests a pause of {seconds:,.0f} seconds",
                 where=shown(self.parcel.url),
-                hint=f"try again after that; {GOES_ON}",
+                hint=f"try again later; {GOES_ON}",
             )
         if self.stop.wait(seconds):
             raise Stopped
@@ -374,9 +375,9 @@ def _no_page(reply: Arriving, parcel: Parcel) -> None:
     kind = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "text/html" and not parcel.path.name.endswith((".html", ".htm")):
         raise DataError(
-            "the server sends a web page instead of the file",
+            "the server sent a web page instead of the file",
             where=shown(parcel.url),
-            hint="look at it in a browser: it may ask for a form, an account or a password",
+            hint="open the URL in a browser: it may require a form, an account or a password",
         )
 
 
@@ -385,16 +386,16 @@ def _refusal(reply: Arriving) -> Exception:
     if reply.status in _AGAIN:
         return Unsteady(said, retry_after(reply.headers))
     hints = {
-        401: "it wants an account or a token",
-        403: "it wants an account or agreement to terms, or refuses this network",
-        404: "the file is not there any more",
-        410: "the file is not there any more",
-        451: "it may not be given in your country",
+        401: "it requires an account or a token",
+        403: "it requires an account or acceptance of terms, or blocks this network",
+        404: "the file no longer exists",
+        410: "the file no longer exists",
+        451: "it is not available in your country",
     }
     return DataError(
-        f"the server refuses the file: {said}",
+        f"the server refused the file: {said}",
         where=shown(reply.url),
-        hint=hints.get(reply.status, "look at the address in a browser"),
+        hint=hints.get(reply.status, "open the URL in a browser"),
     )
 
 

@@ -134,7 +134,7 @@ class Arriving:
                 self._line.settimeout(_LATER)
                 more = self._reply.fp.read1(1)
         if more:
-            raise Misstated(f"the server says {self.length:,} bytes and sends more")
+            raise Misstated(f"the server announced {self.length:,} bytes but sent more")
 
     def whole(self, most: int) -> bytes:
         """The whole body, of so many bytes at most."""
@@ -167,9 +167,7 @@ def opened(
                 yield reply
                 return
         url = _followed(start, url, location)
-    raise DataError(
-        f"the address leads from one to another, {MOST_REDIRECTS} times and on", where=shown(start)
-    )
+    raise DataError(f"more than {MOST_REDIRECTS} redirects", where=shown(start))
 
 
 def _followed(start: str, url: str, target: str) -> str:
@@ -178,14 +176,14 @@ def _followed(start: str, url: str, target: str) -> str:
         found = urljoin(url, target)
         check_address(found)
     except (ConfigError, ValueError) as error:
-        why = error.what if isinstance(error, ConfigError) else "it is no address"
+        why = error.what if isinstance(error, ConfigError) else "it is not a URL"
         raise DataError(
-            f"the address leads on to another that is not followed: {why}",
+            f"a redirect was not followed: {why}",
             where=shown(start),
-            hint="fetch the file with a browser, if you trust where it leads",
+            hint="download the file with a browser, if you trust the target",
         ) from None
     if is_here(urlsplit(found).hostname or "") and not is_here(urlsplit(start).hostname or ""):
-        raise DataError("the address leads back to this machine itself", where=shown(start))
+        raise DataError("the URL redirects to this machine", where=shown(start))
     return found
 
 
@@ -227,7 +225,7 @@ def _explained(url: str, route: Route) -> Iterator[None]:
         raise DataError(
             f"the server's certificate is not trusted: {error.verify_message or error.reason}",
             where=shown(url),
-            hint="if a proxy of yours signs anew what goes through it, trust its certificate: "
+            hint="if your proxy re-signs connections, trust its certificate: "
             "export SSL_CERT_FILE=/path/to/certificates.pem",
         ) from None
     except (OSError, HTTPException) as error:
@@ -274,12 +272,12 @@ def shown(url: str) -> str:
 
 def _words(error: Exception) -> str:
     if isinstance(error, TimeoutError):
-        return f"nothing came for {TIMEOUT:g} seconds"
+        return f"no data for {TIMEOUT:g} seconds"
     if isinstance(error, ConnectionRefusedError):
-        return "the connection is refused"
+        return "connection refused"
     if isinstance(error, gaierror):
-        return "its name is not known here: is there a network?"
+        return "host name not found; is there a network?"
     if isinstance(error, ssl.SSLError):
-        return f"no TLS: {error.reason or error}"
+        return f"TLS failed: {error.reason or error}"
     said = getattr(error, "strerror", None) or str(error)
     return " ".join(f"{type(error).__name__}: {said}".split())[:300].removesuffix(": ")

@@ -84,16 +84,16 @@ class Hub:
     def of_environment(cls) -> Hub:
         if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
             raise DataError(
-                "HF_HUB_OFFLINE is set, so that nothing is asked of the hub",
+                "HF_HUB_OFFLINE is set, so the hub is not contacted",
                 where="HF_HUB_OFFLINE",
-                hint="unset HF_HUB_OFFLINE, or bring the data by hand",
+                hint="unset HF_HUB_OFFLINE, or download the data by hand",
             )
         endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
         try:
             check_address(endpoint)
         except ConfigError as error:
             raise ConfigError(
-                f"HF_ENDPOINT is of no use: {error.what}",
+                f"HF_ENDPOINT is not usable: {error.what}",
                 where="HF_ENDPOINT",
                 hint="export HF_ENDPOINT=https://huggingface.co, or unset it",
             ) from None
@@ -105,7 +105,9 @@ class Hub:
         repo, revision = remote.hub or "", quote(remote.revision, safe="")
         info = self._read(f"{self.endpoint}/api/datasets/{repo}/revision/{revision}", repo, _Info)
         if not re.fullmatch(r"[0-9a-f]{40}", info.sha):
-            raise DataError("the hub names no commit", where=f"{self.endpoint}/datasets/{repo}")
+            raise DataError(
+                "the hub did not return a commit", where=f"{self.endpoint}/datasets/{repo}"
+            )
         files = tuple(
             HubFile(
                 entry.path,
@@ -127,9 +129,9 @@ class Hub:
                 raise DataError(str(error), where=f"{self.endpoint}/datasets/{repo}") from None
         if not files:
             raise DataError(
-                f"{repo} on the hub holds no file that fits {' or '.join(remote.files)}",
+                f"{repo} on the hub has no file that matches {' or '.join(remote.files)}",
                 where=f"{self.endpoint}/datasets/{repo}/tree/{remote.revision}",
-                hint="it has been rearranged: look at what it holds, or use the other source",
+                hint="it has been reorganized: look at its files, or use the other source",
             )
         return Listing(info.sha, _licence(info.cardData), files)
 
@@ -158,11 +160,11 @@ class Hub:
                         raise self._refusal(reply.status, repo, place)
                     raise Unsteady(f"HTTP {reply.status}", retry_after(reply.headers))
             except msgspec.MsgspecError:
-                raise DataError("what the hub says is not understood", where=place) from None
+                raise DataError("unexpected reply from the hub", where=place) from None
             except Unsteady as error:
                 if attempt + 1 == _ATTEMPTS or error.wait > LONGEST_LISTING:
                     raise DataError(
-                        f"the hub does not answer: {error}",
+                        f"the hub cannot be reached: {error}",
                         where=self.endpoint,
                         hint="check the network; a mirror of the hub: export HF_ENDPOINT=https://…",
                     ) from None
@@ -171,11 +173,11 @@ class Hub:
 
     def _refusal(self, status: int, repo: str, place: str) -> DataError:
         if status in (401, 403):
-            token = "the token does not open it" if self.bearer else "it wants a token"
+            token = "the token gives no access" if self.bearer else "it requires a token"
             return DataError(
-                f"the hub does not give {repo} (HTTP {status}): {token}, or there is no such data set",
+                f"no access to {repo} on the hub (HTTP {status}): {token}, or the dataset does not exist",
                 where=place,
-                hint=f"open {place} in a browser, agree to its terms if it has some, then: "
+                hint=f"open {place} in a browser, accept its terms if it has any, then: "
                 "export HF_TOKEN=… (from https://huggingface.co/settings/tokens)",
             )
         return DataError(f"the hub does not have {repo} (HTTP {status})", where=place)
@@ -201,9 +203,7 @@ def _token() -> str | None:
 
 def _usable(token: str, where: str) -> str:
     if not all("!" <= character <= "~" for character in token):
-        raise ConfigError(
-            "what should be a token of the hub holds spaces or special characters", where=where
-        )
+        raise ConfigError("the hub token contains spaces or special characters", where=where)
     return token
 
 

@@ -23,9 +23,9 @@ def read_list(path: Path, listed: FileList) -> Iterator[tuple[str, str]]:
         entries = [(each[listed.name], each[listed.url]) for each in found[listed.each]]
     except (OSError, msgspec.MsgspecError, LookupError, TypeError):
         raise DataError(
-            f"this is no list of files under {listed.each!r}, each with {listed.name!r} and {listed.url!r}",
+            f"not a list of files under {listed.each!r}, each with {listed.name!r} and {listed.url!r}",
             where=path,
-            hint="it is of another version, or damaged: remove it, and run the same command again",
+            hint="it has another version, or is damaged: remove it, and run the same command again",
         ) from None
     seen: set[str] = set()
     for name, url in entries:
@@ -38,9 +38,9 @@ def read_list(path: Path, listed: FileList) -> Iterator[tuple[str, str]]:
 def _check(path: Path, listed: FileList, name: Any, url: Any) -> None:
     try:
         if not isinstance(name, str) or not isinstance(url, str) or len(safe(name)) != 1:
-            raise Unsafe(f"{name!r} is no name of a file")
+            raise Unsafe(f"{name!r} is not a file name")
         if not url.startswith(listed.below):
-            raise Unsafe(f"{url!r} does not lie below {listed.below}")
+            raise Unsafe(f"{url!r} is not under {listed.below}")
         check_address(url)
     except (Unsafe, ConfigError) as error:
-        raise DataError(f"the list leads elsewhere: {error}", where=path) from None
+        raise DataError(f"the list contains an unexpected entry: {error}", where=path) from None

@@ -151,7 +151,7 @@ def _relative(root: Path, into: Path, path: Path) -> PurePosixPath:
     whole = inside(root, path.relative_to(root).as_posix(), where=_WHERE)
     if not whole.is_relative_to(into):
         raise UserError(
-            f"{whole} is given by what is put into {into}, and is not below it",
+            f"{whole} comes from files unpacked in {into}, but is not inside it",
             where=_WHERE,
         )
     return PurePosixPath(whole.relative_to(into).as_posix())

@@ -38,9 +38,10 @@ def arrange(staged: Path, gives: Sequence[PurePosixPath]) -> None:
         held = [path.name for path in _top(staged)]
         more = f" and {len(held) - 8:,} more" if len(held) > 8 else ""
         raise DataError(
-            f"what came does not hold {' and '.join(lost)}, but {', '.join(held[:8]) or 'nothing'}{more}",
+            f"the download does not contain {' and '.join(lost)}, but "
+            f"{', '.join(held[:8]) or 'nothing'}{more}",
             where=staged,
-            hint="it has changed at its source: put what is wanted into place by hand, or report it",
+            hint="it has changed at its source: move the files into place by hand, or report it",
         )
     if all(path == staged / each for each, path in found.items()):
         return
@@ -101,9 +102,9 @@ def _move(source: Path, target: Path) -> None:
         _merge(source, target)
         return
     if source.is_dir() and target.exists():
-        raise DataError("a file is where a folder should come", where=target, hint="move it away")
+        raise DataError("a file is in the place of a folder", where=target, hint="move it away")
     if target.is_dir():
-        raise DataError("a folder is where a file should come", where=target, hint="move it away")
+        raise DataError("a folder is in the place of a file", where=target, hint="move it away")
     try:
         source.replace(target)
     except OSError as error:

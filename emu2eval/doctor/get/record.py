@@ -49,7 +49,7 @@ class BroughtRecord:
                     f"the file has changed at its source: on {before.date[:10]} it had the SHA-256 "
                     f"{before.sha256}, now {came.sha256}",
                     where=shown(came.url),
-                    hint=f"to take the new one, remove the line of this address from {self.path}, and run "
+                    hint=f"to accept the new one, remove the line with this URL from {self.path}, and run "
                     "the same command again",
                 )
             with writing(self.path):

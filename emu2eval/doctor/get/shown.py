@@ -51,7 +51,7 @@ def size_of(order: Order) -> str:
         known = f"{in_bytes(order.bytes)} and more"
     else:
         known = in_bytes(order.bytes)
-    return f"{known}, {in_bytes(order.there)} of it there" if order.there else known
+    return f"{known}, {in_bytes(order.there)} already downloaded" if order.there else known
 
 
 def asked(
@@ -65,7 +65,7 @@ def asked(
     later = [order for order in listed if order.awaits is not None]
     lines: list[Text] = []
     if able or later:
-        lines.append(Text(f"{task.name}, {' and '.join(splits)}: to be brought", style="bold"))
+        lines.append(Text(f"{task.name}, {' and '.join(splits)}: to download", style="bold"))
         for order in able:
             lines += [Text(f"  {order.what}: {size_of(order)}"), Text(f"    {_way(order)}", "dim")]
             if addresses:
@@ -73,7 +73,7 @@ def asked(
                 more = len(order.items) - _DETAIL
                 lines += [Text(f"    and {more:,} more", "dim")] if more > 0 else []
         for order in later:
-            way = f"from the addresses in {order.awaits}, once that is there, into {order.into}"
+            way = f"from the URLs in {order.awaits}, once that is downloaded, into {order.into}"
             lines += [
                 Text(f"  {order.what}: {order.size or 'size unknown'}"),
                 Text(f"    {way}", "dim"),
@@ -109,8 +109,8 @@ def _sum(able: Sequence[Order]) -> str:
     parts = [f"{in_bytes(left)} in {counted(known)}"] if known else []
     parts += [f"{counted(unknown)} of unknown size"] if unknown else []
     room = sum(order.room for order in able)
-    disk = f"up to {in_bytes(room)} of disk on the way, " if room else ""
-    return f"{' and '.join(parts)} to download; {disk}{in_bytes(free(able[0].into))} are free."
+    disk = f"needs up to {in_bytes(room)} of disk space, " if room else ""
+    return f"{' and '.join(parts)} to download; {disk}{in_bytes(free(able[0].into))} free."
 
 
 def counted(files: int) -> str:
@@ -122,7 +122,10 @@ def _terms(task: Task, able: Sequence[Order]) -> Iterator[str]:
     if spec.licence or spec.source:
         yield f"Licence: {spec.licence or 'not stated'}. Terms: {spec.source or 'see the source'}"
     for licence, what in {(o.licence, o.source) for o in able if o.licence and not o.known}:
-        yield f"The hub's card says {licence!r} ({what.partition(' --')[0].rpartition('download ')[2]})."
+        yield (
+            f"The dataset card on the hub says {licence!r} "
+            f"({what.partition(' --')[0].rpartition('download ')[2]})."
+        )
 
 
 def by_hand(listed: Sequence[Order]) -> list[str]:
@@ -143,7 +146,7 @@ def by_hand(listed: Sequence[Order]) -> list[str]:
 def remaining(task: Task, root: Path, listed: Sequence[Order]) -> list[str]:
     """What is still missing after all that could be brought was."""
     lost = by_hand(listed)
-    lost += [f"Still not whole: {order.what}" for order in listed if not order.by_hand]
+    lost += [f"Still incomplete: {order.what}" for order in listed if not order.by_hand]
     return [f"{task.name} is not complete yet, in {root}:", *lost] if lost else []
 
 

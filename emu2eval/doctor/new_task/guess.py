@@ -66,13 +66,18 @@ def guess(found: Look) -> Guess:
     made.images, made.videos = len(pictures), bool(films)
     if pictures != ["image"]:
         value: Any = pictures[0] if len(pictures) == 1 else pictures or False
-        take("images", value, "holds images" if pictures else "no column holds images", *pictures)
+        take(
+            "images",
+            value,
+            "contains images" if pictures else "no column contains images",
+            *pictures,
+        )
     used |= {*pictures, *films}
     if films:
-        take("videos", films[0] if len(films) == 1 else films, "names video files", *films)
+        take("videos", films[0] if len(films) == 1 else films, "lists video files", *films)
     folder, lost = _folder(found.root, columns, [*pictures, *films])
     if folder:
-        take("folder", folder, "the files lie there")
+        take("folder", folder, "the files are there")
     if lost:
         made.notes.append(lost)
     named = columns.first(_IDS, lambda name: columns.unique(name)) or next(
@@ -80,12 +85,12 @@ def guess(found: Look) -> Guess:
     )
     if named is not None:
         if named != "id":
-            take("id", named, "differs in every row looked at")
+            take("id", named, "unique in every row inspected")
         used.add(named)
     elif "id" in columns.names:
-        take("id", False, "the column id does not tell rows apart: a digest does", "id")
+        take("id", False, "the column id is not unique, so a digest is used", "id")
     else:
-        made.notes.append("no column of ids: a sample is named by a digest of what it holds")
+        made.notes.append("no id column, so a sample's id is a digest of its content")
     parts = columns.first(_SPLITS, lambda n: n in columns.plain and len(columns.values(n)) <= _FEW)
     if parts is not None and len(found.files) < 2:
         # Rows are often sorted by it, so that the first ones know one value.
@@ -107,7 +112,7 @@ def guess(found: Look) -> Guess:
         if name not in used and name.lower() in _GROUPS and 1 < len(columns.values(name)) <= _FEW
     ]
     if labels:
-        take("groups", labels, "few values: sub-scores are shown by them", *labels)
+        take("groups", labels, "few values, so sub-scores are shown for each", *labels)
     made.left = tuple(name for name in columns.plain if name not in used)
     return made
 
@@ -122,12 +127,12 @@ def _choices(columns: _Columns, made: Guess, take: Callable[..., None], used: se
     if named is not None:
         take("choices", named, "lists them", named)
     elif len(letters) > 1 and set(letters) <= set(columns.plain):
-        take("choices", letters, "a column for each", *letters)
+        take("choices", letters, "one column each", *letters)
     else:
         written = columns.first(_CHOICES, lambda n: columns.starts(n, "["))
         if written:
             made.notes.append(
-                f"the column {written!r} holds lists written as texts, which no reader takes apart"
+                f"the column {written!r} contains lists written as text, which readers do not parse"
             )
         return
     made.closed = True
@@ -141,7 +146,7 @@ def _answers(
     if one is None and several is None:
         one = next((name for name in found.classes if name not in used), None)
     if several is not None:
-        take("references", several, "holds all right answers", several.partition(".")[0])
+        take("references", several, "contains all correct answers", several.partition(".")[0])
         made.references = max(len(_listed(_at(row, several))) for row in columns.rows)
     if one is not None:
         if one != "answer":
@@ -150,7 +155,7 @@ def _answers(
         used.add(one)
     if one is None and several is None:
         take(
-            "answer", False, "no column looks like answers: name it here, or nothing can be scored"
+            "answer", False, "no column looks like answers; name it here, or nothing can be scored"
         )
         return
     made.classes = one in found.classes and not made.closed
@@ -181,11 +186,11 @@ def _answer_is(columns: _Columns, made: Guess, values: Sequence[Any]) -> tuple[s
     if texts and len(whole) == len(texts):
         most = max(map(len, sets), default=0)
         if 0 not in whole and most in whole:
-            return "number", "counts from 1, as far as the rows looked at tell"
-        return "index", "counts from 0" + ("" if 0 in whole else ", if not from 1 (number)")
+            return "number", "counts from 1, judging by the rows inspected"
+        return "index", "counts from 0" + ("" if 0 in whole else ", unless from 1 (number)")
     if texts and all(text.strip("().").upper() in tuple(ascii_uppercase) for text in texts):
         return "letter", "names the choice by its letter"
-    return "text", "some answers are none of their choices, in the rows looked at"
+    return "text", "some answers are not among their choices, in the rows inspected"
 
 
 def _references(columns: _Columns) -> str | None:
@@ -214,7 +219,7 @@ def _folder(root: Path, columns: _Columns, media: Sequence[str]) -> tuple[str, s
     absolute = [path for path in paths if path.startswith("/") or "://" in path[:12]]
     if len(absolute) == len(paths):
         inner = all(path.startswith(f"{root.resolve()}/") for path in paths)
-        note = f"the files are named as {paths[0][:80]!r}: name them relative to data.root"
+        note = f"files have paths such as {paths[0][:80]!r}; make them relative to data.root"
         return "", None if inner else note
     tried = [root, *_below(root)]
     counts = {folder: sum((folder / path).exists() for path in paths[:20]) for folder in tried}
@@ -222,7 +227,7 @@ def _folder(root: Path, columns: _Columns, media: Sequence[str]) -> tuple[str, s
     if not counts[best]:
         return (
             "",
-            f"the files were not found below {root}, such as {paths[0][:80]!r}: name `folder`",
+            f"files such as {paths[0][:80]!r} were not found under {root}; set `folder`",
         )
     return ("" if best == root else best.relative_to(root).as_posix()), None
 

@@ -54,10 +54,12 @@ def look(path: Path) -> Look:
     if path.is_file():
         reader = next((r for r, kinds in _READERS.items() if suffixes.of(path.name) in kinds), None)
         if reader is None:
-            raise _no_reader(path, f"a file ending in .{suffixes.of(path.name) or '(nothing)'}")
+            raise _no_reader(
+                path, f"a file with the extension .{suffixes.of(path.name) or '(none)'}"
+            )
         return _with_rows(Look(reader, path.parent, {"": [path.name]}))
     if not path.is_dir():
-        raise MissingData("there is no such file or folder", where=path)
+        raise MissingData("no such file or folder", where=path)
     if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
         return _with_rows(_saved(path))
     there = list(islice(_files(path), _MOST))
@@ -68,23 +70,23 @@ def look(path: Path) -> Look:
     images = [name for name in there if suffixes.of(name) in suffixes.IMAGES]
     if images and not any("/" in name for name in images):
         raise DataError(
-            "these images lie in no folders of classes, and no file says what is to be answered",
+            "the images are not in class folders, and no file contains answers",
             where=path,
-            hint="a folder for each class; or a table beside them, such as metadata.csv with the columns "
-            "file_name, question, answer",
+            hint="use one folder per class, or add a table such as metadata.csv with the columns file_name, "
+            "question, answer",
         )
     if images:
         return Look("image-folder", path)
     kinds = sorted({f".{suffixes.of(name)}" for name in there if suffixes.of(name)})[:8]
-    raise _no_reader(path, f"files ending in {', '.join(kinds)}" if kinds else "no files")
+    raise _no_reader(path, f"files with the extensions {', '.join(kinds)}" if kinds else "no files")
 
 
 def _no_reader(path: Path, there: str) -> DataError:
     return DataError(
-        f"no reader fits: there is {there}",
+        f"no reader is available for {there}",
         where=path,
-        hint="data is a table (.csv, .tsv, .jsonl, .json), .parquet, a folder of `datasets`, .tar shards "
-        "of webdataset or a folder of images (docs/how-to/own-data.md); a reader of your own goes by "
+        hint="supported: tables (.csv, .tsv, .jsonl, .json), .parquet, `datasets` folders, webdataset .tar "
+        "shards and image folders (docs/how-to/own-data.md); for your own reader, give "
         "module:attr",
     )
 
@@ -131,7 +133,9 @@ def _by_split(found: Sequence[str]) -> dict[str, list[str]]:
 def _strays(found: Sequence[str]) -> tuple[str, ...]:
     used = {name for names in _by_split(found).values() for name in names}
     left = [name for name in found if name not in used]
-    return (f"left out, since their names say no split: {', '.join(left[:5])}",) if left else ()
+    return (
+        (f"ignored, because their names contain no split: {', '.join(left[:5])}",) if left else ()
+    )
 
 
 def _saved(path: Path) -> Look:

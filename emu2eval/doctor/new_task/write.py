@@ -30,7 +30,8 @@ def new_task(name: str, source: Path, file: Path | None = None) -> tuple[Path, l
     """
     if not _NAME.fullmatch(name):
         raise ConfigError(
-            f"{name!r} is no name of a task", hint="letters, digits, - and _, such as my-task"
+            f"{name!r} is not a valid task name",
+            hint="use letters, digits, - and _, such as my-task",
         )
     file = file if file is not None else Path(f"{name}.yaml")
     _require_new(file)
@@ -46,10 +47,13 @@ def new_task(name: str, source: Path, file: Path | None = None) -> tuple[Path, l
         if tried.answers:
             hidden = first(found)
             found, made = read_again(other), tried
-            made.notes.append(f"the split {hidden} was left out: it has no answers")
+            made.notes.append(f"the split {hidden} was ignored because it has no answers")
     path, findings = _written(file, _text(name, source, found, made, file))
-    if any(not each.holds and "stands twice" in each.seen for each in findings):
-        made.options["id"] = (False, "ids of the data stand twice: a digest of what a sample holds")
+    if any(not each.holds and "appears twice" in each.seen for each in findings):
+        made.options["id"] = (
+            False,
+            "ids in the data are not unique, so a digest of the sample's content is used",
+        )
         file.unlink()
         path, findings = _written(file, _text(name, source, found, made, file))
     return path, findings
@@ -58,9 +62,9 @@ def new_task(name: str, source: Path, file: Path | None = None) -> tuple[Path, l
 def _require_new(file: Path) -> None:
     if file.exists() or file.is_symlink():
         raise ConfigError(
-            "this file is there already, and is not written over",
+            "the file already exists and is not overwritten",
             where=file,
-            hint="another NAME, or --file FILE; or remove it first",
+            hint="use another NAME or --file FILE, or remove it first",
         )
 
 
@@ -69,13 +73,13 @@ def _written(file: Path, text: str) -> tuple[Path, list[Finding]]:
         with file.open("x", encoding="utf-8") as out:
             out.write(text)
     except OSError as error:
-        raise ConfigError(f"the file cannot be written ({error.strerror})", where=file) from None
+        raise ConfigError(f"cannot write the file ({error.strerror})", where=file) from None
     return file, list(check_task(str(file if "/" in str(file) else Path(file))))
 
 
 def _head(name: str, source: Path, file: Path, looked: str) -> Iterator[str]:
-    yield f"# Written by `emu2eval new task` from a look at {_one_line(source)} ({looked})."
-    yield "# What is behind a # was guessed: mend what is wrong, then"
+    yield f"# Written by `emu2eval new task` after inspecting {_one_line(source)} ({looked})."
+    yield "# Settings with a comment were guessed: fix what is wrong, then"
     yield f"#   emu2eval check --task {_here(file)}"
     yield f"#   emu2eval run --task {_here(file)} --model most-common --shots 0 4"
     yield f"name: {_value(name)}"
@@ -88,24 +92,24 @@ def _folder_lines(name: str, found: Look, file: Path) -> Iterator[str]:
     own = ClassFolders(found.root, ImageFolderOptions())
     splits = list(own.splits)
     yield from _head(name, found.root, file, "a folder of images for each class")
-    yield "preset: classification   # docs/how-to/own-data.md says what it sets; any key here changes it"
+    yield "preset: classification   # see docs/how-to/own-data.md; any key here overrides it"
     yield "data:"
     yield f"  root: {_value(_root(found.root, file))}   # relative to this file"
     if splits:
         queries, pool = _sides(splits)
-        yield f"  splits: {_value({each: {} for each in splits})}   # folders of these names"
+        yield f"  splits: {_value({each: {} for each in splits})}   # folders with these names"
         yield f"split: {queries}"
         if pool != "train":
             yield f"demonstrations: {{split: {pool}}}"
     else:
         yield "  # No folders are named train, val or test: half of each class is drawn for test."
         yield "  options: {split: {draw: {test: 0.5}, stratify: answer, seed: 0}}"
-    yield "# protocol: generated      # the model writes a class name, where it gives no log-probabilities"
+    yield "# protocol: generated      # the model writes a class name, for models without log-probabilities"
 
 
 def _text(name: str, source: Path, found: Look, made: Guess, file: Path) -> str:
     rows = (
-        f"{len(found.rows)} rows of the split {first(found)}"
+        f"{len(found.rows)} rows from the split {first(found)}"
         if first(found)
         else f"{len(found.rows)} rows"
     )
@@ -121,12 +125,12 @@ def _text(name: str, source: Path, found: Look, made: Guess, file: Path) -> str:
     if letters:
         options["answer_as"] = (
             "letter",
-            "answers are asked for by letter; text = by what the choice says",
+            "answers are given by letter; text = by the choice's text",
         )
     if made.question is not None and not made.question.isidentifier():
         options["fields"] = ({"question": made.question}, "templates call it {question}")
     if found.inside:
-        options["rows"] = (found.inside, "where the rows stand in the file")
+        options["rows"] = (found.inside, "where the rows are in the file")
     if options:
         lines.append("  options:")
         lines += [
@@ -142,7 +146,7 @@ def _text(name: str, source: Path, found: Look, made: Guess, file: Path) -> str:
     lines.append(f"demonstrations: {{split: {_value(pool)}, chooser: {chooser}}}   # {why}")
     lines += _asked(made, letters)
     if made.left:
-        lines.append(f"# Templates can use these columns, too: {_one_line(', '.join(made.left))}")
+        lines.append(f"# Templates can also use these columns: {_one_line(', '.join(made.left))}")
     return "\n".join(lines) + "\n"
 
 
@@ -177,10 +181,10 @@ def _asked(made: Guess, letters: bool) -> Iterator[str]:
         yield "score: {scorer: letter, options: {rule: first_letter}}   # the first character is the letter"
         ask = f"{shown}{asked}\n{{options}}\nAnswer with the letter:"
     elif made.classes or made.closed:
-        yield "score: {scorer: class_name}   # the one class that the reply names"
+        yield "score: {scorer: class_name}   # the single class named in the reply"
         ask = f"{shown}{asked} Answer:"
     elif made.references == 10:
-        yield "# Ten answers each, as VQA v2 has them."
+        yield "# Ten answers each, as in VQA v2."
         yield "score: {scorer: vqa_accuracy, options: {variant: official}, clean: [first_line, strip, lower]}"
         ask = f"{shown}{asked} Short answer:"
     else:
@@ -214,7 +218,7 @@ def _splits(
         return {n: _files(found, n) for n in found.files}, queries, pool, None
     (only,) = found.files
     files = _files(found, only)
-    why = "nothing tells splits apart: half is drawn, samples of one image on one side"
+    why = "no split information: half is drawn, keeping samples of one image together"
     return (
         {"test": files, "train": files},
         "test",

@@ -102,14 +102,14 @@ class _Line:
         self._queue.put(None)
         self._thread.join(patience)
         if self._thread.is_alive() and self._why is None:
-            self._why = f"it did not end within {patience:.0f} seconds"
+            self._why = f"it did not finish within {patience:.0f} seconds"
 
     def said(self) -> str | None:
         """What to tell of it, once."""
         if self._why is None or self._told:
             return None
         self._told = True
-        return f"--log {self.logger.name} failed and is left alone, the run goes on: {self._why}"
+        return f"--log {self.logger.name} failed and is disabled; the run continues: {self._why}"
 
     def _work(self) -> None:
         calls = iter(self._queue.get, None)

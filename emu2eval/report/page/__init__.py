@@ -43,9 +43,9 @@ def write(
     read or the page cannot be written. Runs whose data is not there are shown without their prompts.
     """
     if file.suffix not in (".html", ".htm"):
-        raise ConfigError("a report is written as .html", where=file)
+        raise ConfigError("a report must be an .html file", where=file)
     if not folders:
-        raise ConfigError("there is no run to report", hint="emu2eval ls runs")
+        raise ConfigError("no runs to report on", hint="emu2eval ls runs")
     keep = inside if inline else beside(file.with_name(f"{file.stem}_images"))
     with told_bars() as told:
         built = build(folders, Thumbnails(keep), samples=samples, baseline=baseline, told=told)

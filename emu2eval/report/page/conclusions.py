@@ -70,10 +70,14 @@ def _lead(
     lead = f"At {_shots(row)} {labels[first]} leads with {_value(row)}"
     ahead = {place: each for place, each in against.items() if _sure(each)}
     if len(against) > 1 and len(ahead) in (0, len(against)):
-        whom = f"all {len(against)} others" if ahead else f"none of the {len(against)} others"
-        lead += f", ahead of {whom} beyond chance"
+        whom = (
+            f"all {len(against)} other models"
+            if ahead
+            else f"none of the {len(against)} other models"
+        )
+        lead += f", significantly ahead of {whom}"
     elif len(against) > 1:
-        lead += f", ahead of {len(ahead)} of {len(against)} others beyond chance"
+        lead += f", significantly ahead of {len(ahead)} of {len(against)} other models"
     second = max(against, key=lambda place: _worth(rows[place]), default=None)
     if second is None:
         return
@@ -140,8 +144,8 @@ def _alone(
         if row.chance is not None and row.low is not None and row.high is not None:
             better = row.low > row.chance if row.higher_is_better else row.high < row.chance
             sure = better
-            what = "beyond" if better else "not beyond"
-            said += f", {what} the {number(row.chance, row.digits)} of guessing"
+            what = "significantly better" if better else "not significantly better"
+            said += f", {what} than random guessing ({number(row.chance, row.digits)})"
         yield Conclusion(_task(row), said + ".", sure, place)
 
 
@@ -185,11 +189,11 @@ def _verdict(each: Compared, row: Row) -> str:
     """Whether the difference can be chance; where it can, how large one would have been found."""
     gap, p = each.made, each.holm
     if p is None or not isinstance(gap, Difference):
-        return "whether chance explains it is not known"
+        return "significance unknown"
     if p < LEVEL:
         return f"significant (p {p_value(p)})"
     found = ""
     if gap.detectable is not None:
         least, on = number(gap.detectable, row.digits), counted(gap.n, "answer")
-        found = f"; less than {least} is rarely found with {on}"
+        found = f"; differences below {least} are rarely detected with {on}"
     return f"not significant (p {p_value(p)}{found})"

@@ -63,7 +63,7 @@ def differences(
         _is(baseline, *each) for each in zip(rows, labels, strict=True)
     ):
         known = ", ".join(dict.fromkeys(labels))
-        raise ConfigError(f"no run is of the baseline {baseline!r}", hint=f"one of: {known}")
+        raise ConfigError(f"no run of the baseline {baseline!r}", hint=f"one of: {known}")
     known_runs = [each for each in laid if each is not None]
     place = {id(each): number for number, each in enumerate(known_runs)}
     pairs = [

@@ -38,7 +38,7 @@ function curves() {
   const panels = PANELS.filter((p) => unique(p.runs.filter((r) => r.rows[0].value != null && r.count != null).map((r) => r.count)).length > 1);
   if (!panels.length) return null;
   const across = panels.length === 1 ? "panels one" : panels.length === 2 || panels.length === 4 ? "panels two" : "panels";
-  return section("Few-shot curves", "Value against the number of demonstrations. Bands are 95 % intervals; a point leads to its samples.",
+  return section("Few-shot curves", "Score by number of demonstrations. Bands are 95 % intervals; click a point to see its samples.",
     el("div", { class: across }, panels.map((panel) => {
       const box = el("div", { class: "drawing" });
       const figure = el("figure", {}, el("figcaption", {}, el("span", {}, titleOf(panel), ` · ${panel.metric}`),
@@ -120,7 +120,7 @@ function curve(panel, wide) {
   const more = lines.length - named.length;
   const below = [];
   if (!ends) below.push(el("p", { class: "legend" }, named.map((line) => el("span", {}, keyOf(line.model), line.model))));
-  if (more) below.push(el("p", { class: "said" }, `The ${MOST_LINES} best are named; ${plural(more, "other")} in grey.`));
+  if (more) below.push(el("p", { class: "said" }, `The ${MOST_LINES} best are labelled; ${plural(more, "other")} in grey.`));
   return [chart, ...below];
 }
 

@@ -185,7 +185,7 @@ class _Set:
             return shown
         position = self.questions.samples.position(score.id)
         if position is None:
-            return shown | {"x": tables.text("the data does not hold this sample")}
+            return shown | {"x": tables.text("this sample is no longer in the data")}
         sample = self.questions.query(position)
         shown["r"] = tables.parts(sample.references)
         if sample.choices:

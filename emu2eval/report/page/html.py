@@ -59,7 +59,7 @@ def save(page: Content, file: Path) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise StoreError(f"the page cannot be written ({error.strerror})", where=file) from None
+        raise StoreError(f"cannot write the page ({error.strerror})", where=file) from None
 
 
 def render(page: Content) -> Iterator[str]:

@@ -12,7 +12,7 @@ function follow() {
       underWay(state.running);
     } catch {
       failures++;
-      if (failures === 3) $("under-way")?.replaceChildren(el("p", {}, "The server has stopped: what is shown is the last of it."));
+      if (failures === 3) $("under-way")?.replaceChildren(el("p", {}, "The server has stopped; this page shows its last state."));
     }
     setTimeout(ask, failures > 2 ? 5 * OFTEN : OFTEN);
   }

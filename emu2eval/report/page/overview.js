@@ -6,20 +6,20 @@ function section(title, said, ...content) {
 function found() {
   if (!DATA.conclusions.length) return null;
   const said = ({ said, sure, run }) => el("li", { class: sure ? "sure" : null },
-    el("span", { class: "verdict", title: sure == null ? "not tested" : sure ? "beyond chance" : "may be chance" }, sure == null ? "–" : sure ? "●" : "○"),
+    el("span", { class: "verdict", title: sure == null ? "not tested" : sure ? "significant" : "not significant" }, sure == null ? "–" : sure ? "●" : "○"),
     el("span", {}, said, " ", el("a", { href: address(RUNS[run]), class: "noprint" }, "samples")));
   const tasks = unique(DATA.conclusions.map((each) => each.about));
   const line = (about) => el("li", {}, el("p", { class: "about" }, about), el("ul", {}, DATA.conclusions.filter((each) => each.about === about).map(said)));
   const [first, rest] = [tasks.slice(0, 4), tasks.slice(4)];
   return el("section", { id: "findings" }, el("ul", { class: "findings" }, first.map(line)),
     rest.length ? el("details", {}, el("summary", {}, `${plural(rest.length, "other task")}`), el("ul", { class: "findings" }, rest.map(line))) : null,
-    el("p", { class: "said" }, "● beyond chance: p below 0.05 after Holm's correction; ○ chance may explain it. Brackets are 95 % intervals, clustered by image."));
+    el("p", { class: "said" }, "● significant: p < 0.05 after Holm correction; ○ not significant. Brackets are 95 % intervals, clustered by image."));
 }
 
 const KINDS = {
-  models: ["Models at equal shots", "Sample by sample, on the samples that both have answered."],
-  shots: ["What demonstrations add", "Each model with more demonstrations against itself with the fewest."],
-  ablation: ["What was taken away", "Ablated demonstrations against whole ones of the same number."],
+  models: ["Models at the same number of shots", "Compared sample by sample, on the samples that both models answered."],
+  shots: ["What demonstrations add", "Each model with more demonstrations compared with itself with the fewest."],
+  ablation: ["What ablations cost", "Ablated demonstrations compared with intact ones, at the same number of shots."],
 };
 
 function differences() {
@@ -27,12 +27,12 @@ function differences() {
     const all = DATA.differences.filter((each) => each.kind === kind), known = all.filter((each) => each.difference != null);
     const lost = all.filter((each) => each.difference == null);
     if (!all.length) return null;
-    const best = known.some((each) => each.best) ? " Where there are many models, all are compared with the one of the highest value." : "";
+    const best = known.some((each) => each.best) ? " With many models, each is compared with the one that has the highest value." : "";
     return el("section", { class: "differences" }, el("h3", {}, title), el("p", { class: "said" }, said + best),
       known.length ? differenceTable(kind, known) : null,
       lost.length ? el("p", { class: "note" }, `${plural(lost.length, "pair")} not compared: `, unique(lost.map((each) => each.why || each.notes.join("; "))).slice(0, 5).join("; ")) : null);
   }).filter(Boolean);
-  return made.length ? section("Differences", "With 95 % intervals; p by sign flips of whole clusters, corrected after Holm for all of one kind and task. Filled: beyond chance.", made) : null;
+  return made.length ? section("Differences", "With 95 % intervals; p by sign flips of whole clusters, Holm-corrected per kind and task. Filled: significant.", made) : null;
 }
 
 function differenceTable(kind, known) {
@@ -46,7 +46,7 @@ function differenceTable(kind, known) {
   const short = (run) => kind === "models" ? run.model : shotsOf(run);
   return table(`differences-${kind}`, [
     ...(kind === "models" ? [] : [{ head: "model", word: true, name: true, value: (d) => d.one.model }]),
-    { head: "run", word: true, name: true, value: (d) => short(d.one), cell: (d) => el("a", { href: address(d.one, null, 0, 0, { against: d.other.name, show: "flipped" }), title: "the samples at which the two differ" }, short(d.one)) },
+    { head: "run", word: true, name: true, value: (d) => short(d.one), cell: (d) => el("a", { href: address(d.one, null, 0, 0, { against: d.other.name, show: "flipped" }), title: "the samples on which the two differ" }, short(d.one)) },
     { head: "against", word: true, name: true, value: (d) => short(d.other) },
     ...(kind === "models" ? [{ head: "shots", value: (d) => d.setting }] : []),
     { head: "difference", value: (d) => d.difference, cell: (d) => el("td", { class: leaning(d) }, signed(d.difference, d.digits)) },
@@ -58,7 +58,7 @@ function differenceTable(kind, known) {
     { head: "worse", value: (d) => d.losses, cell: (d) => d.losses == null ? "–" : count(d.losses) },
     { head: "n", value: (d) => d.n, cell: (d) => count(d.n) },
     ...(known.some((d) => d.notes.length || d.unmatched || d.unscored) ? [{ head: "notes", word: true, value: (d) => [...d.notes,
-      d.unmatched ? `${count(d.unmatched)} without a partner` : null, d.unscored ? `${count(d.unscored)} unscored in either` : null].filter(Boolean).join("; ") }] : []),
+      d.unmatched ? `${count(d.unmatched)} without a counterpart` : null, d.unscored ? `${count(d.unscored)} unscored in either` : null].filter(Boolean).join("; ") }] : []),
   ], rows);
 }
 
@@ -71,7 +71,7 @@ function results() {
   const optional = [["split", (r) => r.run.split], ["protocol", (r) => r.run.protocol]];
   const same = optional.filter(([, of]) => shared((run) => of({ run })));
   const said = same.length ? `All: ${same.map(([name, of]) => `${name} ${of({ run: RUNS[0] })}`).join(", ")}. ` : "";
-  return section("Results", `${said}Intervals are 95 %. A name leads to the samples.`, table("results", [
+  return section("Results", `${said}Intervals are 95 %. Click a name to see its samples.`, table("results", [
     { head: "task", word: true, name: true, value: (r) => r.run.task },
     ...optional.filter((each) => !same.includes(each)).map(([head, value]) => ({ head, word: true, name: true, value })),
     { head: "model", word: true, name: true, value: (r) => r.run.model, cell: (r) => el("a", { href: address(r.run), class: "run" }, keyOf(r.run.model), r.run.model) },
@@ -99,7 +99,7 @@ function weaknesses() {
     box.replaceChildren(...[groupsOf(run, groups[run.place]), confusionOf(confusions[run.place])].filter(Boolean));
   }
   show();
-  return section("Weakest where", "Sub-scores of a run from the lowest, and what it answered in the place of what.",
+  return section("Weaknesses", "The sub-scores of a run, lowest first, and which answers it confuses.",
     el("p", { class: "noprint" }, el("label", { class: "picked" }, "Run ", choice)), box);
 }
 
@@ -107,7 +107,7 @@ function groupsOf(run, rows) {
   const whole = run.rows[0], own = rows.filter((row) => row.metric === whole.metric && row.value != null);
   if (!own.length) return null;
   own.sort((a, b) => (a.value - b.value) * (run.better ? 1 : -1));
-  return el("figure", {}, el("figcaption", {}, el("span", {}, el("strong", {}, "Sub-scores"), ` · ${whole.metric}, ${number(whole.value, whole.digits)} in all`)), table(`sub-scores-${run.name}`, [
+  return el("figure", {}, el("figcaption", {}, el("span", {}, el("strong", {}, "Sub-scores"), ` · ${whole.metric}, ${number(whole.value, whole.digits)} overall`)), table(`sub-scores-${run.name}`, [
     { head: "samples", word: true, value: (row) => row.group, cell: (row) => el("a", { href: address(run, null, 0, 0, { group: row.group }) }, row.group) },
     { head: "value", value: (row) => row.value, cell: (row) => el("td", { class: "main" }, number(row.value, row.digits)) },
     { head: "", value: () => null, cell: (row) => miniBar(run, row) },
@@ -120,9 +120,9 @@ function groupsOf(run, rows) {
 function confusionOf(found) {
   if (!found) return null;
   const { labels, counts } = found, other = counts.some((row) => row[labels.length]), none = counts.some((row) => row[labels.length + 1]);
-  const heads = [...labels, ...(other ? ["something else"] : []), ...(none ? ["nothing"] : [])];
+  const heads = [...labels, ...(other ? ["other"] : []), ...(none ? ["no answer"] : [])];
   const cells = (row) => [...labels.map((_, place) => row[place]), ...(other ? [row[labels.length]] : []), ...(none ? [row[labels.length + 1]] : [])];
-  return el("figure", { class: heads.length > 8 ? "whole" : null }, el("figcaption", {}, el("span", {}, el("strong", {}, "Answers"), " · rows: what is right; columns: what was answered; shades: share of the row")),
+  return el("figure", { class: heads.length > 8 ? "whole" : null }, el("figcaption", {}, el("span", {}, el("strong", {}, "Answers"), " · rows: correct answer; columns: model's answer; shade: share of the row")),
     el("div", { class: "scroll" }, el("table", { class: "confusion" },
       el("thead", {}, el("tr", {}, el("th"), heads.map((head) => el("th", { scope: "col" }, head)))),
       el("tbody", {}, labels.map((label, at) => {
@@ -154,7 +154,7 @@ function settings() {
 function aboutOf(run, about) {
   const lines = (name, list) => list.length ? el("div", {}, el("h4", {}, name), el("ul", { class: "settings" }, list.map((line) => el("li", {}, line)))) : null;
   return el("div", { class: "about-body" },
-    el("p", {}, about.when ? `Last answer ${about.when.slice(0, 16).replace("T", " ")} UTC. ` : "When its answers were given is not kept with it. ",
+    el("p", {}, about.when ? `Last answer ${about.when.slice(0, 16).replace("T", " ")} UTC. ` : "The time of its answers is not recorded. ",
       el("a", { href: address(run) }, run.name), `, fingerprint ${about.fingerprint.slice(0, 16)}, ${Object.entries(about.versions).map((v) => v.join(" ")).join(", ")}`),
     el("div", { class: "columns" }, Object.entries(about.settings).map(([name, list]) => lines(name, list))),
     Object.keys(about.template).length ? el("div", {}, el("h4", {}, "prompt"), el("dl", { class: "template" },
@@ -166,7 +166,7 @@ function overview() {
   DRAWN.clear();
   widths.disconnect();
   if (!RUNS.length) {
-    $("overview").replaceChildren(el("h1", {}, "No run is finished yet"), el("div", { id: "under-way" }));
+    $("overview").replaceChildren(el("h1", {}, "No finished runs yet"), el("div", { id: "under-way" }));
     return;
   }
   const tasks = unique(RUNS.map((run) => run.task)).length, lost = RUNS.filter((run) => run.promptless);
@@ -175,9 +175,9 @@ function overview() {
   const when = dates.length ? ` · answered ${unique([dates[0], dates[dates.length - 1]]).join(" to ")}` : "";
   $("overview").replaceChildren(...[
     el("h1", {}, `${plural(RUNS.length, "run")} of ${plural(MODELS.length, "model")} on ${plural(tasks, "task")}`),
-    el("p", { class: "said" }, `${plural(all, "answer")}${shown < all ? `, of which ${count(shown)} drawn at random can be looked at` : ""}${when}${DATA.version ? ` · emu2eval ${DATA.version}` : ""}`),
+    el("p", { class: "said" }, `${plural(all, "answer")}${shown < all ? `, ${count(shown)} of them browsable (drawn at random)` : ""}${when}${DATA.version ? ` · emu2eval ${DATA.version}` : ""}`),
     DATA.live ? el("div", { id: "under-way" }) : null,
     found(), curves(), differences(), results(), weaknesses(), settings(),
-    lost.length ? el("p", { class: "note" }, `${plural(lost.length, "run")} shown without prompts, references and images of the data: `,
+    lost.length ? el("p", { class: "note" }, `${plural(lost.length, "run")} shown without the data's prompts, references and images: `,
       unique(lost.map((run) => run.promptless)).join("; ")) : null].filter(Boolean));
 }

@@ -76,8 +76,8 @@ function beside(step) {
   changed();
 }
 
-const KEYS = [["j, ↓", "next sample", () => choose(current + 1)], ["k, ↑", "sample before", () => choose(current - 1)],
-  ["→", "next run", () => beside(1)], ["←", "run before", () => beside(-1)], ["/", "search", () => $("search").focus()],
+const KEYS = [["j, ↓", "next sample", () => choose(current + 1)], ["k, ↑", "previous sample", () => choose(current - 1)],
+  ["→", "next run", () => beside(1)], ["←", "previous run", () => beside(-1)], ["/", "search", () => $("search").focus()],
   ["Enter", "enlarge the first image", () => document.querySelector("#detail .zoomable")?.click()], ["Esc", "leave the search; back to the list", () => back()], ["t", "light or dark", () => theme()], ["?", "these keys", () => keys()]];
 const DOES = { j: 0, ArrowDown: 0, k: 1, ArrowUp: 1, ArrowRight: 2, ArrowLeft: 3, "/": 4, Enter: 5, Escape: 6, t: 7, "?": 8 };
 
@@ -123,7 +123,7 @@ function start() {
   try { const kept = localStorage.getItem("emu2eval-theme"); if (kept === "dark" || kept === "light") theme(kept); } catch { /* none */ }
   if (!window.DecompressionStream) {
     $("overview").hidden = false;
-    $("overview").append(el("p", { class: "note" }, "This browser is too old for the page: it needs Chrome 80, Firefox 113, Safari 16.4 or a later one."));
+    $("overview").append(el("p", { class: "note" }, "This browser is too old for this page, which needs Chrome 80, Firefox 113, Safari 16.4 or later."));
     return;
   }
   takeData(document);

@@ -76,8 +76,8 @@ function filter() {
     listed.sort((a, b) => compare(sampleOf(run, answers[a]).i, sampleOf(run, answers[b]).i) || a - b);
   }
   $("count").value = `${count(listed.length)} of ${count(answers.length)}` + (run.shown < run.answers ? ` (drawn from ${count(run.answers)})` : "");
-  $("count").title = run.shown < run.answers ? `${count(run.shown)} of this run's ${count(run.answers)} answers were drawn at random, those without a score first; `
-    + "numbers on the overview are of all. emu2eval report --samples N shows more." : "";
+  $("count").title = run.shown < run.answers ? `${count(run.shown)} of this run's ${count(run.answers)} answers were drawn at random, unscored ones first; `
+      + "numbers on the overview cover all answers. For more: emu2eval report --samples N." : "";
   $("spacer").style.height = `${Math.max(1, listed.length) * TALL}px`;
   const place = state.sample == null ? null : answerTo(run, state.sample, state.trial, state.take);
   current = place == null ? -1 : listed.indexOf(place);
@@ -98,7 +98,7 @@ function rows(anew = false) {
     spacer.append(row);
   }
   if (anew && !listed.length) {
-    const none = el("p", { class: "empty" }, "no sample fits");
+    const none = el("p", { class: "empty" }, "no matching samples");
     made.set(-1, none);
     spacer.append(none);
   }
@@ -150,7 +150,7 @@ function detail() {
   const place = state.sample == null ? null : answerTo(run, state.sample, state.trial, state.take);
   box.scrollTop = 0;
   if (place == null) {
-    box.replaceChildren(el("p", { class: "empty" }, state.sample == null ? "No sample fits."
+    box.replaceChildren(el("p", { class: "empty" }, state.sample == null ? "No matching samples."
       : `${labelOf(run)} has no sample ${state.sample} here.`));
     return;
   }
@@ -160,7 +160,7 @@ function detail() {
     el("div", { class: "top" },
       el("button", { type: "button", class: "back", on: { click: back } }, "← list"),
       el("div", { class: "steps" }, step(current - 1, "‹ Previous", "k", current <= 0),
-        el("span", { class: "place" }, current < 0 ? "not among those listed" : `${count(current + 1)} of ${count(listed.length)}`),
+        el("span", { class: "place" }, current < 0 ? "not in this list" : `${count(current + 1)} of ${count(listed.length)}`),
         step(current + 1, "Next ›", "j", current >= listed.length - 1))),
     el("div", { class: "titled" }, el("h2", {}, sample.i, which(sample.t, takeOf(answer))), score(run, answer)),
     el("p", { class: "about" }, `${run.task} · ${run.split} · ${run.protocol} · ${labelOf(run)}`,

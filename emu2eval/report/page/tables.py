@@ -90,7 +90,7 @@ def beside(folder: Path) -> Keep:
                 temporary.replace(file)
             except OSError as error:
                 raise StoreError(
-                    f"the images of the page cannot be written ({error.strerror})", where=file
+                    f"cannot write the page's images ({error.strerror})", where=file
                 ) from None
         return f"{folder.name}/{file.name}"
 

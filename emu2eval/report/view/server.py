@@ -33,8 +33,8 @@ class View:
         except (OSError, OverflowError) as error:
             said = getattr(error, "strerror", None) or error
             raise ConfigError(
-                f"port {port} cannot be listened at ({said})",
-                hint="leave --port out for one that is free",
+                f"cannot listen on port {port} ({said})",
+                hint="omit --port to use any free port",
             ) from None
         self._server.view = self
 

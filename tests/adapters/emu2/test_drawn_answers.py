@@ -125,7 +125,7 @@ def test_the_models_own_bound_replaces_the_tasks(folders: dict[str, Path]) -> No
 def test_what_cannot_be_drawn_is_refused_or_told(folders: dict[str, Path], tmp_path: Path) -> None:
     model = model_file(folders["base"], tmp_path, **HOT)
     beams = small_task(tmp_path, output={"kind": "text", "beams": 3})
-    with pytest.raises(PlanError, match="the task asks for a search with 3 beams"):
+    with pytest.raises(PlanError, match="the task asks for beam search with 3 beams"):
         evaluate(beams, model, out=tmp_path)
     heard: list[str] = []
     listener = Watcher()
@@ -135,8 +135,8 @@ def test_what_cannot_be_drawn_is_refused_or_told(folders: dict[str, Path], tmp_p
     )
     (result,) = evaluate(ranked, model, limit=2, trials=3, out=tmp_path, watcher=listener)
     assert result.rows[0].trials == 1
-    assert any("nothing is drawn, so one trial says what 3 would" in line for line in heard)
-    assert any("temperature, top_p and do_sample draw texts alone" in line for line in heard)
+    assert any("nothing is drawn at random, so one trial replaces 3" in line for line in heard)
+    assert any("temperature, top_p and do_sample only affect text" in line for line in heard)
 
 
 def test_it_keeps_the_rules_of_adapters(folders: dict[str, Path]) -> None:

@@ -105,7 +105,7 @@ def test_what_does_not_fit_says_what_would() -> None:
     with pytest.raises(ModelError) as caught:
         plan(BASE, "80GiB", positions=2048, batch=4, beams=5, new_tokens=10)
     text = str(caught.value)
-    assert "weights 68.7 GiB" in text and "80.0 GiB of memory are given" in text
+    assert "weights 68.7 GiB" in text and "available memory 80.0 GiB" in text
     assert "8-bit" in text and "batch 1" in text and "cpu:64GiB" in text
     extra = float(text.partition("add ")[2].partition(" GiB")[0])
     enough = {0: int((80 + extra + 0.05) * GIB)}
@@ -144,14 +144,14 @@ def test_memory_as_people_write_it(text: str, budgets: dict[Any, int]) -> None:
 @pytest.mark.parametrize(
     "text, words",
     [
-        ("24", "'24' is no size"),
-        ("24GiB,big", "'big' is no size of memory"),
-        ("0GiB", "is no size"),
-        ("", "names no device"),
-        ("disk", "names no device that computes"),
+        ("24", "'24' is not a memory size"),
+        ("24GiB,big", "'big' is not a memory size"),
+        ("0GiB", "is not a memory size"),
+        ("", "names no computing device"),
+        ("disk", "names no computing device"),
         ("24GiB,cpu", "cpu needs a size"),
-        ("24GiB,gpu:2GiB", "'gpu' is no device"),
-        ("1:24GiB", "'1' is no device that is next"),
+        ("24GiB,gpu:2GiB", "'gpu' is not the next device"),
+        ("1:24GiB", "'1' is not the next device"),
         ("cpu:1GiB,cpu:1GiB", "names cpu twice"),
     ],
 )
@@ -310,7 +310,7 @@ def test_without_settings_all_gpus_are_used(monkeypatch: pytest.MonkeyPatch) -> 
         ({"device_map": "tpu9000"}, "has no device 'tpu9000'; it has cpu"),
         ({"device_map": "cuda:99"}, "this machine has"),
         ({"memory": "99x24GiB"}, "is for 99 GPUs"),
-        ({"device_map": {"": "disk"}}, "puts the embeddings on the disk"),
+        ({"device_map": {"": "disk"}}, "puts the embeddings on disk"),
         (
             {"device_map": {"": "cpu", "decoder.lm.lm_head": "disk"}},
             "puts decoder.lm.lm_head on disk",

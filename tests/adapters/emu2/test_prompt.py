@@ -172,7 +172,7 @@ def test_markup_counts_as_tokens(small_tokenizer: Path) -> None:
 
 @pytest.mark.parametrize("text", ["[<IMG_PLH>]what?", "[VIDEO][<VID_PLH>]"])
 def test_the_authors_placeholders_are_refused(small_tokenizer: Path, text: str) -> None:
-    with pytest.raises(PlanError, match="stands for an image that is not"):
+    with pytest.raises(PlanError, match="placeholder of an image that is not"):
         encoded(form(small_tokenizer), Prompt(query=(text,)))
 
 

@@ -126,5 +126,5 @@ def test_what_is_no_model_is_told(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot be read"):
         Tokenizer(tmp_path / "tokenizer.model")
     (tmp_path / "tokenizer.model").write_bytes(b"not a model")
-    with pytest.raises(ModelError, match="no sentencepiece model"):
+    with pytest.raises(ModelError, match="not a sentencepiece model"):
         Tokenizer(tmp_path / "tokenizer.model")

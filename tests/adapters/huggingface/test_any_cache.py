@@ -312,5 +312,5 @@ def test_a_thinker_that_lacks_a_weight_is_refused(
 def test_phi_4_is_refused_for_what_it_does(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "phi4_multimodal"}')
     adapter = HuggingFaceAdapter(HuggingFaceSettings(checkpoint=str(tmp_path)))
-    with pytest.raises(ModelError, match="takes an image as pixels in the pass that reads it"):
+    with pytest.raises(ModelError, match="encodes images only in the pass that reads them"):
         adapter.load()

@@ -83,7 +83,7 @@ def test_one_image_only_is_refused_with_the_choices(
 ) -> None:
     """Refused while planning; text-only demonstrations and one grid of all images are taken."""
     task, model = str(make_task(queries=4, pool=20)), model_file("llava", images=1)
-    with pytest.raises(PlanError, match="holds 5 images, llava takes 1") as caught:
+    with pytest.raises(PlanError, match="has 5 images, but llava accepts 1") as caught:
         evaluate(task, model, shots=[4], out=tmp_path / "runs")
     assert "--shots '0*'" in str(caught.value) and "model.settings.grid=true" in str(caught.value)
     assert not (tmp_path / "runs").exists()
@@ -105,7 +105,7 @@ def test_the_refusal_on_the_command_line(
     code, _, errors = program("run", "--task", task, "--model", model, "--shots", "4")
     told = " ".join(errors.split())
     assert code == 2
-    assert "the prompt holds 5 images, llava takes 1" in told
+    assert "the prompt has 5 images, but llava accepts 1" in told
     assert "--shots '0*'" in told and "--set model.settings.grid=true" in told
     assert not Path("results").exists()
 
@@ -143,7 +143,7 @@ def test_what_is_too_long_is_refused_or_shortened(
     model_file: Callable[..., str], make_task: MakeTask, tmp_path: Path
 ) -> None:
     task, model = str(make_task(queries=4, pool=20)), model_file("idefics3", max_positions=300)
-    with pytest.raises(PlanError, match="positions, idefics3 has 300") as caught:
+    with pytest.raises(PlanError, match="positions, but idefics3 has 300") as caught:
         evaluate(task, model, shots=[8], out=tmp_path / "runs")
     assert "--fit" in str(caught.value.hint)
     assert not (tmp_path / "runs").exists()
@@ -194,7 +194,7 @@ def test_mistakes_are_one_paragraph(model_file: Callable[..., str], tmp_path: Pa
         ({"layout": "plain", "image_options": {"sise": 1}}, ConfigError, "image_options.*sise"),
         ({"layout": "plain", "image_options": {"size": "x"}}, ConfigError, "image_options"),
         ({"layout": "chat"}, ModelError, "no chat template"),
-        ({"checkpoint": str(tmp_path / "nothing")}, ModelError, "no checkpoint here"),
+        ({"checkpoint": str(tmp_path / "nothing")}, ModelError, "no checkpoint found"),
         ({"checkpoint": str(tmp_path)}, ModelError, "no config.json"),
         ({"quantize": 4}, MissingExtra, "bitsandbytes"),
     ):

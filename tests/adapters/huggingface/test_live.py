@@ -206,9 +206,9 @@ def test_mixed_precision_of_accelerate(model: Any) -> None:
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        (lambda m, p: InMemory(m, p.tokenizer), "takes no images and texts together"),
-        (lambda m, p: InMemory(_from_nowhere(m)), "comes without its processor"),
-        (lambda m, p: InMemory(nn.Linear(1, 1), p), "a Linear is no model of transformers"),
+        (lambda m, p: InMemory(m, p.tokenizer), "cannot process images and text together"),
+        (lambda m, p: InMemory(_from_nowhere(m)), "no processor was given"),
+        (lambda m, p: InMemory(nn.Linear(1, 1), p), "a Linear is not a transformers model"),
         (lambda m, p: InMemory(_sharded(m), p), "spread over processes"),
         (lambda m, p: InMemory(m, p, settings={"layuot": "chat"}), "layuot"),
         (lambda m, p: InMemory(m.to("meta"), p), "not in memory"),

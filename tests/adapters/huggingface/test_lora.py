@@ -84,9 +84,9 @@ def test_a_configuration_names_no_code(trained: Any, model_file: Callable[..., s
 
 def test_a_folder_without_one(model_file: Callable[..., str], tmp_path: Path) -> None:
     (error,) = built(model_file("llava", adapter=str(tmp_path))).lacks()
-    assert "it lacks adapter_config.json and adapter_model.safetensors" in error.what
+    assert "the folder has no adapter_config.json and adapter_model.safetensors" in error.what
 
 
 def test_a_folder_that_is_not_there(model_file: Callable[..., str], tmp_path: Path) -> None:
     (error,) = built(model_file("llava", adapter=str(tmp_path / "none"))).lacks()
-    assert error.what == "the folder of the adapter does not exist"
+    assert error.what == "the adapter's folder does not exist"

@@ -130,6 +130,6 @@ def test_what_is_planned_is_asked(model_file: Callable[..., str], name: str) -> 
 def test_what_is_no_fault_of_the_image_stays_itself() -> None:
     with pytest.raises(MemoryError), taking(image(1), "it"):
         raise MemoryError
-    says = r"it does not take this image of 64 x 48 pixels \(list index out of range\)"
+    says = r"it cannot process this image of 64 x 48 pixels \(list index out of range\)"
     with pytest.raises(ImageError, match=says), taking(image(1), "it"):
         raise IndexError("list index out of range\nmore")

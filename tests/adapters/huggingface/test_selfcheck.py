@@ -63,7 +63,7 @@ def test_a_prompt_is_what_the_processors_own_call_makes_of_it(
     assert isinstance(error, ModelError) and "tokens by LlavaProcessor" in error.what
     assert "'Ċ'" in error.what.partition(" there, ")[0] and "no more here" in error.what
     monkeypatch.setattr(adapter, "_check_weights", lambda: pytest.fail("too late"))
-    with pytest.raises(ModelError, match="the first that differs"):
+    with pytest.raises(ModelError, match="the first difference"):
         adapter.load()
 
 
@@ -93,7 +93,7 @@ def test_as_many_features_as_places(
     with pytest.raises(ModelError) as caught:
         built(model_file("llava", checkpoint=folder)).load()
     what = caught.value.what
-    assert "16 embeddings" in what and f"{places} places (processor_config.json)" in what
+    assert "16 embeddings" in what and f"{places} placeholders (processor_config.json)" in what
     assert "config.json)" in what and caught.value.where == folder
 
 
@@ -103,7 +103,7 @@ def test_a_token_that_the_processor_never_writes(
     """The model would see no image, and answer."""
     folder = edited("llava", "config.json", image_token_index=7)
     (error,) = built(model_file("llava", checkpoint=folder)).lacks()
-    assert "(7) stand at an image's places" in error.what
+    assert "(7) as the image placeholder" in error.what
     assert "'<image>' (3) 16 times (processor_config.json" in error.what
 
 
@@ -153,8 +153,11 @@ def test_an_image_that_the_encoder_refuses_costs_its_own_request(
     assert [first.text, second.text] == wanted and not first.error and not second.error
     said = str(refused.error)
     if fault == "raises":
-        assert "does not take this image of 40 x 40 pixels (the grid has no columns)" in said
+        assert "cannot process this image of 40 x 40 pixels (the grid has no columns)" in said
     else:
-        assert f"makes {17 if fault == 'more' else 15} embeddings" in said and "16 places" in said
+        assert (
+            f"produces {17 if fault == 'more' else 15} embeddings" in said
+            and "16 placeholders" in said
+        )
     (ranked,) = adapter.answer([request(Prompt(query=(black, QUESTION)), CHOICES)])
     assert ranked.error == refused.error

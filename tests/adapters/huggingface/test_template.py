@@ -42,13 +42,13 @@ APART = Prompt(
         (TURN + IMAGES + FIRST + END, "shows 4 of the prompt's 6 texts, and drops 'what colour is"),
         (TURN + "{% if m['role'] != 'system' %}" + IN_ORDER + "{% endif %}" + END,
          "drops the system text, 'Be brief.'"),
-        (SYSTEM_LAST, "puts the system text behind a text that comes after it"),
+        (SYSTEM_LAST, "moves the system text after a text that should follow it"),
         (TURN + IN_ORDER + "{% if loop.last %}" + TEXTS + "{% endif %}" + END, "more than once"),
-        (TURN + IMAGES + "{{ m['content'] }}" + END, "takes a message as one string"),
-        (TURN + IMAGES + "{{ m['content'] | trim }}" + END, "takes a message as one string"),
+        (TURN + IMAGES + "{{ m['content'] }}" + END, "expects a message as one string"),
+        (TURN + IMAGES + "{{ m['content'] | trim }}" + END, "expects a message as one string"),
         # Whatever a text's own words make of the template.
         (TURN + IMAGES + TEXTS.replace("c['text']", "c['text'].split(' say: ')[-1]") + END,
-         "changes or drops a text of the prompt, 'and say: what colour"),
+         "changes or drops a text in the prompt, 'and say: what colour"),
         (TURN + TEXTS + END, "shows 0 of the prompt's 2 images"),
     ],
 )  # fmt: skip

@@ -59,9 +59,7 @@ def test_a_thought_is_no_part_of_the_answer(tags: tuple[str, str], opened: bool)
     assert found.raw == text.removesuffix("<|im_end|>")
     cut = said(tokenizer, text.partition(last)[0], begun=begun)
     assert cut.text is None and cut.thought == "a square? yes"
-    assert "before its thought did" in str(cut.error) and "model.settings.thinking" in str(
-        cut.error
-    )
+    assert "during its reasoning" in str(cut.error) and "model.settings.thinking" in str(cut.error)
 
 
 def test_every_tag_may_be_a_special_token() -> None:
@@ -127,7 +125,9 @@ def test_a_template_that_begins_the_thought(
     for each in (adapter, without):
         each.opened.processor.chat_template = OPENS
     assert adapter.positions(asked) == without.positions(asked) + 7
-    with pytest.raises(PlanError, match="begins a thought, in which choices cannot be ranked"):
+    with pytest.raises(
+        PlanError, match="starts a reasoning block, in which choices cannot be ranked"
+    ):
         without.positions(request(prompt(1, 0), CHOICES))
     said = without.warning(asked)
     assert said is not None and "enable_thinking=false" in said

@@ -97,7 +97,7 @@ def test_no_weights_at_all_are_told_without_loading(
     folder = with_weights(saved("llava"), tmp_path / "empty", lambda tensors: tensors)
     (folder / "model.safetensors").unlink()
     (error,) = built(model_file("llava", checkpoint=str(folder))).lacks()
-    assert "holds no weights" in error.what
+    assert "contains no weights" in error.what
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     (error,) = built(model_file("llava", checkpoint=str(folder))).lacks()
@@ -143,7 +143,7 @@ def test_adapters_beside_base_weights_are_named(
 ) -> None:
     folder = copied(saved("llava"), tmp_path / "both", *files)
     (error,) = built(model_file("llava", checkpoint=str(folder))).lacks()
-    assert "beside the base weights" in error.what and all(name in error.what for name in files)
+    assert "next to the base weights" in error.what and all(name in error.what for name in files)
     assert "merge_and_unload" in str(error.hint) and "move these files" in str(error.hint)
 
 
@@ -156,7 +156,7 @@ def test_adapters_in_folders_of_their_own(
         (folder / inner).mkdir()
         (folder / inner / "adapter_model.safetensors").write_text("{}")
     (error,) = built(model_file("llava", checkpoint=str(folder))).lacks()
-    assert "adapters beside the base weights (speech-lora/, vision-lora/)" in error.what
+    assert "adapters next to the base weights (speech-lora/, vision-lora/)" in error.what
     for inner in ("vision-lora", "speech-lora"):
         shutil.rmtree(folder / inner)
     assert built(model_file("llava", checkpoint=str(folder))).lacks() == []
@@ -166,7 +166,7 @@ def test_an_adapter_alone_is_told_as_one(model_file: Callable[..., str], tmp_pat
     for name in LORA:
         (tmp_path / name).write_text("{}")
     (error,) = built(model_file("llava", checkpoint=str(tmp_path))).lacks()
-    assert "holds an adapter alone" in error.what
+    assert "contains an adapter only" in error.what
 
 
 def test_tensors_of_an_adapter_among_the_weights(
@@ -183,7 +183,7 @@ def test_tensors_of_an_adapter_among_the_weights(
         return {**tensors, **added}
 
     folder = with_weights(saved("llava"), tmp_path / "more", more)
-    with pytest.raises(ModelError, match=r"2 tensors of an adapter.*lora_A"):
+    with pytest.raises(ModelError, match=r"2 adapter tensors.*lora_A"):
         built(model_file("llava", checkpoint=str(folder))).load()
 
 

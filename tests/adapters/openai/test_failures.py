@@ -194,18 +194,18 @@ def answers(folder: Path) -> dict[str, dict[str, Any]]:
 FAULTS: list[tuple[Any, str]] = [
     ((400, {}, {"error": {"message": "too long"}}), "HTTP 400: too long"),
     ((403, {}, {"error": {"message": "no", "metadata": {"reasons": ["x"]}}}), "HTTP 403: no"),
-    ((500, {}, "boom"), "HTTP 500: boom (asked 1 times)"),
-    ((200, {}, "<html>"), "cut off or is no JSON"),
+    ((500, {}, "boom"), "HTTP 500: boom (attempts: 1)"),
+    ((200, {}, "<html>"), "cut off or is not JSON"),
     (
         (200, {}, {"error": {"code": 502, "message": "upstream"}}),
         "HTTP 502 inside HTTP 200: upstre",
     ),
-    ((200, {}, {"error": "out of luck"}), "the server says of its reply: out of luck"),
+    ((200, {}, {"error": "out of luck"}), "the server reports an error in its reply: out of luck"),
     ((200, {}, {"choices": [], "detail": "?"}), '"detail": "?"'),
     ((200, {}, placed(body("red", {}, "stop"), "broke off", "choice")), "broke off"),
     ((200, {}, body("I cannot", {}, "content_filter")), "'content_filter': I cannot"),
-    ((200, {}, body("", {}, "length")), "no text (it ended by 'length')"),
-    ((200, {}, body("<think>It is", {}, "length")), "ended before its thought did"),
+    ((200, {}, body("", {}, "length")), "no text (it ended with 'length')"),
+    ((200, {}, body("<think>It is", {}, "length")), "ended during its reasoning"),
 ]
 
 
@@ -232,7 +232,7 @@ def test_every_failed_request_is_unscored_and_the_others_are_not(
     unscored = next(name for name, each in rows.items() if "I cannot" in each.get("error", ""))
     _, shown, _ = program("show", "--run", row["run"], "--out", "runs", "--id", unscored)
     assert "raw text: 'I cannot'" in shown and "ended by: content_filter" in shown
-    assert shown.count("the server ended the reply by 'content_filter': I cannot") == 2
+    assert shown.count("the server ended the reply with 'content_filter': I cannot") == 2
     _, shown, _ = program("show", "--run", row["run"], "--out", "runs", "--id", good)
     for line in ("thought: 'Hm.\\n\\nSo.'", "text: 'red'", "raw text: '<think>Hm.", "score: "):
         assert line in shown
@@ -263,7 +263,7 @@ def test_of_a_model_that_thinks_a_text_without_an_end_is_no_answer() -> None:
     assert replies.read(cut).text == "It shows a squ"
     found = replies.read(cut, thinks=True)
     assert (found.text, found.thought) == (None, "It shows a squ")
-    assert "model.settings.thinking gives it more tokens" in str(found.error)
+    assert "to allow more tokens, set model.settings.thinking" in str(found.error)
     for content, beside, ended in product(ANSWERS, BESIDE, ["stop", None]):
         assert replies.read(body(content, beside, ended), thinks=True).error is None
 

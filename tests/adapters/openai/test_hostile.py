@@ -40,7 +40,7 @@ def asked(
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        ("[" * 100_000, "cut off or is no JSON"),
+        ("[" * 100_000, "cut off or is not JSON"),
         (json.dumps({"choices": [{"message": {"content": [{"text": 3}]}}]}), "no text"),
         (json.dumps({"choices": [{"message": {"content": []}}]}), "no text"),
     ],
@@ -90,7 +90,7 @@ def test_a_bad_reply_lets_the_others_finish(
         ({"longest_wait": -1.0}, "'longest_wait' .* at least 0, got -1.0"),
         ({"budget": {"requests": -1}}, "'budget.requests' .* at least 0, or null, got -1"),
         ({"prices": {"inputs": 1}}, "'prices' of adapter openai 'inputs'; did you mean 'input'"),
-        ({"model": ""}, "no model is named"),
+        ({"model": ""}, "no model name given"),
     ],
 )
 def test_settings_that_make_no_sense(settings: Any, says: str) -> None:

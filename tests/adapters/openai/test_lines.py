@@ -103,9 +103,9 @@ def test_a_reply_in_any_of_its_forms(said: bytes) -> None:
 @pytest.mark.parametrize(
     ("said", "kind", "says"),
     [
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhi", Broken, "whole"),
-        (b"SSH-2.0-OpenSSH\r\n\r\n", Broken, "no whole HTTP"),
-        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000, Broken, "no whole HTTP"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhi", Broken, "complete"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", Broken, "not complete HTTP"),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000, Broken, "not complete HTTP"),
         (None, NoAnswer, "0.05 seconds without a byte"),
     ],
 )

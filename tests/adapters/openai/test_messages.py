@@ -175,7 +175,9 @@ def test_replies_that_are_images() -> None:
     shown = image("PNG")
     turn = Turn(("draw",), (shown,))
     request = Request("0" * 64, Prompt(("draw",), (turn,)), TextOutput())
-    with pytest.raises(PlanError, match="no demonstrations whose replies are images") as caught:
+    with pytest.raises(
+        PlanError, match="does not accept demonstrations whose replies are images"
+    ) as caught:
         check_request(openai(), "served", request, "task", "query 1")
     assert "layout=single" in str(caught.value)
     check_request(openai(layout="single"), "served", request, "task", "query 1")
@@ -196,7 +198,7 @@ def test_a_prompt_with_an_opening_is_one_message_of_the_user() -> None:
     assert [part["text"] for part in asked["content"][::2]] == ["Draw. red:", "blue:", "green:"]
     assert openai().refusal(Request("0" * 64, prompt, TextOutput())) is None
     bare = replace(prompt, opening=None)
-    assert "only hold text" in str(openai().refusal(Request("0" * 64, bare, TextOutput())))
+    assert "only contain text" in str(openai().refusal(Request("0" * 64, bare, TextOutput())))
     keys = {
         request_key(each, TextOutput(), "") for each in (prompt, bare, replace(prompt, opening=""))
     }

@@ -141,5 +141,5 @@ def test_a_budget_counts_what_is_under_way() -> None:
     budget.settle(one, Cost())  # refused by the server: costs nothing
     budget.reserve(one)
     budget.settle(one, prices.cost(1, 150_000, 20_000))
-    with pytest.raises(BudgetReached, match=r"1 request, 170,000 tokens, 1\.9 in money"):
+    with pytest.raises(BudgetReached, match=r"1 request, 170,000 tokens, cost 1\.9"):
         budget.reserve(one)

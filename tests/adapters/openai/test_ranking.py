@@ -105,7 +105,7 @@ def test_from_the_first_token_and_marked_so(
         ({}, CHOICES, "ranking"),
         ({"ranking": "first_token"}, CHOICES, "'blue' and 'black' may begin with the same token"),
         ({"ranking": "first_token"}, ["a", ""], "may begin with the same token"),
-        ({"ranking": "echo"}, CHOICES, "takes no images"),
+        ({"ranking": "echo"}, CHOICES, "does not accept images"),
     ],
 )
 def test_what_cannot_be_ranked_is_refused_while_planning(
@@ -168,7 +168,7 @@ ENTRY = {"1": {"logprob": -1.0, "decoded_token": "no"}}
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({}, "gave no log-probabilities of the prompt"),
+        ({}, "returned no log-probabilities for the prompt"),
         ({"prompt_logprobs": [None, ENTRY]}, "do not spell 'yes'"),
         ({"prompt_logprobs": [None, ENTRY | {"2": ENTRY["1"]}]}, "do not spell 'yes'"),
     ],
@@ -186,9 +186,9 @@ def test_an_impossible_token_stays_impossible() -> None:
 def test_a_choice_beyond_the_alternatives_is_not_guessed() -> None:
     top = [{"token": "yes", "logprob": -0.1}]
     given = {"choices": [{"logprobs": {"content": [{"top_logprobs": top}]}}]}
-    with pytest.raises(Refused, match="'no' is not among the 1 likeliest first tokens"):
+    with pytest.raises(Refused, match="'no' is not among the 1 most likely first tokens"):
         ranking.from_first_token(given, ["yes", "no"])
-    with pytest.raises(Refused, match="gave no alternatives"):
+    with pytest.raises(Refused, match="returned no alternatives"):
         ranking.from_first_token({"choices": [{"logprobs": None}]}, ["yes", "no"])
 
 
@@ -211,7 +211,7 @@ def test_a_model_that_is_about_to_say_something_else_is_unscored(
     task: Any, served: Any, chat_server: ChatServer
 ) -> None:
     given = alternatives(("<think>", -0.01), ("yes", -6.0), ("no", -5.0))
-    with pytest.raises(Refused, match=r"hold 0\.0092 .* likeliest token is '<think>'"):
+    with pytest.raises(Refused, match=r"have 0\.0092 .* most likely token is '<think>'"):
         ranking.from_first_token(given, ["yes", "no"], 0.5)
     chat_server.answer = lambda body: given
     path = task(["yes", "no"])
@@ -231,7 +231,7 @@ def test_a_ranking_whose_reply_failed_is_unscored(
     chat_server.answer = lambda body: {"choices": [choice | {"finish_reason": "abort"}]}
     (result,) = evaluate(task(["yes", "no"]), served(ranking=ranking), limit=1, out=Path("runs"))
     assert result.rows[0].unscored == 1
-    assert "ended the reply by 'abort'" in stored(result.folder)[0]["error"]
+    assert "ended the reply with 'abort'" in stored(result.folder)[0]["error"]
 
 
 def test_an_echo_whose_token_spans_prompt_and_choice() -> None:

@@ -87,7 +87,7 @@ def test_an_image_alone_is_an_answer_and_a_link_to_one_is_not() -> None:
     link = {"image_url": {"url": "http://127.0.0.1:9/red.png"}}
     assert "no text" in str(replies.read(said({"content": None, "images": [link]})).error)
     broken = {"image_url": {"url": "data:image/png;base64,%%"}}
-    with pytest.raises(Refused, match="not in base64"):
+    with pytest.raises(Refused, match="not base64"):
         replies.read(said({"content": None, "images": [broken]}))
 
 
@@ -109,7 +109,7 @@ def test_an_empty_answer_that_was_cut_off_or_filtered_is_unscored(
     found = replies.read(said(message, ended))
     assert (found.error is not None, found.ended) == (unscored, ended)
     if unscored and ended == "length":
-        assert "model.settings.thinking gives it more tokens" in str(found.error)
+        assert "to allow more tokens, set model.settings.thinking" in str(found.error)
 
 
 def test_everything_is_stored(make_task: Any, make_model: Any, chat_server: ChatServer) -> None:
@@ -142,8 +142,8 @@ def test_an_image_that_was_asked_for_is_kept_beside_its_text(chat_server: ChatSe
     assert all(body["modalities"] == ["image", "text"] for body in chat_server.asked)
     message = {"role": "assistant", "content": "I cannot draw."}
     (refused,) = adapter.answer(asked[:1])
-    assert wanted[0].kept(refused).error == "the model gave no image"
+    assert wanted[0].kept(refused).error == "the model returned no image"
     adapter.close()
     check_request(adapter, "served", asked[0], "task", "query 1")
-    with pytest.raises(PlanError, match="wants image"):
+    with pytest.raises(PlanError, match="needs image"):
         check_request(openai(), "served", asked[0], "task", "query 1")

@@ -56,13 +56,13 @@ def test_which_proxy_leads_to_a_server() -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "says"),
     [
-        ("ALL_PROXY", "socks5://user:Very5ecret@one:1080", "ALL_PROXY names a proxy by socks5://"),
+        ("ALL_PROXY", "socks5://user:Very5ecret@one:1080", "ALL_PROXY names a socks5:// proxy"),
         ("all_proxy", "socks://one:1080", "all_proxy .* SOCKS proxies are not supported"),
-        ("HTTPS_PROXY", "https://one", "HTTPS_PROXY .* only those by http://"),
-        ("HTTPS_PROXY", "http://user:Very5ecret@one:port", "HTTPS_PROXY is not the address"),
-        ("HTTPS_PROXY", "http://", "HTTPS_PROXY is not the address"),
+        ("HTTPS_PROXY", "https://one", "HTTPS_PROXY .* only http:// ones"),
+        ("HTTPS_PROXY", "http://user:Very5ecret@one:port", "HTTPS_PROXY is not a proxy URL"),
+        ("HTTPS_PROXY", "http://", "HTTPS_PROXY is not a proxy URL"),
         ("SSL_CERT_FILE", "nowhere.pem", "SSL_CERT_FILE .* there is no file nowhere.pem"),
-        ("SSL_CERT_FILE", __file__, "SSL_CERT_FILE .* holds no certificates"),
+        ("SSL_CERT_FILE", __file__, "SSL_CERT_FILE .* contains no certificates"),
         ("SSL_CERT_DIR", "nowhere", "SSL_CERT_DIR .* there is no folder nowhere"),
     ],
 )
@@ -88,7 +88,7 @@ def test_a_dead_proxy_is_named(
     make_task: Any, make_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://user:Very5ecret@127.0.0.1:9")
-    says = r"the proxy 127\.0\.0\.1:9 \(HTTP_PROXY\): the connection is refused"
+    says = r"the proxy 127\.0\.0\.1:9 \(HTTP_PROXY\): connection refused"
     with pytest.raises(ModelError, match=says) as caught:
         asked(make_task, make_model, "http://models.example/v1", retries=0)
     assert "NO_PROXY" in str(caught.value) and "Very5ecret" not in str(caught.value)
