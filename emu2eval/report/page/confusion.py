@@ -19,7 +19,7 @@ MOST = 20
 
 
 @dataclass(frozen=True, eq=False)
-class Wanted:
+class WantedLabels:
     """What the samples of some keys ask for: `labels`, the most frequent first, and their numbers."""
 
     labels: tuple[str, ...]
@@ -33,16 +33,16 @@ class References:
         self._questions = questions
         self._labels: dict[str, str | None] = {}
         self._known: set[str] = set()
-        self._wanted: dict[int, tuple[Sequence[Key], Wanted | None]] = {}
+        self._wanted: dict[int, tuple[Sequence[Key], WantedLabels | None]] = {}
 
-    def of(self, keys: Sequence[Key]) -> Wanted | None:
+    def of(self, keys: Sequence[Key]) -> WantedLabels | None:
         """None where they are too many, no texts, or several of one sample."""
         found = self._wanted.get(id(keys))  # many runs share these very keys
         if found is None:
             found = self._wanted[id(keys)] = (keys, self._read(keys))
         return found[1]
 
-    def _read(self, keys: Sequence[Key]) -> Wanted | None:
+    def _read(self, keys: Sequence[Key]) -> WantedLabels | None:
         for name, *_ in keys:
             if name not in self._labels:
                 self._labels[name] = self._label(name)
@@ -55,7 +55,7 @@ class References:
         asked = [self._labels[name] or "" for name, *_ in keys]
         labels = tuple(label for label, _ in Counter(asked).most_common())
         number = {label: place for place, label in enumerate(labels)}
-        return Wanted(labels, np.array([number[label] for label in asked], dtype=np.int64))
+        return WantedLabels(labels, np.array([number[label] for label in asked], dtype=np.int64))
 
     def _label(self, name: str) -> str | None:
         position = self._questions.samples.position(name)
