@@ -17,7 +17,7 @@ from pathlib import Path
 from measuring import HEADLINES, arguments, headlines
 
 HERE = Path(__file__).parent
-APART = {"gpu", "campaigns", "generation"}
+APART = {"gpu", "campaigns", "generation", "peers"}
 PARTS = {"measuring", "__main__"}
 
 
