@@ -1,8 +1,8 @@
 """What planning a sample costs: demonstrations drawn, the prompt, its key, and its length, without an answer.
 
 A sample's demonstrations are drawn from 2,000. Three ways take turns: all that is remembered of texts is
-forgotten first, so that hardly a demonstration was seen before ("new"); all were ("seen"); and every prompt is
-rendered and tokenized whole, with the places of its images written out, as the processors of transformers
+forgotten first, so that hardly a demonstration was seen before ("new"); all were ("seen"); and every prompt
+is rendered and tokenized whole, with the places of its images written out, as the processors of transformers
 do it. Images are plain, of eight sizes, and their digests known; models have no weights.
 
     python benchmarks/planning.py [--shots 0 4 8 16] [--samples 200] [--profile] [--quick]
