@@ -83,10 +83,10 @@ def main() -> None:
         checkpoint, task = base / "idefics2", squares(base / "task", many)
         families.save("idefics2", checkpoint)
         parquet(base / "task")
-        for peer, more in (("lm", LM_EVAL), ("lmms", LMMS_EVAL)):
-            (base / peer).mkdir()
-            (base / peer / "squares.yaml").write_text(TASK.format(folder=base / "task") + more)
-            (base / peer / "parts.py").write_text(PARTS)
+        for which, more in (("lm", LM_EVAL), ("lmms", LMMS_EVAL)):
+            (base / which).mkdir()
+            (base / which / "squares.yaml").write_text(TASK.format(folder=base / "task") + more)
+            (base / which / "parts.py").write_text(PARTS)
         shots = str(own.shots)
 
         def here(size: int) -> list[str]:
