@@ -29,7 +29,9 @@ def allowed(root: Path) -> int | None:
     )  # version 2, version 1
     for names in files:
         try:
-            quota, period = " ".join((root / name).read_text() for name in names).split()
+            quota, period = " ".join(
+                (root / name).read_text(encoding="utf-8") for name in names
+            ).split()
             most = int(quota)
             return -(-most // int(period)) if most > 0 else None
         except (OSError, ValueError, ZeroDivisionError):
