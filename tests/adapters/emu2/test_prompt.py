@@ -13,7 +13,7 @@ from emu2eval.adapters.emu2.config import Emu2Config
 from emu2eval.adapters.emu2.prompt import GROUNDING_SYSTEM, SYSTEM, Emu2Form
 from emu2eval.adapters.emu2.tokenizer import EOS, Tokenizer
 from emu2eval.adapters.local.choices import Question
-from emu2eval.adapters.local.encoded import Encoded
+from emu2eval.adapters.local.encoded import Encoded, Shown
 from emu2eval.errors import PlanError
 from emu2eval.media.images import from_pil
 from emu2eval.types import Image, Prompt, Turn, Video
@@ -196,3 +196,31 @@ def test_signatures_know_images_apart(small_tokenizer: Path) -> None:
     assert red.signature != blue.signature
     same = Image(data=RED.data)
     assert encoded(base, Prompt(query=(same, "x"))).signature == red.signature
+
+
+@pytest.mark.parametrize("variant", ["base", "chat"])
+def test_a_second_prompt_of_a_pool_costs_its_query_alone(
+    small_tokenizer: Path, variant: str
+) -> None:
+    """Every demonstration is tokenized once; a count puts no prompt together."""
+    laid = form(small_tokenizer, variant)
+    turns = [Turn((RED, f"a dog {i}? "), (f" cat {i}",)) for i in range(4)]
+    counts = []
+    for number, order in enumerate((turns, turns[::-1], turns[1:] + turns[:1])):
+        prompt = Prompt((BLUE, f"yes {number}?"), tuple(order))
+        before = laid.tokenizer._encoded.cache_info().misses
+        pieces = laid.pieces(laid.lay_out(prompt))
+        counts.append(laid.tokenizer._encoded.cache_info().misses - before)
+        assert len(pieces) and "encoded" not in vars(pieces)
+        fresh = form(small_tokenizer, variant)
+        assert pieces.encoded == encoded(fresh, prompt)
+        # As one list of ids and texts, each stretch by itself.
+        parts: list[str | int] = []
+        for item in laid.lay_out(prompt):
+            if isinstance(item, Shown):
+                ids = laid.tokenizer.ids
+                parts += [ids["[IMG]"], *[ids["<image>"]] * item.tokens, ids["[/IMG]"]]
+            else:
+                parts.append(item)
+        assert list(pieces.encoded.ids) == fresh.tokenizer.encode(parts)
+    assert counts[1:] == [1, 1]
