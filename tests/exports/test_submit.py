@@ -106,7 +106,7 @@ def test_a_split_whose_answers_are_known_has_no_server(vqav2: Path, program: Pro
     program("run", "--model", "emu2-nano", "--task", "vqav2", "--shots", "0")
     code, _, said = program("submit", "vqav2_0-shot")
     assert code == 2
-    assert "is on vqav2's split val; but the server accepts test-dev or test" in said
+    assert "is on vqav2's split val, but the server accepts test-dev or test" in said
     program("run", "--task", "easy-vqa", "--limit", "3")
     code, _, said = program("submit", "easy-vqa")
     assert code == 2
@@ -205,7 +205,7 @@ QUESTIONS = [Sample("1"), Sample("2")]
         (VQA, {"1": "a"}, "not a JSON list"),
         (VIZWIZ, [{"image": "1", "answer": "a"}], "the first is '2'"),
         (GQA, [{"questionId": "1", "answer": "a"}], "entry 0 is not"),
-        (MMMU, {"1": "A", "2": "B", "3": "C"}, "not in the official list; the first is '3'"),
+        (MMMU, {"1": "A", "2": "B", "3": "C"}, "not in the official list (the first is '3')"),
         (MMMU, [], "not a JSON object"),
     ],
 )

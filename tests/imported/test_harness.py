@@ -98,7 +98,7 @@ def test_generated_answers_of_lm_eval(
     assert [row["theirs"] for row in stored][2:] == [{"exact_match": 1.0}, {"exact_match": 0.0}]
     assert stored[0]["text"] == " red "
     # The agreement is of the stored answers: it is said again.
-    assert "equal on 3, not at 1" in imported(log, "--task", "squares/squares.yaml")[1]
+    assert "equal on 3, different on 1" in imported(log, "--task", "squares/squares.yaml")[1]
 
 
 def test_what_the_user_says_of_model_and_shots_is_marked(

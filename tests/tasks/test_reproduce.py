@@ -64,7 +64,7 @@ def test_what_the_table_wants() -> None:
     assert all(each.shots == ("0", "4", "8", "16") for each in found)
     assert [each.split for each in found] == ["val", "val", "val", "val", "test_seen"]
     assert [each.split for each in listed(hidden=True)][:3] == ["test-dev", "val", "test"]
-    with pytest.raises(ConfigError, match="no number of emu2 to measure"):
+    with pytest.raises(ConfigError, match="no number for emu2 that can be measured"):
         listed("gqa")
     with pytest.raises(UnknownName, match="unknown model of table 1 of emu2 'nearest'"):
         listed(model="nearest")
@@ -162,7 +162,7 @@ def test_what_is_there_can_be_measured_alone(root: Path, make_model: Callable[..
     assert [name for name, lacks in of_columns.items() if not lacks] == ["okvqa", "hateful_memes"]
     with pytest.raises(NotReady, match="3 things are missing") as caught:
         ready(listed(), robot, options)
-    assert caught.value.hint == "to measure what is possible: --partial (OK-VQA, Hateful Memes"
+    assert caught.value.hint == "to measure what is possible: --partial (OK-VQA, Hateful Memes)"
     able, lacks = ready(listed(), robot, options, partial=True)
     assert [each.column.id for each in able] == ["okvqa", "hateful_memes"]
     assert len(lacks) == 3
