@@ -413,4 +413,4 @@ def test_numbers_of_different_encoders_are_not_compared(
     assert "encoders of clip_i/one differ" in program(*compared)[2]
     command("score", "again", "--set", f"{encoder}=./kept")
     code, _, said = program(*compared)
-    assert code == 2 and "metrics differ (clip_i/one, clip_i/kept)" in said
+    assert code == 2 and "metrics differ (clip_i/one and clip_i/kept)" in said
