@@ -59,7 +59,7 @@ def test_check_compares_with_the_official_counts(vqav2: Path, said: Callable[...
     assert "ok val: image files all present" in text
     assert "train" not in text
     text = said("data", "check", "vqav2", code=2)
-    assert "no train: samples 20, officially 443,757" in text
+    assert "no train: samples 20, but 443,757 officially" in text
     assert "question; no references (answers hidden)" in text
 
 

@@ -299,7 +299,7 @@ class TestInception:
         for name in ("network.pth", "network.safetensors"):
             (tmp_path / name).write_bytes(content)
             encoder = InceptionEncoder(str(tmp_path / name))
-            with pytest.raises(ModelError, match="cannot be read"):
+            with pytest.raises(ModelError, match="cannot read"):
                 encoder.encode([encoder.prepare(image(1))])
         (lacking,) = InceptionEncoder(str(tmp_path / "none.pth")).lacks()
         assert lacking.what == "the Inception network for FID is missing"
@@ -315,7 +315,7 @@ class TestInception:
 
         (tmp_path / "evil.pth").write_bytes(pickle.dumps(Evil()))
         encoder = InceptionEncoder(str(tmp_path / "evil.pth"))
-        with pytest.raises(ModelError, match="cannot be read"):
+        with pytest.raises(ModelError, match="cannot read"):
             encoder.encode([encoder.prepare(image(1))])
         assert not (tmp_path / "ran").exists()
 
