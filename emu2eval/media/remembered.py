@@ -25,6 +25,10 @@ SETTLED = 2.0
 """Seconds a file must have been left alone: it may change again within one tick of its disk's clock."""
 TOGETHER = 1024
 """Rows that are written at a time."""
+MANY = 2048
+"""Lookups after which the rest of the table is read at once."""
+_LARGEST = 1 << 20
+"""Rows of a table that is."""
 _PATIENCE = 1.0
 """Seconds to wait for another process that writes."""
 
@@ -46,6 +50,8 @@ class RememberedFiles:
         self._process = os.getpid()
         self._broken = False
         self._new: dict[bytes, tuple[bytes, bytes, int]] = {}
+        self._all: dict[bytes, tuple[bytes, bytes, int]] | None = None
+        self._lookups = 0
 
     def recall(self, place: str, state: State) -> bytes | None:
         """What was found in the file at that place, if it is still in that state."""
@@ -65,6 +71,8 @@ class RememberedFiles:
         key, known = _place(place), _packed(state)
         with self._lock:
             self._new[key] = known, found, _sum(key, known, found)
+            if self._all is not None:
+                self._all.pop(key, None)
             if len(self._new) >= TOGETHER:
                 self._write()
 
@@ -83,14 +91,19 @@ class RememberedFiles:
             found = self._open()
             if found is None:
                 return None
-            row = found.execute("SELECT state, found, sum FROM files WHERE place = ?", (key,))
-            one: tuple[bytes, bytes, int] | None = row.fetchone()
+            self._lookups += 1
+            if self._lookups == MANY:
+                rows = found.execute(f"SELECT * FROM files LIMIT {_LARGEST}")
+                self._all = {place: rest for place, *rest in rows}
+            one = self._all.get(key) if self._all is not None else None
+            if one is None:
+                row = found.execute("SELECT state, found, sum FROM files WHERE place = ?", (key,))
+                one = row.fetchone()
         except sqlite3.Error as error:
             self._give_up(damaged=type(error) is sqlite3.DatabaseError)
             return None
         # A damaged table may hold anything.
-        kinds = (bytes, bytes, int)
-        fits = one is not None and all(map(isinstance, one, kinds))
+        fits = one is not None and all(map(isinstance, one, (bytes, bytes, int)))
         return one if fits else None
 
     def _write(self) -> None:

@@ -203,6 +203,22 @@ def test_what_was_found_is_recalled_by_another_process(table: Path) -> None:
     assert other.recall("a.png", (1, 2, 3, 5)) is None
 
 
+def test_a_table_is_read_at_once_where_much_is_looked_up(
+    table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remembered, "MANY", 2)
+    one = remembered.RememberedFiles(table)
+    for number in range(9):
+        one.keep(f"{number}.png", STATE, b"found")
+    one.close()
+    other = remembered.RememberedFiles(table)
+    assert [other.recall(f"{number}.png", STATE) for number in range(10)] == [b"found"] * 9 + [None]
+    other.keep("7.png", (1, 2, 3, 9), b"new")
+    other.close()
+    assert other.recall("7.png", STATE) is None
+    assert other.recall("7.png", (1, 2, 3, 9)) == b"new"
+
+
 def test_a_file_that_was_only_just_written_is_not_remembered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
