@@ -21,7 +21,7 @@ def test_my_model_on_my_data(tmp_path: Path, make_task: Any, program: Any) -> No
         folder.mkdir(parents=True, exist_ok=True)
         image.rename(folder / image.name)
     save("idefics3", tmp_path / "my-checkpoint")
-    block_ = re.search(r"## Your model on your data\n\n```\n(.*?)```", README, re.DOTALL)
+    block_ = re.search(r"## Your model on your data\n\n.*?```console\n(.*?)```", README, re.DOTALL)
     assert block_
     lines = [line.partition("#")[0].split() for line in block_[1].splitlines()]
     assert [line[1] for line in lines] == ["new", "run", "curves", "report"]
