@@ -135,15 +135,32 @@ def _execute(
             keeper.keep(asker.ask_all(coming))
             coming.check()
         return tally
-    for window in _windows(pending, lambda: asker.batch * WINDOW):
-        if not tally.asked:
-            checked.during(ready)
-        left = _by_length(work.adapter, [each for each in window if keeper.is_new(each)])
+    fresh = (
+        _by_length(work.adapter, [each for each in window if keeper.is_new(each)])
+        for window in _windows(pending, lambda: asker.batch * WINDOW)
+    )
+    windows = filter(None, fresh)
+    left, problem = next(windows, None), None
+    if left:
+        checked.during(ready)
+    while left:
+        following = None
         while left:
             group, left = left[: asker.batch], left[asker.batch :]
-            ahead.prepare([planned.request for planned in left[: ahead.far(asker.batch)]])
+            if not left:
+                # The next window is planned before this one's last batch is asked, so that its first images
+                # are decoded meanwhile. What planning raises waits for that batch.
+                try:
+                    following = next(windows, None)
+                except Exception as error:
+                    problem = error
+            soon = (left or following or [])[: ahead.far(asker.batch)]
+            ahead.prepare([planned.request for planned in soon])
             keeper.keep(asker.ask_all(group))
             tally.batch = asker.largest or None
+            if problem is not None:
+                raise problem
+        left = following
     return tally
 
 

@@ -12,7 +12,7 @@ from emu2eval.adapters.base import Adapter, Limits
 from emu2eval.engine.ahead import reading_ahead
 from emu2eval.engine.evaluation import plans
 from emu2eval.engine.options import RunOptions
-from emu2eval.engine.runner import execute
+from emu2eval.engine.runner import WINDOW, execute
 from emu2eval.runs.store import RunStore
 from emu2eval.types import Prompt, Request, Response, TextOutput
 
@@ -51,6 +51,36 @@ def test_each_request_is_prepared_once(make_task: Callable[..., Path], tmp_path:
     # The first batch has nothing before it; what was not begun in time is dropped.
     assert len(prepared) == len(set(prepared)) <= 10
     assert set(prepared) <= set(answered[2:])
+
+
+class Waiting(Looking):
+    """Answers the last of its first window only once something else has been prepared."""
+
+    def __init__(self) -> None:
+        self.limits = Limits(frozenset({"text"}), batch=1)
+        self.answered = 0
+        self.begun = threading.Event()
+
+    def prepare(self, request: Request) -> None:
+        if self.answered >= WINDOW - 1:
+            self.begun.set()
+
+    def answer(self, requests: Sequence[Request]) -> list[Response]:
+        self.answered += 1
+        assert self.answered != WINDOW or self.begun.wait(10)
+        return [Response(text="red") for _ in requests]
+
+
+def test_the_next_window_is_begun_during_the_last_batch_of_this_one(
+    make_task: Callable[..., Path], tmp_path: Path
+) -> None:
+    ((plan,),) = plans([str(make_task(queries=WINDOW + 2))], ["most-common"], RunOptions())
+    adapter = Waiting()
+    object.__setattr__(plan, "adapter", adapter)
+    with RunStore(tmp_path / "run").open_for_writing() as store:
+        store.index(plan.questions.slot_of, plan.questions.slots)
+        tally = execute(plan, store)
+    assert (tally.asked, tally.failed) == (WINDOW + 2, 0)
 
 
 def test_as_many_threads_as_cores_or_as_the_model_says(monkeypatch: pytest.MonkeyPatch) -> None:
