@@ -101,9 +101,9 @@ def test_a_function_that_cannot_be_a_metric_is_told() -> None:
     def four(a, b, c, d):  # type: ignore[no-untyped-def]
         return 1
 
-    with pytest.raises(ConfigError, match=r"takes \(prediction, references\)"):
+    with pytest.raises(ConfigError, match=r"accept \(prediction, references\)"):
         factory(alone)
-    with pytest.raises(ConfigError, match="takes"):
+    with pytest.raises(ConfigError, match="accept"):
         factory(metric()(four))
 
 
@@ -239,7 +239,7 @@ def test_a_file_from_elsewhere_is_not_run(tmp_path: Path, monkeypatch: pytest.Mo
     ("name", "says"),
     [
         ("right.py:righ", "did you mean 'right'"),
-        ("left.py:right", "not there: left.py"),
+        ("left.py:right", "does not exist: left.py"),
         ("right.py", "right.py:NAME"),
     ],
 )
