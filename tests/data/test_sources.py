@@ -108,7 +108,7 @@ def test_half_of_the_hub_is_asked_for_again(vqav2: Path, program: Program) -> No
     code, _, said = program("run", "--model", "most-common", "--task", "vqav2")
     assert code == 2
     assert "lmms-lab/VQAv2 on the hub, some tens of GB" in said
-    assert "validation-00001-of-00002 not there" in said
+    assert "validation-00001-of-00002 missing" in said
     assert "Annotations" not in said
 
 

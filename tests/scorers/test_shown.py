@@ -74,7 +74,7 @@ def test_what_cannot_be_asked_is_refused() -> None:
     from PIL import Image
 
     response = Response(images=(images.from_pil(Image.new("RGB", (8, 8))),))
-    with pytest.raises(ScoringError, match="names 1 concepts, not 2"):
+    with pytest.raises(ScoringError, match="has 1 concepts, not 2"):
         scorer = ShownConcepts(["latent", "non_latent"])
         scorer.question(Sample("1", references=("a cat",)), response, "latent")
     with pytest.raises(ScoringError, match="contain none"):

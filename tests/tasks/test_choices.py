@@ -74,7 +74,7 @@ def test_a_precision_without_a_yes_is_none_and_the_row_says_why(run: Callable[..
     (row,) = (r for r in run("pope", "No.").rows if (r.metric, r.group) == ("precision", None))
     assert row.value is None
     (said,) = row.notes
-    assert said.startswith("no precision: nothing in ") and "random" in said
+    assert said.startswith("precision is undefined: ") and "random" in said
 
 
 def test_popes_files_are_groups_and_the_stricter_rule_a_variant(

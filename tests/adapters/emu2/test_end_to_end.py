@@ -89,7 +89,7 @@ def test_what_is_too_long_is_refused_or_shortened_and_marked(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
     model = model_file(folders["base"], tmp_path, max_positions=220)
-    with pytest.raises(PlanError, match="positions, tiny-emu2 has 220") as caught:
+    with pytest.raises(PlanError, match="positions, but tiny-emu2 has 220") as caught:
         evaluate("easy-vqa", model, shots=[8], limit=6, out=tmp_path / "runs")
     assert "--fit" in str(caught.value.hint)
     assert not (tmp_path / "runs").exists()

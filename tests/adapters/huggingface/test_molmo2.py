@@ -79,7 +79,7 @@ def folder(processor: Any, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def asked_with(folder: Path, processor: Any, monkeypatch: pytest.MonkeyPatch) -> HuggingFaceAdapter:
-    monkeypatch.setattr(module, "load_processor", lambda checkpoint: processor)
+    monkeypatch.setattr(module, "load_processor", lambda checkpoint, backend: processor)
     adapter = HuggingFaceAdapter(HuggingFaceSettings(checkpoint=str(folder), dtype="float32"))
     adapter.load()
     return adapter

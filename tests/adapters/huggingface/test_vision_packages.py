@@ -105,7 +105,7 @@ def test_what_is_missing_is_told_before_anything_is_read(
 ) -> None:
     machine("2.13.0+cpu")
     checkpoint = folder({"model_type": "gemma3n"})
-    with pytest.raises(MissingExtra, match="kind gemma3n needs the package 'torchvision and timm'"):
+    with pytest.raises(MissingExtra, match="type gemma3n needs the package 'torchvision and timm'"):
         vision.check(checkpoint)
     machine("2.13.0+cpu", torchvision="0.28.0+cpu")
     with pytest.raises(MissingExtra, match="needs the package 'timm'") as caught:
