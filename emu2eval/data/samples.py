@@ -86,10 +86,11 @@ class Samples(Sequence[Sample]):
         for sample_id, data, place in zip(self.ids, self._packed, self._places, strict=True):
             yield _unpack(sample_id, data, self._choices[place])
 
-    def images(self, index: int) -> list[Image]:
+    def images(self, index: int, *, answer: bool = True) -> list[Image]:
         """The images that a prompt may show of a sample: its own, those of its videos, and its answer's."""
-        _, packed, answer, *_ = _decode_parts(self._packed[index])
-        shown = [_restore(part) for part in (*_decode(packed), _decode(answer))]
+        _, packed, reply, *_ = _decode_parts(self._packed[index])
+        parts = [*_decode(packed), *([_decode(reply)] if answer else [])]
+        shown = [_restore(part) for part in parts]
         found: list[Image] = []
         for part in shown:
             if isinstance(part, Image):

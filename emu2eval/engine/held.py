@@ -29,30 +29,37 @@ class StillShown:
     def __init__(self, plan: Plan):
         # A file is looked at once: questions share images.
         known: dict[tuple[str, str | None], str] = {}
-        self._queries = _Digests(plan.questions.samples, known)
+        self._queries = _Digests(plan.questions.samples, known, answers=False)
         pool = plan.prompts.pool
-        self._pool = _Digests(pool, known) if pool is not None else None
+        self._pool = _Digests(pool, known, answers=True) if pool is not None else None
+        # Where a prompt shows images in another order than its samples have them, an exchange of two of them
+        # may not show.
+        in_order = plan.task.protocol.marks is None
+        self._tells = in_order and plan.prompts.ablation in ("none", "order")
 
     def __call__(self, answer: Answer) -> bool:
-        """Every image that it was shown is still one of its samples'."""
-        missing = set(answer.shown)
-        if not missing:
-            return True
+        """It was shown all images of its demonstrations and then the query's, as they are now."""
+        if not self._tells or answer.left_out:
+            return False  # what was dropped from a prompt may fit into it now
+        now: list[str] = []
         try:
-            missing.difference_update(self._queries.of(answer.id))
-            if missing and self._pool is not None:
+            if self._pool is not None:
                 for name in answer.examples:
-                    missing.difference_update(self._pool.of(name))
+                    now += self._pool.of(name)
+            now += self._queries.of(answer.id)
         except ImageError:
             return False  # asking says what is wrong with it
-        return not missing
+        return tuple(now) == answer.shown
 
 
 class _Digests:
-    """Of the images that prompts may show of each sample, its own and its answer's."""
+    """Of the images that prompts show of each sample, its own and, of demonstrations, its answer's."""
 
-    def __init__(self, samples: Samples, known: dict[tuple[str, str | None], str]):
+    def __init__(
+        self, samples: Samples, known: dict[tuple[str, str | None], str], *, answers: bool
+    ):
         self._samples = samples
+        self._answers = answers
         self._known = known
         self._of: dict[str, tuple[str, ...]] = {}
 
@@ -60,7 +67,9 @@ class _Digests:
         found = self._of.get(name)
         if found is None:
             position = self._samples.position(name)
-            shown = self._samples.images(position) if position is not None else ()
+            shown = (
+                self._samples.images(position, answer=self._answers) if position is not None else ()
+            )
             found = self._of[name] = tuple(map(self._digest, shown))
         return found
 
@@ -77,7 +86,7 @@ def index(plan: Plan, store: RunStore) -> None:
     """Reads the store for a plan that is about to be asked; `store.holding` is what needs no asking."""
     questions = plan.questions
     store.index(questions.slot_of, questions.slots, whole=True, holds=StillShown(plan))
-    if any(not _same(plan, store, slot) for slot in _spread(store.holding)):
+    if store.mixed or any(not _same(plan, store, slot) for slot in _spread(store.holding)):
         # Another release builds other prompts, or images were exchanged: every key is compared.
         store.holding[:] = bytes(len(store.holding))
 

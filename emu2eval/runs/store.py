@@ -47,6 +47,8 @@ class RunStore:
         self.folder = folder
         self.damaged = 0
         self.without_image = 0
+        self.mixed = False
+        """Whether `index` found answers to unequal requests in one slot that seem to hold alike."""
         self.heard: Callable[[int, Answer], None] = lambda slot, answer: None
         """Told of every answer once it is stored."""
         self._lock: Lock | None = None
@@ -117,6 +119,8 @@ class RunStore:
         self._keys = array("Q", [0]) * slots
         self._by_key = {}
         self._holding = bytearray(slots)
+        self.mixed = False
+        held = array("Q", [0]) * (slots if holds is not None else 0)
         without: set[int] = set()
         for offset, answer in self._walk():
             slot = slot_of(answer)
@@ -126,8 +130,15 @@ class RunStore:
                 without.add(slot)
                 continue
             self._note(slot, answer, offset)
-            if holds is not None and answer.error is None:
-                self._holding[slot] = holds(answer)
+            if holds is None:
+                continue
+            # An error says nothing of what was shown; one to another request takes the answer's place.
+            hold = holds(answer) if answer.error is None else self._offsets[slot] >= 0
+            self._holding[slot] = hold
+            short = _short(answer.key)
+            self.mixed |= held[slot] not in (0, short) and (hold or answer.error is not None)
+            if answer.error is None:
+                held[slot] = short if hold else 0
         self.without_image = sum(self._offsets[slot] < 0 for slot in without)
         if self.damaged and self._writer is not None:
             damaged = self.damaged

@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+import msgspec
 import pytest
 from PIL import Image as PILImage
 
@@ -20,6 +21,8 @@ from emu2eval.engine.prompting import Prompts
 from emu2eval.engine.results import Result
 from emu2eval.errors import PlanError
 from emu2eval.media import images, remembered
+from emu2eval.runs.answers import to_line
+from emu2eval.runs.store import RunStore
 from emu2eval.types import Request, Response
 
 
@@ -106,6 +109,85 @@ def test_exchanged_images_are_asked_about_again(
     shutil.move(other, one)
     shutil.move(tmp_path / "kept.png", other)
     assert run().tally.asked == 2
+
+
+def exchange(one: Path, other: Path) -> None:
+    kept = one.with_name("kept.png")
+    shutil.move(one, kept)
+    shutil.move(other, one)
+    shutil.move(kept, other)
+
+
+def test_a_query_that_changes_places_with_its_demonstration_is_asked_again(
+    run: Callable[[], Result], few_looks: None, tmp_path: Path
+) -> None:
+    answers = stored(run().folder)
+    query, shown = answers[9]["id"], answers[9]["examples"][1]
+    one, other = (tmp_path / "squares/images" / f"{name[1:]}.png" for name in (query, shown))
+    exchange(one, other)
+    changed = [a for a in answers if a["id"] == query or shown in a["examples"]]
+    assert run().tally.asked == len(changed)
+
+
+def test_the_images_of_one_question_that_change_places_are_shown_again(
+    make_task: Any, make_model: Any, few_looks: None, tmp_path: Path
+) -> None:
+    task = make_task(queries=6, protocols={"plain": {"ask": "{images}{question} Answer:"}})
+    rows = [json.loads(line) for line in (task.parent / "test.jsonl").read_text().splitlines()]
+    names = [row["image"] for row in rows]
+    for row, one, other in zip(rows, names, [*names[1:], names[0]], strict=True):
+        row["image"] = [one, other]
+    (task.parent / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    model = str(make_model(default="red"))
+    evaluate(str(task), model, out=tmp_path / "runs")
+    folder = task.parent / "images"
+    exchange(folder / "0003.png", folder / "0004.png")
+    # The one that shows both, and its neighbours.
+    assert evaluate(str(task), model, out=tmp_path / "runs")[0].tally.asked == 3
+
+
+def test_demonstrations_that_are_dealt_images_are_compared_by_their_requests(
+    make_task: Any, make_model: Any, few_looks: None, tmp_path: Path
+) -> None:
+    task, model = str(make_task(queries=30)), str(make_model(default="red"))
+
+    def run() -> Result:
+        return evaluate(task, model, shots=[2], ablate="images", out=tmp_path / "runs")[0]
+
+    answers = stored(run().folder)
+    one, other = answers[3]["examples"]
+    exchange(*(tmp_path / "squares/images" / f"{name[1:]}.png" for name in (one, other)))
+    changed = [a for a in answers if {one, other} & {*a["examples"]}]
+    assert run().tally.asked == len(changed)
+
+
+def test_an_error_in_place_of_an_answer_is_asked_again(
+    run: Callable[[], Result], few_looks: None, tmp_path: Path
+) -> None:
+    folder = run().folder
+    with RunStore(folder).open_for_writing() as store:
+        last = [*store.answers()][-1]
+    other = msgspec.structs.replace(last, key="f" * 64, text=None, error="of another release")
+    with (folder / "responses.jsonl").open("ab") as lines:
+        lines.write(to_line(other))
+    tally = run().tally
+    assert (tally.kept, tally.copied + tally.asked, tally.failed) == (29, 1, 0)
+
+
+def test_answers_that_another_release_left_among_ours_are_asked_again(
+    run: Callable[[], Result], few_looks: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run().folder
+    # Nearly all are of another release; the first is ours, asked anew before a kill.
+    with RunStore(folder).open_for_writing() as store:
+        answers = [*store.answers()]
+    lines = [to_line(msgspec.structs.replace(a, key=a.key[::-1])) for a in answers]
+    (folder / "responses.jsonl").write_bytes(b"".join([*lines, to_line(answers[0])]))
+    assert run().tally.kept == 1
+
+
+def stored(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "responses.jsonl").read_text().splitlines()]
 
 
 def test_an_image_that_is_gone_is_reported_and_nothing_is_lost(
