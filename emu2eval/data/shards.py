@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from emu2eval.data.paths import inside
 from emu2eval.errors import DataError, MissingData
 
 _SHARD = re.compile(r"(.*?)-(\d{5})-of-(\d{5})(-[0-9a-f]+)?\.\w+")
+_DIGIT = re.compile(r"\d")
+_DATA = {".csv", ".tsv", ".json", ".jsonl", ".parquet", ".arrow", ".tar"}
 _AGAIN = "run the same `hf download` again, which downloads only missing files"
 
 
@@ -70,7 +73,7 @@ def shards(root: Path, files: str | Sequence[str]) -> list[Path]:
             raise MissingData(
                 f"no file matches {pattern!r}",
                 where=root,
-                hint=_loading_script(root) or _hint(root),
+                hint=_alike(root, pattern) or _loading_script(root) or _hint(root),
             )
         found += fitting
     found = list(dict.fromkeys(found))
@@ -80,6 +83,17 @@ def shards(root: Path, files: str | Sequence[str]) -> list[Path]:
     for paths in by_folder.values():
         _check_whole(paths, root)
     return found
+
+
+def _alike(root: Path, pattern: str) -> str | None:
+    """What to do where a file beside the missing one has nearly its name."""
+    folder = (root / pattern).parent
+    wanted = Path(pattern).name
+    beside = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    # Another number is another shard, and not the same file misspelt.
+    beside = [name for name in beside if _DIGIT.sub("0", name) != _DIGIT.sub("0", wanted)]
+    near = get_close_matches(wanted, beside, n=1, cutoff=0.75)
+    return f"did you mean {near[0]!r}? Set `files` in the task file" if near else None
 
 
 def _hint(root: Path) -> str:
@@ -127,7 +141,7 @@ def _check_whole(paths: list[Path], root: Path) -> None:
 def _loading_script(root: Path) -> str | None:
     """What to do about a repository that is a program for `datasets` 3 and older, which is not run."""
     scripts = sorted(root.glob("*.py"))
-    if not scripts:
+    if not scripts or any(path.suffix in _DATA for path in root.iterdir()):
         return None
     return (
         f"{scripts[0].name} is a loading script: this repository contains a program instead of data, "

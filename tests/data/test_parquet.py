@@ -222,6 +222,10 @@ def test_a_loading_script_is_never_run(tmp_path: Path) -> None:
     with pytest.raises(MissingData, match="no file matches") as caught:
         list(read(tmp_path, "data/validation-*.parquet", **OPTIONS))
     assert "VQAv2.py is a loading script" in str(caught.value.hint)
+    (tmp_path / "validation.csv").touch()  # then the program is somebody's own
+    with pytest.raises(MissingData) as caught:
+        list(read(tmp_path, "validaton.csv", **OPTIONS))
+    assert str(caught.value.hint) == "did you mean 'validation.csv'? Set `files` in the task file"
 
 
 def test_damaged_files_and_images(tmp_path: Path) -> None:
