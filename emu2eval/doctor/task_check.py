@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -333,11 +332,18 @@ def _prompts(
     places = every[:: max(1, len(every) // LOOKED_AT)][:LOOKED_AT]
     made = Prompts(questions, shots, pool if shots.count else None, chooser)
     built = []
+    failed: ImageError | None = None
     for at in places:
-        with suppress(ImageError):  # which costs its own query alone, and is told by itself
+        try:  # an image costs its own query alone, and is told by itself
             built.append(made.at(Place(at)).prompt)
+        except ImageError as error:
+            failed = error
     if not built:
-        raise PlanError("no prompt can be built, because the queries' images are not usable")
+        raise PlanError(
+            "no prompt can be built, because each has an image that cannot be used"
+            + (f"; for example, {failed.what}" if failed else ""),
+            where=failed.where if failed else None,
+        )
     return f"{len(built):,} prompts built; {_sizes(built)}"
 
 

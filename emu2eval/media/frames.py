@@ -244,7 +244,8 @@ def _state(path: str) -> State:
             else f"the video cannot be read ({error.strerror})",
             where=path,
             hint=instead(path)
-            or "check the data root ($EMU2EVAL_DATA) and that the archive was unpacked whole; "
+            or "check the path (`root` and `folder` in the task file; $EMU2EVAL_DATA for shipped tasks) and "
+            "that the archive was unpacked completely; "
             "--skip-missing skips such samples and counts them",
         ) from None
     return state_of(stat)

@@ -331,7 +331,8 @@ def _unreadable(path: str, error: OSError) -> ImageError:
             "the image does not exist",
             where=path,
             hint=instead(path)
-            or "check the data root ($EMU2EVAL_DATA) and that the archive was unpacked whole; "
+            or "check the path (`root` and `folder` in the task file; $EMU2EVAL_DATA for shipped tasks) and "
+            "that the archive was unpacked completely; "
             "`emu2eval data check TASK` lists all missing images; --skip-missing skips such "
             "samples and counts them",
         )

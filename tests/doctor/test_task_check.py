@@ -48,9 +48,9 @@ def test_all_faults_of_a_file_are_told_with_line_and_key(tmp_path: Path) -> None
     assert places[:-1] == [
         ("unknown key 'titel'", "2"),
         ("the file needs the key 'title'", "1"),
-        ("unknown option of scorer exact_match 'normalize'", "10"),
+        ("scorer exact_match has no option 'normalize'", "10"),
         ("unknown cleaner 'lowercase'", "10"),
-        ("unknown option of chooser rices 'encoderr'", "9"),
+        ("chooser rices has no option 'encoderr'", "9"),
     ]
     assert places[-1][1] == "14"
     assert "option 'rule' of scorer letter" in places[-1][0]
@@ -172,3 +172,13 @@ def test_a_metric_that_fails_on_a_reference(make_task: MakeTask, tmp_path: Path)
     (finding,) = told(check_task(str(task)), good=False)
     assert "ValueError" in finding.seen
     assert "(12 such samples)" in finding.seen
+
+
+def test_where_every_prompt_has_a_damaged_image_it_is_named(make_task: MakeTask) -> None:
+    task = make_task(pool=3)
+    shared = json.loads((task.parent / "train.jsonl").read_text().splitlines()[0])["image"]
+    (task.parent / "images" / shared).write_bytes(b"\x89PNG\r\n\x1a\n")
+    wrong = told(check_task(str(task), shots=["3"]), good=False)
+    (finding,) = [each for each in wrong if each.rule == "3 shots"]
+    assert "no prompt can be built" in finding.seen
+    assert shared in finding.seen
