@@ -101,7 +101,10 @@ class ConfigError(UserError):
 
 
 class UnknownName(ConfigError):
-    """A name that does not exist; suggests similar names that do."""
+    """A name that does not exist; suggests similar names that do.
+
+    of: what has the names, such as the task whose protocol is asked for.
+    """
 
     def __init__(
         self,
@@ -109,6 +112,7 @@ class UnknownName(ConfigError):
         name: str,
         known: Iterable[str],
         *,
+        of: str | None = None,
         where: str | Path | None = None,
         hint: str | None = None,
     ):
@@ -122,8 +126,9 @@ class UnknownName(ConfigError):
             guess = f"available: {shown}"
         else:
             guess = "none are available"
+        fault = f"unknown {kind} {name!r}" if of is None else f"{of} has no {kind} {name!r}"
         super().__init__(
-            f"unknown {kind} {name!r}; {guess}",
+            f"{fault}; {guess}",
             where=where,
             hint=hint,
         )

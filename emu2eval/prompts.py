@@ -201,7 +201,7 @@ def _add(parts: list[Part], value: str | Image | Video) -> None:
 def check_first(first: FirstSpec, where: str) -> None:
     """Raises ConfigError where no choice lets the query be asked, or an answer stands for no choice."""
     if strange := [each for each in first.answers if each not in first.choices]:
-        raise UnknownName("choice of the first question", strange[0], first.choices, where=where)
+        raise UnknownName("choice", strange[0], first.choices, where=where, of="the first question")
     if len(set(first.choices)) < 2 or set(first.answers) == set(first.choices):
         raise ConfigError(
             "a first question needs several choices, one of them without an answer (it leads to the query)",

@@ -256,7 +256,7 @@ def _import(kind: str, name: str, target: str, where: str | None) -> Any:
     for step in attribute.split("."):
         if not hasattr(found, step):
             public = [n for n in vars(module) if not n.startswith("_")]
-            raise UnknownName(f"attribute of {module_name}", attribute, public, where=where)
+            raise UnknownName("attribute", attribute, public, where=where, of=module_name)
         found = getattr(found, step)
         if isinstance(found, ModuleType):
             raise ConfigError(f"the {kind} {name!r} names the module {found.__name__}", where=where)

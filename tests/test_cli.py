@@ -163,7 +163,7 @@ def test_failed_requests_give_exit_code_3(
         (["run", "--task", "easy-vqa", "--set", "task.output.beam=3"], "did you mean 'beams'"),
         (["run", "--task", "easy-vqa", "--set", "task.output.beams=x"], "output.beams"),
         (["run", "--task", "easy-vqa", "--set", "task.score.scorer=vqa"], "'vqa_accuracy'"),
-        (["run", "--task", "easy-vqa", "--set", "task.score.options.variant=m"], "unknown option"),
+        (["run", "--task", "easy-vqa", "--set", "task.score.options.variant=m"], "has no option"),
         (["run", "--task", "easy-vqa", "--set", "model.settings.bach=1"], "did you mean 'batch'"),
         (
             ["run", "--task", "easy-vqa", "--set", "model.adapter=no.such:Thing"],

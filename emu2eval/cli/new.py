@@ -40,7 +40,9 @@ def task(
     ],
     file: Annotated[Path | None, typer.Option(help="Where to write [default: NAME.yaml].")] = None,
 ) -> None:
-    """Inspect data and write a task file that guesses each column's role and says why in comments.
+    """Write a task file that fits your data.
+
+    The role of each column is guessed, and comments say why.
 
     Nothing is downloaded, and no existing file is overwritten. The new file is checked right away.
     """
@@ -49,6 +51,7 @@ def task(
 
     path, listed = new_task(name, source, file)
     put(path.read_text(encoding="utf-8"))
+    put(f"wrote {path}\n")
     table, good = findings(listed)
     console().print(table)
     if not good:

@@ -118,10 +118,11 @@ def cell(paper: Paper, table: str | None, model: str, row: Row) -> Cell:
     }
     if model not in names:
         raise UnknownName(
-            f"model of {paper.name}",
+            "model",
             model,
             sorted(filter(None, names)),
             hint="name the published model with --against",
+            of=paper.name,
         )
     for each in tables:
         published = [line for line in each.rows if model in (line.model, line.checkpoint)]

@@ -62,7 +62,7 @@ class _Task:
     @classmethod
     def named(cls, name: str) -> _Task:
         if name not in TASKS:
-            raise UnknownName("task of CoBSAT", name, TASKS, where="tasks")
+            raise UnknownName("task", name, TASKS, where="tasks", of="CoBSAT")
         attribute, _, number = name.partition("-")
         latent_is = "object" if number == "1" else "attribute"
         return cls(name, attribute, THINGS[attribute], latent_is)

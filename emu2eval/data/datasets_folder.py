@@ -78,12 +78,13 @@ class ArrowFolder:
             )
         if own.name not in splits:
             raise UnknownName(
-                "split of the folder",
+                "split",
                 own.name,
                 splits,
                 where=self.root,
                 hint=f"`splits: {{{own.name or 'test'}: {{split: {{name: {splits[0]}}}}}}}` says how it is "
                 "called there",
+                of="the folder",
             )
         return inside(self.root, own.name, where=str(self.root / _MANY))
 

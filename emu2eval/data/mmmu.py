@@ -47,7 +47,7 @@ def read(
     inside(root, folder, where="folder")
     for subject in DISCIPLINE_OF if subjects is None else subjects:
         if subject not in DISCIPLINE_OF:
-            raise UnknownName("subject of MMMU", subject, DISCIPLINE_OF, where="subjects")
+            raise UnknownName("subject", subject, DISCIPLINE_OF, where="subjects", of="MMMU")
         for row in parquet.rows(root / folder, f"{subject}/{part}-*.parquet", _COLUMNS, _IMAGES):
             yield spared(row.cells["id"], partial(_sample, row.cells, subject, row.where))
 

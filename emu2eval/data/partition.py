@@ -88,11 +88,12 @@ class Partition:
         elif split.draw:
             if split.name not in (known := [*split.draw, split.rest]):
                 raise UnknownName(
-                    "split of the draw",
+                    "split",
                     split.name,
                     known,
                     hint="`draw` lists the splits to draw; `rest` names the one that gets the "
                     "remaining samples",
+                    of="the draw",
                 )
             chosen = self._drawn
             for number, row in enumerate(self._wanted()):

@@ -41,7 +41,7 @@ def read(root: Path, problems: str, splits: str, images: str, part: str) -> Iter
     path = inside(root, problems, where="problems")
     listed = parse(inside(root, splits, where="splits"), dict[str, list[str | int]])
     if part not in listed:
-        raise UnknownName("part of ScienceQA", part, listed, where=root / splits)
+        raise UnknownName("part", part, listed, where=root / splits, of="ScienceQA")
     known = parse(path, dict[str, _Problem])
     folder = inside(root, images, where="images")
     for number in listed[part]:

@@ -23,7 +23,7 @@ def choose(task: Task, splits: Iterable[str], wanted: str | None = None) -> tupl
     """
     known = [OFFICIAL, *task.spec.data.sources]
     if wanted is not None and wanted not in known:
-        raise UnknownName(f"source of {task.name}", wanted, known, hint=_no_sources(task))
+        raise UnknownName("source", wanted, known, hint=_no_sources(task), of=task.name)
     chosen: dict[str, str] = {}
     notes: list[str] = []
     for split in dict.fromkeys(splits):

@@ -204,7 +204,7 @@ class CheckpointEncoder(Encoder):
         for key in self.preprocessing:
             if key not in known:
                 # It would be ignored silently.
-                raise UnknownName(f"key of preprocessing of {self.name}", key, known)
+                raise UnknownName("key", key, known, of=f"preprocessing of {self.name}")
         return processor
 
     @cached_property

@@ -145,7 +145,7 @@ class _Reading:
         ):
             for name in self.given.get(kind) or ():
                 if name not in known:
-                    raise UnknownName(f"{kind} of this experiment", name, set(known))
+                    raise UnknownName(kind, name, set(known), of="this experiment")
 
     # -- one job -----------------------------------------------------------------------------------
 

@@ -43,7 +43,7 @@ def compute_features(
     names = list(dict.fromkeys(splits or [task_.split, task_.pool_split]))
     for name in names:
         if name not in task_.spec.data.splits:
-            raise UnknownName(f"split of {task_.name}", name, task_.spec.data.splits, where=where)
+            raise UnknownName("split", name, task_.spec.data.splits, where=where, of=task_.name)
     sourced, notes = choose(task_.task, names)
     require(sourced, names)
     for note in notes:

@@ -113,7 +113,7 @@ class Paper:
             if table.id == name:
                 return table
         known = [table.id for table in self.spec.tables]
-        raise UnknownName(f"table of {self.name}", name, known, where=self.document.path)
+        raise UnknownName("table", name, known, where=self.document.path, of=self.name)
 
 
 def load_paper(name: str) -> Paper:

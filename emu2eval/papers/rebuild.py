@@ -145,10 +145,11 @@ def counterparts(paper: Paper, table: PaperTable, name: str) -> list[PaperRow]:
     if not rows:
         known = {row.checkpoint or row.model for row in table.rows}
         raise UnknownName(
-            f"model of table {table.id} of {paper.name}",
+            "model",
             name,
             known,
             hint="name the published model with --against",
+            of=f"table {table.id} of {paper.name}",
         )
     return rows
 

@@ -264,7 +264,7 @@ def compare(
 ) -> tuple[float, str]:
     """(accuracy, the prediction as it was compared)."""
     if variant not in VARIANTS:
-        raise UnknownName("variant of vqa_accuracy", variant, VARIANTS)
+        raise UnknownName("variant", variant, VARIANTS, of="vqa_accuracy")
     rule = VARIANTS[variant]
     guess = plain(prediction)
     given = [plain(answer) for answer in answers] if rule.plain_references else list(answers)
@@ -307,7 +307,10 @@ class VQAAccuracy(Scorer):
         if self.against is not None:
             if answers and self.against not in sample.alternatives:
                 raise UnknownName(
-                    f"set of references of sample {sample.id!r}", self.against, sample.alternatives
+                    "set of references",
+                    self.against,
+                    sample.alternatives,
+                    of=f"sample {sample.id!r}",
                 )
             answers = sample.alternatives.get(self.against, ())
         if not answers:

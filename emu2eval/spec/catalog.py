@@ -85,32 +85,38 @@ def find_file(kind: str, name: str) -> Path:
                 f"{name} is a suite, but a single task is needed here",
                 hint=f"for its tasks: emu2eval ls suites; to run them all: emu2eval run --task {name}",
             )
+        own = _beside(name)
+        if own is not None:  # a name that looks alike would only lead astray
+            raise ConfigError(
+                f"unknown {kind} {name!r}", hint=f"to use {own} in this folder: ./{own}"
+            )
         listed = [*known, *names("suite")] if kind == "task" else known
         elsewhere = said_elsewhere(name) if kind == "task" else None
-        raise UnknownName(
-            kind,
-            name,
-            listed,
-            hint=elsewhere or _own(kind, name),
-        )
+        raise UnknownName(kind, name, listed, hint=elsewhere or _own(kind))
     path = Path(name)
     file = path / f"{kind}.yaml" if path.is_dir() else path
     if not file.is_file():
         raise ConfigError(
             f"no {kind}.yaml in this folder"
             if path.is_dir()
-            else f"this {kind} file does not exist",
+            else ("this model file or folder" if kind == "model" else f"this {kind} file")
+            + " does not exist",
             where=path,
-            hint=f"give the path of a .yaml file, or a name from: emu2eval ls {kind}s",
+            hint=f"give the path of {_PATHS.get(kind, 'a .yaml file')}, or a name from: emu2eval ls {kind}s",
         )
     return file
 
 
-def _own(kind: str, name: str) -> str:
-    """How something of one's own is named, where the name is none that is shipped."""
-    near = next((name + end for end in (".yaml", ".yml") if Path(name + end).is_file()), None)
-    if near is not None:
-        return f"to use {near} in this folder: ./{near}"
+_PATHS = {"model": "a .yaml file or of a checkpoint's folder"}
+
+
+def _beside(name: str) -> str | None:
+    """The YAML file of this name in the current folder, if any."""
+    return next((name + end for end in (".yaml", ".yml") if Path(name + end).is_file()), None)
+
+
+def _own(kind: str) -> str:
+    """How to name one's own file, where the name is none that is shipped."""
     hint = f"for a list: emu2eval ls {kind}s; for your own {kind}, give the path of its .yaml file"
     return f"{hint} or of its checkpoint's folder" if kind == "model" else hint
 

@@ -69,11 +69,12 @@ class Source:
     top: Keys = ()
 
     def unknown(self, at: Keys, known: Iterable[str]) -> UserError:
-        kind = "key"
-        if self.owner:
-            inner = at[:-1]
-            kind = f"key of {self._name(inner)}" if inner else f"option of {self.owner}"
-        return UnknownName(kind, str(at[-1]), known, where=self.where(at))
+        inner, last = at[:-1], str(at[-1])
+        if not self.owner:
+            return UnknownName("key", last, known, where=self.where(at))
+        if not inner:
+            return UnknownName("option", last, known, of=self.owner, where=self.where(at))
+        return UnknownName("key", last, known, of=self._name(inner), where=self.where(at))
 
     def missing(self, at: Keys) -> UserError:
         *inner, last = at

@@ -243,7 +243,7 @@ def load_task(
     spec = validate(TaskSpec, data, document)
     chosen = protocol or spec.protocol
     if chosen not in spec.protocols:
-        raise UnknownName(f"protocol of {spec.name}", chosen, spec.protocols, where=document.path)
+        raise UnknownName("protocol", chosen, spec.protocols, where=document.path, of=spec.name)
     own = spec.protocols[chosen]
     merged = deepcopy(data)
     for part in ("demonstrations", "score"):
@@ -255,7 +255,7 @@ def load_task(
     for known in (where_split, spec.demonstrations.split or where_split):
         if known not in spec.data.splits:
             raise UnknownName(
-                f"split of {spec.name}", known, spec.data.splits, where=document.where(("data",))
+                "split", known, spec.data.splits, where=document.where(("data",)), of=spec.name
             )
     return Task(spec, chosen, where_split, task_root(spec, document), document)
 

@@ -118,7 +118,7 @@ def test_splits_of_a_folder_of_datasets(tmp_path: Path) -> None:
     (sample,) = read("datasets", tmp_path, answer="label", split={"name": "validation"})
     assert sample.answer == "dog"
     error = told("datasets", tmp_path, answer="label", split={"name": "val"})
-    assert "unknown split of the folder 'val'; did you mean 'validation'" in error.what
+    assert "the folder has no split 'val'; did you mean 'validation'" in error.what
     assert "nothing to select or draw" in told("datasets", tmp_path, split={"column": "a"}).what
     (tmp_path / "dataset_dict.json").write_text('{"splits": ["../x"]}')
     assert "outside the data folder" in told("datasets", tmp_path, split={"name": "../x"}).what
@@ -240,7 +240,7 @@ def test_without_folders_of_splits_they_are_drawn_evenly(tmp_path: Path) -> None
     more = read("image-folder", tmp_path, split={"name": "test", "draw": {"test": 0.25}, "seed": 3})
     assert len(more) == 3
     assert told("image-folder", tmp_path, split={"name": "val"}).what.startswith(
-        "unknown split of the draw"
+        "the draw has no split"
     )
 
 

@@ -117,7 +117,7 @@ def test_a_draw_never_parts_the_samples_of_an_image(tmp_path: Path) -> None:
         "test": sides["test"],
     }
     error = told(tmp_path, name, split={"draw": {"test": 0.5}, "name": "dev"})
-    assert "unknown split of the draw 'dev'" in error.what
+    assert "the draw has no split 'dev'" in error.what
 
 
 def test_one_image_under_two_names_stands_on_one_side(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def test_half_of_the_hub_is_asked_for_again(vqav2: Path, program: Program) -> No
 def test_a_source_that_a_task_does_not_have(program: Program) -> None:
     code, _, said = program("run", "--task", "easy-vqa", "--source", "hub")
     assert code == 2
-    assert "unknown source of easy-vqa 'hub'" in said
+    assert "easy-vqa has no source 'hub'" in said
     assert "remove --source" in said
     code, _, said = program("run", "--model", "most-common", "--task", "vqav2", "--source", "hubb")
     assert "did you mean 'hub'" in said

@@ -101,9 +101,7 @@ def test_settings_and_protocols_are_axes_and_a_model_may_have_its_own_tasks(
         tasks=[str(task)],
         settings=[{}, {"task": {"output": {"max_new_tokens": 3}}}, {"model.settings.default": "b"}],
     )
-    with pytest.raises(
-        UserError, match="unknown option of adapter most-common 'default'"
-    ) as raised:
+    with pytest.raises(UserError, match="adapter most-common has no option 'default'") as raised:
         groups(path)
     assert raised.value.where == f"{path}:20"
     content = yaml.safe_load(path.read_text())
@@ -122,7 +120,7 @@ def test_the_command_line_holds_for_every_run(experiment: Path, tmp_path: Path) 
     assert found[0][0].folder.parent == tmp_path / "else"
     (robot,) = groups(experiment, model=["../robot.yaml"], set=["task.output.max_new_tokens=2"])
     assert {run.plan.task.spec.output.max_new_tokens for run in robot} == {2}
-    with pytest.raises(UserError, match="unknown model of this experiment 'robot'"):
+    with pytest.raises(UserError, match="this experiment has no model 'robot'"):
         groups(experiment, model=["robot"])
 
 
@@ -146,7 +144,7 @@ def test_all_faults_are_told_with_their_lines(experiment: Path) -> None:
         where.endswith("yaml:5") and "did you mean 'max_new_tokens'" in what for where, what in said
     )
     assert any(
-        "(referenced at" in where and "unknown protocol of squares" in what for where, what in said
+        "(referenced at" in where and "squares has no protocol" in what for where, what in said
     )
     assert any(where.endswith("yaml:2") and "unknown model" in what for where, what in said)
     assert any("did you mean 'labels'" in what for _, what in said)

@@ -301,8 +301,8 @@ def test_from_the_command_line(make_task: MakeTask, tmp_path: Path) -> None:
     sets = ["task.demonstrations.chooser=rices", "task.demonstrations.options.encoder=thumbnail"]
     made = cli("features", "--task", task, "--encoder", "thumbnail", "--set", sets[0])
     assert made.returncode == 0, made.stderr
-    assert "test: 5 images, 5 of them computed now" in made.stdout
-    assert "train: 9 images, 9 of them computed now" in made.stdout
+    assert "test: 5 images, 5 newly computed" in made.stdout
+    assert "train: 9 images, 9 newly computed" in made.stdout
     done = cli(
         "run", "--model", "emu2-nano", "--task", task, "--shots", "2", "-f", "json", "--set", *sets
     )

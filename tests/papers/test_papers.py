@@ -281,7 +281,7 @@ def test_against_another_model() -> None:
     assert table1(mine)[0].published is None
     assert table1(mine, against="emu2")[0].published == 53.2
     assert table1(mine, against="Flamingo (80B)")[0].published == 57.4
-    with pytest.raises(UnknownName, match="unknown model of table 1 of emu2 'emu3'"):
+    with pytest.raises(UnknownName, match="table 1 of emu2 has no model 'emu3'"):
         table1(mine, against="emu3")
 
 

@@ -118,9 +118,9 @@ def test_a_paper_needs_a_table_and_known_reasons(tmp_path: Path) -> None:
 
 
 def test_a_split_and_a_protocol_are_looked_for(task: Path) -> None:
-    with pytest.raises(UnknownName, match="unknown protocol of sums 'plian'; did you mean 'plain'"):
+    with pytest.raises(UnknownName, match="sums has no protocol 'plian'; did you mean 'plain'"):
         load_task(os.fspath(task), protocol="plian")
-    with pytest.raises(UnknownName, match="unknown split of sums 'tset'; did you mean 'test'"):
+    with pytest.raises(UnknownName, match="sums has no split 'tset'; did you mean 'test'"):
         load_task(os.fspath(task), split="tset")
 
 
@@ -131,7 +131,7 @@ def test_faults_of_a_models_settings_are_told_with_their_lines(tmp_path: Path) -
     with pytest.raises(Several) as caught:
         open_model(os.fspath(path), changes)
     assert [(e.what, e.where) for e in caught.value.parts] == [
-        ("unknown option of adapter openai 'bach'; did you mean 'batch'?", f"{path}:5"),
+        ("adapter openai has no option 'bach'; did you mean 'batch'?", f"{path}:5"),
         ("the option 'timeout' of adapter openai: expected a number above 0, got 0", f"{path}:6"),
         (
             "the option 'retries' of adapter openai: expected an integer of at least 0, got -1",

@@ -94,7 +94,7 @@ def test_values_become_what_is_declared() -> None:
         ),
         (
             {"part": {"encoder": "e", "wait": 1}},
-            "unknown key of the option 'part' 'wait'; did you mean 'weight'?",
+            "the option 'part' has no key 'wait'; did you mean 'weight'?",
         ),
         ({"parts": [{"encoder": 1}]}, "the option 'parts.0.encoder': expected a string, got an integer"),
         ({"parts": "e"}, "the option 'parts': expected a list, got a string"),
@@ -102,7 +102,7 @@ def test_values_become_what_is_declared() -> None:
         ({"either": {"a": 1}}, "the option 'either.a': expected a string, got an integer"),
         ({"either": 1}, "the option 'either': expected a mapping or a string, or null, got an integer"),
         ({"layout": "single", "rate": 1}, "the options: a rate is for turns"),
-        ({"bach": 1}, "unknown option 'bach'; did you mean 'batch'?"),
+        ({"bach": 1}, "scorer x has no option 'bach'; did you mean 'batch'?"),
     ],
 )  # fmt: skip
 def test_a_fault_is_told_with_its_path(options: Mapping[str, Any], says: str) -> None:
@@ -116,7 +116,7 @@ def test_settings_made_in_python_are_checked_like_those_of_a_file() -> None:
 
 def test_every_fault_is_told_unknown_options_before_missing_ones() -> None:
     assert told({"nam": "y", "batch": 0, "part": {"encoder": None}}) == [
-        "unknown option 'nam'; did you mean 'name'?",
+        "scorer x has no option 'nam'; did you mean 'name'?",
         "the option 'batch': expected an integer of at least 1, or null, got 0",
         "the option 'part.encoder': expected a string, got null",
         "scorer x needs the option 'name'",
@@ -176,7 +176,7 @@ def open_ended(size: int = 1, **more: Any) -> Any:
     [
         (plain, {}, "reader r needs the option 'files'"),
         (plain, {"files": 1}, "the option 'files': expected a string or a list, got an integer"),
-        (plain, {"files": "f", "frame": 1}, "unknown option 'frame'; did you mean 'frames'?"),
+        (plain, {"files": "f", "frame": 1}, "reader r has no option 'frame'; did you mean 'frames'?"),
         (plain, {"files": "f", "frames": "1"}, "the option 'frames': expected an integer, got a string"),
         (plain, {"files": "f", "mode": "c"}, "the option 'mode': expected 'a' or 'b'"),
         (forward, {"first": 1, "count": "x"}, "the option 'count': expected an integer, got a string"),

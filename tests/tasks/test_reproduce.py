@@ -66,7 +66,7 @@ def test_what_the_table_wants() -> None:
     assert [each.split for each in listed(hidden=True)][:3] == ["test-dev", "val", "test"]
     with pytest.raises(ConfigError, match="no number for emu2 that can be measured"):
         listed("gqa")
-    with pytest.raises(UnknownName, match="unknown model of table 1 of emu2 'nearest'"):
+    with pytest.raises(UnknownName, match="table 1 of emu2 has no model 'nearest'"):
         listed(model="nearest")
 
 

@@ -97,7 +97,7 @@ def test_a_missing_image_is_named(root: Path, program: Program) -> None:
     code, _, said = program("run", "--task", "vqav2", "-m", "most-common")
     assert code == 2
     assert "COCO_val2014_000000000003.jpg" in said
-    assert "unpacked whole" in said
+    assert "unpacked completely" in said
 
 
 def test_a_hidden_split_is_asked_and_called_hidden(root: Path) -> None:

@@ -154,7 +154,7 @@ def _hub_config(
     """From the configuration class of the Hugging Face repositories, whose sizes may be left out."""
     named = str(data.get("model_version", "base"))
     if named not in VARIANTS:
-        raise UnknownName("variant of Emu2", named, VARIANTS, where=where)
+        raise UnknownName("variant", named, VARIANTS, where=where, of="Emu2")
     official = Emu2Config.official(_guessed(parts, variant, named))
     vision = data.get("vision_config") or {}
     if not isinstance(vision, Mapping):

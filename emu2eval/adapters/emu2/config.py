@@ -100,7 +100,7 @@ class Emu2Config:
     def official(cls, variant: Variant) -> Emu2Config:
         """The released models: 64 positions an image, 256 in Emu2-Chat (arXiv 2312.13286)."""
         if variant not in VARIANTS:
-            raise UnknownName("variant of Emu2", variant, VARIANTS)
+            raise UnknownName("variant", variant, VARIANTS, of="Emu2")
         if variant == "chat":
             # Two more rows than the others: [USER] and [ASSISTANT].
             return cls(decoder=DecoderConfig(vocab_size=32274), variant="chat", n_query=256)
@@ -111,7 +111,7 @@ class Emu2Config:
         self.vision.check(where)
         self.decoder.check(where)
         if self.variant not in VARIANTS:
-            raise UnknownName("variant of Emu2", str(self.variant), VARIANTS, where=where)
+            raise UnknownName("variant", str(self.variant), VARIANTS, where=where, of="Emu2")
         for name, tokens in (("n_query", self.n_query), ("v_query", self.v_query)):
             side = round(tokens**0.5)
             if tokens < 1 or side * side != tokens or self.vision.grid % side:

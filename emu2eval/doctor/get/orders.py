@@ -97,7 +97,7 @@ def splits_of(task: Task, named: Sequence[str]) -> list[str]:
         return list(known)
     for split in named:
         if split not in known:
-            raise UnknownName(f"split of {task.name}", split, known)
+            raise UnknownName("split", split, known, of=task.name)
     if named:
         return list(dict.fromkeys(named))
     pool = task.spec.demonstrations.split or task.split

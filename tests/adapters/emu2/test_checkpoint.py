@@ -201,7 +201,7 @@ def test_a_folder_with_the_authors_file_in_it(base: Any, tmp_path: Path) -> None
         ({"vision_config": 3}, "vision_config contains no sizes"),
         ({"vision_config": {"mlp_ratio": []}}, "vision.mlp_ratio is []"),
         ({"vision_config": {"n_query": 5}}, "n_query 5 is not a square"),
-        ({"model_version": "gpt"}, "unknown variant of Emu2 'gpt'"),
+        ({"model_version": "gpt"}, "Emu2 has no variant 'gpt'"),
     ],
 )
 def test_impossible_sizes(base: Any, tmp_path: Path, change: Any, words: str) -> None:
