@@ -6,7 +6,8 @@ function remember(anew = false) {
   const filters = Object.fromEntries(FILTERS.map((name) => [name, state[name]]));
   const to = address(state.run, state.sample, state.trial, state.take, filters);
   // The way back leads to the list, not through every sample that was seen.
-  history[anew ? "pushState" : "replaceState"](null, "", to);
+  // A browser that finds it too often refuses: whoever holds a key down.
+  try { history[anew ? "pushState" : "replaceState"](null, "", to); } catch { /* the next one counts */ }
   document.title = `${state.sample ?? labelOf(state.run)} · ${state.run.task} · emu2eval`;
 }
 
@@ -49,6 +50,7 @@ async function route() {
 function show() {
   selects();
   filter();
+  prepare(state.run);
   if (current < 0) $("list").scrollTop = 0;
   // A wide page shows a sample at once, a phone its list.
   if (state.sample == null && listed.length && !narrow()) choose(0, true);
@@ -60,6 +62,17 @@ async function changed() {
   if (!await ready([run, runOf(against)])) return;
   Object.assign(state, { run, against, show: $("verdict").value, group: $("group").value, order: $("order").value, q: $("search").value });
   selects();
+  relist();
+}
+
+// A letter changes which samples are listed, and nothing that can be chosen.
+function searched() {
+  if (!state.run || document.body.hasAttribute("aria-busy")) return changed();
+  state.q = $("search").value;
+  relist();
+}
+
+function relist() {
   remember();
   filter();
   if (current < 0 && listed.length && !narrow()) { $("list").scrollTop = 0; choose(0, true); return; }
@@ -117,6 +130,7 @@ function unfold(open) {
   for (const each of folded) {
     if (open) { each.folded = !each.open; each.open = true; each.fill?.(); } else if (each.folded) each.open = false;
   }
+  if (open) for (const table of document.querySelectorAll("#overview .tabled")) table.fill();
 }
 
 function start() {
@@ -135,7 +149,7 @@ function start() {
   addEventListener("resize", () => { if (!$("samples").hidden && state.run) rows(); });
   for (const name of ["run", "against", "verdict", "group", "order"]) $(name).addEventListener("change", changed);
   let typed = 0;
-  $("search").addEventListener("input", () => { clearTimeout(typed); typed = setTimeout(changed, 120); });
+  $("search").addEventListener("input", () => { cancelAnimationFrame(typed); typed = requestAnimationFrame(() => searched()); });
   $("filters").addEventListener("submit", (event) => event.preventDefault());
   $("theme").addEventListener("click", () => theme());
   $("more").addEventListener("click", () => $("more").setAttribute("aria-expanded", String($("filters").classList.toggle("open"))));

@@ -29,6 +29,18 @@ function partnerOf(other, answer) {
   return place == null ? null : answersOf(other)[place];
 }
 
+// Makes what is searched while nobody waits for it.
+function prepare(run) {
+  const answers = answersOf(run);
+  let place = run.texts ? answers.length : 0;
+  const some = () => {
+    if (state.run !== run) return;
+    for (const end = performance.now() + 8; place < answers.length && performance.now() < end;) haystack(run, answers[place++]);
+    if (place < answers.length) setTimeout(some, 10);
+  };
+  setTimeout(some, 300);
+}
+
 // How far the answer's score is above its partner's; null where either has none or they are alike.
 function change(answer, other) {
   const partner = other && partnerOf(other, answer);
@@ -249,7 +261,9 @@ function back() {
 }
 
 function options(select, choices, value) {
-  $(select).replaceChildren(...choices.map(([key, text]) => el("option", { value: key, selected: key === value }, text)));
+  const written = JSON.stringify(choices);
+  if ($(select).written !== written) $(select).replaceChildren(...choices.map(([key, text]) => el("option", { value: key }, text)));
+  $(select).written = written;
   $(select).closest("label").hidden = choices.length < 2;
   $(select).value = value;
 }
