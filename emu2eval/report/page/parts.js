@@ -73,9 +73,15 @@ function fill(element, attributes, children) {
 const el = (tag, attributes, ...children) => fill(document.createElement(tag), attributes, children);
 const svg = (tag, attributes, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
 
-const number = (value, digits = 1) => value == null ? "–"
-  : value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }).replace("-", "−");
-const count = (value) => value.toLocaleString("en");
+// One formatter for each number of digits: making one costs more than all that it writes.
+const WRITTEN = new Map();
+function writer(digits) {
+  if (!WRITTEN.has(digits)) WRITTEN.set(digits, new Intl.NumberFormat("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }));
+  return WRITTEN.get(digits);
+}
+const number = (value, digits = 1) => value == null ? "–" : writer(digits).format(value).replace("-", "−");
+const counted = new Intl.NumberFormat("en");
+const count = (value) => counted.format(value);
 const plural = (n, word) => `${count(n)} ${word}${n === 1 ? "" : "s"}`;
 const signed = (value, digits = 1) => (value > 0 ? "+" : value < 0 ? "−" : "") + number(Math.abs(value), digits);
 const chance = (p) => p == null ? "–" : p < 0.0001 ? "< 0.0001" : p.toFixed(4);
