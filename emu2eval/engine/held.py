@@ -30,7 +30,8 @@ class StillShown:
         # A file is looked at once: questions share images.
         known: dict[tuple[str, str | None], str] = {}
         self._queries = _Digests(plan.questions.samples, known, answers=False)
-        pool = plan.prompts.pool
+        # Text-only demonstrations show none.
+        pool = None if plan.prompts.shots.text_only else plan.prompts.pool
         self._pool = _Digests(pool, known, answers=True) if pool is not None else None
         # Where a prompt shows images in another order than its samples have them, an exchange of two of them
         # may not show.

@@ -56,12 +56,14 @@ def run(make_task: Any, make_model: Any, tmp_path: Path) -> Callable[[], Result]
     return lambda: evaluate(task, model, shots=[2], out=tmp_path / "runs")[0]
 
 
+@pytest.mark.parametrize("shots", ["0", "2", "0*"])
 def test_a_repeat_draws_and_builds_nothing(
-    run: Callable[[], Result], counted: Any, few_looks: None
+    make_task: Any, make_model: Any, tmp_path: Path, counted: Any, few_looks: None, shots: str
 ) -> None:
-    first = run()
+    task, model = str(make_task(queries=30)), str(make_model(default="red"))
+    (first,) = evaluate(task, model, shots=[shots], out=tmp_path / "runs")
     built = counted(Prompts, "at")
-    again = run()
+    (again,) = evaluate(task, model, shots=[shots], out=tmp_path / "runs")
     assert (again.tally.asked, again.tally.kept) == (0, 30)
     assert again.rows == first.rows
     # The first of the run is checked, and asked for what is to be said before; one held answer is compared.
