@@ -2,15 +2,14 @@
 
     python benchmarks/report_page.py [runs] [large] [browser]
 
-Runs are made up without a model: records and scores as an evaluation writes them. Needs Chromium for what a
-browser does; milliseconds are those of the page's own clock.
+Runs are made up without a model: records and scores as an evaluation writes them. What a browser does is
+timed by report_browser.py.
 """
 
 from __future__ import annotations
 
 import json
 import random
-import shutil
 import sys
 import tempfile
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import report_browser
 import yaml
 from PIL import Image
 
@@ -31,29 +31,6 @@ from emu2eval.runs.store import ANSWERS
 
 MODELS, SHOTS, SAMPLES = 40, (0, 1, 2, 4, 8), 1_260
 LARGE = 214_354
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
-    "--disable-background-networking --disable-component-update --disable-sync --disable-dev-shm-usage"
-).split()
-# The middle one and the slowest of twenty among all times of the work, each in a frame of its own.
-TIMED = """
-const done = arguments[0], times = [];
-function step() {
-  const start = performance.now();
-  WORK;
-  times.push(performance.now() - start);
-  if (times.length < 60) return requestAnimationFrame(step);
-  times.sort((a, b) => a - b);
-  done([times[30], times[57]]);
-}
-step();
-"""
-READY = """
-const done = arguments[0];
-const busy = () => document.body.hasAttribute("aria-busy") || !state.run;
-const look = () => busy() ? setTimeout(look, 5) : done(performance.now());
-look();
-"""
 
 
 def main() -> None:
@@ -192,46 +169,7 @@ def timed(what: str, folders: list[Path], file: Path, in_browser: bool) -> None:
         flush=True,
     )
     if in_browser:
-        driver = browser(file.parent)
-        try:
-            go_through(driver, file.as_uri())
-        finally:
-            driver.quit()
-
-
-def browser(root: Path) -> Any:
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    path, program = shutil.which("chromedriver"), shutil.which("chromium")
-    if path is None or program is None:
-        raise SystemExit(
-            "the page itself is timed in Chromium: apt-get install chromium chromium-driver"
-        )
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for flag in (*FLAGS, f"--user-data-dir={root / 'profile'}"):
-        options.add_argument(flag)
-    return webdriver.Chrome(options=options, service=Service(path))
-
-
-def go_through(driver: Any, url: str) -> None:
-    driver.get(url)
-    loaded = driver.execute_script(
-        "return performance.getEntriesByType('navigation')[0].loadEventEnd"
-    )
-    print(f"  overview after {loaded:.0f} ms")
-    begun = driver.execute_script("location.hash = address(RUNS[0]); return performance.now()")
-    print(f"  first sample after {driver.execute_async_script(READY) - begun:.0f} ms")
-    for what, work in (
-        ("scroll", "document.getElementById('list').scrollTop = times.length * 470 % 9000; rows()"),
-        ("next sample", "choose(current + 1)"),
-        ("search", "state.q = 'image ' + times.length; filter()"),
-        ("wrong ones", "state.q = ''; state.show = 'wrong'; filter()"),
-    ):
-        middle, slow = driver.execute_async_script(TIMED.replace("WORK", work))
-        print(f"  {what}: {middle:.1f} ms, one of twenty takes over {slow:.1f} ms")
-    print("  rows there:", driver.execute_script("return document.querySelectorAll('.row').length"))
+        report_browser.measure(file)
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ class Opened:
         """Waits until what is packed in the page is there."""
         self.driver.execute_async_script(
             "const done = arguments[0], soon = requestAnimationFrame;"
-            "const look = () => document.body.hasAttribute('aria-busy')"
+            "const look = () => document.querySelector('[aria-busy]')"
             " ? setTimeout(look, 5) : soon(() => soon(done)); setTimeout(look)"
         )
 

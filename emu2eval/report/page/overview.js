@@ -162,22 +162,32 @@ function aboutOf(run, about) {
     run.promptless ? el("p", { class: "note" }, `Its prompts cannot be shown: ${run.promptless}`) : null);
 }
 
-function overview() {
+let overviews = 0;
+// What is below the first screen is made by `later`, unless the overview was made anew by then.
+function overview(later = (call) => call()) {
+  const own = ++overviews, box = $("overview");
   DRAWN.clear();
   widths.disconnect();
   if (!RUNS.length) {
-    $("overview").replaceChildren(el("h1", {}, "No finished runs yet"), el("div", { id: "under-way" }));
+    box.replaceChildren(el("h1", {}, "No finished runs yet"), el("div", { id: "under-way" }));
+    box.removeAttribute("aria-busy");
     return;
   }
   const tasks = unique(RUNS.map((run) => run.task)).length, lost = RUNS.filter((run) => run.promptless);
   const shown = RUNS.reduce((n, run) => n + run.shown, 0), all = RUNS.reduce((n, run) => n + run.answers, 0);
   const dates = RUNS.map((run) => run.when).filter(Boolean).sort().map((when) => when.slice(0, 10));
   const when = dates.length ? ` · answered ${unique([dates[0], dates[dates.length - 1]]).join(" to ")}` : "";
-  $("overview").replaceChildren(...[
+  box.replaceChildren(...[
     el("h1", {}, `${plural(RUNS.length, "run")} of ${plural(MODELS.length, "model")} on ${plural(tasks, "task")}`),
     el("p", { class: "said" }, `${plural(all, "answer")}${shown < all ? `, ${count(shown)} of them browsable (drawn at random)` : ""}${when}${DATA.version ? ` · emu2eval ${DATA.version}` : ""}`),
     DATA.live ? el("div", { id: "under-way" }) : null,
-    found(), curves(), differences(), results(), weaknesses(), settings(),
-    lost.length ? el("p", { class: "note" }, `${plural(lost.length, "run")} shown without the data's prompts, references and images: `,
-      unique(lost.map((run) => run.promptless)).join("; ")) : null].filter(Boolean));
+    found(), curves()].filter(Boolean));
+  box.setAttribute("aria-busy", "true");
+  later(() => {
+    if (own !== overviews) return;
+    box.append(...[differences(), results(), weaknesses(), settings(),
+      lost.length ? el("p", { class: "note" }, `${plural(lost.length, "run")} shown without the data's prompts, references and images: `,
+        unique(lost.map((run) => run.promptless)).join("; ")) : null].filter(Boolean));
+    box.removeAttribute("aria-busy");
+  });
 }

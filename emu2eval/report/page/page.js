@@ -141,7 +141,8 @@ function start() {
     return;
   }
   takeData(document);
-  overview();
+  // The first screen is shown before the rest is made.
+  overview((call) => requestAnimationFrame(() => setTimeout(call)));
   $("to-samples").href = RUNS.length ? address(RUNS[0]) : "#";
   let waiting = 0;
   const soon = (call) => { cancelAnimationFrame(waiting); waiting = requestAnimationFrame(() => call()); };
@@ -160,6 +161,8 @@ function start() {
   addEventListener("beforeprint", () => unfold(true));
   addEventListener("afterprint", () => unfold(false));
   route();
+  // Whoever looks at samples next does not wait for them to be unpacked.
+  if (RUNS.length) setTimeout(() => { chunk("images"); chunk(`set-${RUNS[0].set}`); }, 400);
   if (DATA.live) follow();
 }
 
