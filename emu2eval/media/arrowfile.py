@@ -11,6 +11,7 @@ from typing import Any
 
 from emu2eval.errors import DataError, ImageError, MissingExtra
 from emu2eval.media.parquetfile import encoded
+from emu2eval.media.remembered import State, state_of
 from emu2eval.types import Image
 
 PREFIX = "arrow:"
@@ -33,7 +34,7 @@ def batches(path: str | Path) -> list[Any]:
     """
     try:
         stat = os.stat(path)  # noqa: PTH116
-        return _opened(str(path), stat.st_mtime_ns, stat.st_size)
+        return _opened(str(path), state_of(stat))
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:  # Arrow's own errors are kinds of ValueError and OSError
@@ -45,7 +46,7 @@ def batches(path: str | Path) -> list[Any]:
 
 
 @lru_cache(maxsize=16)
-def _opened(path: str, changed: int, size: int) -> list[Any]:
+def _opened(path: str, state: State) -> list[Any]:
     try:
         import pyarrow as pa
     except ModuleNotFoundError:

@@ -157,23 +157,31 @@ def digest(image: Image) -> str:
 
 
 def read(image: Image) -> bytes:
-    """The encoded bytes; those of a video's frame as PNG."""
+    """The encoded bytes; those of a video's frame as PNG.
+
+    Raises ImageError for a file whose bytes are not those that the image was known by.
+    """
     if image.frame is not None:
         return from_pil(load(image)).data or b""
     if image.path is None:
         return image.data or b""
     try:
         if image.member is not None:
-            return _kept_in(image.member)(image.path, image.member)
-        with Path(image.path).open("rb") as file:
-            data = file.read(LARGEST_FILE + 1)
+            data = _kept_in(image.member)(image.path, image.member)
+        else:
+            with Path(image.path).open("rb") as file:
+                data = file.read(LARGEST_FILE + 1)
     except OSError as error:
         raise _unreadable(image.path, error) from None
-    if image._digest is not None and hashlib.sha256(data).hexdigest() != image._digest:
+    known: ImageInfo | None = image._info
+    wanted = image._digest or (known.digest if known is not None else None)
+    if wanted is not None and hashlib.sha256(data).hexdigest() != wanted:
         raise ImageError(
-            "the image differs from the one that was stored",
-            where=image.path,
-            hint="run the same evaluation again to regenerate it",
+            "the image differs from the one that was stored"
+            if image._digest
+            else "the image has changed since its request was made",
+            where=where(image),
+            hint="run the same evaluation again",
         )
     return data
 

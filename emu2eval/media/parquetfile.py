@@ -12,6 +12,7 @@ from threading import Lock
 from typing import Any
 
 from emu2eval.errors import DataError, ImageError, MissingExtra
+from emu2eval.media.remembered import State, state_of
 
 KEPT_BYTES = 128 << 20
 """Row groups kept for the next image. One larger than that is kept alone."""
@@ -21,7 +22,7 @@ MOST_BYTES = 2 << 30
 _PACKED = 30
 """Times; what honest files hold packs less well, and takes the memory of its honest size."""
 
-_Key = tuple[str, int, int, str, int]
+_Key = tuple[str, State, str, int]
 _blocks: OrderedDict[_Key, tuple[Any, int]] = (
     OrderedDict()
 )  # with its bytes, which are slow to add up
@@ -50,7 +51,7 @@ def open_file(path: str | Path) -> Any:
     """The file as a `pyarrow.parquet.ParquetFile`. Raises DataError, or MissingExtra without pyarrow."""
     try:
         stat = os.stat(path)  # noqa: PTH116
-        return _opened(str(path), stat.st_mtime_ns, stat.st_size)
+        return _opened(str(path), state_of(stat))
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:  # Arrow's own errors are kinds of ValueError and OSError
@@ -87,7 +88,7 @@ def require_bounded(file: Any, path: str | Path, group: int, column: str) -> Non
 
 
 @lru_cache(maxsize=8)
-def _opened(path: str, changed: int, size: int) -> Any:
+def _opened(path: str, state: State) -> Any:
     try:
         import pyarrow.parquet
     except ModuleNotFoundError:
@@ -133,7 +134,7 @@ def _block(path: str, column: str, group: int) -> Any:
     with _lock:  # also since a ParquetFile is not to be read by two threads at once
         file = open_file(path)
         stat = os.stat(path)  # noqa: PTH116
-        key = (path, stat.st_mtime_ns, stat.st_size, column, group)
+        key = (path, state_of(stat), column, group)
         if key in _blocks:
             _blocks.move_to_end(key)
             return _blocks[key][0]

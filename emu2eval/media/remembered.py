@@ -58,7 +58,7 @@ class RememberedFiles:
         key, known = _place(place), _packed(state)
         with self._lock:
             row = self._new.get(key)
-            if row is None and (self._table is not None or self.file.exists()):
+            if row is None and (self._table is not None or self._there()):
                 row = self._row(key)
         if row is None or row[0] != known or row[2] != _sum(key, known, row[1]):
             return None
@@ -83,6 +83,12 @@ class RememberedFiles:
             if self._table is not None:
                 self._table.close()
                 self._table = None
+
+    def _there(self) -> bool:
+        try:
+            return self.file.exists()
+        except OSError:  # a folder that may not be looked into
+            return False
 
     def _row(self, key: bytes) -> tuple[bytes, bytes, int] | None:
         import sqlite3

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import os
 import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image as PILImage
 
 from emu2eval import registry
 from emu2eval.data.samples import Samples
@@ -357,3 +360,23 @@ def test_texts_and_names_that_are_not_utf8_are_damage(tmp_path: Path) -> None:
         path.write_bytes(whole.replace(old, new))
         with pytest.raises(UserError, match=r"truncated or damaged|unknown column"):
             list(read(tmp_path, "*.parquet", **OPTIONS))
+
+
+def test_a_file_exchanged_for_one_of_its_size_and_time_is_read_anew(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    for name, colour in (("a", (255, 0, 0)), ("b", (0, 0, 255))):
+        plain = PILImage.new("RGB", (8, 8), colour)
+        stream = io.BytesIO()
+        plain.save(stream, "BMP")
+        table = pa.table({"image": [stream.getvalue()]})
+        pyarrow.parquet.write_table(table, tmp_path / f"{name}.parquet", compression="none")
+    one, other = tmp_path / "a.parquet", tmp_path / "b.parquet"
+    assert one.stat().st_size == other.stat().st_size
+    shown = [Image(str(one), member=parquetfile.member("image", 0, 0)) for _ in range(2)]
+    first = images.digest(shown[0])
+    times = (one.stat().st_atime_ns, one.stat().st_mtime_ns)
+    other.replace(one)
+    os.utime(one, ns=times)
+    assert images.digest(shown[1]) != first

@@ -347,6 +347,16 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, table: P
     assert one.recall("a.png", STATE) is None
 
 
+def test_a_cache_that_may_not_be_looked_into_is_done_without(
+    table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path, **_: Any) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", refused)
+    assert remembered.RememberedFiles(table).recall("a.png", STATE) is None
+
+
 def test_another_file_in_its_place_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remembered, "SETTLED", 0.0)
     path = tmp_path / "a.bmp"

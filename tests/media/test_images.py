@@ -43,6 +43,22 @@ def test_a_changed_file_gets_a_new_digest(tmp_path: Path) -> None:
     assert images.digest(Image(str(path))) != before
 
 
+def test_a_file_that_changes_after_its_request_was_made_is_not_shown_under_its_old_name(
+    tmp_path: Path,
+) -> None:
+    """Its answer, and what is kept of it, would stand under the digest of another image."""
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(SMALL, "PNG"))
+    planned = Image(str(path))
+    images.digest(planned)
+    assert images.load(planned).size == SMALL.size
+    path.write_bytes(encoded(SMALL.rotate(180), "PNG"))
+    for use in (images.read, images.load):
+        with pytest.raises(ImageError, match="changed since its request was made"):
+            use(planned)
+    assert images.load(Image(str(path))).size == SMALL.size
+
+
 def png_header(width: int, height: int) -> bytes:
     """A PNG that claims a size, with next to no data behind it."""
 
