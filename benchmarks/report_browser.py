@@ -71,7 +71,7 @@ OVERVIEW = {
 FIRST = "location.hash = address(RUNS[0]); await until(() => state.run)"
 # Every sample is listed, as stored.
 ANEW = "await type(''); await pick('verdict', 0, 'show'); await pick('group', 0, 'group');"
-ANEW += " await pick('order', 0, 'order'); choose(0)"
+ANEW += " await pick('order', 0, 'order'); narrow() ? back() : choose(0)"
 SAMPLES = {
     "type a letter": "await type('image 12'.slice(0, n + 1))",
     "show the wrong ones, or all": "await pick('verdict', (n + 1) % 2, 'show')",

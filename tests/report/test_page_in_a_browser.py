@@ -62,6 +62,32 @@ return { bands: count(".band"), lines: count(".line"), names: at.length,
   apart: Math.min(...at.slice(1).map((y, i) => y - at[i])),
   chance: count("polyline.chance"), file: kept.file };
 """
+# A table of 400 rows: at first, scrolled, sorted, printed, and when all are asked for.
+GROWN = """
+const [done] = arguments, found = {};
+const until = async (is) => { while (!is()) await new Promise(requestAnimationFrame); };
+const rows = [...Array(400).keys()].map((n) => ({ n: n < 200 ? n : 0 }));
+const grown = table("grown", [{ head: "n", value: (row) => row.n }], rows);
+document.body.append(grown);
+const box = grown.querySelector(".scroll"), body = grown.querySelector("tbody");
+found.first = body.rows.length;
+grown.scrollIntoView();
+(async () => {
+  await until(() => box.scrollHeight > box.clientHeight);
+  box.scrollTop = 1e6;
+  await until(() => body.rows.length > found.first);
+  found.scrolled = body.rows.length;
+  grown.querySelector("thead button").click();
+  found.sorted = [Number(body.rows[0].textContent), body.rows.length];
+  grown.fill();
+  found.paper = body.rows.length;
+  grown.querySelector(".more").click();
+  await until(() => body.rows.length === rows.length);
+  found.all = body.rows.length;
+  grown.remove();
+  done(found);
+})();
+"""
 COLOURS = ("red", "green", "blue")
 COUNT = 120
 FLAGS = (
@@ -292,6 +318,12 @@ def test_tables_are_sorted_and_taken_along(opened: Opened) -> None:
     assert [f"{float(row['value']):.2f}" for row in rows] == before
     risky = opened.run("return ['=1+1', '-2', '+a', '@b', 'a,\"b\"', -2].map(cellText)")
     assert risky == ["'=1+1", "'-2", "'+a", "'@b", '"a,""b"""', "-2"]
+
+
+def test_a_long_table_grows_as_it_is_scrolled(opened: Opened) -> None:
+    opened.go()
+    found = opened.driver.execute_async_script(GROWN)
+    assert found == {"first": 60, "scrolled": 120, "sorted": [199, 60], "paper": 250, "all": 400}
 
 
 def test_an_image_is_enlarged(opened: Opened) -> None:

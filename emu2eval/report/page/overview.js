@@ -13,7 +13,7 @@ function found() {
   const [first, rest] = [tasks.slice(0, 4), tasks.slice(4)];
   return el("section", { id: "findings" }, el("ul", { class: "findings" }, first.map(line)),
     rest.length ? el("details", {}, el("summary", {}, `${plural(rest.length, "other task")}`), el("ul", { class: "findings" }, rest.map(line))) : null,
-    el("p", { class: "said" }, "● significant: p < 0.05 after Holm correction; ○ not significant. Brackets are 95 % intervals, clustered by image."));
+    DATA.conclusions.some((each) => each.sure != null) && el("p", { class: "said" }, "● significant: p < 0.05 after Holm correction; ○ not significant. Brackets are 95 % intervals, clustered by image."));
 }
 
 const KINDS = {
@@ -135,19 +135,28 @@ function confusionOf(found) {
       })))));
 }
 
+const FEW = 20;  // runs whose settings are listed, and printed, one by one
+
 // When each run was made, by what, with which settings and words.
 function settings() {
+  const own = DATA;
   // There before it is asked for: what is printed cannot wait.
-  const there = chunk("about"), own = DATA;
-  there.then((found) => { own.about = found; });
-  return section("Settings and prompts", null, RUNS.map((run) => {
+  if (RUNS.length <= FEW) chunk("about").then((found) => { own.about = found; });
+  const one = (run) => {
     const made = el("details", { class: "about-run", on: { toggle: () => open() } }, el("summary", {}, `${run.task} (${run.split}, ${run.protocol}) · ${labelOf(run)}`));
     made.fill = () => { if (own.about && made.children.length === 1) made.append(aboutOf(run, own.about[run.place])); };
     async function open() {
-      await there;
+      own.about ??= await chunk("about");
       if (made.open) made.fill();
     }
     return made;
+  };
+  if (RUNS.length <= FEW) return section("Settings and prompts", null, RUNS.map(one));
+  // Of many runs each task's are folded together, and made when they are unfolded.
+  return section("Settings and prompts", null, PANELS.map((panel) => {
+    const list = el("div", { class: "about-list" });
+    return el("details", { class: "about-task", on: { toggle: () => { if (!list.children.length) list.append(...panel.runs.map(one)); } } },
+      el("summary", {}, titleOf(panel), ` · ${plural(panel.runs.length, "run")}`), list);
   }));
 }
 

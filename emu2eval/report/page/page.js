@@ -126,7 +126,7 @@ function theme(wanted) {
 
 // What is folded on a screen is there on paper, where it is not too much.
 function unfold(open) {
-  const folded = [...document.querySelectorAll("#overview details")].filter((each) => !each.classList.contains("about-run") || RUNS.length <= 20);
+  const folded = [...document.querySelectorAll("#overview details")].filter((each) => RUNS.length <= FEW || !each.closest(".about-task"));
   for (const each of folded) {
     if (open) { each.folded = !each.open; each.open = true; each.fill?.(); } else if (each.folded) each.open = false;
   }
