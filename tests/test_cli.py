@@ -180,7 +180,7 @@ def test_failed_requests_give_exit_code_3(
         (["score", "nothing"], "unknown run"),
         (["table", "nothing"], "unknown run"),
         (["compare", "nothing", "nothing"], "unknown run"),
-        (["compare", "nothing"], "at least two runs"),
+        (["compare", "nothing"], "unknown run"),
         (["run", "--task", "easy-vqa", "--ablate", "label"], "did you mean 'labels'"),
         (["ls", "taks"], "did you mean 'tasks'"),
     ],

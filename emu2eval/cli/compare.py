@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -86,7 +87,13 @@ def compare(
     from emu2eval.runs.several import read_each
 
     if len(runs) < 2 and not series:
-        raise CompareError("a comparison needs at least two runs", hint="emu2eval ls runs")
+        begun = [path.name for path in locate.find(runs, out)] if runs else []
+        raise CompareError(
+            "a comparison needs at least two runs",
+            hint=f"name two of: {', '.join(begun[:8])}{', …' if len(begun) > 8 else ''}"
+            if len(begun) > 1
+            else "emu2eval compare RUN RUN; for the stored runs: emu2eval ls runs",
+        )
     if fail_if is None and (level is not None or margin is not None):
         raise ConfigError(
             "--level and --margin need --fail-if", hint="--fail-if worse --level 0.01"
@@ -139,6 +146,7 @@ def diagnose(
     from emu2eval.compare import diagnose as diagnosing
     from emu2eval.report import diagnosed
     from emu2eval.runs import locate
+    from emu2eval.runs.apart import labels
     from emu2eval.runs.scored import read_run
     from emu2eval.runs.several import read_each
 
@@ -146,13 +154,13 @@ def diagnose(
     read = list(found.read)
     parts = diagnosing.contributions(read)
     copies = []
-    for run in read:
+    for run, model in zip(read, labels([run.record for run in read]), strict=True):
         try:
             made = diagnosing.copying(run)
         except UserError as error:
             say(f"no copy rate for {run.name}: {error.what}")
         else:
-            copies += [made] if made is not None else []
+            copies += [replace(made, model=model)] if made is not None else []
     if not parts and not copies:
         raise UserError(
             "none of these runs has demonstrations",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from emu2eval.compare.comparison import Difference, compare, headline, matched
 from emu2eval.engine.prompting import Prompted
 from emu2eval.engine.questions import Place
 from emu2eval.engine.reopen import Reopened, reopen
 from emu2eval.errors import CompareError, StoreError
+from emu2eval.runs.apart import labels
 from emu2eval.runs.scored import Key, ScoredRun
 from emu2eval.statistics.estimates import ClusteredMean, estimate
 from emu2eval.statistics.student_t import quantile
@@ -79,8 +80,9 @@ class Copying:
 
 @dataclass(frozen=True)
 class _Group:
-    """Runs that differ in shots, ablation and seed alone."""
+    """Runs that differ in shots, ablation and seed alone. model: as tables name it beside the others."""
 
+    model: str
     runs: Mapping[tuple[Shots, str, int], ScoredRun]
 
     def zero(self, seed: int) -> ScoredRun | None:
@@ -114,7 +116,8 @@ def contributions(runs: Sequence[ScoredRun]) -> list[Contribution]:
     found: list[Contribution] = []
     for group in _groups(runs):
         for whole in group.whole():
-            found += _of(whole, group.zero(whole.record.seed), group.ablated(whole))
+            made = _of(whole, group.zero(whole.record.seed), group.ablated(whole))
+            found += [replace(each, model=group.model) for each in made]
     return found
 
 
@@ -136,18 +139,18 @@ def _of(
 
 def _groups(runs: Sequence[ScoredRun]) -> list[_Group]:
     by_kind: dict[tuple[str, ...], dict[tuple[Shots, str, int], ScoredRun]] = {}
-    for run in runs:
+    for run, model in zip(runs, labels([run.record for run in runs]), strict=True):
         record = run.record
-        kind = (run.task, record.protocol_label, record.task.split, run.model)
+        kind = (run.task, record.protocol_label, record.task.split, model)
         own = by_kind.setdefault(kind, {})
         key = (record.shots, record.ablation, record.seed)
         if key in own:
             raise CompareError(
-                f"there are two runs of {run.model} on {run.task} at {record.setting} shots",
+                f"there are two runs of {model} on {run.task} at {record.setting} shots",
                 hint=f"name one: {own[key].name} or {run.name}",
             )
         own[key] = run
-    return [_Group(own) for own in by_kind.values()]
+    return [_Group(kind[-1], own) for kind, own in by_kind.items()]
 
 
 _Share = tuple[float, float | None, float | None]

@@ -48,7 +48,11 @@ Text = Callable[[Sequence[Column[Any]], Sequence[Any]], str]
 
 
 def number(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
+    """
+    >>> number(-0.04, 1), number(None, 1)
+    ('0.0', '–')
+    """
+    return "–" if value is None else f"{value:z.{digits}f}"
 
 
 def ends(low: float | None, high: float | None, digits: int = 2) -> str:

@@ -141,10 +141,16 @@ def test_by_command(runs: Any) -> None:
     assert "has demonstrations" in str(nothing.exception)
 
 
-def test_two_runs_of_one_kind_are_refused(runs: Any) -> None:
+def test_runs_of_one_name_are_told_apart_as_in_a_table(runs: Any) -> None:
     read = runs(True)
+    made = contributions([*read, *runs(True, changes=["task.output.max_new_tokens=4"])])
+    assert len(made) == 12
+    assert {part.model for part in made} == {
+        "pupil-True (max_new_tokens=4)",
+        f"pupil-True (max_new_tokens={read[0].record.identity.task.output['max_new_tokens']})",
+    }
     with pytest.raises(CompareError, match="two runs of pupil-True"):
-        contributions([*read, *runs(True, changes=["task.output.max_new_tokens=4"])])
+        contributions([*read, *read])
 
 
 def test_each_seed_is_told_apart_and_one_zero_serves_all(runs: Any) -> None:
