@@ -37,7 +37,7 @@ def of_script(kind: str, name: str, where: str | None) -> Any:
             raise
     if not hasattr(module, attribute):
         own = [n for n, v in vars(module).items() if getattr(v, "__module__", "") == known_as]
-        raise UnknownName(f"name in {path.name}", attribute, own, where=where)
+        raise UnknownName("name", attribute, own, of=path.name, where=where)
     found = getattr(module, attribute)
     check_found(kind, name, module, found, where)
     return found

@@ -39,15 +39,15 @@ _tokens: dict[str, str] = {}
 
 
 class Captions(Scorer):
-    """CIDEr-D and its companions over the whole set of answers, and over each group of it anew.
+    """CIDEr-D and other caption metrics over all answers, and over each group separately.
 
-    metrics: which, of METRICS. The first is what a score's value is, on its own scale; the others are in
-    its details (CIDEr 0..10, else 0..1). Tables show a hundred times that, as papers do.
+    metrics: which metrics. The first is the score's value, on its own scale; the others are in its details
+    (CIDEr 0..10, else 0..1). Tables show a hundred times that, as papers do.
 
-    CIDEr weighs words by how many of the images *given* they describe: its scale depends on the set, a
-    subset's value is not comparable with the whole's, and the whole is no mean of its groups; of one image
-    there is none. Its error takes these weights as fixed. BLEU and METEOR are made of sums over the set,
-    their errors by bootstrap.
+    CIDEr weighs words by how many of the images given they describe: its scale depends on the set, a
+    subset's value is not comparable with the whole set's, which is not the mean of its groups' values
+    either; a single image has no value. Its error takes these weights as fixed. BLEU and METEOR are computed
+    from sums over the set, and their errors by bootstrap.
     Several trials share one set: each image counts once in CIDEr's weights, each caption in the sums.
     """
 
