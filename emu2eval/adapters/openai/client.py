@@ -25,7 +25,7 @@ from emu2eval.adapters.openai.lines import (
 )
 from emu2eval.adapters.openai.pace import Budget, Pace
 from emu2eval.adapters.openai.route import PROXY_HINT, way
-from emu2eval.errors import ModelError
+from emu2eval.errors import ConfigError, ModelError
 from emu2eval.spec.secrets import SHORTEST, Scrubber
 from emu2eval.types import Used
 
@@ -253,17 +253,17 @@ _NO_MORE = frozenset({"insufficient_quota", "billing_hard_limit_reached", "accou
 
 
 def key_from(name: str | None) -> str | None:
-    """The key in the environment variable `name`. Raises ModelError, without showing it."""
+    """The key in the environment variable `name`. Raises ConfigError, without showing it."""
     if name is None:
         return None
     key = os.environ.get(name, "").strip()
     if not key:
-        raise ModelError(
+        raise ConfigError(
             f"the environment variable {name} for the server's key is not set",
             hint=f"export {name}=…, or --set model.settings.key_env=null for a server that needs no key",
         )
     if not all("!" <= character <= "~" for character in key):
-        raise ModelError(
+        raise ConfigError(
             f"the value of {name} is not a key: it contains spaces or special characters"
         )
     return key
