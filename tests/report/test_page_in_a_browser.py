@@ -530,3 +530,14 @@ def test_on_a_phone(opened: Opened) -> None:
     assert opened.run(seen) == ["none", "block"]
     opened.run("document.querySelector('.back').click()")
     assert opened.run(seen) == ["block", "none"]
+    # Rows fill the list again, also under the browser's own way back.
+    filled = (
+        "const list = document.getElementById('list');"
+        "return document.querySelectorAll('.row').length * 56 >= list.clientHeight"
+    )
+    assert opened.run(filled)
+    opened.run("document.querySelector('.row').click()")
+    opened.driver.back()
+    opened.settle()
+    assert opened.run(seen) == ["block", "none"]
+    assert opened.run(filled)

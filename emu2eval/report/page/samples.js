@@ -159,6 +159,8 @@ function reveal() {
 function detail() {
   const box = $("detail"), run = state.run;
   document.body.classList.toggle("one", state.sample != null);
+  // A phone's list had no height while a sample was shown.
+  if (state.sample == null) rows();
   const place = state.sample == null ? null : answerTo(run, state.sample, state.trial, state.take);
   box.scrollTop = 0;
   if (place == null) {
