@@ -139,7 +139,8 @@ class DataError(UserError):
 
 
 class MissingData(DataError):
-    """Files of a benchmark are not there; says which, how large, where from and where to put them.
+    """Files of a benchmark are missing; says which, how large, where they come from and where to put
+    them.
 
     task, splits, source: what `emu2eval data get` takes to bring them; task None = it cannot.
     """
@@ -161,7 +162,7 @@ class MissingData(DataError):
 
 
 class ImageError(DataError):
-    """An image is missing, empty, truncated, too large or no image at all."""
+    """An image is missing, empty, truncated, too large or not an image at all."""
 
 
 class PlanError(UserError):
@@ -267,7 +268,7 @@ def together(checks: Iterable[Callable[[], object]]) -> None:
 
 
 class PartError(UserError):
-    """Something that somebody plugged in raised an error of its own; the traceback is in a file.
+    """A user's own part, such as a scorer, raised an error; the traceback is in a file.
 
     kind: of the part, such as "scorer"; name: as a task or model file has it. The cause is what it raised.
     """

@@ -27,12 +27,13 @@ _SIDE = 16
 
 
 class ScriptedModel(Adapter):
-    """Answers by a script, and keeps what it was asked.
+    """A model that answers from a script and records its requests.
 
-    answers: one reply to everything; replies by a text that stands in the query, "" for all others; or a
-    function of the request. A reply is a text, an image, a log-probability for each choice, or a Response.
-    A text also answers a choice: the equal one is likely. outputs, images, positions, batch: as of
-    `Limits`; a word and an image take one position each. asked: every request so far, in order.
+    answers: one reply to everything; a mapping from a text in the query to the reply ("" for all
+    others); or a function of the request. A reply is a text, an image, a log-probability for each
+    choice, or a Response. A text also answers a choice: the equal one is likely. outputs, images,
+    positions, batch: as of `Limits`; a word and an image take one position each. asked: every request so
+    far, in order.
     """
 
     def __init__(
@@ -83,9 +84,9 @@ def small_task(
 ) -> Path:
     """Writes small.yaml, a task about the colours of squares, into the folder; returns its path.
 
-    queries, pool: how many samples are asked about, and from how many demonstrations are chosen. draw: the
-    squares are to be drawn, so that answers and references are images. changes: keys of the task file in
-    place of its own, such as output, score or demonstrations.
+    queries, pool: the number of queries, and of samples to choose demonstrations from. draw: squares are
+    to be drawn, so answers and references are images. changes: keys that override the task file's own,
+    such as output, score or demonstrations.
     """
     options = {"draw": True} if draw else {}
     spec: dict[str, Any] = {

@@ -28,11 +28,11 @@ class Segment:
 class Image:
     """One encoded image, by path or by its bytes; `emu2eval.media.images` opens it late.
 
-    member: where in the file it stands, for an image inside a parquet or TSV file.
+    member: its position in the file, for an image inside a parquet or TSV file.
     frame: (i, n) makes it one of n frames, evenly spread over the video at the path: the i-th, from 0;
-    segment: over that part of the video alone.
-    Its identity is the sha256 of its encoded bytes (`images.digest`), never its path; that of a frame
-    is made of the video's and its place, so that nothing is decoded for it.
+    segment: only over that part of the video.
+    Its identity is the sha256 of its encoded bytes (`images.digest`), never its path; that of a frame is
+    derived from the video's and the frame's position, so nothing needs to be decoded.
     """
 
     path: str | None = None
@@ -53,14 +53,14 @@ class Image:
 
     @classmethod
     def known(cls, path: str, digest: str) -> Image:
-        """One whose digest its keeper vouches for, so that the file need not be read for it."""
+        """An image with a digest known by whoever stores it, so the file does not need to be read."""
         image = cls(path)
         object.__setattr__(image, "_digest", digest)
         return image
 
     @property
     def name(self) -> str:
-        """What people call it: its file's name, and its place inside that file if it has one."""
+        """A readable name: its file's name, and its position inside that file if it has one."""
         if self.path is None:
             return "made in memory"
         file = self.path.rpartition("/")[2]
@@ -71,7 +71,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """A video as the frames that a model is shown, in order."""
+    """A video, as the frames shown to a model, in order."""
 
     frames: tuple[Image, ...]
     source: tuple[str, int, Segment | None] | None = field(
@@ -101,18 +101,18 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One row of a benchmark, as a query or as a demonstration.
+    """One item of a benchmark, used as a query or as a demonstration.
 
     id: from the data, unique within its split; never a row number.
     fields: named texts that templates use, such as `question`.
     images: in the order in which `{image}` places them.
-    answer: what it shows as a demonstration.
-    references: what scores it as a query; alternatives: other sets of references, by name.
-    choices: the closed set of answers, where there is one.
+    answer: shown as the reply if it is a demonstration.
+    references: what a query's answer is compared with; alternatives: other sets of references, by name.
+    choices: the closed set of answers, if there is one.
     cluster: the unit of clustered errors, usually the image.
     groups: labels of sub-scores, such as {"answer_type": "number"}; several of one kind as a tuple.
-    numbers: those by which marks in texts name the images, one each; empty = 1, 2, …
-    unreadable: why it cannot be asked. It is never shown, and as a query it is unscored and counted.
+    numbers: the numbers by which marks in texts refer to the images, one each; empty = 1, 2, …
+    unreadable: why it cannot be used. It is never shown, and as a query it is unscored and counted.
     """
 
     id: str
@@ -130,7 +130,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One demonstration: what is asked and what is replied. A reply can be an image."""
+    """One demonstration: what is asked, and the reply, which can be an image."""
 
     ask: tuple[Part, ...]
     reply: tuple[Part, ...]
@@ -138,9 +138,9 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """The canonical interleaved prompt; an adapter turns it into what its model wants.
+    """The canonical interleaved prompt; an adapter converts it to its model's format.
 
-    turns: the demonstrations, farthest first; the last one stands next to the query.
+    turns: the demonstrations, farthest first; the last one is next to the query.
     lead: plain text between an ask and its reply; separator: between a reply and the next ask.
     Both matter only to models that read one plain sequence (`flat`); chat models have roles instead.
     opening: a text with which demonstrations and query begin, and then they are that one plain sequence for
@@ -166,7 +166,7 @@ class Prompt:
         yield from self.query
 
     def images(self) -> Iterator[Image]:
-        """Every image in reading order; a video gives its frames."""
+        """All images in reading order; a video contributes its frames."""
         for part in self.parts():
             if isinstance(part, Image):
                 yield part
@@ -174,7 +174,7 @@ class Prompt:
                 yield from part.frames
 
     def flat(self) -> tuple[Part, ...]:
-        """The prompt as one plain sequence, neighbouring texts joined: what a base model continues."""
+        """The prompt as one plain sequence with adjacent texts joined, for a base model to continue."""
         parts: list[Part] = [text for text in (self.system, self.opening) if text is not None]
         for turn in self.turns:
             parts += [*turn.ask, self.lead, *turn.reply, self.separator]
@@ -188,7 +188,7 @@ class Prompt:
         return tuple(joined)
 
     def conversation(self) -> Prompt:
-        """The prompt as a model with roles is shown it: its turns, or one message where it has an opening."""
+        """The prompt for a model with roles: its turns, or one message if it has an opening."""
         if self.opening is None:
             return self
         whole = replace(self, system=None).flat()
@@ -196,9 +196,9 @@ class Prompt:
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """Something about how an answer came about that a reader of the table should know.
+    """Something about how an answer was produced that a reader of the table should know.
 
-    kind: one of `report.notes.SENTENCES`, or a word of your own; value: what tells marks of one kind apart.
+    kind: one of `report.notes.SENTENCES`, or your own; value: distinguishes marks of the same kind.
     """
 
     kind: str
@@ -207,10 +207,10 @@ class Mark(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """Everything that a model gave for one request; or an error, and then the answer is unscored.
+    """Everything that a model returned for a request, or an error; the answer is then unscored.
 
-    text: what is scored; raw: the text as it came, where that is more (None = the same); thought: what the
-    model wrote before its answer. log_probs: one per choice, in nats. images: in the order they came.
+    text: what is scored; raw: the original text, if it is longer (None = the same); thought: what the
+    model wrote before its answer. log_probs: one per choice, in nats. images: in the order received.
     ended: why the answer ended, such as "stop" or "length". tokens_in, tokens_out: as the model counts.
     """
 
@@ -227,7 +227,7 @@ class Response:
 
     @property
     def image(self) -> Image | None:
-        """The first image, where there is one."""
+        """The first image, if there is one."""
         return self.images[0] if self.images else None
 
 
@@ -237,7 +237,7 @@ IMPOSSIBLE = -1e30
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What is wanted of a model. Subclass it for a kind of your own, such as an image with a box.
+    """What is requested from a model. Subclass it for your own kind, such as an image with a box.
 
     kind: its name, as `Limits.outputs`, `Scorer.outputs` and task files have it.
     """
@@ -253,7 +253,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class TextOutput(Output):
-    """Free text is wanted. None leaves a choice to the model's own default.
+    """Requests free text. None = the model's own default.
 
     stop: the text is cut before the first of these strings; blank lines in front end nothing. `raw` then
     holds all of it.
@@ -280,7 +280,7 @@ class TextOutput(Output):
 
 @dataclass(frozen=True, slots=True)
 class ChoiceOutput(Output):
-    """The log-likelihood of each choice as the reply is wanted: a sum, or the mean over its tokens."""
+    """The log-likelihood of each choice as the reply is requested: a sum, or the mean over its tokens."""
 
     kind: ClassVar[str] = "choice"
     choices: tuple[str, ...]
@@ -299,7 +299,7 @@ class ChoiceOutput(Output):
 
 @dataclass(frozen=True, slots=True)
 class ImageOutput(Output):
-    """An image is wanted. The seed alone decides its noise, whatever the batch.
+    """Requests an image. Its noise depends only on the seed, not on the batch.
 
     width, height: pixels; steps: denoising steps; guidance: classifier-free guidance scale, 1 = none.
     """
@@ -319,9 +319,9 @@ class ImageOutput(Output):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One question to a model. key: hex sha256 of prompt, output and the model's identity.
+    """A single request to a model. key: hex SHA-256 of prompt, output and the model's identity.
 
-    It is cache key and resume key at once: equal keys have equal answers.
+    The key serves for caching and resuming: equal keys have equal answers.
     """
 
     key: str
@@ -333,11 +333,11 @@ class Request:
 class Score:
     """What a scorer made of one response.
 
-    value: on the scorer's own scale; None = unscored, which is counted and never taken as zero; `why` then
-    says the reason. prediction: the answer as it was compared, after clean-up. unjudged: why what a judge
-    would add is missing, where the rest, which stands in the details, counts all the same. hidden: nothing
-    is wrong with the response, but the sample has no references, as in a test split whose answers only a
-    server knows.
+    value: on the scorer's own scale; None = unscored, which is counted and never treated as zero; `why`
+    then gives the reason. prediction: the answer as it was compared, after clean-up. unjudged: why what
+    a judge would add is missing, where the rest, which stands in the details, counts all the same.
+    hidden: nothing is wrong with the response, but the sample has no references, as in a test split
+    whose answers only a server knows.
     """
 
     value: float | None
@@ -402,7 +402,7 @@ class Shots(msgspec.Struct, frozen=True):
 
     @property
     def rank(self) -> tuple[int, bool, int]:
-        """For sorting: in rising order, 0* right after 0."""
+        """For sorting: ascending, with 0* right after 0."""
         return (0 if self.text_only else self.count), self.text_only, self.count
 
 
@@ -442,7 +442,8 @@ class AnswerSource(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One number of a results table, with all that a reader needs to judge it; sentences come later.
+    """One number of a results table, with everything that a reader needs to judge it; notes are written
+    later.
 
     run: the name of its folder. task, model: their names; shots, protocol, split, seed, trials, ablation:
     how it was asked; group: the label of a sub-score. metric, variant: what was measured, such as

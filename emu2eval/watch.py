@@ -60,7 +60,7 @@ class RunningScore:
 
 
 class Watcher:
-    """Override what you want to hear of; does nothing by itself. Called on the thread that evaluates."""
+    """Override the events that you need; does nothing by itself. Called on the evaluating thread."""
 
     follows_scores = False
     """Whether it wants to hear of scores while a run goes on, which scores each answer once more."""
@@ -69,7 +69,7 @@ class Watcher:
         """Files of a benchmark are about to be read."""
 
     def working(self, what: str, done: int, total: int) -> None:
-        """Long work beside the asking, such as features of images."""
+        """Lengthy work other than requests, such as computing features of images."""
 
     def loading(self, model: str) -> None:
         """Weights are about to be read."""
@@ -81,7 +81,7 @@ class Watcher:
         """The requests to a judge come next."""
 
     def settled(self, count: int) -> None:
-        """So many more requests of the run, or of the judge, have an answer or an error."""
+        """This many more requests of the run, or of the judge, have an answer or an error."""
 
     def scored(self, running: RunningScore) -> None:
         """What the run has come to, every second or so, where `follows_scores`."""
@@ -90,7 +90,7 @@ class Watcher:
         """A run is scored."""
 
     def note(self, text: str) -> None:
-        """Something that a user should know."""
+        """A message for the user."""
 
 
 class Watchers(Watcher):

@@ -23,14 +23,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a model can take. Planning refuses a request beyond them, with the numbers.
+    """What a model can take. Requests that exceed the limits are refused while planning, with the
+    numbers.
 
-    outputs: the kinds of output it can give: "text", "choice", "image", or one that a plug-in defines.
-    images: the most images in one prompt (None = no limit).
+    outputs: the kinds of output it can produce: "text", "choice", "image", or one that a plug-in
+    defines.
+    images: the maximum number of images in a prompt (None = no limit).
     positions: context length in tokens, prompt and answer together (None = unknown).
     image_replies: a demonstration's reply may be an image.
     batch: how many requests `answer` takes at a time; the engine halves it when memory runs out.
-    instead: a suggestion, shown where a prompt holds too many images.
+    instead: a suggestion, shown if a prompt has too many images.
     """
 
     outputs: frozenset[str]
@@ -71,7 +73,7 @@ class Cost:
         )
 
     def times(self, factor: float) -> Cost:
-        """The cost of so many times as much."""
+        """The cost multiplied by this number."""
         return Cost(
             round(self.requests * factor),
             round(self.tokens_in * factor),
@@ -81,15 +83,15 @@ class Cost:
 
 
 class Adapter(ABC):
-    """Subclass, set `limits`, write `answer`. The rest has defaults.
+    """To write an adapter, subclass this, set `limits` and write `answer`. Everything else has defaults.
 
-    The constructor gets the `settings` of the model's YAML. It reads local configuration only: no weights,
-    no network. `lacks` says what is missing, `fetch` downloads it, `load` does the heavy work; the engine
-    calls them in this order, once each, `load` right before the first `answer`.
+    The constructor gets the `settings` from the model's YAML. It reads only local configuration: no
+    weights, no network. `lacks` says what is missing, `fetch` downloads it, `load` does the heavy work;
+    the engine calls them in this order, once each, `load` right before the first `answer`.
 
     `positions`, `refusal` and `cost` are cheap and deterministic, and may be called ahead of `answer`, on
-    another thread. An adapter answers the prompt that it is given: shortening one that is too long is left
-    to the plan (`--fit`), which calls `positions`.
+    another thread. An adapter answers the prompt that it is given: prompts that are too long are
+    shortened by the plan (`--fit`), which calls `positions`.
     """
 
     limits: Limits
@@ -107,33 +109,34 @@ class Adapter(ABC):
 
     @abstractmethod
     def answer(self, requests: Sequence[Request]) -> Sequence[Response]:
-        """One response a request, in order. All requests of a call want the same kind of output.
+        """One response per request, in order. All requests of a call have the same kind of output.
 
-        An answer depends on its request alone: never on the others of the batch, nor on earlier calls.
-        A text may still hold what the model thought first: the engine tells them apart (`adapters.thought`).
-        One that fails is `Response(error="why")`. An exception fails the batch; the engine then asks
-        for each request alone, so that one bad request costs only itself.
+        An answer depends only on its request, never on the others in the batch or on earlier calls.
+        A text may still contain the model's thinking: the engine separates the two (`adapters.thought`).
+        A request that fails gets `Response(error="why")`. An exception fails the batch; the engine then
+        sends each request separately, so a bad request does not affect others.
         """
 
     def stream(self, requests: Iterable[Request]) -> Generator[tuple[int, Response]]:
         """Yields (index of the request, response) as answers arrive, each once.
 
-        Override it where they arrive one by one, as over a network: each is stored on arrival, and an
-        exception loses only those still missing. A UserError stops the run; what has arrived is kept.
-        The requests are a whole run's: take each when it can be asked, or soon will be.
+        Override it if answers arrive one by one, as over a network: each is stored on arrival, and an
+        exception loses only those still missing. A UserError stops the run; answers that have arrived
+        are kept. The requests are those of a whole run: take each one only when it can be sent, or soon
+        will be.
         """
         yield from enumerate(self.answer(list(requests)))
 
     def prepare(self, request: Request) -> None:
-        """Work ahead for a request that will be asked soon, such as decoding its images; on any thread.
+        """Prepares a request that will be sent soon, for example by decoding its images; on any thread.
 
-        It must not change an answer. What it raises is ignored: `answer` raises it again if it matters.
+        It must not change an answer. Errors are ignored: `answer` raises them again if they matter.
         """
 
     def lacks(self) -> list[UserError]:
         """What is missing before it can answer: extras, files, weights, keys. Each error says how to get it.
 
-        Judged from this machine alone: nothing is loaded, and the network is not used.
+        Checks only this machine: nothing is loaded, and the network is not used.
         """
         return []
 
@@ -144,13 +147,13 @@ class Adapter(ABC):
         """Reads weights, opens connections. Called once, before the first `answer`."""
 
     def close(self) -> None:
-        """Frees what `load` took."""
+        """Frees what `load` allocated."""
 
     def identity(self) -> Mapping[str, Any]:
-        """Small JSON values that, beside the settings, decide the answers: digests, versions.
+        """Small JSON values that, together with the settings, determine the answers: digests, versions.
 
-        They are part of every request's key, so that new weights never reuse old answers. Of an adapter that
-        is given to `evaluate` as an object, whose settings nobody knows, everything that decides them.
+        They are part of every request's key, so that new weights never reuse old answers. For an adapter
+        object passed to `evaluate`, whose settings are unknown, everything that determines them.
         """
         return {}
 
@@ -159,43 +162,48 @@ class Adapter(ABC):
         return None
 
     def refusal(self, request: Request) -> str | None:
-        """Why the model cannot take the request, beyond what its limits say. Asked while planning."""
+        """Why the model cannot take the request, apart from its limits. Called while planning."""
         return None
 
     def warning(self, request: Request) -> str | None:
-        """What a user should know before requests like this are asked; None = nothing. It can be taken."""
+        """A warning to the user before requests like this are sent; None = none. The request is not
+        refused.
+        """
         return None
 
     def cost(self, request: Request) -> Cost | None:
-        """An estimate of what the request costs; None = nothing worth an estimate."""
+        """An estimate of what the request costs; None = negligible."""
         return None
 
     def afford(self, cost: Cost) -> None:
-        """Raises PlanError where the estimated cost of all that is left to ask exceeds the model's budget."""
+        """Raises PlanError if the estimated cost of all remaining requests exceeds the model's budget."""
 
     def used(self) -> Used | None:
-        """What its answers really took so far, as a server counts; None = nothing worth counting."""
+        """What its answers have actually used so far, as counted by a server; None = not counted."""
         return None
 
     def about(self) -> Mapping[str, str]:
-        """What a user may want to know before asking it, by topic; cheap, and called once nothing lacks."""
+        """What a user may want to know before running it, by topic; cheap, and called once nothing is
+        missing.
+        """
         return {}
 
     def fit_batch(self) -> BatchRange:
-        """The largest batches that fit, or what is to be tried; called before `load` (`--batch auto`)."""
+        """The largest batch sizes that fit, or those to try; called before `load` (`--batch auto`)."""
         return BatchRange(self.limits.batch)
 
     def plan_memory(self, workload: Workload) -> MemoryPlan | None:
-        """Which part would lie on which device, by sizes alone; None = there is nothing to be planned.
+        """Which part would be on which device, based on sizes only; None = nothing to plan.
 
-        Needs neither weights nor a GPU. Raises ModelError, with what would fit, where the model does not.
+        Needs neither weights nor a GPU. If the model does not fit, raises ModelError, which says what
+        would.
         """
         return None
 
     def encode_images(self, images: Sequence[Image]) -> npt.NDArray[np.float32]:
-        """(n, width): what the model itself sees in each image, for choosing demonstrations by similarity.
+        """(n, width): the model's own features of each image, for choosing demonstrations by similarity.
 
-        Optional. Each vector depends on its image alone. Called after `load`.
+        Optional. Each vector depends only on its image. Called after `load`.
         """
         raise NotImplementedError
 

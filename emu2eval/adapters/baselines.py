@@ -53,7 +53,8 @@ class _Baseline(Adapter):
 
 
 class MostCommon(_Baseline):
-    """The reply that most demonstrations show; of equals, the nearest. Looks at nothing else.
+    """The most frequent reply among the demonstrations; if tied, the one nearest the query. Uses nothing
+    else.
 
     batch: requests at a time.
     """
@@ -63,7 +64,7 @@ class MostCommon(_Baseline):
 
 
 class Nearest(_Baseline):
-    """The reply of the demonstration most like the query, in its image and its words.
+    """The reply of the demonstration most similar to the query, by image and words.
 
     batch: requests at a time.
     """
@@ -78,7 +79,7 @@ class Nearest(_Baseline):
 
 
 class Copy(Adapter):
-    """The last image of the prompt, as it is; a grey one where none was shown. Draws nothing.
+    """Returns the last image of the prompt unchanged, or a grey one if there is none. Does not draw.
 
     batch: requests at a time.
     """

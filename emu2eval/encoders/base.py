@@ -22,10 +22,11 @@ OWN = "model"
 
 
 class Encoder(ABC):
-    """Subclass, set `name`, write `identity` and `encode`; `texts` where texts can be encoded, too.
+    """To write an encoder, subclass this, set `name`, and write `identity` and `encode`, and `texts` if
+    it can encode texts.
 
-    A vector depends on its image alone, never on the others of the batch: neither which demonstrations
-    are shown nor a score may depend on how the features were computed. The constructor reads local
+    A vector depends only on its image, never on the others in the batch: neither the choice of
+    demonstrations nor a score may depend on how the features were computed. The constructor reads local
     configuration only: no weights, no network.
     """
 
@@ -45,18 +46,18 @@ class Encoder(ABC):
 
     @abstractmethod
     def identity(self) -> Mapping[str, Any]:
-        """Small JSON values that decide the vectors: digests of weights, preprocessing, versions."""
+        """Small JSON values that determine the vectors: digests of weights, preprocessing, versions."""
 
     @abstractmethod
     def encode(self, prepared: Sequence[Any]) -> Vectors:
-        """What `prepare` made of n images -> (n, width) float32."""
+        """n images as returned by `prepare` -> (n, width) float32."""
 
     def prepare(self, image: Image) -> Any:
         """Decodes one image; called ahead on other threads."""
         return image
 
     def texts(self, given: Sequence[str]) -> Vectors:
-        """n texts -> (n, width) float32. Raises ConfigError where the encoder reads no texts."""
+        """n texts -> (n, width) float32. Raises ConfigError if the encoder does not read texts."""
         raise ConfigError(
             f"the encoder {self.name!r} encodes only images, not text",
             hint="choose a CLIP checkpoint, or, for a chooser, remove the option `text`",

@@ -74,21 +74,22 @@ def evaluate(
 ) -> list[Result]:
     """Runs every task with every model at every number of shots, or continues where a run stopped.
 
-    Each answer is stored as it is given; running it again asks only what is missing. Raises UserError.
+    Each answer is stored as it arrives; running it again sends only the missing requests. Raises
+    UserError.
 
     task: by name or path, also a suite, a list with commas or a pattern, such as "vl_icl_*". model: likewise;
-    also a loaded model of transformers, which is asked as it is in memory and is afterwards as it was, or a
-    function from a `Prompt` to a text; processor, name, version: as of `InMemory`, for one such model.
-    seed: of all draws; protocol, split, source, judge, label: as on the command line; watcher: told how it
-    gets on.
+    also a loaded transformers model, which is used in memory and left unchanged, or a function from a
+    `Prompt` to a text; processor, name, version: as of `InMemory`, for one such model.
+    seed: of all draws; protocol, split, source, judge, label: as on the command line; watcher: receives
+    progress.
     shots: numbers of demonstrations, by default a suite's own, else 0; "0*" shows them without their images.
-    limit: so many queries, or that part of them where it is below 1, a fixed random subset; trials: repeated
-    draws of demonstrations, and of answers where the model draws them (temperature). ablate: "labels",
-    "images", "blank", "order". fit: drop the farthest demonstrations of prompts that are too long.
-    skip_missing: leave out samples whose image or video file is not there, which the rows count. scorer: in
-    place of the task's own; a function (prediction, references) -> float will do. changes: against the
-    task's and the model's files, such as {"task": {"output": {"max_new_tokens": 20}}}. out: the
-    folder of runs. batch: requests at a time, or "auto" for as many as fit; device: such as "cuda:1", for
+    limit: number of queries, or a fraction if below 1, as a fixed random subset; trials: repeated draws
+    of demonstrations, and of answers if the model samples (temperature). ablate: "labels", "images",
+    "blank", "order". fit: drop the farthest demonstrations of prompts that are too long.
+    skip_missing: leave out samples whose image or video file is missing, which the rows count. scorer:
+    used instead of the task's; can be a function (prediction, references) -> float. changes: to the
+    task's and the model's files, such as {"task": {"output": {"max_new_tokens": 20}}}. out: the folder
+    of runs. batch: requests at a time, or "auto" for as many as fit; device: such as "cuda:1", for
     models on this machine.
 
     >>> evaluate("easy-vqa", "most-common", shots=4, limit=50)[0].rows[0].value  # doctest: +SKIP

@@ -24,12 +24,13 @@ _HERE = "in memory"
 
 @dataclass(frozen=True, eq=False)
 class InMemory:
-    """An object as a model, with what is to be known of it.
+    """An object to evaluate as a model, with the information needed about it.
 
-    model: a model of transformers or an Emu2, also one that is wrapped by DDP, PEFT or torch.compile; a
+    model: a transformers model or an Emu2, which may be wrapped by DDP, PEFT or torch.compile; a
     function from a `Prompt` to a text; an adapter. processor: of transformers; for Emu2 its tokenizer.model.
-    painter: of an Emu2 that draws. name: as tables show it. version: with the name, says what a function or
-    an adapter answers by, so that answers are kept for later processes; weights are told by their digest.
+    painter: of an Emu2 that draws. name: as tables show it. version: together with the name, identifies
+    a function's or adapter's behaviour, so that later processes can reuse its answers; weights are
+    identified by their digest.
     settings: as of a model file, such as {"layout": "plain", "batch": 16}. step: of training; tables then
     show the model as `NAME-step-STEP`, and comparisons follow the steps of one name.
     """

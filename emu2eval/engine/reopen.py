@@ -103,8 +103,8 @@ def score_again(
     """Scores a stored run anew, without its model. Raises UserError.
 
     changes: of the task's scoring, such as {"task": {"score": {"options": {"normalise": True}}}}.
-    judge: who judges it, where that is wanted; by default the one whose replies are stored, who is asked
-    nothing more. scorer: in place of the run's own; a function (prediction, references) -> float will do.
+    judge: a judge to use; by default the one whose replies are stored, without new requests. scorer:
+    used instead of the run's; can be a function (prediction, references) -> float.
     """
     folder, told = Path(folder), watcher or Watcher()
     changed = with_scorer(Changes.of(changes or {}), scorer)

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 def load_runs(
     path: str | Path | Sequence[str | Path] | None = None, *, rows: bool = False
 ) -> DataFrame:
-    """One row a sample, trial and take of every scored run at the path; with `rows`, one row of a table.
+    """One row per sample, trial and take of every scored run at the path; with `rows`, one per table
+    row.
 
     path: a run, a folder of runs or of references, the beginning of a name, or several of these; None =
     all stored runs. A value is on the scorer's own scale, NaN where unscored; a sample's groups are columns

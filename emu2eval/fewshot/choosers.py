@@ -59,7 +59,7 @@ class Chooser(ABC):
 
     @property
     def looks_through_model(self) -> bool:
-        """Its choices depend on the evaluated model, so that it cannot be shared with another."""
+        """Whether its choices depend on the evaluated model, so it cannot be shared with another."""
         return False
 
     def prepare(
@@ -70,7 +70,7 @@ class Chooser(ABC):
         model: Encoder | None = None,
         progress: Progress | None = None,
     ) -> None:
-        """Long work before `choose`, for all these queries at once; it must not change any choice.
+        """Lengthy work before `choose`, for all of these queries at once; it must not change any choice.
 
         model: the evaluated model's own image encoder.
         """
@@ -85,7 +85,8 @@ class Chooser(ABC):
         return []
 
     def identity(self) -> Mapping[str, Any]:
-        """Small JSON values that decide its choices beside its options, such as a digest of features.
+        """Small JSON values that, together with its options, determine its choices, such as a digest of
+        features.
 
         They are part of a run's identity. Asked after `prepare`.
         """
@@ -95,15 +96,15 @@ class Chooser(ABC):
     def ranked(self, query: Sample, trial: int) -> Iterator[Demonstration]:
         """Demonstrations for the query, best first, until the pool is used up.
 
-        The query's own id and images are left to `choose`. Must depend on nothing but the pool, the
-        seed, the query and the trial.
+        `choose` excludes the query's own id and images. Must depend only on the pool, the seed, the
+        query and the trial.
         """
 
     def choose(self, query: Sample, shots: int, trial: int) -> list[Demonstration]:
-        """The best `shots` that the query may be shown, the best one last, next to the query.
+        """The best `shots` demonstrations for the query, with the best one last, next to the query.
 
-        Fewer shots are a subset of more; what is added stands farther from the query.
-        Raises PlanError where the pool has too few.
+        Fewer shots are a subset of more; additional ones are placed farther from the query.
+        Raises PlanError if the pool has too few.
         """
         exclusion = Exclusion(query)
         chosen: list[Demonstration] = []

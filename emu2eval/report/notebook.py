@@ -29,9 +29,9 @@ _SAMPLE = ("task", "model", "shots", "id", "trial", "take", "value", "prediction
 
 
 class Evaluation(list[Result]):
-    """The runs of an evaluation, in order; a list that a notebook shows as a table.
+    """The runs of an evaluation, in order; a list that notebooks display as a table.
 
-    notes: what was said on the way, such as that answers cannot be reused.
+    notes: messages issued during the evaluation, such as that answers cannot be reused.
     """
 
     def __init__(self, results: Iterable[Result] = (), notes: Iterable[str] = ()):
@@ -43,7 +43,8 @@ class Evaluation(list[Result]):
         return [row for result in self for row in result.rows if groups or row.group is None]
 
     def frame(self, groups: bool = False) -> DataFrame:
-        """As pandas: a row a run and metric, the columns that one looks at; all are in `load_runs`.
+        """A pandas data frame: one row per run and metric, with the main columns; `load_runs` has all of
+        them.
 
         Shots are numbers, but for text-only demonstrations (0*). Raises MissingExtra without pandas.
         """
@@ -63,7 +64,8 @@ class Evaluation(list[Result]):
         return pandas_for("Evaluation.frame").DataFrame(listed, columns=_FRAME)
 
     def samples(self) -> DataFrame:
-        """As pandas: a row a sample, trial and take, with what was answered; the columns of `load_runs`.
+        """A pandas data frame: one row per sample, trial and take, with the answer; the columns of
+        `load_runs`.
 
         Raises MissingExtra without pandas.
         """

@@ -18,10 +18,10 @@ class ScoringError(UserError):
 
 @dataclass(frozen=True)
 class Summary:
-    """One number of a table: what it is called, and what makes it of the scores.
+    """One number of a table: its name, and what computes it from the scores.
 
     metric: such as "vqa_accuracy"; variant: the rule, wording or encoder that it was made with, such as
-    "official"; None where there is but one way.
+    "official"; None if there is only one.
     set_scaled: its scale depends on the set of samples, as CIDEr's does, and the table says so.
     digits: how many a table shows after the decimal point.
     judged: of a scorer that asks a judge, whether this number is made of what the judge said.
@@ -44,10 +44,10 @@ class Summary:
 
 
 class Scorer(ABC):
-    """Subclass and write `score`; the average over samples is the default summary.
+    """To write a scorer, subclass this and write `score`; the default summary is the mean over samples.
 
     metric: its name in tables; scale: what a value of 1 is shown as (100 = percent).
-    outputs: the kinds of output that it can score. The constructor reads local configuration only: no
+    outputs: the kinds of output that it can score. The constructor reads only local configuration: no
     weights, no network.
     """
 
@@ -58,7 +58,7 @@ class Scorer(ABC):
 
     @property
     def variant(self) -> str | None:
-        """The rule, wording or encoder of its headline, such as "official"; None = there is but one way."""
+        """The rule, wording or encoder of its headline, such as "official"; None = there is only one."""
         return None
 
     @property
@@ -80,21 +80,22 @@ class Scorer(ABC):
     def try_out(self) -> None:
         """Tries whatever needs weights on something small, before a model spends hours on answers.
 
-        Raises UserError where it fails.
+        Raises UserError if it fails.
         """
 
     @abstractmethod
     def score(self, sample: Sample, response: Response) -> Score:
-        """The score of a response that is no error. `Score(None, why=…)` where it cannot be scored."""
+        """The score of a response that is not an error. `Score(None, why=…)` if it cannot be scored."""
 
     def prepare(
         self, answered: Iterable[tuple[Sample, Response]], progress: Progress | None = None
     ) -> None:
-        """Called once, before `score`, with all that it will be given: for scores that depend on the whole
-        set, and for long work, which reports to `progress`."""
+        """Called once, before `score`, with everything that will be scored: for scores that depend on
+        the whole set, and for lengthy work, which reports to `progress`.
+        """
 
     def notes(self) -> tuple[str, ...]:
-        """What a reader of the table has to know, such as why a number is missing."""
+        """What a reader of the table needs to know, such as why a number is missing."""
         return ()
 
     def encoders(self) -> Mapping[tuple[str, str | None], str]:
@@ -102,7 +103,8 @@ class Scorer(ABC):
         return {}
 
     def summaries(self) -> tuple[Summary, ...]:
-        """The numbers of the table, the headline first; new ones each time, for the whole and each group.
+        """The numbers of the table, the headline first; new objects each time, for the whole and each
+        group.
 
         By default one: the mean of the scores, its error clustered by image.
         """
@@ -111,7 +113,9 @@ class Scorer(ABC):
 
 
 class AbsentScorer(Scorer):
-    """Stands for the scorer of a stored run that cannot be had here: all but scoring works without it."""
+    """Placeholder for a stored run's scorer that is not available here: everything but scoring works
+    without it.
+    """
 
     metric = "absent"
 

@@ -88,7 +88,7 @@ def _fill(text: str, fields: Mapping[str, Shown]) -> tuple[Part, ...]:
 class JudgedScorer(Scorer):
     """A scorer whose scores are made from a judge's replies.
 
-    optional: it can also score without a judge; one that is named adds numbers of its own.
+    optional: it can also score without a judge; if one is given, it adds further numbers.
     wording: of the questions to the judge; names: what is asked about each response, such as rounds or
     orders, each of which gets one readable reply; attempts: how often it is asked for until it can be read;
     reply: how long it may be.

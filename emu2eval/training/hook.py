@@ -20,14 +20,14 @@ from emu2eval.watch import Watcher
 
 
 class EvaluateHook:
-    """`hook(step, model)` in a training loop: evaluates at every N-th step, else does nothing.
+    """`hook(step, model)` in a training loop: evaluates at every N-th step, otherwise does nothing.
 
     Each evaluation is stored as runs of the model `NAME-step-STEP`, which `emu2eval compare --series` and
-    `curves` follow; the same name goes on with a series. tasks, shots, limit and the rest as of `evaluate`;
-    a limit keeps it quick, and draws the same queries at every step. processor, settings: as of `InMemory`.
-    What is wrong in these raises UserError at the first call, whatever its step; what goes wrong in a later
-    evaluation is warned of, and training goes on, unless strict. Of several processes only the first
-    evaluates. history: the scores by step.
+    `curves` follow; using the same name again continues a series. tasks, shots, limit and the rest as of
+    `evaluate`; a limit keeps it fast and uses the same queries at every step. processor, settings: as
+    of `InMemory`. Mistakes in these raise UserError at the first call, whatever its step; errors in a
+    later evaluation become warnings, and training continues, unless strict. With several processes, only
+    the first evaluates. history: the scores by step.
     """
 
     def __init__(
@@ -88,13 +88,15 @@ class EvaluateHook:
         return self.evaluate(step, model) if due else {}
 
     def check(self, model: Any) -> None:
-        """Opens tasks, data and the model's prompts, once. Raises UserError with all that is wrong."""
+        """Opens tasks, data and the model's prompts, once. Raises UserError with everything that is
+        wrong.
+        """
         if not self._checked and _is_first():
             planned(self._jobs(0, model), self.watcher, fetch=True)
             self._checked = True
 
     def evaluate(self, step: int, model: Any) -> dict[str, float]:
-        """The scores of this step, whatever its number; {} in other processes than the first."""
+        """The scores of this step, whatever its number; {} in processes other than the first."""
         if not _is_first():
             return {}
         self.check(model)

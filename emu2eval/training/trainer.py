@@ -18,11 +18,12 @@ except ImportError:
 class EvaluateCallback(TrainerCallback):
     """`Trainer(..., callbacks=[EvaluateCallback(["vqav2"], every=500, shots=[0, 4], limit=500)])`.
 
-    hook: everything that `EvaluateHook` takes; without a name, the series is called as the Trainer's run or
-    its output folder, and the processor is the Trainer's `processing_class`. at_start, at_end: evaluate
-    before the first step, and after the last one. Scores stand in `state.log_history`, and so in every
-    checkpoint, from which a training that is resumed goes on with its series; `attach(trainer)` adds it so
-    that what reports for the Trainer, such as TensorBoard, is told of them, too.
+    hook: everything that `EvaluateHook` takes; without a name, the series is named after the Trainer's
+    run or its output folder; the default processor is the Trainer's `processing_class`. at_start,
+    at_end: evaluate before the first step, and after the last one. Scores are added to
+    `state.log_history`, and so to every checkpoint, from which a resumed training continues its series;
+    `attach(trainer)` adds the callback in a way that also passes them to the Trainer's loggers, such as
+    TensorBoard.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class EvaluateCallback(TrainerCallback):
         self._trainer: Any = None
 
     def attach(self, trainer: Any) -> EvaluateCallback:
-        """Adds it to a Trainer, to which it then gives its scores to log."""
+        """Adds the callback to a Trainer and passes its scores to the Trainer's log."""
         self._trainer = trainer
         trainer.add_callback(self)
         return self

@@ -54,9 +54,9 @@ class DiffusionSettings(Settings):
 
 
 class DiffusionAdapter(Adapter):
-    """A pipeline of diffusers, from a local folder or the hub; no code of the repository's own.
+    """A diffusers pipeline from a local folder or the hub; the repository's own code is never run.
 
-    The prompt's texts become one; an image that the pipeline cannot take is refused, never dropped.
+    The prompt's texts are joined; an image that the pipeline cannot take is refused, never dropped.
     """
 
     extra: ClassVar[str | None] = "emu2"

@@ -11,16 +11,19 @@ from emu2eval.errors import ConfigError
 
 
 class Emu2Settings(LocalSettings, frozen=True, kw_only=True):
-    """variant: base, chat or gen; found from the checkpoint where it is left out.
+    """variant: base, chat or gen; absent = detected from the checkpoint.
 
-    tokenizer: LLaMA's tokenizer.model, where the checkpoint lacks it. manner: white space beside special
-    tokens, see `Tokenizer`. system: replaces the chat model's system message.
-    memory: what each device may take, such as "24GiB,24GiB,cpu:64GiB"; the blocks are spread over them.
-    device_map: instead, one device ("cpu", "cuda:1") or one for each module. Neither: all free GPUs, else
-    the CPU. offload_folder: where blocks on "disk" go if the checkpoint is a pickle.
-    grounding: boxes are wanted in every answer; without it, in those to questions that end with <grounding>.
+    tokenizer: LLaMA's tokenizer.model, if the checkpoint does not contain it. manner: white space beside
+    special tokens, see `Tokenizer`. system: replaces the chat model's system message.
+    memory: how much memory each device may use, such as "24GiB,24GiB,cpu:64GiB"; the blocks are spread
+    over them.
+    device_map: instead of `memory`, one device ("cpu", "cuda:1") or one for each module; if neither is
+    given, all free GPUs or, without any, the CPU. offload_folder: where blocks on "disk" go if the
+    checkpoint is a pickle.
+    grounding: expect boxes in every answer; otherwise only in answers to questions that end with
+    <grounding>.
     steps, guidance: of the visual decoder; None = the authors' 50 and 3.0. A request's own come first.
-    safety: Emu2-Gen's safety checker blackens what it flags.
+    safety: blacken images that Emu2-Gen's safety checker flags.
     """
 
     dtype: Literal["float32", "bfloat16"] | None = None

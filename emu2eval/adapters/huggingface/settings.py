@@ -13,23 +13,25 @@ Layout = Literal["chat", "plain"]
 
 
 class HuggingFaceSettings(LocalSettings, frozen=True, kw_only=True):
-    """layout: "chat" = turns of the model's own template, "plain" = one sequence, for base models; None = by
-    whether the checkpoint has a template.
+    """layout: "chat" = turns in the model's chat template, "plain" = one sequence, for base models; None
+    = "chat" if the checkpoint has a template.
 
-    images: the most that the model takes in a prompt; None = as many as fit.
-    grid: True shows the demonstrations' images as numbered tiles of one image, and the query's with
-    them where the model takes one; answers are marked "tiles".
+    images: the maximum number of images in a prompt; None = as many as fit.
+    grid: True shows the demonstrations' images as numbered tiles of one image, including the query's if
+    the model accepts only one; answers are marked "tiles".
     image_backend: the library that resizes images, torchvision or pillow, whose pixels differ slightly;
-    auto = torchvision, the faster one, where it is installed and the model's image processor can use it.
-    image_options: for the image processor: {do_image_splitting: false}, {size: {longest_edge: 512}}.
-    image_mark: what stands for an image in the plain layout; None = the processor's placeholder.
+    auto = torchvision, the faster one, if it is installed and the model's image processor supports it.
+    image_options: options of the image processor, such as {do_image_splitting: false}, {size:
+    {longest_edge: 512}}.
+    image_mark: the placeholder for an image in the plain layout; None = the processor's own.
     device_map, memory: as in transformers ("auto", "cuda:1", a mapping; {0: 20GiB, cpu: 60GiB}).
-    adapter: the folder of one that was trained with PEFT, such as LoRA; it is merged into the weights, or
-    stands beside them where they are quantized.
-    attention: such as sdpa or flash_attention_2.
+    adapter: the folder of an adapter trained with PEFT, such as LoRA; it is merged into the weights
+    unless they are quantized.
+    attention: the implementation, such as sdpa or flash_attention_2.
     thinking: tokens on top of the task's, for models that think before they answer; the answer itself is cut
     at the task's. template_options: for the chat template, such as {enable_thinking: false}.
-    trust_remote_code: True runs Python files that come with the checkpoint, where `--trust` is given, too.
+    trust_remote_code: True runs Python files that come with the checkpoint, if `--trust` is given as
+    well.
     """
 
     layout: Layout | None = None

@@ -17,22 +17,23 @@ Penalty = Annotated[float, Meta(gt=0)]
 class LocalSettings(Settings, frozen=True, kw_only=True):
     """checkpoint: a local folder or a hub id; revision: a branch, tag or commit of the hub.
 
-    dtype: of weights and computation; bfloat16 on a GPU and float32 on the CPU where it is left out.
+    dtype: of weights and computation; absent = bfloat16 on a GPU, float32 on the CPU.
     quantize: bits of the weights, by bitsandbytes. batch: requests at a time.
-    device_map: one device ("cpu", "cuda:1", "mps"), which `--device` gives, too, or one for each module;
-    None = the GPUs, else the CPU.
-    beams, length_penalty, repetition_penalty: of the search for an answer; a request's own come first.
-    temperature: above 0 answers are drawn, each trial of a run anew; left out or 0, the likeliest are
-    searched for, whatever the checkpoint's generation_config.json says. top_p, top_k: draw from the likeliest
-    tokens alone. do_sample: true draws at a temperature of 1. seed: another one, other draws.
-    max_new_tokens: of an answer, in place of the task's.
-    max_positions: the context that the model was trained for; the checkpoint's own where it is left out.
-    system: a system text, where a prompt has none. reuse: images and shared beginnings of prompts are
-    computed once.
-    threads: of torch on the CPU while the model is loaded; None = torch's own. A small model is quickest
-    with one, and many times slower with more where other work keeps the cores busy.
-    keep_images: GiB on the disk for decoded and resized images, so that another run, or the same at other
-    shots, prepares none anew; the oldest go. None = none are kept.
+    device_map: one device ("cpu", "cuda:1", "mps"), as with `--device`, or one for each module; None =
+    the GPUs, or the CPU if there are none.
+    beams, length_penalty, repetition_penalty: of the search for an answer; a request's own values take
+    precedence.
+    temperature: above 0 = answers are sampled, anew in each trial; absent or 0 = the most likely answer,
+    whatever the checkpoint's generation_config.json says. top_p, top_k: sample only from the most likely
+    tokens. do_sample: true samples at a temperature of 1. seed: a different seed gives different draws.
+    max_new_tokens: maximum length of an answer; overrides the task's.
+    max_positions: the context length that the model was trained for; absent = as the checkpoint says.
+    system: a system message for prompts that have none. reuse: compute images and shared prompt prefixes
+    only once.
+    threads: of torch on the CPU while the model is loaded; None = torch's own. A small model is fastest
+    with one, and many times slower with more if the cores are busy with other work.
+    keep_images: GiB of disk space for decoded and resized images, so that later runs need not prepare
+    them again; the oldest are removed first. None = none are kept.
     workers: threads that decode and resize images ahead of the model; None = one for each core that the
     process may use.
     """
@@ -76,7 +77,7 @@ class LocalSettings(Settings, frozen=True, kw_only=True):
 
     @property
     def sampling(self) -> Sampling | None:
-        """How answers are drawn; None = the likeliest is searched for."""
+        """How answers are sampled; None = the most likely answer."""
         if not (self.do_sample or self.temperature):
             return None
         return Sampling(

@@ -46,7 +46,7 @@ MAKERS = 2
 
 
 class OpenAIAdapter(Adapter):
-    """A server that speaks OpenAI's chat completions: vLLM, SGLang, llama.cpp, TGI, a hosted one.
+    """A server with OpenAI's chat-completions API: vLLM, SGLang, llama.cpp, TGI or a hosted service.
 
     The docstring of `OpenAISettings` says what its settings do.
     """

@@ -26,7 +26,7 @@ MoreThanZero = Annotated[float, Meta(gt=0)]
 
 
 class BudgetSettings(Settings):
-    """The most that one command may use.
+    """The maximum that one command may use.
 
     requests: how many; tokens: read and written together; money: at the model's prices.
     """
@@ -37,9 +37,10 @@ class BudgetSettings(Settings):
 
 
 class PriceSettings(Settings):
-    """Money for a million tokens.
+    """Price per million tokens.
 
-    input: of those read; cached: of those read that the server had kept [as input]; output: of those written.
+    input: for tokens read; cached: for tokens read from the server's cache [as input]; output: for
+    tokens written.
     """
 
     input: NotNegative | None = None
@@ -48,35 +49,37 @@ class PriceSettings(Settings):
 
 
 class OpenAISettings(Settings):
-    """model: its name on the server. revision: any text; tells weights apart that share a name.
+    """model: its name on the server. revision: any text, to distinguish weights that share a name.
     base_url: the server, usually ending in /v1. key_env: the environment variable that holds its key.
 
-    layout: "turns" shows demonstrations as turns of user and assistant; "single" puts everything into one
+    layout: "turns" shows demonstrations as user and assistant turns; "single" puts everything into one
     user message, in order, which also takes demonstrations whose replies are images.
-    max_side, image_root, image_base, detail: see `ImageUrls`. formats: those of images that the server reads;
-    any other goes as PNG. llama.cpp takes no WebP: [JPEG, PNG].
-    temperature, top_p, seed: of sampling; null leaves a value to the server. Above a temperature of 0, or at
-    null, each trial of a run asks anew, each request with a seed of its own that is made of this one. extra:
-    more fields of the request, such as {repetition_penalty: 1.1}. max_new_tokens: of an answer, in place of
-    the task's. token_limit: the field that limits the answer
-    (max_completion_tokens for OpenAI's newer models). thinking: tokens on top of the task's, for models that
-    think before they answer; a text that is then cut off before its thought ends is no answer. stop: True
-    sends the task's stop strings too, which saves tokens where a model never thinks and begins its answer
-    at once. Most servers apply them to all that a model writes, so that they would end a thought, or an
-    answer that begins with a blank line; by default they are applied here, to the answer alone.
-    draws: its replies hold images, so that tasks can ask for them; what it wants to be told for that goes
+    max_side, image_root, image_base, detail: see `ImageUrls`. formats: image formats that the server
+    reads; others are sent as PNG. llama.cpp does not read WebP: [JPEG, PNG].
+    temperature, top_p, seed: of sampling; null leaves a value to the server. With a temperature above 0
+    or null, each trial of a run sends new requests, each with its own seed derived from this one. extra:
+    more fields of the request, such as {repetition_penalty: 1.1}. max_new_tokens: maximum length of an
+    answer; overrides the task's. token_limit: the field that limits the answer (max_completion_tokens
+    for OpenAI's newer models). thinking: tokens on top of the task's, for models that think before they
+    answer; a text that is then cut off before its thought ends is no answer. stop: True sends the task's
+    stop strings too, which saves tokens if a model never thinks and starts its answer immediately. Most
+    servers apply them to everything that a model writes, so they would cut off thinking, or an answer
+    that begins with a blank line; by default they are applied here, to the answer only.
+    draws: its replies can contain images, so tasks can ask for them; request fields needed for that go
     into extra, such as {modalities: [image, text]}.
     ranking: how choices are ranked: "prompt_logprobs" (vLLM), "echo" (completions, texts only), "first_token"
     (choices that differ in their first letter, from the top_logprobs alternatives); null refuses.
-    ranking_mass: with "first_token", the share of the first token's probability that the choices have to hold
-    together; a sample with less is unscored, for its model was about to say something else.
-    max_images, max_positions: what a prompt may hold; image_tokens: positions of an image. Texts are
-    counted at 4 characters a token.
-    batch: requests that are looked at together, so that those that begin alike are neighbours.
+    ranking_mass: with "first_token", the minimum share of the first token's probability that the choices
+    must have together; a sample with less is unscored, because the model was about to say something
+    else.
+    max_images, max_positions: the maximum in a prompt; image_tokens: positions per image. Texts are
+    counted as 4 characters per token.
+    batch: requests considered together, so that those with the same beginning can be sent one after the
+    other.
     concurrency: requests at once; requests_per_minute, tokens_per_minute: rates; timeout: seconds without a
     byte; retries: attempts after the first; longest_wait: seconds of rest that a server may ask for.
-    top_logprobs: alternatives of the first token that are asked for. budget: the most that one command may
-    use; prices: what tokens cost.
+    top_logprobs: how many alternatives of the first token to request. budget: the most that one command
+    may use; prices: what tokens cost.
     """
 
     model: str = ""
