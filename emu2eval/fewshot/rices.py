@@ -37,8 +37,10 @@ class RicesSettings(Settings):
     """encoder: `thumbnail`, `model` (the evaluated model's own), a CLIP, SigLIP or DINO checkpoint by path
     or hub id, or `module:attr`.
 
-    text: the weight of words in the similarity, 0 = images alone; text_field: the field that holds the words.
-    per_image: the most demonstrations that one image may give. None = no limit, as OpenFlamingo has
+    text: the weight of words in the similarity, 0 = only images; text_field: the field that contains the
+    words.
+    per_image: the maximum number of demonstrations with the same image. None = no limit, as OpenFlamingo
+    has
     none: the several questions about the most similar image are then all shown first.
     """
 

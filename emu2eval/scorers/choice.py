@@ -8,7 +8,7 @@ from emu2eval.types import Response, Sample, Score
 
 
 class ChoiceAccuracy(Scorer):
-    """1 where the best choice is a reference. Choices that tie for the best share the credit.
+    """1 if the best choice is a reference. Choices that tie for best share the credit.
 
     by_letter: the references are letters, A for the first choice, while the contents are ranked.
     """

@@ -11,7 +11,7 @@ from emu2eval.types import Response, Sample, Score
 
 
 class ClassName(Scorer):
-    """1 where the reply names the right class, and no other.
+    """1 if the reply names the right class and no other.
 
     Case, accents' encoding, underscores and punctuation aside, the reply is a class's name as a whole, else
     the one class whose name stands in it as whole words; a name inside a longer one that stands there, as

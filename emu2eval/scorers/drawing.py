@@ -135,7 +135,7 @@ def _ideal(
 
 
 class Drawing(JudgedScorer):
-    """1 where the image shows the shape in the colour that the reference names, such as "red circle".
+    """1 if the image shows the shape in the colour that the reference names, such as "red circle".
 
     Scored by geometry. A judge, if one is named, is asked about the image as well, and its answers make a
     number of their own: so a model can be asked about its own drawings. details: whether colour and shape

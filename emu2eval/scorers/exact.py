@@ -8,7 +8,7 @@ from emu2eval.types import Response, Sample, Score
 
 
 class ExactMatch(Scorer):
-    """1 where the text equals a reference letter for letter, else 0.
+    """1 if the text equals a reference exactly, otherwise 0.
 
     normalise: both sides go through the VQA normalisation first. What else should be forgiven, such as
     case or a final period, is a clean-up step of the task.

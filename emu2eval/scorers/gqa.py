@@ -8,7 +8,7 @@ from emu2eval.types import Response, Sample, Score
 
 
 class GQA(Scorer):
-    """1 where the answer equals the reference letter for letter: the official script normalises nothing.
+    """1 if the answer equals the reference exactly: the official script does not normalise.
 
     Accuracy is over the balanced questions; others are unscored. consistency: they are scored too, though
     not in the accuracy, and a second row gives the official consistency. That needs a split with all

@@ -15,7 +15,7 @@ from emu2eval.types import Response, Sample, Score
 
 
 class Grounding(Scorer):
-    """1 where the box overlaps the true one with an IoU of at least `iou`, else 0 (Acc@0.5).
+    """1 if the box overlaps the true one with an IoU of at least `iou`, otherwise 0 (Acc@0.5).
 
     coordinates: how answers write boxes, see `emu2eval.media.boxes`; never guessed from an answer.
     dequantise: the place that a location token stands for, "edge" or "centre" of its bin; bins: how many.

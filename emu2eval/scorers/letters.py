@@ -158,7 +158,7 @@ def letters(options: Options) -> tuple[str, ...]:
 
 
 class LetterAccuracy(Scorer):
-    """1 where the letter read out of the reply is a reference. `rule`: one of RULES.
+    """1 if the letter read from the reply is a reference. `rule`: one of RULES.
 
     circular: a sample is one rotation of a question's options; its `cluster` is the question, its
     field `rotation` which one it is (0 = as given) of how many, `rotations`. The headline is then

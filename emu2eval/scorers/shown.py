@@ -16,7 +16,7 @@ Concepts = Annotated[Sequence[str], Meta(min_length=1)]
 
 
 class ShownConcepts(JudgedScorer):
-    """1 where a judge says that the image shows what the references name, each asked about by itself.
+    """1 if a judge says that the image shows what the references name, each asked about separately.
 
     concepts: what the references are, in their order, such as latent and non_latent; of several each is a
     number of its own beside the one of all. The official judge is LLaVA v1.6 7B, five tokens.

@@ -14,13 +14,13 @@ Options = dict[str, Any]
 
 
 class Download(Spec):
-    """What a task's data needs, told when it is missing.
+    """A download that a task's data needs; listed if it is missing.
 
     what: in words; size: as people say it; splits: those that need it (absent = all); note: what else to
-    know. source: where people find it; into: the folder below the data root to unpack it in; gives: what is
-    there afterwards; files: how many files a folder that it gives then holds. get: what
-    `emu2eval data get` brings for it, see `RemoteFile`; without, it has to be fetched by hand, since it wants
-    a form, an account or a program of its own.
+    know. source: where people find it; into: the folder below the data root to unpack it in; gives: what
+    exists afterwards; files: how many files a folder that it gives then holds. get: what `emu2eval data
+    get` brings for it, see `RemoteFile`; without, it has to be fetched by hand, since it wants a form,
+    an account or a program of its own.
     """
 
     what: str
@@ -35,7 +35,7 @@ class Download(Spec):
 
 
 class Expected(Spec):
-    """What the official split holds.
+    """What the official split contains.
 
     samples: how many; images: how many different ones.
     """
@@ -45,13 +45,13 @@ class Expected(Spec):
 
 
 class SourceSpec(Spec):
-    """A repository of the hub that holds the same samples as the official files, for some splits.
+    """A repository on the hub that contains the same samples as the official files, for some splits.
 
     repo: `org/name`; revision: a branch, tag or commit; size: as people say it; note: what else to know.
     It lies below the data root in `folder`, as `hf download REPO --repo-type dataset` leaves it.
     reader, options, splits: as for the official files, from that folder; `files` and `images` among
-    the options, and those of `join`, are patterns of the files that a split needs. refused: splits
-    that the repository does not hold faithfully, with the reason.
+    the options, and those of `join`, are patterns of the files that a split needs. refused: splits that
+    the repository does not contain faithfully, with the reason.
     """
 
     repo: Repo
@@ -82,11 +82,11 @@ class SourceSpec(Spec):
 class DataSpec(Spec):
     """Where samples come from.
 
-    reader: a built-in one, an entry point or `module:attr`; one with a parameter `shots` is told their
-    number. downloads: what has to be brought for it. options: what it takes, for all splits
-    (docs/how-to/own-data.md); splits: its options for each. root: absent = the data root ($EMU2EVAL_DATA),
-    else a folder relative to this YAML file. expected: the official sizes of the splits. sources: other
-    places that hold the same samples, by name, such as `hub`.
+    reader: a built-in one, an entry point or `module:attr`; if it has a parameter `shots`, it receives
+    their number. downloads: what needs to be downloaded for it. options: what it takes, for all splits
+    (docs/how-to/own-data.md); splits: its options for each. root: absent = the data root
+    ($EMU2EVAL_DATA), else a folder relative to this YAML file. expected: the official sizes of the
+    splits. sources: other places that hold the same samples, by name, such as `hub`.
     """
 
     reader: str

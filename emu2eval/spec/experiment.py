@@ -24,14 +24,15 @@ Batch = Count | Literal["auto"]
 
 
 class AskedSpec(Spec):
-    """What holds for all runs, or for those of one task; a task's own comes before everybody's.
+    """What applies to all runs, or to those of one task; a task's own values take precedence.
 
-    Each of the plural ones, and `ablate`, is one value or a list, and every one meets every other.
-    shots: numbers of demonstrations, or "0*"; seeds: of all draws; protocols: how tasks are asked; ablate:
-    what is taken away from demonstrations: labels, images, order, blank, or none. split: of the queries;
-    source: official or hub. limit: so many queries, or, below 1, that part of them; trials: draws of
-    demonstrations, each a pass over the queries. fit: prompts that are too long are shown fewer
-    demonstrations; skip_missing: samples without their image are left out. judge: a model, by name or path;
+    Each of the plural ones, and `ablate`, is one value or a list, and all combinations are run.
+    shots: numbers of demonstrations, or "0*"; seeds: of all draws; protocols: how tasks are prompted;
+    ablate: what is removed from demonstrations: labels, images, order, blank, or none. split: of the
+    queries;
+    source: official or hub. limit: number of queries, or a fraction if below 1; trials: draws of
+    demonstrations, each a pass over the queries. fit: use fewer demonstrations in prompts that are too
+    long; skip_missing: leave out samples whose image is missing. judge: a model, by name or path;
     batch: requests at a time, or auto. set: as --set takes it, such as {task.output.beams: 3}, nested or
     with dots.
     """
@@ -52,15 +53,16 @@ class AskedSpec(Spec):
 
 
 class TaskEntry(AskedSpec):
-    """A task with what is its own. task: by name or path, or a suite or a pattern of names."""
+    """A task with its own values. task: by name or path, or a suite or a pattern of names."""
 
     task: str
 
 
 class ModelEntry(Spec):
-    """A model, with what is its own. model: by name, path or the hub's org/name; or the keys of a model file.
+    """A model with its own values. model: by name, path or the hub's org/name; or the keys of a model
+    file.
 
-    tasks: those that it is asked, where they are not those of the file. device: such as cuda:1. batch:
+    tasks: the tasks to run it on, if not those of the file. device: such as cuda:1. batch:
     requests at a time, or auto. set: as --set takes it, such as {model.settings.dtype: float32}.
     """
 
@@ -72,9 +74,9 @@ class ModelEntry(Spec):
 
 
 class ExperimentSpec(AskedSpec):
-    """models: names, paths or entries of their own; tasks: likewise, for every model that names none.
-    settings: sets of changes, each of which makes runs of its own. out: the folder of runs; report: the
-    page that is written at the end."""
+    """models: names, paths or entries; tasks: likewise, for every model that names none.
+    settings: sets of changes, each of which makes separate runs. out: the folder for runs; report: the
+    page written at the end."""
 
     name: str = ""
     about: str = ""

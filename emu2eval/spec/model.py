@@ -31,9 +31,10 @@ class TrainingStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ModelSpec(Spec):
-    """adapter: a built-in one, an entry point or `module:attr`; settings: its options. family: transformers'
-    model_type, or "emu2", whose checkpoints take these settings where they are given without a file.
-    training: where it is a checkpoint of a training, which one; comparisons follow them."""
+    """adapter: a built-in one, an entry point or `module:attr`; settings: its options. family:
+    transformers' model_type, or "emu2", whose checkpoints use these settings if they are given without a
+    file.
+    training: for a checkpoint of a training run, its series and step; comparisons follow them."""
 
     name: str
     title: str = ""

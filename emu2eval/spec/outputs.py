@@ -20,7 +20,7 @@ from emu2eval.types import ChoiceOutput, ImageOutput, Output, TextOutput
 
 
 class OutputSpec(Variants):
-    """Subclass to declare the keys of a kind of output; `build` makes the request's output of them.
+    """Subclass to declare the keys of a kind of output; `build` makes the request's output from them.
 
     makes: the class of that output.
     """
@@ -70,9 +70,9 @@ class OutputSpec(Variants):
 
 
 class TextSpec(OutputSpec):
-    """Free text, as `TextOutput` says.
+    """Free text, see `TextOutput`.
 
-    max_new_tokens, min_new_tokens: how long an answer may be, and has to be. beams: of the search;
+    max_new_tokens, min_new_tokens: maximum and minimum length of an answer. beams: of the search;
     length_penalty: its exponent; null = the model's own.
     """
 
@@ -90,10 +90,10 @@ class TextSpec(OutputSpec):
 
 
 class ChoiceSpec(OutputSpec):
-    """The likeliest of some choices, as `ChoiceOutput` says.
+    """The most likely of several choices, see `ChoiceOutput`.
 
-    choices: of all queries; empty = each sample has its own. per_token: the mean over tokens, not their
-    sum.
+    choices: of all queries; empty = each sample has its own. per_token: use the mean over tokens, not
+    their sum.
     """
 
     makes: ClassVar[type[Output]] = ChoiceOutput
@@ -101,7 +101,7 @@ class ChoiceSpec(OutputSpec):
     per_token: bool = False
 
     def build(self, choices: Sequence[str], noise: int = 0) -> ChoiceOutput:
-        """Raises ConfigError where there is nothing to choose from."""
+        """Raises ConfigError if there is nothing to choose from."""
         wanted = self.choices or tuple(choices)
         if not wanted:
             raise ConfigError(
@@ -112,9 +112,9 @@ class ChoiceSpec(OutputSpec):
 
 
 class ImageSpec(OutputSpec):
-    """Images, as `ImageOutput` says. images: so many a prompt, each from noise of its own.
+    """Images, see `ImageOutput`. images: the number per prompt, each from its own noise.
 
-    seed: of the noise; each take and trial has noise of its own, made of it.
+    seed: of the noise; each take and trial has its own noise, derived from it.
     """
 
     makes: ClassVar[type[Output]] = ImageOutput

@@ -23,10 +23,10 @@ DIGESTS = {"sha256": 64, "sha1": 40, "md5": 32}
 
 
 class FileList(Spec):
-    """Files whose addresses stand in a JSON file of the data, which is brought before.
+    """Files whose addresses are in a JSON file of the data, which is downloaded first.
 
-    file: below the data root; each: the key of a list in it; url, name: keys of its entries; below: what
-    every address begins with.
+    file: below the data root; each: the key of a list in it; url, name: keys of its entries; below: the
+    beginning of every address.
     """
 
     file: str
@@ -42,12 +42,15 @@ class FileList(Spec):
 class RemoteFile(Spec):
     """One file by its address, several of a data set on the hub, or those of a list.
 
-    url: https only. name: what it is called, if not as the address ends. hub: `org/name` of a data set;
+    url: https only. name: the file's name, if it is not the end of the address. hub: `org/name` of a
+    data set;
     revision: a branch, tag or commit; files: patterns of its files, which keep their names and folders.
-    listed: files whose addresses stand in a file of the data.
-    size: bytes; digest: `sha256:…`, `sha1:…` or `md5:…`; known: who says so. What is known is checked.
-    unpack: absent = as the ending says (.zip, .tar, .tar.gz, .tgz, .gz). take: patterns of what is wanted of
-    an archive (absent = everything); strip: so many leading folders of its names are left away.
+    listed: files whose addresses are in a file of the data.
+    size: bytes; digest: `sha256:…`, `sha1:…` or `md5:…`; known: the source of size and digest, which are
+    checked.
+    unpack: absent = according to the extension (.zip, .tar, .tar.gz, .tgz, .gz). take: patterns of the
+    members to unpack from an archive (absent = all); strip: how many leading folders to remove from
+    their names.
     """
 
     url: str | None = None

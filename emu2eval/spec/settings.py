@@ -44,11 +44,12 @@ class _Keywords(msgspec.StructMeta):
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, metaclass=_Keywords):
     """Subclass to declare options: types, defaults, bounds (`Annotated[int, msgspec.Meta(ge=1)]`), choices
-    (`Literal`). What no type can say goes into `__post_init__`, which raises ConfigError or ValueError."""
+    (`Literal`). Checks that types cannot express go into `__post_init__`, which raises ConfigError or
+    ValueError."""
 
 
 class Variants(Settings):
-    """Settings of several kinds: the key `kind` says of which class they are. Subclass it for the family."""
+    """Settings of several kinds: the key `kind` selects the class. Subclass it for the family."""
 
     @classmethod
     def variant(cls, named: str | None) -> type[Settings]:

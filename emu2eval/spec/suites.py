@@ -16,7 +16,7 @@ from emu2eval.spec.yamlfile import Document, Spec, read_yaml, validate
 
 
 class SuiteEntry(Spec):
-    """A task of a suite. Absent = as the suite says, else as the task's file does.
+    """A task of a suite. Absent values come from the suite, or otherwise the task file.
 
     task: by name or path; shots: numbers of demonstrations, or "0*"; split, protocol: of the task.
     set: assignments as --set takes them, such as `task.score.options.variant=vizwiz`.
@@ -32,7 +32,7 @@ class SuiteEntry(Spec):
 class SuiteSpec(Spec):
     """A file of `tasks/suites`, or your own.
 
-    tasks: names, paths or entries of their own. shots, split, protocol: of all entries that say none.
+    tasks: names, paths or entries. shots, split, protocol: for all entries without their own.
     """
 
     name: str

@@ -22,10 +22,10 @@ from emu2eval.spec.yamlfile import Document, Spec, validate
 
 class DemonstrationSpec(Spec):
     """split: where demonstrations are drawn from. chooser: a built-in one, an entry point or `module:attr`;
-    options: what it takes. pool: only that many of the split, drawn by the seed anew for each trial; as a
-    mapping, for the choosers that it names alone, so that `rices` may search the whole split.
+    options: what it takes. pool: use only this many samples of the split, drawn anew for each trial; as
+    a mapping, only for the choosers that it names, so that `rices` can search the whole split.
 
-    refused: why there is no such split; shots are then refused unless `split` is set all the same.
+    refused: why there is no such split; shots are then refused unless `split` is set anyway.
     """
 
     split: str | None = None
@@ -36,13 +36,14 @@ class DemonstrationSpec(Spec):
 
     @property
     def drawn(self) -> int | None:
-        """How many samples of the split the chooser is shown; None = all."""
+        """How many samples of the split the chooser sees; None = all."""
         return self.pool.get(self.chooser) if isinstance(self.pool, dict) else self.pool
 
 
 class ScoreSpec(Spec):
-    """scorer: a built-in one, an entry point or `module:attr`; options: what it takes; clean: steps made on
-    the text first."""
+    """scorer: a built-in one, an entry point or `module:attr`; options: what it takes; clean: processing
+    steps applied to the text first.
+    """
 
     scorer: str
     options: Options = msgspec.field(default_factory=dict)
@@ -52,7 +53,7 @@ class ScoreSpec(Spec):
 class CaseSpec(Spec):
     """Another wording for samples whose field has a certain value.
 
-    field: the name of the field; ask: value -> the text in place of the protocol's `ask`.
+    field: the name of the field; ask: value -> the text used instead of the protocol's `ask`.
     """
 
     field: str
@@ -60,9 +61,9 @@ class CaseSpec(Spec):
 
 
 class ZeroShotSpec(Spec):
-    """What a protocol asks differently when there is no demonstration.
+    """What a protocol changes if there are no demonstrations.
 
-    ask, system: in place of the protocol's own; absent = the same.
+    ask, system: used instead of the protocol's own; absent = the same.
     """
 
     ask: str | None = None
@@ -70,10 +71,10 @@ class ZeroShotSpec(Spec):
 
 
 class FirstSpec(Spec):
-    """A question asked in the query's place before it, whose choices are ranked by their log-probability.
+    """A question asked first, in place of the query, whose choices are ranked by log-probability.
 
-    ask: the question's template; choices: what may be answered. answers: choice -> the answer that it stands
-    for; the query itself is then not asked.
+    ask: the question's template; choices: what may be answered. answers: choice -> the answer that it
+    implies; the query itself is then not asked.
     """
 
     ask: str
@@ -84,14 +85,14 @@ class FirstSpec(Spec):
 class ProtocolSpec(Spec):
     """What is asked and how: {image} places the next image, {name} a field of the sample.
 
-    ask: the question of a demonstration or the query; reply: what a demonstration answers. lead: the text
-    between the two; separator: the text after a reply. cases: other wordings for some samples; zero_shot:
-    what differs without demonstrations. system: a message before everything, which may hold {fields} of the
-    query. opening: chat models are shown demonstrations and query in one message, which begins with this
-    text; absent = as turns of two roles. marks: how the texts of fields say where an image stands, such as
-    `<image {number}>`, from 1 on. text_only: how many demonstrations without their images the setting 0*
-    shows (Flamingo: two). first: what is asked before. demonstrations, output, score: changes to the task's,
-    key by key.
+    ask: the question of a demonstration or the query; reply: the answer of a demonstration. lead: the
+    text between the two; separator: the text after a reply. cases: other wordings for some samples;
+    zero_shot: what differs without demonstrations. system: a message before everything, which may hold
+    {fields} of the query. opening: chat models are shown demonstrations and query in one message, which
+    begins with this text; absent = as turns of two roles. marks: how the texts of fields say where an
+    image stands, such as `<image {number}>`, from 1 on. text_only: how many demonstrations without their
+    images the setting 0* shows (Flamingo: two). first: what is asked before. demonstrations, output,
+    score: changes to the task's, key by key.
     """
 
     about: str = ""
@@ -112,9 +113,10 @@ class ProtocolSpec(Spec):
 
 
 class Reachable(Spec):
-    """What can be reached, on the metric's scale, by number of demonstrations: each holds up to the next.
+    """What can be reached, on the metric's scale, by number of demonstrations: each applies up to the
+    next.
 
-    chance: by guessing; ceiling: by using all that the demonstrations tell.
+    chance: by guessing; ceiling: by using everything that the demonstrations show.
     """
 
     chance: dict[int, float] = msgspec.field(default_factory=dict)
@@ -134,9 +136,9 @@ class Reachable(Spec):
 
 
 class SubmissionSpec(Spec):
-    """What the server of a hidden test split wants.
+    """What the server of a hidden test split expects.
 
-    server: where to hand it in. format: a built-in one, an entry point or `module:attr`. questions: the
+    server: where to submit it. format: a built-in one, an entry point or `module:attr`. questions: the
     split that is the server's list of questions; splits: see `able` (absent: `questions` alone).
     answer: clean = the response after the task's clean-up steps; prediction = what the scorer read
     out of it, such as a letter.
@@ -150,7 +152,7 @@ class SubmissionSpec(Spec):
 
     @property
     def able(self) -> tuple[str, ...]:
-        """The splits whose runs can be handed in."""
+        """The splits whose runs can be submitted."""
         return self.splits or (self.questions,)
 
 
@@ -158,9 +160,10 @@ class TaskSpec(Spec):
     """A whole task.
 
     data: where its samples come from. split: that of the queries, unless --split says otherwise.
-    demonstrations: how examples are chosen. output: what is wanted of a model. score: how answers are scored.
-    bounds: chance and ceiling of a split, where they are known. protocol: the one that is asked unless
-    --protocol says otherwise; protocols: every way to ask, by name. submission: what a server wants.
+    demonstrations: how examples are chosen. output: what is requested from a model. score: how answers
+    are scored.
+    bounds: chance and ceiling of a split, where they are known. protocol: the default, unless --protocol
+    selects another; protocols: all protocols, by name. submission: what a server expects.
     """
 
     name: str

@@ -30,14 +30,14 @@ class ValueRange(NamedTuple):
 
 
 class Accumulator(ABC):
-    """Makes one number of the scores of a run, given one at a time; only scored ones are given."""
+    """Computes one number from the scores of a run, given one at a time; only actual scores are given."""
 
     @abstractmethod
     def add(self, sample: Sample, score: Score) -> None: ...
 
     @abstractmethod
     def result(self) -> tuple[float | None, float | None]:
-        """(value, standard error), on the metric's scale; None where there is too little."""
+        """(value, standard error), on the metric's scale; None if there are too few scores."""
 
     def value(self) -> float | None:
         """The value alone, for where its error is costly and not wanted."""
@@ -48,14 +48,14 @@ class Accumulator(ABC):
         return None
 
     def bounds(self) -> ValueRange | None:
-        """Between what the number lies; None = anywhere.
+        """The range of the number; None = unbounded.
 
         An interval of a bounded number never leaves its bounds nor collapses on one.
         """
         return None
 
     def interval(self) -> tuple[float, float] | None:
-        """A 95 % interval of its own; None = the one that is made of value, error and bounds."""
+        """Its own 95 % interval; None = computed from value, error and bounds."""
         return None
 
 
@@ -76,7 +76,7 @@ class Linearized(Accumulator):
 
 
 class ClusteredMean(Accumulator):
-    """A mean whose standard error allows for samples of one cluster being alike.
+    """A mean whose standard error accounts for the similarity of samples in one cluster.
 
     Cluster-robust variance of a mean with the G/(G-1) correction (Liang and Zeger, 1986; Miller,
     "Adding Error Bars to Evals", arXiv 2411.00640). With clusters of one it is the ordinary s/sqrt(n).
