@@ -48,7 +48,7 @@ class CheckedAhead:
             for planned in self._work.to_ask(self._store):
                 if self._enough.is_set():
                     return
-                if planned is None:
+                if planned is None or self._store.has(planned.slot, planned.request.key):
                     continue
                 try:
                     self._work.check(planned)

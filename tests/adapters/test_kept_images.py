@@ -104,3 +104,31 @@ def test_lists_are_not_kept(tmp_path: Path) -> None:
     kept = KeptImages(tmp_path, "key", 1 << 20)
     kept.get(shown(1), lambda one: Arrays({"pixel_values": torch.zeros(2), "rows": [1, 2]}))
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_threads_that_begin_together_leave_the_others_theirs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import time
+    from threading import Barrier, Thread
+
+    from emu2eval.adapters.local import threads
+
+    count, begun = [8], Barrier(4)
+
+    def set_threads(wanted: int) -> int:
+        before, count[0] = count[0], wanted
+        time.sleep(0.002)
+        return before
+
+    def work() -> None:
+        begun.wait()
+        threads.one_here()
+
+    monkeypatch.setattr(threads, "set_threads", set_threads)
+    working = [Thread(target=work) for _ in range(4)]
+    for one in working:
+        one.start()
+    for one in working:
+        one.join()
+    assert count == [8]

@@ -267,6 +267,43 @@ def test_what_was_checked_during_loading_is_not_checked_again(
     assert len(Quick.seen) <= 2 + 16 + 40
 
 
+REFUSED: list[str] = []
+
+
+class Later(Quick):
+    """Refuses, on a second day, a demonstration that it was shown on the first."""
+
+    def identity(self) -> dict[str, str]:
+        return {"weights": "the same"}
+
+    def refusal(self, request: Request) -> str | None:
+        bad = any(text in str(request.prompt.turns) for text in REFUSED)
+        if bad:
+            self.found.set()
+        return "it does not like squares" if bad else None
+
+    def load(self) -> None:
+        self.found.wait(0.2)  # time enough to look at all
+
+
+def test_what_is_answered_is_not_refused_while_the_model_is_loaded(
+    make_task: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "FIRST", 0)
+    task = str(make_task(queries=6))
+
+    def run(limit: int, out: str = "runs") -> Result:
+        Later.found = Event()
+        return evaluate(task, Later, shots=[2], ablate="labels", limit=limit, out=tmp_path / out)[0]
+
+    shown = {answer["id"]: {*answer["examples"]} for answer in stored(run(6, "all").folder)}
+    answered = {answer["id"] for answer in stored(run(5).folder)}
+    (last,) = shown.keys() - answered
+    refused = min(set().union(*map(shown.__getitem__, answered)) - shown[last])
+    monkeypatch.setitem(globals(), "REFUSED", [f"square {refused[1:]}?"])
+    assert run(6).tally.kept == 5
+
+
 @pytest.fixture
 def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(remembered, "SETTLED", 0.0)

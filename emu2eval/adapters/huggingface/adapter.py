@@ -149,7 +149,10 @@ class HuggingFaceAdapter(
     def _prepares(self, opened: HuggingFaceFiles) -> Mapping[str, Any]:
         from emu2eval.adapters.huggingface.backends import prepares
 
-        return prepares(opened.processor, opened.form.expansion)
+        found = prepares(opened.processor, opened.form.expansion)
+        # Its own code may be another one under the same name.
+        code = opened.checkpoint.identity() if opened.checkpoint.code else {}
+        return {**found, "code": dict(code)}
 
     def _limits(self, opened: HuggingFaceFiles) -> Limits:
         own, text = self.settings, opened.checkpoint.config.get_text_config(decoder=True)

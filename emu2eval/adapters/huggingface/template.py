@@ -123,19 +123,23 @@ class ChatTemplate:
         Raises PlanError for a template that loses, repeats or reorders texts.
         """
         make = tuple((each["role"], *map(_kind, each["content"])) for each in messages)
-        if make not in self._tried:
+        # Another thread may clear what is known at any time.
+        found = self._tried.get(make)
+        if found is None:
+            found = self._found_out(messages)
             if len(self._tried) >= _MAKES:
                 self._tried.clear()
-            errors = []
-            for strings in _STRINGS:
-                try:
-                    self._tried[make] = Tried(self._moves(messages, strings), strings)
-                    break
-                except PlanError as error:
-                    errors.append(error)
-            else:
-                raise errors[0]
-        return self._tried[make]
+            self._tried[make] = found
+        return found
+
+    def _found_out(self, messages: Sequence[Message]) -> Tried:
+        errors = []
+        for strings in _STRINGS:
+            try:
+                return Tried(self._moves(messages, strings), strings)
+            except PlanError as error:
+                errors.append(error)
+        raise errors[0]
 
     @cached_property
     def lead(self) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+import emu2eval
 from emu2eval.adapters.base import Adapter, BatchRange, Limits
 from emu2eval.adapters.local.choices import Question
 from emu2eval.adapters.local.encoded import Encoded, Shown
@@ -183,7 +184,7 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
         from emu2eval.adapters.local.kept_images import KeptImages
 
         packages = {name: version(name) for name in ("pillow", "transformers", "torch")}
-        key = value_key([packages, self._prepares(self.opened)])[:16]
+        key = value_key([emu2eval.__version__, packages, self._prepares(self.opened)])[:16]
         return KeptImages(cache_root() / "prepared", key, int(size * (1 << 30)))
 
     def _check_device(self) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from threading import Thread, current_thread, local, main_thread
+from threading import Lock, Thread, current_thread, local, main_thread
 
 _known = local()
+_turn = Lock()
 
 
 def set_threads(count: int) -> int:
@@ -24,8 +25,10 @@ def one_here() -> None:
     if current_thread() is main_thread() or getattr(_known, "done", False):
         return
     _known.done = True
-    before = set_threads(1)
-    # The call counts for this thread and for those that begin later; those are given back what they had.
-    other = Thread(target=set_threads, args=(before,))
-    other.start()
-    other.join()
+    # The call counts for this thread and for those that begin later; those are given back what they had,
+    # before another one takes the 1 for it.
+    with _turn:
+        before = set_threads(1)
+        other = Thread(target=set_threads, args=(before,))
+        other.start()
+        other.join()

@@ -146,3 +146,13 @@ def test_a_model_in_memory_says_it_too(
     assert (pillow["image_backend"], other["image_backend"]) == ("pillow", "torchvision 0.28")
     with pytest.raises(ConfigError, match="image_backend is pillow"):
         _ = live("pillow").opened
+
+
+def test_prepared_images_of_another_release_are_not_taken(
+    model_file: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = built(model_file("qwen2_5_vl"))
+    before = adapter._kept_images(1.0).folder
+    assert adapter._kept_images(2.0).folder == before
+    monkeypatch.setattr("emu2eval.__version__", "99")
+    assert adapter._kept_images(1.0).folder != before

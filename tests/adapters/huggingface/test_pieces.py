@@ -332,3 +332,18 @@ def test_a_template_that_looks_at_texts_is_rendered_for_each(
             messages = conversation(*said)
             assert template.filled(messages) == template.shown(messages), text
         assert [*template._skeletons.values()] == [None], text
+
+
+def test_what_was_found_out_may_be_forgotten_by_another_thread(
+    rendering: Callable[[str], ChatTemplate],
+) -> None:
+    class Forgotten(dict[Any, Any]):
+        def __contains__(self, make: object) -> bool:
+            known = super().__contains__(make)
+            self.clear()
+            return known
+
+    template = rendering("{{ c['text'] }}")
+    object.__setattr__(template, "_tried", Forgotten())
+    messages = conversation("a", "b", "c")
+    assert template.shown(messages) == template.shown(messages)
