@@ -21,7 +21,7 @@ _READ = 200
 
 
 class CoBSAT(JudgedScorer):
-    """Right where both the object and the attribute are, of ten of each; latent, non_latent: each alone.
+    """1 if object and attribute are both right, each one of ten; latent, non_latent: each alone.
 
     clip: {encoder, preprocessing} of a CLIP: the item whose name is most like the image (officially
     clip-vit-base-patch32). A judge, if one is named, chooses among the same items, and adds numbers of its
