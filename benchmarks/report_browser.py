@@ -78,7 +78,7 @@ SAMPLES = {
     "one sub-score": "await pick('group', n + 1, 'group')",
     "another order": "await pick('order', (n + 1) % 4, 'order')",
     "scroll the list": "$('list').scrollTop = n * 4700 + 300; rows()",
-    "open a sample": "document.querySelector('.row:nth-of-type(9)').click()",
+    "open a sample": "narrow() && back(); document.querySelector('.row:nth-of-type(9)').click()",
     "next sample": "choose(current + 1)",
     "back to the list": "back()",
 }
