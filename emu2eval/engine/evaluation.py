@@ -34,7 +34,7 @@ from emu2eval.engine.wanted import AnyTask, wanted, wanted_models
 from emu2eval.errors import ConfigError, of_part
 from emu2eval.fewshot.ablate import changes_nothing
 from emu2eval.runs.names import below
-from emu2eval.runs.record import LeftOut, is_run, known_record, write_record
+from emu2eval.runs.record import LeftOut, Record, is_run, known_record, write_record
 from emu2eval.runs.store import RunStore
 from emu2eval.spec.changes import Changes
 from emu2eval.spec.model import ModelSpec
@@ -373,8 +373,12 @@ def run_plan(
         record = msgspec.structs.replace(
             plan.record, spent=known.spent if known else None, label=label or None
         )
+        same = known is not None and _program(known) == _program(record)
+        if known is not None and not same:
+            # Until all is asked, so that a kill does not hide of which release the other answers are.
+            record = msgspec.structs.replace(record, versions=known.versions)
         write_record(folder, record)
-        held.index(plan, store)
+        held.index(plan, store, same_program=same)
         for line in store.lost():
             watcher.note(f"{line}; running them again")
         watcher.starting(RunStart(plan.task.name, plan.name, plan.setting, len(plan), folder))
@@ -394,6 +398,10 @@ def run_plan(
         with Spending(plan.adapter, record.spent, keep) as spending:
             tell = spending.telling(watcher.settled)
             tally = execute(plan, store, load=ready, batch=options.batch, progress=tell)
+        if not same:
+            now = known_record(folder) or record
+            record = msgspec.structs.replace(now, versions=plan.record.versions)
+            write_record(folder, record)
         if live is not None and live.count:
             live.now()
         if options.batch == AUTO and tally.batch is not None:
@@ -425,6 +433,10 @@ def _tell_of_more(plan: Plan, folder: Path, watcher: Watcher) -> None:
             f"{folder.name} contains answers beyond this limit or these trials; they are kept, "
             "and the table covers what was requested now"
         )
+
+
+def _program(record: Record) -> str | None:
+    return record.versions.get("emu2eval")
 
 
 def _several(given: Any) -> list[Any]:

@@ -83,11 +83,15 @@ class _Digests:
         return self._known[place]
 
 
-def index(plan: Plan, store: RunStore) -> None:
-    """Reads the store for a plan that is about to be asked; `store.holding` is what needs no asking."""
+def index(plan: Plan, store: RunStore, *, same_program: bool = True) -> None:
+    """Reads the store for a plan that is about to be asked; `store.holding` is what needs no asking.
+
+    same_program: this release asked before, as far as is known; another may build some prompts otherwise.
+    """
     questions = plan.questions
     store.index(questions.slot_of, questions.slots, whole=True, holds=StillShown(plan))
-    if store.mixed or any(not _same(plan, store, slot) for slot in _spread(store.holding)):
+    mixed = store.mixed or not same_program
+    if mixed or any(not _same(plan, store, slot) for slot in _spread(store.holding)):
         # Another release builds other prompts, or images were exchanged: every key is compared.
         store.holding[:] = bytes(len(store.holding))
 

@@ -22,6 +22,7 @@ from emu2eval.engine.results import Result
 from emu2eval.errors import PlanError
 from emu2eval.media import images, remembered
 from emu2eval.runs.answers import to_line
+from emu2eval.runs.record import known_record
 from emu2eval.runs.store import RunStore
 from emu2eval.types import Request, Response
 
@@ -174,6 +175,22 @@ def test_an_error_in_place_of_an_answer_is_asked_again(
         lines.write(to_line(other))
     tally = run().tally
     assert (tally.kept, tally.copied + tally.asked, tally.failed) == (29, 1, 0)
+
+
+def test_every_request_is_compared_where_another_release_asked(
+    run: Callable[[], Result], few_looks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run().folder
+    monkeypatch.setattr("emu2eval.__version__", "99")
+    own = plan.request_key
+
+    def other(asked: Any, *given: Any) -> str:
+        key = own(asked, *given)
+        return key[::-1] if "square 20?" in str(asked.query) else key
+
+    monkeypatch.setattr(plan, "request_key", other)
+    assert (run().tally.asked, known_record(folder).versions["emu2eval"]) == (1, "99")
+    assert run().tally.kept == 30
 
 
 def test_answers_that_another_release_left_among_ours_are_asked_again(
