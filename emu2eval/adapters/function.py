@@ -19,7 +19,8 @@ _tokens: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 class FunctionAdapter(Adapter):
     """Calls `function(prompt)` for each request, one after the other.
 
-    version: says, with the name, what decides its answers; without one they are this process's alone.
+    version: together with the name, identifies its behaviour; without one, answers are valid only in
+    this process.
     """
 
     limits = Limits(frozenset({"text", "image"}), batch=1)

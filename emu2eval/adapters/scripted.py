@@ -37,7 +37,7 @@ class ScriptedSettings(Settings):
 
 
 class Scripted(Adapter):
-    """Replies with the value of the first key of `replies` that stands in the query's text."""
+    """Replies with the value of the first key of `replies` that occurs in the query's text."""
 
     neutral: ClassVar[frozenset[str]] = frozenset({"batch", "delay", "log", "fail"})
 
@@ -52,7 +52,7 @@ class Scripted(Adapter):
         self.log = settings.log
 
     def positions(self, request: Request) -> int | None:
-        """One position a word and one an image."""
+        """One position per word and one per image."""
         if self.limits.positions is None:
             return None
         parts = request.prompt.flat()

@@ -37,7 +37,7 @@ def columns_of(template: str) -> list[str]:
 
 
 class SplitOptions(Settings):
-    """Which rows of the files belong to a split; absent = all of them."""
+    """Which rows of the files belong to a split; absent = all rows."""
 
     name: Annotated[
         str, Meta(description="the split's name in the data; absent = the name in the task")
@@ -72,7 +72,7 @@ class SplitOptions(Settings):
 
 
 class RowOptions(Settings):
-    """What all readers of rows take. A column is named as the data has it; `a.b` is b inside a (of a list
+    """Options of all readers of rows. Columns are named as in the data; `a.b` is b inside a (of a list
     that of each item), `a.0` the first of a list."""
 
     id: Annotated[

@@ -29,7 +29,7 @@ _MANY, _STATE, _INFO = "dataset_dict.json", "state.json", "dataset_info.json"
 
 
 class DatasetsOptions(RowOptions):
-    """A folder that `save_to_disk` of `datasets` wrote, of one split or of several."""
+    """A folder written by `save_to_disk` of `datasets`, with one or several splits."""
 
     files: Annotated[
         str | list[str],

@@ -24,7 +24,7 @@ _decode_parts = msgspec.msgpack.Decoder(tuple[msgspec.Raw, ...]).decode
 class Samples(Sequence[Sample]):
     """A split in the order of its ids: random access at the cost of one sample, about 0.5 KB each.
 
-    Raises DataError for an id that stands twice, or for a split without samples.
+    Raises DataError for an id that appears twice, or for a split without samples.
     """
 
     def __init__(self, samples: Iterable[Sample], *, where: str, may_be_empty: bool = False):
@@ -66,7 +66,7 @@ class Samples(Sequence[Sample]):
 
     @classmethod
     def none(cls) -> Samples:
-        """No samples: for what is asked before any data is there."""
+        """No samples: for checks before any data is available."""
         return cls((), where="no data", may_be_empty=True)
 
     def __len__(self) -> int:
@@ -105,7 +105,7 @@ class Samples(Sequence[Sample]):
         return tuple(_restore(part) for part in _decode(packed))
 
     def subset(self, indices: Iterable[int]) -> Samples:
-        """Only the samples at these positions; its digest is its own."""
+        """Only the samples at these positions, with its own digest."""
         return Samples((self[i] for i in indices), where=self.where)
 
     def readable(self) -> Samples:
@@ -115,7 +115,7 @@ class Samples(Sequence[Sample]):
         return self.subset(i for i in range(len(self)) if i not in self.unreadable)
 
     def position(self, sample_id: str) -> int | None:
-        """Where the id stands, or None."""
+        """The position of the id, or None."""
         at = bisect_left(self.ids, sample_id)
         return at if at < len(self.ids) and self.ids[at] == sample_id else None
 

@@ -23,14 +23,14 @@ Kind = Literal[
 
 
 class PaperMark(Spec):
-    """What a sign beside a number means. why: None where the number can be compared all the same."""
+    """What a sign next to a number means. why: None if the number is comparable anyway."""
 
     means: str
     why: Kind | None = None
 
 
 class PaperColumn(Spec):
-    """A column, and what measures it here.
+    """A column, and how it is measured here.
 
     split: the paper's, by the task's name for it; stand_in: one that can be scored, where its answers are
     hidden. protocol: None where the paper's is none of the task's. metric, variant: as in our tables.

@@ -15,8 +15,9 @@ class ClassName(Scorer):
 
     Case, accents' encoding, underscores and punctuation aside, the reply is a class's name as a whole, else
     the one class whose name stands in it as whole words; a name inside a longer one that stands there, as
-    `bear` in `polar bear`, is not counted. A reply that names none or several is wrong and marked `unread`.
-    whole: only the whole reply counts.
+    `bear` in `polar bear`, is not counted. A reply that names no class or several is wrong and marked
+    `unread`.
+    whole: the whole reply has to be the name.
     """
 
     metric = "accuracy"

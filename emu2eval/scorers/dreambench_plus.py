@@ -43,9 +43,9 @@ class WordingFiles(Settings):
 
 
 class DreamBenchPlusSettings(CosineSettings):
-    """rounds: how often each is graded (officially thrice; its mean is the mean of three means).
+    """rounds: how often each is graded (officially three times; the result is the mean of three means).
 
-    dino, clip_i, clip_t: as of the scorer `images`, numbers that need no judge.
+    dino, clip_i, clip_t: as in the scorer `images`; these numbers do not need a judge.
     wordings: YAML files in place of our own words, see `Wording`.
     """
 

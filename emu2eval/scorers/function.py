@@ -49,12 +49,12 @@ def metric(
     digits: int = 2,
     draws: int = 200,
 ) -> Callable[[Function], Function]:
-    """Says more of a function that is a metric; the function stays what it is.
+    """Declares more about a function used as a metric; the function itself is unchanged.
 
     name: in tables [the function's]. range: the least and the largest value, None = any; what lies outside is
     no score. scale: what 1 is shown as [100, percent, for a range of 0 to 1; else 1]. corpus: the function
-    takes all predictions and all lists of references at once; draws: resamples for its error. references:
-    False where it needs none. digits: after the decimal point.
+    takes all predictions and all lists of references at once; draws: resamples for its error.
+    references: False if it does not need any. digits: after the decimal point.
     """
     facts = MetricFacts(
         name, range, scale, higher_is_better, corpus, references, digits, max(draws, 2)
@@ -151,7 +151,7 @@ def _name(function: Callable[..., Any]) -> str:
 
 
 class FunctionScorer(Scorer):
-    """What a function says of each answer, averaged; or, of a corpus metric, of all answers at once.
+    """A function's value for each answer, averaged; or, for a corpus metric, for all answers at once.
 
     The prediction is the text after clean-up, the likeliest choice, or the `Image` that was drawn. What the
     function raises, and a value that is no number or lies outside its range, makes that answer unscored; the
@@ -193,7 +193,7 @@ class FunctionScorer(Scorer):
         return Score(value, shown)
 
     def value(self, prediction: Any, sample: Sample) -> tuple[float | None, str]:
-        """The function's value for one answer; None with the reason where that is no score."""
+        """The function's value for one answer; None with the reason if that is not a score."""
         references = list(sample.references)
         given: tuple[Any, ...] = (prediction, references)
         named = dict(self.options)

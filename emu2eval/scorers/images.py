@@ -28,7 +28,7 @@ FID = "fid"
 class CosineSettings(Settings):
     """dino, clip_i: with a sample's image references; clip_t: with its text reference.
 
-    Each is absent where it is not asked for; the headline is the first of them in this order.
+    Each is absent unless requested; the headline is the first of them in this order.
     """
 
     dino: LikenessSettings | None = None
@@ -43,7 +43,7 @@ class CosineSettings(Settings):
 
 
 class ImagesSettings(CosineSettings):
-    """fid: of all images together; absent = not asked for.
+    """fid: of all images together; absent = not requested.
 
     references: with which of a sample's real images: its first, or all, over which an image's mean is
     taken, so that each image counts alike.
@@ -62,7 +62,7 @@ class ImagesSettings(CosineSettings):
 
 
 class Images(Scorer):
-    """Each number is a cosine, averaged over the images; details hold each image's own."""
+    """Each number is a cosine, averaged over the images; details contain each image's own."""
 
     scale = 1.0
     outputs = frozenset({"image"})

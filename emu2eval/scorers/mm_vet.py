@@ -21,7 +21,7 @@ class MMVet(JudgedScorer):
     The value equals the official one, 100 x the mean over runs of each run's mean.
     wording: a YAML file in place of our own words, see `Wording`. unreadable: what becomes of a sample
     without a readable grade in every run; `wrong` = a grade that cannot be read is zero, as officially.
-    rounds: how often each answer is graded.
+    rounds: how many times each answer is graded.
     """
 
     metric = "mm_vet"

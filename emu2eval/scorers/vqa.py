@@ -285,7 +285,8 @@ def compare(
 
 
 class VQAAccuracy(Scorer):
-    """VQA accuracy against ten annotators; `variant` as in VARIANTS, official unless the task says.
+    """VQA accuracy against ten annotators; `variant` as in VARIANTS, official unless the task sets
+    another.
 
     against: another set of references than the task's own, such as OK-VQA's "raw".
     A variant by record needs the annotators' confidences, which the reader of VizWiz's own files gives.

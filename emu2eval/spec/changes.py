@@ -24,7 +24,7 @@ _HINT = "for example: --set task.output.max_new_tokens=20 --set model.settings.b
 
 
 class Changes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is set against files. task, model, judge: dotted key -> value, for each of the three."""
+    """Changes to the values in files. task, model, judge: dotted key -> value, for each of the three."""
 
     task: dict[str, Any] = msgspec.field(default_factory=dict)
     model: dict[str, Any] = msgspec.field(default_factory=dict)
