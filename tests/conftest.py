@@ -21,6 +21,7 @@ import typer.testing
 import yaml
 from PIL import Image
 
+from emu2eval.data import easy_vqa
 from emu2eval.data.samples import Samples
 from emu2eval.engine import splits
 from emu2eval.spec.task import Task
@@ -56,11 +57,12 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _published_once() -> Iterator[None]:
     """A split of easy-VQA, 48,000 rows of an installed package, is read once and not in each test."""
-    read = splits.load_split
+    read, own = splits.load_split, easy_vqa.read
     kept: dict[object, Samples] = {}
 
     def load(task: Task, split: str, shots: int = 0) -> Samples:
-        if task.spec.data.reader != "easy-vqa" or task.sources:
+        another = easy_vqa.read is not own  # such as one of fewer rows, in place of it for a while
+        if another or task.spec.data.reader != "easy-vqa" or task.sources:
             return read(task, split, shots)
         key = (task.name, str(task.spec.data), split)
         if key not in kept:

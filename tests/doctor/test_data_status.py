@@ -127,7 +127,9 @@ def test_check_finds_rows_that_lack_something(make_task: Any, said: Callable[...
 def test_check_without_any_data_says_what_to_fetch(said: Callable[..., str]) -> None:
     text = said("data", "check", "vqav2", code=2)
     assert "v2_Questions_Val_mscoco.zip" in text
-    assert "unknown split" in said("data", "check", "vqav2", "--split", "vall", code=2)
+    assert "vqav2 has no split 'vall'; did you mean 'val'" in said(
+        "data", "check", "vqav2", "--split", "vall", code=2
+    )
     assert "unknown source" in said("data", "check", "vqav2", "--source", "hubb", code=2)
 
 

@@ -110,7 +110,7 @@ def test_changes_are_mappings_or_assignments(
         ({"seed": "x"}, "seed"),
         ({"fit": "maybe"}, "fit"),
         ({"ablate": "colours"}, "unknown ablation"),
-        ({"protocol": "none"}, "unknown protocol"),
+        ({"protocol": "none"}, "squares has no protocol 'none'"),
         ({"changes": {"tsak": {"split": "x"}}}, "tsak"),
         ({"changes": 5}, "changes"),
         ({"out": 5}, "out"),

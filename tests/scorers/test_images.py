@@ -104,7 +104,7 @@ def test_an_encoder_without_words_in_common_says_so() -> None:
     ("options", "said"),
     [
         ({}, "no encoder"),
-        ({"clip_i": {"encodr": "x"}}, "scorer images 'encodr'; did you mean 'encoder'"),
+        ({"clip_i": {"encodr": "x"}}, "has no key 'encodr'; did you mean 'encoder'"),
         ({"clip_i": {"preprocessing": {}}}, "'clip_i' of scorer images needs the key 'encoder'"),
         ({"clip_i": {"encoder": "thumbnail"}, "references": "some"}, "'all' or 'first'"),
         ({"clip_i": {"encoder": "thumbnail"}, "fid": {"net": "x"}}, "did you mean 'network'"),
