@@ -130,7 +130,9 @@ def test_check_without_any_data_says_what_to_fetch(said: Callable[..., str]) -> 
     assert "vqav2 has no split 'vall'; did you mean 'val'" in said(
         "data", "check", "vqav2", "--split", "vall", code=2
     )
-    assert "unknown source" in said("data", "check", "vqav2", "--source", "hubb", code=2)
+    assert "vqav2 has no source 'hubb'" in said(
+        "data", "check", "vqav2", "--source", "hubb", code=2
+    )
 
 
 def test_missing_images_are_told_whatever_the_folder(tmp_path: Path) -> None:
