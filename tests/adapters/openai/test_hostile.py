@@ -89,7 +89,10 @@ def test_a_bad_reply_lets_the_others_finish(
         ({"requests_per_minute": 0}, "'requests_per_minute' .* above 0, or null, got 0"),
         ({"longest_wait": -1.0}, "'longest_wait' .* at least 0, got -1.0"),
         ({"budget": {"requests": -1}}, "'budget.requests' .* at least 0, or null, got -1"),
-        ({"prices": {"inputs": 1}}, "'prices' of adapter openai has no key 'inputs'; did you mean 'input'"),
+        (
+            {"prices": {"inputs": 1}},
+            "'prices' of adapter openai has no key 'inputs'; did you mean 'input'",
+        ),
         ({"model": ""}, "no model name given"),
     ],
 )
