@@ -172,7 +172,7 @@ def test_a_variant_that_needs_nltk_says_so(monkeypatch: pytest.MonkeyPatch) -> N
     [
         ("my_part:Loud", "cannot be imported"),
         ("my_parts:Lowd", "did you mean 'Loud'"),
-        ("my_parts:MODULE", "unknown attribute"),
+        ("my_parts:MODULE", "my_parts has no attribute 'MODULE'"),
     ],
 )
 def test_what_cannot_be_found_is_named(parts: Path, adapter: str, says: str) -> None:

@@ -25,7 +25,7 @@ def test_file(spec: ModelSpec) -> None:
     registry.check_options(spec.name, factory, spec.settings)
     assert spec.settings["checkpoint"].count("/") == 1
     assert spec.settings["layout"] in ("chat", "plain")
-    assert "positions" in spec.about and "Not run with its real weights" in spec.about
+    assert "positions" in spec.about and "We have not run its real weights" in spec.about
     assert spec.licence and spec.source.startswith("https://huggingface.co/")
     assert spec.settings["checkpoint"] in spec.source
 
