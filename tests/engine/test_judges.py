@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from emu2eval import Watcher, evaluate, score_again
-from emu2eval.errors import ConfigError, ModelError, PlanError, StoreError
+from emu2eval.errors import ConfigError, PlanError, StoreError
 from emu2eval.exports.experiment import written
 from emu2eval.runs import scores
 
@@ -226,7 +226,7 @@ def test_no_judge_is_refused_before_anything_is_asked(robot: str) -> None:
         assert "--judge gpt-4-0613" in str(caught.value)
     with pytest.raises(ConfigError, match="easy-vqa is scored without a judge"):
         evaluate("easy-vqa", robot, judge=robot)
-    with pytest.raises(ModelError, match="OPENAI_API_KEY"):
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY"):
         evaluate("mm_vet", robot, judge="gpt-4-0613")
     with pytest.raises(ConfigError, match="did you mean 'openai-compatible'"):
         evaluate("mm_vet", robot, judge="openai-compatibel")
