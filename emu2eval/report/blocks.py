@@ -249,9 +249,11 @@ def rich_board(rows: Sequence[Row], sort: str | None = None) -> RenderableType:
     found = blocks(rows, sort)
     parts: list[RenderableType] = [tables(found, marks=True)]
     ranked = sorted((line.rank, line.model) for line in lines if line.rank is not None)
-    if ranked and len({place.measure for place in places}) > 1:
+    if len({place.measure for place in places}) < 2:
+        ranked = []  # the block says it
+    if ranked:
         listed = ", ".join(f"{model} {rank:.1f}" for rank, model in ranked)
         parts += [Text(""), Text(f"mean rank: {listed}")]
     parts_ = any(not row.complete and _part(block) is None for block in found for row in block.rows)
-    said = legend(lines, parts_)
+    said = legend(lines, parts_, bool(ranked))
     return Group(*parts, *(Text(line, style="dim") for line in said))

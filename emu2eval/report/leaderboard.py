@@ -18,13 +18,13 @@ from emu2eval.types import Row, Shots, metric_label, protocol_label
 
 BEST, SECOND = "①", "②"
 Z = 1.959964
-BELOW = (
+MARKED = (
     f"{BEST} and {SECOND}: best and second best in the column, marked only if the 95 % interval of the "
     "difference to every lower value excludes zero (treating runs as independent; if an error is unknown, "
     "if the intervals do not overlap). emu2eval compare pairs runs sample by sample, which detects smaller "
-    "differences",
-    "mean rank: over the columns that have a value for every model",
+    "differences"
 )
+RANKED = "mean rank: over the columns that have a value for every model"
 
 
 def arranged(rows: Sequence[Row], by: str | None = None, sort: str | None = None) -> list[Row]:
@@ -256,16 +256,20 @@ def _best(
 def below(places: Sequence[BoardColumn], lines: Sequence[Board]) -> list[str]:
     """What stands under a leaderboard."""
     parts = any(not row.complete for line in lines for row in line.rows.values())
-    said = ["value ± standard error; @ the number of demonstrations", *legend(lines, parts)]
+    ranked = any(line.rank is not None for line in lines)
+    said = ["value ± standard error; @ the number of demonstrations", *legend(lines, parts, ranked)]
     for task in dict.fromkeys(place.task for place in places):
         own = dict.fromkeys(_said(place.measure) for place in places if place.task == task)
         said.append(f"{task}: {'; '.join(own)}")
     return said
 
 
-def legend(lines: Sequence[Board], parts: bool) -> list[str]:
-    """What the marks mean, and what is not shown. parts: whether some cells carry a dagger."""
-    said = [*BELOW, *(["† a subset of the split"] if parts else [])]
+def legend(lines: Sequence[Board], parts: bool, ranked: bool) -> list[str]:
+    """What the marks that are there mean, and what is not shown. parts: whether some cells carry a dagger;
+    ranked: whether mean ranks are shown."""
+    marked = any(line.marks for line in lines)
+    meant = ((MARKED, marked), (RANKED, ranked), ("† a subset of the split", parts))
+    said = [text for text, there in meant if there]
     passed_over = [name for line in lines for name in line.passed_over]
     if passed_over:
         said.append(

@@ -81,4 +81,8 @@ def test_a_common_part_of_the_split_stands_above_and_guessing_below() -> None:
     mixed = text(rich_board([rows[0], row("b", 60)]))
     assert "20.0 ±1.0†" in mixed and "† a subset" in mixed
     assert "60.0 ±1.0 ①" in mixed and "best and second best" in mixed
+    # Nothing is explained that is not there: one measure has no mean rank, near values no marks.
+    assert "mean rank" not in mixed
+    near = text(rich_board([row("a", 20), row("b", 20.5), row("a", 3, task="t2"), row("b", 3)]))
+    assert "best and second best" not in near and "①" not in near
     assert "①" not in text(tables(blocks(PLAIN)))
