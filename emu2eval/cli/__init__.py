@@ -22,6 +22,7 @@ from emu2eval.cli import (
     look,
     new,
     papers,
+    plan,
     push,
     run,
     stored,
@@ -55,6 +56,7 @@ def _program(
 
 # In the order in which `emu2eval --help` shows them.
 app.add_typer(run.app)
+app.add_typer(plan.app)
 app.add_typer(experiment.app)
 app.add_typer(look.app)
 app.add_typer(data.app, name="data")
