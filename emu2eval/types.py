@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import platform
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Annotated, Any, ClassVar
 
 import msgspec
@@ -33,6 +35,8 @@ class Image:
     segment: only over that part of the video.
     Its identity is the sha256 of its encoded bytes (`images.digest`), never its path; that of a frame is
     derived from the video's and the frame's position, so nothing needs to be decoded.
+    Pickled, it takes along what is known of it and where, but nothing of a file: whoever reads the bytes,
+    on another node, compares them with what was promised.
     """
 
     path: str | None = None
@@ -42,6 +46,9 @@ class Image:
     segment: Segment | None = None
     _info: Any = field(default=None, init=False, repr=False, compare=False)
     _digest: str | None = field(default=None, init=False, repr=False, compare=False)
+    """sha256 of the file's bytes that was promised by whoever made the value: a frame's is its video's."""
+    _node: str | None = field(default=None, init=False, repr=False, compare=False)
+    """The machine where it was promised; None = in this process."""
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.data is None):
@@ -58,6 +65,13 @@ class Image:
         object.__setattr__(image, "_digest", digest)
         return image
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        node = self._node
+        if node is None and (self._info is not None or self._digest is not None):
+            node = this_node()
+        known = (self._info, self._digest, node)
+        return _arrived, (self.path, self.data, self.member, self.frame, self.segment, known)
+
     @property
     def name(self) -> str:
         """A readable name: its file's name, and its position inside that file if it has one."""
@@ -67,6 +81,26 @@ class Image:
         if self.frame is not None:
             return f"{file}#{self.frame[0] + 1} of {self.frame[1]}"
         return f"{file}#{self.member}" if self.member is not None else file
+
+
+def _arrived(
+    path: str | None,
+    data: bytes | None,
+    member: str | None,
+    frame: tuple[int, int] | None,
+    segment: Segment | None,
+    known: tuple[Any, str | None, str | None],
+) -> Image:
+    image = Image(path, data, member, frame, segment)
+    for name, value in zip(("_info", "_digest", "_node"), known, strict=True):
+        object.__setattr__(image, name, value)
+    return image
+
+
+@cache
+def this_node() -> str:
+    """The name of this machine, for messages."""
+    return platform.node() or "this machine"
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,13 +61,18 @@ def named(segment: Segment) -> str:
     return f"{segment.start:g} to {segment.end:g} s"
 
 
-def digest(path: str, frame: tuple[int, int], segment: Segment | None = None) -> str:
-    """Hex sha256 of the video's own sha256 and the frame's place. Reads each file once, decodes nothing.
+def digest_of_file(path: str) -> str:
+    """Hex sha256 of the video. Each file is read once, as long as it does not change.
 
     Raises ImageError where the file is not there, MissingExtra where nothing could decode it later.
     """
     _require()
-    place = f"{_digest(path, _state(path))} frame {frame[0]} of {frame[1]}"
+    return _digest(path, _state(path))
+
+
+def digest(video: str, frame: tuple[int, int], segment: Segment | None = None) -> str:
+    """Hex sha256 of the video's own sha256 and the frame's place. Decodes nothing."""
+    place = f"{video} frame {frame[0]} of {frame[1]}"
     if segment is not None:
         place += f" from {segment.start!r} to {segment.end!r}{' frames' * segment.in_frames}"
     return hashlib.sha256(place.encode()).hexdigest()

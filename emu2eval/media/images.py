@@ -7,7 +7,8 @@ import io
 import os
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from math import ceil
@@ -17,11 +18,11 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
-from emu2eval.errors import ImageError, UserError
+from emu2eval.errors import DataError, ImageError, UserError
 from emu2eval.media import arrowfile, frames, parquetfile, pixels, tarmember, tsvfile
 from emu2eval.media.nearby import instead
 from emu2eval.media.remembered import State, files, state_of
-from emu2eval.types import Image
+from emu2eval.types import Image, this_node
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -88,6 +89,7 @@ def info(image: Image) -> ImageInfo:
     Raises ImageError where the file is missing, empty, truncated, too large or not an image.
     """
     if image.frame is not None and image.path is not None:
+        _promised(image)
         return ImageInfo(digest(image), *frames.size(image.path), "video")
     if image._info is None:
         found = _info_of_file(image) if image.path is not None else None
@@ -152,38 +154,94 @@ def digest(image: Image) -> str:
     That of a video's frame is made without decoding it, see `frames.digest`.
     """
     if image.frame is not None and image.path is not None:
-        return frames.digest(image.path, image.frame, image.segment)
+        if image._digest is None:
+            object.__setattr__(image, "_digest", frames.digest_of_file(image.path))
+        return frames.digest(image._digest or "", image.frame, image.segment)
     return image._digest or info(image).digest
 
 
 def read(image: Image) -> bytes:
     """The encoded bytes; those of a video's frame as PNG.
 
-    Raises ImageError for a file whose bytes are not those that the image was known by.
+    Raises ImageError for a file whose bytes are not those that the image was known by, here or on the node
+    that sent it.
     """
     if image.frame is not None:
         return from_pil(load(image)).data or b""
     if image.path is None:
         return image.data or b""
-    try:
-        if image.member is not None:
-            data = _kept_in(image.member)(image.path, image.member)
-        else:
-            with Path(image.path).open("rb") as file:
-                data = file.read(LARGEST_FILE + 1)
-    except OSError as error:
-        raise _unreadable(image.path, error) from None
+    with _as_sent(image):
+        try:
+            if image.member is not None:
+                data = _kept_in(image.member)(image.path, image.member)
+            else:
+                with Path(image.path).open("rb") as file:
+                    data = file.read(LARGEST_FILE + 1)
+        except OSError as error:
+            raise _unreadable(image.path, error) from None
     known: ImageInfo | None = image._info
     wanted = image._digest or (known.digest if known is not None else None)
-    if wanted is not None and hashlib.sha256(data).hexdigest() != wanted:
-        raise ImageError(
-            "the image differs from the one that was stored"
-            if image._digest
-            else "the image has changed since its request was made",
-            where=where(image),
-            hint="run the same evaluation again",
-        )
+    if wanted is not None and (found := hashlib.sha256(data).hexdigest()) != wanted:
+        raise _exchanged(image, wanted, found)
     return data
+
+
+def confirm(image: Image) -> None:
+    """Raises ImageError where the file is not the one that the image is known by; read once if unchanged.
+
+    For whoever has its bytes read by another program.
+    """
+    if image.frame is not None:
+        _promised(image)
+    elif image.path is not None:
+        with _as_sent(image):
+            found = digest(Image(image.path, member=image.member))
+        if found != digest(image):
+            raise _exchanged(image, digest(image), found)
+
+
+def _promised(frame: Image) -> None:
+    """The same for the video that the frame is of."""
+    if frame._digest is None or frame.path is None:
+        return
+    with _as_sent(frame):
+        found = frames.digest_of_file(frame.path)
+    if found != frame._digest:
+        raise _exchanged(frame, frame._digest, found)
+
+
+@contextmanager
+def _as_sent(image: Image) -> Iterator[None]:
+    """What is wrong with a file that another node promised is that this node has not got that file."""
+    try:
+        yield
+    except (ImageError, DataError) as error:
+        if image._node in (None, this_node()):
+            raise
+        raise ImageError(error.what, where=error.where, hint=_copy(image)) from None
+
+
+def _exchanged(image: Image, wanted: str, found: str) -> ImageError:
+    what = "image" if image.frame is None else "video"
+    sent = image._node not in (None, this_node())
+    if sent:
+        said = f"the {what} is not the one that the request was made with on {image._node}"
+    elif image.frame is None and image._digest is not None:
+        said = f"the {what} differs from the one that was stored"
+    else:
+        said = f"the {what} has changed since its request was made"
+    return ImageError(
+        f"{said}: its sha256 is {found}, not {wanted}",
+        where=where(image),
+        hint=_copy(image) if sent else "run the same evaluation again",
+    )
+
+
+def _copy(image: Image) -> str:
+    return (
+        f"copy the data to this node ({this_node()}), under the same path as on {image._node}, or keep them "
+        "in a folder that all nodes share"
+    )
 
 
 def _kept_in(member: str) -> Callable[[str, str], bytes]:
@@ -204,6 +262,7 @@ def load(image: Image, side: int | None = None) -> PILImage:
     which a JPEG is decoded no larger than it must be.
     """
     if image.frame is not None and image.path is not None:
+        _promised(image)
         return frames.load(image.path, image.frame, image.segment)
     place = where(image)
     info(image)

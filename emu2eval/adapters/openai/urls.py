@@ -98,6 +98,7 @@ class ImageUrls:
         path, root = Path(image.path).resolve(), Path(self.root).resolve()
         if not path.is_relative_to(root) or not self._as_it_is(images.info(image)):
             return None
+        images.confirm(image)
         return f"{self.base.rstrip('/')}/{quote(path.relative_to(root).as_posix())}"
 
     def _made(self, image: Image) -> Url:
