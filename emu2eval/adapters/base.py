@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from emu2eval.adapters.machine import Machine
     from emu2eval.adapters.memory import MemoryPlan, Workload
 
 
@@ -104,6 +105,9 @@ class Adapter(ABC):
     that is made of the key alone is the same for any batch, order and restart."""
     workers: int | None = None
     """Threads on which `prepare` is called; None = one for each core that this process may use."""
+    machine: Machine | None = None
+    """Where it runs, if elsewhere: a planner's copy of a replica's adapter is given the replica's before
+    anything else. It decides what settings leave open, such as a precision. None = this machine."""
     neutral: ClassVar[frozenset[str]] = frozenset({"batch"})
     """Settings that never change an answer; they stay out of the model's identity."""
 

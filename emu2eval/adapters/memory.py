@@ -26,6 +26,8 @@ _UNITS = {
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]+)")
 _HINT = "one size per GPU, such as 24GiB,24GiB or 4x24GiB; then optionally cpu:64GiB and disk"
 
+RESERVE = int(0.8 * GIB)
+"""Left free on every GPU: CUDA's context, its libraries' workspaces and fragmentation."""
 TEXT = 32
 """Text tokens taken for one demonstration or question, unless told otherwise."""
 

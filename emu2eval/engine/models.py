@@ -11,6 +11,7 @@ from typing import Any
 from emu2eval import registry
 from emu2eval.adapters.base import Adapter
 from emu2eval.adapters.emu2.adapter import Emu2Adapter
+from emu2eval.adapters.machine import Machine
 from emu2eval.engine.objects import InMemory, open_object
 from emu2eval.engine.supplies import NamedPart
 from emu2eval.errors import ConfigError, MissingExtra
@@ -64,12 +65,21 @@ def models_for(tasks: Sequence[str], given: Sequence[str] | None) -> Sequence[st
     return (BUNDLED,)
 
 
-def open_model(given: Any, changes: Changes, device: str | None = None) -> OpenModel:
+def open_model(
+    given: Any, changes: Changes, device: str | None = None, machine: Machine | None = None
+) -> OpenModel:
     """The model with its adapter; given: as `evaluate` takes it. device: on which it runs, whatever its file
-    says; of the identity only as far as it decides a precision.
+    says; of the identity only as far as it decides a precision. machine: where that device is, if elsewhere.
 
     Raises ConfigError, ModelError, UnknownName or MissingExtra.
     """
+    found = _opened(given, changes, device)
+    if machine is not None:
+        found.adapter.machine = machine
+    return found
+
+
+def _opened(given: Any, changes: Changes, device: str | None) -> OpenModel:
     if inspect.isclass(given) and issubclass(given, Adapter):
         settings = override({}, changes.model, "model").get("settings", {})
         placed = _on_device(given.__name__, given, settings, device)

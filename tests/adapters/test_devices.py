@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from typer.testing import CliRunner
 from emu2eval import evaluate
 from emu2eval.adapters.base import Adapter, BatchRange
 from emu2eval.adapters.local.devices import check_devices, torch_dtype
+from emu2eval.adapters.machine import Machine
+from emu2eval.adapters.memory import RESERVE
 from emu2eval.cli import app
 from emu2eval.engine.models import open_model
 from emu2eval.errors import ConfigError
@@ -53,6 +56,34 @@ def test_the_devices_of_a_machine_with_gpus(four_gpus: None) -> None:
     assert torch_dtype(None) == torch_dtype(None, "cuda:1") == torch.bfloat16
     assert torch_dtype(None, "cpu") == torch_dtype(None, {"": "cpu"}) == torch.float32
     assert torch_dtype("float16", "cpu") == torch.float16
+
+
+def test_a_machine_is_told_elsewhere(four_gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda i: "a card")
+    sizes = iter([(80 * GB - RESERVE, 80 * GB), (30 * GB, 80 * GB)] + [(0, 0)] * 2)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda i: next(sizes))
+    here = pickle.loads(pickle.dumps(Machine.here()))
+    # What a context takes is set aside anyway; what others use is not there.
+    assert here.gpus == (80 * GB, 30 * GB, 0, 0) and here.cards == ("a card",) * 4
+    assert here.host > 0 and here.devices[:3] == ["cpu", "cuda:0", "cuda:1"]
+
+
+@pytest.mark.parametrize("settings", [{}, {"dtype": "float32"}, {"device_map": "cpu"}])
+def test_a_planner_without_gpus_names_the_precision_of_where_it_runs(
+    settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The head node of a cluster has none; its keys are those of the replicas all the same."""
+    changes = Changes(model={f"settings.{key}": value for key, value in settings.items()})
+    elsewhere = Machine(gpus=(80 * GB,) * 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    here = open_model(NANO, changes).adapter.identity()
+    planner = open_model(NANO, changes, machine=elsewhere).adapter
+    told = planner.identity()
+    with pytest.raises(ConfigError, match="it has cpu, cuda:0, cuda:1"):
+        check_devices("cuda:2", elsewhere)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert told == open_model(NANO, changes).adapter.identity()
+    assert (told == here) == bool(settings)
 
 
 def test_it_is_an_option_of_a_run(no_gpu: None, tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ class DiffusionAdapter(Adapter):
         from emu2eval.adapters.local.devices import check_devices
 
         try:
-            check_devices(self._settings.device)
+            check_devices(self._settings.device, self.machine)
             _ = self._class
         except UserError as error:
             return [error]
@@ -258,11 +258,11 @@ class DiffusionAdapter(Adapter):
         # transformers writes a number of thirty digits where there is no limit.
         return max((length for length in lengths if length < 1 << 30), default=None)
 
-    @cached_property
+    @property
     def _place(self) -> str:
-        import torch
+        from emu2eval.adapters.local.devices import on_gpu
 
-        return self._settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        return self._settings.device or ("cuda" if on_gpu(None, self.machine) else "cpu")
 
     @property
     def _dtype_name(self) -> str:

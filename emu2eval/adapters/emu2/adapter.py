@@ -84,7 +84,7 @@ class Emu2Adapter(LocalAdapter[Emu2Settings, Emu2Files, "Emu2Inference"]):
     def _dtype(self) -> torch.dtype:
         from emu2eval.adapters.local.devices import torch_dtype
 
-        return torch_dtype(self.settings.dtype, self.settings.device_map)
+        return torch_dtype(self.settings.dtype, self.settings.device_map, self.machine)
 
     def _placed(self, batch: int) -> Placement | None:
         """Which part lies where on this machine's devices, with room for such batches. Raises ModelError."""

@@ -16,11 +16,8 @@ import torch
 from emu2eval.adapters.emu2.budget import Need, Unit, measure
 from emu2eval.adapters.emu2.config import Emu2Config
 from emu2eval.adapters.emu2.quantize import Bits
-from emu2eval.adapters.memory import GIB, Device, DeviceUse, gib, parse_memory
+from emu2eval.adapters.memory import GIB, RESERVE, Device, DeviceUse, gib, parse_memory
 from emu2eval.errors import ModelError
-
-RESERVE = int(0.8 * GIB)
-"""Left free on every GPU: CUDA's context, its libraries' workspaces and fragmentation."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,13 +72,13 @@ class HuggingFaceAdapter(
         from emu2eval.adapters.huggingface.backends import identity_of
         from emu2eval.adapters.local.devices import torch_dtype
 
+        own = self.settings
+        dtype = torch_dtype(own.dtype, own.device_map, self.machine)
         return {
-            **({} if self.settings.adapter is None else {"adapter": self._peft.digest()}),
+            **({} if own.adapter is None else {"adapter": self._peft.digest()}),
             **self.opened.checkpoint.identity(),
-            "dtype": str(torch_dtype(self.settings.dtype, self.settings.device_map)).removeprefix(
-                "torch."
-            ),
-            "remote_code": self.settings.trust_remote_code,
+            "dtype": str(dtype).removeprefix("torch."),
+            "remote_code": own.trust_remote_code,
             **identity_of(self.opened.processor.image_processor),
         }
 

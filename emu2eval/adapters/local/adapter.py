@@ -174,7 +174,8 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
 
         # On a CPU larger batches bring nothing, and its memory is everybody's.
         return BatchRange(
-            self.limits.batch, MOST_AT_ONCE if on_gpu(self.settings.device_map) else None
+            self.limits.batch,
+            MOST_AT_ONCE if on_gpu(self.settings.device_map, self.machine) else None,
         )
 
     def _kept_images(self, size: float) -> KeptImages:
@@ -190,7 +191,7 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
     def _check_device(self) -> None:
         from emu2eval.adapters.local.devices import check_devices
 
-        check_devices(self.settings.device_map)
+        check_devices(self.settings.device_map, self.machine)
 
     def positions(self, request: Request) -> int:
         """Tokens of the prompt, images included, and the most that the answer can take."""

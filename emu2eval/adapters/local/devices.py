@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
+from emu2eval.adapters.machine import Machine
 from emu2eval.errors import ConfigError
 
 DeviceMap = Mapping[str, int | str] | str | None
@@ -15,18 +16,23 @@ DeviceMap = Mapping[str, int | str] | str | None
 _SPREAD = frozenset({"auto", "balanced", "balanced_low_0", "sequential"})
 
 
-def torch_dtype(name: str | None, device_map: DeviceMap = None) -> torch.dtype:
-    """By name; None = bfloat16 on a GPU and float32 elsewhere, as bfloat16 is very slow on a CPU."""
+def torch_dtype(
+    name: str | None, device_map: DeviceMap = None, machine: Machine | None = None
+) -> torch.dtype:
+    """By name; None = bfloat16 on a GPU and float32 elsewhere, as bfloat16 is very slow on a CPU.
+
+    machine: where the model runs; None = this one.
+    """
     if name is None:
-        return torch.bfloat16 if on_gpu(device_map) else torch.float32
+        return torch.bfloat16 if on_gpu(device_map, machine) else torch.float32
     found: torch.dtype = getattr(torch, name)
     return found
 
 
-def on_gpu(device_map: DeviceMap) -> bool:
-    """Whether a GPU of CUDA takes part."""
+def on_gpu(device_map: DeviceMap, machine: Machine | None = None) -> bool:
+    """Whether a GPU of CUDA takes part. machine: None = this one, whose GPUs are not touched."""
     if device_map is None or (isinstance(device_map, str) and device_map in _SPREAD):
-        return torch.cuda.is_available()
+        return torch.cuda.is_available() if machine is None else bool(machine.gpus)
     return any(isinstance(each, int) or each.startswith("cuda") for each in _named(device_map))
 
 
@@ -36,9 +42,9 @@ def devices() -> list[str]:
     return found + (["mps"] if torch.backends.mps.is_available() else [])
 
 
-def check_devices(device_map: DeviceMap) -> None:
-    """Raises ConfigError for a device that this machine does not have."""
-    here = devices()
+def check_devices(device_map: DeviceMap, machine: Machine | None = None) -> None:
+    """Raises ConfigError for a device that the machine (None = this one) does not have."""
+    here = devices() if machine is None else machine.devices
     for each in dict.fromkeys(_named(device_map)):
         name = f"cuda:{each}" if isinstance(each, int) else each
         spread = isinstance(device_map, str) and name in _SPREAD
