@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -32,6 +32,7 @@ from emu2eval.adapters.emu2.config import DecoderConfig, Emu2Config, VisionConfi
 from emu2eval.adapters.emu2.inference import Emu2Inference
 from emu2eval.adapters.emu2.model import Emu2
 from emu2eval.adapters.local import attention
+from emu2eval.adapters.local import kernels as torch_kernels
 from emu2eval.adapters.local.encoded import Encoded
 from emu2eval.adapters.local.search import Search
 
@@ -286,7 +287,7 @@ def batches(bench: Bench) -> object:
 
 
 def kernels(bench: Bench) -> object:
-    """Attention over a shared beginning: the fused kernel, float32 scores, and joined copies."""
+    """Attention over a shared beginning: each fused kernel, float32 scores, and joined copies."""
     found: dict[str, object] = {}
     half = bench.dtype
     shapes = (
@@ -311,25 +312,26 @@ def kernels(bench: Bench) -> object:
 
         def run(part: Callable[..., Any], joins: bool, kind: torch.dtype) -> Callable[[], Tensor]:
             wide: Any = tuple(tuple(p.to(kind) for p in parts) for parts in (keys, values))
-            asked, ways = query.to(kind), cast(Any, attention)
+            asked, ways, fused = query.to(kind), cast(Any, attention), cast(Any, torch_kernels)
 
             def call() -> Tensor:
-                kept = ways._part, ways._joins
-                ways._part, ways._joins = part, lambda _: joins
+                kept = fused.part, ways._joins
+                fused.part, ways._joins = part, lambda _: joins
                 try:
                     return attention.attend(module, asked, wide[0], wide[1], None)[0]
                 finally:
-                    ways._part, ways._joins = kept
+                    fused.part, ways._joins = kept
 
             return call
 
-        exact = run(attention.scored, False, torch.float32)().double()
-        kernel = attention._efficient if bench.device.type == "cuda" else attention._part
+        exact = run(torch_kernels.scored, False, torch.float32)().double()
         ways = {
-            "fused": run(kernel, False, dtype),
-            "scores": run(attention.scored, False, dtype),
-            "joined": run(attention._part, True, dtype),
+            "scores": run(torch_kernels.scored, False, dtype),
+            "joined": run(torch_kernels.part, True, dtype),
         }
+        for kernel in torch_kernels.right(query):
+            if kernel.takes(query, query, None):
+                ways[kernel.name] = run(partial(_by, kernel), False, dtype)
         found[f"{rows} rows, {new} new after {before}, {dtype}"] = {
             name: {
                 "ms": bench.seconds(way, 10) * 1e3,
@@ -338,6 +340,11 @@ def kernels(bench: Bench) -> object:
             for name, way in ways.items()
         }
     return found
+
+
+def _by(kernel: torch_kernels.Kernel, *given: Any, causal: bool = False) -> Any:
+    run: Any = kernel.run
+    return run(*given, causal)
 
 
 def demonstrations(bench: Bench) -> object:

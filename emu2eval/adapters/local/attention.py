@@ -15,12 +15,11 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from emu2eval.adapters.local import kernels
 from emu2eval.adapters.local.private import attention_of, can_set_attention, set_attention
 
 NAME = "emu2eval_shared"
 """The name under which `attend` is registered with transformers."""
-SCORES = 1 << 26
-"""Scores of queries and keys that are held at a time: 256 MiB."""
 
 Segments = tuple[Tensor, ...]
 """What rows attend to, in order: keys or values of (R, heads, length, width), where R divides the rows.
@@ -92,10 +91,10 @@ def attend(
     own = query.reshape(rows, kinds, group * new, width)
     seen, sums = [], []
     masks: list[Tensor | None]
-    if attention_mask is None and 1 < new == lengths[-1] and query.device.type == "cpu":
+    if attention_mask is None and 1 < new == lengths[-1]:
         # The kernel's own triangle is quicker than a mask that says the same.
         keys, values = (part[-1].repeat_interleave(group, 1) for part in (key, value))
-        found, total = _for_cpu(query, keys, values, None, scale, causal=True)
+        found, total = kernels.part(query, keys, values, None, scale, causal=True)
         seen.append(found.reshape(rows, kinds, group * new, -1))
         sums.append(total.reshape(rows, kinds, group * new))
         key, value, masks = key[:-1], value[:-1], [None] * (len(key) - 1)
@@ -105,12 +104,17 @@ def attend(
         held = keys.shape[0]
         asked = own.reshape(held, -1, kinds, group * new, width).transpose(1, 2)
         wide = None if mask is None else mask.reshape(held, 1, -1, mask.shape[-1])
-        found, total = _part(asked.reshape(held, kinds, -1, width), keys, values, wide, scale)
+        found, total = kernels.part(
+            asked.reshape(held, kinds, -1, width), keys, values, wide, scale
+        )
         seen.append(_spread(found.reshape(held, kinds, -1, group * new, width), rows))
         sums.append(_spread(total.reshape(held, kinds, -1, group * new), rows))
     # In float32, so that what is put together is rounded once more and no oftener.
     weights = torch.stack(sums).softmax(0)
-    result = (torch.stack(seen) * weights[..., None]).sum(0).to(query.dtype)
+    result = seen.pop(0) * weights[0, ..., None]
+    for weight in weights[1:]:
+        result += seen.pop(0) * weight[..., None]
+    result = result.to(query.dtype)
     return result.reshape(rows, heads, new, -1).transpose(1, 2).contiguous(), None
 
 
@@ -120,11 +124,11 @@ def _spread(found: Tensor, rows: int) -> Tensor:
 
 
 def _joins(query: Tensor) -> bool:
-    """Whether fused attention over a copy of all keys needs less than the scores of many queries.
+    """Whether torch's attention over a copy of all keys needs less than the scores of many queries.
 
-    The CPU's own kernel gives what is needed to put parts together, so nothing is copied there.
+    Where a fused kernel gives what is needed to put parts together, nothing is copied.
     """
-    return query.device.type != "cpu" and query.shape[2] > query.shape[3]
+    return query.shape[2] > query.shape[3] and not kernels.right(query)
 
 
 def _joined(segments: Segments, rows: int) -> Tensor:
@@ -164,69 +168,3 @@ def _masks(
         found.append(mask[..., left - length : left] if left else None)
         left -= length if left else 0
     return found[::-1]
-
-
-def _part(
-    query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float
-) -> tuple[Tensor, Tensor]:
-    """Attention to some of the positions, and the logarithm of the sum of its weights, by query."""
-    if query.device.type == "cpu":
-        return _for_cpu(query, keys, values, mask, scale)
-    if fused(query):
-        return _efficient(query, keys, values, mask, scale)
-    return scored(query, keys, values, mask, scale)
-
-
-def _for_cpu(
-    query: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    mask: Tensor | None,
-    scale: float,
-    causal: bool = False,
-) -> tuple[Tensor, Tensor]:
-    # What torch's public function calls; these kernels alone give the sums.
-    found: tuple[Tensor, Tensor] = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        query, keys, values, is_causal=causal, attn_mask=mask, scale=scale
-    )
-    return found
-
-
-def fused(query: Tensor) -> bool:
-    """Whether CUDA's memory-efficient kernel takes it: a width of whole 16 bytes, no float64."""
-    aligned = query.shape[-1] * query.element_size() % 16 == 0
-    return query.is_cuda and aligned and query.dtype != torch.float64
-
-
-def _efficient(
-    query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float
-) -> tuple[Tensor, Tensor]:
-    rows, kinds, new, _ = query.shape
-    if mask is not None:
-        # The kernel reads 16 places of the mask at a time, so its rows begin at multiples of 16.
-        length = keys.shape[2]
-        wide = functional.pad(mask, (0, -length % 16))
-        mask = wide[..., :length].expand(rows, kinds, new, length)
-    seen, sums, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(
-        query, keys, values, mask, True, scale=scale
-    )
-    # Its sums are padded to whole blocks of queries.
-    return seen, sums[:, :, :new]
-
-
-def scored(
-    query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float
-) -> tuple[Tensor, Tensor]:
-    """The same from the scores themselves, on any device."""
-    rows, kinds, new, _ = query.shape
-    step = max(1, SCORES // (rows * kinds * keys.shape[2]))
-    seen, sums = [], []
-    for at in range(0, new, step):
-        # In float32, as the fused kernels do it: these sums decide answers.
-        scores = query[:, :, at : at + step].float() @ keys.float().transpose(2, 3) * scale
-        if mask is not None:
-            scores += mask[:, :, at : at + step]
-        sums.append(scores.logsumexp(-1))
-        weights = scores.sub_(sums[-1][..., None]).exp_()
-        seen.append(weights.to(values.dtype) @ values)
-    return torch.cat(seen, 2), torch.cat(sums, 2)

@@ -26,7 +26,7 @@ from emu2eval.adapters.emu2.features import TowerEncoder
 from emu2eval.adapters.emu2.model import Emu2
 from emu2eval.adapters.emu2.placement import Placement, plan
 from emu2eval.adapters.emu2.reading import Emu2Reader
-from emu2eval.adapters.local import attention
+from emu2eval.adapters.local import kernels
 from emu2eval.adapters.local.cache import held_bytes
 from emu2eval.adapters.local.encoded import Encoded
 from emu2eval.adapters.local.inference import Inference
@@ -91,6 +91,12 @@ def prompts(count: int, length: int, first: int) -> list[Encoded]:
     return [Encoded((*shared, *[100 + i] * 40), (False,) * length) for i in range(count)]
 
 
+def fused(
+    query: torch.Tensor, keys: torch.Tensor, *_: object, **__: object
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.empty_like(query), query.new_empty(query.shape[:3], dtype=torch.float32)
+
+
 @pytest.mark.slow
 def test_chat_on_four_devices(fake: None, monkeypatch: pytest.MonkeyPatch) -> None:
     config, batch, beams, length, new = Emu2Config.official("chat"), 2, 5, 1400, 3
@@ -123,9 +129,9 @@ def test_chat_on_four_devices(fake: None, monkeypatch: pytest.MonkeyPatch) -> No
         weights[str(parameter.device)] += parameter.nbytes
     assert weights == {stand_in(use.device): use.weights for use in planned.devices}
 
-    # As on a GPU, which these stand-ins are not for torch.
-    monkeypatch.setattr(attention, "_part", attention.scored)
-    monkeypatch.setattr(attention, "_joins", lambda query: query.shape[2] > query.shape[3])
+    # As a GPU's fused kernel, which nothing fake can be compared with.
+    monkeypatch.setattr(kernels, "part", fused)
+    monkeypatch.setattr(kernels, "right", lambda query: kernels.KERNELS)
     reader = Emu2Reader(model, TowerEncoder(model))
     asked = Inference(reader)
     assert asked.prefix is not None

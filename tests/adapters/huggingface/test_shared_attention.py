@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from emu2eval.adapters.local import attention, cache, inference
+from emu2eval.adapters.local import attention, cache, inference, kernels
 from emu2eval.adapters.local.attention import attend
 from emu2eval.types import ChoiceOutput
 
@@ -22,10 +22,10 @@ ROWS, WIDTH, SHARED, SECOND = 6, 8, 11, 4
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The CPU's kernel, and what stands in for it on other devices."""
     if request.param.startswith("scored"):
-        monkeypatch.setattr(attention, "_part", attention.scored)
+        monkeypatch.setattr(kernels, "part", kernels.scored)
     monkeypatch.setattr(attention, "_joins", lambda query: request.param == "joined")
     if request.param == "scored in steps":
-        monkeypatch.setattr(attention, "SCORES", 2 * ROWS * 4 * SHARED)
+        monkeypatch.setattr(kernels, "SCORES", 2 * ROWS * 4 * SHARED)
 
 
 @pytest.mark.usefixtures("kernel")
