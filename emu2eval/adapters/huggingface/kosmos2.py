@@ -22,6 +22,7 @@ from emu2eval.adapters.huggingface.expansion import Expansion
 from emu2eval.adapters.huggingface.features import VisionEncoder
 from emu2eval.adapters.huggingface.reading import Processor, TransformersReader
 from emu2eval.adapters.local.encoded import Encoded
+from emu2eval.adapters.local.head import exact_scores
 from emu2eval.adapters.local.reading import Rows
 
 SLOT = "</doc>"
@@ -97,14 +98,15 @@ class Kosmos2Reader(TransformersReader):
             )
         # They begin behind the id of padding, as in fairseq.
         positions = rows.mask[:, :stop].cumsum(1) + self.model.config.text_config.pad_token_id
-        logits: Tensor = self.model.text_model(
-            inputs_embeds=embedded,
-            attention_mask=rows.mask[:, :stop],
-            position_ids=positions[:, start:].contiguous(),  # it looks at them as one row
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=keep,
-        ).logits
+        with exact_scores(self.speaker, keep):
+            logits: Tensor = self.speaker(
+                inputs_embeds=embedded,
+                attention_mask=rows.mask[:, :stop],
+                position_ids=positions[:, start:].contiguous(),  # it looks at them as one row
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=keep,
+            ).logits
         return logits[:, -keep:]
 
     def continued(

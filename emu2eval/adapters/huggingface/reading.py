@@ -14,6 +14,7 @@ from transformers import DynamicCache, GenerationConfig
 from emu2eval.adapters.huggingface.features import VisionEncoder, injected
 from emu2eval.adapters.local.encoded import Encoded
 from emu2eval.adapters.local.finite import check_scores
+from emu2eval.adapters.local.head import exact_scores
 from emu2eval.adapters.local.private import positions_for, prefilled
 from emu2eval.adapters.local.reading import Reader, Rows
 from emu2eval.adapters.local.sampling import Draws
@@ -94,7 +95,8 @@ class TransformersReader(Reader[VisionEncoder]):
         keep: int = 1,
     ) -> Tensor:
         inputs = self._inputs(rows, sequences, cache, start, stop, keep)
-        logits: Tensor = self.model(**inputs, return_dict=True).logits
+        with exact_scores(self.speaker, keep):
+            logits: Tensor = self.model(**inputs, return_dict=True).logits
         return logits[:, -keep:]
 
     def _inputs(
@@ -152,7 +154,7 @@ class TransformersReader(Reader[VisionEncoder]):
             processors.append(penalised(search.repetition_penalty, mask))
         if search.sampling is not None:
             processors.append(chosen(Draws(search.sampling, keys, self.ends)))
-        with prefilled(self.speaker, first):
+        with prefilled(self.speaker, first), exact_scores(self.speaker, 1):
             out = self.continued(rows, sequences, cache, self._generation(search), processors)
         return [Found.cut(ids, self.ends) for ids in out[:, rows.length :].tolist()]
 

@@ -24,6 +24,8 @@ from emu2eval.media.refusals import taking
 
 ROWS = 32
 """Choices that are read at a time."""
+LOGITS = 512 << 20
+"""Bytes of logits that are held for them: fewer are read at a time where they are long."""
 ALONE = 256
 """Positions from which on a row is read on its own: it keeps the device busy, and needs no padding."""
 
@@ -141,10 +143,13 @@ class Inference(Generic[R]):
         check_scores(first)
         first = first.float().log_softmax(-1)
         # A reply of one token is answered by the prompt's own last position.
-        sums = [first[reply[0]].item() for reply in question.replies]
+        begun = torch.tensor([reply[0] for reply in question.replies], device=first.device)
+        sums: list[float] = first[begun].tolist()
         longer = [i for i, reply in enumerate(question.replies) if len(reply) > 1]
-        for at in range(0, len(longer), ROWS):
-            some = longer[at : at + ROWS]
+        longest = max(map(len, question.replies))
+        together = max(1, min(ROWS, LOGITS // (4 * first.shape[-1] * longest)))
+        for at in range(0, len(longer), together):
+            some = longer[at : at + together]
             rest = self._continued(prompt, cache, [question.replies[i] for i in some])
             for i, value in zip(some, rest, strict=True):
                 sums[i] += value
@@ -166,9 +171,15 @@ class Inference(Generic[R]):
         rows = self.reader.rows(given, right=True)
         width = rows.length - len(prompt)
         logits = self.reader.read(rows, given, own, len(prompt), rows.length, keep=width)
+        # To the device and back once, not once a reply.
+        wanted = torch.tensor(
+            [[*reply[1:], *[0] * (width - len(reply) + 1)] for reply in replies],
+            device=logits.device,
+        )
         sums = []
         for row, reply in enumerate(replies):
-            scores = logits[row, : len(reply) - 1].float().log_softmax(-1)
-            wanted = torch.tensor(reply[1:], device=scores.device)
-            sums.append(scores.gather(1, wanted[:, None]).sum().item())
-        return sums
+            after = len(reply) - 1
+            scores = logits[row, :after].float().log_softmax(-1)
+            sums.append(scores.gather(1, wanted[row, :after, None]).sum())
+        found: list[float] = torch.stack(sums).tolist()
+        return found

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
+from transformers import DynamicCache
 
+from emu2eval.adapters.local import inference as local
 from emu2eval.adapters.local.choices import Question
 from emu2eval.adapters.local.encoded import Encoded
 from emu2eval.adapters.local.pieces import Pieces, Stretch
@@ -48,6 +52,25 @@ def test_many_choices_are_read_in_several_goes(base: Golden) -> None:
     replies = tuple((i, i + 1) for i in range(100, 170))
     got = inference(base).choices([Question(Pieces.whole(prompt), replies)])[0]
     assert got[69] == pytest.approx(naive(base, prompt, replies[69]), abs=1e-4)
+
+
+def test_long_choices_are_read_few_at_a_time(base: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their logits would take more than is set aside for them."""
+    question = Question(Pieces.whole(golden_batch(base)[0]), tuple((i, 5, 6) for i in range(7, 12)))
+    together = inference(base).choices([question])[0]
+    monkeypatch.setattr(local, "LOGITS", 4 * base.model.config.decoder.vocab_size * 3 * 2)
+    asked = inference(base)
+    rows, read = [], asked._continued
+
+    def noted(
+        prompt: Encoded, cache: DynamicCache, replies: Sequence[tuple[int, ...]]
+    ) -> list[float]:
+        rows.append(len(replies))
+        return read(prompt, cache, replies)
+
+    monkeypatch.setattr(asked, "_continued", noted)
+    assert asked.choices([question])[0] == pytest.approx(together, abs=1e-4)
+    assert rows == [2, 2, 1]
 
 
 def pieces(*ids: tuple[int, ...]) -> Pieces:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from emu2eval import evaluate
+from emu2eval.adapters.huggingface import reading
 from emu2eval.adapters.huggingface.adapter import HuggingFaceAdapter
 from emu2eval.errors import ModelError
 from emu2eval.types import Output, TextOutput
@@ -106,3 +107,33 @@ def test_what_overflows_later_gives_no_answer_either(
     loaded._inference.reader.model.lm_head.register_forward_hook(late)
     (found,) = loaded.answer([request(prompt(1, 0), output)])
     assert found.text is None and "NaN" in str(found.error)
+
+
+def test_close_words_do_not_tie_in_bfloat16(
+    model_file: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither where choices are ranked nor where an answer is searched for."""
+    adapter = built(model_file("idefics3", dtype="bfloat16"))
+    adapter.load()
+    assert adapter._inference is not None
+    reader = adapter._inference.reader
+    head = reader.model.lm_head
+    read, passes, seen = reader.read, [], []
+
+    def noted(*args: Any, **kwargs: Any) -> torch.Tensor:
+        passes.append(read(*args, **kwargs))
+        return passes[-1]
+
+    def finite(_: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        seen.append(scores)
+        return scores
+
+    monkeypatch.setattr(reader, "read", noted)
+    monkeypatch.setattr(reading, "finite", finite)
+    assert adapter.answer([request(prompt(1, 0), CHOICES)])[0].log_probs is not None
+    assert {logits.dtype for logits in passes} == {torch.float32}
+    adapter.answer([request(prompt(1, 0), TEXT)])
+    for scores in (passes[0][:, -1], seen[-1]):
+        likely = scores[0].topk(100).values
+        assert len(set(likely.tolist())) == 100 > len(set(likely.bfloat16().tolist()))
+    assert "forward" not in vars(head)
