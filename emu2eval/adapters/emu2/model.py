@@ -78,6 +78,10 @@ class Emu2(nn.Module):
         else:
             mask = mask.to(embeds.device)
             positions = (mask.long().cumsum(1) - 1).clamp(min=0)[:, before:]
+            if cache is not None and embeds.shape[1] == 1:
+                # As transformers would make it, but it waits for the device to know whether all is seen.
+                _, ahead = cache.get_mask_sizes(1, 0)
+                mask = mask[:, None, None, ahead:].bool()
         out = self.decoder.lm.model(
             inputs_embeds=embeds,
             attention_mask=mask,

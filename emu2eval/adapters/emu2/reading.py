@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from emu2eval.adapters.emu2.decoding import beam_search, greedy, one_by_one
+from emu2eval.adapters.emu2.decoding import beam_search, greedy
 from emu2eval.adapters.emu2.features import TowerEncoder
 from emu2eval.adapters.emu2.model import Emu2
 from emu2eval.adapters.emu2.tokenizer import EOS
 from emu2eval.adapters.local.encoded import Encoded
-from emu2eval.adapters.local.finite import check_scores, check_values
+from emu2eval.adapters.local.finite import check_values
 from emu2eval.adapters.local.reading import Reader, Rows
 from emu2eval.adapters.local.sampling import Draws
 from emu2eval.adapters.local.search import Found, Search
@@ -67,26 +67,26 @@ class Emu2Reader(Reader[TowerEncoder]):
         search: Search,
         keys: Sequence[str] = (),
     ) -> list[Found]:
-        check_scores(first)
         cache = self.spread(cache, search.beams) if search.beams > 1 else cache
         mask = rows.mask.repeat_interleave(search.beams, 0) if rows.padded else None
 
-        def advance(tokens: list[int], parents: list[int]) -> Tensor:
+        def advance(tokens: Tensor, parents: Tensor) -> Tensor:
             nonlocal mask
             if search.beams > 1:
-                # On the device already, or every layer would copy it there.
-                cache.reorder_cache(torch.tensor(parents, device=self.device))  # type: ignore[arg-type]
+                cache.reorder_cache(parents)  # type: ignore[arg-type]
             # A prompt's beams are padded alike, so that the mask stays as they move.
             mask = _longer(mask)
-            embeds = self.model.embed(torch.tensor(tokens)[:, None])
+            embeds = self.model.embed(tokens[:, None])
             hidden = self.model.read(embeds, mask, cache)
-            logits = self.model.logits(hidden[:, -1])
-            check_scores(logits)
-            return logits
+            return self.model.logits(hidden[:, -1])
 
         if search.sampling is not None:
             draws = Draws(search.sampling, keys, [EOS])
-            ids = one_by_one(first, advance, search, draws)
+
+            def drawn(scores: Tensor) -> Tensor:
+                return torch.tensor(draws(scores), device=scores.device)
+
+            ids = greedy(first, advance, search, drawn)
         else:
             ids = (greedy if search.beams == 1 else beam_search)(first, advance, search)
         return [Found.cut(row, [EOS]) for row in ids]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import torch
 from torch import Tensor
 
@@ -14,10 +16,19 @@ _HINT = (
 
 def check_scores(logits: Tensor) -> None:
     """Raises NotFinite for scores (…, words) that no answer can be made of."""
+    if not best_are_finite(logits):
+        refuse_scores()
+
+
+def best_are_finite(logits: Tensor) -> Tensor:
+    """Whether an answer can be made of scores (…, words), on their device, which is not waited for."""
     # Some models set words that may not be said to minus infinity; the likeliest never is.
-    best = logits.amax(-1)
-    if not torch.isfinite(best).all():
-        raise NotFinite("the model's scores contain NaN or infinity", hint=_HINT)
+    return torch.isfinite(logits.amax(-1)).all()
+
+
+def refuse_scores() -> NoReturn:
+    """Raises NotFinite."""
+    raise NotFinite("the model's scores contain NaN or infinity", hint=_HINT)
 
 
 def check_values(values: Tensor, what: str) -> None:

@@ -117,6 +117,56 @@ def test_rows_that_end_at_different_steps_are_those_alone(search: Search) -> Non
     assert len({len(row) for row in together}) > 2
 
 
+def plainly(first: torch.Tensor, table: torch.Tensor, search: Search) -> list[int]:
+    """A beam search for one prompt in lists and numbers, its words scored by the word before."""
+    running: list[tuple[float, list[int]]] = [(0.0, []), *[(-1e9, [])] * (search.beams - 1)]
+    ended: list[tuple[float, list[int]]] = []
+
+    def end(total: float, ids: list[int]) -> None:
+        one = (total / (1 + len(ids)) ** search.length_penalty, ids)
+        worst = min(ended, default=None, key=lambda kept: kept[0])
+        if len(ended) == search.beams and worst is not None:
+            if one[0] <= worst[0]:
+                return
+            ended.remove(worst)
+        ended.append(one)
+
+    for step in range(search.max_new_tokens):
+        logits = torch.stack([table[ids[-1]] if ids else first for _, ids in running])
+        sums = torch.tensor([total for total, _ in running])
+        best, places = (logits.log_softmax(-1) + sums[:, None]).flatten().topk(2 * search.beams)
+        following = []
+        for rank, (total, place) in enumerate(zip(best.tolist(), places.tolist(), strict=True)):
+            ids, token = running[place // len(first)][1], place % len(first)
+            if token != 2:
+                following.append((total, [*ids, token]))
+            elif rank < search.beams:
+                end(total, ids)
+        running = following[: search.beams]
+        possible = best[0].item() / (2 + step) ** search.length_penalty
+        if len(ended) == search.beams and min(score for score, _ in ended) >= possible:
+            break
+    else:
+        for total, ids in running:
+            end(total, ids)
+    ids = max(reversed(ended), key=lambda kept: kept[0])[1]
+    return ids if len(ids) == search.max_new_tokens else [*ids, 2]
+
+
+@pytest.mark.parametrize("rounded", [None, 2], ids=["", "many ties"])
+def test_beams_are_those_of_a_plain_search(rounded: int | None) -> None:
+    for seed in range(40):
+        random = torch.Generator().manual_seed(seed)
+        table = torch.randn(13, 12, generator=random) * 2
+        table[:, 2] += seed % 4 - 1
+        if rounded is not None:
+            table = (table * rounded).round() / rounded
+        search = Search((1, 4, 7)[seed % 3], 0, 2 + seed % 3, (-3.0, -1.0, 0.0, 1.0)[seed % 4])
+        table, first = table[:12], table[10:]
+        found = beam_search(first, lambda tokens, _, table=table: table[tokens], search)
+        assert found == [plainly(row, table, search) for row in first]
+
+
 def test_a_row_that_ended_takes_no_more_part() -> None:
     scores = torch.full((2, 8), -9.0)
     scores[0, 2] = 5
