@@ -11,6 +11,9 @@ from emu2eval.adapters.emu2.vision import EvaVisionTower, pool
 from emu2eval.adapters.local.attention import register
 from emu2eval.adapters.local.private import set_attention
 
+WORDS = 4096
+"""Of the vocabulary, whose weights are widened to fp32 at a time: 109 MB of a 33B decoder."""
+
 
 class Emu2(nn.Module):
     """The whole model. State-dict keys are those of the released native checkpoints.
@@ -95,17 +98,16 @@ class Emu2(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """(…, hidden) -> (…, vocabulary) in fp32.
 
-        On a GPU the products of bf16 stay in fp32, in which they are summed: rounded to bf16, logits of 16 to
-        32 are multiples of 0.125, so that close words tie.
+        Products of bf16 stay in fp32, in which they are summed: rounded to bf16, logits of 16 to 32 are
+        multiples of 0.125, so that close words tie.
         """
         head = self.decoder.lm.lm_head
         weight = head.weight
-        # A hook brings the weights of an offloaded layer, or moves what it is given.
-        plain = type(head) is nn.Linear and not hasattr(head, "_hf_hook")
-        if plain and weight.is_cuda and weight.dtype == hidden.dtype == torch.bfloat16:
-            rows = hidden.reshape(-1, hidden.shape[-1])
-            wide: Tensor = torch.mm(rows, weight.t(), out_dtype=torch.float32)
-            return wide.view(*hidden.shape[:-1], -1)
+        # An offloaded layer has no weights until it is called.
+        if type(head) is nn.Linear and weight.dtype == torch.bfloat16 and not weight.is_meta:
+            rows = hidden.to(weight.device).reshape(-1, hidden.shape[-1])
+            wide = _wide_products(rows, weight).view(*hidden.shape[:-1], -1)
+            return wide.to(self.device)
         scores: Tensor = head(hidden)
         return scores.float().to(self.device)
 
@@ -151,6 +153,15 @@ class Rotary(nn.Module):
         angle = position_ids[..., None].to(x.device, torch.float32) * frequency
         angle = torch.cat([angle, angle], -1)
         return angle.cos().to(x.dtype), angle.sin().to(x.dtype)
+
+
+def _wide_products(rows: Tensor, weight: Tensor) -> Tensor:
+    """rows (n, in) by a weight (out, in), both bf16, in fp32."""
+    if rows.is_cuda:
+        return torch.mm(rows, weight.t(), out_dtype=torch.float32)
+    # Other devices have no such product; some words at a time, as the weight is large.
+    some = [weight[at : at + WORDS] for at in range(0, len(weight), WORDS)]
+    return torch.cat([rows.float() @ part.float().t() for part in some], 1)
 
 
 def _device(module: nn.Module) -> torch.device:

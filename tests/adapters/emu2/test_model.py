@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -135,6 +136,23 @@ def test_a_cast_model_reads_beyond_2048_positions(base: Golden) -> None:
     with torch.inference_mode():
         got = half.read(embeds.bfloat16())[0, -8:].float()
     assert (got - want).norm() / want.norm() < 0.05
+
+
+def test_close_words_of_a_bfloat16_model_do_not_tie(base: Golden) -> None:
+    model = deepcopy(base.model).to(torch.bfloat16)
+    random = torch.Generator().manual_seed(0)
+    weight = model.decoder.lm.lm_head.weight
+    hidden = torch.randn(2, 3, weight.shape[1], generator=random).bfloat16()
+    hidden *= 32 / (hidden @ weight.t()).abs().amax()
+    exact = hidden.double() @ weight.double().t()
+    got, rounded = model.logits(hidden), model.decoder.lm.lm_head(hidden)
+    assert got.dtype == torch.float32 and got.shape == exact.shape
+    assert (got - exact).abs().max() < 1e-3 * (rounded - exact).abs().max()
+
+    def distinct(scores: torch.Tensor) -> int:
+        return min(len(set(row.topk(100).values.tolist())) for row in scores.flatten(0, 1))
+
+    assert distinct(got) >= 99 > 60 > distinct(rounded)
 
 
 @pytest.mark.parametrize(("variant", "vocabulary"), [("base", 32272), ("chat", 32274)])
