@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 _ANSWER = 64
 """Tokens of an answer for which memory is set aside on each device; few tasks want more."""
 
+_FEATURES = 32.0
+"""GiB of features that are kept on a machine with a GPU: of 150,000 images, all of VQAv2's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Emu2Files:
@@ -186,6 +189,11 @@ class Emu2Adapter(LocalAdapter[Emu2Settings, Emu2Files, "Emu2Inference"]):
         return Emu2Files(
             checkpoint, tokenizer, Emu2Form(tokenizer, config, own.system, own.grounding)
         )
+
+    def _room_for_features(self, device: torch.device) -> float:
+        # 229 KB of an image that takes the 4B tower 9 TFLOP: 0.3 ms to read, 20 to make.
+        own = self.settings.keep_features
+        return (_FEATURES if device.type == "cuda" else 0.0) if own is None else own
 
     def _prepares(self, opened: Emu2Files) -> Mapping[str, Any]:
         return {"emu2": opened.config.vision.image_size}

@@ -19,6 +19,8 @@ from emu2eval.adapters.local.adapter import LocalAdapter
 from emu2eval.errors import ModelError
 
 if TYPE_CHECKING:
+    import torch
+
     from emu2eval.adapters.emu2.inference import Emu2Inference
     from emu2eval.adapters.emu2.painter import Painter
 
@@ -121,6 +123,10 @@ class LiveEmu2(Emu2Adapter):
 
         empty = opened.form.encode([opened.tokenizer.ids[tokens.BOI]])
         return Emu2Inference(self._model, empty, painter, self.settings.reuse)
+
+    def _room_for_features(self, device: torch.device) -> float:
+        # Weights in training are others the next time.
+        return self.settings.keep_features or 0.0
 
     def _check_memory(self) -> None:
         pass

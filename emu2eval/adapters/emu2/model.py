@@ -36,12 +36,17 @@ class Emu2(nn.Module):
         return _device(self.decoder.lm.model.embed_tokens)
 
     @property
+    def image_device(self) -> torch.device:
+        """Where pixels go."""
+        return _device(self.visual.patch_embed.proj)
+
+    @property
     def dtype(self) -> torch.dtype:
         return self.project_up.weight.dtype
 
     def encode_images(self, pixels: Tensor, tokens: int | None = None) -> Tensor:
         """(N, 3, size, size) -> (N, tokens, width) pooled features; tokens: n_query by default."""
-        visual = self.visual(pixels.to(_device(self.visual.patch_embed.proj), self.dtype))
+        visual = self.visual(pixels.to(self.image_device, self.dtype))
         return pool(visual, self.config.n_query if tokens is None else tokens)
 
     def embed(

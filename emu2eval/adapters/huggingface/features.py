@@ -15,6 +15,7 @@ from emu2eval.adapters.huggingface.expansion import PROCESSOR, Expansion
 from emu2eval.adapters.huggingface.grid import Tiles, paint
 from emu2eval.adapters.local.encoded import Shown
 from emu2eval.adapters.local.features import ImageEncoder
+from emu2eval.adapters.local.kept_features import Laid
 from emu2eval.adapters.local.prepared import Arrays
 from emu2eval.errors import ImageError
 from emu2eval.media import images
@@ -28,6 +29,8 @@ JOINED = frozenset({"image_grid_thw", "image_sizes", "pixel_attention_mask", "pi
 """Arrays of several images that are those of each, one after the other: no places within the others."""
 FILLING = ("pooler_output", "last_hidden_state")
 """Fields of an encoder's output that fill an image's places; the first that it has."""
+POOLED, DEEP, GRID = "pooled", "deep.", "grid."
+"""Names of tensors on the disk."""
 TOGETHER, TOGETHER_BYTES = 8, 32 << 20
 """Images that are encoded at a time, and what their arrays may take: about 20 tiles of 384 pixels."""
 
@@ -106,6 +109,7 @@ class VisionEncoder(ImageEncoder[VisionFeatures]):
         super().__init__(reuse)
         self.model = model
         self.expansion = expansion
+        self._kind: type | None = None
         self._encode = self.encoding()
         self._takes = set(inspect.signature(self._encode).parameters)
 
@@ -181,9 +185,37 @@ class VisionEncoder(ImageEncoder[VisionFeatures]):
         given = {name: self._moved(v) for name, v in arrays.values.items() if name in self._takes}
         out = self._encode(**given, return_dict=True)
         form = OutputForm.of(out)
+        self._kind = form.kind
         deep = [_rows(layer[1] if form.layers else layer) for layer in _deep(out)]
         pooled = deep[0] if form.field is None else _rows(out[form.field])
         return pooled, tuple(deep), form
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.model.device
+        return device
+
+    def laid(self, features: VisionFeatures) -> Laid:
+        form = features.form
+        tensors = {f"{DEEP}{i}": layer for i, layer in enumerate(features.deep)}
+        if form.field is not None:
+            tensors[POOLED] = features.pooled
+        tensors |= {f"{GRID}{name}": value for name, value in features.grids.items()}
+        about = {"field": form.field, "in_list": form.in_list, "layers": form.layers}
+        return Laid(tensors, about)
+
+    def taken_up(self, laid: Laid) -> VisionFeatures | None:
+        # A class is not read from a disk: it is known since the model was tried, when it was loaded.
+        if self._kind is None:
+            return None
+        named = {n: v for n, v in laid.tensors.items() if not n.startswith(GRID)}
+        own = {name: value.to(self.device) for name, value in named.items()}
+        deep = tuple(own[f"{DEEP}{i}"] for i in range(len(own) - (POOLED in own)))
+        about = laid.about
+        form = OutputForm(self._kind, about["field"], about["in_list"], tuple(about["layers"]))
+        pooled = deep[0] if form.field is None else own[POOLED]
+        grids = {n.removeprefix(GRID): v for n, v in laid.tensors.items() if n.startswith(GRID)}
+        return VisionFeatures(pooled, deep, form, grids)
 
     def encoding(self) -> Any:
         """What takes the arrays by name and gives their features as `pooler_output`."""

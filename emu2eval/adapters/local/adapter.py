@@ -37,8 +37,10 @@ from emu2eval.types import (
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    import torch
 
     from emu2eval.adapters.local.inference import Inference
+    from emu2eval.adapters.local.kept_features import KeptFeatures
     from emu2eval.adapters.local.kept_images import KeptImages
 
 MOST_AT_ONCE = 256
@@ -83,6 +85,7 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
             "batch",
             "checkpoint",
             "device_map",
+            "keep_features",
             "keep_images",
             "memory",
             "reuse",
@@ -153,8 +156,11 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
         if self.settings.threads is not None:
             self._threads_before = set_threads(self.settings.threads)
         self._inference = self._load(self.opened)
+        encoder = self._inference.reader.encoder
         if self.settings.keep_images is not None:
-            self._inference.reader.encoder.disk = self._kept_images(self.settings.keep_images)
+            encoder.disk = self._kept_images(self.settings.keep_images)
+        if self.settings.reuse and (size := self._room_for_features(encoder.device)):
+            encoder.store = self._kept_features(size, encoder.device)
 
     def close(self) -> None:
         self._inference = None
@@ -187,6 +193,29 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
         packages = {name: version(name) for name in ("pillow", "transformers", "torch")}
         key = value_key([emu2eval.__version__, packages, self._prepares(self.opened)])[:16]
         return KeptImages(cache_root() / "prepared", key, int(size * (1 << 30)))
+
+    def _kept_features(self, size: float, device: torch.device) -> KeptFeatures:
+        """size: GiB; device: of the encoder."""
+        from importlib.metadata import version
+
+        from emu2eval.adapters.local.appended import AppendedRecords
+        from emu2eval.adapters.local.devices import model_of
+        from emu2eval.adapters.local.kept_features import KeptFeatures
+
+        decides = [
+            emu2eval.__version__,
+            {name: version(name) for name in ("pillow", "transformers", "torch")},
+            dict(self.identity()),
+            self._prepares(self.opened),
+            self.settings.quantize,
+            model_of(device),
+        ]
+        key = value_key(decides)[:16]
+        return KeptFeatures(AppendedRecords(cache_root() / "encoded", key, int(size * (1 << 30))))
+
+    def _room_for_features(self, device: torch.device) -> float:
+        """GiB that the settings give; where they give none, as many as are worth it."""
+        return self.settings.keep_features or 0.0
 
     def _check_device(self) -> None:
         from emu2eval.adapters.local.devices import check_devices

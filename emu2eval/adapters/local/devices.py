@@ -68,6 +68,15 @@ def default_device() -> torch.device:
     return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
 
 
+def model_of(device: torch.device) -> str:
+    """What decides the last bits of its arithmetic: the card's name, or the CPU's instructions."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    if device.type == "cpu":
+        return f"cpu {torch.backends.cpu.get_cpu_capability()}"
+    return device.type
+
+
 @contextmanager
 def exact_convolutions() -> Iterator[None]:
     """Convolutions of float32 are computed in float32, as a CPU does it: cuDNN's default is TF32.

@@ -1,4 +1,4 @@
-"""What a model's vision encoder makes of an image, computed once per digest within a run."""
+"""What a model's vision encoder makes of an image, computed once per digest."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Generic, Protocol, TypeVar
 
+import torch
 from torch import Tensor
 
 from emu2eval.adapters.local.bounded import Bounded
 from emu2eval.adapters.local.devices import exact_convolutions
 from emu2eval.adapters.local.encoded import Encoded, Shown
+from emu2eval.adapters.local.kept_features import KeptFeatures, Laid
 from emu2eval.adapters.local.kept_images import KeptImages
 from emu2eval.adapters.local.prepared import Arrays, Prepared
 
@@ -32,13 +34,17 @@ F = TypeVar("F", bound=Features)
 
 
 class ImageEncoder(ABC, Generic[F]):
-    """Features by image; the least recently used go first. reuse: False computes each anew and alone."""
+    """Features by image; the least recently used go first. reuse: False computes each anew and alone.
+
+    disk, store: what is kept beyond this process of images that were decoded, and of their features.
+    """
 
     def __init__(self, reuse: bool = True):
         self.reuse = reuse
         self.kept: Bounded[F] = Bounded(CACHE_BYTES if reuse else 0)
         self.ahead = Prepared(self._arrays)
         self.disk: KeptImages | None = None
+        self.store: KeptFeatures | None = None
         self._held: dict[str, F] = {}
 
     @abstractmethod
@@ -48,6 +54,19 @@ class ImageEncoder(ABC, Generic[F]):
     @abstractmethod
     def encode(self, arrays: Arrays, shown: Shown) -> F:
         """Features of one image."""
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where it works."""
+
+    @abstractmethod
+    def laid(self, features: F) -> Laid:
+        """Features for the disk."""
+
+    @abstractmethod
+    def taken_up(self, laid: Laid) -> F | None:
+        """Features from the disk, as `encode` gave them; None where they cannot be used."""
 
     def joins(self, waiting: Sequence[tuple[Shown, Arrays]], one: tuple[Shown, Arrays]) -> bool:
         """Whether one more image can be encoded together with those that wait."""
@@ -62,7 +81,7 @@ class ImageEncoder(ABC, Generic[F]):
 
     def prepare(self, shown: Shown) -> None:
         """Decodes, resizes and normalises an image that is not known yet. Any thread may call it."""
-        if shown.key not in self.kept:
+        if shown.key not in self.kept and self._stored(shown) is None:
             self.ahead.begin(shown)
 
     def hold(self, prompts: Iterable[Encoded]) -> None:
@@ -83,18 +102,37 @@ class ImageEncoder(ABC, Generic[F]):
         found: dict[str, F] = {}
         waiting: list[tuple[Shown, Arrays]] = []
         self.ahead.next_batch()
+        if self.store is not None:
+            self.store.look()
         for shown in wanted:
-            kept = self.kept.get(shown.key)
+            kept = self.kept.get(shown.key) or self._stored(shown)
             if kept is not None:
                 self.ahead.forget(shown)
                 found[shown.key] = kept
                 continue
             one = (shown, self.ahead.take(shown))
-            if waiting and not (self.reuse and self.joins(waiting, one)):
-                found |= self.together(waiting)
+            if waiting and not (self.reuse and self.store is None and self.joins(waiting, one)):
+                found |= self._encoded_now(waiting)
                 waiting = []
             waiting.append(one)
-        found |= self.together(waiting)
+        found |= self._encoded_now(waiting)
         for key, features in found.items():
             self.kept.put(key, features)
+        return found
+
+    def _encoded_now(self, waiting: Sequence[tuple[Shown, Arrays]]) -> dict[str, F]:
+        made = self.together(waiting)
+        if self.store is not None:
+            for shown, _ in waiting:
+                self.store.put(shown, self.laid(made[shown.key]))
+        return made
+
+    def _stored(self, shown: Shown) -> F | None:
+        """Features that are on the disk, which are then in memory, too."""
+        if self.store is None or shown not in self.store:
+            return None
+        laid = self.store.get(shown)
+        found = self.taken_up(laid) if laid is not None else None
+        if found is not None:
+            self.kept.put(shown.key, found)
         return found

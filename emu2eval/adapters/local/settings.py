@@ -34,6 +34,9 @@ class LocalSettings(Settings, frozen=True, kw_only=True):
     with one, and many times slower with more if the cores are busy with other work.
     keep_images: GiB of disk space for decoded and resized images, so that later runs need not prepare
     them again; the oldest are removed first. None = none are kept.
+    keep_features: GiB of disk space for what the model's image encoder made of each image, shared by all
+    processes of this machine, so that it sees an image once; 0 = none. None = 32 for Emu2 on a GPU, whose
+    encoder is large and its features small, and none otherwise.
     workers: threads that decode and resize images ahead of the model; None = one for each core that the
     process may use.
     """
@@ -53,6 +56,7 @@ class LocalSettings(Settings, frozen=True, kw_only=True):
     threads: Count | None = None
     workers: Count | None = None
     keep_images: Annotated[float, Meta(gt=0)] | None = None
+    keep_features: Annotated[float, Meta(ge=0)] | None = None
     temperature: Annotated[float, Meta(ge=0)] | None = None
     top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
     top_k: Count | None = None

@@ -13,6 +13,7 @@ import torch
 import yaml
 
 from emu2eval import evaluate
+from emu2eval.adapters.emu2.adapter import Emu2Adapter
 from emu2eval.adapters.emu2.vision import normalised, pixels
 from emu2eval.adapters.local.encoded import Shown
 from emu2eval.identity import request_key
@@ -82,6 +83,63 @@ def test_images_are_decoded_ahead_in_eight_bits(
         adapter.close()
     assert texts[0] == texts[1]
     assert len(list((tmp_path / "prepared").rglob("*.safetensors"))) == 2
+
+
+def test_an_image_goes_through_the_tower_once_on_a_machine(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A second process neither decodes nor encodes what another did; a model of another dtype uses none of
+    it; the answers are those without the disk."""
+    monkeypatch.setenv("EMU2EVAL_CACHE", str(tmp_path))
+    first, second = (images.from_pil(image) for image in _drawn(2))
+    prompt = Prompt(query=(first, second, "what?"))
+    asked = Request(request_key(prompt, TextOutput(2), "test"), prompt, TextOutput(2))
+    seen, texts, pooled = [], [], []
+    kinds = [
+        {},
+        {"keep_features": 0.01},
+        {"keep_features": 0.01},
+        {"keep_features": 0.02, "dtype": "bfloat16"},
+        {"keep_features": 0.01, "reuse": False},
+    ]
+    for settings in kinds:
+        adapter = built(folders["base"], **{"dtype": "float32", **settings})
+        adapter.load()
+        assert adapter._inference is not None
+        encoder = adapter._inference.reader.encoder
+        made: list[str] = []
+        for name in ("decode", "encode"):
+            own = getattr(encoder, name)
+
+            def counted(*given: Any, own: Any = own, name: str = name, made: Any = made) -> Any:
+                made.append(name)
+                return own(*given)
+
+            monkeypatch.setattr(encoder, name, counted)
+        encoder.ahead.make = encoder._arrays
+        adapter.prepare(asked)
+        texts.append(adapter.answer([asked])[0].text)
+        seen.append(sorted(made))
+        pooled.append([features.pooled for features in encoder._held.values()])
+        adapter.close()
+    both = ["decode"] * 2 + ["encode"] * 2
+    assert seen == [both, both, [], both, both]
+    assert texts[0] == texts[1] == texts[2] == texts[4]
+    assert all(map(torch.equal, pooled[0], pooled[2]))
+    assert {one.dtype for one in pooled[3]} == {torch.bfloat16}
+    assert len(list((tmp_path / "encoded").iterdir())) == 2
+    assert "keep_features" in Emu2Adapter.neutral
+
+
+@pytest.mark.parametrize(
+    ("device", "given", "room"),
+    [("cuda", None, 32), ("cpu", None, 0), ("cuda", 0, 0), ("cpu", 2.5, 2.5)],
+)
+def test_features_are_kept_where_that_saves_time(
+    folders: dict[str, Path], device: str, given: float | None, room: float
+) -> None:
+    adapter = built(folders["base"], keep_features=given)
+    assert adapter._room_for_features(torch.device(device)) == room
 
 
 def _drawn(count: int) -> list[Any]:

@@ -228,6 +228,40 @@ def test_a_repeat_decodes_nothing_where_images_are_kept(
     assert "keep_images" in adapter.neutral
 
 
+@pytest.mark.parametrize("family", ["qwen3_vl", "mllama"])
+def test_an_image_on_the_disk_is_not_encoded_again(
+    model_file: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, family: str
+) -> None:
+    """Deep layers and grids too, the same bits whichever images it is asked beside."""
+    monkeypatch.setenv("EMU2EVAL_CACHE", str(tmp_path))
+    adapter = built(model_file(family), keep_features=0.01)
+    adapter.load()
+    assert adapter._inference is not None
+    encoder = adapter._inference.reader.encoder
+    calls: list[int] = []
+    encode = encoder._encode
+    monkeypatch.setattr(encoder, "_encode", lambda **given: calls.append(1) or encode(**given))
+    found, answered = [], []
+    for shots, wanted in ((3, 4), (2, 0)):
+        encoder.kept = type(encoder.kept)(encoder.kept.max_bytes)
+        encoder.store = adapter._kept_features(0.01, encoder.device)
+        asked = request(prompt(shots, 0))
+        adapter.prepare(asked)
+        answered.append(adapter.answer([asked])[0])
+        found.append(encoder._held)
+        assert len(calls) == wanted
+        calls.clear()
+    encoder.store = None
+    encoder.kept = type(encoder.kept)(encoder.kept.max_bytes)
+    assert adapter.answer([asked])[0] == answered[1] and answered[1].error is None
+    for key, one in found[1].items():
+        other = found[0][key]
+        assert torch.equal(one.pooled, other.pooled) and one.form == other.form
+        assert all(map(torch.equal, one.deep, other.deep)) and len(one.deep) == len(other.deep)
+        assert one.grids.keys() == other.grids.keys()
+        assert all(torch.equal(one.grids[name], other.grids[name]) for name in one.grids)
+
+
 @pytest.mark.parametrize(
     "search",
     [
