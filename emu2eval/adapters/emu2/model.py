@@ -9,10 +9,8 @@ from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 from emu2eval.adapters.emu2.config import DecoderConfig, Emu2Config
 from emu2eval.adapters.emu2.vision import EvaVisionTower, pool
 from emu2eval.adapters.local.attention import register
+from emu2eval.adapters.local.head import wide_scores
 from emu2eval.adapters.local.private import set_attention
-
-WORDS = 4096
-"""Of the vocabulary, whose weights are widened to fp32 at a time: 109 MB of a 33B decoder."""
 
 
 class Emu2(nn.Module):
@@ -110,9 +108,7 @@ class Emu2(nn.Module):
         weight = head.weight
         # An offloaded layer has no weights until it is called.
         if type(head) is nn.Linear and weight.dtype == torch.bfloat16 and not weight.is_meta:
-            rows = hidden.to(weight.device).reshape(-1, hidden.shape[-1])
-            wide = _wide_products(rows, weight).view(*hidden.shape[:-1], -1)
-            return wide.to(self.device)
+            return wide_scores(hidden.to(weight.device), weight).to(self.device)
         scores: Tensor = head(hidden)
         return scores.float().to(self.device)
 
@@ -158,15 +154,6 @@ class Rotary(nn.Module):
         angle = position_ids[..., None].to(x.device, torch.float32) * frequency
         angle = torch.cat([angle, angle], -1)
         return angle.cos().to(x.dtype), angle.sin().to(x.dtype)
-
-
-def _wide_products(rows: Tensor, weight: Tensor) -> Tensor:
-    """rows (n, in) by a weight (out, in), both bf16, in fp32."""
-    if rows.is_cuda:
-        return torch.mm(rows, weight.t(), out_dtype=torch.float32)
-    # Other devices have no such product; some words at a time, as the weight is large.
-    some = [weight[at : at + WORDS] for at in range(0, len(weight), WORDS)]
-    return torch.cat([rows.float() @ part.float().t() for part in some], 1)
 
 
 def _device(module: nn.Module) -> torch.device:

@@ -18,7 +18,7 @@ BLOCK = 16 << 20
 HALF = (torch.bfloat16, torch.float16)
 
 
-def scores(hidden: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def wide_scores(hidden: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """(…, width) x (words, width) -> (…, words) in float32, of tensors of half precision."""
     rows = hidden.reshape(-1, hidden.shape[-1])
     # CUDA has it since torch 2.8, the CPU not yet.
@@ -60,7 +60,7 @@ def exact_scores(model: Any, keep: int) -> Iterator[None]:
         last = hidden[:, -keep:] if hidden.dim() == 3 else hidden
         if last.dtype != weight.dtype:
             return nn.functional.linear(last, weight, bias)
-        return scores(last, weight, bias)
+        return wide_scores(last, weight, bias)
 
     # accelerate's hook stands in for `forward`, and calls what stood there before.
     name = "_old_forward" if hasattr(head, "_hf_hook") else "forward"
