@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from emu2eval.adapters.emu2.checkpoint import load_model, open_checkpoint
 from emu2eval.adapters.emu2.config import DecoderConfig, Emu2Config, VisionConfig
 from emu2eval.adapters.emu2.model import Emu2
-from emu2eval.adapters.emu2.placement import Placement
+from emu2eval.adapters.local.placement import Placement
 
 SHARDS = 4
 MB = 1_000_000

@@ -439,7 +439,7 @@ def loading(bench: Bench) -> object:
     from safetensors.torch import save_file
 
     from emu2eval.adapters.emu2.checkpoint import load_model, open_checkpoint
-    from emu2eval.adapters.emu2.placement import Placement
+    from emu2eval.adapters.local.placement import Placement
 
     bench.__dict__.pop("model", None)
     whole = bench.config

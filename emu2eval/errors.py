@@ -181,6 +181,10 @@ class ModelError(UserError):
     """Weights that cannot be loaded, or a server that cannot be used."""
 
 
+class DoesNotFit(ModelError):
+    """A model that is too large for the memory that it is given; the hint says what would fit."""
+
+
 class NotFinite(ModelError):
     """A model's outputs are NaN or infinite. Only the affected requests fail."""
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from emu2eval.adapters.machine import Machine
-    from emu2eval.adapters.memory import MemoryPlan, Workload
+    from emu2eval.adapters.memory import Device, MemoryPlan, ReplicaFit, Workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +108,11 @@ class Adapter(ABC):
     machine: Machine | None = None
     """Where it runs, if elsewhere: a planner's copy of a replica's adapter is given the replica's before
     anything else. It decides what settings leave open, such as a precision. None = this machine."""
+    workload: Workload | None = None
+    """What its requests are like, where that is known before it is loaded: memory is set aside for these, in
+    this process and in each replica's. None = unknown: all of a short context is planned for."""
+    runs_on: ClassVar[str | None] = None
+    """What answers in its place, such as "a server"; None = this package, on a device or anywhere."""
     neutral: ClassVar[frozenset[str]] = frozenset({"batch"})
     """Settings that never change an answer; they stay out of the model's identity."""
 
@@ -193,16 +198,33 @@ class Adapter(ABC):
         return {}
 
     def fit_batch(self) -> BatchRange:
-        """The largest batch sizes that fit, or those to try; called before `load` (`--batch auto`)."""
+        """The batch size that fits the devices, or those to try; called before `load` (`--batch auto`)."""
         return BatchRange(self.limits.batch)
 
-    def plan_memory(self, workload: Workload) -> MemoryPlan | None:
+    def plan_memory(self, workload: Workload, memory: Mapping[Device, int]) -> MemoryPlan | None:
         """Which part would be on which device, based on sizes only; None = nothing to plan.
 
-        Needs neither weights nor a GPU. If the model does not fit, raises ModelError, which says what
-        would.
+        memory: bytes by device, the GPUs first. Needs neither weights nor a GPU. If the model does not fit,
+        raises DoesNotFit, which says what would.
         """
         return None
+
+    def fit_replicas(self, devices: Sequence[int]) -> ReplicaFit | None:
+        """The fewest GPUs on which one replica fits, how many replicas that makes, and their batch.
+
+        devices: bytes of each GPU. None = nothing is planned: it needs no GPU, or says nothing of its size.
+        Raises DoesNotFit.
+        """
+        from emu2eval.adapters.memory import Workload, fewest
+
+        return fewest(self.plan_memory, self.workload or Workload(), devices)
+
+    def expected(self, requests: Iterable[Request]) -> Workload | None:
+        """What prompts are like of which these are the first: a quarter longer than the longest of them, so
+        that the same plan gives the same batches. None where it does not count positions."""
+        from emu2eval.adapters.memory import expected
+
+        return expected((self.positions(request), request.output) for request in requests)
 
     def encode_images(self, images: Sequence[Image]) -> npt.NDArray[np.float32]:
         """(n, width): the model's own features of each image, for choosing demonstrations by similarity.

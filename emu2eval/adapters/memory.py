@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
-from emu2eval.errors import ConfigError
+from emu2eval.errors import ConfigError, DoesNotFit
+from emu2eval.types import Output, TextOutput
 
 Device = int | str
 """A GPU's number, "cpu" or "disk": what accelerate's device maps hold."""
@@ -32,18 +34,26 @@ TEXT = 32
 """Text tokens taken for one demonstration or question, unless told otherwise."""
 
 
+MOST_AT_ONCE = 256
+"""The largest batch that is planned or tried: beyond it a GPU is busy, and padding costs more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Prompts that memory is planned for. memory: bytes by device, the GPUs first.
+    """Prompts that memory is planned for.
 
     images: in each demonstration and in the query. text_tokens: of each; new_tokens: of the answer.
+    positions: of a whole prompt with its answer, where that is known; the shots, images and texts are then
+    left aside. batch, beams: requests at a time, and beams of the search; None = the model's own.
     """
 
-    memory: Mapping[Device, int]
     shots: int = 0
     images: int = 1
     text_tokens: int = TEXT
     new_tokens: int = 10
+    positions: int | None = None
+    batch: int | None = None
+    beams: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +77,108 @@ class DeviceUse:
 class MemoryPlan:
     """Which device holds what, for prompts of so many positions, answers included.
 
-    precision: of the weights, such as "bfloat16" or "4-bit"; image: positions that an image takes.
-    most: the context that the model was trained for, where it is known. offloaded: devices whose weights are
-    copied to another for every pass.
+    precision: of the weights, such as "bfloat16" or "4-bit"; positions: None for a model that only draws.
+    image: positions that an image takes, where each takes as many. most: the context that the model was
+    trained for, where it is known. offloaded: devices whose weights are copied to another for every pass.
     """
 
     devices: tuple[DeviceUse, ...]
     precision: str
-    positions: int
-    image: int
+    positions: int | None
+    image: int | None
     batch: int
     beams: int
     most: int | None = None
     offloaded: tuple[Device, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaFit:
+    """The fewest GPUs on which a replica fits. replicas: how many of them the devices hold; batch: how many
+    requests a replica takes at a time; memory: what each of its devices then holds."""
+
+    gpus: int
+    replicas: int
+    batch: int
+    memory: MemoryPlan
+
+
+Planned = Callable[[Workload, Mapping[Device, int]], MemoryPlan | None]
+"""What each device would hold; None = nothing can be said. Raises DoesNotFit."""
+
+
+def fewest(plan: Planned, workload: Workload, devices: Sequence[int]) -> ReplicaFit | None:
+    """The fewest GPUs on which the workload's batch fits, or, where no number of them is enough, a batch of
+    one; then the largest batch, a power of two unless the workload says one. None where nothing is planned.
+
+    devices: bytes of each GPU; where they differ, each counts as the smallest, since any may be given to a
+    replica. Raises DoesNotFit.
+    """
+    if not devices:
+        return None
+
+    def on(gpus: int, batch: int | None) -> MemoryPlan | None:
+        asked = replace(workload, batch=batch)
+        return plan(asked, dict.fromkeys(range(gpus), min(devices)))
+
+    refused: DoesNotFit | None = None
+    for batch in dict.fromkeys((workload.batch, 1)):
+        for gpus in range(1, len(devices) + 1):
+            try:
+                found = on(gpus, batch)
+            except DoesNotFit as error:
+                refused = error
+                continue
+            if found is None:
+                return None
+            if workload.batch is None:
+                found = largest(partial(on, gpus), found)
+            return ReplicaFit(gpus, len(devices) // gpus, found.batch, found)
+    assert refused is not None
+    raise refused
+
+
+HEADROOM = 1.25
+"""How much longer than the longest of some prompts the others are taken to be."""
+
+
+def expected(
+    asked: Iterable[tuple[int | None, Output]], most: int | None = None, room: int = 0
+) -> Workload | None:
+    """asked: the positions of a prompt with its answer, and what is wanted. most: the model's context; room:
+    tokens that a text may take beside its answer's. None where positions are not counted."""
+    longest, new = 0, 1
+    beams: set[int | None] = set()
+    for positions, output in asked:
+        if positions is None:
+            return None
+        longest = max(longest, positions)
+        if isinstance(output, TextOutput):
+            new = max(new, output.max_new_tokens + room)
+            beams.add(output.beams)
+    if not longest:
+        return None
+    positions = max(new + 1, min(int(HEADROOM * longest), most or sys.maxsize))
+    known = [each for each in beams if each is not None]
+    return Workload(
+        positions=positions,
+        new_tokens=new,
+        beams=max(known) if known and len(known) == len(beams) else None,
+    )
+
+
+def largest(plan: Callable[[int], MemoryPlan | None], fitting: MemoryPlan) -> MemoryPlan:
+    """The plan of the largest power of two that fits, up to `MOST_AT_ONCE`; fitting: one that does."""
+    size = 1 << fitting.batch.bit_length()
+    while size <= MOST_AT_ONCE:
+        try:
+            more = plan(size)
+        except DoesNotFit:
+            break
+        if more is None or len(more.offloaded) > len(fitting.offloaded):
+            break
+        fitting, size = more, 2 * size
+    return fitting
 
 
 def parse_memory(text: str) -> dict[Device, int]:

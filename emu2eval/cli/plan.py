@@ -1,4 +1,4 @@
-"""`emu2eval plan`: where a model would be placed, without weights or a GPU."""
+"""`emu2eval plan`: on how many devices a model runs, how often and in what batches, on paper."""
 
 from __future__ import annotations
 
@@ -16,24 +16,34 @@ app = typer.Typer(rich_markup_mode=None)
 @app.command(
     epilog="""\b
 Examples:
-  emu2eval plan --model emu2-chat --memory 24GiB,24GiB,24GiB,24GiB \\
-      --shots 4 --batch 2
-  emu2eval plan --model emu2-gen --memory 5x24GiB
-  emu2eval plan --model emu2 --memory 24GiB,cpu:64GiB --quantize 8"""
+  emu2eval plan --model emu2 --memory 8x80GiB --shots 4
+  emu2eval plan --model emu2-chat --memory 4x24GiB --shots 4 --batch 2
+  emu2eval plan --model Qwen/Qwen2.5-VL-7B-Instruct --shots 8
+  emu2eval plan --model emu2 --memory 24GiB,cpu:64GiB --quantize 8
+
+A replica takes the fewest GPUs on which the model fits with its usual batch; the batch shown is the largest
+power of two that then fits."""
 )
 def plan(
     model: Annotated[
         str,
         typer.Option(
-            "--model", "-m", help="Model name or .yaml file.", autocompletion=completion.models
+            "--model",
+            "-m",
+            help="Model name, checkpoint folder or .yaml file.",
+            autocompletion=completion.models,
         ),
     ],
     memory: Annotated[
-        str, typer.Option(help="One size per GPU, optionally followed by cpu:SIZE and disk.")
-    ],
+        str | None,
+        typer.Option(
+            help="One size per GPU, such as 8x80GiB, optionally followed by cpu:SIZE and disk "
+            "[default: this machine's devices]."
+        ),
+    ] = None,
     shots: Annotated[int, typer.Option("--shots", "-k", min=0, help="Demonstrations.")] = 0,
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Batch size [default: the model's].")
+        int | None, typer.Option(min=1, help="Batch size [default: the largest that fits].")
     ] = None,
     beams: Annotated[
         int | None, typer.Option(min=1, help="Beams in beam search [default: the model's].")
@@ -46,13 +56,14 @@ def plan(
     new_tokens: Annotated[int, typer.Option(min=1, help="New tokens per answer.")] = 10,
     set_: Sets = [],  # noqa: B006
 ) -> None:
-    """Show how a model would be placed on devices; needs neither weights nor a GPU."""
+    """Show replicas, batch and memory of a model on devices; needs neither weights nor a GPU."""
     from emu2eval.adapters.memory import Workload, parse_memory
     from emu2eval.report.placement import show_plan
     from emu2eval.spec.changes import Changes
 
-    own = {"batch": batch, "beams": beams, "quantize": quantize}
-    named = {f"settings.{key}": value for key, value in own.items() if value is not None}
-    changes = Changes.of(set_).merged(Changes(model=named))
-    workload = Workload(parse_memory(memory), shots, images, text, new_tokens)
-    console().print(show_plan(model, changes, workload))
+    changes = Changes.of(set_)
+    if quantize is not None:
+        changes = changes.merged(Changes(model={"settings.quantize": quantize}))
+    workload = Workload(shots, images, text, new_tokens, batch=batch, beams=beams)
+    given = None if memory is None else parse_memory(memory)
+    console().print(show_plan(model, changes, workload, given))

@@ -2,59 +2,114 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from emu2eval.adapters.memory import DeviceUse, MemoryPlan, Workload, gib
-from emu2eval.engine.models import open_model
-from emu2eval.errors import ConfigError, MissingExtra
+from emu2eval.adapters.base import Adapter
+from emu2eval.adapters.machine import Machine
+from emu2eval.adapters.memory import GIB, Device, DeviceUse, MemoryPlan, ReplicaFit, Workload
+from emu2eval.engine.models import OpenModel, open_model
+from emu2eval.errors import MissingExtra
 from emu2eval.spec.changes import Changes
 
 
-def show_plan(model: str, changes: Changes, workload: Workload) -> RenderableType:
-    """A table of devices for a model and the prompts of a workload.
+def show_plan(
+    model: str, changes: Changes, workload: Workload, memory: Mapping[Device, int] | None = None
+) -> RenderableType:
+    """Replicas, their batch, and a table of the devices of one; a sentence for what needs no device here.
 
-    Raises ModelError, with what would fit, where it does not, and ConfigError for an adapter that plans none.
+    memory: bytes by device; None = this machine's. Raises DoesNotFit, with what would.
     """
     opened = open_model(model, changes)
-    spec, adapter = opened.spec, opened.adapter
+    adapter = opened.adapter
+    adapter.workload = workload
+    if memory is None:
+        here = Machine.here()
+        memory = dict(enumerate(here.gpus)) or {"cpu": here.host}
+    gpus = [size for device, size in memory.items() if isinstance(device, int)]
+    fit: ReplicaFit | None = None
     try:
-        plan = adapter.plan_memory(workload)
+        if len(gpus) == len(memory):
+            fit = adapter.fit_replicas(gpus)
+            plan = None if fit is None else fit.memory
+        else:
+            plan = adapter.plan_memory(workload, memory)
     except ModuleNotFoundError as error:
         raise MissingExtra(error.name or "torch", adapter.extra or "", why="planning") from None
     if plan is None:
-        raise ConfigError(
-            f"memory planning is not available for {spec.name} (adapter {spec.adapter!r})",
-            hint="only emu2 models can be planned; others run on a server, are small, or place themselves",
-        )
-    summary = (
-        f"{spec.name} · {plan.precision} · {workload.shots} shots · {plan.positions:,} positions "
-        f"({workload.images} × {plan.image} for images and {workload.text_tokens} for text, each) "
-        f"· batch {plan.batch} · {plan.beams} beams"
-    )
-    parts: list[RenderableType] = [Text(summary), _table(plan)]
-    if plan.most is not None and plan.positions > plan.most:
+        return Text(_no_plan(opened))
+    return Group(*_told(opened.spec.name, plan, fit, workload, len(gpus)))
+
+
+def _no_plan(opened: OpenModel) -> str:
+    """Why there is nothing to place."""
+    name, adapter = opened.spec.name, opened.adapter
+    if adapter.runs_on is not None:
+        return f"{name} is answered by {adapter.runs_on}; memory and batches are planned there"
+    if adapter.device_setting is None and type(adapter).load is Adapter.load:
+        return f"{name} loads no weights: it runs anywhere and needs no device"
+    return f"{name} does not say how much memory it needs (adapter {opened.spec.adapter!r})"
+
+
+def _told(
+    name: str, plan: MemoryPlan, fit: ReplicaFit | None, workload: Workload, gpus: int
+) -> list[RenderableType]:
+    parts: list[RenderableType] = [Text(_summary(name, plan, workload))]
+    if fit is not None:
+        parts.append(Text(_replicas(fit, workload, gpus), style="bold"))
+    parts.append(_table(plan))
+    if plan.most is not None and (plan.positions or 0) > plan.most:
         parts.append(
             Text(
                 f"{plan.positions:,} positions exceed the {plan.most:,} that the model was trained for",
                 style="yellow",
             )
         )
-    note = "weights, keys and values are exact; activations are an upper estimate"
+    note = "GiB; activations are an upper estimate"
     if plan.offloaded:
         names = " and ".join(map(str, plan.offloaded))
         note += f"; layers on {names} are copied for every pass, which is slow"
     parts.append(Text(note, style="dim"))
-    return Group(*parts)
+    return parts
+
+
+def _summary(name: str, plan: MemoryPlan, workload: Workload) -> str:
+    said = [name, plan.precision]
+    if plan.positions is not None:
+        if workload.positions is None:
+            image = (
+                "" if plan.image is None else f"{workload.images} × {plan.image} for images and "
+            )
+            each = f" ({image}{workload.text_tokens} for text, each)"
+            said += [f"{workload.shots} shots", f"{plan.positions:,} positions{each}"]
+        else:
+            said.append(f"{plan.positions:,} positions")
+    said.append(f"batch {plan.batch}")
+    if plan.positions is not None:
+        said.append("1 beam" if plan.beams == 1 else f"{plan.beams} beams")
+    return " · ".join(said)
+
+
+def _replicas(fit: ReplicaFit, workload: Workload, gpus: int) -> str:
+    many = "1 replica" if fit.replicas == 1 else f"{fit.replicas} replicas"
+    each = "1 GPU" if fit.gpus == 1 else f"{fit.gpus} GPUs"
+    text = f"{many} of {each}"
+    if workload.batch is None:
+        text += f", with batches of {fit.batch}"
+    if spare := gpus - fit.replicas * fit.gpus:
+        text += f"; {spare} of {gpus} GPUs left over"
+    return text
 
 
 def _table(plan: MemoryPlan) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("device")
-    table.add_column("blocks")
-    for name in ("weights", "keys/values", "activations", "reserve", "total", "of"):
+    table.add_column("device", no_wrap=True)
+    for name in ("weights", "KV cache", "activations", "reserve", "total", "of"):
         table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("blocks")
     for use in plan.devices:
         table.add_row(*_row(use))
     return table
@@ -63,5 +118,6 @@ def _table(plan: MemoryPlan) -> Table:
 def _row(use: DeviceUse) -> list[str]:
     name = f"GPU {use.device}" if isinstance(use.device, int) else str(use.device)
     sizes = (use.weights, use.cache, use.activations, use.reserve, use.total)
-    budget = "no limit" if use.budget is None else gib(use.budget)
-    return [name, ", ".join(use.parts) or "nothing", *map(gib, sizes), budget]
+    shown = [f"{size / GIB:,.1f}" for size in sizes]
+    budget = "no limit" if use.budget is None else f"{use.budget / GIB:,.1f}"
+    return [name, *shown, budget, ", ".join(use.parts) or "nothing"]

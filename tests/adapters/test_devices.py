@@ -30,6 +30,7 @@ def four_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda i: (2 * GB, 2 * GB))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda i: "a card")
 
 
 @pytest.fixture
@@ -59,7 +60,6 @@ def test_the_devices_of_a_machine_with_gpus(four_gpus: None) -> None:
 
 
 def test_a_machine_is_told_elsewhere(four_gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda i: "a card")
     sizes = iter([(80 * GB - RESERVE, 80 * GB), (30 * GB, 80 * GB)] + [(0, 0)] * 2)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda i: next(sizes))
     here = pickle.loads(pickle.dumps(Machine.here()))

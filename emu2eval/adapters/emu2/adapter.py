@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,13 +14,13 @@ from emu2eval.adapters.emu2.config import Emu2Config, told_variant
 from emu2eval.adapters.emu2.prompt import Emu2Form, Item
 from emu2eval.adapters.emu2.settings import Emu2Settings
 from emu2eval.adapters.emu2.tokenizer import Tokenizer
-from emu2eval.adapters.local.adapter import MOST_AT_ONCE, LaidOut, LocalAdapter
+from emu2eval.adapters.local.adapter import LaidOut, LocalAdapter
 from emu2eval.adapters.local.choices import Question
 from emu2eval.adapters.local.encoded import Shown
 from emu2eval.adapters.local.files import HUB_ID, at_hand
 from emu2eval.adapters.local.search import Found
-from emu2eval.adapters.memory import MemoryPlan, Workload
-from emu2eval.errors import ModelError
+from emu2eval.adapters.memory import MOST_AT_ONCE, Device, MemoryPlan, Workload
+from emu2eval.errors import DoesNotFit, ModelError
 from emu2eval.types import (
     ChoiceOutput,
     Image,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from emu2eval.adapters.emu2.checkpoint import Emu2Checkpoint
     from emu2eval.adapters.emu2.inference import Emu2Inference, WantedImage
     from emu2eval.adapters.emu2.painter import Painter
-    from emu2eval.adapters.emu2.placement import Placement
+    from emu2eval.adapters.local.placement import Demand, Placement
 
 _ANSWER = 64
 """Tokens of an answer for which memory is set aside on each device; few tasks want more."""
@@ -72,7 +73,7 @@ class Emu2Adapter(LocalAdapter[Emu2Settings, Emu2Files, "Emu2Inference"]):
 
     def __init__(self, settings: Emu2Settings):
         super().__init__(settings)
-        self._planned_batch: int | None = None
+        self._fitting: dict[Workload | None, int] = {}
 
     def identity(self) -> Mapping[str, Any]:
         opened = self.opened
@@ -89,31 +90,62 @@ class Emu2Adapter(LocalAdapter[Emu2Settings, Emu2Files, "Emu2Inference"]):
 
         return torch_dtype(self.settings.dtype, self.settings.device_map, self.machine)
 
+    def _demand(self, batch: int) -> Demand:
+        """Such batches of what is expected; of prompts that fill the context where nothing is known."""
+        from emu2eval.adapters.local.placement import Demand
+
+        own, given = self.settings, self.workload
+        beams, new = own.beams, max(_ANSWER, own.max_new_tokens or 0)
+        positions = most = self.limits.positions or 0
+        if given is not None:
+            beams, new = given.beams or beams, given.new_tokens
+            positions = min(most, given.positions or most)
+        return Demand(positions, batch, beams, new, own.quantize)
+
     def _placed(self, batch: int) -> Placement | None:
-        """Which part lies where on this machine's devices, with room for such batches. Raises ModelError."""
+        """Which part lies where on its machine's devices, with room for such batches. Raises DoesNotFit."""
         from emu2eval.adapters.emu2.hardware import placed
 
-        own, checkpoint = self.settings, self.opened.checkpoint
         return placed(
             self.opened.config,
-            memory=own.memory,
-            device_map=own.device_map,
-            positions=self.limits.positions or 0,
-            batch=batch,
-            beams=own.beams,
-            new_tokens=max(_ANSWER, own.max_new_tokens or 0),
+            self._devices,
+            self.settings.device_map,
+            self._demand(batch),
             dtype=self._dtype,
-            quantize=own.quantize,
-            painter=checkpoint.configs if checkpoint.paints else None,
+            painter=self._configs,
         )
 
-    def plan_memory(self, workload: Workload) -> MemoryPlan:
+    @cached_property
+    def _devices(self) -> Mapping[Device, int]:
+        """The devices that it takes, and bytes of each; none = the CPU."""
+        from emu2eval.adapters.emu2.hardware import chosen
+
+        own = self.settings
+        if own.device_map not in (None, "auto"):
+            return {}
+        return chosen(
+            self.opened.config,
+            own.memory,
+            self._where,
+            self._demand((self.workload and self.workload.batch) or own.batch),
+            dtype=self._dtype,
+            painter=self._configs,
+        )
+
+    @property
+    def _configs(self) -> Mapping[str, Mapping[str, Any]] | None:
+        """Of the visual decoder, as the placement of a checkpoint that is here wants them."""
+        checkpoint = self.opened.checkpoint
+        return checkpoint.configs if checkpoint.paints else None
+
+    def plan_memory(self, workload: Workload, memory: Mapping[Device, int]) -> MemoryPlan:
         from emu2eval.adapters.emu2.hardware import planned
 
         own, config = self.settings, self._sizes
         return planned(
             config,
             workload,
+            memory,
             batch=own.batch,
             beams=own.beams,
             dtype=own.dtype,
@@ -122,13 +154,14 @@ class Emu2Adapter(LocalAdapter[Emu2Settings, Emu2Files, "Emu2Inference"]):
         )
 
     def fit_batch(self) -> BatchRange:
-        if self._planned_batch is None:
-            self._planned_batch = self._largest()
-        return BatchRange(self._planned_batch)
+        if self.workload not in self._fitting:
+            self._fitting[self.workload] = self._largest()
+        return BatchRange(self._fitting[self.workload])
 
     @property
     def _batch(self) -> int:
-        return self._planned_batch or self.settings.batch
+        given = self.workload.batch if self.workload is not None else None
+        return given or self._fitting.get(self.workload) or self.settings.batch
 
     def _largest(self) -> int:
         """The largest power of two for which no more has to leave the GPUs than for a single request; what
@@ -140,7 +173,7 @@ class Emu2Adapter(LocalAdapter[Emu2Settings, Emu2Files, "Emu2Inference"]):
         while tried <= MOST_AT_ONCE:
             try:
                 placement = self._placed(tried)
-            except ModelError:
+            except DoesNotFit:
                 break
             if placement is None or placement.away > alone.away:
                 break
@@ -279,7 +312,7 @@ class Emu2Adapter(LocalAdapter[Emu2Settings, Emu2Files, "Emu2Inference"]):
         own = self.settings
         known = self._here or HUB_ID.fullmatch(own.checkpoint)
         if known and own.device_map is None:
-            self.plan_memory(Workload(all_of_it(own.memory), new_tokens=_ANSWER))
+            self.plan_memory(Workload(new_tokens=_ANSWER), all_of_it(own.memory, self._where))
 
     @property
     def _here(self) -> bool:

@@ -10,7 +10,6 @@ import json
 import math
 import operator
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -21,48 +20,14 @@ from emu2eval.adapters.emu2 import sdxl
 from emu2eval.adapters.emu2.config import Emu2Config
 from emu2eval.adapters.emu2.model import Emu2
 from emu2eval.adapters.emu2.painter import vae_factor
-from emu2eval.adapters.emu2.quantize import Bits, is_quantizable, quantized_bytes
-from emu2eval.adapters.local.cache import ROOM
+from emu2eval.adapters.emu2.quantize import is_quantizable
+from emu2eval.adapters.local.bits import Bits, quantized_bytes
+from emu2eval.adapters.local.placement import Demand, Need, Unit, cached_positions
 from emu2eval.adapters.local.prefix import CACHE_BYTES
 from emu2eval.errors import ModelError
 
 IMAGES_AT_A_TIME = 8
 """Images that the vision tower encodes in one pass."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """A block that stays whole. cache: its keys and values."""
-
-    name: str
-    weights: int
-    cache: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """fixed: weights of what stays on the main device; units: the blocks, in the order they run."""
-
-    fixed_names: tuple[str, ...]
-    fixed: int
-    units: tuple[Unit, ...]
-    block_activations: int
-    main_activations: int
-    painter_weights: int
-    painter_activations: int
-
-    @property
-    def weights(self) -> int:
-        return self.fixed + sum(unit.weights for unit in self.units) + self.painter_weights
-
-    @property
-    def cache(self) -> int:
-        return sum(unit.cache for unit in self.units)
-
-    def activations(self, main: bool, painter: bool) -> int:
-        """Of a device that runs blocks. Reading and painting alternate, so the larger one counts."""
-        reading = self.block_activations + (self.main_activations if main else 0)
-        return max(reading, self.painter_activations if painter else 0)
 
 
 def measure(
@@ -81,14 +46,10 @@ def measure(
     painter: configurations of "unet" and "vae", as a checkpoint holds them ({} = it has none,
     None = Emu2-Gen's as published).
     """
-    model = _without_weights(config)
-    units, fixed, names = _units(model, dtype, quantize), 0, []
+    units, names, fixed = _weights(config, dtype, quantize)
     per_position = 2 * config.decoder.hidden_size * dtype.itemsize
     remembered = CACHE_BYTES // (per_position * config.decoder.num_hidden_layers)
-    cached = _cached_positions(positions, batch, beams, new_tokens, remembered)
-    for name in _top_names(model):
-        names.append(name)
-        fixed += _bytes(name, model, dtype, quantize)
+    cached = cached_positions(Demand(positions, batch, beams, new_tokens), remembered)
     with_cache = tuple(
         Unit(u.name, u.weights, cached * per_position if u.name.startswith("decoder.") else 0)
         for u in units
@@ -97,7 +58,7 @@ def measure(
     paints = config.variant == "gen" if painter is None else "unet" in painter
     painting = _painting(sizes["unet"], sizes["vae"], batch, dtype) if paints else (0, 0)
     return Need(
-        tuple(names),
+        names,
         fixed,
         with_cache,
         max(
@@ -110,26 +71,22 @@ def measure(
     )
 
 
+@lru_cache(maxsize=8)
+def _weights(
+    config: Emu2Config, dtype: torch.dtype, quantize: Bits | None
+) -> tuple[tuple[Unit, ...], tuple[str, ...], int]:
+    """Its blocks, and the names and bytes of what is in none; a plan asks for one batch after the other."""
+    model = _without_weights(config)
+    names = tuple(_top_names(model))
+    fixed = sum(_bytes(name, model, dtype, quantize) for name in names)
+    return tuple(_units(model, dtype, quantize)), names, fixed
+
+
 @lru_cache(maxsize=4)
 def _without_weights(config: Emu2Config) -> Emu2:
-    """Its modules on the meta device; a plan looks at them for one batch size after the other."""
+    """Its modules on the meta device."""
     with torch.device("meta"):
         return Emu2(config)
-
-
-def _cached_positions(
-    positions: int, batch: int, beams: int, new_tokens: int, remembered: int
-) -> int:
-    # Beams share the keys and values of their prompt; each has its own for the answer, and a step
-    # that reorders beams copies the keys before it lets go of the old ones.
-    prompt, answers = positions - new_tokens, batch * beams * new_tokens
-    # The beginning that is remembered stays beside prompts that do not share it (`prefix`).
-    return (
-        batch * (prompt + ROOM)
-        + min(prompt, remembered)
-        + answers
-        + (answers // 2 if beams > 1 else 0)
-    )
 
 
 def _units(model: Emu2, dtype: torch.dtype, quantize: Bits | None) -> list[Unit]:
@@ -193,6 +150,7 @@ def _painting(
         ) from None
 
 
+@lru_cache(maxsize=64)
 def _painted(unet_config: str, vae_config: str, batch: int, dtype: torch.dtype) -> tuple[int, int]:
     """As `_painting`, of configurations in JSON."""
     unet, vae = _painter_without_weights(unet_config, vae_config)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from emu2eval.adapters.emu2.model import Emu2
     from emu2eval.adapters.emu2.painter import Painter
-    from emu2eval.adapters.emu2.placement import Placement
-    from emu2eval.adapters.emu2.quantize import Bits
+    from emu2eval.adapters.local.bits import Bits
+    from emu2eval.adapters.local.placement import Placement
     from emu2eval.adapters.memory import Device
 
 

@@ -9,61 +9,66 @@ from typing import Any
 import torch
 
 from emu2eval.adapters.emu2.config import Emu2Config
-from emu2eval.adapters.emu2.placement import Placement, plan
-from emu2eval.adapters.emu2.quantize import Bits
+from emu2eval.adapters.emu2.placement import measured
+from emu2eval.adapters.local import placement
+from emu2eval.adapters.local.bits import Bits
 from emu2eval.adapters.local.devices import check_devices, torch_dtype
+from emu2eval.adapters.local.placement import Demand, Placement
+from emu2eval.adapters.machine import Machine
 from emu2eval.adapters.memory import Device, MemoryPlan, Workload, parse_memory
 from emu2eval.errors import ConfigError
 
 
 def placed(
     config: Emu2Config,
-    *,
-    memory: str | None,
+    budgets: Mapping[Device, int],
     device_map: Mapping[str, Device] | str | None,
-    positions: int,
-    batch: int,
-    beams: int,
-    new_tokens: int,
+    demand: Demand,
+    *,
     dtype: torch.dtype,
-    quantize: Bits | None,
     painter: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Placement | None:
     """The placement that the settings ask for; None = all of it on the CPU.
 
-    memory: what each device gives, such as "24GiB,24GiB,cpu:64GiB". device_map: instead of it one device
-    ("cpu", "cuda:1"), or a device for each block, taken as they are. Neither = all GPUs with what is free
-    of them, or the CPU. Raises ConfigError or ModelError; the rest is `placement.plan`'s.
+    budgets: bytes by device; none = the CPU. device_map: instead of them one device ("cpu", "cuda:1"), or a
+    device for each block, taken as they are. Raises ConfigError or DoesNotFit.
     """
     if isinstance(device_map, str) and device_map != "auto":
         return _single(device_map)
     if isinstance(device_map, Mapping):
         return _mapped(device_map)
-    budgets = parse_memory(memory) if memory is not None else _free()
-    gpus = [device for device in budgets if isinstance(device, int)]
-    if memory is not None and len(gpus) > torch.cuda.device_count():
-        raise ConfigError(
-            f"memory {memory!r} is for {len(gpus)} GPUs; "
-            f"this machine has {torch.cuda.device_count()}"
-        )
     if not budgets:
         return None
-    return plan(
-        config,
-        budgets,
-        positions=positions,
-        batch=batch,
-        beams=beams,
-        new_tokens=new_tokens,
-        dtype=dtype,
-        quantize=quantize,
-        painter=painter,
-    )
+    return placement.placed(measured(config, dtype, painter), demand, budgets)
+
+
+def chosen(
+    config: Emu2Config,
+    memory: str | None,
+    machine: Machine,
+    demand: Demand,
+    *,
+    dtype: torch.dtype,
+    painter: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[Device, int]:
+    """The devices that are used, and bytes of each: what `memory` gives, such as "24GiB,24GiB,cpu:64GiB";
+    else the fewest of the machine's GPUs that hold the model; none without GPUs. Raises ConfigError."""
+    if memory is None:
+        need = measured(config, dtype, painter)
+        return placement.fewest_gpus(machine.gpus, need, demand)
+    budgets = parse_memory(memory)
+    count = sum(isinstance(device, int) for device in budgets)
+    if count > len(machine.gpus):
+        raise ConfigError(
+            f"memory {memory!r} is for {count} GPUs; this machine has {len(machine.gpus)}"
+        )
+    return budgets
 
 
 def planned(
     config: Emu2Config,
     workload: Workload,
+    memory: Mapping[Device, int],
     *,
     batch: int,
     beams: int,
@@ -71,46 +76,34 @@ def planned(
     quantize: Bits | None,
     painter: Mapping[str, Mapping[str, Any]] | None,
 ) -> MemoryPlan:
-    """What would lie where, by sizes alone. Raises ModelError, with what would fit, where it does not."""
-    on_gpu = any(isinstance(device, int) for device in workload.memory)
+    """What would lie where, by sizes alone. Raises DoesNotFit, with what would."""
+    on_gpu = any(isinstance(device, int) for device in memory)
     precision = dtype or ("bfloat16" if on_gpu else "float32")
-    positions = _positions(config, workload)
-    placement = plan(
-        config,
-        workload.memory,
-        positions=positions,
-        batch=batch,
-        beams=beams,
-        new_tokens=workload.new_tokens,
-        dtype=torch_dtype(precision),
-        quantize=quantize,
-        painter=painter,
+    demand = Demand(
+        workload.positions or _positions(config, workload),
+        workload.batch or batch,
+        workload.beams or beams,
+        workload.new_tokens,
+        quantize,
     )
+    found = placement.placed(measured(config, torch_dtype(precision), painter), demand, memory)
     return MemoryPlan(
-        tuple(replace(use, parts=_parts(placement, use.device)) for use in placement.devices),
+        tuple(replace(use, parts=_parts(found, use.device)) for use in found.devices),
         precision if quantize is None else f"{quantize}-bit",
-        positions,
+        demand.positions,
         config.n_query,
-        batch,
-        beams,
+        demand.batch,
+        demand.beams,
         config.decoder.max_position_embeddings,
-        placement.offloaded,
+        found.offloaded,
     )
 
 
-def all_of_it(memory: str | None) -> dict[Device, int]:
-    """What the setting gives; else all that this machine's GPUs have, or its CPU."""
+def all_of_it(memory: str | None, machine: Machine) -> dict[Device, int]:
+    """What the setting gives; else all that the machine's GPUs have, or its CPU."""
     if memory is not None:
         return parse_memory(memory)
-    gpus: dict[Device, int] = {
-        i: torch.cuda.get_device_properties(i).total_memory
-        for i in range(torch.cuda.device_count())
-    }
-    if gpus:
-        return gpus
-    import psutil  # comes with accelerate; os.sysconf is not on Windows
-
-    return {"cpu": psutil.virtual_memory().total}
+    return dict(enumerate(machine.gpus)) or {"cpu": machine.host}
 
 
 def _positions(config: Emu2Config, workload: Workload) -> int:
@@ -119,21 +112,17 @@ def _positions(config: Emu2Config, workload: Workload) -> int:
     return 1 + (workload.shots + 1) * each + workload.new_tokens
 
 
-def _parts(placement: Placement, device: Device) -> tuple[str, ...]:
-    shown = ["embeddings, bridges, lm_head"] if device == placement.main else []
+def _parts(found: Placement, device: Device) -> tuple[str, ...]:
+    shown = ["embeddings, bridges, lm_head"] if device == found.main else []
     for title, prefix in (("vision", "visual.blocks."), ("layers", "decoder.lm.model.layers.")):
         numbers = sorted(
             int(name.removeprefix(prefix))
-            for name, where in placement.device_map.items()
+            for name, where in found.device_map.items()
             if name.startswith(prefix) and where == device
         )
         if numbers:
             shown.append(f"{title} {numbers[0]}–{numbers[-1]}")
-    return (*shown, "UNet, VAE") if device == placement.painter else tuple(shown)
-
-
-def _free() -> dict[Device, int]:
-    return {i: torch.cuda.mem_get_info(i)[0] for i in range(torch.cuda.device_count())}
+    return (*shown, "UNet, VAE") if device == found.painter else tuple(shown)
 
 
 def _single(name: str) -> Placement:

@@ -14,9 +14,10 @@ from emu2eval.adapters.emu2.config import Emu2Config
 from emu2eval.adapters.emu2.layouts import Part, Tensors
 from emu2eval.adapters.emu2.model import Emu2
 from emu2eval.adapters.emu2.painter import Painter, refuse_half
-from emu2eval.adapters.emu2.placement import Placement
-from emu2eval.adapters.emu2.quantize import Bits, quantize_decoder, quantized_weight
+from emu2eval.adapters.emu2.quantize import quantize_decoder, quantized_weight
+from emu2eval.adapters.local.bits import Bits
 from emu2eval.adapters.local.devices import default_device
+from emu2eval.adapters.local.placement import Placement
 from emu2eval.adapters.local.tensorfile import is_safetensors, stream
 from emu2eval.adapters.local.weights import check_tensors
 from emu2eval.adapters.memory import Device

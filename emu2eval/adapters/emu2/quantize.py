@@ -8,25 +8,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
+from emu2eval.adapters.local.bits import BLOCK, Bits
 from emu2eval.errors import MissingExtra
-
-Bits = Literal[8, 4]
 
 # Columns with activations above this stay in 16 bits: LLM.int8's outliers.
 _OUTLIER = 6.0
-_BLOCK = 64
-"""Weights that share one scale in 4 bits; bitsandbytes' default."""
-
-
-def quantized_bytes(shape: torch.Size, bits: Bits) -> int:
-    """What a quantised weight takes with its float32 scales: one a row in 8 bits, one a block in 4."""
-    count = shape.numel()
-    return count + 4 * shape[0] if bits == 8 else count // 2 + 4 * -(-count // _BLOCK)
 
 
 def is_quantizable(name: str) -> bool:
@@ -76,7 +67,7 @@ def quantized_weight(
         parameter = bnb.nn.Int8Params(tensor, requires_grad=False, has_fp16_weights=False)
     else:
         parameter = bnb.nn.Params4bit(
-            tensor, requires_grad=False, quant_type="nf4", blocksize=_BLOCK, module=module
+            tensor, requires_grad=False, quant_type="nf4", blocksize=BLOCK, module=module
         )
     # Moving it is what quantises it.
     moved: nn.Parameter = parameter.to(device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from emu2eval.adapters.local.pieces import Pieces
 from emu2eval.adapters.local.search import Found, Search
 from emu2eval.adapters.local.settings import LocalSettings
 from emu2eval.adapters.local.threads import set_threads
+from emu2eval.adapters.memory import MOST_AT_ONCE, Workload
 from emu2eval.errors import ImageError, MissingExtra, ModelError, NotFinite, PlanError, UserError
 from emu2eval.identity import value_key
 from emu2eval.spec.catalog import cache_root
@@ -42,9 +43,8 @@ if TYPE_CHECKING:
     from emu2eval.adapters.local.inference import Inference
     from emu2eval.adapters.local.kept_features import KeptFeatures
     from emu2eval.adapters.local.kept_images import KeptImages
+    from emu2eval.adapters.machine import Machine
 
-MOST_AT_ONCE = 256
-"""The largest batch that `--batch auto` tries: beyond it a GPU is busy, and padding costs more."""
 LAID_OUT = 1024
 """Prompts whose ids are remembered: planned, sorted by length and asked, each is laid out once."""
 
@@ -183,6 +183,19 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
             self.limits.batch,
             MOST_AT_ONCE if on_gpu(self.settings.device_map, self.machine) else None,
         )
+
+    def expected(self, requests: Iterable[Request]) -> Workload | None:
+        from emu2eval.adapters.memory import expected
+
+        asked = ((self.positions(each), self._bounded(each).output) for each in requests)
+        return expected(asked, self.limits.positions, self._room)
+
+    @cached_property
+    def _where(self) -> Machine:
+        """Where it runs, as it is before weights are read."""
+        from emu2eval.adapters.machine import Machine
+
+        return self.machine or Machine.here()
 
     def _kept_images(self, size: float) -> KeptImages:
         """size: GiB."""

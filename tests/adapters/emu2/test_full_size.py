@@ -24,12 +24,13 @@ from emu2eval.adapters.emu2.budget import measure
 from emu2eval.adapters.emu2.config import Emu2Config
 from emu2eval.adapters.emu2.features import TowerEncoder
 from emu2eval.adapters.emu2.model import Emu2
-from emu2eval.adapters.emu2.placement import Placement, plan
+from emu2eval.adapters.emu2.placement import plan
 from emu2eval.adapters.emu2.reading import Emu2Reader
 from emu2eval.adapters.local import kernels
 from emu2eval.adapters.local.cache import held_bytes
 from emu2eval.adapters.local.encoded import Encoded
 from emu2eval.adapters.local.inference import Inference
+from emu2eval.adapters.local.placement import Placement
 from emu2eval.adapters.local.tensorfile import StoredTensor
 
 BF16 = torch.bfloat16

@@ -10,9 +10,11 @@ import torch
 
 from emu2eval.adapters.emu2.checkpoint import load_model, open_checkpoint
 from emu2eval.adapters.emu2.config import Emu2Config
-from emu2eval.adapters.emu2.hardware import placed
-from emu2eval.adapters.emu2.placement import Placement, plan
+from emu2eval.adapters.emu2.hardware import chosen, placed
+from emu2eval.adapters.emu2.placement import plan
 from emu2eval.adapters.emu2.saving import save_folder
+from emu2eval.adapters.local.placement import Demand, Placement
+from emu2eval.adapters.machine import Machine
 from emu2eval.adapters.memory import GIB, gib, parse_memory
 from emu2eval.errors import ConfigError, ModelError
 
@@ -276,32 +278,55 @@ def test_quantised_weights_are_not_offloaded(folder: Path, base: Any) -> None:
 # --- settings ------------------------------------------------------------------------------------
 
 
-def asked(config: Emu2Config, **settings: Any) -> Placement | None:
-    rest = {"positions": 64, "batch": 1, "beams": 1, "new_tokens": 4}
-    where = {"memory": None, "device_map": None, **settings}
-    return placed(config, **where, **rest, dtype=torch.float32, quantize=None)
+NO_GPU = Machine()
+
+
+def asked(
+    config: Emu2Config,
+    machine: Machine = NO_GPU,
+    *,
+    memory: str | None = None,
+    device_map: Any = None,
+    **demand: Any,
+) -> Placement | None:
+    wanted = Demand(**{"positions": 64, "new_tokens": 4, **demand})
+    dtype = torch.float32 if config.decoder.num_hidden_layers < 60 else torch.bfloat16
+    budgets = chosen(config, memory, machine, wanted, dtype=dtype)
+    return placed(config, budgets, device_map, wanted, dtype=dtype)
 
 
 @pytest.mark.parametrize(
     "settings",
     [{}, {"device_map": "cpu"}, {"memory": "cpu:1GiB"}, {"device_map": {"": "cpu"}}],
 )
-def test_settings_become_a_model(
-    folder: Path, base: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+def test_settings_become_a_model(folder: Path, base: Any, settings: Any) -> None:
     placement = asked(base.config, **settings)
     assert (placement is None) == (settings == {})
     model = load_model(open_checkpoint(folder), dtype=torch.float32, placement=placement)
     assert torch.equal(run(model, base)[2], run(base.model, base)[2])
 
 
-def test_without_settings_all_gpus_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda i: (40 * GIB, 48 * GIB))
-    placement = asked(BASE)
-    assert placement is not None
-    assert [use.budget for use in placement.devices] == [40 * GIB] * 4
+@pytest.mark.parametrize(
+    "gpus, demand, used",
+    [
+        # One card of 139 GB takes all of the context in batches; of 80 GB, only prompts of some shots.
+        ([139] * 4, {"positions": 2048, "batch": 4, "beams": 5}, [0]),
+        ([79] * 4, {"positions": 501, "batch": 8, "beams": 5}, [0]),
+        ([79] * 4, {"positions": 2048, "batch": 4, "beams": 5}, [0, 1]),
+        ([40] * 4, {}, [0, 1]),
+        # The largest are taken, in their order; and where a batch fits nowhere, a request alone counts.
+        ([24, 48, 24, 48], {}, [1, 3]),
+        ([24, 79], {"positions": 2048, "batch": 64, "beams": 5}, [1]),
+        ([26] * 4, {"batch": 2}, [0, 1, 2]),
+    ],
+)
+def test_without_settings_the_fewest_gpus_are_used(
+    gpus: list[int], demand: dict[str, Any], used: list[int]
+) -> None:
+    machine = Machine(tuple(size * GIB for size in gpus))
+    wanted = Demand(**{"positions": 64, "new_tokens": 4, **demand})
+    found = chosen(BASE, None, machine, wanted, dtype=torch.bfloat16)
+    assert found == {i: machine.gpus[i] for i in used}
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ from emu2eval.adapters.emu2.model import Emu2
 from emu2eval.adapters.emu2.quantize import (
     quantizable,
     quantize_decoder,
-    quantized_bytes,
 )
 from emu2eval.adapters.emu2.saving import save_folder
+from emu2eval.adapters.local.bits import quantized_bytes
 from emu2eval.errors import MissingExtra
 
 from .golden_weights import fill
