@@ -37,6 +37,7 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "nearest": "emu2eval.adapters.baselines:Nearest",
         "openai": "emu2eval.adapters.openai.adapter:OpenAIAdapter",
         "scripted": "emu2eval.adapters.scripted:Scripted",
+        "served": "emu2eval.adapters.served.adapter:ServedAdapter",
     },
     "chooser": {
         "balanced": "emu2eval.fewshot.choosers:Balanced",

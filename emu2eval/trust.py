@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -73,6 +73,16 @@ def check_checkpoint_code() -> None:
             "`trust_remote_code: true` would run Python files that come with the checkpoint",
             hint="review them, then use --trust on the command line or `with emu2eval.trust.trusting():` in "
             "Python; to do without them, remove the setting",
+        )
+
+
+def check_engine_code(options: Sequence[str]) -> None:
+    """Raises ConfigError where options of a serving engine bring code or open files, and nobody said so."""
+    if not _trusting.get(False):
+        raise ConfigError(
+            f"{' and '.join(options)} would let the engine run code, or read files, that are not its own",
+            where=f"settings.options.{options[0]}",
+            hint="review them, then use --trust; to do without, remove them",
         )
 
 

@@ -6,7 +6,7 @@ An adapter sees prompts and answers them. It never sees a task, a sample, a scor
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -115,6 +115,8 @@ class Adapter(ABC):
     """What answers in its place, such as "a server"; None = this package, on a device or anywhere."""
     neutral: ClassVar[frozenset[str]] = frozenset({"batch"})
     """Settings that never change an answer; they stay out of the model's identity."""
+    tell: Callable[[str], None] = staticmethod(lambda text: None)
+    """For a line to the user from within `load`, where that takes long; the engine sets it. Any thread."""
 
     @abstractmethod
     def answer(self, requests: Sequence[Request]) -> Sequence[Response]:

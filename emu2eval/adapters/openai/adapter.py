@@ -76,6 +76,7 @@ class OpenAIAdapter(Adapter):
         self._budget = Budget(msgspec.structs.asdict(settings.budget))
         self._prices = Prices(settings.prices.input, settings.prices.output)
         self._ledger = Ledger(settings.prices)
+        self._model = settings.model
         self._client: Client | None = None
         self._background: Background | None = None
         self._makers: ThreadPoolExecutor | None = None
@@ -161,11 +162,15 @@ class OpenAIAdapter(Adapter):
 
     def load(self) -> None:
         """Opens the connection. Raises ModelError where no server answers or it refuses the key."""
+        self._connect(self._settings.base_url)
+
+    def _connect(self, base_url: str, check: Callable[[], None] = lambda: None) -> None:
+        """check: see `Client`."""
         settings = self._settings
         self._makers = ThreadPoolExecutor(MAKERS, thread_name_prefix="emu2eval messages")
         self._background = Background()
         self._client = Client(
-            settings.base_url,
+            base_url,
             key_from(settings.key_env),
             timeout=settings.timeout,
             retries=settings.retries,
@@ -175,6 +180,7 @@ class OpenAIAdapter(Adapter):
             ),
             budget=self._budget,
             ledger=self._ledger,
+            check=check,
         )
         self._background.run(self._client.reach())
 
@@ -279,7 +285,7 @@ class OpenAIAdapter(Adapter):
         settings = self._settings
 
         def whole() -> list[bytes]:
-            fields = {"model": settings.model, **settings.sampling, **said(), **wanted}
+            fields = {"model": self._model, **settings.sampling, **said(), **wanted}
             return body(fields, map(self._urls.url, shown))
 
         shown = list(request.prompt.images())

@@ -47,7 +47,8 @@ class Client:
     """Posts JSON and gives back JSON. key: sent as a bearer token; shown nowhere.
 
     timeout: seconds to wait for the server's next bytes; retries: attempts after the first;
-    longest_wait: seconds; a server that asks for a longer pause ends the run.
+    longest_wait: seconds; a server that asks for a longer pause ends the run. check: called where a
+    connection broke; raises ModelError where the server is known to be gone.
     """
 
     def __init__(
@@ -61,7 +62,9 @@ class Client:
         pace: Pace,
         budget: Budget,
         ledger: Ledger,
+        check: Callable[[], None] = lambda: None,
     ):
+        self._check = check
         self._url = base_url.rstrip("/")
         self._key = key
         self.scrub = Scrubber(key)
@@ -150,6 +153,7 @@ class Client:
                     else:
                         self._ledger.note(None)
                     reply = None
+                    self._check()
                 finally:
                     self._budget.settle(estimate, used)
                 wait = self._back_off(attempt)

@@ -48,14 +48,12 @@ class PriceSettings(Settings):
     cached: NotNegative | None = None
 
 
-class OpenAISettings(Settings):
-    """model: its name on the server. revision: any text, to distinguish weights that share a name.
-    base_url: the server, usually ending in /v1. key_env: the environment variable that holds its key.
+class ChatSettings(Settings):
+    """How a chat server is asked, wherever it is.
 
     layout: "turns" shows demonstrations as user and assistant turns; "single" puts everything into one
     user message, in order, which also takes demonstrations whose replies are images.
-    max_side, image_root, image_base, detail: see `ImageUrls`. formats: image formats that the server
-    reads; others are sent as PNG. llama.cpp does not read WebP: [JPEG, PNG].
+    max_side, detail: see `ImageUrls`.
     temperature, top_p, seed: of sampling; null leaves a value to the server. With a temperature above 0
     or null, each trial of a run sends new requests, each with its own seed derived from this one. extra:
     more fields of the request, such as {repetition_penalty: 1.1}. max_new_tokens: maximum length of an
@@ -65,33 +63,18 @@ class OpenAISettings(Settings):
     stop strings too, which saves tokens if a model never thinks and starts its answer immediately. Most
     servers apply them to everything that a model writes, so they would cut off thinking, or an answer
     that begins with a blank line; by default they are applied here, to the answer only.
-    draws: its replies can contain images, so tasks can ask for them; request fields needed for that go
-    into extra, such as {modalities: [image, text]}.
-    ranking: how choices are ranked: "prompt_logprobs" (vLLM), "echo" (completions, texts only), "first_token"
-    (choices that differ in their first letter, from the top_logprobs alternatives); null refuses.
-    ranking_mass: with "first_token", the minimum share of the first token's probability that the choices
-    must have together; a sample with less is unscored, because the model was about to say something
-    else.
+    ranking_mass: with `ranking: first_token`, the minimum share of the first token's probability that the
+    choices must have together; a sample with less is unscored, because the model was about to say
+    something else. top_logprobs: how many alternatives of the first token to request.
     max_images, max_positions: the maximum in a prompt; image_tokens: positions per image. Texts are
     counted as 4 characters per token.
     batch: requests considered together, so that those with the same beginning can be sent one after the
-    other.
-    concurrency: requests at once; requests_per_minute, tokens_per_minute: rates; timeout: seconds without a
-    byte; retries: attempts after the first; longest_wait: seconds of rest that a server may ask for.
-    top_logprobs: how many alternatives of the first token to request. budget: the most that one command
-    may use; prices: what tokens cost.
+    other. retries: attempts after the first; longest_wait: seconds of rest that a server may ask for.
     """
 
-    model: str = ""
-    base_url: str = "http://127.0.0.1:8000/v1"
-    key_env: str | None = None
-    revision: str | None = None
     layout: Layout = "turns"
     max_side: Count | None = None
-    image_root: str | None = None
-    image_base: str | None = None
     detail: str | None = None
-    formats: tuple[Format, ...] = FORMATS
     temperature: float | None = 0.0
     top_p: float | None = None
     seed: int | None = None
@@ -100,34 +83,17 @@ class OpenAISettings(Settings):
     token_limit: str = "max_tokens"
     thinking: Annotated[int, Meta(ge=0)] = 0
     stop: bool = False
-    draws: bool = False
-    ranking: Ranking | None = None
     ranking_mass: Annotated[float, Meta(ge=0, le=1)] = 0.5
     top_logprobs: Count = 20
     max_images: Annotated[int, Meta(ge=0)] | None = None
     max_positions: Count | None = None
     image_tokens: Annotated[int, Meta(ge=0)] = 1000
     batch: Count = 128
-    concurrency: Count = 8
-    requests_per_minute: MoreThanZero | None = None
-    tokens_per_minute: MoreThanZero | None = None
-    timeout: MoreThanZero = 120.0
     retries: Annotated[int, Meta(ge=0)] = 6
     longest_wait: NotNegative = 120.0
-    budget: BudgetSettings = BudgetSettings()
-    prices: PriceSettings = PriceSettings()
 
     def __post_init__(self) -> None:
-        together(
-            [
-                self._check_model,
-                partial(refuse, self.extra, "extra"),
-                partial(_check_url, "base_url", self.base_url),
-                partial(_check_key_name, self.key_env),
-                self._check_image_base,
-                self._check_stop,
-            ]
-        )
+        together([partial(refuse, self.extra, "extra"), self._check_stop])
 
     @property
     def sampling(self) -> dict[str, Any]:
@@ -151,20 +117,62 @@ class OpenAISettings(Settings):
         """The most tokens of an answer."""
         return self.max_new_tokens or output.max_new_tokens
 
-    def _check_model(self) -> None:
-        if not self.model:
-            raise ConfigError(
-                "no model name given",
-                where="settings.model",
-                hint="--set model.settings.model=NAME (or judge.settings.model), the server's name for it",
-            )
-
     def _check_stop(self) -> None:
         if self.stop and self.thinking:
             raise ConfigError(
                 "stop strings would end a thought before its answer",
                 where="settings.stop",
                 hint="remove stop, or set thinking to 0",
+            )
+
+
+class OpenAISettings(ChatSettings):
+    """model: its name on the server. revision: any text, to distinguish weights that share a name.
+    base_url: the server, usually ending in /v1. key_env: the environment variable that holds its key.
+
+    image_root, image_base: see `ImageUrls`. formats: image formats that the server reads; others are sent
+    as PNG. llama.cpp does not read WebP: [JPEG, PNG].
+    draws: its replies can contain images, so tasks can ask for them; request fields needed for that go
+    into extra, such as {modalities: [image, text]}.
+    ranking: how choices are ranked: "prompt_logprobs" (vLLM), "echo" (completions, texts only), "first_token"
+    (choices that differ in their first letter, from the top_logprobs alternatives); null refuses.
+    concurrency: requests at once; requests_per_minute, tokens_per_minute: rates; timeout: seconds without a
+    byte. budget: the most that one command may use; prices: what tokens cost.
+    """
+
+    model: str = ""
+    base_url: str = "http://127.0.0.1:8000/v1"
+    key_env: str | None = None
+    revision: str | None = None
+    image_root: str | None = None
+    image_base: str | None = None
+    formats: tuple[Format, ...] = FORMATS
+    draws: bool = False
+    ranking: Ranking | None = None
+    concurrency: Count = 8
+    requests_per_minute: MoreThanZero | None = None
+    tokens_per_minute: MoreThanZero | None = None
+    timeout: MoreThanZero = 120.0
+    budget: BudgetSettings = BudgetSettings()
+    prices: PriceSettings = PriceSettings()
+
+    def __post_init__(self) -> None:
+        together(
+            [
+                self._check_model,
+                super().__post_init__,
+                partial(_check_url, "base_url", self.base_url),
+                partial(_check_key_name, self.key_env),
+                self._check_image_base,
+            ]
+        )
+
+    def _check_model(self) -> None:
+        if not self.model:
+            raise ConfigError(
+                "no model name given",
+                where="settings.model",
+                hint="--set model.settings.model=NAME (or judge.settings.model), the server's name for it",
             )
 
     def _check_image_base(self) -> None:

@@ -1,0 +1,1 @@
+"""Serving engines of the user's own installation, started for one model and stopped after it."""
