@@ -6,18 +6,22 @@ import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from emu2eval import registry
 from emu2eval.adapters.base import Adapter
 from emu2eval.adapters.emu2.adapter import Emu2Adapter
 from emu2eval.adapters.machine import Machine
+from emu2eval.adapters.served.model_file import file_for, served
 from emu2eval.engine.objects import InMemory, open_object
 from emu2eval.engine.supplies import NamedPart
 from emu2eval.errors import ConfigError, MissingExtra
 from emu2eval.spec import catalog, suites
 from emu2eval.spec.changes import Changes, override
-from emu2eval.spec.model import ModelSpec, read_model
+from emu2eval.spec.model import ModelFile, ModelSpec, open_document, read_model
 from emu2eval.spec.task import load_task
 from emu2eval.spec.yamlfile import Document
 
@@ -66,20 +70,28 @@ def models_for(tasks: Sequence[str], given: Sequence[str] | None) -> Sequence[st
 
 
 def open_model(
-    given: Any, changes: Changes, device: str | None = None, machine: Machine | None = None
+    given: Any,
+    changes: Changes,
+    device: str | None = None,
+    machine: Machine | None = None,
+    engine: str | None = None,
 ) -> OpenModel:
     """The model with its adapter; given: as `evaluate` takes it. device: on which it runs, whatever its file
     says; of the identity only as far as it decides a precision. machine: where that device is, if elsewhere.
+    engine: a serving engine that runs it in place of this process; a baseline runs as it is.
 
     Raises ConfigError, ModelError, UnknownName or MissingExtra.
     """
-    found = _opened(given, changes, device)
+    found = _opened(given, changes, device, engine)
     if machine is not None:
         found.adapter.machine = machine
     return found
 
 
-def _opened(given: Any, changes: Changes, device: str | None) -> OpenModel:
+def _opened(given: Any, changes: Changes, device: str | None, engine: str | None) -> OpenModel:
+    if engine is not None:
+        file = _behind(engine, given, changes)
+        return OpenModel(file.spec, _build(file.spec, device, file.document))
     if inspect.isclass(given) and issubclass(given, Adapter):
         settings = override({}, changes.model, "model").get("settings", {})
         placed = _on_device(given.__name__, given, settings, device)
@@ -102,6 +114,23 @@ def _opened(given: Any, changes: Changes, device: str | None) -> OpenModel:
             hint="move the model to the device before passing it in",
         )
     return OpenModel(found.spec, found.adapter, found.unstated)
+
+
+def _behind(engine: str, given: Any, changes: Changes) -> ModelFile:
+    """The file of a model whose weights a serving engine reads."""
+    if isinstance(given, ModelSpec):
+        document, changes = Document(Path(given.name), msgspec.to_builtins(given)), Changes()
+    elif isinstance(given, str):
+        document = file_for(given, engine)
+    else:
+        raise ConfigError(
+            f"--engine {engine} starts a server for a checkpoint, and this model is an object in memory",
+            hint="give the checkpoint's folder or its name on the hub, or leave out the engine",
+        )
+    factory = registry.find("adapter", document.data["adapter"], where=document.where(("adapter",)))
+    if getattr(factory, "load", None) is not Adapter.load:
+        document = served(document, engine)
+    return open_document(document, changes.model)
 
 
 def _on_device(

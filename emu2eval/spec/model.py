@@ -76,15 +76,20 @@ def read_model(name: str, *, overrides: Mapping[str, Any] | None = None) -> Mode
     {model} in the name stands for the last part of `settings.model`, so that tables tell a server's models
     apart. Raises UnknownName or ConfigError.
     """
+    return open_document(model_document(name), overrides)
+
+
+def open_document(document: Document, overrides: Mapping[str, Any] | None = None) -> ModelFile:
+    """`read_model` of a file that is read already."""
     changes = overrides or {}
-    document = with_changes(model_document(name), changes, "model")
+    document = with_changes(document, changes, "model")
     spec = validate(ModelSpec, override(document.data, changes, "model"), document)
-    served = str(spec.settings.get("model") or document.path.stem).rpartition("/")[2]
+    last = str(spec.settings.get("model") or document.path.stem).rpartition("/")[2]
     settings = dict(spec.settings)
     for key in ("checkpoint", "adapter"):
         given = settings.get(key)
         beside = document.path.parent / given if isinstance(given, str) else None
         if beside is not None and beside.exists():
             settings[key] = os.fspath(beside)
-    name = spec.name.replace("{model}", served)
+    name = spec.name.replace("{model}", last)
     return ModelFile(msgspec.structs.replace(spec, name=name, settings=settings), document)

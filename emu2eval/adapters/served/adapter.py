@@ -56,6 +56,8 @@ class ServedAdapter(OpenAIAdapter):
         super().__init__(settings.of_server())
         self._served = settings
         self._server: ServerProcess | None = None
+        self.port = 0
+        """Of the loopback, where the server listens once it is loaded."""
         if code := brings_code(settings.options):
             check_engine_code(code)
 
@@ -138,6 +140,7 @@ class ServedAdapter(OpenAIAdapter):
             self._server = self._started(port)
             try:
                 self._wait(self._server, port)
+                self.port = port
                 self._connect(f"http://{HOST}:{port}/v1", self._check)
                 return
             except _PortTaken as error:

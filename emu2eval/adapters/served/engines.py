@@ -23,7 +23,6 @@ NAME = "emu2eval"
 """What the model is called in requests, where the engine can be told."""
 
 _WHERE = ("--host", HOST, "--port", "{port}")
-_NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ class Engine:
     start: tuple[str, ...]
     fixed: tuple[str, ...]
     version: tuple[str, ...]
-    defaults: Mapping[str, Any] = field(default=_NONE)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
     gpus: str | None = None
     image_options: tuple[str, ...] = ()
     ranking: Ranking | None = None
@@ -55,7 +54,7 @@ class Engine:
     gguf: bool = False
 
 
-ENGINES: Mapping[EngineName, Engine] = MappingProxyType(
+ENGINES: Mapping[str, Engine] = MappingProxyType(
     {
         engine.name: engine
         for engine in (
@@ -117,8 +116,8 @@ ENGINES: Mapping[EngineName, Engine] = MappingProxyType(
 _OURS = frozenset(
     "host port uds model model_path m served_model_name alias a api_key api_key_file admin_api_key config "
     "ssl_keyfile ssl_certfile ssl_ca_certs ssl_key_file ssl_cert_file hf_repo hf hfr model_url mu "
-    "docker_repo dr revision force_model api_prefix root_path fastapi_root_path grpc_mode headless nnodes node_rank "
-    "reuse_port models_dir models_preset hf_token".split()
+    "docker_repo dr revision force_model api_prefix root_path fastapi_root_path grpc_mode headless nnodes "
+    "node_rank reuse_port models_dir models_preset hf_token".split()
 )
 """Options that say what is served where, which is decided here."""
 

@@ -23,11 +23,10 @@ _NOT_NEEDED = frozenset(
 """How and where a model runs here, and what the engine knows by itself: template, context length."""
 
 
-def served_document(given: str, engine: str) -> Document:
-    """The model file of `given`, or what stands for it, for an engine; of another engine, for this one.
+def file_for(given: str, engine: str) -> Document:
+    """The model file of `given`, or what stands for it where it is GGUF, which only an engine reads.
 
-    Raises UnknownName for an engine that there is none of, ConfigError for a model that no engine serves, or
-    a setting that has no counterpart.
+    Raises UnknownName for a name or an engine that there is none of, or ConfigError.
     """
     if engine not in ENGINES:
         raise UnknownName("engine", engine, ENGINES, where="--engine")
@@ -36,9 +35,16 @@ def served_document(given: str, engine: str) -> Document:
         name = path.stem if path.suffix == ".gguf" else path.resolve().name
         settings = {"checkpoint": str(path), "engine": engine}
         return Document(path, {"name": name, "adapter": "served", "settings": settings})
-    document = model_document(given)
+    return model_document(given)
+
+
+def served(document: Document, engine: str) -> Document:
+    """A model file with its model behind an engine; of another engine, behind this one.
+
+    Raises ConfigError for a model that no engine serves, or a setting that has no counterpart.
+    """
     adapter, own = document.data.get("adapter"), document.data.get("settings") or {}
-    name = document.data.get("name", given)
+    name = document.data.get("name", document.path.stem)
     if adapter == "served":
         settings = {**own, "engine": engine}
     elif adapter == "huggingface":

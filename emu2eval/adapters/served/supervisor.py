@@ -2,9 +2,9 @@
 
 Run by its path, with nothing but Python's own library: supervisor.py PARENT GRACE PROGRAM [ARGUMENT …]. It
 starts the program, and stops it with everything that it started: when standard input ends, which the kernel
-sees to however the parent dies, when its parent is another process than PARENT, or on SIGTERM. First SIGTERM to
-the program alone, so that it can end in order; after GRACE seconds SIGKILL to all that is left. It ends with
-the program's exit code, or 128 and the signal that ended it.
+sees to however the parent dies, when its parent is another process than PARENT, or on SIGTERM. First SIGTERM
+to the program alone, so that it can end in order; after GRACE seconds SIGKILL to all that is left. It ends
+with the program's exit code, or 128 and the signal that ended it.
 
 What an engine starts may outlive the engine when that is killed (vLLM's EngineCore: vllm-project/vllm#55510).
 So this process takes orphans in as their parent (PR_SET_CHILD_SUBREAPER): none leaves its tree.

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image as PILImage
 
+from emu2eval import registry
 from emu2eval.adapters.openai import client
+from emu2eval.adapters.served.adapter import ServedAdapter
+from emu2eval.adapters.served.supervisor import below
+from emu2eval.engine.models import open_model
+from emu2eval.media import images
+from emu2eval.spec.changes import Changes
+from emu2eval.types import Prompt, Request, TextOutput
 
 from ...chat_server import digests, texts
 from ..huggingface import families
@@ -37,39 +42,30 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(model: Path) -> Iterator[int]:
+def engine(model: Path) -> Iterator[ServedAdapter]:
+    """The server of this machine's own installation, started for the model, and stopped."""
+    settings = {
+        "checkpoint": str(model),
+        "engine": "transformers",
+        "options": {"device": "cpu", "dtype": "float32"},
+    }
+    with pytest.MonkeyPatch.context() as patched:
+        # One thread: on a busy machine, more of them wait for one another.
+        patched.setenv("OMP_NUM_THREADS", "1")
+        adapter: ServedAdapter = registry.build("adapter", "served", settings)
+        assert adapter.lacks() == []
+        adapter.load()
+    assert adapter._server is not None
+    tree = list(below(adapter._server._supervisor.pid))
+    yield adapter
+    adapter.close()
+    assert tree and not any(Path(f"/proc/{pid}").exists() for pid in tree)
+
+
+@pytest.fixture(scope="module")
+def server(engine: ServedAdapter) -> int:
     """The port of a server that holds the model."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
-    log = model.parent / "log.txt"
-    # One thread: on a busy machine, more of them wait for one another.
-    given = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(model)]
-    options = ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--dtype", "float32"]
-    with log.open("w") as out:
-        started = subprocess.Popen([*command, *options], stdout=out, stderr=out, env=given)
-    try:
-        until = time.monotonic() + 300
-        while not _healthy(port):
-            assert started.poll() is None, log.read_text()[-2000:]
-            assert time.monotonic() < until, log.read_text()[-2000:]
-            time.sleep(0.1)
-        yield port
-    finally:
-        started.terminate()
-        started.wait(timeout=30)
-
-
-def _healthy(port: int) -> bool:
-    line = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        line.request("GET", "/health")
-        return line.getresponse().status == 200
-    except OSError:
-        return False
-    finally:
-        line.close()
+    return engine.port
 
 
 class Weather:
@@ -216,3 +212,25 @@ def test_nothing_is_lost_or_asked_twice(
     (row,) = json.loads(printed[printed.index("[") :])
     alone = {stored["id"]: stored["text"] for stored in rows(Path("results/runs") / row["run"])}
     assert alone == answers
+
+
+def test_an_engine_that_we_start_answers_as_its_server_does(
+    engine: ServedAdapter, model: Path, make_model: Any
+) -> None:
+    """Asked through the adapter that started it, as `--engine transformers` does."""
+    local = open_model(
+        str(make_model("local", "huggingface", checkpoint=str(model), dtype="float32", threads=1)),
+        Changes(),
+    ).adapter
+    shown = images.from_pil(PILImage.new("RGB", (40, 30), "teal"))
+    asked = [
+        Request(text, Prompt(query=(shown, text)), TextOutput(max_new_tokens=4))
+        for text in ("what colour?", "how many?")
+    ]
+    local.load()
+    expected = [response.text for response in local.answer(asked)]
+    local.close()
+    answers = engine.answer(asked)
+    assert [answer.text for answer in answers] == expected
+    assert all(answer.tokens_in for answer in answers)
+    assert engine.identity()["engine"] == version("transformers")
