@@ -100,7 +100,7 @@ class ServedAdapter(OpenAIAdapter):
     def refusal(self, request: Request) -> str | None:
         blind = self._served.of_engine.gguf and self._checkpoint.projector is None
         if blind and any(True for _ in request.prompt.images()):
-            return "llama.cpp sees no images without a projector, mmproj-*.gguf, beside the model's file"
+            return "llama.cpp sees no images without a projector, mmproj-*.gguf, next to the model's file"
         return super().refusal(request)
 
     @property

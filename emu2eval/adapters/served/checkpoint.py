@@ -130,7 +130,7 @@ def _gguf(named: str, path: Path, projector: str | None) -> ServedCheckpoint:
         return ServedCheckpoint(path, None if projector is None else Path(projector))
     if len(projectors) > 1:
         raise ModelError(
-            f"several projectors are beside the model: {', '.join(file.name for file in projectors)}",
+            f"several projectors are next to the model: {', '.join(file.name for file in projectors)}",
             where=folder,
             hint="name one: --set model.settings.options.mmproj=FILE",
         )
