@@ -3,86 +3,87 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 
-from emu2eval.adapters.base import Adapter, BatchRange
+from emu2eval.adapters.base import Adapter
 from emu2eval.adapters.thought import separated
-from emu2eval.engine.plan import Planned
+from emu2eval.engine.asked import Answered, Asked
 from emu2eval.errors import ImageError, ModelError, UserError
 from emu2eval.types import Image, Mark, Output, Request, Response
 from emu2eval.watch import AskedAgain
-
-Answered = tuple[Planned, Response, float]
-"""A request, its response, and the seconds it took."""
 
 
 class Asker:
     """Asks an adapter for a batch, or for its halves or single requests where it fails.
 
-    size: of a batch; where a larger one is to be tried, it is doubled with each that fits. again: told of
-    each batch that is asked again. largest: how many were answered together at most.
+    most: how many are asked together at most, None = as many as a batch has; less once memory ran out.
+    largest: how many were answered together at most. again: of each kind of failure, batches asked again.
     """
 
-    def __init__(self, adapter: Adapter, size: BatchRange, again: Callable[[AskedAgain], None]):
+    def __init__(self, adapter: Adapter):
         self.adapter = adapter
-        self.batch = max(1, size.first)
+        self.streams = streams(adapter)
+        self.most: int | None = None
         self.largest = 0
-        self._most = size.most
-        self.streams = type(adapter).stream is not Adapter.stream
-        self._again = again
+        self._again: list[AskedAgain] = []
 
-    def ask_all(self, group: Iterable[Planned]) -> Generator[list[Answered]]:
+    def again(self) -> tuple[AskedAgain, ...]:
+        """The batches that were asked again since it was called last."""
+        told, self._again = tuple(self._again), []
+        return told
+
+    def ask_all(self, group: Iterable[Asked]) -> Generator[list[Answered]]:
         """As `ask`; of those that have a first question that is asked before, and may settle them."""
-        whole: dict[int, Planned] = {}
-        open_: list[Planned] = []
+        whole: dict[int, Asked] = {}
+        open_: list[Asked] = []
 
-        def first(planned: Planned) -> Planned:
-            if planned.first is None:
-                return planned
-            whole[planned.slot] = planned
-            return replace(planned, request=planned.first.request, first=None)
+        def first(asked: Asked) -> Asked:
+            if asked.first is None:
+                return asked
+            whole[asked.slot] = asked
+            return Asked(asked.slot, asked.first.request)
 
         order = self._mixed if self.streams else self._firsts
         for answered in self.ask(map(first, order(group, open_))):
             settled: list[Answered] = []
-            for asked, response, seconds in answered:
-                planned = whole.pop(asked.slot, None)
-                if planned is None or planned.first is None:
-                    settled.append((asked, response, seconds))
+            for slot, response, seconds in answered:
+                asked = whole.pop(slot, None)
+                if asked is None or asked.first is None:
+                    settled.append(Answered(slot, response, seconds))
                     continue
-                instead = planned.first.settled(response)
+                instead = asked.first.settled(response)
                 if instead is None:
-                    open_.append(replace(planned, first=None))
+                    open_.append(Asked(slot, asked.request))
                 else:
-                    settled.append((planned, instead, seconds))
+                    settled.append(Answered(slot, instead, seconds))
             if settled:
                 yield settled
         if open_:
             yield from self.ask(open_)
 
-    def _firsts(self, group: Iterable[Planned], others: list[Planned]) -> Iterator[Planned]:
+    def _firsts(self, group: Iterable[Asked], others: list[Asked]) -> Iterator[Asked]:
         """Those with a first question; a batch holds one kind of output."""
-        for planned in group:
-            if planned.first is not None:
-                yield planned
+        for asked in group:
+            if asked.first is not None:
+                yield asked
             else:
-                others.append(planned)
+                others.append(asked)
 
-    def _mixed(self, group: Iterable[Planned], others: list[Planned]) -> Iterator[Planned]:
+    def _mixed(self, group: Iterable[Asked], others: list[Asked]) -> Iterator[Asked]:
         """Those whose first question did not settle them are asked as soon as that is known."""
-        for planned in group:
+        for asked in group:
             while others:
                 yield others.pop(0)
-            yield planned
+            yield asked
 
-    def ask(self, group: Iterable[Planned]) -> Generator[list[Answered]]:
+    def ask(self, group: Iterable[Asked]) -> Generator[list[Answered]]:
         """Answers in the portions in which the adapter gives them."""
         left = _Left(group)
         while not left.ended:
-            missing: dict[int, Planned] = {}
+            missing: dict[int, Asked] = {}
             failed: _Failed | None = None
             try:
                 if self.streams:
@@ -101,34 +102,30 @@ class Asker:
                     missing.update(enumerate(islice(left, 1)))
                 yield from self._after(failed, list(missing.values()))
 
-    def _together(self, left: _Left, missing: dict[int, Planned]) -> Iterator[list[Answered]]:
-        group = list(left)
-        if not group:
-            return
-        missing.update(enumerate(group))
-        started = time.perf_counter()
-        responses = list(self.adapter.answer([planned.request for planned in group]))
-        if len(responses) != len(group):
-            raise self._miscounted(len(responses), len(group))
-        seconds = (time.perf_counter() - started) / len(group)
-        missing.clear()
-        self.largest = max(self.largest, len(group))
-        if self._most is not None and len(group) == self.batch:
-            self.batch = max(self.batch, min(2 * self.batch, self._most))
-        yield [
-            (planned, checked(response, planned.request.output), seconds)
-            for planned, response in zip(group, responses, strict=True)
-        ]
+    def _together(self, left: _Left, missing: dict[int, Asked]) -> Iterator[list[Answered]]:
+        while group := list(islice(left, self.most)):
+            missing.update(enumerate(group))
+            started = time.perf_counter()
+            responses = list(self.adapter.answer([asked.request for asked in group]))
+            if len(responses) != len(group):
+                raise self._miscounted(len(responses), len(group))
+            seconds = (time.perf_counter() - started) / len(group)
+            missing.clear()
+            self.largest = max(self.largest, len(group))
+            yield [
+                Answered(asked.slot, checked(response, asked.request.output), seconds)
+                for asked, response in zip(group, responses, strict=True)
+            ]
 
-    def _streamed(self, left: _Left, missing: dict[int, Planned]) -> Iterator[list[Answered]]:
+    def _streamed(self, left: _Left, missing: dict[int, Asked]) -> Iterator[list[Answered]]:
         given = 0
 
         def requests() -> Iterator[Request]:
             nonlocal given
-            for planned in left:
-                missing[given] = planned
+            for asked in left:
+                missing[given] = asked
                 given += 1
-                yield planned.request
+                yield asked.request
 
         with closing(self.adapter.stream(requests())) as answers:
             started = time.perf_counter()
@@ -136,8 +133,9 @@ class Asker:
                 if place not in missing:
                     raise self._miscounted(given - len(missing) + 1, given)
                 now = time.perf_counter()
-                planned = missing.pop(place)
-                yield [(planned, checked(response, planned.request.output), now - started)]
+                asked = missing.pop(place)
+                response = checked(response, asked.request.output)
+                yield [Answered(asked.slot, response, now - started)]
                 started = now
         if missing or not (given or left.ended):
             raise self._miscounted(given - len(missing), given)
@@ -148,18 +146,16 @@ class Asker:
             hint="an adapter must return one response per request, in order; see `emu2eval check`",
         )
 
-    def _after(self, failed: _Failed, group: Sequence[Planned]) -> Iterator[list[Answered]]:
+    def _after(self, failed: _Failed, group: Sequence[Asked]) -> Iterator[list[Answered]]:
         if len(group) == 1:
-            yield [(group[0], Response(error=failed.why), 0.0)]
+            yield [Answered(group[0].slot, Response(error=failed.why), 0.0)]
             return
-        if not (failed.out_of_memory and self._most is not None):
-            # Where a size is tried, that it does not fit is no news.
-            self._again(AskedAgain(failed.name, failed.why, 1))
+        self._again.append(AskedAgain(failed.name, failed.why, 1))
         size = 1
         if failed.out_of_memory:
             size = (len(group) + 1) // 2
             # What did not fit now will not fit later either.
-            self.batch, self._most = min(self.batch, size), None
+            self.most = size if self.most is None else min(self.most, size)
         for start in range(0, len(group), size):
             yield from self.ask(group[start : start + size])
 
@@ -180,19 +176,24 @@ class _Failed:
 class _Left:
     """Requests still to be taken, by one reader after the other."""
 
-    def __init__(self, group: Iterable[Planned]):
+    def __init__(self, group: Iterable[Asked]):
         self._coming = iter(group)
         self.ended = False
 
     def __iter__(self) -> _Left:
         return self
 
-    def __next__(self) -> Planned:
+    def __next__(self) -> Asked:
         try:
             return next(self._coming)
         except StopIteration:
             self.ended = True
             raise
+
+
+def streams(adapter: Adapter) -> bool:
+    """Whether it gives answers one by one, and takes requests so."""
+    return type(adapter).stream is not Adapter.stream
 
 
 def why(error: Exception) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from threading import Event, Thread
 
 from emu2eval.adapters.base import Adapter
+from emu2eval.engine.plan import Planned
 from emu2eval.engine.work import Work
 from emu2eval.errors import ImageError
 from emu2eval.runs.store import RunStore
@@ -48,7 +49,9 @@ class CheckedAhead:
             for planned in self._work.to_ask(self._store):
                 if self._enough.is_set():
                     return
-                if planned is None or self._store.has(planned.slot, planned.request.key):
+                if not isinstance(planned, Planned):
+                    continue
+                if self._store.has(planned.slot, planned.request.key):
                     continue
                 try:
                     self._work.check(planned)

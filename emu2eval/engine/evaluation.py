@@ -14,18 +14,20 @@ import msgspec
 
 from emu2eval.adapters.base import Adapter
 from emu2eval.engine import held
+from emu2eval.engine.backends.base import Backend
+from emu2eval.engine.backends.here import Here
 from emu2eval.engine.cost import costs
 from emu2eval.engine.judges import Scoring, choose_judge
 from emu2eval.engine.live import Live
 from emu2eval.engine.models import OpenModel, open_model
-from emu2eval.engine.objects import InMemory
+from emu2eval.engine.objects import InMemory, ObjectSpec
 from emu2eval.engine.options import AUTO, AnyScorer, RunOptions
 from emu2eval.engine.plan import Plan
 from emu2eval.engine.planned import PlannedRun, each_once
 from emu2eval.engine.prompting import Prompts
 from emu2eval.engine.questions import questions_of
 from emu2eval.engine.results import Result
-from emu2eval.engine.runner import Loader, execute
+from emu2eval.engine.runner import batch_size, execute
 from emu2eval.engine.spending import Spending
 from emu2eval.engine.splits import Splits
 from emu2eval.engine.supplies import NamedPart, bring
@@ -34,7 +36,7 @@ from emu2eval.engine.wanted import AnyTask, wanted, wanted_models
 from emu2eval.errors import ConfigError, of_part
 from emu2eval.fewshot.ablate import changes_nothing
 from emu2eval.runs.names import below
-from emu2eval.runs.record import LeftOut, Record, is_run, known_record, write_record
+from emu2eval.runs.record import LeftOut, RanOn, Record, is_run, known_record, write_record
 from emu2eval.runs.store import RunStore
 from emu2eval.spec.changes import Changes
 from emu2eval.spec.model import ModelSpec
@@ -222,18 +224,23 @@ def planned(
 
 def carry_out(groups: Sequence[Sequence[PlannedRun]], told: Watcher) -> list[Result]:
     """Checks all of the runs, then asks and scores them; each model is loaded once for its own."""
-    loaders = [Loader(g[0].plan.adapter, partial(told.loading, g[0].plan.name)) for g in groups]
+    backends = [_backend(group[0].plan, told) for group in groups]
     try:
-        return _carried_out(groups, loaders, told)
+        return _carried_out(groups, backends, told)
     finally:
         # A model that somebody else goes on with is given back, whatever happened.
-        for loader in loaders:
-            if loader.loaded:
-                loader.close()
+        for backend in backends:
+            backend.close()
+
+
+def _backend(plan: Plan, told: Watcher) -> Backend:
+    """Whatever runs the model of a plan."""
+    in_memory = isinstance(plan.model, ObjectSpec)
+    return Here(plan.adapter, partial(told.loading, plan.name), inline=in_memory)
 
 
 def _carried_out(
-    groups: Sequence[Sequence[PlannedRun]], loaders: Sequence[Loader], told: Watcher
+    groups: Sequence[Sequence[PlannedRun]], backends: Sequence[Backend], told: Watcher
 ) -> list[Result]:
     runs = [run for group in groups for run in group]
     every = [run.plan for run in runs]
@@ -241,16 +248,16 @@ def _carried_out(
     for task in {id(plan.task): plan.task for plan in every}.values():
         with of_part("scorer", task.scoring.name):
             task.scorer.try_out()
-    for group, loader in zip(groups, loaders, strict=True):
+    for group, backend in zip(groups, backends, strict=True):
         if any(run.options.batch == AUTO for run in group):
             # A plan needs the memory as it is before weights are read.
             group[0].plan.adapter.fit_batch()
         for run in group:
-            run.plan.prepare(loader, told.working)
+            run.plan.prepare(backend.encode, told.working)
             run.plan.check_first()
-        if len(groups) > 1 and loader.loaded:
+        if len(groups) > 1:
             # Two models may not fit. What was seen through this one is remembered.
-            loader.close()
+            backend.close()
     groups = each_once(groups)
     for line in dict.fromkeys(line for plan in every for line in plan.warnings()):
         told.note(line)
@@ -263,10 +270,11 @@ def _carried_out(
         scorings: dict[int, Scoring] = {}
         for judge in {id(run.judge): run.judge for run in runs}.values():
             scorings[id(judge)] = open_judges.enter_context(Scoring(judge, told))
-        for group, loader in zip(groups, loaders, strict=True):
-            with closing(loader):
+        for group, backend in zip(groups, backends, strict=True):
+            with closing(backend):
                 for run in group:
-                    result = run_plan(run.plan, run.options, told, loader, scorings[id(run.judge)])
+                    scoring = scorings[id(run.judge)]
+                    result = run_plan(run.plan, run.options, told, backend, scoring)
                     results.append(result)
                     told.finished(result.end)
     for each, known in zip(estimates, before, strict=True):
@@ -357,58 +365,82 @@ def make_plan(
 
 
 def run_plan(
-    plan: Plan,
-    options: RunOptions,
-    watcher: Watcher,
-    load: Callable[[], None],
-    scoring: Scoring,
+    plan: Plan, options: RunOptions, watcher: Watcher, backend: Backend, scoring: Scoring
 ) -> Result:
     """Asks, stores, judges and scores one run."""
     folder = below(options.folder, plan.folder)
     with RunStore(folder).open_for_writing() as store:
         _tell_of_more(plan, folder, watcher)
-        plan.prepare(load, watcher.working)
+        plan.prepare(backend.encode, watcher.working)
         known = known_record(folder)
-        label = (known.label if known else None) if options.label is None else options.label
-        record = msgspec.structs.replace(
-            plan.record, spent=known.spent if known else None, label=label or None
-        )
-        same = known is not None and _program(known) == _program(record)
-        if known is not None and not same:
-            # Until all is asked, so that a kill does not hide of which release the other answers are.
-            record = msgspec.structs.replace(record, versions=known.versions)
-        write_record(folder, record)
+        same = known is not None and _program(known) == _program(plan.record)
+        keeping = _Keeping(folder, _continued(plan, options, known))
         held.index(plan, store, same_program=same)
         for line in store.lost():
             watcher.note(f"{line}; running them again")
         watcher.starting(RunStart(plan.task.name, plan.name, plan.setting, len(plan), folder))
-
-        def keep(spent: Used) -> None:
-            write_record(folder, msgspec.structs.replace(record, spent=spent))
-
         live = Live(plan, store, folder, watcher.scored) if watcher.follows_scores else None
+        size = batch_size(plan.adapter, options.batch)
+        now = RanOn(extent=plan.extent, batch=None if size.growing else size.now)
+        exact = store.empty or _cut_alike(known, now)
 
         def ready() -> None:
             # What is there already is scored beside what comes, and not where nothing comes.
             if live is not None:
                 live.kept()
                 store.heard = live
-            load()
+            backend.load()
+            keeping(ran_on=keeping.record.ran(backend.ran_on(now)))
 
-        with Spending(plan.adapter, record.spent, keep) as spending:
-            tell = spending.telling(watcher.settled)
-            tally = execute(plan, store, load=ready, batch=options.batch, progress=tell)
+        with Spending(
+            plan.adapter, keeping.record.spent, lambda used: keeping(spent=used)
+        ) as spent:
+            tell = spent.telling(watcher.settled)
+            tally = execute(
+                plan, store, backend, ready=ready, size=size, exact=exact, progress=tell
+            )
         if not same:
-            now = known_record(folder) or record
-            record = msgspec.structs.replace(now, versions=plan.record.versions)
-            write_record(folder, record)
+            keeping(versions=plan.record.versions)
         if live is not None and live.count:
             live.now()
         if options.batch == AUTO and tally.batch is not None:
             asked = f"--batch auto used batches of up to {tally.batch}"
             watcher.note(f"{plan.task.name}, {plan.name}, {plan.setting} shots: {asked}")
-        rows, judged, unread = scoring(record, plan.questions, store)
+        rows, judged, unread = scoring(keeping.record, plan.questions, store)
     return Result(rows, folder, tally, judged, unread)
+
+
+class _Keeping:
+    """A run's record, written with each change."""
+
+    def __init__(self, folder: Path, record: Record):
+        self.record = record
+        self._folder = folder
+        write_record(folder, record)
+
+    def __call__(self, **changes: Any) -> None:
+        self.record = msgspec.structs.replace(self.record, **changes)
+        write_record(self._folder, self.record)
+
+
+def _continued(plan: Plan, options: RunOptions, known: Record | None) -> Record:
+    """The record of a plan, with what its folder says of earlier commands."""
+    label = (known.label if known else None) if options.label is None else options.label
+    record = msgspec.structs.replace(plan.record, label=label or None)
+    if known is None:
+        return record
+    record = msgspec.structs.replace(record, spent=known.spent, ran_on=known.ran_on)
+    if _program(known) == _program(record):
+        return record
+    # Until all is asked, so that a kill does not hide of which release the other answers are.
+    return msgspec.structs.replace(record, versions=known.versions)
+
+
+def _cut_alike(known: Record | None, now: RanOn) -> bool:
+    """All that is stored was asked in the batches that are cut now."""
+    if known is None or not known.ran_on or now.batch is None:
+        return False
+    return all((each.extent, each.batch) == (now.extent, now.batch) for each in known.ran_on)
 
 
 def _settings(task: OpenTask, options: RunOptions, watcher: Watcher) -> Iterator[tuple[Shots, str]]:

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from emu2eval.engine.backends.base import Backend
+from emu2eval.engine.backends.here import Here
 from emu2eval.engine.cost import estimate, shown
 from emu2eval.engine.judging import Judge, Judging, stored_judges
 from emu2eval.engine.models import open_model
 from emu2eval.engine.questions import Questions
-from emu2eval.engine.runner import Loader, Tally, execute
+from emu2eval.engine.runner import Tally, execute
 from emu2eval.engine.scoring import score_run
 from emu2eval.engine.spending import Spending
 from emu2eval.engine.tasks import OpenTask
@@ -103,17 +105,17 @@ class Scoring:
     def __init__(self, judge: Judge | None, watcher: Watcher):
         self.judge = judge
         self.watcher = watcher
-        self._load: Loader | None = None
+        self._backend: Backend | None = None
         if judge is not None and judge.adapter is not None:
             name = judge.name
-            self._load = Loader(judge.adapter, lambda: watcher.loading(name))
+            self._backend = Here(judge.adapter, lambda: watcher.loading(name))
 
     def __enter__(self) -> Scoring:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._load is not None:
-            self._load.close()
+        if self._backend is not None:
+            self._backend.close()
 
     def __call__(
         self, record: Record, questions: Questions, store: RunStore
@@ -129,7 +131,7 @@ class Scoring:
         if judge is None:
             return score_run(record, questions, store, progress=working), Tally(), {}
         judging = Judging(questions, store, judge)
-        with judging.open(writing=self._load is not None):
+        with judging.open(writing=self._backend is not None):
             tally = self._ask(judging)
             rows = score_run(record, questions, store, judging, working)
             return rows, tally, judging.unread
@@ -137,7 +139,7 @@ class Scoring:
     def _ask(self, judging: Judging) -> Tally:
         """Asks for all that is not yet said, and again for what cannot be read, and tells how much it is."""
         total = Tally()
-        if self._load is None:
+        if self._backend is None:
             return total
         with judging.spending() as spending:
             return self._ask_all(judging, spending)
@@ -155,7 +157,8 @@ class Scoring:
             total += execute(
                 judging,
                 judging.replies,
-                load=self._load,
+                self._backend,
+                exact=False,
                 progress=spending.telling(self.watcher.settled),
             )
         return total

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 
 from emu2eval.adapters.base import Adapter, of_adapter
 from emu2eval.encoders.base import OWN, Encoder, Vectors
+from emu2eval.engine.asked import Asked, First
 from emu2eval.engine.objects import ObjectSpec
 from emu2eval.engine.prompting import Prompted, Prompts
 from emu2eval.engine.questions import Place, Questions
@@ -43,7 +44,6 @@ from emu2eval.spec.model import ModelSpec
 from emu2eval.types import (
     ChoiceOutput,
     Image,
-    Mark,
     Output,
     Progress,
     Request,
@@ -53,30 +53,6 @@ from emu2eval.types import (
 
 FIRST = 64
 """Requests that are checked before anything is loaded."""
-
-
-@dataclass(frozen=True, slots=True)
-class First:
-    """A request whose likeliest choice decides whether another is made. answers: choice -> what is then
-    answered in its place."""
-
-    request: Request
-    choices: tuple[str, ...]
-    answers: Mapping[str, str]
-
-    def settled(self, response: Response) -> Response | None:
-        """The response to the other request, or None where that has to be made."""
-        if response.error is not None or response.log_probs is None:
-            return replace(response, error=f"first question: {response.error}")
-        best = max(range(len(self.choices)), key=response.log_probs.__getitem__)
-        answer = self.answers.get(self.choices[best])
-        if answer is None:
-            return None
-        return Response(text=answer, raw=self.choices[best], marks=(*response.marks, FIRST_SAID))
-
-
-FIRST_SAID = Mark("first")
-"""Of an answer that follows from what was asked first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +74,11 @@ class Planned:
     case: JudgeCase | None = None
     refused: ImageError | None = None
     first: First | None = None
+
+    @property
+    def asked(self) -> Asked:
+        """What a backend needs to know of it."""
+        return Asked(self.slot, self.request, self.first)
 
     def answer(self, response: Response, seconds: float, store: RunStore) -> Answer:
         """The answer that keeps a response to it; images that were given are saved."""
@@ -126,6 +107,10 @@ class Planned:
             case=self.case,
             seconds=0.0,
         )
+
+
+Held = Callable[[], Planned]
+"""A request whose answer in the store is known to hold; it is planned only where that is needed."""
 
 
 @dataclass(frozen=True)
@@ -219,10 +204,13 @@ class Plan:
     def __iter__(self) -> Iterator[Planned]:
         return map(self.at, self.questions)
 
-    def to_ask(self, store: RunStore) -> Iterator[Planned | None]:
-        """Every request in turn; None for one whose stored answer is known to hold (`held.index`)."""
+    def to_ask(self, store: RunStore) -> Iterator[Planned | Held]:
+        """Every request in turn; those whose stored answers are known to hold (`held.index`) unplanned."""
         holding, slot = store.holding, self.questions.slot
-        return (None if holding[slot(place)] else self.at(place) for place in self.questions)
+        return (
+            partial(self.at, place) if holding[slot(place)] else self.at(place)
+            for place in self.questions
+        )
 
     def at(self, place: Place) -> Planned:
         """The request of a place."""
@@ -296,16 +284,14 @@ class Plan:
         fitting = prompted.shorter(low)
         return fitting, self._request(place, fitting, request.output)
 
-    def prepare(
-        self, load: Callable[[], None] | None = None, progress: Progress | None = None
-    ) -> None:
+    def prepare(self, encode: Encode | None = None, progress: Progress | None = None) -> None:
         """Long work ahead of choosing demonstrations, such as features of images.
 
-        load: reads the model's weights, if the chooser looks through the model.
+        encode: the model's own features, if the chooser looks through the model.
         """
         chooser, questions = self.prompts.chooser, self.questions
         if chooser is not None:
-            own = OwnEncoder(self.model, self.adapter, load or self.adapter.load)
+            own = OwnEncoder(self.model, self.adapter, encode or self.adapter.encode_images)
             queries = (questions.query(position) for position in questions.asked)
             with of_part("chooser", self.task.spec.demonstrations.chooser):
                 chooser.prepare(queries, self.prompts.shots.count, model=own, progress=progress)
@@ -350,14 +336,18 @@ class Plan:
         return value_key(msgspec.to_builtins(self.identity.model))
 
 
-class OwnEncoder(Encoder):
-    """The evaluated model's own image encoder; its weights are read when the first image is encoded."""
+Encode = Callable[[Sequence[Image]], Vectors]
+"""Gives (n, width): features of images, each of its image alone."""
 
-    def __init__(self, model: ModelSpec, adapter: Adapter, load: Callable[[], None]):
+
+class OwnEncoder(Encoder):
+    """The evaluated model's own image encoder. encode: runs it, and reads its weights before."""
+
+    def __init__(self, model: ModelSpec, adapter: Adapter, encode: Encode):
         self.name = model.adapter
         self._model = model.name
         self._adapter = adapter
-        self._load = load
+        self._encode = encode
 
     def identity(self) -> dict[str, object]:
         if type(self._adapter).encode_images is Adapter.encode_images:
@@ -369,8 +359,7 @@ class OwnEncoder(Encoder):
         return {"encoder": OWN, "adapter": self.name, **self._adapter.identity()}
 
     def encode(self, prepared: Sequence[Image]) -> Vectors:
-        self._load()
-        return np.asarray(self._adapter.encode_images(prepared), dtype=np.float32)
+        return np.asarray(self._encode(prepared), dtype=np.float32)
 
 
 def model_identity(model: ModelSpec, adapter: Adapter) -> ModelIdentity:

@@ -8,9 +8,9 @@ from dataclasses import replace
 from functools import partial
 
 from emu2eval.data.sources import choose, require
+from emu2eval.engine.backends.here import Here
 from emu2eval.engine.models import open_model
 from emu2eval.engine.plan import OwnEncoder
-from emu2eval.engine.runner import Loader
 from emu2eval.engine.splits import Splits
 from emu2eval.engine.supplies import NamedPart, bring
 from emu2eval.engine.tasks import described, opened
@@ -50,13 +50,13 @@ def compute_features(
         told.note(note)
     task_ = replace(task_, task=sourced)
     data = Splits(told)
-    own = loader = None
+    own = backend = None
     if model is not None:
         known = open_model(model, changed, device)
-        loader = Loader(known.adapter, partial(told.loading, known.spec.name))
-        own = OwnEncoder(known.spec, known.adapter, loader)
+        backend = Here(known.adapter, partial(told.loading, known.spec.name))
+        own = OwnEncoder(known.spec, known.adapter, backend.encode)
     made = False
-    with closing(loader) if loader is not None else nullcontext():
+    with closing(backend) if backend is not None else nullcontext():
         for name in names:
             chooser = task_.chooser(data.split(task_, name), 0)
             bring([NamedPart("chooser", task_.spec.demonstrations.chooser, chooser)], told)

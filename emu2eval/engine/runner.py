@@ -1,27 +1,24 @@
-"""Asks what is not yet answered, in batches or as a stream, and stores each answer."""
+"""Deals batches to a backend as it has room for them, and stores each answer as it comes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from typing import Literal
 
-from emu2eval.adapters.base import Adapter, BatchRange, of_adapter
-from emu2eval.engine.ahead import Ahead, reading_ahead
-from emu2eval.engine.asking import Answered, Asker, why
+from emu2eval.adapters.base import Adapter, BatchRange
+from emu2eval.engine.asked import Answered
+from emu2eval.engine.asking import streams
+from emu2eval.engine.backends.base import GRACE, Answers, Backend, Batch, Ended
+from emu2eval.engine.backends.here import Here
 from emu2eval.engine.checking import CheckedAhead
+from emu2eval.engine.cutting import BatchSize, Cutting, Settled
 from emu2eval.engine.plan import Planned
 from emu2eval.engine.work import Work
-from emu2eval.errors import ImageError, ModelError
+from emu2eval.errors import ModelError
 from emu2eval.runs.answers import Answer
 from emu2eval.runs.store import RunStore
-from emu2eval.types import Response
 from emu2eval.watch import AskedAgain
-
-WINDOW = 16
-"""Batches that are looked at together, so that requests of like length share one."""
 
 GIVE_UP_AFTER = 32
 """Failures in a row, without any answer before, after which the model is taken to be broken."""
@@ -66,226 +63,201 @@ class Tally:
         )
 
 
-class Loader:
-    """Loads an adapter when the first request is about to be made, and not if none is."""
-
-    def __init__(self, adapter: Adapter, tell: Callable[[], None]):
-        self.adapter = adapter
-        self.tell = tell
-        self.loaded = False
-
-    def __call__(self) -> None:
-        if not self.loaded:
-            if type(self.adapter).load is not Adapter.load:
-                self.tell()
-            with of_adapter(self.adapter):
-                self.adapter.load()
-            self.loaded = True
-
-    def close(self) -> None:
-        with of_adapter(self.adapter):
-            self.adapter.close()
-        self.loaded = False
-
-
 def execute(
     work: Work,
     store: RunStore,
+    backend: Backend | None = None,
     *,
-    load: Callable[[], None] | None = None,
-    batch: int | Literal["auto"] | None = None,
+    ready: Callable[[], None] | None = None,
+    size: BatchSize | None = None,
+    exact: bool = True,
     progress: Callable[[int], None] | None = None,
 ) -> Tally:
     """Asks for every request that the store does not hold, and stores each answer.
 
-    Requests are planned and checked ahead of asking them: as many as there is time for while the model is
-    loaded, then a window at a time, or as an adapter that streams takes them. load: called once the first are
-    checked, and not if nothing is to be asked. progress: called with the number of requests settled since
-    the last call. Raises UserError; a PlanError for a request that the model cannot take comes before its
-    window is asked, or once those under way are answered, and all that came is kept.
+    backend: whoever runs the work's model; None = this process, for this once. Requests are planned and
+    checked ahead of asking them: as many as there is time for while the model is loaded, then as a device has
+    room. ready: loads the backend, called once the first are checked, and not if nothing is to be asked.
+    exact: see `cutting`. progress: called with the number of requests settled since the last call.
+
+    Raises UserError; a PlanError for a request that the model cannot take comes once those under way are
+    answered, and all that came is kept, as after a KeyboardInterrupt what comes within `GRACE` seconds.
     """
-    with reading_ahead(work.adapter) as ahead:
-        return _execute(work, store, ahead, load=load, batch=batch, progress=progress)
+    own = backend is None
+    runs = backend if backend is not None else Here(work.adapter, lambda: None)
+    try:
+        return _Dealing(work, store, runs, size or batch_size(work.adapter), exact, progress).deal(
+            ready or runs.load
+        )
+    finally:
+        if own:
+            runs.close()
 
 
-def _execute(
-    work: Work,
-    store: RunStore,
-    ahead: Ahead,
-    *,
-    load: Callable[[], None] | None,
-    batch: int | Literal["auto"] | None,
-    progress: Callable[[int], None] | None,
-) -> Tally:
-    tally = Tally()
-    tell = progress or (lambda count: None)
-    ready = load or work.adapter.load
-    if batch is None:
-        batch = work.adapter.limits.batch
-    size = work.adapter.fit_batch() if batch == "auto" else BatchRange(batch)
-    asker = Asker(work.adapter, size, tally.note)
-    keeper = _Keeper(work, store, tally, tell)
-    checked = CheckedAhead(work, store)
-    pending = _pending(work, store, tally, tell, checked)
-    if asker.streams:
-        one = next(pending, None)
-        if one is not None:
-            checked.during(ready)
-            coming = _Coming(chain([one], pending), keeper, ahead)
-            keeper.keep(asker.ask_all(coming))
-            coming.check()
-        return tally
-    fresh = (
-        _by_length(work.adapter, [each for each in window if keeper.is_new(each)])
-        for window in _windows(pending, lambda: asker.batch * WINDOW)
-    )
-    windows = filter(None, fresh)
-    left, problem = next(windows, None), None
-    if left:
-        checked.during(ready)
-    while left:
-        following = None
-        while left:
-            group, left = left[: asker.batch], left[asker.batch :]
-            if not left:
-                # The next window is planned before this one's last batch is asked, so that its first images
-                # are decoded meanwhile. What planning raises waits for that batch.
-                try:
-                    following = next(windows, None)
-                except Exception as error:
-                    problem = error
-            soon = (left or following or [])[: ahead.far(asker.batch)]
-            ahead.prepare([planned.request for planned in soon])
-            keeper.keep(asker.ask_all(group))
-            tally.batch = asker.largest or None
-            if problem is not None:
-                raise problem
-        left = following
-    return tally
+def batch_size(adapter: Adapter, asked: int | Literal["auto"] | None = None) -> BatchSize:
+    """asked: as `--batch` has it. Requests of an adapter that streams are only handed over together."""
+    if asked is None or streams(adapter):
+        return BatchSize(BatchRange(adapter.limits.batch))
+    return BatchSize(adapter.fit_batch() if asked == "auto" else BatchRange(asked))
+
+
+class _Dealing:
+    """One run: from the plan to the backend, and from there to the store."""
+
+    def __init__(
+        self,
+        work: Work,
+        store: RunStore,
+        backend: Backend,
+        size: BatchSize,
+        exact: bool,
+        progress: Callable[[int], None] | None,
+    ):
+        self._backend = backend
+        self._size = size
+        self._tally = Tally()
+        self._keeper = _Keeper(work.name, store, self._tally, progress or (lambda count: None))
+        self._checked = CheckedAhead(work, store)
+        self._streamed = streams(work.adapter)
+        settled = self._keeper.settled
+        cutting = Cutting(work, settled, self._checked, size, exact=exact, streams=self._streamed)
+        self._groups = iter(cutting)
+        self._under_way: dict[int, int] = {}
+        """How many requests of each batch that is under way were asked."""
+        self._count = 0
+        self._coming: list[list[Planned]] = []
+        self._planned = False
+        """Whether all is planned."""
+        self._problem: Exception | None = None
+
+    def deal(self, ready: Callable[[], None]) -> Tally:
+        if not self._look_ahead():
+            return self._tally
+        self._checked.during(ready)
+        self._backend.begin()
+        try:
+            while True:
+                while self._room() and self._look_ahead():
+                    self._submit(self._coming.pop())
+                if not self._under_way:
+                    break
+                if not self._size.growing:
+                    self._look_ahead()
+                self._hear()
+        except BaseException:
+            for answers in self._backend.stop(GRACE):
+                self._keeper.keep(answers.answered, last=True)
+            raise
+        if self._problem is not None:
+            raise self._problem
+        return self._tally
+
+    def _room(self) -> bool:
+        if self._size.growing and self._under_way:
+            return False  # the next size depends on how this batch does
+        return self._backend.room(self._size.now)
+
+    def _look_ahead(self) -> bool:
+        """Plans the next batch, if that is not done yet; False where there is none. What planning raises
+        waits until what is under way has come, or is raised where nothing is."""
+        if self._coming or self._planned:
+            return bool(self._coming)
+        try:
+            group = next(self._groups, None)
+        except Exception as error:
+            if not self._count:
+                raise
+            self._problem, group = error, None
+        if group is not None:
+            self._coming.append(group)
+            return True
+        self._planned = True
+        if self._count:
+            self._backend.end()
+        return False
+
+    def _submit(self, group: Sequence[Planned]) -> None:
+        self._keeper.expect(group)
+        batch = Batch(self._count, tuple(planned.asked for planned in group))
+        self._under_way[batch.number] = len(group)
+        self._count += 1
+        self._backend.submit(batch)
+
+    def _hear(self) -> None:
+        event = self._backend.wait()
+        if isinstance(event, Answers):
+            self._keeper.keep(event.answered)
+        elif isinstance(event, Ended):
+            asked = self._under_way.pop(event.batch)
+            if not (self._size.growing and event.fits is not None):
+                # Where a size is tried, that it does not fit is no news.
+                for again in event.again:
+                    self._tally.note(again)
+            self._size.ended(asked, event)
+            if not self._streamed:
+                self._tally.batch = max(event.largest, self._tally.batch or 0) or None
 
 
 class _Keeper:
     """Stores answers as they come, each for every request that equals the one that was asked."""
 
-    def __init__(self, work: Work, store: RunStore, tally: Tally, tell: Callable[[int], None]):
-        self._work = work
+    def __init__(self, name: str, store: RunStore, tally: Tally, tell: Callable[[int], None]):
+        self._name = name
         self._store = store
         self._tally = tally
         self._tell = tell
-        self._open: dict[str, list[Planned]] = {}
+        self._expected: dict[int, Planned] = {}
+        self.settled = Settled(store, self._kept, self._copied, self._refused)
 
-    def is_new(self, planned: Planned) -> bool:
-        """Whether it is to be asked; no equal one is under way, which would answer it, too."""
-        same = self._open.setdefault(planned.request.key, [])
-        same.append(planned)
-        return len(same) == 1
+    def expect(self, group: Sequence[Planned]) -> None:
+        """These are asked now. One that is only there to make its batch whole is not stored again."""
+        under_way = self.settled.under_way
+        for planned in group:
+            if (same := under_way.get(planned.request.key)) and same[0] is planned:
+                self._expected[planned.slot] = planned
 
-    def keep(self, answers: Generator[list[Answered]]) -> None:
-        with closing(answers):
-            for answered in answers:
-                self._settle(answered)
-
-    def _settle(self, answered: list[Answered]) -> None:
+    def keep(self, answered: Sequence[Answered], *, last: bool = False) -> None:
+        """last: of a run that is stopped, whose answers say no more of the model."""
         tally = self._tally
         rows: list[tuple[int, Answer]] = []
-        for planned, response, seconds in answered:
+        for slot, response, seconds in answered:
             tally.asked += 1
+            planned = self._expected.pop(slot, None)
+            if planned is None:
+                continue
             tally.why = tally.why or response.error
             first = planned.answer(response, seconds, self._store)
-            for same in self._open.pop(planned.request.key):
-                twin = same.slot != planned.slot
+            key = planned.request.key
+            if response.error is not None:
+                self.settled.failed[key] = first
+            for same in self.settled.under_way.pop(key):
+                twin = same is not planned
                 rows.append((same.slot, same.copy(first) if twin else first))
                 tally.failed += response.error is not None
                 tally.copied += twin
+        if not rows:
+            return
         self._store.append(rows)
         self._tell(len(rows))
-        if tally.failed >= max(tally.asked, GIVE_UP_AFTER) and not tally.kept:
+        if not last and tally.failed >= max(tally.asked, GIVE_UP_AFTER) and not tally.kept:
             raise ModelError(
                 f"the first {tally.failed} requests all failed; the last one: {rows[-1][1].error}",
-                where=self._work.name,
+                where=self._name,
                 hint="fix the model or its settings and run the same command again",
             )
 
+    def _kept(self, count: int) -> None:
+        self._tally.kept += count
+        self._tell(count)
 
-class _Coming:
-    """Requests for an adapter that takes them one by one. What planning raises only ends them: those that
-    are under way are waited for, and `check` raises it then."""
+    def _copied(self, planned: Planned, twin: Answer) -> None:
+        self._store.append([(planned.slot, planned.copy(twin))])
+        self._tally.copied += 1
+        self._tally.failed += twin.error is not None
+        self._tell(1)
 
-    def __init__(self, pending: Iterator[Planned], keeper: _Keeper, ahead: Ahead):
-        self._pending = pending
-        self._keeper = keeper
-        self._ahead = ahead
-        self._problem: Exception | None = None
-
-    def __iter__(self) -> Iterator[Planned]:
-        try:
-            for planned in self._pending:
-                if self._keeper.is_new(planned):
-                    self._ahead.prepare([planned.request])
-                    yield planned
-        except Exception as error:
-            self._problem = error
-
-    def check(self) -> None:
-        if self._problem is not None:
-            raise self._problem
-
-
-def _pending(
-    work: Work, store: RunStore, tally: Tally, tell: Callable[[int], None], checked: CheckedAhead
-) -> Iterator[Planned]:
-    """The requests still to be made; an answer to an equal request is copied instead."""
-    holding = 0
-    for planned in work.to_ask(store):
-        if planned is None:
-            holding += 1
-            continue
-        if holding:
-            tally.kept += holding
-            tell(holding)
-            holding = 0
-        key = planned.request.key
-        if store.has(planned.slot, key):
-            tally.kept += 1
-            tell(1)
-        elif (twin := store.twin(key)) is not None:
-            store.append([(planned.slot, planned.copy(twin))])
-            tally.copied += 1
-            tell(1)
-        else:
-            try:
-                if planned.slot not in checked:
-                    work.check(planned)
-            except ImageError as error:
-                # An image that the model cannot take costs its own question; `ask` finds others so.
-                answer = planned.answer(Response(error=why(error)), 0.0, store)
-                store.append([(planned.slot, answer)])
-                tally.refused += 1
-                tally.why = tally.why or answer.error
-                tell(1)
-                continue
-            yield planned
-    if holding:
-        tally.kept += holding
-        tell(holding)
-
-
-def _windows(planned: Iterator[Planned], size: Callable[[], int]) -> Iterator[list[Planned]]:
-    window: list[Planned] = []
-    for item in planned:
-        window.append(item)
-        if len(window) >= size():
-            yield window
-            window = []
-    if window:
-        yield window
-
-
-def _by_length(adapter: Adapter, window: list[Planned]) -> list[Planned]:
-    """Longest first: padding is least, and memory runs out at once or never."""
-    with of_adapter(adapter):
-        lengths = [adapter.positions(planned.request) for planned in window]
-    if any(length is None for length in lengths):
-        return window
-    order = sorted(range(len(window)), key=lambda i: -(lengths[i] or 0))
-    return [window[i] for i in order]
+    def _refused(self, planned: Planned, answer: Answer) -> None:
+        self._store.append([(planned.slot, answer)])
+        self._tally.refused += 1
+        self._tally.why = self._tally.why or answer.error
+        self._tell(1)

@@ -21,24 +21,24 @@ AnyTask = str | Path | Task
 
 
 @dataclass(frozen=True)
-class Asked:
+class WantedTask:
     """A task and the options for it: what the call says, else what its suite does."""
 
     task: str | Task
     options: RunOptions
 
 
-def wanted(tasks: Iterable[AnyTask], options: RunOptions) -> list[Asked]:
+def wanted(tasks: Iterable[AnyTask], options: RunOptions) -> list[WantedTask]:
     """Every task once, in the order of their names; lists, patterns and suites are written out.
 
     Raises UnknownName or ConfigError, also where nothing is asked for.
     """
-    found: list[Asked] = []
+    found: list[WantedTask] = []
     for task in tasks:
         if isinstance(task, (str, Path)):
-            own = [Asked(e.task, _merged(e, options)) for e in suites.entries([str(task)])]
+            own = [WantedTask(e.task, _merged(e, options)) for e in suites.entries([str(task)])]
         else:
-            own = [Asked(task, _merged(None, options))]
+            own = [WantedTask(task, _merged(None, options))]
         found += [each for each in own if each not in found]
     if not found:
         raise ConfigError("no tasks given", hint="for a list: emu2eval ls tasks")

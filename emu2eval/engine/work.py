@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from emu2eval.adapters.base import Adapter
-from emu2eval.engine.plan import Planned
+from emu2eval.engine.plan import Held, Planned
 from emu2eval.runs.store import RunStore
 
 
@@ -21,8 +21,8 @@ class Work(Protocol):
         ...
 
     def __iter__(self) -> Iterator[Planned]: ...
-    def to_ask(self, store: RunStore) -> Iterator[Planned | None]:
-        """Every request in turn; None for one whose answer in the store is known to hold."""
+    def to_ask(self, store: RunStore) -> Iterator[Planned | Held]:
+        """Every request in turn."""
         ...
 
     def check(self, planned: Planned) -> None:

@@ -32,6 +32,9 @@ LARGEST = 1 << 24
 MOST_TRIALS = 10_000
 """Draws of demonstrations and answers; every one is a place in memory for each query, answered or not."""
 
+MOST_SETTINGS = 64
+"""Settings in which a run was asked that its record keeps, the latest ones."""
+
 Count = Annotated[int, Meta(ge=0, le=10**9)]
 Positive = Annotated[int, Meta(ge=1, le=10**9)]
 Name = Annotated[str, Meta(min_length=1, max_length=1000)]
@@ -179,6 +182,20 @@ class LeftOut(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     demonstrations: tuple[str, ...] = ()
 
 
+class RanOn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What answered, outside of the identity: it decides how long a run takes, and the last bits of a number.
+
+    extent: what was asked for then; batch: requests at a time, None where they were not asked in batches of
+    one size. replicas: of the model, on so many hosts; devices: how many of each, of all replicas.
+    """
+
+    extent: Extent = Extent()
+    batch: Positive | None = None
+    replicas: Positive = 1
+    hosts: Positive = 1
+    devices: dict[str, Positive] = {}
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that is known of a run beside its answers. It names built-in parts and entry points, never code.
 
@@ -186,6 +203,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     taken away from them; seed: of all draws; extent: how much was asked for; fit: prompts that were too long
     were shortened; left_out: samples without their image. identity: what decides the answers; versions: of
     packages. imported: where answers that were given elsewhere come from; spent: what a server counted.
+    ran_on: each setting in which something was asked, in order.
     sampled: the model drew its answers, anew in each trial. label: what tables call its model, where the user
     gave it a name; it decides nothing.
     """
@@ -205,7 +223,12 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     versions: dict[str, str] = {}
     imported: ImportRecord | None = None
     spent: Used | None = None
+    ran_on: tuple[RanOn, ...] = ()
     label: Name | None = None
+
+    def ran(self, now: RanOn) -> tuple[RanOn, ...]:
+        """`ran_on` once more was asked in this setting; bounded."""
+        return (*(each for each in self.ran_on if each != now), now)[-MOST_SETTINGS:]
 
     @property
     def fingerprint(self) -> str:

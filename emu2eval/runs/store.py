@@ -146,6 +146,11 @@ class RunStore:
             self.index(slot_of, slots, whole=whole, holds=holds)
             self.damaged = damaged
 
+    @property
+    def empty(self) -> bool:
+        """`index` found no usable answer."""
+        return not self._by_key
+
     def lost(self) -> Iterator[str]:
         """What `index` found that cannot be used, in words."""
         if self.damaged:
@@ -163,6 +168,14 @@ class RunStore:
     def holding(self) -> bytearray:
         """A slot each: 1 where `index` found an answer that is known to hold, whatever the request's key."""
         return self._holding
+
+    def owns(self, slot: int) -> bool:
+        """The slot's answer was asked for, not copied from an equal request's."""
+        return self._by_key.get(self._keys[slot]) == self._offsets[slot]
+
+    def failed(self, slot: int) -> bool:
+        """All that is stored for a slot is an error."""
+        return self._offsets[slot] < -1
 
     def twin(self, key: str) -> Answer | None:
         """A stored answer to an equal request of another sample, trial or take."""
@@ -298,7 +311,8 @@ class RunStore:
         if answer.error is None:
             self._offsets[slot] = offset
             self._keys[slot] = short
-            self._by_key[short] = offset
+            # The first is the one that was asked; what it was copied to follows.
+            self._by_key.setdefault(short, offset)
         elif not self.has(slot, answer.key):
             # Errors keep their place as -offset - 2: shown and counted, but asked again.
             self._offsets[slot] = -offset - 2

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from emu2eval.adapters.base import Adapter, Limits
-from emu2eval.engine.ahead import reading_ahead
+from emu2eval.engine.ahead import Ahead
+from emu2eval.engine.cutting import WINDOW
 from emu2eval.engine.evaluation import plans
 from emu2eval.engine.options import RunOptions
-from emu2eval.engine.runner import WINDOW, execute
+from emu2eval.engine.runner import execute
 from emu2eval.runs.store import RunStore
 from emu2eval.types import Prompt, Request, Response, TextOutput
 
@@ -51,6 +52,7 @@ def test_each_request_is_prepared_once(make_task: Callable[..., Path], tmp_path:
     # The first batch has nothing before it; what was not begun in time is dropped.
     assert len(prepared) == len(set(prepared)) <= 10
     assert set(prepared) <= set(answered[2:])
+    assert prepared
 
 
 class Waiting(Looking):
@@ -87,11 +89,13 @@ def test_as_many_threads_as_cores_or_as_the_model_says(monkeypatch: pytest.Monke
     """With batches of one, too, each has something to do."""
     monkeypatch.setattr("emu2eval.engine.ahead.cores", lambda: 5)
     adapter = Looking()
-    with reading_ahead(adapter) as ahead:
-        assert (ahead.threads, ahead.far(1), ahead.far(8)) == (5, 5, 16)
+    ahead = Ahead(adapter)
+    assert (ahead.threads, ahead.batches(1), ahead.batches(4), ahead.batches(8)) == (5, 6, 3, 2)
+    ahead.close()
     adapter.workers = 3
-    with reading_ahead(adapter) as ahead:
-        assert ahead.threads == 3
+    ahead = Ahead(adapter)
+    assert ahead.threads == 3
+    ahead.close()
 
 
 def test_no_thread_for_an_adapter_without_preparations() -> None:
@@ -100,11 +104,13 @@ def test_no_thread_for_an_adapter_without_preparations() -> None:
 
     before = threading.active_count()
     asked = Request("00", Prompt(query=("a",)), TextOutput())
-    with reading_ahead(Plain()) as ahead:
-        ahead.prepare([asked])
-        assert threading.active_count() == before
-    with reading_ahead(Looking()) as ahead:
-        SEEN.clear()
-        ahead.prepare([asked])
-        ahead.prepare([asked])
+    ahead = Ahead(Plain())
+    ahead.prepare([asked])
+    assert threading.active_count() == before
+    assert ahead.batches(1) == 2
+    ahead.close()
+    SEEN.clear()
+    ahead = Ahead(Looking())
+    ahead.prepare([asked])
+    ahead.close()
     assert [what for what, _ in SEEN] in (["prepared"], [])
