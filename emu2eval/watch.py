@@ -59,6 +59,15 @@ class RunningScore:
     failed: int
 
 
+@dataclass(frozen=True, slots=True)
+class ReplicasState:
+    """How many processes run the model. wanted: in all; up: at work; gone: given up; the others start."""
+
+    wanted: int
+    up: int
+    gone: int = 0
+
+
 class Watcher:
     """Override the events that you need; does nothing by itself. Called on the evaluating thread."""
 
@@ -73,6 +82,9 @@ class Watcher:
 
     def loading(self, model: str) -> None:
         """Weights are about to be read."""
+
+    def replicas(self, state: ReplicasState) -> None:
+        """A replica of the model has come up, was lost or was given up."""
 
     def starting(self, run: RunStart) -> None:
         """The requests of a run come next."""
@@ -111,6 +123,10 @@ class Watchers(Watcher):
     def loading(self, model: str) -> None:
         for each in self.watchers:
             each.loading(model)
+
+    def replicas(self, state: ReplicasState) -> None:
+        for each in self.watchers:
+            each.replicas(state)
 
     def starting(self, run: RunStart) -> None:
         for each in self.watchers:

@@ -15,7 +15,7 @@ from emu2eval.engine.checking import CheckedAhead
 from emu2eval.engine.cutting import BatchSize, Cutting, Settled
 from emu2eval.engine.plan import Planned
 from emu2eval.engine.work import Work
-from emu2eval.errors import ModelError
+from emu2eval.errors import ModelError, StoreError
 from emu2eval.runs.answers import Answer
 from emu2eval.runs.store import RunStore
 from emu2eval.watch import AskedAgain
@@ -144,8 +144,10 @@ class _Dealing:
                 if not self._size.growing:
                     self._look_ahead()
                 self._hear()
-        except BaseException:
-            for answers in self._backend.stop(GRACE):
+        except BaseException as error:
+            # What cannot be stored need not be waited for.
+            within = 0.0 if isinstance(error, StoreError) else GRACE
+            for answers in self._backend.stop(within):
                 self._keeper.keep(answers.answered, last=True)
             raise
         if self._problem is not None:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
-from queue import Empty, SimpleQueue
-from threading import Thread
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from emu2eval.adapters.base import Adapter, of_adapter
 from emu2eval.engine.asking import streams
-from emu2eval.engine.backends.base import Answers, Batch, Ended, Event, HasRoom
+from emu2eval.engine.backends.base import Answers, Batch, Ended, Event
 from emu2eval.engine.backends.devices import devices_of
+from emu2eval.engine.backends.threaded import Threaded
 from emu2eval.engine.backends.worker import Worker
 from emu2eval.runs.record import RanOn
 from emu2eval.types import Image
@@ -37,7 +34,7 @@ class Here:
         self._telling = telling
         self._inline = inline and not streams(adapter)
         self._loaded = False
-        self._run: _Inline | _Threaded | None = None
+        self._run: _Inline | Threaded | None = None
 
     @property
     def loaded(self) -> bool:
@@ -53,7 +50,7 @@ class Here:
 
     def begin(self) -> None:
         self._close_run()
-        self._run = _Inline(self._adapter) if self._inline else _Threaded(self._adapter)
+        self._run = _Inline(self._adapter) if self._inline else Threaded(self._adapter)
 
     def room(self, size: int) -> bool:
         return self._under_way.room(size)
@@ -87,7 +84,7 @@ class Here:
         self._loaded = False
 
     @property
-    def _under_way(self) -> _Inline | _Threaded:
+    def _under_way(self) -> _Inline | Threaded:
         assert self._run is not None, "begin() comes first"
         return self._run
 
@@ -133,82 +130,3 @@ class _Inline:
             self._events.close()
         self._worker.close()
         return True
-
-
-class _Threaded:
-    """Answers on a thread of its own, while the next batches are planned and the last ones stored."""
-
-    def __init__(self, adapter: Adapter):
-        self._worker = Worker(adapter)
-        self._inbox: SimpleQueue[Batch | None] = SimpleQueue()
-        self._outbox: SimpleQueue[Event | BaseException | None] = SimpleQueue()
-        self._submitted = self._taken = self._ended = 0
-        self._stopping = self._abandoned = False
-        self._thread = Thread(target=self._work, name="emu2eval model", daemon=True)
-        self._thread.start()
-
-    def room(self, size: int) -> bool:
-        if self._worker.streams:
-            return self._submitted - self._taken < 2
-        return self._submitted - self._ended < self._worker.batches(size)
-
-    def submit(self, batch: Batch) -> None:
-        if self._submitted > self._ended:
-            self._worker.prepare(batch)
-        self._submitted += 1
-        self._inbox.put(batch)
-
-    def end(self) -> None:
-        self._inbox.put(None)
-
-    def wait(self) -> Event:
-        event = self._outbox.get()
-        assert event is not None, "something was waited for when nothing was under way"
-        if isinstance(event, BaseException):
-            self._submitted = self._ended  # nothing is under way any more
-            raise event
-        if isinstance(event, Ended):
-            self._ended += 1
-        return event
-
-    def stop(self, within: float) -> Iterator[Answers]:
-        self._stopping = True
-        self._inbox.put(None)
-        until = time.monotonic() + within
-        while self._submitted > self._ended and (left := until - time.monotonic()) > 0:
-            try:
-                event = self._outbox.get(timeout=left)
-            except Empty:
-                return
-            if event is None or isinstance(event, BaseException):
-                return
-            if isinstance(event, Answers):
-                yield event
-
-    def close(self) -> bool:
-        """Whether nothing is under way any more."""
-        self._stopping = self._abandoned = True
-        self._inbox.put(None)
-        self._thread.join(timeout=1.0)
-        if not self._thread.is_alive():
-            self._worker.close()
-        return not self._thread.is_alive()
-
-    def _work(self) -> None:
-        last: BaseException | None = None
-        try:
-            with closing(self._worker.work(self._coming())) as events:
-                for event in events:
-                    self._outbox.put(event)
-                    if self._abandoned:
-                        break
-        except BaseException as error:
-            last = error
-        self._outbox.put(last)
-
-    def _coming(self) -> Iterator[Batch]:
-        while (batch := self._inbox.get()) is not None and not self._stopping:
-            self._taken += 1
-            if self._worker.streams:
-                self._outbox.put(HasRoom())
-            yield batch
