@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
+from transformers.masking_utils import create_causal_mask
 
 from emu2eval.adapters.emu2.config import DecoderConfig, Emu2Config
 from emu2eval.adapters.emu2.vision import EvaVisionTower, pool
 from emu2eval.adapters.local.attention import register
+from emu2eval.adapters.local.devices import device_of
 from emu2eval.adapters.local.head import wide_scores
 from emu2eval.adapters.local.private import set_attention
 
@@ -31,12 +35,12 @@ class Emu2(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where token ids and embeddings go."""
-        return _device(self.decoder.lm.model.embed_tokens)
+        return device_of(self.decoder.lm.model.embed_tokens)
 
     @property
     def image_device(self) -> torch.device:
         """Where pixels go."""
-        return _device(self.visual.patch_embed.proj)
+        return device_of(self.visual.patch_embed.proj)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -62,12 +66,12 @@ class Emu2(nn.Module):
 
     def up(self, features: Tensor) -> Tensor:
         """Visual features (…, width) as embeddings (…, hidden)."""
-        embeds: Tensor = self.project_up(features.to(_device(self.project_up), self.dtype))
+        embeds: Tensor = self.project_up(features.to(device_of(self.project_up), self.dtype))
         return embeds.to(self.device)
 
     def down(self, hidden: Tensor) -> Tensor:
         """Hidden states (…, hidden) as visual embeddings (…, width): what Emu2-Gen paints."""
-        features: Tensor = self.project_down(hidden.to(_device(self.project_down)))
+        features: Tensor = self.project_down(hidden.to(device_of(self.project_down)))
         return features
 
     def read(
@@ -88,14 +92,7 @@ class Emu2(nn.Module):
                 # As transformers would make it, but it waits for the device to know whether all is seen.
                 _, ahead = cache.get_mask_sizes(1, 0)
                 mask = mask[:, None, None, ahead:].bool()
-        out = self.decoder.lm.model(
-            inputs_embeds=embeds,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=cache is not None,
-        )
-        hidden: Tensor = out.last_hidden_state
+        hidden: Tensor = self.decoder(embeds, mask, positions, cache)
         return hidden
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -135,6 +132,32 @@ class Decoder(nn.Module):
             config.hidden_size // config.num_attention_heads, config.rope_theta
         )
 
+    def forward(
+        self, embeds: Tensor, mask: Tensor | None, positions: Tensor, cache: DynamicCache | None
+    ) -> Tensor:
+        """What LLaMA's own forward gives, its layers on any devices. See `Emu2.read`.
+
+        Hidden states move where the next layer lies elsewhere; what all layers take is sent once a device.
+        """
+        llama = self.lm.model
+        given: dict[str, Any] = {"past_key_values": cache, "position_ids": positions}
+        seen = create_causal_mask(llama.config, embeds, mask, **given)
+        turns = llama.rotary_emb(embeds, position_ids=positions)
+        hidden, at = embeds, {embeds.device: (seen, turns)}
+        for layer in llama.layers:
+            place = device_of(layer)
+            if place not in at:
+                at[place] = None if seen is None else seen.to(place), _sent(turns, place)
+            hidden = layer(
+                hidden if hidden.device == place else hidden.to(place),
+                attention_mask=at[place][0],
+                position_embeddings=at[place][1],
+                past_key_values=cache,
+                use_cache=cache is not None,
+            )
+        found: Tensor = llama.norm(hidden.to(device_of(llama.norm)))
+        return found
+
 
 class Rotary(nn.Module):
     """Rotary position encoding (arXiv 2104.09864) whose angles are fp32 whatever the model's dtype.
@@ -156,10 +179,5 @@ class Rotary(nn.Module):
         return angle.cos().to(x.dtype), angle.sin().to(x.dtype)
 
 
-def _device(module: nn.Module) -> torch.device:
-    # accelerate keeps offloaded weights on "meta"; its hook knows where the module runs.
-    hook = getattr(module, "_hf_hook", None)
-    place = getattr(hook, "execution_device", None)
-    if place is not None:
-        return torch.device(place)
-    return next(module.parameters()).device
+def _sent(pair: tuple[Tensor, Tensor], place: torch.device) -> tuple[Tensor, Tensor]:
+    return pair[0].to(place), pair[1].to(place)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from emu2eval.adapters.emu2.config import VisionConfig
+from emu2eval.adapters.local.devices import device_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -60,7 +61,7 @@ class EvaVisionTower(nn.Module):
         cls = self.cls_token.to(patches.device).expand(len(patches), -1, -1)
         x = torch.cat([cls, patches], dim=1) + self.pos_embed.to(patches.device)
         for block in self.blocks:
-            x = block(x)
+            x = block(x.to(device_of(block)))
         out: Tensor = x
         return out
 

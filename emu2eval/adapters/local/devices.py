@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+from torch import nn
 
 from emu2eval.adapters.machine import Machine
 from emu2eval.errors import ConfigError
@@ -75,6 +77,22 @@ def model_of(device: torch.device) -> str:
     if device.type == "cpu":
         return f"cpu {torch.backends.cpu.get_cpu_capability()}"
     return device.type
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module runs."""
+    place = _hooked(module)
+    if place is None:
+        device = next(module.parameters()).device
+        if device.type != "meta":
+            return device
+        # accelerate keeps offloaded weights on "meta"; a hook further down knows where they are brought to.
+        place = next(filter(None, map(_hooked, module.modules())), device)
+    return torch.device(place)
+
+
+def _hooked(module: nn.Module) -> Any:
+    return getattr(getattr(module, "_hf_hook", None), "execution_device", None)
 
 
 @contextmanager

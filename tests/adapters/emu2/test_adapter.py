@@ -59,7 +59,7 @@ def test_what_guidance_contrasts_with_is_computed_once(folders: dict[str, Path])
     assert inference is not None
     read: list[int] = []
     seen: list[int] = []
-    inference.model.decoder.lm.model.register_forward_hook(lambda *_: read.append(1))
+    inference.model.decoder.register_forward_hook(lambda *_: read.append(1))
     inference.model.visual.register_forward_hook(lambda *_: seen.append(1))
     small = ImageOutput(steps=1, width=64, height=64)
     asked = [Prompt(query=("a cat",)), Prompt(query=("a dog",))]

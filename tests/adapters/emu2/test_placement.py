@@ -205,6 +205,64 @@ def test_a_model_on_two_devices_gives_the_same_numbers(folder: Path, base: Any, 
     assert {n for n, p in divided.named_parameters() if p.device.type == "meta"} == meta
 
 
+def hooked(model: Any) -> set[str]:
+    return {name for name, module in model.named_modules() if hasattr(module, "_hf_hook")}
+
+
+def test_between_devices_only_hidden_states_move_at_a_cut(
+    folder: Path, base: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near, far = torch.device("cpu"), torch.device("cpu", 0)  # one device by two names
+    placement = Placement({**spread(base.config, "cpu", 1).device_map}, "cpu", None, ())
+    model = load_model(open_checkpoint(folder), dtype=torch.float32, placement=placement)
+    assert not hooked(model)
+    layers = list(model.decoder.lm.model.layers)
+    cut = len(layers) // 2
+    monkeypatch.setattr(
+        "emu2eval.adapters.emu2.model.device_of",
+        lambda module: far if module in layers[cut:] else near,
+    )
+    sent: list[tuple[int, ...]] = []
+    plain = torch.Tensor.to
+
+    def to(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if far in args:
+            sent.append(tuple(tensor.shape))
+        return plain(tensor, *args, **kwargs)
+
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    for ours, theirs in zip(run(model, base), run(base.model, base), strict=True):
+        assert torch.equal(ours, theirs)
+    rows, length = base["batch_input_ids"].shape
+    each = base.config.decoder.hidden_size // base.config.decoder.num_attention_heads
+    mask, turn = (rows, 1, length, length), (rows, length, each)
+    hidden = (rows, length, base.config.decoder.hidden_size)
+    # Tensors on one device under its other name are never there, so that each layer asks for its own.
+    assert sent[:3] == [mask, turn, turn] and set(sent[3:]) <= {hidden}
+
+
+def test_hooks_are_for_what_rests_elsewhere_alone(folder: Path, base: Any) -> None:
+    placement = spread(base.config, "disk", 2)
+    model = load_model(open_checkpoint(folder), dtype=torch.float32, placement=placement)
+    away = tuple(f"{n}." for n, device in placement.device_map.items() if device == "disk")
+    assert hooked(model) and all(f"{name}.".startswith(away) for name in hooked(model))
+
+
+@pytest.mark.parametrize("where", ["decoder.lm.model.layers", "visual"])
+def test_a_part_that_rests_on_disk_as_a_whole(folder: Path, base: Any, where: str) -> None:
+    placement = Placement({"": "cpu", where: "disk"}, "cpu", None, ())
+    model = load_model(open_checkpoint(folder), dtype=torch.float32, placement=placement)
+    for ours, plain in zip(run(model, base), run(base.model, base), strict=True):
+        assert torch.equal(ours, plain)
+
+
+def test_a_block_is_not_split(folder: Path) -> None:
+    part = "decoder.lm.model.layers.1.mlp"
+    placement = Placement({"": "cpu", part: "disk"}, "cpu", None, ())
+    with pytest.raises(ConfigError, match=r"parts of decoder\.lm\S+1 on cpu and disk"):
+        load_model(open_checkpoint(folder), dtype=torch.float32, placement=placement)
+
+
 class StandIn(str):
     """A device like a GPU as far as placements can tell; torch takes it for the CPU."""
 

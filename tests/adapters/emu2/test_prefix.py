@@ -38,10 +38,10 @@ def counted(golden: Golden) -> Iterator[list[int]]:
     """Positions that the decoder reads, pass by pass: rows x length."""
     sizes: list[int] = []
 
-    def count(_module: Any, _args: Any, kwargs: Any) -> None:
-        sizes.append(kwargs["inputs_embeds"].shape[0] * kwargs["inputs_embeds"].shape[1])
+    def count(_module: Any, given: Any) -> None:
+        sizes.append(given[0].shape[0] * given[0].shape[1])
 
-    hook = golden.model.decoder.lm.model.register_forward_pre_hook(count, with_kwargs=True)
+    hook = golden.model.decoder.register_forward_pre_hook(count)
     yield sizes
     hook.remove()
 
