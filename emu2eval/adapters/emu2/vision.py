@@ -6,6 +6,7 @@ Parameter names are those of the released checkpoints.
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -38,10 +39,20 @@ def resized(image: Image, size: int) -> Tensor:
     return data.view(size, size, 3).permute(2, 0, 1).contiguous()
 
 
-def normalised(grey: Tensor) -> Tensor:
-    """(3, height, width) uint8 -> float32 by CLIP's means and deviations."""
-    values = grey.float() / 255
-    return (values - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+def normalised(levels: Tensor) -> Tensor:
+    """(3, height, width) uint8 -> float32 by CLIP's means and deviations: the same bits on every device."""
+    whole, mean, deviation = _constants(levels.device)
+    return (levels.float() / whole - mean) / deviation
+
+
+@cache
+def _constants(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """White, means and deviations, (…, 1, 1). Tensors, since a GPU multiplies by a number's reciprocal."""
+    with torch.inference_mode(False):
+        white, mean, deviation = (
+            torch.tensor(each, device=device) for each in ((255.0,), MEAN, STD)
+        )
+    return white.view(-1, 1, 1), mean.view(-1, 1, 1), deviation.view(-1, 1, 1)
 
 
 class EvaVisionTower(nn.Module):

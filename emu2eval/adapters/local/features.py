@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -37,7 +37,10 @@ class ImageEncoder(ABC, Generic[F]):
     """Features by image; the least recently used go first. reuse: False computes each anew and alone.
 
     disk, store: what is kept beyond this process of images that were decoded, and of their features.
+    exact: features of images that wait together are those of each alone, bit by bit.
     """
+
+    exact: ClassVar[bool] = False
 
     def __init__(self, reuse: bool = True):
         self.reuse = reuse
@@ -111,7 +114,8 @@ class ImageEncoder(ABC, Generic[F]):
                 found[shown.key] = kept
                 continue
             one = (shown, self.ahead.take(shown))
-            if waiting and not (self.reuse and self.store is None and self.joins(waiting, one)):
+            joins = self.reuse and (self.exact or self.store is None) and self.joins(waiting, one)
+            if waiting and not joins:
                 found |= self._encoded_now(waiting)
                 waiting = []
             waiting.append(one)

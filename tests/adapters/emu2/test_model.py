@@ -11,7 +11,7 @@ from PIL import Image
 
 from emu2eval.adapters.emu2.config import Emu2Config
 from emu2eval.adapters.emu2.model import Emu2, Rotary
-from emu2eval.adapters.emu2.vision import pixels, pool
+from emu2eval.adapters.emu2.vision import MEAN, STD, normalised, pixels, pool
 from emu2eval.adapters.local.cache import above, new_cache
 
 from .conftest import Golden, close
@@ -27,6 +27,12 @@ def test_the_state_dict_has_the_native_keys(golden: Golden) -> None:
 def test_pixels(golden: Golden) -> None:
     made = [pixels(Image.fromarray(golden[f"pil{i}_uint8"].numpy()), 56) for i in range(3)]
     close(torch.stack(made), golden["pixels"])
+
+
+def test_every_level_of_a_pixel_has_the_bits_of_the_plain_formula() -> None:
+    levels = torch.arange(256, dtype=torch.uint8).expand(3, 1, 256)
+    mean, deviation = (torch.tensor(each).view(3, 1, 1) for each in (MEAN, STD))
+    assert torch.equal(normalised(levels), (levels.float() / 255 - mean) / deviation)
 
 
 def test_vision_block_by_block(golden: Golden) -> None:

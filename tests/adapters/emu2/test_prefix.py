@@ -164,6 +164,13 @@ def test_images_are_encoded_once(base: Golden, monkeypatch: pytest.MonkeyPatch) 
     assert encoded == [1, 1, 1]
     assert all(torch.equal(found.pooled, first[key]) for key, found in encoder._held.items())
     assert encoder.kept.nbytes == 3 * 4 * 32 * 4
+    shown = query(base, 700).shown
+    copies = []
+    cpu = torch.Tensor.cpu
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda one: copies.append(one.shape) or cpu(one))
+    anew = TowerEncoder(base.model).several(shown)
+    assert copies == [(3 * 4, 32)]  # the device is waited for once
+    assert all(torch.equal(found.pooled, first[key]) for key, found in anew.items())
     small = TowerEncoder(base.model)
     small.kept = Bounded(2 * 4 * 32 * 4)
     small.hold([query(base, 700)])
