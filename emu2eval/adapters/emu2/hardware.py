@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,6 +16,8 @@ from emu2eval.adapters.local.placement import Demand, Placement
 from emu2eval.adapters.machine import Machine
 from emu2eval.adapters.memory import Device, MemoryPlan, Workload, parse_memory
 from emu2eval.errors import ConfigError
+
+_TITLES = {"visual.blocks.": "vision", "decoder.lm.model.layers.": "layers"}
 
 
 def placed(
@@ -88,7 +89,7 @@ def planned(
     )
     found = placement.placed(measured(config, torch_dtype(precision), painter), demand, memory)
     return MemoryPlan(
-        tuple(replace(use, parts=_parts(found, use.device)) for use in found.devices),
+        placement.described(found, "embeddings, bridges, lm_head", _TITLES),
         precision if quantize is None else f"{quantize}-bit",
         demand.positions,
         config.n_query,
@@ -110,19 +111,6 @@ def _positions(config: Emu2Config, workload: Workload) -> int:
     # [IMG] and [/IMG] around each image; one <s>.
     each = workload.images * (config.n_query + 2) + workload.text_tokens
     return 1 + (workload.shots + 1) * each + workload.new_tokens
-
-
-def _parts(found: Placement, device: Device) -> tuple[str, ...]:
-    shown = ["embeddings, bridges, lm_head"] if device == found.main else []
-    for title, prefix in (("vision", "visual.blocks."), ("layers", "decoder.lm.model.layers.")):
-        numbers = sorted(
-            int(name.removeprefix(prefix))
-            for name, where in found.device_map.items()
-            if name.startswith(prefix) and where == device
-        )
-        if numbers:
-            shown.append(f"{title} {numbers[0]}–{numbers[-1]}")
-    return (*shown, "UNet, VAE") if device == found.painter else tuple(shown)
 
 
 def _single(name: str) -> Placement:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from emu2eval.adapters.base import Limits
+from emu2eval.adapters.base import BatchRange, Limits
 from emu2eval.adapters.huggingface import families
 from emu2eval.adapters.huggingface.checkpoint import CODE, PATTERNS, TransformersCheckpoint
 from emu2eval.adapters.huggingface.lora import PeftFolder
@@ -17,18 +18,37 @@ from emu2eval.adapters.local.choices import Question
 from emu2eval.adapters.local.encoded import Shown
 from emu2eval.adapters.local.files import by_hand
 from emu2eval.adapters.local.search import Found
-from emu2eval.errors import ModelError, PlanError, UserError
+from emu2eval.adapters.memory import Device, MemoryPlan, Workload, largest
+from emu2eval.errors import DoesNotFit, ModelError, PlanError, UserError
+from emu2eval.media.images import from_pil
 from emu2eval.trust import check_checkpoint_code
-from emu2eval.types import ChoiceOutput, Image, Mark, Prompt, Request, Response, TextOutput
+from emu2eval.types import (
+    ChoiceOutput,
+    Image,
+    Mark,
+    Part,
+    Prompt,
+    Request,
+    Response,
+    TextOutput,
+    Turn,
+)
 
 if TYPE_CHECKING:
     from emu2eval.adapters.huggingface.form import TransformersForm
+    from emu2eval.adapters.huggingface.hardware import Sizes
     from emu2eval.adapters.huggingface.kinds import Kind
     from emu2eval.adapters.huggingface.reading import TransformersReader
     from emu2eval.adapters.huggingface.thinking import Thinking
     from emu2eval.adapters.local.inference import Inference
 
 
+PHOTOGRAPH = (640, 480)
+"""Pixels of an image, width and height, that memory is planned for."""
+ASSUMED = 4096
+"""Positions of a prompt that GPUs are chosen for where nothing is known of it."""
+ANSWER = 64
+"""Tokens of its answer."""
 ENOUGH = 512
 """Tokens within which short thoughts end."""
 
@@ -57,6 +77,8 @@ class HuggingFaceAdapter(
     def __init__(self, settings: HuggingFaceSettings):
         super().__init__(settings)
         self._laid_out_truly: HuggingFaceFiles | None = None
+        self._fitting: dict[Workload | None, int | None] = {}
+        self._lengths: dict[Workload, tuple[int, int | None]] = {}
         if settings.trust_remote_code:
             check_checkpoint_code()
 
@@ -168,7 +190,99 @@ class HuggingFaceAdapter(
         from emu2eval.adapters.huggingface.loading import load_model
 
         self._check_layout()
-        return self._reading(load_model(opened.checkpoint, self.settings), opened)
+        return self._reading(load_model(opened.checkpoint, self.settings, self._gpus), opened)
+
+    def plan_memory(self, workload: Workload, memory: Mapping[Device, int]) -> MemoryPlan | None:
+        from emu2eval.adapters.huggingface.hardware import context
+        from emu2eval.adapters.local.devices import torch_dtype
+        from emu2eval.adapters.local.placement import Demand
+        from emu2eval.adapters.machine import Machine
+
+        own, config = self.settings, self.opened.checkpoint.config
+        gpus = tuple(size for device, size in memory.items() if isinstance(device, int))
+        positions, image = workload.positions, None
+        if positions is None:
+            positions, image = self._laid(replace(workload, batch=None))
+        demand = Demand(
+            positions,
+            workload.batch or own.batch,
+            workload.beams or own.beams,
+            workload.new_tokens,
+            own.quantize,
+        )
+        dtype = torch_dtype(own.dtype, None, Machine(gpus))
+        try:
+            return self._memory.planned(demand, memory, dtype, context(config), image)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            # A configuration that does not say what other decoders' say.
+            return None
+
+    def fit_batch(self) -> BatchRange:
+        """Planned where all that grows with a batch is known; found out elsewhere."""
+        where, own = self._gpus, self.settings
+        known = self.workload is not None and self.workload.positions is not None
+        if not where or not known or not self._memory.counted:
+            return super().fit_batch()
+        if self.workload not in self._fitting:
+            fit = self._fit({i: self._where.gpus[i] for i in where if isinstance(i, int)})
+            self._fitting[self.workload] = fit
+        return BatchRange(self._fitting[self.workload] or own.batch)
+
+    def _fit(self, memory: Mapping[Device, int]) -> int | None:
+        """The largest batch of the workload on these devices."""
+        given = self.workload or Workload()
+
+        def plan(batch: int) -> MemoryPlan | None:
+            return self.plan_memory(replace(given, batch=batch), memory)
+
+        try:
+            alone = plan(1)
+        except DoesNotFit:
+            return None
+        return None if alone is None else largest(plan, alone).batch
+
+    @cached_property
+    def _gpus(self) -> Mapping[Device, int] | None:
+        """Those that it takes where its settings leave that open, see `loading.load_model`."""
+        from emu2eval.adapters.local.devices import torch_dtype
+        from emu2eval.adapters.local.placement import Demand
+
+        own, given = self.settings, self.workload
+        if own.device_map not in (None, "auto") or own.memory is not None:
+            return None
+        where = self._where
+        if not where.gpus:
+            return None
+        demand = Demand(
+            (given and given.positions) or min(ASSUMED, self.limits.positions or ASSUMED),
+            (given and given.batch) or own.batch,
+            (given and given.beams) or own.beams,
+            given.new_tokens if given else own.max_new_tokens or ANSWER,
+            own.quantize,
+        )
+        return self._memory.chosen(demand, where.gpus, torch_dtype(own.dtype, None, where))
+
+    @cached_property
+    def _memory(self) -> Sizes:
+        from emu2eval.adapters.huggingface.hardware import Sizes
+
+        return Sizes(self.opened.checkpoint, self.settings)
+
+    def _laid(self, workload: Workload) -> tuple[int, int | None]:
+        """Positions of a prompt of such demonstrations, and of an image of it, each a photograph's size."""
+        if workload not in self._lengths:
+            from PIL import Image as PILImage
+
+            image = from_pil(PILImage.new("RGB", PHOTOGRAPH))
+            part: tuple[Part, ...] = (*[image] * workload.images, " word" * workload.text_tokens)
+            prompt = Prompt(
+                query=part, turns=tuple(Turn(part, ("",)) for _ in range(workload.shots))
+            )
+            laid = self.opened.form.lay_out(prompt)
+            shown = {one.tokens for one in laid.shown}
+            each = shown.pop() if len(shown) == 1 else None
+            self._lengths[workload] = len(laid) + workload.new_tokens, each
+        return self._lengths[workload]
 
     def _reading(self, model: Any, opened: HuggingFaceFiles) -> Inference[TransformersReader]:
         """A model that is loaded, ready to be asked."""

@@ -11,9 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emu2eval.adapters.base import BatchRange
 from emu2eval.adapters.huggingface.adapter import HuggingFaceAdapter, HuggingFaceFiles
 from emu2eval.adapters.huggingface.checkpoint import PATTERNS, TransformersCheckpoint
 from emu2eval.adapters.huggingface.settings import HuggingFaceSettings
+from emu2eval.adapters.local.adapter import LocalAdapter
 from emu2eval.adapters.local.files import at_hand
 from emu2eval.errors import ModelError
 
@@ -99,6 +101,10 @@ class LiveTransformers(HuggingFaceAdapter):
 
     def fetch(self) -> None:
         pass
+
+    def fit_batch(self) -> BatchRange:
+        # Its weights are in the memory that a plan would put them into.
+        return LocalAdapter.fit_batch(self)
 
     def load(self) -> None:
         from emu2eval.adapters.local.lent import as_before

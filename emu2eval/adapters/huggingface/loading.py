@@ -13,20 +13,31 @@ from emu2eval.adapters.huggingface.lora import PeftFolder
 from emu2eval.adapters.huggingface.settings import HuggingFaceSettings
 from emu2eval.adapters.local.devices import torch_dtype
 from emu2eval.adapters.local.weights import require_all
+from emu2eval.adapters.machine import Machine
+from emu2eval.adapters.memory import Device
 from emu2eval.errors import MissingExtra, ModelError
 
 _DECODERS = ("text_config", "llm_config", "language_config", "thinker_config")
 """Under what name a config.json holds its language model's own."""
 
 
-def load_model(checkpoint: TransformersCheckpoint, own: HuggingFaceSettings) -> Any:
-    """Ready to answer. Raises ModelError, also for weights that the files lack, or MissingExtra."""
+def load_model(
+    checkpoint: TransformersCheckpoint,
+    own: HuggingFaceSettings,
+    gpus: Mapping[Device, int] | None = None,
+) -> Any:
+    """Ready to answer. gpus: those that it takes where the settings name no device, and bytes of weights on
+    each; None = all. Raises ModelError, also for weights that the files lack, or MissingExtra."""
     import transformers
 
     dtype = torch_dtype(own.dtype, own.device_map)
     options: dict[str, Any] = {"dtype": dtype, "device_map": own.device_map or _all_gpus()}
     if own.memory is not None:
         options["max_memory"] = dict(own.memory)
+    elif gpus and own.device_map in (None, "auto"):
+        only = len(gpus) == 1
+        options["device_map"] = {"": next(iter(gpus))} if only else "auto"
+        options["max_memory"] = None if only else {**gpus, "cpu": Machine.here().host}
     if own.quantize is not None:
         options["quantization_config"] = _bits(own.quantize, dtype)
     if own.attention is not None:

@@ -300,6 +300,26 @@ def _result(
     return Placement(device_map, main, painter, tuple(uses))
 
 
+def described(found: Placement, fixed: str, titles: Mapping[str, str]) -> tuple[DeviceUse, ...]:
+    """What each device holds, in words too. fixed: what stands on the main device; titles: of numbered
+    blocks, by what their names begin with."""
+    uses = []
+    for use in found.devices:
+        shown = [fixed] if use.device == found.main else []
+        for prefix, title in titles.items():
+            numbers = sorted(
+                int(name.removeprefix(prefix))
+                for name, where in found.device_map.items()
+                if where == use.device and name.startswith(prefix) and name[len(prefix) :].isdigit()
+            )
+            if numbers:
+                shown.append(f"{title} {numbers[0]}–{numbers[-1]}")
+        if use.device == found.painter:
+            shown.append("UNet, VAE")
+        uses.append(replace(use, parts=tuple(shown)))
+    return tuple(uses)
+
+
 _MOST_CARDS = 64
 """Of which a refusal says how many would do."""
 

@@ -1,0 +1,108 @@
+"""Where a model of transformers goes, and with what batch, before its weights are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from emu2eval.adapters.huggingface.budget import Weight, decoder_of, known, measured, weights_of
+from emu2eval.adapters.huggingface.checkpoint import TransformersCheckpoint
+from emu2eval.adapters.huggingface.settings import HuggingFaceSettings
+from emu2eval.adapters.local import placement
+from emu2eval.adapters.local.bits import Bits
+from emu2eval.adapters.local.placement import Demand, Measured
+from emu2eval.adapters.memory import Device, MemoryPlan
+from emu2eval.errors import UserError
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What of a checkpoint and its settings decides its memory."""
+
+    checkpoint: TransformersCheckpoint
+    settings: HuggingFaceSettings
+
+    @cached_property
+    def weights(self) -> tuple[Weight, ...]:
+        own = self.checkpoint
+        return weights_of(own.path, own.config, own.released, own.code)
+
+    def measured(self, dtype: torch.dtype) -> Measured:
+        own = self.settings
+        shares = own.reuse and own.attention in (None, "sdpa")
+        return measured(self.checkpoint.config, self.weights, dtype, reuse=own.reuse, shares=shares)
+
+    @cached_property
+    def counted(self) -> bool:
+        """Whether all that grows with a batch is known, so that a batch can be decided by it."""
+        own = self.settings
+        return own.attention in (None, "sdpa") and known(self.checkpoint.config)
+
+    def planned(
+        self,
+        demand: Demand,
+        memory: Mapping[Device, int],
+        dtype: torch.dtype,
+        most: int | None,
+        image: int | None,
+    ) -> MemoryPlan:
+        """Raises DoesNotFit. most: the model's context; image: positions of an image."""
+        bits: tuple[Bits, ...] = () if self._quantized else (8, 4)
+        found = placement.placed(self.measured(dtype), demand, memory, bits=bits)
+        precision = str(dtype).removeprefix("torch.")
+        return MemoryPlan(
+            placement.described(found, "embeddings, lm_head", self._titles),
+            precision if demand.quantize is None else f"{demand.quantize}-bit",
+            demand.positions,
+            image,
+            demand.batch,
+            demand.beams,
+            most,
+            found.offloaded,
+        )
+
+    def chosen(
+        self, demand: Demand, gpus: tuple[int, ...], dtype: torch.dtype
+    ) -> dict[Device, int] | None:
+        """The fewest of the GPUs that hold it, with the bytes that weights may take of each where they are
+        several; None where that cannot be said, or all of them do not."""
+        try:
+            need = self.measured(dtype)
+            some = placement.fewest_gpus(gpus, need, demand)
+            for asked in (demand, replace(demand, batch=1)):
+                found = placement.place(need(asked), some)
+                if found is not None:
+                    return {
+                        use.device: some[use.device] - use.total + use.weights
+                        for use in found.devices
+                    }
+        except (UserError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            # A plan of a configuration of somebody else's; loading tells what is wrong with it.
+            pass
+        return None
+
+    @property
+    def _quantized(self) -> bool:
+        return getattr(self.checkpoint.config, "quantization_config", None) is not None
+
+    @cached_property
+    def _titles(self) -> dict[str, str]:
+        """Numbered modules, the decoder's last."""
+        prefixes = dict.fromkeys(weight.block for weight in self.weights if weight.block)
+        sizes = dict.fromkeys(prefixes, 0)
+        for weight in self.weights:
+            if weight.block:
+                sizes[weight.block] += weight.nbytes
+        own = max(sizes, key=lambda prefix: sizes[prefix], default=None)
+        vision = [p for p in prefixes if p != own and ("vis" in p or "image" in p)]
+        titles = {f"{prefix}.": "vision" for prefix in vision[:1]}
+        return titles if own is None else {**titles, f"{own}.": "layers"}
+
+
+def context(config: Any) -> int | None:
+    """The positions that the decoder was trained for."""
+    return getattr(decoder_of(config), "max_position_embeddings", None)
