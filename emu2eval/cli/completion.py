@@ -42,6 +42,12 @@ def ablations(incomplete: str) -> list[str]:
     return _begin(ABLATIONS, incomplete)
 
 
+def engines(incomplete: str) -> list[str]:
+    from emu2eval.adapters.served.engines import ENGINES
+
+    return _begin(ENGINES, incomplete)
+
+
 def formats(incomplete: str) -> list[str]:
     return _begin(["rich", "markdown", "csv", "json", "latex"], incomplete)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from emu2eval.cli import completion
-from emu2eval.cli.options import Device, Out, Protocol, Sets, Source, Split
+from emu2eval.cli.options import Device, Engine, Out, Protocol, Sets, Source, Split
 from emu2eval.cli.say import console, put
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ Examples:
   emu2eval check --task vqav2
   emu2eval check --task ./my_task.yaml --shots 8
   emu2eval check --model nearest
+  emu2eval check --model ./my-checkpoint --engine vllm
   emu2eval check --task vqav2 --set task.data.root=/data/vqav2
   emu2eval check --adapter my_package.my_module:MyAdapter
   emu2eval check --report --task vqav2 --model ./my-checkpoint"""
@@ -55,6 +56,7 @@ def check(
     split: Split = None,
     source: Source = None,
     device: Device = None,
+    engine: Engine = None,
     set_: Sets = [],  # noqa: B006
     out: Out = None,
     report: Annotated[
@@ -77,7 +79,7 @@ def check(
         given = {"shots": shots or (), "protocol": protocol, "split": split, "changes": changes}
         asked[f"task {task}"] = partial(check_task, task, source, **given)
     if model is not None:
-        asked[f"model {model}"] = partial(check_model, model, device, changes)
+        asked[f"model {model}"] = partial(check_model, model, device, changes, engine)
     if adapter is not None:
         asked[f"adapter {adapter}"] = partial(check_adapter, adapter)
     if report:

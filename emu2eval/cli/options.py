@@ -127,6 +127,15 @@ Device = Annotated[
         help="For local models: cpu, cuda, cuda:1 or mps [default: all GPUs, else the CPU].",
     ),
 ]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        help="Serving engine to start for the model: vllm, sglang, llama.cpp or transformers, as installed "
+        "on this machine [default: none; the model runs in this process].",
+        autocompletion=completion.engines,
+    ),
+]
 Source = Annotated[
     str | None,
     typer.Option(

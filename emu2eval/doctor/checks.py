@@ -21,6 +21,9 @@ from emu2eval.adapters.base import of_adapter
 from emu2eval.adapters.conformance import Finding, raised
 from emu2eval.adapters.conformance import check as conform
 from emu2eval.adapters.huggingface import vision
+from emu2eval.adapters.served.checkpoint import is_gguf
+from emu2eval.adapters.served.engines import ENGINES
+from emu2eval.adapters.served.installed import find_program
 from emu2eval.doctor import task_check
 from emu2eval.doctor.file_check import model_faults, task_faults
 from emu2eval.doctor.task_check import tried
@@ -64,6 +67,9 @@ def check_all(out: Path | None = None) -> Iterator[Finding]:
             f"pip install 'emu2eval[{extra}]' for {', '.join(missing)}" if missing else "installed"
         )
         yield Finding(f"extra {extra}", True, seen)
+    for name, engine in ENGINES.items():
+        found = find_program(engine)
+        yield Finding(f"engine {name}", True, found or f"not installed; {engine.install}")
     yield Finding("java", True, shutil.which("java") or "not installed; caption metrics need it")
     yield _writable(out or catalog.results_root())
     root = catalog.data_root()
@@ -79,15 +85,20 @@ def check_task(name: str, source: str | None = None, **asked: Any) -> Iterator[F
 
 
 def check_model(
-    name: str, device: str | None = None, changes: Changes | None = None
+    name: str,
+    device: str | None = None,
+    changes: Changes | None = None,
+    engine: str | None = None,
 ) -> Iterator[Finding]:
-    """A model's file, how it answers, and its adapter's behaviour. device: on which it runs."""
-    yield from _code("model", name)
-    faults = model_faults(name)
-    yield from (Finding(f"model {name}", False, str(fault)) for fault in faults)
-    if faults:
-        return
-    adapter = open_model(name, changes or Changes(), device).adapter
+    """A model's file, how it answers, and its adapter's behaviour. device: on which it runs; engine: which
+    serving engine runs it instead, started for it."""
+    if not is_gguf(Path(name)):  # which needs no file
+        yield from _code("model", name)
+        faults = model_faults(name)
+        yield from (Finding(f"model {name}", False, str(fault)) for fault in faults)
+        if faults:
+            return
+    adapter = open_model(name, changes or Changes(), device, engine=engine).adapter
     with of_adapter(adapter):
         told = adapter.about() if not adapter.lacks() else {}
     for topic, text in told.items():

@@ -62,14 +62,16 @@ class ModelEntry(Spec):
     """A model with its own values. model: by name, path or the hub's org/name; or the keys of a model
     file.
 
-    tasks: the tasks to run it on, if not those of the file. device: such as cuda:1. batch:
-    requests at a time, or auto. set: as --set takes it, such as {model.settings.dtype: float32}.
+    tasks: the tasks to run it on, if not those of the file. device: such as cuda:1. engine: a serving
+    engine that runs it, such as vllm. batch: requests at a time, or auto. set: as --set takes it, such as
+    {model.settings.dtype: float32}.
     """
 
     model: str | dict[str, Any]
     tasks: tuple[str | TaskEntry, ...] | None = None
     batch: Batch | None = None
     device: str | None = None
+    engine: str | None = None
     set: Options = msgspec.field(default_factory=dict)
 
 

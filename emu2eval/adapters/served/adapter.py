@@ -192,10 +192,10 @@ class ServedAdapter(OpenAIAdapter):
                 )
             if now >= told:
                 last = server.last_lines(1)
-                self.tell(
-                    f"{self._served.engine} is loading, {now - began:,.0f} s"
-                    + (f": {last}" if last else "")
-                )
+                if _answers(port) and not server.listens(port):
+                    last = f"port {port} answers, but it is not listening there"
+                waited = f"{self._served.engine} is loading, {now - began:,.0f} s"
+                self.tell(f"{waited}: {last}" if last else waited)
                 told = now + TOLD_EVERY
             time.sleep(pause)
             pause = min(pause * 1.2, _LONGEST)

@@ -20,10 +20,15 @@ _SHEBANG = re.compile(rb"#!\s*(/\S*python\S*)\s*$")
 _NUMBER = re.compile(r"\d\S*(?: \([0-9a-f]{6,}\))?")
 
 
-def program_of(engine: Engine) -> str:
-    """The path of its program: on PATH, else beside this Python. Raises MissingExtra with the command."""
+def find_program(engine: Engine) -> str | None:
+    """The path of its program: on PATH, else beside this Python; None where there is none."""
     beside = str(Path(sys.executable).parent)
-    found = shutil.which(engine.program) or shutil.which(engine.program, path=beside)
+    return shutil.which(engine.program) or shutil.which(engine.program, path=beside)
+
+
+def program_of(engine: Engine) -> str:
+    """`find_program`. Raises MissingExtra with the command that installs it."""
+    found = find_program(engine)
     if found is None:
         raise MissingExtra(
             engine.package,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -74,10 +75,14 @@ class ServerProcess:
         """Ends it, waits until all of its processes are gone, and removes the log."""
         assert self._supervisor.stdin is not None
         self._supervisor.stdin.close()
+        # A process that we forked meanwhile may hold the other end of its input open.
+        self._supervisor.terminate()
         try:
             self._supervisor.wait(GRACE + 15)
-        except subprocess.TimeoutExpired:  # it cannot be killed either, such as in a broken driver
-            self._supervisor.kill()
+        except subprocess.TimeoutExpired:  # what a broken driver holds cannot be killed
+            for pid in (*supervisor.below(self._supervisor.pid), self._supervisor.pid):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             self._supervisor.wait()
         self.log.unlink(missing_ok=True)
 
