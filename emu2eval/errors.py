@@ -10,6 +10,7 @@ UserError
 ├── StoreError         the results folder
 │   └── CompareError   runs that cannot be compared
 ├── ModelError         weights or a server
+│   ├── ModelGone      what ran the model has ended, and can be started again
 │   └── NotFinite      model outputs that are NaN or infinite
 ├── MissingExtra       an optional dependency that is not installed
 ├── PartError          a plug-in that raised an error of its own
@@ -183,6 +184,10 @@ class ModelError(UserError):
 
 class DoesNotFit(ModelError):
     """A model that is too large for the memory that it is given; the hint says what would fit."""
+
+
+class ModelGone(ModelError):
+    """What ran the model has ended in the middle. Requests under way may be asked again of another."""
 
 
 class NotFinite(ModelError):

@@ -28,7 +28,7 @@ from emu2eval.adapters.served.engines import (
 from emu2eval.adapters.served.installed import environment, gpus, program_of, version_of
 from emu2eval.adapters.served.process import ServerProcess
 from emu2eval.adapters.served.settings import ServedSettings
-from emu2eval.errors import ModelError, UserError
+from emu2eval.errors import ModelError, ModelGone, UserError
 from emu2eval.trust import check_engine_code
 from emu2eval.types import Request
 
@@ -179,7 +179,7 @@ class ServedAdapter(OpenAIAdapter):
         limit, told, pause = self._served.load_timeout, began + TOLD_EVERY, _SHORTEST
         while True:
             if server.ended is not None:
-                problem = self._ended(server, "did not start")
+                problem = ModelError(self._end(server, "did not start"))
                 raise _PortTaken(problem) if _answers(port) else problem
             if _healthy(port) and server.listens(port):
                 return
@@ -201,20 +201,16 @@ class ServedAdapter(OpenAIAdapter):
             pause = min(pause * 1.2, _LONGEST)
 
     def _check(self) -> None:
-        """Raises ModelError where the server has ended in the middle."""
+        """Raises ModelGone where the server has ended in the middle."""
         if self._server is not None and self._server.ended is not None:
-            raise self._ended(self._server, "stopped")
-
-    def _ended(self, server: ServerProcess, what: str) -> ModelError:
-        said = server.last_lines() or "(nothing)"
-        hint = None
-        if what == "stopped":
-            hint = (
-                "all answers so far are saved, and the same command starts it again for the others"
+            raise ModelGone(
+                self._end(self._server, "stopped"),
+                hint="all answers so far are saved; the same command starts it again for the others",
             )
-        return ModelError(
-            f"{self._served.engine} {what} ({server.ended}); its last lines:\n{said}", hint=hint
-        )
+
+    def _end(self, server: ServerProcess, what: str) -> str:
+        said = server.last_lines() or "(nothing)"
+        return f"{self._served.engine} {what} ({server.ended}); its last lines:\n{said}"
 
 
 class _PortTaken(Exception):

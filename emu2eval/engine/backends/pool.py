@@ -17,7 +17,7 @@ from emu2eval.engine.backends.alike import unlike
 from emu2eval.engine.backends.base import Answers, Batch, Ended, Event, HasRoom
 from emu2eval.engine.backends.replica import ReplicaReport
 from emu2eval.engine.backends.site import Call, ReplicaDied, Site
-from emu2eval.errors import ModelError, UserError
+from emu2eval.errors import ModelError, ModelGone, UserError
 from emu2eval.runs.record import ModelIdentity, RanOn
 from emu2eval.types import Image, Response
 from emu2eval.watch import ReplicasState
@@ -383,8 +383,11 @@ class Replicas:
         except UserError as error:
             if kind == "load":
                 self._not_loaded(slot, error.what)
-                return
-            raise
+            elif isinstance(error, ModelGone) and not last:
+                self._lost(slot, error.what)
+            else:
+                raise
+            return
         if kind == "load":
             self._loaded(slot, result)
             return

@@ -13,7 +13,7 @@ import pytest
 
 from emu2eval.adapters.served import adapter as served_adapter
 from emu2eval.adapters.served.process import ServerProcess
-from emu2eval.errors import ModelError
+from emu2eval.errors import ModelError, ModelGone
 from emu2eval.types import Prompt, Request, TextOutput
 
 from ...chat_server import ChatServer
@@ -145,7 +145,7 @@ def test_a_crash_in_the_middle_names_the_engine(engines: StandIns, served: Serve
     adapter = served(concurrency=1, retries=50)
     adapter.load()
     came: list[int] = []
-    with pytest.raises(ModelError) as raised:
+    with pytest.raises(ModelGone) as raised:
         for place, response in adapter.stream([ASK] * 5):
             assert response.error is None
             came.append(place)

@@ -18,7 +18,7 @@ from emu2eval.engine.evaluation import plans
 from emu2eval.engine.options import RunOptions
 from emu2eval.engine.plan import Plan
 from emu2eval.engine.runner import Tally, execute
-from emu2eval.errors import ModelError
+from emu2eval.errors import ModelError, ModelGone
 from emu2eval.runs.record import ModelIdentity
 from emu2eval.runs.store import RunStore
 from emu2eval.types import Request, Response
@@ -206,6 +206,30 @@ def test_a_replica_that_is_killed_costs_what_it_was_busy_with(
     (line,) = told.notes
     assert line.startswith("replica ") and "was lost (killed)" in line
     assert [state.up for state in told.states][-1] in (1, 2)
+
+
+class Server(Device):
+    """One whose server ends once, in the middle."""
+
+    def answer(self, requests: Sequence[Request]) -> list[Response]:
+        assert self.log is not None
+        ended = self.log.with_suffix(".ended")
+        if self.log.exists() and not ended.exists():
+            ended.touch()
+            raise ModelGone("vllm stopped (exit code 1)")
+        return super().answer(requests)
+
+
+def test_a_replica_whose_server_ends_is_replaced(
+    make_task: Any, pools: Any, tmp_path: Path
+) -> None:
+    plan = plan_of(make_task(queries=20), Device(batch=4))
+    _, local = asked(plan, tmp_path / "local")
+    pool, site, told = pools(lambda _: Local(Server(log=tmp_path / "log")), 1)
+    tally, found = asked(plan, tmp_path / "run", pool)
+    assert found == local and (tally.failed, tally.asked) == (0, 20)
+    assert len(site.started) == 2
+    assert "was lost (vllm stopped (exit code 1))" in told.notes[0]
 
 
 def deadly(number: int, *squares: int) -> Local:
