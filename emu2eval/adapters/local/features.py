@@ -114,8 +114,8 @@ class ImageEncoder(ABC, Generic[F]):
                 found[shown.key] = kept
                 continue
             one = (shown, self.ahead.take(shown))
-            joins = self.reuse and (self.exact or self.store is None) and self.joins(waiting, one)
-            if waiting and not joins:
+            may = self.reuse and (self.exact or self.store is None)
+            if waiting and not (may and self.joins(waiting, one)):
                 found |= self._encoded_now(waiting)
                 waiting = []
             waiting.append(one)
