@@ -113,10 +113,17 @@ class Adapter(ABC):
     this process and in each replica's. None = unknown: all of a short context is planned for."""
     runs_on: ClassVar[str | None] = None
     """What answers in its place, such as "a server"; None = this package, on a device or anywhere."""
+    replicable: ClassVar[bool] = True
+    """Whether several copies of it answer more in the same time (`--replicas`)."""
     neutral: ClassVar[frozenset[str]] = frozenset({"batch"})
     """Settings that never change an answer; they stay out of the model's identity."""
     tell: Callable[[str], None] = staticmethod(lambda text: None)
     """For a line to the user from within `load`, where that takes long; the engine sets it. Any thread."""
+
+    @property
+    def uses_gpus(self) -> bool:
+        """Whether it runs on GPUs where there are any."""
+        return self.device_setting is not None
 
     @abstractmethod
     def answer(self, requests: Sequence[Request]) -> Sequence[Response]:

@@ -136,6 +136,22 @@ Engine = Annotated[
         autocompletion=completion.engines,
     ),
 ]
+ReplicaCount = Annotated[
+    str | None,
+    typer.Option(
+        "--replicas",
+        help="Copies of each model that answer side by side, each in a process of its own on the fewest GPUs "
+        "that it fits, or auto: as many as fit. Needs emu2eval[ray] [default: one, in this process].",
+    ),
+]
+ClusterAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        help="Where replicas run: HOST:PORT of a Ray cluster, or auto on one of its nodes "
+        "[default: this machine].",
+    ),
+]
 Source = Annotated[
     str | None,
     typer.Option(

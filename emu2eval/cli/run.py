@@ -13,6 +13,7 @@ from emu2eval.cli.logs import logged
 from emu2eval.cli.options import (
     Ablate,
     Batch,
+    ClusterAddress,
     Device,
     Form,
     JudgeName,
@@ -21,6 +22,7 @@ from emu2eval.cli.options import (
     Models,
     Out,
     Protocol,
+    ReplicaCount,
     ScorerName,
     Seed,
     Sets,
@@ -61,6 +63,7 @@ Examples:
   emu2eval run --task easy-vqa-binding --shots 0 8 \\
       --ablate none labels images blank order
   emu2eval run --task easy-vqa --shots 4 --log tensorboard=logs
+  emu2eval run --task vqav2 --shots 4 --model emu2 --replicas auto
   emu2eval run experiment.yaml
 
 An experiment file lists models, tasks, shots, seeds, protocols and settings. An option given with it
@@ -94,6 +97,8 @@ def run(
     out: Out = None,
     batch: Batch = None,
     device: Device = None,
+    replicas: ReplicaCount = None,
+    cluster: ClusterAddress = None,
     fit: Annotated[
         bool,
         typer.Option(
@@ -158,6 +163,8 @@ def run(
         out=out,
         batch=batch,
         device=device,
+        replicas=replicas,
+        cluster=cluster,
         judge=judge,
         label=label,
         scorer=scorer,

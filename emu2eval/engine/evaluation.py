@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,12 @@ import msgspec
 from emu2eval.adapters.base import Adapter
 from emu2eval.engine import held
 from emu2eval.engine.backends.base import Backend
-from emu2eval.engine.backends.here import Here
 from emu2eval.engine.cost import costs
+from emu2eval.engine.cutting import BatchSize
 from emu2eval.engine.judges import Scoring, choose_judge
 from emu2eval.engine.live import Live
 from emu2eval.engine.models import OpenModel, open_model
-from emu2eval.engine.objects import InMemory, ObjectSpec
+from emu2eval.engine.objects import InMemory
 from emu2eval.engine.options import AUTO, AnyScorer, RunOptions
 from emu2eval.engine.plan import Plan
 from emu2eval.engine.planned import PlannedRun, each_once
@@ -35,7 +34,6 @@ from emu2eval.engine.tasks import OpenTask, open_task
 from emu2eval.engine.wanted import AnyTask, wanted, wanted_models
 from emu2eval.errors import ConfigError, of_part
 from emu2eval.fewshot.ablate import changes_nothing
-from emu2eval.runs.names import below
 from emu2eval.runs.record import LeftOut, RanOn, Record, is_run, known_record, write_record
 from emu2eval.runs.store import RunStore
 from emu2eval.spec.changes import Changes
@@ -72,6 +70,8 @@ def evaluate(
     out: str | Path | None = None,
     batch: int | str | None = None,
     device: str | None = None,
+    replicas: int | str | None = None,
+    cluster: str | None = None,
     watcher: Watcher | None = None,
 ) -> list[Result]:
     """Runs every task with every model at every number of shots, or continues where a run stopped.
@@ -92,7 +92,8 @@ def evaluate(
     used instead of the task's; can be a function (prediction, references) -> float. changes: to the
     task's and the model's files, such as {"task": {"output": {"max_new_tokens": 20}}}. out: the folder
     of runs. batch: requests at a time, or "auto" for as many as fit; device: such as "cuda:1", for
-    models on this machine.
+    models on this machine. replicas: copies of a model that answer side by side, each in a process of
+    its own, or "auto"; cluster: where those are, the address of Ray's head, or "auto".
 
     >>> evaluate("easy-vqa", "most-common", shots=4, limit=50)[0].rows[0].value  # doctest: +SKIP
     12.0
@@ -115,6 +116,8 @@ def evaluate(
         out=out,
         batch=batch,
         device=device,
+        replicas=replicas,
+        cluster=cluster,
     )
     models = _several(model)
     if (processor, name, version) != (None, None, None):
@@ -200,7 +203,10 @@ def planned(
             judges[key] = choose_judge(judged[key], options.judge, options.changes.judge)
     for job in jobs:
         if (key := _model_key(job)) not in models:
-            models[key] = open_model(_name(job.model), job.options.changes, job.options.device)
+            options = job.options
+            models[key] = open_model(
+                _name(job.model), options.changes, options.device, options.where.machine()
+            )
             if models[key].unstated:
                 told.note(UNSTATED.format(name=models[key].spec.name))
     scorers = [task.scoring for task in tasks.values()] if fetch else []
@@ -224,44 +230,64 @@ def planned(
 
 def carry_out(groups: Sequence[Sequence[PlannedRun]], told: Watcher) -> list[Result]:
     """Checks all of the runs, then asks and scores them; each model is loaded once for its own."""
-    backends = [_backend(group[0].plan, told) for group in groups]
+    loads = [_Load(group, told) for group in groups]
     try:
-        return _carried_out(groups, backends, told)
+        return _carried_out(loads, told)
     finally:
         # A model that somebody else goes on with is given back, whatever happened.
-        for backend in backends:
-            backend.close()
+        for load in loads:
+            load.backend.close()
 
 
-def _backend(plan: Plan, told: Watcher) -> Backend:
-    """Whatever runs the model of a plan."""
-    in_memory = isinstance(plan.model, ObjectSpec)
-    return Here(plan.adapter, partial(told.loading, plan.name), inline=in_memory)
+class _Load:
+    """The runs of one model, and whatever runs it."""
+
+    def __init__(self, runs: Sequence[PlannedRun], told: Watcher):
+        plan = runs[0].plan
+        self.runs = runs
+        self.adapter = plan.adapter
+        self.backend = runs[0].options.where.backend(plan.model, plan.adapter, told)
+        self._sizes: dict[int, BatchSize] = {}
+
+    def look(self) -> None:
+        """Sees what the requests are like, before weights are read: that decides where they go, and how
+        many are asked together."""
+        known = []
+        for run in self.runs:
+            workload = run.plan.workload()
+            asked = run.options.batch
+            if workload is not None and isinstance(asked, int):
+                workload = replace(workload, batch=asked)
+            self.adapter.workload = workload
+            # A plan needs the memory as it is before weights are read.
+            self._sizes[id(run.plan)] = batch_size(self.adapter, asked)
+            if workload is not None:
+                known.append(workload)
+        self.adapter.workload = max(known, key=lambda each: each.positions or 0, default=None)
+
+    def size(self, run: PlannedRun) -> BatchSize:
+        return self._sizes[id(run.plan)]
 
 
-def _carried_out(
-    groups: Sequence[Sequence[PlannedRun]], backends: Sequence[Backend], told: Watcher
-) -> list[Result]:
-    runs = [run for group in groups for run in group]
+def _carried_out(loads: Sequence[_Load], told: Watcher) -> list[Result]:
+    runs = [run for load in loads for run in load.runs]
     every = [run.plan for run in runs]
     bring({id(each.part): each for each in _choosing(every)}.values(), told)
     for task in {id(plan.task): plan.task for plan in every}.values():
         with of_part("scorer", task.scoring.name):
             task.scorer.try_out()
-    for group, backend in zip(groups, backends, strict=True):
-        if any(run.options.batch == AUTO for run in group):
-            # A plan needs the memory as it is before weights are read.
-            group[0].plan.adapter.fit_batch()
-        for run in group:
-            run.plan.prepare(backend.encode, told.working)
+    for load in loads:
+        for run in load.runs:
+            run.plan.prepare(load.backend.encode, told.working)
             run.plan.check_first()
-        if len(groups) > 1:
+        load.look()
+        if len(loads) > 1:
             # Two models may not fit. What was seen through this one is remembered.
-            backend.close()
-    groups = each_once(groups)
+            load.backend.close()
+    once = each_once([load.runs for load in loads])
     for line in dict.fromkeys(line for plan in every for line in plan.warnings()):
         told.note(line)
-    estimates = costs(groups)
+    estimates = costs(once)
     before = [_used(each.adapter) for each in estimates]
     for each in estimates:
         told.note(each.line)
@@ -270,11 +296,11 @@ def _carried_out(
         scorings: dict[int, Scoring] = {}
         for judge in {id(run.judge): run.judge for run in runs}.values():
             scorings[id(judge)] = open_judges.enter_context(Scoring(judge, told))
-        for group, backend in zip(groups, backends, strict=True):
-            with closing(backend):
-                for run in group:
+        for load, own in zip(loads, once, strict=True):
+            with closing(load.backend):
+                for run in own:
                     scoring = scorings[id(run.judge)]
-                    result = run_plan(run.plan, run.options, told, backend, scoring)
+                    result = run_plan(run, told, load.backend, load.size(run), scoring)
                     results.append(result)
                     told.finished(result.end)
     for each, known in zip(estimates, before, strict=True):
@@ -321,7 +347,7 @@ def _task_key(job: Job) -> Hashable:
 
 
 def _model_key(job: Job) -> Hashable:
-    return (_same(job.model), repr(job.options.changes.model), job.options.device)
+    return (_same(job.model), repr(job.options.changes.model), job.options.where)
 
 
 def _run_key(job: Job, shots: Shots, ablation: str) -> Hashable:
@@ -365,10 +391,10 @@ def make_plan(
 
 
 def run_plan(
-    plan: Plan, options: RunOptions, watcher: Watcher, backend: Backend, scoring: Scoring
+    run: PlannedRun, watcher: Watcher, backend: Backend, size: BatchSize, scoring: Scoring
 ) -> Result:
     """Asks, stores, judges and scores one run."""
-    folder = below(options.folder, plan.folder)
+    plan, options, folder = run.plan, run.options, run.folder
     with RunStore(folder).open_for_writing() as store:
         _tell_of_more(plan, folder, watcher)
         plan.prepare(backend.encode, watcher.working)
@@ -380,8 +406,8 @@ def run_plan(
             watcher.note(f"{line}; running them again")
         watcher.starting(RunStart(plan.task.name, plan.name, plan.setting, len(plan), folder))
         live = Live(plan, store, folder, watcher.scored) if watcher.follows_scores else None
-        size = batch_size(plan.adapter, options.batch)
         now = RanOn(extent=plan.extent, batch=None if size.growing else size.now)
+        before = keeping.record
         exact = store.empty or _cut_alike(known, now)
 
         def ready() -> None:
@@ -390,7 +416,7 @@ def run_plan(
                 live.kept()
                 store.heard = live
             backend.load()
-            keeping(ran_on=keeping.record.ran(backend.ran_on(now)))
+            keeping(ran_on=before.ran(backend.ran_on(now)))
 
         with Spending(
             plan.adapter, keeping.record.spent, lambda used: keeping(spent=used)
@@ -399,6 +425,9 @@ def run_plan(
             tally = execute(
                 plan, store, backend, ready=ready, size=size, exact=exact, progress=tell
             )
+        if tally.asked:
+            # More replicas may have come since.
+            keeping(ran_on=before.ran(backend.ran_on(now)))
         if not same:
             keeping(versions=plan.record.versions)
         if live is not None and live.count:

@@ -183,6 +183,8 @@ class _Reading:
                     out=out,
                     batch=self._batch(entry),
                     device=self._device(entry),
+                    replicas=self.given.get("replicas"),
+                    cluster=self.given.get("cluster"),
                     judge=self.experiment.named(judge) if judge else None,
                 )
                 self._try_task(task, options)

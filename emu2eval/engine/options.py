@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from emu2eval import registry
+from emu2eval.engine.backends.choose import Where
 from emu2eval.errors import ConfigError, UnknownName, shown
 from emu2eval.fewshot.ablate import ABLATIONS
 from emu2eval.runs.record import MOST_TRIALS, Extent
@@ -34,7 +35,9 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     from prompts that are too long. skip_missing: samples whose image or video file is not there are left out
     and counted. label: what tables call the model; "" = its own name again. source: where samples come from;
     None = see `data.sources.choose`. batch: requests at a time; None = the model's, "auto" = as many as fit.
-    device: of models on this machine, such as cuda:1.
+    device: of models on this machine, such as cuda:1. replicas: copies of each model that answer side by
+    side, each in a process of its own; "auto" = as many as fit; None = one in this process. cluster: where
+    they are, the address of Ray's head, or "auto" on one of its nodes; None = this machine.
     """
 
     shots: tuple[str | int, ...] = ()
@@ -51,6 +54,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     out: Path | None = None
     batch: Positive | Literal["auto"] | None = None
     device: str | None = None
+    replicas: Positive | Literal["auto"] | None = None
+    cluster: str | None = None
     judge: str | None = None
     label: str | None = None
 
@@ -76,8 +81,9 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         }
         if isinstance(given.get("limit"), str):
             given["limit"] = parsed_limit(given["limit"])
-        if isinstance(batch := given.get("batch"), str) and batch.isdecimal():
-            given["batch"] = int(batch)  # as the command line has it
+        for name in ("batch", "replicas"):
+            if isinstance(value := given.get(name), str) and value.isdecimal():
+                given[name] = int(value)  # as the command line has it
         for name in given["ablate"]:
             if name not in ABLATIONS:
                 raise UnknownName("ablation", name, ABLATIONS, where="--ablate")
@@ -91,6 +97,11 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
                         where=f"--{field.name}",
                     ) from None
         return cls(**given)
+
+    @property
+    def where(self) -> Where:
+        """Where models run."""
+        return Where(self.replicas, self.cluster, self.device)
 
     @property
     def folder(self) -> Path:
@@ -181,6 +192,8 @@ def _takes(field: msgspec.structs.FieldInfo) -> str:
         "limit": "an integer of at least 1, or a fraction below 1",
         "trials": f"an integer from 1 to {MOST_TRIALS:,}",
         "batch": "an integer from 1 to 1,000,000, or auto",
+        "replicas": "an integer from 1 to 1,000,000, or auto",
+        "cluster": "auto, or the address of a Ray cluster, such as node1:6379",
         "shots": "integers, or 0*",
         "device": "cpu, cuda, cuda:1 or mps",
         "fit": "true or false",

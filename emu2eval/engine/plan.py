@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from emu2eval.adapters.base import Adapter, of_adapter
+from emu2eval.adapters.memory import Workload
 from emu2eval.encoders.base import OWN, Encoder, Vectors
 from emu2eval.engine.asked import Asked, First
 from emu2eval.engine.objects import ObjectSpec
@@ -313,6 +314,18 @@ class Plan:
             # An image that cannot be used costs its own question, when its turn comes.
             with suppress(ImageError):
                 self.check(self.at(place))
+
+    def workload(self) -> Workload | None:
+        """What the requests are like, by the first of them; None where the model does not count positions."""
+        requests = []
+        for place in islice(self.questions, FIRST):
+            with suppress(ImageError):
+                planned = self.at(place)
+                if planned.refused is None:
+                    requests.append(planned.request)
+        with of_adapter(self.adapter), suppress(ImageError):
+            return self.adapter.expected(requests)
+        return None
 
     def warnings(self) -> Iterator[str]:
         """What the adapter says of the first request that can be asked; and sampling that changes nothing."""

@@ -20,7 +20,7 @@ from rich.text import Text
 from emu2eval.errors import printable
 from emu2eval.report.console import console
 from emu2eval.report.notes import counted
-from emu2eval.watch import RunEnd, RunStart, Watcher
+from emu2eval.watch import ReplicasState, RunEnd, RunStart, Watcher
 
 
 class _Rate(ProgressColumn):
@@ -47,6 +47,8 @@ class Bars(Watcher):
             disable=not self.console.is_terminal,
         )
         self.bar: TaskID | None = None
+        self.name = ""
+        self.state: ReplicasState | None = None
         self.work: tuple[str, TaskID] | None = None
 
     def __enter__(self) -> Bars:
@@ -77,9 +79,24 @@ class Bars(Watcher):
     def loading(self, model: str) -> None:
         self.note(f"loading {model}")
 
+    def replicas(self, state: ReplicasState) -> None:
+        before, self.state = self.state, state
+        if self.bar is not None:
+            self.progress.update(self.bar, description=self._described())
+        if self.progress.disable and state.up == state.wanted and before != state:
+            self.note(f"{counted(state.up, 'replica', 'replicas')} at work")
+
     def starting(self, run: RunStart) -> None:
-        name = f"{run.task} · {run.model} · {run.shots} shots"
-        self.bar = self.progress.add_task(name, total=run.requests)
+        self.name = f"{run.task} · {run.model} · {run.shots} shots"
+        self.bar = self.progress.add_task(self._described(), total=run.requests)
+
+    def _described(self) -> str:
+        """The run, and how many replicas it has where that is not one."""
+        state = self.state
+        if state is None or state.wanted == 1:
+            return self.name
+        up = f"{state.up}" if state.up == state.wanted else f"{state.up} of {state.wanted}"
+        return f"{self.name} · {up} replicas"
 
     def judging(self, judge: str, requests: int) -> None:
         self.bar = self.progress.add_task(f"judging with {judge}", total=requests)

@@ -53,6 +53,7 @@ class OpenAIAdapter(Adapter):
 
     extra: ClassVar[str | None] = "api"
     runs_on: ClassVar[str | None] = "a server"
+    replicable: ClassVar[bool] = False
     # Where the server is and how fast it is asked, not what answers.
     neutral: ClassVar[frozenset[str]] = frozenset(
         "batch base_url key_env image_root image_base formats concurrency requests_per_minute "

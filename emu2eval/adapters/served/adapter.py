@@ -47,6 +47,7 @@ class ServedAdapter(OpenAIAdapter):
     its settings do.
     """
 
+    replicable: ClassVar[bool] = True
     neutral: ClassVar[frozenset[str]] = frozenset(
         "batch checkpoint concurrency load_timeout timeout retries longest_wait max_images max_positions "
         "image_tokens".split()
@@ -60,6 +61,10 @@ class ServedAdapter(OpenAIAdapter):
         """Of the loopback, where the server listens once it is loaded."""
         if code := brings_code(settings.options):
             check_engine_code(code)
+
+    @property
+    def uses_gpus(self) -> bool:
+        return True
 
     # -- before it is loaded ------------------------------------------------------------------------
 

@@ -47,6 +47,14 @@ class Tell:
     note: Callable[[str], None]
 
 
+@dataclass(frozen=True)
+class Placing:
+    """Where replicas are started, and how many."""
+
+    site: Site
+    count: int
+
+
 @dataclass
 class _Flight:
     """A batch, or one request of it, on its way. batch: of the run; deaths: replicas that it ended.
@@ -78,22 +86,23 @@ class _Slot:
 class Replicas:
     """The backend of many processes.
 
-    expected: what decides the answers, as the run's record has it; a replica that differs is not used.
+    place: says where they are started, called with the first `load`. expected: gives what decides the
+    answers, as the run's record has it; a replica that differs is not used.
     streams: the model takes requests one by one. patience: see `PATIENCE`.
     """
 
     def __init__(
         self,
-        site: Site,
-        count: int,
-        expected: ModelIdentity,
+        place: Callable[[], Placing],
+        expected: Callable[[], ModelIdentity],
         tell: Tell,
         *,
         streams: bool = False,
         patience: float = PATIENCE,
     ):
-        self._site = site
-        self._slots = [_Slot(number) for number in range(1, count + 1)]
+        self._place = place
+        self._placed: Placing | None = None
+        self._slots: list[_Slot] = []
         self._expected = expected
         self._tell = tell
         self._streams = streams
@@ -108,7 +117,6 @@ class Replicas:
         self._seconds: deque[float] = deque(maxlen=101)
         self._versions: dict[str, str] | None = None
         self._ending = False
-        self._hosts: set[str] = set()
 
     # -- as a backend -----------------------------------------------------------------------------
 
@@ -121,8 +129,9 @@ class Replicas:
         if self.loaded:
             return
         self._tell.loading()
+        self._placed = self._place()
+        self._slots = [_Slot(number) for number in range(1, self._placed.count + 1)]
         for slot in self._slots:
-            slot.gone, slot.failed = None, 0
             self._start(slot)
         while not self.loaded:
             self._hear()
@@ -207,10 +216,16 @@ class Replicas:
         for slot in self._slots:
             if slot.process is not None:
                 self._site.kill(slot.process)
-            slot.process = slot.report = None
-            slot.flights.clear()
+        self._slots, self._versions = [], None
         self._calls.clear()
-        self._site.close()
+        if self._placed is not None:
+            self._placed.site.close()
+        self._placed = None
+
+    @property
+    def _site(self) -> Site:
+        assert self._placed is not None, "load() comes first"
+        return self._placed.site
 
     # -- who is there -----------------------------------------------------------------------------
 
@@ -227,7 +242,7 @@ class Replicas:
         self._tell.state(ReplicasState(len(self._slots), len(self._up()), gone))
 
     def _loaded(self, slot: _Slot, report: ReplicaReport) -> None:
-        differs = unlike(report, self._expected, self._versions)
+        differs = unlike(report, self._expected(), self._versions)
         if differs is not None:
             self._give_up(slot, f"on {report.host} differs from the run's model: {differs}")
             return

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import cache, cached_property
 from typing import Any
 
-from emu2eval.engine.backends.replica import Replica
+from emu2eval.adapters.machine import Machine
+from emu2eval.engine.backends.replica import Replica, ReplicaStart
+from emu2eval.engine.backends.share import Node
 from emu2eval.engine.backends.site import Call, ReplicaDied
 from emu2eval.errors import ConfigError, MissingExtra, ModelError, UserError
 from emu2eval.media.cores import cores
-from emu2eval.spec.model import ModelSpec
 
 CALLS = 64
 """Calls that a replica takes at once: batches that wait for their turn, and what is said beside them."""
+
+LOOK_WAIT = 120.0
+"""Seconds for which GPUs that others hold are waited for."""
 
 START_WAIT = "120"
 """Seconds for which Ray's own processes may take to start; on a busy machine its thirty are too few."""
@@ -31,54 +36,70 @@ def _ray() -> Any:
     return ray
 
 
+@cache
+def connected(address: str | None, replicas: int) -> Cluster:
+    """The cluster at an address, or one of this machine with room for so many replicas. It is kept until
+    this process ends: Ray has one connection a process."""
+    return Cluster(address, replicas)
+
+
 class Cluster:
     """A connection to Ray. address: of a cluster that runs; None = one that is started for this process."""
 
-    def __init__(self, address: str | None, replicas: int | None = None):
+    def __init__(self, address: str | None, replicas: int):
         self._ray = _ray()
         given: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if address is None:
             # A replica is a process, not a core: a laptop of two cores can have four.
             given |= {
-                "num_cpus": max(cores(), replicas or 1),
+                "num_cpus": max(cores(), replicas),
                 "include_dashboard": False,
                 "object_store_memory": 128 << 20,  # requests and answers are small
             }
         try:
-            self._ray.init(address=address, **given)
+            self._ray.init(address=address, ignore_reinit_error=True, **given)
         except Exception as error:
             raise _not_there(address, error) from None
 
-    def gpus(self) -> float:
-        """Of all nodes."""
-        return float(self._ray.cluster_resources().get("GPU", 0))
+    @property
+    def nodes(self) -> list[Node]:
+        """Those that are alive."""
+        alive = (node["Resources"] for node in self._ray.nodes() if node["Alive"])
+        return [Node(int(has.get("CPU", 0)), int(has.get("GPU", 0))) for has in alive]
 
-    def hosts(self) -> int:
-        return sum(bool(node["Alive"]) for node in self._ray.nodes())
+    @cached_property
+    def machine(self) -> Machine:
+        """The node with the most GPUs, as a replica that had all of them would see it."""
+        largest = max(self.nodes, key=lambda node: node.gpus, default=Node(1, 0))
+        look = self._ray.remote(Machine.here).options(num_cpus=0, num_gpus=largest.gpus)
+        try:
+            found: Machine = self._ray.get(look.remote(), timeout=LOOK_WAIT)
+        except Exception as error:
+            raise ModelError(
+                f"no node of the cluster gives its {largest.gpus} GPUs within {LOOK_WAIT:.0f} seconds "
+                f"({type(error).__name__})",
+                hint="wait until others have finished, or see what holds them: ray status",
+            ) from None
+        return found
 
-    def site(
-        self, model: ModelSpec, device: str | None, *, gpus: float = 0, cpus: float = 1
-    ) -> RaySite:
+    def site(self, start: ReplicaStart, *, gpus: int, cores: int) -> RaySite:
         """For replicas of a model, each with so many of a node's GPUs and cores."""
-        return RaySite(self._ray, model, device, gpus, cpus)
-
-    def close(self) -> None:
-        self._ray.shutdown()
+        return RaySite(self._ray, start, gpus, cores)
 
 
 class RaySite:
     """Each replica is an actor, which Ray places where there is room for it."""
 
-    def __init__(self, ray: Any, model: ModelSpec, device: str | None, gpus: float, cpus: float):
+    def __init__(self, ray: Any, start: ReplicaStart, gpus: int, cores: int):
         self._ray = ray
-        self._given = model, device
+        self._start = start
         # Its death is the pool's to mend, which knows what the actor was asked.
         self._actor = ray.remote(Replica).options(
-            num_cpus=cpus, num_gpus=gpus, max_restarts=0, max_task_retries=0, max_concurrency=CALLS
+            num_cpus=cores, num_gpus=gpus, max_restarts=0, max_task_retries=0, max_concurrency=CALLS
         )
 
     def start(self) -> Any:
-        return self._actor.remote(*self._given)
+        return self._actor.remote(self._start)
 
     def call(self, process: Any, method: str, *given: Any) -> Call:
         call: Call = getattr(process, method).remote(*given)

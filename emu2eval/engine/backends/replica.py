@@ -28,6 +28,19 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from emu2eval.adapters.memory import Workload
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaStart:
+    """All that makes a replica: a few hundred bytes; weights are read where it runs. device: as of
+    `open_model`; workload: what its requests are like; cores: its share of its machine."""
+
+    model: ModelSpec
+    device: str | None = None
+    workload: Workload | None = None
+    cores: int | None = None
+
 
 class ReplicaReport(msgspec.Struct, frozen=True, kw_only=True):
     """What a replica is, once it has loaded. identity: what decides its answers. threads: on which it reads
@@ -52,17 +65,19 @@ class Outcome:
 class Replica:
     """Called from several threads at once: a batch waits for its turn inside `ask`."""
 
-    def __init__(self, model: ModelSpec, device: str | None = None):
-        self._model = model
-        self._device = device
+    def __init__(self, start: ReplicaStart):
+        self._start = start
         self._adapter: Adapter | None = None
         self._work: _Work | None = None
         self._changing = Lock()
 
     def load(self) -> ReplicaReport:
         """Raises UserError."""
-        opened = open_model(self._model, Changes(), self._device)
+        start = self._start
+        opened = open_model(start.model, Changes(), start.device)
         adapter = opened.adapter
+        adapter.workload = start.workload
+        adapter.workers = adapter.workers or start.cores
         for lack in adapter.lacks():
             raise lack
         identity = model_identity(opened.spec, adapter)

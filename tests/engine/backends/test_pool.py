@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from emu2eval.adapters.base import Adapter, Limits
-from emu2eval.engine.backends.pool import Replicas, Tell
+from emu2eval.engine.backends.pool import Placing, Replicas, Tell
 from emu2eval.engine.backends.replica import Replica, ReplicaReport
 from emu2eval.engine.evaluation import plans
 from emu2eval.engine.options import RunOptions
@@ -99,7 +99,7 @@ def pools() -> Iterator[Callable[..., tuple[Replicas, Processes, Told]]]:
         make_replica: Callable[[int], Any], count: int = 2, **given: Any
     ) -> tuple[Replicas, Processes, Told]:
         told, site = Told(), Processes(make_replica)
-        pool = Replicas(site, count, IDENTITY, told.tell, **given)
+        pool = Replicas(lambda: Placing(site, count), lambda: IDENTITY, told.tell, **given)
         made.append(pool)
         return pool, site, told
 
