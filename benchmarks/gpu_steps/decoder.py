@@ -87,7 +87,7 @@ def first_token(bench: Bench) -> object:
     for beams in (1, 5):
         for new in (1, 4):
             search = Search(new, new, beams)
-            hook = bench.model.decoder.lm.model.register_forward_hook(count)
+            hook = bench.model.decoder.register_forward_hook(count)
             passes = 0
             inference.texts(prompts, search)
             hook.remove()
