@@ -255,7 +255,7 @@ class Emu2Adapter(LocalAdapter[Emu2Settings, Emu2Files, "Emu2Inference"]):
             return load_painter(checkpoint, dtype=dtype, device=device, safety=own.safety)
 
         empty = opened.form.encode([opened.tokenizer.ids[tokens.BOI]])
-        return Emu2Inference(model, empty, painter, own.reuse)
+        return Emu2Inference(model, empty, painter, own.reuse, own.together)
 
     def _count(self, request: Request) -> LaidOut:
         prompt, out, opened = request.prompt, request.output, self.opened

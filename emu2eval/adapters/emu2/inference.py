@@ -17,6 +17,8 @@ from emu2eval.adapters.local.inference import Inference
 from emu2eval.media.images import from_pil
 from emu2eval.types import Image, ImageOutput
 
+REGRESSED = 8
+"""Images whose embeddings a GPU regresses at a time: a step takes it as long for eight as for one."""
 WORTHWHILE = 100
 """Steps of denoising, of all images, from which on it is tried how many can be drawn together."""
 
@@ -36,15 +38,22 @@ class WantedImage:
 class Emu2Inference(Inference[Emu2Reader]):
     """A model with its caches. painter: called once, when the first image is wanted.
 
-    empty: the prompt that classifier-free guidance contrasts with.
+    empty: the prompt that classifier-free guidance contrasts with. together: images that are regressed and
+    drawn at a time; None = as many as change no byte of any on a CPU, fixed groups on a GPU.
     """
 
     def __init__(
-        self, model: Emu2, empty: Encoded, painter: Callable[[], Painter], reuse: bool = True
+        self,
+        model: Emu2,
+        empty: Encoded,
+        painter: Callable[[], Painter],
+        reuse: bool = True,
+        together: int | None = None,
     ):
         super().__init__(Emu2Reader(model, TowerEncoder(model, reuse)), reuse)
         self.model = model
         self.empty = empty
+        self.together = together
         self._load_painter = painter
         self._painter: Painter | None = None
         self._uncond: Tensor | None = None
@@ -55,12 +64,12 @@ class Emu2Inference(Inference[Emu2Reader]):
     def images(self, drawings: Sequence[WantedImage]) -> list[tuple[Image, bool]]:
         """An image for each, and whether the safety checker blackened it.
 
-        Its bytes are those that it has alone: see `Painter.together`.
+        On a CPU its bytes are those that it has alone: see `Painter.together`. On a GPU they depend on the
+        others by rounding.
         """
         alike: dict[tuple[bool, ImageOutput], list[int]] = {}
-        conds = []
+        conds = self._conditions(drawings)
         for i, drawing in enumerate(drawings):
-            conds.append(self._condition(drawing))
             alike.setdefault((drawing.again, replace(drawing.output, seed=0)), []).append(i)
         found: dict[int, tuple[Image, bool]] = {}
         for (again, output), rows in alike.items():
@@ -74,16 +83,30 @@ class Emu2Inference(Inference[Emu2Reader]):
             found |= dict(zip(rows, images, strict=True))
         return [found[i] for i in range(len(drawings))]
 
-    def _condition(self, drawing: WantedImage) -> Tensor:
-        """(1, tokens, width). One at a time, without a shared beginning: rounding would change pixels."""
-        prompt = drawing.prompt
-        if drawing.again:
-            (shown,) = prompt.shown
-            return self.reader.encoder.several([shown])[shown.key].pooled[None]
-        # Several images of one prompt follow one another.
-        if self._latest is None or self._latest[0] != prompt.signature:
-            self._latest = prompt.signature, self.regress([prompt])
-        return self._latest[1]
+    def _conditions(self, drawings: Sequence[WantedImage]) -> list[Tensor]:
+        """(1, tokens, width) of each, the same for all images of a prompt. Without a shared beginning, since
+        rounding would change pixels."""
+        size = self.together or (REGRESSED if self.model.device.type == "cuda" else 1)
+        known: dict[tuple[int | str, ...], Tensor] = {}
+        # Several images of one prompt follow one another; in a group rounding depends on the others.
+        if size == 1 and self._latest is not None:
+            known = dict([self._latest])
+        wanted = {
+            one.prompt.signature: one.prompt
+            for one in drawings
+            if not one.again and one.prompt.signature not in known
+        }
+        prompts = [*wanted.values()]
+        for at in range(0, len(prompts), size):
+            some = prompts[at : at + size]
+            for prompt, cond in zip(some, self.regress(some), strict=True):
+                self._latest = prompt.signature, cond[None]
+                known |= [self._latest]
+        return [self._again(one) if one.again else known[one.prompt.signature] for one in drawings]
+
+    def _again(self, drawing: WantedImage) -> Tensor:
+        (shown,) = drawing.prompt.shown
+        return self.reader.encoder.several([shown])[shown.key].pooled[None]
 
     def _contrast(self, again: bool) -> Tensor:
         """What guidance contrasts an image with: an empty prompt's, or that of an image painted again."""
@@ -111,8 +134,10 @@ class Emu2Inference(Inference[Emu2Reader]):
         painter, size = self._painter, (output.width, output.height)
         guidance = GUIDANCE if output.guidance is None else output.guidance
         steps = STEPS if output.steps is None else output.steps
-        step = 1
-        if len(seeds) > 1 and len(seeds) * steps >= WORTHWHILE:
+        step = self.together or 1
+        if self.together is None and self.model.device.type == "cuda":
+            step = painter.at_most(*size)
+        elif self.together is None and len(seeds) > 1 and len(seeds) * steps >= WORTHWHILE:
             step = painter.together(*size, cond.shape[1], guidance > 1)
         images = []
         for at in range(0, len(seeds), step):

@@ -122,7 +122,8 @@ class LiveEmu2(Emu2Adapter):
             return self._paints_by
 
         empty = opened.form.encode([opened.tokenizer.ids[tokens.BOI]])
-        return Emu2Inference(self._model, empty, painter, self.settings.reuse)
+        own = self.settings
+        return Emu2Inference(self._model, empty, painter, own.reuse, own.together)
 
     def _room_for_features(self, device: torch.device) -> float:
         # Weights in training are others the next time.

@@ -94,7 +94,7 @@ class Painter:
         """How many images of that size are denoised at a time, each to the bits that it has alone.
 
         places: of an image's condition. Tried, not told by names: which kernel a CPU takes for a batch is its
-        own affair. Those of GPUs differ, so that images are drawn one by one there.
+        own affair. Those of GPUs differ: see `at_most`.
         """
         wide, high = width or self.size[0], height or self.size[1]
         most = min(TOGETHER, LATENTS * self.factor**2 // (wide * high))
@@ -104,6 +104,11 @@ class Painter:
         if case not in self._groups:
             self._groups[case] = self._alike(wide, high, places, guided, most)
         return self._groups[case]
+
+    def at_most(self, width: int | None, height: int | None) -> int:
+        """How many images of that size a GPU denoises at a time: four of 1024 x 1024, or as many latents."""
+        wide, high = width or self.size[0], height or self.size[1]
+        return max(1, min(TOGETHER, TOGETHER * LATENTS * self.factor**2 // (wide * high)))
 
     def _alike(self, width: int, height: int, places: int, guided: bool, most: int) -> int:
         """Up to how many images that are drawn together are those drawn alone."""

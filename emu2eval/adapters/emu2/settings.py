@@ -23,6 +23,8 @@ class Emu2Settings(LocalSettings, frozen=True, kw_only=True):
     grounding: expect boxes in every answer; otherwise only in answers to questions that end with
     <grounding>.
     steps, guidance: of the visual decoder; None = the authors' 50 and 3.0. A request's own come first.
+    together: images that are regressed and drawn at a time; None = on a GPU eight and four, so that their
+    pixels depend on the batch by rounding, and on the CPU as many as change no byte of any.
     safety: blacken images that Emu2-Gen's safety checker flags.
     """
 
@@ -38,6 +40,7 @@ class Emu2Settings(LocalSettings, frozen=True, kw_only=True):
     grounding: bool = False
     steps: Count | None = None
     guidance: float | None = None
+    together: Count | None = None
     safety: bool = False
 
     def __post_init__(self) -> None:

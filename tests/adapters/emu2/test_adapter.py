@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image as PILImage
@@ -205,6 +206,44 @@ def test_images_are_painted(folders: dict[str, Path]) -> None:
     assert images[3].tobytes() != images[4].tobytes()
     for one, response in zip(asked, together, strict=True):
         assert adapter.answer([one])[0].image == response.image
+
+
+def test_images_are_regressed_and_drawn_in_groups(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Groups are cut from the batch, each prompt once; on the CPU only where they are asked for."""
+    output = ImageOutput(seed=3, width=64, height=64, steps=2)
+    words = ("a cat", "a dog here", "a cat", "a bird", "a fish over there", "a cow")
+    asked = [
+        request(Prompt(query=(word,)), replace(output, seed=i)) for i, word in enumerate(words)
+    ]
+    adapters = [loaded(folders["gen"], together=count) for count in (None, 2)]
+    sizes: list[list[int]] = [[], []]
+    found = []
+    for adapter, own in zip(adapters, sizes, strict=True):
+        inference = adapter._inference
+        assert inference is not None
+        regress = inference.regress
+        monkeypatch.setattr(
+            inference,
+            "regress",
+            lambda prompts, own=own, regress=regress: own.append(len(prompts)) or regress(prompts),
+        )
+        inference._painter = painter = inference._load_painter()
+        latents = painter.latents
+        monkeypatch.setattr(
+            painter,
+            "latents",
+            lambda cond, *rest, own=own, latents=latents: (
+                own.append(10 * len(cond)) or latents(cond, *rest)
+            ),
+        )
+        responses = adapter.answer(asked)
+        found.append([np.asarray(load(one.image)) for one in responses if one.image is not None])
+    assert sizes == [[1] * 5 + [1] + [10] * 6, [2, 2, 1] + [1] + [20] * 3]
+    for alone, grouped in zip(*found, strict=True):
+        assert np.abs(alone.astype(int) - grouped).max() <= 2
+    assert painter.at_most(None, None) == 4 and painter.at_most(2048, 2048) == 1
 
 
 @pytest.mark.parametrize(
