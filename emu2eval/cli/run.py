@@ -15,6 +15,7 @@ from emu2eval.cli.options import (
     Batch,
     ClusterAddress,
     Device,
+    Engine,
     Form,
     JudgeName,
     Limit,
@@ -62,6 +63,8 @@ Examples:
       --judge gpt-4-0613
   emu2eval run --task easy-vqa-binding --shots 0 8 \\
       --ablate none labels images blank order
+  emu2eval run --task vqav2 --shots 4 --model Qwen/Qwen2.5-VL-7B-Instruct \\
+      --engine vllm --set model.settings.options.max_model_len=32768
   emu2eval run --task easy-vqa --shots 4 --log tensorboard=logs
   emu2eval run --task vqav2 --shots 4 --model emu2 --replicas auto
   emu2eval run experiment.yaml
@@ -99,6 +102,7 @@ def run(
     device: Device = None,
     replicas: ReplicaCount = None,
     cluster: ClusterAddress = None,
+    engine: Engine = None,
     fit: Annotated[
         bool,
         typer.Option(
@@ -165,6 +169,7 @@ def run(
         device=device,
         replicas=replicas,
         cluster=cluster,
+        engine=engine,
         judge=judge,
         label=label,
         scorer=scorer,

@@ -72,6 +72,7 @@ def evaluate(
     device: str | None = None,
     replicas: int | str | None = None,
     cluster: str | None = None,
+    engine: str | None = None,
     watcher: Watcher | None = None,
 ) -> list[Result]:
     """Runs every task with every model at every number of shots, or continues where a run stopped.
@@ -92,7 +93,8 @@ def evaluate(
     used instead of the task's; can be a function (prediction, references) -> float. changes: to the
     task's and the model's files, such as {"task": {"output": {"max_new_tokens": 20}}}. out: the folder
     of runs. batch: requests at a time, or "auto" for as many as fit; device: such as "cuda:1", for
-    models on this machine. replicas: copies of a model that answer side by side, each in a process of
+    models on this machine. engine: a serving engine that is started for the model: "vllm", "sglang",
+    "llama.cpp" or "transformers". replicas: copies of a model that answer side by side, each in a process of
     its own, or "auto"; cluster: where those are, the address of Ray's head, or "auto".
 
     >>> evaluate("easy-vqa", "most-common", shots=4, limit=50)[0].rows[0].value  # doctest: +SKIP
@@ -118,6 +120,7 @@ def evaluate(
         device=device,
         replicas=replicas,
         cluster=cluster,
+        engine=engine,
     )
     models = _several(model)
     if (processor, name, version) != (None, None, None):
@@ -205,8 +208,13 @@ def planned(
         if (key := _model_key(job)) not in models:
             options = job.options
             models[key] = open_model(
-                _name(job.model), options.changes, options.device, options.where.machine()
+                _name(job.model),
+                options.changes,
+                options.device,
+                options.where.machine(),
+                options.engine,
             )
+            models[key].adapter.tell = told.note
             if models[key].unstated:
                 told.note(UNSTATED.format(name=models[key].spec.name))
     scorers = [task.scoring for task in tasks.values()] if fetch else []
@@ -347,7 +355,8 @@ def _task_key(job: Job) -> Hashable:
 
 
 def _model_key(job: Job) -> Hashable:
-    return (_same(job.model), repr(job.options.changes.model), job.options.where)
+    options = job.options
+    return (_same(job.model), repr(options.changes.model), options.where, options.engine)
 
 
 def _run_key(job: Job, shots: Shots, ablation: str) -> Hashable:

@@ -182,7 +182,8 @@ class _Reading:
                     skip_missing=bool(self._value(entry, "skip_missing")),
                     out=out,
                     batch=self._batch(entry),
-                    device=self._device(entry),
+                    device=self._of_model(entry, "device"),
+                    engine=self._of_model(entry, "engine"),
                     replicas=self.given.get("replicas"),
                     cluster=self.given.get("cluster"),
                     judge=self.experiment.named(judge) if judge else None,
@@ -223,8 +224,8 @@ class _Reading:
     def _model(self, entry: _Entry, changes: Changes) -> AnyModel | None:
         """What the entry names, opened once as it is set; None where that failed before. Raises UserError."""
         named = entry.model.model
-        device = self._device(entry)
-        key = repr((named, changes.model, device))
+        device, engine = self._of_model(entry, "device"), self._of_model(entry, "engine")
+        key = repr((named, changes.model, device, engine))
         if key not in self.models:
             self.models[key] = None
             model: str | ModelSpec
@@ -235,7 +236,7 @@ class _Reading:
                 check_no_code(named, self.experiment.folder, self._where(at))
                 data = override(self._beside(named), changes.model, "model")
                 model = validate(ModelSpec, data, self.experiment.document, at)
-            open_model(model, changes, device)
+            open_model(model, changes, device, engine=engine)
             self.models[key] = model
         return self.models[key]
 
@@ -263,10 +264,10 @@ class _Reading:
             return default
         return tuple(value) if isinstance(value, list | tuple) else (value,)
 
-    def _device(self, entry: _Entry) -> str | None:
+    def _of_model(self, entry: _Entry, key: str) -> str | None:
         """The command line's, else the model's own."""
-        device: str | None = self.given.get("device", entry.model.device)
-        return device
+        value: str | None = self.given.get(key, getattr(entry.model, key))
+        return value
 
     def _batch(self, entry: _Entry) -> Any:
         own = None if "batch" in self.given else entry.model.batch

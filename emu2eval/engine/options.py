@@ -35,9 +35,10 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     from prompts that are too long. skip_missing: samples whose image or video file is not there are left out
     and counted. label: what tables call the model; "" = its own name again. source: where samples come from;
     None = see `data.sources.choose`. batch: requests at a time; None = the model's, "auto" = as many as fit.
-    device: of models on this machine, such as cuda:1. replicas: copies of each model that answer side by
-    side, each in a process of its own; "auto" = as many as fit; None = one in this process. cluster: where
-    they are, the address of Ray's head, or "auto" on one of its nodes; None = this machine.
+    device: of models on this machine, such as cuda:1. engine: a serving engine that is started for the
+    model. replicas: copies of each model that answer side by side, each in a process of its own; "auto" = as
+    many as fit; None = one in this process. cluster: where they are, the address of Ray's head, or "auto" on
+    one of its nodes; None = this machine.
     """
 
     shots: tuple[str | int, ...] = ()
@@ -54,6 +55,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     out: Path | None = None
     batch: Positive | Literal["auto"] | None = None
     device: str | None = None
+    engine: str | None = None
     replicas: Positive | Literal["auto"] | None = None
     cluster: str | None = None
     judge: str | None = None
@@ -196,6 +198,7 @@ def _takes(field: msgspec.structs.FieldInfo) -> str:
         "cluster": "auto, or the address of a Ray cluster, such as node1:6379",
         "shots": "integers, or 0*",
         "device": "cpu, cuda, cuda:1 or mps",
+        "engine": "vllm, sglang, llama.cpp or transformers",
         "fit": "true or false",
         "skip_missing": "true or false",
         "out": "a folder",
