@@ -146,7 +146,15 @@ VERBS: Mapping[str, str] = MappingProxyType(
 )
 """Verbs of others, and what is typed here."""
 
-_SERVERS = {"vllm", "vllm-vlm", "vllm_generate", "sglang", "llava_sglang", "gguf", "ggml"}
+_ENGINES = {
+    "vllm": "vllm",
+    "vllm-vlm": "vllm",
+    "vllm_generate": "vllm",
+    "sglang": "sglang",
+    "llava_sglang": "sglang",
+}
+"""Their backends that are serving engines here."""
+_SERVERS = {"gguf", "ggml"}
 _HOSTED = {
     "async_openai",
     "gpt4v",
@@ -187,6 +195,11 @@ _ARGS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Keys of --model_args and --gen_kwargs -> settings of a model here."""
+_ASKED = frozenset(
+    "revision temperature top_p max_new_tokens max_gen_toks timeout max_retries num_concurrent device "
+    "trust_remote_code".split()
+)
+"""Those of a serving engine's that are no options of the engine itself."""
 _GENERATION = {"num_beams": "task.output.beams", "until": "task.output.stop"}
 _DTYPES = {"bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "float32"}
 _OURS = frozenset({"--task", "-t", "--model", "-m", "--seed", "-f"})
@@ -380,10 +393,10 @@ def _take_model(read: _Reading) -> list[str]:
     args = read.args
     if args is None:
         (kind,) = read.models if len(read.models) == 1 else ("",)
-        if kind in _LOCAL | _SERVERS and kind not in catalog.names("model"):
+        if kind in _LOCAL | _ENGINES.keys() | _SERVERS and kind not in catalog.names("model"):
             read.answers.append(
                 f"{kind} is a backend; --model names the model: a folder, org/name on the hub, or a name "
-                "from emu2eval ls models; for a model behind a server, use openai-compatible"
+                "from emu2eval ls models; for a serving engine: --engine vllm"
             )
             return ["ORG/NAME"]
         return read.models
@@ -395,14 +408,17 @@ def _take_model(read: _Reading) -> list[str]:
     if not which:
         read.answers.append(f"--model_args for {kind} names no model: pretrained=… is missing")
         which = "ORG/NAME"
+    if kind in _ENGINES:
+        read.out += ["--engine", _ENGINES[kind]]
     if kind in _SERVERS:
-        served = kind if kind in ("vllm", "sglang") else "vllm"
-        start = {"vllm": f"vllm serve {which}", "sglang": f"sglang serve --model-path {which}"}
         read.answers.append(f"{kind} runs as a separate server: start it first, then run")
-        read.before = start[served]
+        read.before = f"llama-server --model {which}"
         given = {key: value for key, value in given.items() if key in ("temperature", "top_p")}
     for key, value in given.items():
-        _take_argument(read, "--model_args", key, value)
+        if kind in _ENGINES and key not in _ASKED:
+            read.settings[f"model.settings.options.{key}"] = value
+        else:
+            _take_argument(read, "--model_args", key, value)
     if kind in _SERVERS or (kind in _HOSTED and "base_url" in given):
         read.settings.setdefault("model.settings.base_url", "http://127.0.0.1:8000/v1")
         read.settings["model.settings.model"] = which

@@ -64,6 +64,11 @@ def read(text: str) -> str:
             "--task gqa --model openai-compatible --set model.settings.base_url=http://h/v1 "
             "model.settings.model=m",
         ),
+        (
+            "--model vllm --model_args pretrained=a/b,tensor_parallel_size=2,temperature=0.5 --tasks gqa",
+            "--task gqa --model a/b --engine vllm --set model.settings.options.tensor_parallel_size=2 "
+            "model.settings.temperature=0.5",
+        ),
         ("--task gqa --dry_run --skip_missing", "--task gqa --dry-run --skip-missing"),
         (
             "--task gqa -n 3 --temperature 1.0",
@@ -89,10 +94,10 @@ def test_what_means_the_same_is_done(typed: str, ours: str) -> None:
             "run --task mmbench POPE --model ./m",
         ),
         (
-            "--model vllm --model_args pretrained=a/b,tensor_parallel_size=2 --tasks gqa",
+            "--model gguf --model_args pretrained=a.gguf --tasks gqa",
             "runs as a separate server",
-            "vllm serve a/b\n         emu2eval run --task gqa --model openai-compatible --set "
-            "model.settings.base_url=http://127.0.0.1:8000/v1 model.settings.model=a/b",
+            "llama-server --model a.gguf\n         emu2eval run --task gqa --model openai-compatible --set "
+            "model.settings.base_url=http://127.0.0.1:8000/v1 model.settings.model=a.gguf",
         ),
         ("--tasks gqa --model hf", "hf is a backend", "run --task gqa --model ORG/NAME"),
         ("--tasks gqa --include_path ./mine", "--task FOLDER/task.yaml", "run --task gqa"),
