@@ -6,7 +6,8 @@ CACHE/features/NAME-KEY/texts-*.safetensors     the same of texts
 CACHE/features/NAME-KEY/exact-*.safetensors     float32 of any length, just as the encoder gave them
 
 A file is written whole or not at all, about once a second while an encoder works, so that a kill costs a
-second or a batch; small files become one when the work is done. For a search, vectors have unit length:
+second or a batch; small files become one when the work is done. Processes that need the same features share
+the work, see `claims`. For a search, vectors have unit length:
 float16 moves a cosine by some 0.00001 and halves what is read; sums of its products are exact, see
 `fewshot.search`. A score needs the exact ones.
 """
@@ -14,12 +15,10 @@ float16 moves a cosine by some 0.00001 and halves what is read; sums of its prod
 from __future__ import annotations
 
 import hashlib
-import operator
-import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,24 +27,40 @@ import numpy as np
 import numpy.typing as npt
 
 from emu2eval.encoders.base import Encoder, Vectors
+from emu2eval.encoders.claims import Claim, claim, claimed
+from emu2eval.encoders.feature_files import (
+    Damaged,
+    FeatureFile,
+    Gone,
+    Half,
+    Stored,
+    replace,
+    sweep,
+    write,
+    written,
+)
 from emu2eval.errors import DataError, ImageError, ModelError, of_part, raise_together
 from emu2eval.identity import value_key
 from emu2eval.media import images
 from emu2eval.media.cores import cores
-from emu2eval.runs.files import sweep
 from emu2eval.runs.lock import alone
 from emu2eval.runs.names import path_part
 from emu2eval.spec import catalog
 from emu2eval.types import Image, Progress
 
-Half = npt.NDArray[np.float16]
-Stored = npt.NDArray[np.float16 | np.float32]
 Kind = Literal["images", "texts"]
 WRITE_EVERY = 1.0
 """Seconds of work that a kill may cost."""
 SMALL = 1 << 16
 """Files with fewer vectors are made one when the work is done."""
-_LONGEST_HEAD = 1 << 16
+CLAIM_SECONDS, FIRST_BATCHES, MOST_CLAIMED = 10.0, 8, 1 << 14
+"""What a process claims at a time: so many seconds of work, as far as it knows how much that is."""
+LOOK_AGAIN = 0.5
+"""Seconds between two looks at what another process is at."""
+_ATTEMPTS = 5
+"""To read files of which others make one."""
+_PART, _READ = 4096, 16
+"""Vectors that are hashed together, and how often as many are read at once."""
 _WORDS = "an image"
 
 
@@ -78,6 +93,8 @@ class FeatureCache:
         name = path_part(Path(encoder.name).name)
         # An encoder that goes by another name now, such as another path, is still the same.
         self.folder = next(root.glob(f"*-{key}"), root / f"{name}-{key}")
+        self._files: dict[Path, FeatureFile] = {}
+        self._place: dict[bytes, int] = {}
         self._scan()
 
     def __len__(self) -> int:
@@ -89,18 +106,34 @@ class FeatureCache:
     @property
     def width(self) -> int:
         """How long a vector is; only known once there is one."""
-        return int(next(iter(self._files.values())).features.shape[1])
+        return int(next(iter(self._files.values())).width)
 
     def vectors(self, digests: Sequence[str]) -> Any:
         """(n, width), in the order of the digests, each of which must be there: float16, exact float32."""
+        for _ in range(_ATTEMPTS):
+            try:
+                return self._vectors(digests)
+            except (Gone, KeyError):
+                self._scan()  # others made one file of several
+            except Damaged:
+                self._files = {}  # each is looked at again
+                self._scan()
+        raise DataError(
+            "features were removed while they were used",
+            where=self.folder,
+            hint="run the same command again",
+        )
+
+    def _vectors(self, digests: Sequence[str]) -> Any:
         places = np.array([self._place[bytes.fromhex(d)] for d in digests], dtype=np.int64)
         dtype = np.float32 if self.exact else np.float16
         out = np.empty((len(places), self.width), dtype=dtype)
         start = 0
         for file in self._files.values():
-            mine = np.flatnonzero((places >= start) & (places < start + len(file.features)))
-            out[mine] = file.features[places[mine] - start]
-            start += len(file.features)
+            mine = np.flatnonzero((places >= start) & (places < start + len(file)))
+            if len(mine):
+                out[mine] = file.read(places[mine] - start)
+            start += len(file)
         return out
 
     def fill(
@@ -112,38 +145,29 @@ class FeatureCache:
         """Makes what is missing of the wanted images or texts, by digest; returns how many it made.
 
         refused: is given the images that cannot be used, by digest, which are then passed over.
-        Waits while another process fills the same folder. Stored as it goes: raises UserError where an
+        What another process is at is not made, but waited for. Stored as it goes: raises UserError where an
         image or the encoder cannot be used, and keeps what was made before.
         """
-        if all(digest in self for digest in wanted):
+        missing = {d: given for d, given in wanted.items() if d not in self}
+        if not missing:
             return 0
-        with self._alone():
-            self._scan()  # another process may have made some of it meanwhile
-            missing = {d: given for d, given in wanted.items() if d not in self}
-            if not missing:
-                return 0
-            tell = progress or (lambda what, done, total: None)
-            what = f"{self.kind} through {self.encoder.name}"
-            if self._damaged:
-                what += ", for a damaged file of features"
-                for path in self._damaged:
-                    path.unlink(missing_ok=True)
-            pending: list[tuple[list[str], Vectors]] = []
-            written = time.monotonic()
-            done = 0
-            try:
-                for digests, vectors in self._made(missing, refused):
-                    pending.append((digests, vectors))
-                    done += len(digests)
-                    if time.monotonic() - written >= WRITE_EVERY:
-                        self._write_pending(pending)
-                        written = time.monotonic()
-                    tell(what, done, len(missing))
-            finally:
-                self._write_pending(pending)
-            self._join()
-            self._scan()
-            return done
+        filling = _Filling(self, missing, progress, refused)
+        with written(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            sweep(self.folder)
+        self._scan()  # another process may have made some of it meanwhile
+        filling.look()
+        if not filling.missing:
+            return 0
+        filling.drop(self._damaged)
+        try:
+            while filling.missing:
+                filling.step()
+        finally:
+            if filling.made:
+                self._join()
+                self._scan()
+        return filling.made
 
     def try_out(self) -> None:
         """Encodes a small example, unless that was done before, and frees the weights again.
@@ -163,10 +187,12 @@ class FeatureCache:
         """Hex sha256 over these vectors in the order of their digests: their identity in a run."""
         total = hashlib.sha256()
         ordered = sorted(set(digests))
-        for start in range(0, len(ordered), 4096):
-            part = ordered[start : start + 4096]
-            total.update("".join(part).encode())
-            total.update(self.vectors(part).tobytes())
+        for start in range(0, len(ordered), _PART * _READ):
+            some = ordered[start : start + _PART * _READ]
+            vectors = self.vectors(some)
+            for at in range(0, len(some), _PART):
+                total.update("".join(some[at : at + _PART]).encode())
+                total.update(vectors[at : at + _PART].tobytes())
         return total.hexdigest()
 
     # -- inside -----------------------------------------------------------------------------------
@@ -250,54 +276,59 @@ class FeatureCache:
         pending.clear()
 
     def _write(self, digests: npt.NDArray[np.uint8], features: Stored) -> None:
-        from safetensors.numpy import save
-
         record = self.folder / "encoder.json"
         if not record.exists():
             made_by = {"name": self.encoder.name, **self.identity}
-            _replace(record, msgspec.json.format(msgspec.json.encode(made_by)) + b"\n")
-        tensors: dict[str, npt.NDArray[Any]] = {
-            "digests": digests,
-            "features": np.ascontiguousarray(features),
-        }
-        check = _checksum(digests, features)
+            replace(record, msgspec.json.format(msgspec.json.encode(made_by)) + b"\n")
         # Numbered, so that vectors stay in the order in which they were made.
         number = 1 + max((int(p.stem.split("-")[-2]) for p in self._paths()), default=-1)
-        path = self.folder / f"{self._files_start}-{number:06d}-{check[:8]}.safetensors"
-        _replace(path, save(tensors, {"sha256": check}))
+        write(self.folder / f"{self._files_start}-{number:06d}", digests, features)
 
     def _join(self) -> None:
-        """Makes one file of all small ones. A kill on the way leaves some vectors twice: no harm."""
-        files = list(self._whole()[0].items())
-        small = [(path, file) for path, file in files if len(file.features) < SMALL]
-        if len(small) < 2:
-            return
-        self._write(
-            np.concatenate([np.asarray(file.digests) for _, file in small]),
-            np.concatenate([np.asarray(file.features) for _, file in small]),
-        )
-        for path, _ in small:
-            path.unlink()
+        """Makes one file of all small ones once nobody is at work. A kill on the way leaves some vectors
+        twice: no harm."""
+        with written(self.folder), alone(self.folder):
+            if claimed(self.folder):
+                return  # whoever is ready last does it
+            self._scan()
+            small = [file for file in self._files.values() if len(file) < SMALL]
+            if len(small) < 2:
+                return
+            digests = np.frombuffer(b"".join(file.digests for file in small), dtype=np.uint8)
+            try:
+                found = np.concatenate([file.read(np.arange(len(file))) for file in small])
+            except (Gone, Damaged):
+                return  # the next one does it
+            self._write(digests.reshape(-1, 32), found)
+            for file in small:
+                with suppress(OSError):  # somebody reads it, where that keeps it
+                    file.path.unlink(missing_ok=True)
 
     def _scan(self) -> None:
+        before = dict(self._files)
         self._files, self._damaged = self._whole()
-        self._place: dict[bytes, int] = {}
+        if self._files.keys() == before.keys() and self._place:
+            return
+        self._place = {}
         start = 0
         for file in self._files.values():
-            flat = file.digests.tobytes()
-            for row in range(len(file.digests)):
-                self._place.setdefault(flat[32 * row : 32 * row + 32], start + row)
-            start += len(file.digests)
+            for row in range(len(file)):
+                self._place.setdefault(file.digests[32 * row : 32 * row + 32], start + row)
+            start += len(file)
 
-    def _whole(self) -> tuple[dict[Path, _File], list[Path]]:
+    def _whole(self) -> tuple[dict[Path, FeatureFile], list[Path]]:
         """The files as they were written, and the paths of those that are damaged."""
-        whole: dict[Path, _File] = {}
-        damaged = []
-        for path in self._paths():
-            try:
-                whole[path] = _File(path)
-            except _Damaged:
-                damaged.append(path)
+        for _ in range(_ATTEMPTS):
+            whole: dict[Path, FeatureFile] = {}
+            damaged: list[Path] = []
+            with suppress(Gone):  # listed anew
+                for path in self._paths():
+                    try:
+                        # Named by what it holds, and never changed.
+                        whole[path] = self._files.get(path) or FeatureFile(path)
+                    except Damaged:
+                        damaged.append(path)
+                return whole, damaged
         return whole, damaged
 
     def _paths(self) -> list[Path]:
@@ -310,47 +341,84 @@ class FeatureCache:
             "check its preprocessing and its weights, or choose another",
         )
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        with ExitStack() as held:
-            with _written(self.folder):
-                self.folder.mkdir(parents=True, exist_ok=True)
-                held.enter_context(alone(self.folder))
-                sweep(self.folder)
-            yield
 
+class _Filling:
+    """What is under way within one `fill`. missing: given by digest, but for what this process is at."""
 
-class _Damaged(Exception):
-    """A file is not as it was written."""
+    def __init__(
+        self,
+        cache: FeatureCache,
+        missing: dict[str, Any],
+        progress: Progress | None,
+        refused: dict[str, ImageError] | None,
+    ):
+        self.cache = cache
+        self.missing = missing
+        self.made = 0
+        self._tell = progress or (lambda what, done, total: None)
+        self._refused = refused
+        self._total = len(missing)
+        self._what = f"{cache.kind} through {cache.encoder.name}"
+        self._seconds = 0.0
 
+    def look(self) -> None:
+        """Leaves out what is there now."""
+        self.missing = {d: given for d, given in self.missing.items() if d not in self.cache}
+        self._total = self._total if self.made else len(self.missing)
 
-class _File:
-    """One safetensors file, memory-mapped, after its checksum was compared. Raises _Damaged, or DataError
-    where it cannot be read at all."""
+    def drop(self, damaged: Sequence[Path]) -> None:
+        if damaged:
+            self._what += ", for a damaged file of features"
+            for path in damaged:
+                path.unlink(missing_ok=True)
 
-    def __init__(self, path: Path):
+    def step(self) -> None:
+        """Makes some, or waits until others have."""
+        own = self._claim()
+        if own is None:
+            self._tell(f"waiting for {self._what}", self._total - len(self.missing), self._total)
+            time.sleep(LOOK_AGAIN)
+            self.cache._scan()
+            self.look()
+            return
         try:
-            with path.open("rb") as content:
-                length = int.from_bytes(content.read(8), "little")
-                if length > _LONGEST_HEAD:
-                    raise _Damaged
-                head = msgspec.json.decode(content.read(length), type=dict[str, Any])
-            self.digests = _mapped(path, head["digests"], 8 + length, np.uint8)
-            dtype = np.float32 if path.name.startswith("exact-") else np.float16
-            self.features = _mapped(path, head["features"], 8 + length, dtype)
-            stated = head["__metadata__"]["sha256"]
-        except OSError as error:
-            raise DataError(
-                f"cannot read this feature file ({error.strerror})", where=path
-            ) from None
-        except (ValueError, KeyError, IndexError, TypeError, OverflowError, RecursionError):
-            raise _Damaged from None
-        if (
-            self.digests.shape[1] != 32
-            or len(self.digests) != len(self.features)
-            or _checksum(self.digests, self.features) != stated
-        ):
-            raise _Damaged
+            self.cache._scan()  # what others made until it was claimed
+            self.look()
+            todo = {d: given for d, given in self.missing.items() if d in own.digests}
+            if todo:
+                self._make(todo)
+        finally:
+            own.close()
+        self.cache._scan()
+        self.missing = {d: given for d, given in self.missing.items() if d not in own.digests}
+        self.look()
+
+    def _claim(self) -> Claim | None:
+        batch = self.cache.encoder.batch
+        count = FIRST_BATCHES * batch
+        if self.made:
+            pace = self.made / max(self._seconds, 1e-3)
+            count = min(MOST_CLAIMED, max(1, int(pace * CLAIM_SECONDS) // batch) * batch)
+        with written(self.cache.folder):
+            return claim(self.cache.folder, list(self.missing), count)
+
+    def _make(self, todo: Mapping[str, Any]) -> None:
+        pending: list[tuple[list[str], Vectors]] = []
+        before = self._total - len(self.missing)
+        began = wrote = time.monotonic()
+        done = 0
+        try:
+            for digests, vectors in self.cache._made(todo, self._refused):
+                pending.append((digests, vectors))
+                done += len(digests)
+                if time.monotonic() - wrote >= WRITE_EVERY:
+                    self.cache._write_pending(pending)
+                    wrote = time.monotonic()
+                self._tell(self._what, before + done, self._total)
+        finally:
+            self.cache._write_pending(pending)
+            self.made += done
+            self._seconds += time.monotonic() - began
 
 
 def _small_image() -> Image:
@@ -359,56 +427,9 @@ def _small_image() -> Image:
     return images.from_pil(PILImage.linear_gradient("L").resize((64, 48)).convert("RGB"))
 
 
-def _mapped(path: Path, tensor: Mapping[str, Any], base: int, dtype: Any) -> npt.NDArray[Any]:
-    kind = {"U8": np.uint8, "F16": np.float16, "F32": np.float32}[tensor["dtype"]]
-    if kind is not dtype or len(tensor["shape"]) != 2:
-        raise ValueError("not a feature file")
-    rows, width = (operator.index(size) for size in tensor["shape"])
-    start = base + operator.index(tensor["data_offsets"][0])
-    # Before anything is mapped: a shape is a stranger's number.
-    if min(rows, width) < 1 or start < base:
-        raise ValueError("an empty shape")
-    if start + rows * width * np.dtype(dtype).itemsize > path.stat().st_size:
-        raise ValueError("larger than the file")
-    return np.memmap(path, dtype, "r", start, (rows, width))
-
-
-def _checksum(digests: npt.NDArray[Any], features: npt.NDArray[Any]) -> str:
-    total = hashlib.sha256(np.ascontiguousarray(digests).data)
-    total.update(np.ascontiguousarray(features).data)
-    return total.hexdigest()
-
-
 def _unit(vectors: Vectors) -> Half:
     """Unit length, rounded to float16; a zero vector stays zero."""
     wide = vectors.astype(np.float64)
     length = np.sqrt((wide * wide).sum(axis=1, keepdims=True))
     unit: Half = (wide / np.where(length == 0, 1, length)).astype(np.float16)
     return unit
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with _written(path):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def _written(where: Path) -> Iterator[None]:
-    """Turns an OSError about the cache into a DataError that says what to try."""
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"cannot write the features ({error.strerror})",
-            where=where,
-            hint="free some space, or choose another folder: export EMU2EVAL_CACHE=/path/to/cache",
-        ) from None

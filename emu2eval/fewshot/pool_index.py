@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from emu2eval.encoders.features import FeatureCache, Half, Kind
+from emu2eval.encoders.feature_files import Half
+from emu2eval.encoders.features import FeatureCache, Kind
 from emu2eval.fewshot.search import Ints, Side, Table
 
 Digests = tuple[str, ...]

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from emu2eval.encoders.features import Half
+from emu2eval.encoders.feature_files import Half
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

@@ -40,11 +40,12 @@ def sweep(folder: Path) -> None:
     """Removes what `replaced` left in the folder where it was killed; the files of a live process stay."""
     for path in folder.glob(".*.*"):
         process = path.suffix[1:]
-        if process.isdecimal() and not _lives(int(process)):
+        if process.isdecimal() and not lives(int(process)):
             path.unlink(missing_ok=True)
 
 
-def _lives(process: int) -> bool:
+def lives(process: int) -> bool:
+    """Whether a process of this machine is there."""
     if os.name == "nt":  # where asking would end it
         return True
     try:

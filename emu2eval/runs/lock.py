@@ -46,9 +46,12 @@ class Lock:
         self.close()
 
 
-def take(folder: Path) -> Lock | None:
-    """The lock of a folder that exists; None = another process holds it. Raises OSError."""
-    path = folder / NAME
+def take(folder: Path, name: str = NAME) -> Lock | None:
+    """The lock of a folder that exists; None = another process holds it. Raises OSError.
+
+    name: of the file that is locked, where a folder has several.
+    """
+    path = folder / name
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         held = _by_system(descriptor)
@@ -57,7 +60,7 @@ def take(folder: Path) -> Lock | None:
                 return Lock(descriptor)
             os.close(descriptor)
             return None
-        beating = _Beating.take(path.with_name(f"{NAME}.held"))
+        beating = _Beating.take(path.with_name(f"{name}.held"))
         if beating is None:
             os.close(descriptor)
             return None
