@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emu2eval.encoders.features import Half
+from emu2eval.encoders.feature_files import Half
 from emu2eval.fewshot.search import Side, Table, nearest
 
 POOL, QUERIES, WIDTH, KEEP = 82_783, 10_000, 768, 32

@@ -36,7 +36,7 @@ _ABANDONED = 24 * 3600.0
 _HOST = socket.gethostname().replace(".", "_")
 
 
-class Damaged(Exception):
+class NotAsWritten(Exception):
     """A file is not as it was written."""
 
 
@@ -47,7 +47,7 @@ class Gone(Exception):
 class FeatureFile:
     """One safetensors file, its checksum compared: digests (n, 32) in memory, features where they are.
 
-    Raises Damaged, Gone, or DataError where it cannot be read at all.
+    Raises NotAsWritten, Gone, or DataError where it cannot be read at all.
     """
 
     def __init__(self, path: Path):
@@ -56,7 +56,7 @@ class FeatureFile:
             with _reading(path), path.open("rb") as content:
                 length = int.from_bytes(content.read(8), "little")
                 if length > _LONGEST_HEAD:
-                    raise Damaged
+                    raise NotAsWritten
                 head = msgspec.json.decode(content.read(length), type=dict[str, Any])
                 stated = head["__metadata__"]["sha256"]
                 size = os.fstat(content.fileno()).st_size
@@ -66,7 +66,7 @@ class FeatureFile:
                     head["features"], self.dtype, 8 + length, size
                 )
                 if width != 32 or rows != self.rows:
-                    raise Damaged
+                    raise NotAsWritten
                 total = hashlib.sha256()
                 content.seek(start)
                 self.digests = content.read(rows * 32)
@@ -77,15 +77,15 @@ class FeatureFile:
                     total.update(block)
                     left -= len(block)
         except (ValueError, KeyError, IndexError, TypeError, OverflowError, RecursionError):
-            raise Damaged from None
+            raise NotAsWritten from None
         if total.hexdigest() != stated:
-            raise Damaged
+            raise NotAsWritten
 
     def __len__(self) -> int:
         return self.rows
 
     def read(self, rows: npt.NDArray[np.int64]) -> Stored:
-        """(len(rows), width), in that order. Raises Gone, Damaged, DataError."""
+        """(len(rows), width), in that order. Raises Gone, NotAsWritten, DataError."""
         out = np.empty((len(rows), self.width), dtype=self.dtype)
         order = np.argsort(rows, kind="stable")
         ordered = rows[order]
@@ -95,7 +95,7 @@ class FeatureFile:
                 content.seek(self._start + self._size(first))
                 data = content.read(self._size(last + 1 - first))
                 if len(data) != self._size(last + 1 - first):
-                    raise Damaged
+                    raise NotAsWritten
                 block = np.frombuffer(data, self.dtype).reshape(-1, self.width)
                 out[order[begin:end]] = block[ordered[begin:end] - first]
         return out

@@ -29,10 +29,10 @@ import numpy.typing as npt
 from emu2eval.encoders.base import Encoder, Vectors
 from emu2eval.encoders.claims import Claim, claim, claimed
 from emu2eval.encoders.feature_files import (
-    Damaged,
     FeatureFile,
     Gone,
     Half,
+    NotAsWritten,
     Stored,
     replace,
     sweep,
@@ -115,7 +115,7 @@ class FeatureCache:
                 return self._vectors(digests)
             except (Gone, KeyError):
                 self._scan()  # others made one file of several
-            except Damaged:
+            except NotAsWritten:
                 self._files = {}  # each is looked at again
                 self._scan()
         raise DataError(
@@ -297,7 +297,7 @@ class FeatureCache:
             digests = np.frombuffer(b"".join(file.digests for file in small), dtype=np.uint8)
             try:
                 found = np.concatenate([file.read(np.arange(len(file))) for file in small])
-            except (Gone, Damaged):
+            except (Gone, NotAsWritten):
                 return  # the next one does it
             self._write(digests.reshape(-1, 32), found)
             for file in small:
@@ -326,7 +326,7 @@ class FeatureCache:
                     try:
                         # Named by what it holds, and never changed.
                         whole[path] = self._files.get(path) or FeatureFile(path)
-                    except Damaged:
+                    except NotAsWritten:
                         damaged.append(path)
                 return whole, damaged
         return whole, damaged

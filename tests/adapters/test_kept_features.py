@@ -15,7 +15,7 @@ pytest.importorskip("safetensors")
 from emu2eval.adapters.local import appended  # noqa: E402
 from emu2eval.adapters.local.appended import AppendedRecords  # noqa: E402
 from emu2eval.adapters.local.encoded import Shown  # noqa: E402
-from emu2eval.adapters.local.kept_features import KeptFeatures, Laid  # noqa: E402
+from emu2eval.adapters.local.kept_features import KeptFeatures, LaidFeatures  # noqa: E402
 from emu2eval.types import Image  # noqa: E402
 
 ROOM = 1 << 20
@@ -127,7 +127,7 @@ def test_tensors_keep_their_bits(tmp_path: Path, dtype: torch.dtype) -> None:
     shown = Shown(Image(data=b"not read"), 4)
     object.__setattr__(shown.image, "_digest", "a" * 64)
     given = {"pooled": torch.randn(5, 3).to(dtype).t(), "grid.sizes": torch.tensor([[4, 4]])}
-    kept.put(shown, Laid(given, {"layers": [1, 2]}))
+    kept.put(shown, LaidFeatures(given, {"layers": [1, 2]}))
     found = KeptFeatures(opened(tmp_path)).get(shown)
     assert found is not None and found.about == {"layers": [1, 2]}
     for name, value in given.items():
@@ -138,5 +138,5 @@ def test_what_is_no_number_is_not_kept(tmp_path: Path) -> None:
     kept = KeptFeatures(opened(tmp_path))
     shown = Shown(Image(data=b"not read"), 4)
     object.__setattr__(shown.image, "_digest", "a" * 64)
-    kept.put(shown, Laid({"pooled": torch.tensor([1.0, torch.nan])}, {}))
+    kept.put(shown, LaidFeatures({"pooled": torch.tensor([1.0, torch.nan])}, {}))
     assert shown not in kept

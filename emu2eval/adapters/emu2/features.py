@@ -14,7 +14,7 @@ from emu2eval.adapters.emu2.vision import normalised, resized
 from emu2eval.adapters.local.devices import exact_convolutions
 from emu2eval.adapters.local.encoded import Shown
 from emu2eval.adapters.local.features import ImageEncoder
-from emu2eval.adapters.local.kept_features import Laid
+from emu2eval.adapters.local.kept_features import LaidFeatures
 from emu2eval.adapters.local.prepared import Arrays
 from emu2eval.media import images
 from emu2eval.media.refusals import taking
@@ -75,10 +75,10 @@ class TowerEncoder(ImageEncoder[Pooled]):
     def device(self) -> torch.device:
         return self.model.image_device
 
-    def laid(self, features: Pooled) -> Laid:
-        return Laid({"pooled": features.pooled}, {})
+    def laid(self, features: Pooled) -> LaidFeatures:
+        return LaidFeatures({"pooled": features.pooled}, {})
 
-    def taken_up(self, laid: Laid) -> Pooled:
+    def taken_up(self, laid: LaidFeatures) -> Pooled:
         return Pooled(laid.tensors["pooled"])
 
 

@@ -15,7 +15,7 @@ from emu2eval.adapters.huggingface.expansion import PROCESSOR, Expansion
 from emu2eval.adapters.huggingface.grid import Tiles, paint
 from emu2eval.adapters.local.encoded import Shown
 from emu2eval.adapters.local.features import ImageEncoder
-from emu2eval.adapters.local.kept_features import Laid
+from emu2eval.adapters.local.kept_features import LaidFeatures
 from emu2eval.adapters.local.prepared import Arrays
 from emu2eval.errors import ImageError
 from emu2eval.media import images
@@ -195,16 +195,16 @@ class VisionEncoder(ImageEncoder[VisionFeatures]):
         device: torch.device = self.model.device
         return device
 
-    def laid(self, features: VisionFeatures) -> Laid:
+    def laid(self, features: VisionFeatures) -> LaidFeatures:
         form = features.form
         tensors = {f"{DEEP}{i}": layer for i, layer in enumerate(features.deep)}
         if form.field is not None:
             tensors[POOLED] = features.pooled
         tensors |= {f"{GRID}{name}": value for name, value in features.grids.items()}
         about = {"field": form.field, "in_list": form.in_list, "layers": form.layers}
-        return Laid(tensors, about)
+        return LaidFeatures(tensors, about)
 
-    def taken_up(self, laid: Laid) -> VisionFeatures | None:
+    def taken_up(self, laid: LaidFeatures) -> VisionFeatures | None:
         # A class is not read from a disk: it is known since the model was tried, when it was loaded.
         if self._kind is None:
             return None

@@ -12,7 +12,7 @@ from torch import Tensor
 from emu2eval.adapters.local.bounded import Bounded
 from emu2eval.adapters.local.devices import exact_convolutions
 from emu2eval.adapters.local.encoded import Encoded, Shown
-from emu2eval.adapters.local.kept_features import KeptFeatures, Laid
+from emu2eval.adapters.local.kept_features import KeptFeatures, LaidFeatures
 from emu2eval.adapters.local.kept_images import KeptImages
 from emu2eval.adapters.local.prepared import Arrays, Prepared
 
@@ -64,11 +64,11 @@ class ImageEncoder(ABC, Generic[F]):
         """Where it works."""
 
     @abstractmethod
-    def laid(self, features: F) -> Laid:
+    def laid(self, features: F) -> LaidFeatures:
         """Features for the disk."""
 
     @abstractmethod
-    def taken_up(self, laid: Laid) -> F | None:
+    def taken_up(self, laid: LaidFeatures) -> F | None:
         """Features from the disk, as `encode` gave them; None where they cannot be used."""
 
     def joins(self, waiting: Sequence[tuple[Shown, Arrays]], one: tuple[Shown, Arrays]) -> bool:

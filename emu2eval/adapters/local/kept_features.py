@@ -25,7 +25,7 @@ ABOUT = "about"
 
 
 @dataclass(frozen=True)
-class Laid:
+class LaidFeatures:
     """Features as the disk has them. about: small JSON values."""
 
     tensors: Mapping[str, Tensor]
@@ -41,7 +41,7 @@ class KeptFeatures:
     def __contains__(self, shown: Shown) -> bool:
         return _key(shown) in self.records
 
-    def get(self, shown: Shown) -> Laid | None:
+    def get(self, shown: Shown) -> LaidFeatures | None:
         """Tensors on the CPU; None where they were not kept, or not whole."""
         from safetensors import SafetensorError
         from safetensors.torch import load
@@ -52,11 +52,11 @@ class KeptFeatures:
         try:
             length = int.from_bytes(found[:8], "little")
             about = json.loads(found[8 : 8 + length])["__metadata__"][ABOUT]
-            return Laid(load(found), json.loads(about))
+            return LaidFeatures(load(found), json.loads(about))
         except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError):
             return None  # of another release
 
-    def put(self, shown: Shown, laid: Laid) -> None:
+    def put(self, shown: Shown, laid: LaidFeatures) -> None:
         """Appends them, unless they are there, are no numbers, or there is no room."""
         from safetensors.torch import save
 
