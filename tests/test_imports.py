@@ -119,6 +119,7 @@ def test_starts_without_heavy_libraries(arguments: list[str]) -> None:
         "datasets",
         "diffusers",
         "av",
+        "ray",
     }
 
 

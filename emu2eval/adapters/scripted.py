@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,8 @@ Reply = str | Image | Response | Sequence[float]
 class ScriptedSettings(Settings):
     """replies: text in the query -> reply; default: the reply where no key fits; fail: texts in the
     query whose requests fail; delay: seconds a call; log: a file that gets the key of every request
-    made, one a line, so that a test can count them. images, positions, outputs: as of `Limits`.
+    made, one a line, so that a test can count them; processes: one that gets the number of the process for
+    each call. images, positions, outputs: as of `Limits`.
     batch: requests at a time.
     """
 
@@ -30,6 +32,7 @@ class ScriptedSettings(Settings):
     fail: tuple[str, ...] = ()
     delay: Annotated[float, Meta(ge=0)] = 0.0
     log: str | None = None
+    processes: str | None = None
     batch: Count = 8
     images: int | None = None
     positions: int | None = None
@@ -39,7 +42,7 @@ class ScriptedSettings(Settings):
 class Scripted(Adapter):
     """Replies with the value of the first key of `replies` that occurs in the query's text."""
 
-    neutral: ClassVar[frozenset[str]] = frozenset({"batch", "delay", "log", "fail"})
+    neutral: ClassVar[frozenset[str]] = frozenset({"batch", "delay", "log", "fail", "processes"})
 
     def __init__(self, settings: ScriptedSettings):
         self.limits = Limits(
@@ -50,6 +53,7 @@ class Scripted(Adapter):
         self.fail = settings.fail
         self.delay = settings.delay
         self.log = settings.log
+        self.processes = settings.processes
 
     def positions(self, request: Request) -> int | None:
         """One position per word and one per image."""
@@ -62,6 +66,9 @@ class Scripted(Adapter):
         if self.log:
             with Path(self.log).open("ab", buffering=0) as lines:
                 lines.write("".join(f"{request.key}\n" for request in requests).encode())
+        if self.processes:
+            with Path(self.processes).open("ab", buffering=0) as lines:
+                lines.write(f"{os.getpid()}\n".encode())
         if self.delay:
             time.sleep(self.delay)
         return [self._answer(request) for request in requests]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -93,7 +94,8 @@ class Where:
                 f"{model.name}: there is room for {there} of {count} replicas ({needs} each) now; the others "
                 "start when there is more"
             )
-        start = ReplicaStart(_anywhere(model), self.device, adapter.workload, cores)
+        folder, paths = os.getcwd(), tuple(map(os.path.abspath, sys.path))  # noqa: PTH109
+        start = ReplicaStart(_anywhere(model), self.device, adapter.workload, cores, folder, paths)
         return Placing(cluster.site(start, gpus=gpus, cores=cores), count)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
@@ -34,12 +36,21 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class ReplicaStart:
     """All that makes a replica: a few hundred bytes; weights are read where it runs. device: as of
-    `open_model`; workload: what its requests are like; cores: its share of its machine."""
+    `open_model`; workload: what its requests are like; cores: its share of its machine. folder, paths: of
+    the driver, so that relative paths and plug-ins are found; where they are not there, nothing is."""
 
     model: ModelSpec
     device: str | None = None
     workload: Workload | None = None
     cores: int | None = None
+    folder: str = ""
+    paths: tuple[str, ...] = ()
+
+    def enter(self) -> None:
+        """Makes this process look for files and modules where the driver does."""
+        if Path(self.folder).is_dir():
+            os.chdir(self.folder)
+        sys.path += [path for path in self.paths if path not in sys.path and Path(path).exists()]
 
 
 class ReplicaReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +85,7 @@ class Replica:
     def load(self) -> ReplicaReport:
         """Raises UserError."""
         start = self._start
+        start.enter()
         opened = open_model(start.model, Changes(), start.device)
         adapter = opened.adapter
         adapter.workload = start.workload
