@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from gpu_steps import answers, attention, decoder, images, run
+from gpu_steps import answers, attention, decoder, images, memory, run
 from gpu_steps.bench import GIB, Bench
 
 
@@ -60,13 +60,14 @@ STEPS: Mapping[str, tuple[Callable[[Bench], object], float]] = {
     "tokens": (decoder.tokens, 40),
     "first token": (decoder.first_token, 10),
     "decode": (decoder.decode, 70),
-    "fit": (decoder.fit, 30),
+    "fit": (memory.fit, 30),
     "engine": (run.engine, 60),
     "demonstrations": (decoder.demonstrations, 30),
     "regression": (decoder.regression, 30),
     "painting": (images.painting, 40),
     "groups": (images.groups, 30),
-    "loading": (decoder.loading, 20),
+    "loading": (memory.loading, 20),
+    "planned": (memory.planned, 30),
     "families": (answers.families, 60),
 }
 """By name, with the seconds that each may take. The first need little memory, the last the whole card."""

@@ -20,7 +20,7 @@ import cProfile
 import json
 import pstats
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import product
@@ -55,8 +55,11 @@ SAMPLES = 32
 hf: Any = transformers
 
 
-def build(folder: Path) -> None:
-    """A small Idefics3 with its processor: 16 positions for an image of 64 x 64 pixels."""
+def build(folder: Path, sizes: Mapping[str, int] | None = None, dtype: Any = torch.float32) -> None:
+    """A small Idefics3 with its processor: 16 positions for an image of 64 x 64 pixels.
+
+    sizes: of its decoder, in place of small ones.
+    """
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
@@ -84,13 +87,14 @@ def build(folder: Path) -> None:
         "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 4, "pad_token_id": 0,
         "num_attention_heads": 4, "num_key_value_heads": 4, "max_position_embeddings": 4096,
         "model_type": "llama", "vocab_size": len(tokenizer), "eos_token_id": 1, "bos_token_id": 1,
+        **(sizes or {}),
     }  # fmt: skip
     torch.manual_seed(0)
     image = tokenizer.convert_tokens_to_ids("<image>")
     config = hf.Idefics3Config(
         vision_config=vision, text_config=text, scale_factor=2, image_token_id=image, pad_token_id=0
     )
-    model = hf.Idefics3ForConditionalGeneration(config).eval()
+    model = hf.Idefics3ForConditionalGeneration(config).to(dtype).eval()
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
 

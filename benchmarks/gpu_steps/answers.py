@@ -10,6 +10,7 @@ from typing import Any, cast
 import msgspec
 import torch
 
+from emu2eval.types import Prompt, Turn
 from gpu_steps.bench import ROOT, Bench
 
 REFERENCES = (
@@ -187,17 +188,9 @@ def _beside_the_cpu(bench: Bench, folder: Path, layout: str, count: int) -> dict
     """Queries after four demonstrations: texts that are the CPU's, and how far log-probabilities are."""
     from emu2eval.adapters.huggingface.adapter import HuggingFaceAdapter
     from emu2eval.adapters.huggingface.settings import HuggingFaceSettings
-    from emu2eval.types import ChoiceOutput, Prompt, Request, TextOutput, Turn
+    from emu2eval.types import ChoiceOutput, Request, TextOutput
 
-    images = [_image(i) for i in range(4 + count)]
-    turns = tuple(
-        Turn((image, f"what colour is square {i}?"), (("red", "blue")[i % 2],))
-        for i, image in enumerate(images[:4])
-    )
-    prompts = [
-        Prompt((image, f"what colour is square {i}?" + " please" * (i % 3)), turns)
-        for i, image in enumerate(images[4:])
-    ]
+    prompts = [question(i, shots=4) for i in range(count)]
     texts = [Request(f"text {i}", p, TextOutput(12)) for i, p in enumerate(prompts)]
     ranked = [
         Request(f"choice {i}", p, ChoiceOutput(("red", "green", "blue")))
@@ -230,6 +223,16 @@ def _beside_the_cpu(bench: Bench, folder: Path, layout: str, count: int) -> dict
         }
         for other in rest
     }
+
+
+def question(number: int, shots: int) -> Prompt:
+    """Fixed demonstrations, and a query of a length of its own."""
+    turns = tuple(
+        Turn((_image(i), f"what colour is square {i}?"), (("red", "blue")[i % 2],))
+        for i in range(shots)
+    )
+    asked = f"what colour is square {number}?" + " please" * (number % 3)
+    return Prompt((_image(shots + number), asked), turns)
 
 
 def _image(number: int) -> Any:

@@ -50,8 +50,8 @@ class Bench:
 
     @property
     def memory(self) -> int:
-        """Bytes of the card; 1 GiB stands in for one."""
-        return torch.cuda.get_device_properties(0).total_memory if self.cuda else GIB
+        """Bytes of the card; 4 GiB stand in for one."""
+        return torch.cuda.get_device_properties(0).total_memory if self.cuda else 4 * GIB
 
     @property
     def config(self) -> Emu2Config:

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 import time
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from emu2eval.adapters.emu2.budget import measure
-from emu2eval.adapters.emu2.config import DecoderConfig, Emu2Config, VisionConfig
+from emu2eval.adapters.emu2.config import Emu2Config
 from emu2eval.adapters.emu2.inference import Emu2Inference
 from emu2eval.adapters.emu2.model import Emu2
-from emu2eval.adapters.emu2.placement import plan
 from emu2eval.adapters.local.encoded import Encoded
 from emu2eval.adapters.local.search import Search
-from emu2eval.errors import ModelError
 from gpu_steps.bench import GIB, Bench, no_painter, unlike, words
 
 
@@ -94,48 +88,6 @@ def first_token(bench: Bench) -> object:
             took = bench.seconds(partial(inference.texts, prompts, search))
             found[f"{beams} beams, {new} tokens"] = {"passes": passes, "s": took}
     return found
-
-
-def fit(bench: Bench) -> object:
-    """The largest batch that `plan` puts on this card, asked for: its peak beside the plan and the card, and
-    what it gains over batches of four."""
-    length, new = (32, 5) if bench.tiny else (501, 9)
-
-    def planned(batch: int) -> int:
-        placement = plan(
-            bench.config,
-            {0: bench.memory},
-            positions=length + new,
-            batch=batch,
-            beams=5,
-            new_tokens=new,
-            dtype=bench.dtype,
-            quantize=None,
-            painter={},
-        )
-        return sum(use.total for use in placement.devices if use.device == 0)
-
-    bench.model  # noqa: B018 - its weights are no part of the time
-    batch, taken = 1, planned(1)
-    while batch < (8 if bench.tiny else 128):
-        try:
-            taken = planned(2 * batch)
-        except ModelError:
-            break
-        batch *= 2
-    prompts, inference = unlike(batch, length), bench.inference()
-    search = Search(new, new, 5)
-    found: dict[str, object] = {"batch": batch, "card_gib": bench.memory / GIB}
-    with bench.peak() as peak:
-        whole = bench.seconds(lambda: inference.texts(prompts, search))
-    four = bench.seconds(lambda: inference.texts(prompts[:4], search)) / len(prompts[:4])
-    return {
-        **found,
-        **peak,
-        "planned_gib": taken / GIB,
-        "s_a_query": whole / batch,
-        "s_a_query_by_four": four,
-    }
 
 
 def tokens(bench: Bench) -> object:
@@ -264,40 +216,3 @@ def regression(bench: Bench) -> object:
         inference = bench.inference()
         found[count] = bench.seconds(lambda: inference.regress(prompts)) / count
     return {"seconds_an_image": found}
-
-
-def loading(bench: Bench) -> object:
-    """Reading a checkpoint in safetensors, from the page cache: GiB/s with the checks and the copies."""
-    from safetensors.torch import save_file
-
-    from emu2eval.adapters.emu2.checkpoint import load_model, open_checkpoint
-    from emu2eval.adapters.local.placement import Placement
-
-    bench.forget_model()
-    whole = bench.config
-    small = (2, 2) if bench.tiny else (4, 8)
-    config = Emu2Config(
-        VisionConfig(**{**_fields(whole.vision), "layers": small[0]}),
-        DecoderConfig(**{**_fields(whole.decoder), "num_hidden_layers": small[1]}),
-    )
-    place = 0 if bench.cuda else "cpu"
-    with tempfile.TemporaryDirectory() as name:
-        with torch.device("meta"):
-            model = Emu2(config).to(torch.bfloat16)
-        state = {k: torch.zeros(v.shape, dtype=v.dtype) for k, v in model.state_dict().items()}
-        size = sum(tensor.nbytes for tensor in state.values())
-        save_file(state, Path(name) / "model.safetensors")
-        (Path(name) / "config.json").write_text(json.dumps(config.to_json()))
-        del state
-        checkpoint = open_checkpoint(Path(name))
-
-        def load() -> object:
-            placement = Placement({"": place}, place, place, ())
-            return load_model(checkpoint, dtype=bench.dtype, placement=placement)
-
-        took = bench.seconds(load)
-    return {"gib": size / GIB, "gib_a_second": size / GIB / took}
-
-
-def _fields(sizes: Any) -> dict[str, Any]:
-    return {name: getattr(sizes, name) for name in sizes.__dataclass_fields__}

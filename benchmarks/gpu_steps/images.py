@@ -7,9 +7,12 @@ from functools import partial
 from typing import Any
 
 import torch
+from PIL import Image as PILImage
 from torch import Tensor
 
 from emu2eval.adapters.emu2 import sdxl
+from emu2eval.adapters.local.encoded import Shown
+from emu2eval.media.images import from_pil
 from gpu_steps.bench import Bench
 
 TOGETHER = 8
@@ -27,6 +30,13 @@ def vision(bench: Bench) -> object:
             took = bench.seconds(partial(_to_host, bench.model.encode_images, some), 3)
         found[count] = {"ms_an_image": took / count * 1e3, **peak}
     found["company"] = _moved(bench.model.encode_images, images)
+    photographs = [
+        Shown(from_pil(PILImage.effect_noise((640, 480), 60 + i).convert("RGB")), 64)
+        for i in range(TOGETHER)
+    ]
+    encoder = bench.inference(reuse=False).reader.encoder
+    took = bench.seconds(lambda: encoder.several(photographs), 2)
+    found["photographs"] = {"ms_an_image": took / TOGETHER * 1e3}
     return found
 
 
