@@ -14,6 +14,7 @@ from msgspec import Meta
 from emu2eval.adapters.base import Adapter, Limits
 from emu2eval.adapters.diffusion.texts import remember
 from emu2eval.adapters.local.files import absent, at_hand, folder_digest, located, refuse_adapters
+from emu2eval.adapters.memory import Device, MemoryPlan, Workload
 from emu2eval.errors import MissingExtra, ModelError, NotFinite, UserError
 from emu2eval.media.images import from_pil, load
 from emu2eval.spec.settings import Count, Settings
@@ -117,6 +118,16 @@ class DiffusionAdapter(Adapter):
         if self._settings.mode == "text" and shown:
             return f"the pipeline accepts only text, but the prompt has {shown} images"
         return None
+
+    def plan_memory(self, workload: Workload, memory: Mapping[Device, int]) -> MemoryPlan:
+        import torch
+
+        from emu2eval.adapters.diffusion.budget import planned
+
+        own = self._settings
+        on_gpu = any(isinstance(device, int) for device in memory)
+        dtype = getattr(torch, own.dtype or ("float16" if on_gpu else "float32"))
+        return planned(self._path, dtype, (own.width, own.height), memory)
 
     def load(self) -> None:
         import diffusers

@@ -10,7 +10,6 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +19,15 @@ from emu2eval.adapters.huggingface.features import TOGETHER_BYTES
 from emu2eval.adapters.local.bits import quantized_bytes
 from emu2eval.adapters.local.cache import ROOM
 from emu2eval.adapters.local.features import CACHE_BYTES as FEATURE_BYTES
+from emu2eval.adapters.local.headers import Weight, weights_in
 from emu2eval.adapters.local.inference import ALONE
 from emu2eval.adapters.local.layers import kind_of, layers_of
 from emu2eval.adapters.local.placement import Demand, Measured, Need, Unit, cached_positions
 from emu2eval.adapters.local.prefix import CACHE_BYTES
-from emu2eval.adapters.local.shards import weight_files
-from emu2eval.adapters.local.tensorfile import is_safetensors, read_header, read_tensor_list
 from emu2eval.errors import ModelError
 
-_BLOCK = re.compile(r"(.+?)\.(\d+)\.")
-"""A numbered module: what stays whole on a device."""
 _PLAIN = frozenset({"DynamicLayer", "DynamicSlidingWindowLayer", "DummyLayer"})
 """Layers that hold keys and values alone, so that what they take is known."""
-_FLOATING = ("F", "BF")
 _WHOLE = re.compile(r"(^|\.)(lm_head|embed_tokens|wte|shared)\.")
 """What bitsandbytes leaves whole, embeddings and the head, whatever their names stand in."""
 _PATCH = 14
@@ -41,51 +36,18 @@ _LARGEST = 1 << 14
 """Patches of an image that is encoded alone: Qwen2-VL's largest is 12.8 million pixels of 28 x 28 a token."""
 
 
-@dataclass(frozen=True, slots=True)
-class Weight:
-    """A tensor of a checkpoint. nbytes: as it is stored; floating: it is read in another precision."""
-
-    name: str
-    shape: tuple[int, ...]
-    nbytes: int
-    floating: bool
-
-    @property
-    def block(self) -> str | None:
-        """The numbered modules that it is in one of."""
-        match = _BLOCK.match(self.name)
-        return match[1] if match else None
-
-    def bytes_in(self, dtype: torch.dtype) -> int:
-        return math.prod(self.shape) * dtype.itemsize if self.floating else self.nbytes
-
-
 def weights_of(path: Path, config: Any, released: Any, code: bool) -> tuple[Weight, ...]:
     """By the headers of the files of weights; where there are none, by the modules on the meta device.
 
     config: of the part that is read; released: of the whole checkpoint. Raises ModelError.
     """
-    files = weight_files(path)
-    if not files:
+    found = weights_in(path)
+    if not found:
         return tuple(_of_modules(config, code))
-    found = [weight for file in files for weight in _of_file(file)]
     if config is not released:
         # An omni model's talker is not read.
         found = [weight for weight in found if weight.name.startswith("thinker.")]
     return tuple(found)
-
-
-def _of_file(path: Path) -> Iterator[Weight]:
-    if not is_safetensors(path):
-        for stored in read_tensor_list(path):
-            yield Weight(stored.key, stored.shape, stored.nbytes, stored.dtype.is_floating_point)
-        return
-    for name, entry in read_header(path)[0].items():
-        start, end = entry["data_offsets"]
-        kind = str(entry.get("dtype"))
-        # Eight bits and fewer are a quantization of the checkpoint's own, which stays.
-        floating = kind.startswith(_FLOATING) and not kind.startswith(("F8", "F4", "F6"))
-        yield Weight(name, tuple(entry["shape"]), end - start, floating)
 
 
 def _of_modules(config: Any, code: bool) -> Iterator[Weight]:
@@ -183,9 +145,8 @@ def _blocks(weights: Iterable[Weight]) -> tuple[Blocks, str]:
     found: dict[tuple[str | None, int], list[Weight]] = {}
     sizes: Counter[str] = Counter()
     for weight in weights:
-        match = _BLOCK.match(weight.name)
-        prefix = match[1] if match else None
-        found.setdefault((prefix, int(match[2]) if match else 0), []).append(weight)
+        prefix, number = weight.block or (None, 0)
+        found.setdefault((prefix, number), []).append(weight)
         if prefix is not None:
             sizes[prefix] += math.prod(weight.shape)
     own = max(sizes, key=lambda prefix: sizes[prefix], default="")

@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 
-from emu2eval.adapters.huggingface.budget import Weight, decoder_of, known, measured, weights_of
+from emu2eval.adapters.huggingface.budget import decoder_of, known, measured, weights_of
 from emu2eval.adapters.huggingface.checkpoint import TransformersCheckpoint
 from emu2eval.adapters.huggingface.settings import HuggingFaceSettings
 from emu2eval.adapters.local import placement
 from emu2eval.adapters.local.bits import Bits
+from emu2eval.adapters.local.headers import Weight
 from emu2eval.adapters.local.placement import Demand, Measured
 from emu2eval.adapters.memory import Device, MemoryPlan
 from emu2eval.errors import UserError
@@ -92,13 +93,12 @@ class Sizes:
     @cached_property
     def _titles(self) -> dict[str, str]:
         """Numbered modules, the decoder's last."""
-        prefixes = dict.fromkeys(weight.block for weight in self.weights if weight.block)
-        sizes = dict.fromkeys(prefixes, 0)
+        sizes: dict[str, int] = {}
         for weight in self.weights:
-            if weight.block:
-                sizes[weight.block] += weight.nbytes
+            if weight.block is not None:
+                sizes[weight.block[0]] = sizes.get(weight.block[0], 0) + weight.nbytes
         own = max(sizes, key=lambda prefix: sizes[prefix], default=None)
-        vision = [p for p in prefixes if p != own and ("vis" in p or "image" in p)]
+        vision = [p for p in sizes if p != own and ("vis" in p or "image" in p)]
         titles = {f"{prefix}.": "vision" for prefix in vision[:1]}
         return titles if own is None else {**titles, f"{own}.": "layers"}
 

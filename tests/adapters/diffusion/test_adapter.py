@@ -23,7 +23,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
 from emu2eval import evaluate, registry
 from emu2eval.adapters.conformance import check
 from emu2eval.adapters.diffusion.adapter import DiffusionAdapter
-from emu2eval.errors import ConfigError, ModelError, PlanError
+from emu2eval.adapters.memory import GIB, MIB, Workload
+from emu2eval.errors import ConfigError, DoesNotFit, ModelError, PlanError
 from emu2eval.identity import request_key
 from emu2eval.media import images
 from emu2eval.types import Image, ImageOutput, Prompt, Request, Turn
@@ -318,3 +319,20 @@ def test_weights_that_the_files_lack_are_refused(
     with pytest.raises(ModelError, match="are missing") as caught:
         pipeline(tmp_path / "partial", **SMALL).load()
     assert name in caught.value.what and str(caught.value.where).endswith(part)
+
+
+def test_its_memory_is_planned_by_its_files(folder: Path) -> None:
+    adapter = pipeline(folder)
+    plan = adapter.plan_memory(Workload(), {"cpu": GIB})
+    adapter.load()
+    parts = [getattr(adapter._pipeline, name) for name in ("unet", "vae", "text_encoder")]
+    (use,) = plan.devices
+    assert use.weights == sum(w.nbytes for part in parts for w in part.parameters())
+    assert use.parts == ("text encoder", "unet", "vae") and plan.precision == "float32"
+    larger = pipeline(folder, width=64, height=64)
+    assert larger.plan_memory(Workload(), {"cpu": GIB}).devices[0].activations > use.activations
+    fit = adapter.fit_replicas([GIB] * 3)
+    assert fit is not None and (fit.gpus, fit.replicas, fit.batch) == (1, 3, 1)
+    assert fit.memory.precision == "float16" and 2 * fit.memory.devices[0].weights == use.weights
+    with pytest.raises(DoesNotFit, match="it runs on one device"):
+        adapter.fit_replicas([MIB // 64] * 3)

@@ -11,9 +11,9 @@ import torch
 from emu2eval.adapters.emu2.checkpoint import load_model, open_checkpoint
 from emu2eval.adapters.emu2.config import Emu2Config
 from emu2eval.adapters.emu2.hardware import chosen, placed
-from emu2eval.adapters.emu2.placement import plan
+from emu2eval.adapters.emu2.placement import measured, plan
 from emu2eval.adapters.emu2.saving import save_folder
-from emu2eval.adapters.local.placement import Demand, Placement
+from emu2eval.adapters.local.placement import Demand, Placement, place
 from emu2eval.adapters.machine import Machine
 from emu2eval.adapters.memory import GIB, gib, parse_memory
 from emu2eval.errors import ConfigError, ModelError
@@ -404,3 +404,30 @@ def test_bad_settings(base: Any, settings: Any, words: str) -> None:
     with pytest.raises(ConfigError) as caught:
         asked(base.config, **settings)
     assert words in str(caught.value)
+
+
+MEASURED = {
+    (1, 128): 69.3, (4, 128): 70.5, (8, 128): 72.0, (16, 128): 75.2, (32, 128): 81.4,
+    (1, 501): 69.8, (4, 501): 72.7, (8, 501): 76.5, (16, 501): 84.0, (32, 501): 99.3,
+    (1, 893): 70.4, (4, 893): 75.0, (8, 893): 81.2, (16, 893): 93.4, (32, 893): 117.9,
+}  # fmt: skip
+"""GiB at most on an H200 by batch and positions of the prompt, five beams: benchmarks/README.md."""
+
+
+def test_plans_are_a_little_above_what_was_measured() -> None:
+    for (batch, length), peak in MEASURED.items():
+        need = measured(CHAT, torch.bfloat16, {})(Demand(length + 9, batch, 5, 9))
+        taken = (need.weights + need.cache + need.activations(True, False)) / GIB
+        assert peak <= taken <= 1.07 * peak, (batch, length, taken)
+
+
+@pytest.mark.parametrize(
+    "size, positions, batch", [(79.2, 128, 16), (79.2, 501, 8), (79.2, 893, 4), (139.8, 893, 32)]
+)
+def test_the_batch_is_the_largest_that_was_measured(size: float, positions: int, batch: int) -> None:
+    """On an H100 the next one ran out of memory; on an H200 the largest that was tried fitted."""
+    need = measured(CHAT, torch.bfloat16, {})
+    card = {0: int(size * GIB)}
+    assert place(need(Demand(positions + 9, batch, 5, 9)), card) is not None
+    if size < 100:
+        assert place(need(Demand(positions + 9, 2 * batch, 5, 9)), card) is None

@@ -13,9 +13,10 @@ import torch
 import transformers
 
 from emu2eval.adapters.base import BatchRange
-from emu2eval.adapters.huggingface.budget import Weight, known, measured, weights_of
+from emu2eval.adapters.huggingface.budget import known, measured, weights_of
 from emu2eval.adapters.huggingface.settings import HuggingFaceSettings
 from emu2eval.adapters.local.cache import held_bytes
+from emu2eval.adapters.local.headers import Weight
 from emu2eval.adapters.local.placement import Demand, place, placed
 from emu2eval.adapters.machine import Machine
 from emu2eval.adapters.memory import GIB, MIB, Workload
