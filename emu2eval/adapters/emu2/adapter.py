@@ -154,6 +154,8 @@ class Emu2Adapter(LocalAdapter[Emu2Settings, Emu2Files, "Emu2Inference"]):
         )
 
     def fit_batch(self) -> BatchRange:
+        if self.settings.ranks > 1:
+            return super().fit_batch()
         if self.workload not in self._fitting:
             self._fitting[self.workload] = self._largest()
         return BatchRange(self._fitting[self.workload])
@@ -241,13 +243,15 @@ class Emu2Adapter(LocalAdapter[Emu2Settings, Emu2Files, "Emu2Inference"]):
         from emu2eval.adapters.emu2.inference import Emu2Inference
 
         own, checkpoint = self.settings, opened.checkpoint
-        dtype, placement = self._dtype, self._placed(self._batch)
+        dtype = self._dtype
+        placement = None if self.rank is not None else self._placed(self._batch)
         model = load_model(
             checkpoint,
             dtype=dtype,
             placement=placement,
             quantize=own.quantize,
             offload_folder=Path(own.offload_folder) if own.offload_folder is not None else None,
+            mesh=None if self.rank is None else self.rank.mesh,
         )
 
         def painter() -> Painter:
@@ -255,7 +259,10 @@ class Emu2Adapter(LocalAdapter[Emu2Settings, Emu2Files, "Emu2Inference"]):
             return load_painter(checkpoint, dtype=dtype, device=device, safety=own.safety)
 
         empty = opened.form.encode([opened.tokenizer.ids[tokens.BOI]])
-        return Emu2Inference(model, empty, painter, own.reuse, own.together)
+        return Emu2Inference(model, empty, painter, own.reuse, own.together, self.rank)
+
+    def _decoder(self, opened: Emu2Files) -> Any:
+        return opened.config.decoder
 
     def _count(self, request: Request) -> LaidOut:
         prompt, out, opened = request.prompt, request.output, self.opened
@@ -311,7 +318,7 @@ class Emu2Adapter(LocalAdapter[Emu2Settings, Emu2Files, "Emu2Inference"]):
 
         own = self.settings
         known = self._here or HUB_ID.fullmatch(own.checkpoint)
-        if known and own.device_map is None:
+        if known and own.device_map is None and own.ranks == 1:
             self.plan_memory(Workload(new_tokens=_ANSWER), all_of_it(own.memory, self._where))
 
     @property

@@ -20,6 +20,7 @@ from emu2eval.errors import ConfigError, UnknownName
 
 if TYPE_CHECKING:
     import torch
+    from torch.distributed.device_mesh import DeviceMesh
 
     from emu2eval.adapters.emu2.model import Emu2
     from emu2eval.adapters.emu2.painter import Painter
@@ -90,10 +91,12 @@ def load_model(
     placement: Placement | None = None,
     quantize: Bits | None = None,
     offload_folder: Path | None = None,
+    mesh: DeviceMesh | None = None,
 ) -> Emu2:
     """The model with its weights in `dtype`, on the devices of its placement (None = the first GPU or CPU).
 
-    offload_folder: where blocks placed on "disk" go if the checkpoint is a pickle.
+    offload_folder: where blocks placed on "disk" go if the checkpoint is a pickle. mesh: of the ranks that
+    hold the language model together, of which only this one's shares are read.
     """
     from emu2eval.adapters.emu2.loading import build_encoder
 
@@ -105,6 +108,7 @@ def load_model(
         quantize=quantize,
         where=checkpoint.path,
         offload=offload_folder,
+        mesh=mesh,
     )
 
 

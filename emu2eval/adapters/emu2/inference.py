@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,6 +18,9 @@ from emu2eval.adapters.local.encoded import Encoded
 from emu2eval.adapters.local.inference import Inference
 from emu2eval.media.images import from_pil
 from emu2eval.types import Image, ImageOutput
+
+if TYPE_CHECKING:
+    from emu2eval.adapters.local.rank import Rank
 
 REGRESSED = 8
 """Images whose embeddings a GPU regresses at a time: a step takes it as long for eight as for one."""
@@ -39,7 +44,8 @@ class Emu2Inference(Inference[Emu2Reader]):
     """A model with its caches. painter: called once, when the first image is wanted.
 
     empty: the prompt that classifier-free guidance contrasts with. together: images that are regressed and
-    drawn at a time; None = as many as change no byte of any on a CPU, fixed groups on a GPU.
+    drawn at a time; None = as many as change no byte of any on a CPU, fixed groups on a GPU. rank: which of
+    the processes that hold the model together this one is; the first one paints.
     """
 
     def __init__(
@@ -49,6 +55,7 @@ class Emu2Inference(Inference[Emu2Reader]):
         painter: Callable[[], Painter],
         reuse: bool = True,
         together: int | None = None,
+        rank: Rank | None = None,
     ):
         super().__init__(Emu2Reader(model, TowerEncoder(model, reuse)), reuse)
         self.model = model
@@ -56,6 +63,7 @@ class Emu2Inference(Inference[Emu2Reader]):
         self.together = together
         self._load_painter = painter
         self._painter: Painter | None = None
+        self.rank = rank
         self._uncond: Tensor | None = None
         self._uncond_of_images: Tensor | None = None
         self._latest: tuple[tuple[int | str, ...], Tensor] | None = None
@@ -73,13 +81,14 @@ class Emu2Inference(Inference[Emu2Reader]):
             alike.setdefault((drawing.again, replace(drawing.output, seed=0)), []).append(i)
         found: dict[int, tuple[Image, bool]] = {}
         for (again, output), rows in alike.items():
-            uncond = self._contrast(again)
-            images = self._paint(
+            paint = partial(
+                self._paint,
                 torch.cat([conds[i] for i in rows]),
-                uncond,
+                self._contrast(again),
                 output,
                 [drawings[i].output.seed for i in rows],
             )
+            images = paint() if self.rank is None else self.rank.by_first(paint)
             found |= dict(zip(rows, images, strict=True))
         return [found[i] for i in range(len(drawings))]
 

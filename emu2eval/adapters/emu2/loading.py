@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -24,6 +24,9 @@ from emu2eval.adapters.local.weights import check_tensors
 from emu2eval.adapters.memory import Device
 from emu2eval.errors import ConfigError, ModelError
 
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
 _BLOCK = re.compile(r"(visual\.blocks|decoder\.lm\.model\.layers)\.\d+")
 
 
@@ -36,8 +39,12 @@ def build_encoder(
     quantize: Bits | None,
     where: Path,
     offload: Path | None,
+    mesh: DeviceMesh | None = None,
 ) -> Emu2:
-    """The vision tower, the bridges and the language model with their weights, ready to run."""
+    """The vision tower, the bridges and the language model with their weights, ready to run.
+
+    mesh: of the ranks that hold the language model together.
+    """
     with torch.device("meta"):
         # In its final dtype even while empty: accelerate casts offloaded weights to what it finds.
         model = Emu2(config).to(dtype)
@@ -45,6 +52,14 @@ def build_encoder(
     if quantize is not None:
         quantize_decoder(model, quantize, dtype)
     model.eval().requires_grad_(False)
+    if mesh is not None:
+        from emu2eval.adapters.local.shares import fill_shares, split
+
+        device = default_device()
+        whole = {name: tensors[name] for name in split(model, model.decoder.lm, mesh)}
+        fill(model, whole, dtype, lambda _: device)
+        fill_shares(model, tensors, dtype, device)
+        return model
     if placement is None:
         device = default_device()
         fill(model, tensors, dtype, lambda _: device)

@@ -186,11 +186,31 @@ class HuggingFaceAdapter(
             instead="`--set model.settings.grid=true`, which combines the demonstrations' images into one",
         )
 
+    def _decoder(self, opened: HuggingFaceFiles) -> Any:
+        path, config = opened.checkpoint.path, opened.checkpoint.config
+        if getattr(config, "quantization_config", None) is not None:
+            raise ModelError(
+                f"tensor_parallel: {self.settings.tensor_parallel} cannot split this checkpoint's quantized "
+                "weights",
+                where=path,
+                hint="remove tensor_parallel, or use the model's weights as they were before quantization",
+            )
+        text = config.get_text_config(decoder=True)
+        if not getattr(text, "base_model_tp_plan", None):
+            raise ModelError(
+                f"tensor_parallel: {self.settings.tensor_parallel} needs a plan for splitting the model, and "
+                f"the installed transformers has none for {text.model_type}",
+                where=path,
+                hint="remove tensor_parallel; `device_map: auto` spreads whole layers over the GPUs",
+            )
+        return text
+
     def _load(self, opened: HuggingFaceFiles) -> Inference[TransformersReader]:
         from emu2eval.adapters.huggingface.loading import load_model
 
         self._check_layout()
-        return self._reading(load_model(opened.checkpoint, self.settings, self._gpus), opened)
+        model = load_model(opened.checkpoint, self.settings, self._gpus, self.rank)
+        return self._reading(model, opened)
 
     def plan_memory(self, workload: Workload, memory: Mapping[Device, int]) -> MemoryPlan | None:
         from emu2eval.adapters.huggingface.hardware import context
@@ -248,7 +268,7 @@ class HuggingFaceAdapter(
         from emu2eval.adapters.local.placement import Demand
 
         own, given = self.settings, self.workload
-        if own.device_map not in (None, "auto") or own.memory is not None:
+        if own.device_map not in (None, "auto") or own.memory is not None or own.ranks > 1:
             return None
         where = self._where
         if not where.gpus:
@@ -306,6 +326,7 @@ class HuggingFaceAdapter(
                 opened.ends,
                 marks_of(opened.processor, form.slot),
             )
+            reader.rank = self.rank
             if shares and not (reader.segments and reader.takes_segments()):
                 # A model's own code may go by the name: sparse attention is applied under "sdpa" alone.
                 reader.segments = False

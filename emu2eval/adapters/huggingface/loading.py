@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -17,6 +18,9 @@ from emu2eval.adapters.machine import Machine
 from emu2eval.adapters.memory import Device
 from emu2eval.errors import MissingExtra, ModelError
 
+if TYPE_CHECKING:
+    from emu2eval.adapters.local.rank import Rank
+
 _DECODERS = ("text_config", "llm_config", "language_config", "thinker_config")
 """Under what name a config.json holds its language model's own."""
 
@@ -25,13 +29,25 @@ def load_model(
     checkpoint: TransformersCheckpoint,
     own: HuggingFaceSettings,
     gpus: Mapping[Device, int] | None = None,
+    rank: Rank | None = None,
 ) -> Any:
-    """Ready to answer. gpus: those that it takes where the settings name no device, and bytes of weights on
-    each; None = all. Raises ModelError, also for weights that the files lack, or MissingExtra."""
+    """Ready to answer. Raises ModelError, also for weights that the files lack, or MissingExtra.
+
+    gpus: those that it takes where the settings name no device, and bytes of weights on each; None = all.
+    rank: only its shares of the language model's weights are read.
+    """
     import transformers
 
     dtype = torch_dtype(own.dtype, own.device_map)
-    options: dict[str, Any] = {"dtype": dtype, "device_map": own.device_map or _all_gpus()}
+    options: dict[str, Any] = {"dtype": dtype}
+    config = checkpoint.config
+    if rank is None:
+        options["device_map"] = own.device_map or _all_gpus()
+    else:
+        from transformers.distributed.configuration_utils import DistributedConfig
+
+        options["distributed_config"] = DistributedConfig(tp_size=rank.count)
+        config = decoder_alone(config)
     if own.memory is not None:
         options["max_memory"] = dict(own.memory)
     elif gpus and own.device_map in (None, "auto"):
@@ -47,7 +63,7 @@ def load_model(
         model, info = automatic.from_pretrained(
             checkpoint.path,
             # An omni model's talker is neither read nor kept in memory.
-            config=checkpoint.config,
+            config=config,
             trust_remote_code=checkpoint.code,
             output_loading_info=True,
             **options,
@@ -58,13 +74,60 @@ def load_model(
             f"the weights cannot be loaded ({reason})", where=checkpoint.path
         ) from error
     require_all(model, info, checkpoint.path)
+    if rank is not None:
+        check_split(model, checkpoint)
     if own.adapter is not None:
         model = PeftFolder(own.adapter).applied(model, merge=own.quantize is None)
     # What a search leaves open is filled in from here: sampling, and penalties for words of the
     # demonstrations, are meant for conversations.
-    config: Any = transformers.GenerationConfig
-    model.generation_config = config()
+    generation: Any = transformers.GenerationConfig
+    model.generation_config = generation()
     return model.eval().requires_grad_(False)
+
+
+def decoder_alone(config: Any) -> Any:
+    """A copy of a model's configuration by which its language model alone is split over ranks.
+
+    An encoder that is whole on every rank needs no other, so that ranks may have different images at hand.
+    """
+    found = copy.deepcopy(config)
+    text = found.get_text_config(decoder=True)
+    for each in _configs(found):
+        if each is not text and each is not found:
+            each.base_model_tp_plan = None
+    return found
+
+
+def _configs(config: Any) -> Iterator[Any]:
+    """A configuration and those within."""
+    yield config
+    for name in getattr(config, "sub_configs", ()):
+        inner = getattr(config, name, None)
+        if inner is not None:
+            yield from _configs(inner)
+
+
+def check_split(model: Any, checkpoint: TransformersCheckpoint) -> None:
+    """Raises ModelError where more than the language model is split over ranks, or nothing is."""
+    from torch.distributed.tensor import DTensor
+
+    text = model.config.get_text_config(decoder=True)
+    split = {name for name, weight in model.named_parameters() if isinstance(weight, DTensor)}
+    inner = {
+        f"{name}.{weight}" if name else weight
+        for name, module in model.named_modules()
+        if getattr(module, "config", None) is text
+        for weight, _ in module.named_parameters()
+    }
+    head = {name for name in split if name.rpartition(".")[0].endswith("lm_head")}
+    if not split & inner or split - inner - head:
+        others = sorted(split - inner - head)[:3]
+        raise ModelError(
+            f"transformers' plan for {type(model).__name__} does not split its language model alone "
+            f"({', '.join(others) if others else 'it splits no layer of it'})",
+            where=checkpoint.path,
+            hint="remove tensor_parallel",
+        )
 
 
 def _all_gpus() -> str:

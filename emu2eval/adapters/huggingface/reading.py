@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -19,6 +19,9 @@ from emu2eval.adapters.local.private import positions_for, prefilled
 from emu2eval.adapters.local.reading import Reader, Rows
 from emu2eval.adapters.local.sampling import Draws
 from emu2eval.adapters.local.search import Found, Search
+
+if TYPE_CHECKING:
+    from emu2eval.adapters.local.rank import Rank
 
 Processor = Callable[[Tensor, Tensor], Tensor]
 """(ids so far, scores of the next word, (rows, words)) -> scores, as `generate` calls it."""
@@ -59,8 +62,10 @@ class TransformersReader(Reader[VisionEncoder]):
     """Searches by transformers' own `generate`, so that answers are those of its documentation.
 
     ends: ids that end an answer. marks: ids that are an image's for the model: its places and, in some
-    families, what frames them.
+    families, what frames them. rank: which of the processes that hold the model together this one is.
     """
+
+    rank: Rank | None = None
 
     def __init__(
         self,
@@ -149,6 +154,9 @@ class TransformersReader(Reader[VisionEncoder]):
         if search.beams > 1:
             cache = self.spread(cache, search.beams)
         processors: list[Processor] = [finite]
+        if self.rank is not None:
+            rank = self.rank
+            processors.insert(0, lambda _, scores: rank.first_scores(scores))
         if search.repetition_penalty != 1.0:
             mask = rows.mask.repeat_interleave(search.beams, 0)
             processors.append(penalised(search.repetition_penalty, mask))

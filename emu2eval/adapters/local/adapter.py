@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from emu2eval.adapters.local.inference import Inference
     from emu2eval.adapters.local.kept_features import KeptFeatures
     from emu2eval.adapters.local.kept_images import KeptImages
+    from emu2eval.adapters.local.rank import Rank
+    from emu2eval.adapters.local.team import Team
     from emu2eval.adapters.machine import Machine
 
 LAID_OUT = 1024
@@ -103,6 +105,9 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
         # The engine plans on one thread while another answers.
         self._laying_out = Lock()
         self._threads_before: int | None = None
+        self.rank: Rank | None = None
+        """Which of the processes that hold the model together this one is; None = it needs no other."""
+        self._team: Team | None = None
 
     @cached_property
     def opened(self) -> Opened:
@@ -129,6 +134,7 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
         checks = (
             self._check_device,
             lambda: self.opened,
+            self._check_ranks,
             self._check_layout,
             self._check_weights,
             self._check_memory,
@@ -153,6 +159,14 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
             self.__dict__.pop(known, None)
 
     def load(self) -> None:
+        if self.settings.ranks > 1 and self.rank is None:
+            from emu2eval.adapters.local.team import Team
+
+            self._check_ranks()
+            team = Team(type(self), self.settings, self.settings.ranks)
+            team.start()
+            self._team = team
+            return
         if self.settings.threads is not None:
             self._threads_before = set_threads(self.settings.threads)
         self._inference = self._load(self.opened)
@@ -163,6 +177,9 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
             encoder.store = self._kept_features(size, encoder.device)
 
     def close(self) -> None:
+        if self._team is not None:
+            self._team.close()
+            self._team = None
         self._inference = None
         self._laid_out.clear()
         if self._threads_before is not None:
@@ -250,29 +267,46 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
         return None
 
     def prepare(self, request: Request) -> None:
-        if self._inference is not None:
+        if self._team is not None:
+            self._team.prepare(request)
+        elif self._inference is not None:
             for shown in self._lay_out(request).pieces.shown:
                 self._inference.reader.encoder.prepare(shown)
 
     def encode_images(self, images: Sequence[Image]) -> npt.NDArray[np.float32]:
         """(n, width): what stands for each image in a prompt, averaged over its places."""
+        if self._team is not None:
+            found: npt.NDArray[np.float32] = self._team.call("encode_images", images)
+            return found
         return self._loaded().averages([self._shown(image) for image in images])
 
     def answer(self, requests: Sequence[Request]) -> list[Response]:
         """One response a request; a request whose prompt cannot be read is an error of its own."""
+        if self._team is not None:
+            answers: list[Response] = self._team.call("answer", requests)
+            return answers
         inference = self._loaded()
-        responses: dict[int, Response] = {}
+        laid_out: dict[int, tuple[Output, LaidOut]] = {}
+        errors: dict[int, str] = {}
         texts: dict[int, tuple[TextOutput, LaidOut]] = {}
         choices: dict[int, tuple[ChoiceOutput, LaidOut]] = {}
         others: dict[int, tuple[Output, LaidOut]] = {}
         for i, request in enumerate(map(self._bounded, requests)):
             try:
-                laid, output = self._checked(request), request.output
+                laid = self._checked(request)
                 # A missing or broken image fails its own request, not the batch.
                 for shown in laid.pieces.shown:
                     inference.reader.encoder.prepare(shown)
             except UserError as error:
-                responses[i] = Response(error=str(error))
+                errors[i] = str(error)
+                continue
+            laid_out[i] = request.output, laid
+        if self.rank is not None:
+            # All ranks ask the same of their shares.
+            errors = self.rank.everywhere(errors)
+        responses = {i: Response(error=error) for i, error in errors.items()}
+        for i, (output, laid) in laid_out.items():
+            if i in errors:
                 continue
             if isinstance(output, TextOutput):
                 texts[i] = output, laid
@@ -323,6 +357,21 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
     @abstractmethod
     def _said(self, found: Found, laid: LaidOut, out: TextOutput) -> Response:
         """What was found, as text, and how it ended."""
+
+    @abstractmethod
+    def _decoder(self, opened: Opened) -> Any:
+        """The language model's configuration, by which it is split over ranks. Raises ModelError where no way
+        of splitting it is known."""
+
+    def _check_ranks(self) -> None:
+        """Raises ModelError or ConfigError where the model cannot be split over so many processes here."""
+        count = self.settings.ranks
+        if count > 1:
+            from emu2eval.adapters.local.parallel import check_degree, check_gpus
+
+            opened = self.opened
+            check_degree(count, self._decoder(opened), self.settings.checkpoint)
+            check_gpus(count, len(self._where.gpus))
 
     def _check_layout(self) -> None:
         """Raises ModelError where prompts are not laid out as the model's authors do it."""

@@ -19,7 +19,15 @@ HALF = (torch.bfloat16, torch.float16)
 
 
 def wide_scores(hidden: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """(…, width) x (words, width) -> (…, words) in float32, of tensors of half precision."""
+    """(…, width) x (words, width) -> (…, words) in float32, of tensors of half precision.
+
+    weight, bias: whole, or split over ranks by their words.
+    """
+    if split_by_words(weight):
+        from emu2eval.adapters.local.shares import local, whole_words
+
+        own = None if bias is None else local(bias)
+        return whole_words(wide_scores(hidden, local(weight), own), weight)
     rows = hidden.reshape(-1, hidden.shape[-1])
     # CUDA has it since torch 2.8, the CPU not yet.
     if rows.is_cuda and hasattr(torch.ops.aten.mm, "dtype"):
@@ -29,6 +37,12 @@ def wide_scores(hidden: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
     if bias is not None:
         found += bias
     return found.view(*hidden.shape[:-1], -1)
+
+
+def split_by_words(weight: Any) -> bool:
+    """Whether each rank has some of the words of a head, and for all of them the whole width."""
+    placements = getattr(weight, "placements", ())
+    return len(placements) == 1 and placements[0].is_shard(0)
 
 
 def _in_blocks(rows: Tensor, weight: Tensor) -> Tensor:
@@ -48,8 +62,8 @@ def exact_scores(model: Any, keep: int) -> Iterator[None]:
     """
     head = model.get_output_embeddings()
     weight: Any = getattr(head, "weight", None)
-    # A weight that is split over ranks is no plain tensor.
-    plain = type(head) is nn.Linear and type(weight) in (Tensor, nn.Parameter)
+    known = type(weight) in (Tensor, nn.Parameter) or split_by_words(weight)
+    plain = type(head) is nn.Linear and known
     if not plain or weight.dtype not in HALF:
         yield
         return

@@ -93,3 +93,29 @@ def compiled_template(processor: Any) -> Any:
     compiled = getattr(chat_template_utils, "_compile_jinja_template", None)
     source = getattr(processor, "chat_template", None)
     return compiled(source) if compiled is not None and isinstance(source, str) else None
+
+
+def parallel_plan(model: Any) -> dict[str, str]:
+    """How each weight and module of a model of transformers is split over ranks, by its name."""
+    plan: dict[str, str] = model._expand_parallel_plan(model.tp_plan)
+    return plan
+
+
+def exchanges() -> int:
+    """How many exchanges with other ranks this process has begun; 0 outside of a group."""
+    import torch.distributed as dist
+
+    if not dist.is_initialized():
+        return 0
+    groups: Any = dist.distributed_c10d._world.pg_map
+    return sum(group._get_sequence_number_for_group() for group in groups)
+
+
+def local_place(weight: Any) -> tuple[slice, ...]:
+    """Where this rank's share of a distributed tensor lies in the whole."""
+    from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+
+    shape, start = compute_local_shape_and_global_offset(
+        weight.shape, weight.device_mesh, weight.placements
+    )
+    return tuple(slice(at, at + size) for at, size in zip(start, shape, strict=True))

@@ -13,6 +13,14 @@ from emu2eval.spec.settings import Settings
 Count = Annotated[int, Meta(ge=1)]
 Penalty = Annotated[float, Meta(gt=0)]
 
+_BESIDE_RANKS = {
+    "device_map": "each process has one of the GPUs that are visible",
+    "memory": "each process has one of the GPUs that are visible, and all hold equal shares",
+    "quantize": "quantized weights cannot be split",
+    "adapter": "adapters are merged into whole weights",
+}
+"""Settings that exclude tensor parallelism, and why."""
+
 
 class LocalSettings(Settings, frozen=True, kw_only=True):
     """checkpoint: a local folder or a hub id; revision: a branch, tag or commit of the hub.
@@ -21,6 +29,9 @@ class LocalSettings(Settings, frozen=True, kw_only=True):
     quantize: bits of the weights, by bitsandbytes. batch: requests at a time.
     device_map: one device ("cpu", "cuda:1", "mps"), as with `--device`, or one for each module; None =
     the GPUs, or the CPU if there are none.
+    tensor_parallel: split each layer of the language model over so many processes of this machine, one GPU
+    each; the number must divide that of its heads. For answers sooner, or a model too large for one GPU; to
+    answer more questions in the same time, use `--replicas`. None = one process.
     beams, length_penalty, repetition_penalty: of the search for an answer; a request's own values take
     precedence.
     temperature: above 0 = answers are sampled, anew in each trial; absent or 0 = the most likely answer,
@@ -46,6 +57,7 @@ class LocalSettings(Settings, frozen=True, kw_only=True):
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     quantize: Literal[8, 4] | None = None
     device_map: dict[str, int | str] | str | None = None
+    tensor_parallel: Count | None = None
     batch: Count = 8
     beams: Count = 1
     length_penalty: float = 1.0
@@ -65,6 +77,7 @@ class LocalSettings(Settings, frozen=True, kw_only=True):
     max_new_tokens: Count | None = None
 
     def __post_init__(self) -> None:
+        self._check_ranks()
         if self.sampling is None:
             self._check_unused()
         elif self.do_sample is False or self.temperature == 0:
@@ -90,6 +103,19 @@ class LocalSettings(Settings, frozen=True, kw_only=True):
             self.top_k,
             self.seed or 0,
         )
+
+    @property
+    def ranks(self) -> int:
+        """Processes that hold the model together."""
+        return self.tensor_parallel or 1
+
+    def _check_ranks(self) -> None:
+        for name, why in _BESIDE_RANKS.items():
+            if self.ranks > 1 and getattr(self, name, None) is not None:
+                raise ConfigError(
+                    f"tensor_parallel: {self.tensor_parallel} cannot be combined with {name}: {why}",
+                    hint=f"remove one of them, as in --set model.settings.{name}=null",
+                )
 
     def _check_unused(self) -> None:
         given = [name for name in ("top_p", "top_k", "seed") if getattr(self, name) is not None]

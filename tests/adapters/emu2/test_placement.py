@@ -424,7 +424,9 @@ def test_plans_are_a_little_above_what_was_measured() -> None:
 @pytest.mark.parametrize(
     "size, positions, batch", [(79.2, 128, 16), (79.2, 501, 8), (79.2, 893, 4), (139.8, 893, 32)]
 )
-def test_the_batch_is_the_largest_that_was_measured(size: float, positions: int, batch: int) -> None:
+def test_the_batch_is_the_largest_that_was_measured(
+    size: float, positions: int, batch: int
+) -> None:
     """On an H100 the next one ran out of memory; on an H200 the largest that was tried fitted."""
     need = measured(CHAT, torch.bfloat16, {})
     card = {0: int(size * GIB)}
