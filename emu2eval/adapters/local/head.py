@@ -41,7 +41,7 @@ def wide_scores(hidden: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
 
 def split_by_words(weight: Any) -> bool:
     """Whether each rank has some of the words of a head, and for all of them the whole width."""
-    placements = getattr(weight, "placements", ())
+    placements: tuple[Any, ...] = getattr(weight, "placements", ())
     return len(placements) == 1 and placements[0].is_shard(0)
 
 

@@ -83,7 +83,7 @@ def read_shares(
                 yield name, opened.get_slice(stored.key)[place]
 
 
-def whole_words(scores: Tensor, head: DTensor) -> Tensor:
+def whole_words(scores: Tensor, head: Any) -> Tensor:
     """(rows, this rank's words) -> (rows, words), on every rank. head: the weight that made the scores."""
     shape = (*scores.shape[:-1], head.shape[0])
     stride = torch.empty(shape, device="meta").stride()
