@@ -26,7 +26,7 @@ from emu2eval.engine.planned import PlannedRun, each_once
 from emu2eval.engine.prompting import Prompts
 from emu2eval.engine.questions import questions_of
 from emu2eval.engine.results import Result
-from emu2eval.engine.runner import batch_size, execute
+from emu2eval.engine.runner import Tally, batch_size, execute
 from emu2eval.engine.spending import Spending
 from emu2eval.engine.splits import Splits
 from emu2eval.engine.supplies import NamedPart, bring
@@ -302,15 +302,28 @@ def _carried_out(loads: Sequence[_Load], told: Watcher) -> list[Result]:
     results = []
     with ExitStack() as open_judges:
         scorings: dict[int, Scoring] = {}
-        for judge in {id(run.judge): run.judge for run in runs}.values():
-            scorings[id(judge)] = open_judges.enter_context(Scoring(judge, told))
+        for run in runs:
+            if id(run.judge) not in scorings:
+                scoring = Scoring(run.judge, told, run.options.where)
+                scorings[id(run.judge)] = open_judges.enter_context(scoring)
+        # A judge that takes the models' devices has its turn once these are done.
+        waiting = open_judges.enter_context(ExitStack())
+        later: list[tuple[_Asked, Scoring]] = []
         for load, own in zip(loads, once, strict=True):
             with closing(load.backend):
                 for run in own:
                     scoring = scorings[id(run.judge)]
-                    result = run_plan(run, told, load.backend, load.size(run), scoring)
-                    results.append(result)
-                    told.finished(result.end)
+                    with ExitStack() as until:
+                        stack = waiting if scoring.apart else until
+                        asked = ask_plan(run, told, load.backend, load.size(run), stack)
+                        if scoring.apart:
+                            later.append((asked, scoring))
+                            continue
+                        results.append(asked.scored(scoring))
+                        told.finished(results[-1].end)
+        for asked, scoring in later:
+            results.append(asked.scored(scoring))
+            told.finished(results[-1].end)
     for each, known in zip(estimates, before, strict=True):
         used = _used(each.adapter).since(known)
         if used.requests:
@@ -399,53 +412,63 @@ def make_plan(
     return Plan(prompts, model.spec, model.adapter, options.fit, extent, options.changes, left_out)
 
 
-def run_plan(
-    run: PlannedRun, watcher: Watcher, backend: Backend, size: BatchSize, scoring: Scoring
-) -> Result:
-    """Asks, stores, judges and scores one run."""
+@dataclass(frozen=True)
+class _Asked:
+    """A run whose answers are stored; its store is open."""
+
+    plan: Plan
+    store: RunStore
+    record: Record
+    tally: Tally
+
+    def scored(self, scoring: Scoring) -> Result:
+        """Judges it, where it needs that, and scores it."""
+        rows, judged, unread = scoring(self.record, self.plan.questions, self.store)
+        return Result(rows, self.store.folder, self.tally, judged, unread)
+
+
+def ask_plan(
+    run: PlannedRun, watcher: Watcher, backend: Backend, size: BatchSize, until: ExitStack
+) -> _Asked:
+    """Asks and stores one run. until: closes its store."""
     plan, options, folder = run.plan, run.options, run.folder
-    with RunStore(folder).open_for_writing() as store:
-        _tell_of_more(plan, folder, watcher)
-        plan.prepare(backend.encode, watcher.working)
-        known = known_record(folder)
-        same = known is not None and _program(known) == _program(plan.record)
-        keeping = _Keeping(folder, _continued(plan, options, known))
-        held.index(plan, store, same_program=same)
-        for line in store.lost():
-            watcher.note(f"{line}; running them again")
-        watcher.starting(RunStart(plan.task.name, plan.name, plan.setting, len(plan), folder))
-        live = Live(plan, store, folder, watcher.scored) if watcher.follows_scores else None
-        now = RanOn(extent=plan.extent, batch=None if size.growing else size.now)
-        before = keeping.record
-        exact = store.empty or _cut_alike(known, now)
+    store = until.enter_context(RunStore(folder).open_for_writing())
+    _tell_of_more(plan, folder, watcher)
+    plan.prepare(backend.encode, watcher.working)
+    known = known_record(folder)
+    same = known is not None and _program(known) == _program(plan.record)
+    keeping = _Keeping(folder, _continued(plan, options, known))
+    held.index(plan, store, same_program=same)
+    for line in store.lost():
+        watcher.note(f"{line}; running them again")
+    watcher.starting(RunStart(plan.task.name, plan.name, plan.setting, len(plan), folder))
+    live = Live(plan, store, folder, watcher.scored) if watcher.follows_scores else None
+    now = RanOn(extent=plan.extent, batch=None if size.growing else size.now)
+    before = keeping.record
+    exact = store.empty or _cut_alike(known, now)
 
-        def ready() -> None:
-            # What is there already is scored beside what comes, and not where nothing comes.
-            if live is not None:
-                live.kept()
-                store.heard = live
-            backend.load()
-            keeping(ran_on=before.ran(backend.ran_on(now)))
+    def ready() -> None:
+        # What is there already is scored beside what comes, and not where nothing comes.
+        if live is not None:
+            live.kept()
+            store.heard = live
+        backend.load()
+        keeping(ran_on=before.ran(backend.ran_on(now)))
 
-        with Spending(
-            plan.adapter, keeping.record.spent, lambda used: keeping(spent=used)
-        ) as spent:
-            tell = spent.telling(watcher.settled)
-            tally = execute(
-                plan, store, backend, ready=ready, size=size, exact=exact, progress=tell
-            )
-        if tally.asked:
-            # More replicas may have come since.
-            keeping(ran_on=before.ran(backend.ran_on(now)))
-        if not same:
-            keeping(versions=plan.record.versions)
-        if live is not None and live.count:
-            live.now()
-        if options.batch == AUTO and tally.batch is not None:
-            asked = f"--batch auto used batches of up to {tally.batch}"
-            watcher.note(f"{plan.task.name}, {plan.name}, {plan.setting} shots: {asked}")
-        rows, judged, unread = scoring(keeping.record, plan.questions, store)
-    return Result(rows, folder, tally, judged, unread)
+    with Spending(plan.adapter, keeping.record.spent, lambda used: keeping(spent=used)) as spent:
+        tell = spent.telling(watcher.settled)
+        tally = execute(plan, store, backend, ready=ready, size=size, exact=exact, progress=tell)
+    if tally.asked:
+        # More replicas may have come since.
+        keeping(ran_on=before.ran(backend.ran_on(now)))
+    if not same:
+        keeping(versions=plan.record.versions)
+    if live is not None and live.count:
+        live.now()
+    if options.batch == AUTO and tally.batch is not None:
+        asked = f"--batch auto used batches of up to {tally.batch}"
+        watcher.note(f"{plan.task.name}, {plan.name}, {plan.setting} shots: {asked}")
+    return _Asked(plan, store, keeping.record, tally)
 
 
 class _Keeping:

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from emu2eval.adapters.base import Adapter
 from emu2eval.engine.backends.base import Backend
-from emu2eval.engine.backends.here import Here
+from emu2eval.engine.backends.choose import Where
 from emu2eval.engine.cost import estimate, shown
 from emu2eval.engine.judging import Judge, Judging, stored_judges
 from emu2eval.engine.models import open_model
@@ -102,13 +103,17 @@ class Scoring:
     Without a judge nobody is asked; what one said of a run before is scored all the same.
     """
 
-    def __init__(self, judge: Judge | None, watcher: Watcher):
+    def __init__(self, judge: Judge | None, watcher: Watcher, where: Where | None = None):
         self.judge = judge
         self.watcher = watcher
         self._backend: Backend | None = None
-        if judge is not None and judge.adapter is not None:
-            name = judge.name
-            self._backend = Here(judge.adapter, lambda: watcher.loading(name))
+        self.apart = False
+        """Whether the judge wants the devices that the evaluated models have."""
+        if judge is not None and judge.adapter is not None and judge.spec is not None:
+            loads = type(judge.adapter).load is not Adapter.load
+            self.apart = where is not None and not where.here and judge.adapter.replicable and loads
+            at = where if where is not None and self.apart else Where()
+            self._backend = at.backend(judge.spec, judge.adapter, watcher)
 
     def __enter__(self) -> Scoring:
         return self

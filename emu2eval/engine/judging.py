@@ -44,17 +44,18 @@ from emu2eval.types import Image, Request, Response, Sample, Score, TextOutput, 
 class Judge:
     """The model that judges. identity: what decides its replies, as for any model.
 
-    adapter: None for one whose replies are stored, and who is asked nothing more.
+    adapter, spec: None for one whose replies are stored, and who is asked nothing more.
     """
 
     model: ModelRecord
     identity: ModelIdentity
     adapter: Adapter | None = None
+    spec: ModelSpec | None = None
 
     @classmethod
     def of(cls, model: ModelSpec, adapter: Adapter) -> Judge:
         known = ModelRecord(name=model.name, adapter=model.adapter, settings=dict(model.settings))
-        return cls(known, model_identity(model, adapter), adapter)
+        return cls(known, model_identity(model, adapter), adapter, model)
 
     @property
     def name(self) -> str:

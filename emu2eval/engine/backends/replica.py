@@ -48,7 +48,7 @@ class ReplicaStart:
 
     def enter(self) -> None:
         """Makes this process look for files and modules where the driver does."""
-        if Path(self.folder).is_dir():
+        if self.folder and Path(self.folder).is_dir():
             os.chdir(self.folder)
         sys.path += [path for path in self.paths if path not in sys.path and Path(path).exists()]
 
