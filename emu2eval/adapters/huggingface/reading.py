@@ -13,7 +13,7 @@ from transformers import DynamicCache, GenerationConfig
 
 from emu2eval.adapters.huggingface.features import VisionEncoder, injected
 from emu2eval.adapters.local.encoded import Encoded
-from emu2eval.adapters.local.finite import check_scores
+from emu2eval.adapters.local.finite import best_are_finite, check_scores, refuse_scores
 from emu2eval.adapters.local.head import exact_scores
 from emu2eval.adapters.local.private import positions_for, prefilled
 from emu2eval.adapters.local.reading import Reader, Rows
@@ -27,10 +27,22 @@ Processor = Callable[[Tensor, Tensor], Tensor]
 """(ids so far, scores of the next word, (rows, words)) -> scores, as `generate` calls it."""
 
 
-def finite(_: Tensor, scores: Tensor) -> Tensor:
-    """The scores as they are. Raises NotFinite."""
-    check_scores(scores)
-    return scores
+class Finite:
+    """Leaves the scores as they are, and knows whether an answer can be made of them. That is asked for once,
+    at the end: no token waits for its device to say so."""
+
+    def __init__(self) -> None:
+        self._all: Tensor | None = None
+
+    def __call__(self, _: Tensor, scores: Tensor) -> Tensor:
+        found = best_are_finite(scores)
+        self._all = found if self._all is None else self._all & found
+        return scores
+
+    def check(self) -> None:
+        """Raises NotFinite."""
+        if self._all is not None and not self._all:
+            refuse_scores()
 
 
 def penalised(penalty: float, mask: Tensor) -> Processor:
@@ -52,7 +64,9 @@ def chosen(draws: Draws) -> Processor:
     """Leaves the drawn word alone, which transformers' greedy search then takes."""
 
     def process(_: Tensor, scores: Tensor) -> Tensor:
-        drawn = torch.tensor(draws(scores), device=scores.device)[:, None]
+        known = scores.float().cpu()
+        check_scores(known)
+        drawn = torch.tensor(draws(known), device=scores.device)[:, None]
         return torch.full_like(scores, -torch.inf).scatter(1, drawn, 0.0)
 
     return process
@@ -153,6 +167,7 @@ class TransformersReader(Reader[VisionEncoder]):
     ) -> list[Found]:
         if search.beams > 1:
             cache = self.spread(cache, search.beams)
+        finite = Finite()
         processors: list[Processor] = [finite]
         if self.rank is not None:
             rank = self.rank
@@ -164,6 +179,7 @@ class TransformersReader(Reader[VisionEncoder]):
             processors.append(chosen(Draws(search.sampling, keys, self.ends)))
         with prefilled(self.speaker, first), exact_scores(self.speaker, 1):
             out = self.continued(rows, sequences, cache, self._generation(search), processors)
+        finite.check()
         return [Found.cut(ids, self.ends) for ids in out[:, rows.length :].tolist()]
 
     def continued(

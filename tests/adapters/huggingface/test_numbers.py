@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from emu2eval import evaluate
 from emu2eval.adapters.huggingface import reading
@@ -124,12 +125,12 @@ def test_close_words_do_not_tie_in_bfloat16(
         passes.append(read(*args, **kwargs))
         return passes[-1]
 
-    def finite(_: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    def finite(scores: torch.Tensor) -> torch.Tensor:
         seen.append(scores)
-        return scores
+        return torch.tensor(True)
 
     monkeypatch.setattr(reader, "read", noted)
-    monkeypatch.setattr(reading, "finite", finite)
+    monkeypatch.setattr(reading, "best_are_finite", finite)
     assert adapter.answer([request(prompt(1, 0), CHOICES)])[0].log_probs is not None
     assert {logits.dtype for logits in passes} == {torch.float32}
     adapter.answer([request(prompt(1, 0), TEXT)])
@@ -137,3 +138,33 @@ def test_close_words_do_not_tie_in_bfloat16(
         likely = scores[0].topk(100).values
         assert len(set(likely.tolist())) == 100 > len(set(likely.bfloat16().tolist()))
     assert "forward" not in vars(head)
+
+
+class Reads(TorchDispatchMode):
+    """Counts the values that a device would be waited for."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func.overloadpacket.__name__ in ("is_nonzero", "item", "_local_scalar_dense")
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_token_waits_for_the_device_no_oftener_than_transformers_does(
+    loaded: HuggingFaceAdapter,
+) -> None:
+    """To know whether all is seen, and whether all rows have ended, whatever their number."""
+
+    def reads(beams: int, tokens: int, rows: int) -> int:
+        asked = [
+            request(prompt(1, row), TextOutput(tokens, min_new_tokens=tokens, beams=beams))
+            for row in range(rows)
+        ]
+        with Reads() as found:
+            loaded.answer(asked)
+        return found.count
+
+    for beams in (1, 3):
+        for rows in (2, 3):
+            reads(beams, 1, rows)  # what is known of images and beginnings from here on
+            assert reads(beams, 7, rows) - reads(beams, 3, rows) == 4 * 2
