@@ -19,7 +19,7 @@ from emu2eval.adapters.local.files import absent, at_hand, located
 from emu2eval.adapters.local.pieces import Pieces
 from emu2eval.adapters.local.search import Found, Search
 from emu2eval.adapters.local.settings import LocalSettings
-from emu2eval.adapters.local.threads import set_threads
+from emu2eval.adapters.local.threads import one_here, set_threads
 from emu2eval.adapters.memory import MOST_AT_ONCE, Workload
 from emu2eval.errors import ImageError, MissingExtra, ModelError, NotFinite, PlanError, UserError
 from emu2eval.identity import value_key
@@ -270,6 +270,7 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
         if self._team is not None:
             self._team.prepare(request)
         elif self._inference is not None:
+            one_here()  # not where answers are made, which prepares what is missing, too
             for shown in self._lay_out(request).pieces.shown:
                 self._inference.reader.encoder.prepare(shown)
 

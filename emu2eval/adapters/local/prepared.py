@@ -10,7 +10,6 @@ from threading import Condition, Lock
 from typing import Any
 
 from emu2eval.adapters.local.encoded import Shown
-from emu2eval.adapters.local.threads import one_here
 from emu2eval.errors import UserError
 from emu2eval.media import images
 
@@ -56,7 +55,6 @@ class Prepared:
             promised = self._making[key] = Future()
         arrays = None
         try:
-            one_here()
             with self._room.taken(pixels_of(shown) * 3 * _COPIES):
                 arrays = self.make(shown)
         finally:

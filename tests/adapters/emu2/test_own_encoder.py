@@ -85,6 +85,30 @@ def test_images_are_decoded_ahead_in_eight_bits(
     assert len(list((tmp_path / "prepared").rglob("*.safetensors"))) == 2
 
 
+def test_answers_use_all_threads_whatever_thread_they_are_made_on(
+    folders: dict[str, Path],
+) -> None:
+    """Those that prepare images use one; the model is asked on one of its own, and may decode there."""
+    one, two = (images.from_pil(image) for image in _drawn(2))
+    asked = [
+        Request(request_key(prompt, TextOutput(1), "test"), prompt, TextOutput(1))
+        for prompt in (Prompt(query=(one, "what?")), Prompt(query=(two, "what?")))
+    ]
+    adapter = built(folders["base"], dtype="float32")
+    adapter.load()
+
+    def counted(work: Any, given: Any) -> int:
+        torch.set_num_threads(3)
+        work(given)
+        return torch.get_num_threads()
+
+    with ThreadPoolExecutor(1) as threads:
+        assert threads.submit(counted, adapter.answer, asked[:1]).result() == 3
+        assert threads.submit(counted, adapter.prepare, asked[1]).result() == 1
+    adapter.close()
+    torch.set_num_threads(1)
+
+
 def test_an_image_goes_through_the_tower_once_on_a_machine(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
