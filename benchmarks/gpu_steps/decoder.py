@@ -209,10 +209,15 @@ def demonstrations(bench: Bench) -> object:
 
 
 def regression(bench: Bench) -> object:
-    """The visual embeddings of an image, on the cache: seconds an image by how many at once."""
+    """The visual embeddings of an image, on the cache: seconds an image by how many at once, and how far the
+    others move those of the first."""
     found = {}
+    prompts = [words(40 if bench.tiny else 120, seed=i) for i in range(8)]
+    inference = bench.inference()
+    alone = inference.regress(prompts[:1])[0].float()
+    moved = {"deviation": float(alone.std())}
     for count in (1, 4, 8):
-        prompts = [words(40 if bench.tiny else 120, seed=i) for i in range(count)]
-        inference = bench.inference()
-        found[count] = bench.seconds(lambda: inference.regress(prompts)) / count
-    return {"seconds_an_image": found}
+        some = prompts[:count]
+        found[count] = bench.seconds(partial(inference.regress, some)) / count
+        moved[f"{count} at once"] = float((inference.regress(some)[0].float() - alone).abs().max())
+    return {"seconds_an_image": found, "moved": moved}
