@@ -22,6 +22,9 @@ from emu2eval.adapters.local.layers import changed, kind_of, layers_of, tensors,
 ROOM = 64
 """Positions set aside, at most, behind what is held: few answers are longer."""
 
+ROOM_OF_BEAMS = 8
+"""As much for beams, of which there are many rows."""
+
 Pair = tuple[Tensor, Tensor]
 """Keys and values, (rows, heads, length, width) each."""
 
@@ -35,12 +38,32 @@ class RowPlace:
     width: int
 
 
+class Spare:
+    """What a layer of beams was moved out of, on each device: the next one of its size is moved into it."""
+
+    def __init__(self) -> None:
+        self._pairs: dict[torch.device, Pair] = {}
+
+    def like(self, pair: Pair) -> Pair:
+        known = self._pairs.pop(pair[0].device, None)
+        if known is not None and _sizes(known) == _sizes(pair):
+            return known
+        return torch.empty_like(pair[0]), torch.empty_like(pair[1])
+
+    def put(self, pair: Pair) -> None:
+        self._pairs[pair[0].device] = pair
+
+
+def _sizes(pair: Pair) -> list[Any]:
+    return [(part.dtype, part.shape) for part in pair]
+
+
 class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     """Writes new positions into memory set aside for them; `keys` and `values` are views of it.
 
     before: pairs that stand before every row's own positions; one of R rows serves N rows where R divides N
     (see `attention.Segments`). windows: the model asks for masks of all positions, for some are out of sight.
-    within: what it holds of its own lies in a row of another layer, see `row_of`.
+    within: what it holds of its own lies in a row of another layer, see `row_of`. spare: of all layers.
     """
 
     def __init__(
@@ -48,11 +71,13 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         before: tuple[Pair, ...] = (),
         windows: bool = False,
         within: tuple[RoomyLayer, RowPlace] | None = None,
+        spare: Spare | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.before = before
         self.windows = windows
         self._within = within
+        self._spare = spare or Spare()
         self._store: Pair | None = None
         self._view: Tensor | None = None
         self._moves = False
@@ -90,8 +115,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
             layer, row = self._within
             self._store = layer._row(row, new, (key_states, value_states))
             self._show(0)
-        # Beams put other tensors in place of the view at every step, so that room would only be copied.
-        room = 0 if self._moves else min(ROOM, new)
+        room = min(ROOM_OF_BEAMS if self._moves else ROOM, new)
         if self._store is None or self.keys is not self._view or new > self._store[0].shape[2]:
             self._store = _moved(self.keys, new + room), _moved(self.values, new + room)
         keys, values = self._store
@@ -162,8 +186,19 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Row i goes on from row beam_idx[i]; what rows share stays, so rows move within a prompt only."""
         self._moves = True
-        if self.own:
+        if not self.own:
+            return
+        held = self._store
+        if held is None or self.keys is not self._view or len(beam_idx) != len(held[0]):
             super().reorder_cache(beam_idx)  # type: ignore[arg-type]
+            return
+        length, order = self.own, beam_idx.to(held[0].device)
+        # Into memory with the same room, where the layer before lay: nothing is set aside for a token.
+        self._store = self._spare.like(held)
+        for old, new in zip(held, self._store, strict=True):
+            torch.index_select(old[:, :, :length], 0, order, out=new[:, :, :length])
+        self._spare.put(held)
+        self._show(length)
 
     def _show(self, length: int) -> None:
         assert self._store is not None
@@ -194,8 +229,9 @@ def above(cache: DynamicCache, repeats: int, length: int, windows: bool = False)
 
     Keys and values are not copied.
     """
+    spare = Spare()
     return _cache(
-        RoomyLayer(layer.pairs(length), windows)
+        RoomyLayer(layer.pairs(length), windows, spare=spare)
         if isinstance(layer, RoomyLayer)
         else _widened(layer, repeats, cache.get_seq_length() - length)
         for layer in _layers(cache)
