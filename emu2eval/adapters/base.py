@@ -210,6 +210,10 @@ class Adapter(ABC):
         """The batch size that fits the devices, or those to try; called before `load` (`--batch auto`)."""
         return BatchRange(self.limits.batch)
 
+    def usual_batch(self) -> BatchRange:
+        """The batch size where nobody asks for one; called as `fit_batch` is."""
+        return BatchRange(self.limits.batch)
+
     def plan_memory(self, workload: Workload, memory: Mapping[Device, int]) -> MemoryPlan | None:
         """Which part would be on which device, based on sizes only; None = nothing to plan.
 

@@ -107,12 +107,14 @@ Planned = Callable[[Workload, Mapping[Device, int]], MemoryPlan | None]
 """What each device would hold; None = nothing can be said. Raises DoesNotFit."""
 
 
-def fewest(plan: Planned, workload: Workload, devices: Sequence[int]) -> ReplicaFit | None:
+def fewest(
+    plan: Planned, workload: Workload, devices: Sequence[int], exactly: int | None = None
+) -> ReplicaFit | None:
     """The fewest GPUs on which the workload's batch fits, or, where no number of them is enough, a batch of
     one; then the largest batch, a power of two unless the workload says one. None where nothing is planned.
 
     devices: bytes of each GPU; where they differ, each counts as the smallest, since any may be given to a
-    replica. Raises DoesNotFit.
+    replica. exactly: so many GPUs and no others. Raises DoesNotFit.
     """
     if not devices:
         return None
@@ -123,7 +125,7 @@ def fewest(plan: Planned, workload: Workload, devices: Sequence[int]) -> Replica
 
     refused: DoesNotFit | None = None
     for batch in dict.fromkeys((workload.batch, 1)):
-        for gpus in range(1, len(devices) + 1):
+        for gpus in range(1, len(devices) + 1) if exactly is None else (exactly,):
             try:
                 found = on(gpus, batch)
             except DoesNotFit as error:

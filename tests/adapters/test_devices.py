@@ -14,7 +14,7 @@ from emu2eval import evaluate
 from emu2eval.adapters.base import Adapter, BatchRange
 from emu2eval.adapters.local.devices import check_devices, torch_dtype
 from emu2eval.adapters.machine import Machine
-from emu2eval.adapters.memory import RESERVE
+from emu2eval.adapters.memory import RESERVE, Workload
 from emu2eval.cli import app
 from emu2eval.engine.models import open_model
 from emu2eval.errors import ConfigError
@@ -142,6 +142,24 @@ def test_batches_on_a_gpu_are_planned_by_what_its_memory_holds(four_gpus: None) 
     assert sizes == sorted(sizes) and sizes[0] < sizes[1] < sizes[2] <= sizes[3] == 256
     adapter, size = planned(880)
     assert size & (size - 1) == 0
-    assert adapter._placed(size) is not None and adapter._batch == size
+    assert adapter._placed(size) is not None
     with pytest.raises(Exception, match="does not fit"):
         adapter._placed(2 * size)
+
+
+def test_what_is_planned_is_the_batch_where_nobody_says_one(four_gpus: None) -> None:
+    """On a GPU, of the prompts that are expected; elsewhere, and where settings say one, as before."""
+
+    def opened(batch: int | None, **given: Any) -> Any:
+        settings = {"batch": batch, "memory": "1000MiB", "dtype": "float32", **given}
+        changes = Changes(model={f"settings.{key}": value for key, value in settings.items()})
+        return open_model(NANO, changes).adapter
+
+    assert opened(3).usual_batch() == BatchRange(3)
+    adapter = opened(None)
+    whole = adapter.usual_batch()
+    assert whole == adapter.fit_batch() and whole.first > adapter.few == adapter.limits.batch
+    adapter.workload = Workload(positions=40, new_tokens=4)
+    assert adapter.usual_batch().first > whole.first
+    assert opened(None, memory="cpu:1GiB").usual_batch() == BatchRange(4)
+    assert opened(None, memory=None, device_map="cpu").usual_batch() == BatchRange(4)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -68,12 +67,12 @@ class Emu2Adapter(LocalAdapter[Emu2Settings, Emu2Files, "Emu2Inference"]):
     packages: ClassVar[tuple[str, ...]] = (
         *("torch", "transformers", "accelerate", "diffusers", "sentencepiece"),
     )
+    few: ClassVar[int] = 4
     example: ClassVar[str] = "BAAI/Emu2-Chat"
     neutral: ClassVar[frozenset[str]] = LocalAdapter.neutral | {"tokenizer", "offload_folder"}
 
     def __init__(self, settings: Emu2Settings):
         super().__init__(settings)
-        self._fitting: dict[Workload | None, int] = {}
 
     def identity(self) -> Mapping[str, Any]:
         opened = self.opened
@@ -115,7 +114,7 @@ class Emu2Adapter(LocalAdapter[Emu2Settings, Emu2Files, "Emu2Inference"]):
             painter=self._configs,
         )
 
-    @cached_property
+    @property
     def _devices(self) -> Mapping[Device, int]:
         """The devices that it takes, and bytes of each; none = the CPU."""
         from emu2eval.adapters.emu2.hardware import chosen
@@ -123,13 +122,16 @@ class Emu2Adapter(LocalAdapter[Emu2Settings, Emu2Files, "Emu2Inference"]):
         own = self.settings
         if own.device_map not in (None, "auto"):
             return {}
-        return chosen(
-            self.opened.config,
-            own.memory,
-            self._where,
-            self._demand((self.workload and self.workload.batch) or own.batch),
-            dtype=self._dtype,
-            painter=self._configs,
+        return self._once(
+            "devices",
+            lambda: chosen(
+                self.opened.config,
+                own.memory,
+                self._where,
+                self._demand((self.workload and self.workload.batch) or self._batch),
+                dtype=self._dtype,
+                painter=self._configs,
+            ),
         )
 
     @property
@@ -146,7 +148,7 @@ class Emu2Adapter(LocalAdapter[Emu2Settings, Emu2Files, "Emu2Inference"]):
             config,
             workload,
             memory,
-            batch=own.batch,
+            batch=self._batch,
             beams=own.beams,
             dtype=own.dtype,
             quantize=own.quantize,
@@ -156,21 +158,14 @@ class Emu2Adapter(LocalAdapter[Emu2Settings, Emu2Files, "Emu2Inference"]):
     def fit_batch(self) -> BatchRange:
         if self.settings.ranks > 1:
             return super().fit_batch()
-        if self.workload not in self._fitting:
-            self._fitting[self.workload] = self._largest()
-        return BatchRange(self._fitting[self.workload])
-
-    @property
-    def _batch(self) -> int:
-        given = self.workload.batch if self.workload is not None else None
-        return given or self._fitting.get(self.workload) or self.settings.batch
+        return BatchRange(self._once("batch", self._largest))
 
     def _largest(self) -> int:
         """The largest power of two for which no more has to leave the GPUs than for a single request; what
         the settings say where nothing is planned."""
         alone = self._placed(1)
-        if alone is None or not alone.devices:
-            return self.settings.batch
+        if alone is None or not any(isinstance(use.device, int) for use in alone.devices):
+            return self._batch
         found, tried = 1, 2
         while tried <= MOST_AT_ONCE:
             try:
@@ -236,15 +231,18 @@ class Emu2Adapter(LocalAdapter[Emu2Settings, Emu2Files, "Emu2Inference"]):
     def _limits(self, opened: Emu2Files) -> Limits:
         outputs = {"text", "choice"} | ({"image"} if opened.checkpoint.paints else set())
         most = self.settings.max_positions or opened.config.decoder.max_position_embeddings
-        return Limits(frozenset(outputs), positions=most, batch=self.settings.batch)
+        return Limits(frozenset(outputs), positions=most, batch=self._batch)
 
     def _load(self, opened: Emu2Files) -> Emu2Inference:
         from emu2eval.adapters.emu2.checkpoint import load_model, load_painter
         from emu2eval.adapters.emu2.inference import Emu2Inference
 
         own, checkpoint = self.settings, opened.checkpoint
-        dtype = self._dtype
-        placement = None if self.rank is not None else self._placed(self._batch)
+        dtype, placement = self._dtype, None
+        if self.rank is None:
+            # Room for the largest batch has room for every other one.
+            given = self.workload.batch if self.workload is not None else None
+            placement = self._placed(given or self.fit_batch().first)
         model = load_model(
             checkpoint,
             dtype=dtype,

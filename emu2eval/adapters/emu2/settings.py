@@ -29,7 +29,6 @@ class Emu2Settings(LocalSettings, frozen=True, kw_only=True):
     """
 
     dtype: Literal["float32", "bfloat16"] | None = None
-    batch: Count = 4
     beams: Count = 5
     length_penalty: float = -1.0
     variant: Variant | None = None

@@ -77,7 +77,6 @@ class HuggingFaceAdapter(
     def __init__(self, settings: HuggingFaceSettings):
         super().__init__(settings)
         self._laid_out_truly: HuggingFaceFiles | None = None
-        self._fitting: dict[Workload | None, int | None] = {}
         self._lengths: dict[Workload, tuple[int, int | None]] = {}
         if settings.trust_remote_code:
             check_checkpoint_code()
@@ -182,7 +181,7 @@ class HuggingFaceAdapter(
             frozenset({"text", "choice"}),
             images=None if own.grid else own.images,
             positions=own.max_positions or getattr(text, "max_position_embeddings", None),
-            batch=own.batch,
+            batch=self._batch,
             instead="`--set model.settings.grid=true`, which combines the demonstrations' images into one",
         )
 
@@ -225,7 +224,7 @@ class HuggingFaceAdapter(
             positions, image = self._laid(replace(workload, batch=None))
         demand = Demand(
             positions,
-            workload.batch or own.batch,
+            workload.batch or self._batch,
             workload.beams or own.beams,
             workload.new_tokens,
             own.quantize,
@@ -239,14 +238,14 @@ class HuggingFaceAdapter(
 
     def fit_batch(self) -> BatchRange:
         """Planned where all that grows with a batch is known; found out elsewhere."""
-        where, own = self._gpus, self.settings
+        where = self._gpus
         known = self.workload is not None and self.workload.positions is not None
+        # What is kept of images that stand beside the text is not counted.
+        known = known and self.opened.kind.slot is None
         if not where or not known or not self._memory.counted:
             return super().fit_batch()
-        if self.workload not in self._fitting:
-            fit = self._fit({i: self._where.gpus[i] for i in where if isinstance(i, int)})
-            self._fitting[self.workload] = fit
-        return BatchRange(self._fitting[self.workload] or own.batch)
+        memory: dict[Device, int] = {i: self._where.gpus[i] for i in where if isinstance(i, int)}
+        return BatchRange(self._once("batch", lambda: self._fit(memory)) or self._batch)
 
     def _fit(self, memory: Mapping[Device, int]) -> int | None:
         """The largest batch of the workload on these devices."""
@@ -261,26 +260,31 @@ class HuggingFaceAdapter(
             return None
         return None if alone is None else largest(plan, alone).batch
 
-    @cached_property
+    @property
     def _gpus(self) -> Mapping[Device, int] | None:
         """Those that it takes where its settings leave that open, see `loading.load_model`."""
+        own = self.settings
+        placed = own.device_map not in (None, "auto") or own.memory is not None or own.ranks > 1
+        if placed or not self._where.gpus:
+            return None
+        return self._once("GPUs", self._choose)
+
+    def _choose(self) -> Mapping[Device, int] | None:
         from emu2eval.adapters.local.devices import torch_dtype
         from emu2eval.adapters.local.placement import Demand
 
-        own, given = self.settings, self.workload
-        if own.device_map not in (None, "auto") or own.memory is not None or own.ranks > 1:
-            return None
-        where = self._where
-        if not where.gpus:
-            return None
+        own, where, most = self.settings, self._where, self.limits.positions or ASSUMED
+        given = self.workload or Workload(new_tokens=own.max_new_tokens or ANSWER)
         demand = Demand(
-            (given and given.positions) or min(ASSUMED, self.limits.positions or ASSUMED),
-            (given and given.batch) or own.batch,
-            (given and given.beams) or own.beams,
-            given.new_tokens if given else own.max_new_tokens or ANSWER,
+            given.positions or min(ASSUMED, most),
+            given.batch or self._batch,
+            given.beams or own.beams,
+            given.new_tokens,
             own.quantize,
         )
-        return self._memory.chosen(demand, where.gpus, torch_dtype(own.dtype, None, where))
+        return self._memory.chosen(
+            demand, where.gpus, torch_dtype(own.dtype, None, where), grows=given.batch is None
+        )
 
     @cached_property
     def _memory(self) -> Sizes:

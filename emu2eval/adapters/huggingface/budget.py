@@ -65,8 +65,14 @@ def _of_modules(config: Any, code: bool) -> Iterator[Weight]:
 
 
 def known(config: Any) -> bool:
-    """Whether keys and values can be counted: all layers hold nothing else."""
-    return {type(layer).__name__ for layer in layers_of(decoder_of(config))} <= _PLAIN
+    """Whether all that grows with a batch can be counted: layers hold nothing but keys and values, and rows
+    share those of a beginning."""
+    decoder = decoder_of(config)
+    rope = str(getattr(decoder, "rope_parameters", None) or "")
+    latent = any(_number(layer, "kv_lora_rank") for layer in _layer_configs(decoder))
+    shares = not (latent or _number(decoder, "num_kv_shared_layers"))
+    plain = {type(layer).__name__ for layer in layers_of(decoder)} <= _PLAIN
+    return plain and shares and not ("longrope" in rope or "dynamic" in rope)
 
 
 def measured(

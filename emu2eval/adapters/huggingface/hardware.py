@@ -16,7 +16,7 @@ from emu2eval.adapters.local import placement
 from emu2eval.adapters.local.bits import Bits
 from emu2eval.adapters.local.headers import Weight
 from emu2eval.adapters.local.placement import Demand, Measured
-from emu2eval.adapters.memory import Device, MemoryPlan
+from emu2eval.adapters.memory import MOST_AT_ONCE, Device, MemoryPlan
 from emu2eval.errors import UserError
 
 
@@ -67,15 +67,18 @@ class Sizes:
         )
 
     def chosen(
-        self, demand: Demand, gpus: tuple[int, ...], dtype: torch.dtype
+        self, demand: Demand, gpus: tuple[int, ...], dtype: torch.dtype, grows: bool
     ) -> dict[Device, int] | None:
-        """The fewest of the GPUs that hold it, with the bytes that weights may take of each where they are
-        several; None where that cannot be said, or all of them do not."""
+        """The fewest of the GPUs that hold it, with the bytes that weights may take of each beside the
+        demand's batch, or where that grows the largest. None where that cannot be said, or they do not."""
         try:
             need = self.measured(dtype)
             some = placement.fewest_gpus(gpus, need, demand)
-            for asked in (demand, replace(demand, batch=1)):
-                found = placement.place(need(asked), some)
+            sizes = [demand.batch, 1]
+            if grows:
+                sizes = [1 << n for n in reversed(range(MOST_AT_ONCE.bit_length()))]
+            for size in sizes:
+                found = placement.place(need(replace(demand, batch=size)), some)
                 if found is not None:
                     return {
                         use.device: some[use.device] - use.total + use.weights

@@ -20,7 +20,7 @@ from emu2eval.adapters.local.pieces import Pieces
 from emu2eval.adapters.local.search import Found, Search
 from emu2eval.adapters.local.settings import LocalSettings
 from emu2eval.adapters.local.threads import one_here, set_threads
-from emu2eval.adapters.memory import MOST_AT_ONCE, Workload
+from emu2eval.adapters.memory import MOST_AT_ONCE, ReplicaFit, Workload, expected, fewest
 from emu2eval.errors import ImageError, MissingExtra, ModelError, NotFinite, PlanError, UserError
 from emu2eval.identity import value_key
 from emu2eval.spec.catalog import cache_root
@@ -68,6 +68,7 @@ class LaidOut:
 S = TypeVar("S", bound=LocalSettings)
 Opened = TypeVar("Opened")
 Loaded = TypeVar("Loaded", bound="Inference[Any]")
+Made = TypeVar("Made")
 
 
 class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
@@ -78,6 +79,8 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
 
     packages: ClassVar[tuple[str, ...]] = ("torch", "transformers", "accelerate")
     """What it imports of the extra."""
+    few: ClassVar[int] = 8
+    """Requests at a time where neither the settings nor a plan says how many."""
     example: ClassVar[str]
     """A repository of the hub that it reads."""
     device_setting: ClassVar[str | None] = "device_map"
@@ -101,6 +104,7 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
         self.samples = settings.sampling is not None
         self.workers = settings.workers
         self._inference: Loaded | None = None
+        self._made: dict[tuple[str, Workload | None, Machine | None], Any] = {}
         self._laid_out: OrderedDict[str, LaidOut] = OrderedDict()
         # The engine plans on one thread while another answers.
         self._laying_out = Lock()
@@ -202,17 +206,48 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
         )
 
     def expected(self, requests: Iterable[Request]) -> Workload | None:
-        from emu2eval.adapters.memory import expected
-
         asked = ((self.positions(each), self._bounded(each).output) for each in requests)
         return expected(asked, self.limits.positions, self._room)
 
-    @cached_property
+    def fit_replicas(self, devices: Sequence[int]) -> ReplicaFit | None:
+        # Split within its layers, a model takes as many GPUs as it is told, and about as much of each as
+        # where whole layers are dealt out.
+        ranks = self.settings.ranks if self.settings.ranks > 1 else None
+        return fewest(self.plan_memory, self.workload or Workload(), devices, ranks)
+
+    def usual_batch(self) -> BatchRange:
+        """What the settings say; else what a plan says fits a GPU, where there is one."""
+        from emu2eval.adapters.local.devices import on_gpu
+
+        usual = BatchRange(self.limits.batch)
+        if self.settings.batch is not None or not on_gpu(self.settings.device_map, self.machine):
+            return usual
+        planned = self.fit_batch()
+        return planned if planned.most is None else usual
+
+    @property
+    def _batch(self) -> int:
+        """Requests at a time where nothing is planned."""
+        return self.settings.batch or self.few
+
+    @property
     def _where(self) -> Machine:
         """Where it runs, as it is before weights are read."""
+        return self.machine or self._this_machine
+
+    @cached_property
+    def _this_machine(self) -> Machine:
         from emu2eval.adapters.machine import Machine
 
-        return self.machine or Machine.here()
+        return Machine.here()
+
+    def _once(self, what: str, make: Callable[[], Made]) -> Made:
+        """Works out what depends on the workload and the machine once for each."""
+        key = (what, self.workload, self.machine)
+        if key not in self._made:
+            self._made[key] = make()
+        made: Made = self._made[key]
+        return made
 
     def _kept_images(self, size: float) -> KeptImages:
         """size: GiB."""

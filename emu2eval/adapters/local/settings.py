@@ -26,7 +26,8 @@ class LocalSettings(Settings, frozen=True, kw_only=True):
     """checkpoint: a local folder or a hub id; revision: a branch, tag or commit of the hub.
 
     dtype: of weights and computation; absent = bfloat16 on a GPU, float32 on the CPU.
-    quantize: bits of the weights, by bitsandbytes. batch: requests at a time.
+    quantize: bits of the weights, by bitsandbytes. batch: requests at a time; absent = on a GPU, as many as
+    a plan says fit (a power of two), elsewhere or without a plan a few.
     device_map: one device ("cpu", "cuda:1", "mps"), as with `--device`, or one for each module; None =
     the GPUs, or the CPU if there are none.
     tensor_parallel: split each layer of the language model over so many processes of this machine, one GPU
@@ -58,7 +59,7 @@ class LocalSettings(Settings, frozen=True, kw_only=True):
     quantize: Literal[8, 4] | None = None
     device_map: dict[str, int | str] | str | None = None
     tensor_parallel: Count | None = None
-    batch: Count = 8
+    batch: Count | None = None
     beams: Count = 1
     length_penalty: float = 1.0
     repetition_penalty: Penalty = 1.0

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 import torch
 
+from emu2eval.adapters.emu2.adapter import Emu2Adapter
 from emu2eval.adapters.emu2.checkpoint import load_model, open_checkpoint
 from emu2eval.adapters.emu2.config import Emu2Config
 from emu2eval.adapters.emu2.hardware import chosen, placed
 from emu2eval.adapters.emu2.placement import measured, plan
 from emu2eval.adapters.emu2.saving import save_folder
+from emu2eval.adapters.emu2.settings import Emu2Settings
 from emu2eval.adapters.local.placement import Demand, Placement, place
 from emu2eval.adapters.machine import Machine
 from emu2eval.adapters.memory import GIB, gib, parse_memory
@@ -433,3 +435,9 @@ def test_the_batch_is_the_largest_that_was_measured(
     assert place(need(Demand(positions + 9, batch, 5, 9)), card) is not None
     if size < 100:
         assert place(need(Demand(positions + 9, 2 * batch, 5, 9)), card) is None
+
+
+def test_split_layers_take_the_gpus_that_they_are_told() -> None:
+    settings = Emu2Settings(checkpoint="BAAI/Emu2", tensor_parallel=4)
+    fit = Emu2Adapter(settings).fit_replicas([80 * GIB] * 8)
+    assert fit is not None and (fit.gpus, fit.replicas, fit.batch) == (4, 2, 256)
