@@ -80,6 +80,12 @@ def test_a_kernel_that_does_not_run_makes_way(only: list[Kernel]) -> None:
     )
 
 
+def test_a_kernel_that_takes_nothing_of_a_kind_is_none(only: list[Kernel]) -> None:
+    """As CUDA's of float64: long prompts are joined, though no kernel is wrong."""
+    only.append(replace(CPU, takes=lambda *_: False))
+    assert kernels.right(asked()[0]) == ()
+
+
 def test_where_no_kernel_is_right_long_prompts_are_joined(only: list[Kernel]) -> None:
     """The scores of all their queries would take more than a copy of the keys."""
     long, short = torch.zeros(1, 2, 40, 8), torch.zeros(1, 2, 1, 8)

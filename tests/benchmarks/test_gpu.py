@@ -18,7 +18,7 @@ SOME = (
     "scores",
     "batches",
     "vision",
-    "first token",
+    "first-token",
     "decode",
     "fit",
     "engine",
@@ -37,7 +37,7 @@ def check(found: dict[str, Any]) -> None:
         )
         assert ways["float32"]["error"] < 1e-4 < ways["rounded"]["error"]
     # Answers of so many tokens want a pass less than that: the first comes with the prompt.
-    assert [way["passes"] for way in found["first token"].values()] == [1, 4, 1, 4]
+    assert [way["passes"] for way in found["first-token"].values()] == [1, 4, 1, 4]
     assert found["fit"]["planned_gib"] <= found["fit"]["card_gib"]
     assert found["engine"]["batches"] == 3 and 0 <= found["engine"]["model_idle_share"] < 1
 
@@ -64,7 +64,7 @@ def test_every_step_runs_on_a_cpu(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "gpu.json").read_text())
     check(found)
     assert found["batches"]["float32"]["moved_beside_15"] < 1e-4
-    for task in (*found["reference"].values(), *found["nano"].values(), found["in memory"]):
+    for task in (*found["reference"].values(), *found["nano"].values(), found["in-memory"]):
         assert task["same"] == task["n"] > 0
     assert all(way["same_as_cpu"] == way["n"] == 8 for way in found["drawn"].values())
-    assert found["in memory"]["weights_changed"] == 0
+    assert found["in-memory"]["weights_changed"] == 0

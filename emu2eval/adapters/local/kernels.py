@@ -71,7 +71,7 @@ _RIGHT: dict[tuple[torch.device, torch.dtype, int], tuple[Kernel, ...]] = {}
 
 def is_right(kernel: Kernel, device: torch.device, dtype: torch.dtype, width: int) -> bool:
     """Whether a kernel gives what exact products do; not where it does not run. Warns of a wrong one."""
-    random = torch.Generator().manual_seed(0)
+    random, tried = torch.Generator().manual_seed(0), False
     for new, length, causal in ((5, 37, False), (1, 300, False), (7, 7, True)):
         # Laid out as a decoder's are: position by position.
         made = [
@@ -86,6 +86,7 @@ def is_right(kernel: Kernel, device: torch.device, dtype: torch.dtype, width: in
             given = None if mask is None else mask.to(device)
             if not kernel.takes(query, values, given):
                 continue
+            tried = True
             try:
                 found = kernel.run(query, keys, values, given, width**-0.5, causal)
             except torch.OutOfMemoryError:
@@ -105,7 +106,7 @@ def is_right(kernel: Kernel, device: torch.device, dtype: torch.dtype, width: in
                     stacklevel=2,
                 )
                 return False
-    return True
+    return tried
 
 
 def _exact(
