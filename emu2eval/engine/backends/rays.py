@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import cache, cached_property
+from pathlib import Path
 from typing import Any
 
 from emu2eval.adapters.machine import Machine
@@ -24,16 +25,25 @@ START_WAIT = "120"
 """Seconds for which Ray's own processes may take to start; on a busy machine its thirty are too few."""
 
 
-def _ray() -> Any:
+def _ray(address: str | None) -> Any:
     for lack in MissingExtra.of(("ray",), "ray", why="--replicas and --cluster"):
         raise lack
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_raylet_start_wait_time_s", START_WAIT)
     # It would hide the GPUs from processes that ask for none, and says so on every start.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if address is not None and _has_token():
+        # A cluster whose head found a token wants it of everybody; one that wants none takes it, too.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     import ray
 
     return ray
+
+
+def _has_token() -> bool:
+    """Whether Ray has a token where it looks for one."""
+    given = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return bool(given) or (Path.home() / ".ray" / "auth_token").is_file()
 
 
 @cache
@@ -47,7 +57,7 @@ class Cluster:
     """A connection to Ray. address: of a cluster that runs; None = one that is started for this process."""
 
     def __init__(self, address: str | None, replicas: int):
-        self._ray = _ray()
+        self._ray = _ray(address)
         given: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if address is None:
             # A replica is a process, not a core: a laptop of two cores can have four.
@@ -71,7 +81,7 @@ class Cluster:
     def machine(self) -> Machine:
         """The node with the most GPUs, as a replica that had all of them would see it."""
         largest = max(self.nodes, key=lambda node: node.gpus, default=Node(1, 0))
-        look = self._ray.remote(Machine.here).options(num_cpus=0, num_gpus=largest.gpus)
+        look = self._ray.remote(_seen).options(num_cpus=0, num_gpus=largest.gpus)
         try:
             found: Machine = self._ray.get(look.remote(), timeout=LOOK_WAIT)
         except Exception as error:
@@ -85,6 +95,11 @@ class Cluster:
     def site(self, start: ReplicaStart, *, gpus: int, cores: int) -> RaySite:
         """For replicas of a model, each with so many of a node's GPUs and cores."""
         return RaySite(self._ray, start, gpus, cores)
+
+
+def _seen() -> Machine:
+    """Called on the node that is looked at."""
+    return Machine.here()
 
 
 class RaySite:
@@ -149,5 +164,6 @@ def _not_there(address: str | None, error: Exception) -> UserError:
         f"no Ray cluster answers: {why}",
         where=f"--cluster {address}",
         hint="start one on the first node (ray start --head), join it on the others "
-        "(ray start --address=HOST:6379), and name it: --cluster HOST:6379, or auto on one of its nodes",
+        "(ray start --address=HOST:6379), and name it: --cluster HOST:6379, or auto on one of its nodes; "
+        "if it wants a token, the head's ~/.ray/auth_token has to be here as well",
     )

@@ -134,46 +134,34 @@ def test_nothing_of_it_is_imported_without_replicas(tmp_path: Path) -> None:
 def test_a_cluster_that_runs_already(make_task: Any, make_model: Any, tmp_path: Path) -> None:
     """In processes of their own: this one has a connection."""
     task, model = make_task(queries=40), make_model(batch=4)
-    ray = Path(sys.executable).with_name("ray")
-    port = "26379"
-    options = [
-        "--port",
-        port,
-        "--num-cpus",
-        "2",
-        "--include-dashboard",
-        "false",
-        "--min-worker-port=0",
-    ]
+    ray, port = Path(sys.executable).with_name("ray"), "26379"
     environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
-    subprocess.run([ray, "start", "--head", *options], check=True, env=environment, timeout=120)
+    start = [ray, "start", "--head", "--block", "--port", port, "--num-cpus", "2"]
+    head = subprocess.Popen(
+        [*start, "--include-dashboard", "false"], stdout=subprocess.DEVNULL, env=environment
+    )
+    command = [sys.executable, "-m", "emu2eval.cli", "run", "--task", str(task)]
+    command += ["--model", str(model), "--replicas", "2"]
+
+    def run(address: str, out: str) -> subprocess.CompletedProcess[str]:
+        given = [*command, "--cluster", address, "--out", str(tmp_path / out)]
+        return subprocess.run(
+            given, capture_output=True, text=True, timeout=300, env=environment, check=False
+        )
+
     try:
-        command = [
-            sys.executable,
-            "-m",
-            "emu2eval.cli",
-            "run",
-            "--task",
-            str(task),
-            "--model",
-            str(model),
-        ]
-        command += [
-            "--replicas",
-            "2",
-            "--cluster",
-            f"127.0.0.1:{port}",
-            "--out",
-            str(tmp_path / "runs"),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+        until = time.monotonic() + 120
+        while (done := run(f"127.0.0.1:{port}", "runs")).returncode and time.monotonic() < until:
+            time.sleep(1)  # the head is starting
         assert done.returncode == 0, done.stderr
-        assert "2 replicas at work" in done.stderr
-        wrong = [*command[:-4], "--cluster", "127.0.0.1:1", "--out", str(tmp_path / "none")]
-        done = subprocess.run(wrong, capture_output=True, text=True, timeout=300, env=environment)
-        assert done.returncode == 2 and "no Ray cluster answers" in done.stderr
+        (record,) = (tmp_path / "runs").glob("*/run.json")
+        (ran_on,) = json.loads(record.read_text().partition("\n//")[0])["ran_on"]
+        assert (ran_on["replicas"], ran_on["hosts"]) == (2, 1)
+        done = run("127.0.0.1:1", "none")
+        assert (done.returncode, "no Ray cluster answers" in done.stderr) == (2, True), done.stderr
     finally:
-        subprocess.run([ray, "stop", "--force"], check=True, timeout=120)
+        head.terminate()
+        head.wait(timeout=60)
 
 
 @pytest.mark.slow
