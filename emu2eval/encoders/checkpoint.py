@@ -176,6 +176,11 @@ class CheckpointEncoder(Encoder):
     def close(self) -> None:
         self.__dict__.pop("_model", None)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Where it goes, its files are opened and its device is chosen anew.
+        opened = {n for n, v in vars(type(self)).items() if isinstance(v, cached_property)}
+        return {name: value for name, value in self.__dict__.items() if name not in opened}
+
     @cached_property
     def _config(self) -> dict[str, Any]:
         return read_json(self.folder / "config.json")

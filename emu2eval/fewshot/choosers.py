@@ -15,6 +15,7 @@ from emu2eval.types import Progress, Sample
 
 if TYPE_CHECKING:
     from emu2eval.encoders.base import Encoder
+    from emu2eval.encoders.elsewhere import Route
     from emu2eval.encoders.features import Kind
 
 
@@ -42,6 +43,9 @@ class Chooser(ABC):
 
     The constructor reads local configuration and the pool, which is empty where only `lacks` is asked.
     """
+
+    route: Route | None = None
+    """Set by whoever has other places for an encoder of its own than this process."""
 
     def __init__(self, pool: Samples, seed: int):
         self.pool = pool

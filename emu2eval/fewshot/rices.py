@@ -185,6 +185,12 @@ class Rices(Chooser):
             self._encoder = build_encoder(self.encoder_name, self._own)
         return self._encoder
 
+    @property
+    def _at_work(self) -> Encoder:
+        return (
+            self._eyes if self.route is None or self._own is self._eyes else self.route(self._eyes)
+        )
+
     def _pool_units(self, progress: Progress | None) -> tuple[_Wanted, Any]:
         """What must be encoded, and for each sample of the pool the number of its key."""
         self._eyes.identity()  # an encoder that cannot be used is reported before all images are read
@@ -203,12 +209,12 @@ class Rices(Chooser):
         """The features of all keys but those that are lost."""
         filled: dict[Kind, Stored] = {}
         if self.text < 1:
-            store = FeatureCache(self._eyes, "images")
+            store = FeatureCache(self._at_work, "images")
             computed = store.fill(shown, progress, self._refused)
             keys = [key for key in keys if self._lost(key) is None]
             filled["images"] = Stored([key[0] for key in keys], store, computed)
         if self.text > 0:
-            store = FeatureCache(self._eyes, "texts")
+            store = FeatureCache(self._at_work, "texts")
             computed = store.fill({_text_digest(key[1]): key[1] for key in keys}, progress)
             filled["texts"] = Stored([(_text_digest(key[1]),) for key in keys], store, computed)
         return filled

@@ -304,7 +304,7 @@ def test_from_the_command_line(make_task: MakeTask, tmp_path: Path) -> None:
     assert "test: 5 images, 5 newly computed" in made.stdout
     assert "train: 9 images, 9 newly computed" in made.stdout
     done = cli(
-        "run", "--model", "emu2-nano", "--task", task, "--shots", "2", "-f", "json", "--set", *sets
+        "run", "--model", "most-common", "--task", task, "--shots", "2", "-f", "json", "--set", *sets
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)[0]["n"] == 5
@@ -312,7 +312,7 @@ def test_from_the_command_line(make_task: MakeTask, tmp_path: Path) -> None:
 
     (file,) = (tmp_path / "cache" / "features").glob("thumbnail-*/images-*.safetensors")
     file.write_bytes(file.read_bytes()[:-50])
-    damaged = cli("run", "--model", "emu2-nano", "--task", task, "--shots", "2", "--set", *sets)
+    damaged = cli("run", "--model", "most-common", "--task", task, "--shots", "2", "--set", *sets)
     assert damaged.returncode == 0, damaged.stderr
 
 
@@ -329,6 +329,6 @@ def test_show_and_a_dry_run_choose_by_likeness_too(make_task: MakeTask, program:
     code, printed, _ = program("show", "--task", task, "--shots", "2", "--index", "0")
     assert (code, "rices: rank 1, similarity" in printed) == (0, True)
     code, printed, _ = program(
-        "run", "--model", "emu2-nano", "--task", task, "--shots", "2", "--dry-run"
+        "run", "--model", "most-common", "--task", task, "--shots", "2", "--dry-run"
     )
     assert (code, "dry run: no requests are sent" in printed) == (0, True)

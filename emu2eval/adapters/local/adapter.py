@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +25,7 @@ from emu2eval.adapters.local.threads import one_here, set_threads
 from emu2eval.adapters.memory import MOST_AT_ONCE, ReplicaFit, Workload, expected, fewest
 from emu2eval.errors import ImageError, MissingExtra, ModelError, NotFinite, PlanError, UserError
 from emu2eval.identity import value_key
+from emu2eval.media.cores import cores
 from emu2eval.spec.catalog import cache_root
 from emu2eval.types import (
     ChoiceOutput,
@@ -314,7 +317,15 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
         if self._team is not None:
             found: npt.NDArray[np.float32] = self._team.call("encode_images", images)
             return found
-        return self._loaded().averages([self._shown(image) for image in images])
+        inference = self._loaded()
+        shown = [self._shown(image) for image in images]
+        with ThreadPoolExecutor(self.workers or cores()) as threads:
+            for one in shown:
+                threads.submit(_begun, inference.reader.encoder, one)
+            try:
+                return inference.averages(shown)
+            finally:
+                threads.shutdown(cancel_futures=True)
 
     def answer(self, requests: Sequence[Request]) -> list[Response]:
         """One response a request; a request whose prompt cannot be read is an error of its own."""
@@ -525,6 +536,13 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
                 while len(self._laid_out) > LAID_OUT:
                     self._laid_out.popitem(last=False)
             return laid
+
+
+def _begun(encoder: Any, shown: Shown) -> None:
+    """Prepares an image ahead; what is wrong with it is told when it is encoded."""
+    one_here()
+    with suppress(UserError):
+        encoder.prepare(shown)
 
 
 OWN = (NotFinite, ImageError)

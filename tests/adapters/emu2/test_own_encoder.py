@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import current_thread
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -42,9 +44,16 @@ def test_features_are_the_mean_of_the_patches(folders: dict[str, Path], tmp_path
     task_images = [images.from_pil(image) for image in _drawn(3)]
     adapter = built(folders["base"], dtype="float32")
     adapter.load()
-    found = adapter.encode_images(task_images)
     inference = adapter._inference
     assert inference is not None
+    encoder, threads = inference.reader.encoder, set()
+    own = encoder.decode
+    # Those that it does not decode itself are decoded on other threads, ahead of the encoder.
+    encoder.ahead.make = lambda shown: threads.add(current_thread()) or own(shown)
+    taken = encoder.ahead.take
+    encoder.ahead.take = lambda shown: sleep(0.05) or taken(shown)
+    found = adapter.encode_images(task_images)
+    assert threads and current_thread() not in threads
     model = inference.model
     for row, image in zip(found, task_images, strict=True):
         given = pixels(images.load(image), model.config.vision.image_size)[None]
