@@ -29,6 +29,7 @@ ELSEWHERE = {
     "sbatch",
     "scp",
     "source",
+    "ray",
     "ssh",
     "transformers",
     "unzip",
