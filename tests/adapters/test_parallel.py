@@ -9,12 +9,15 @@ from types import ModuleType
 
 import pytest
 
+from emu2eval.adapters.emu2.adapter import Emu2Adapter
 from emu2eval.adapters.emu2.config import DecoderConfig
+from emu2eval.adapters.emu2.settings import Emu2Settings
 from emu2eval.adapters.local import parallel
 from emu2eval.adapters.local.parallel import check_degree, degrees
 from emu2eval.adapters.local.settings import LocalSettings
 from emu2eval.adapters.local.team import Team
-from emu2eval.errors import ModelError
+from emu2eval.adapters.memory import GIB, Workload
+from emu2eval.errors import ConfigError, DoesNotFit, ModelError
 
 
 def test_examples_in_docstrings() -> None:
@@ -53,3 +56,32 @@ def test_what_cannot_be_sent_to_ranks_is_refused() -> None:
 
     with pytest.raises(ModelError, match="cannot be sent to them"):
         Team(Kind, LocalSettings(checkpoint="x"), 1).start()
+
+
+def test_a_replica_takes_a_gpu_for_each_rank() -> None:
+    """Emu2 over cards of 32 GiB, by fours: a quarter of the layers on each, and the whole encoder."""
+    settings = Emu2Settings(checkpoint="BAAI/Emu2", dtype="bfloat16", tensor_parallel=4)
+    adapter = Emu2Adapter(settings)
+    adapter.workload = Workload(shots=4, batch=2)
+    fit = adapter.fit_replicas([32 * GIB] * 9)
+    assert fit is not None and (fit.gpus, fit.replicas, fit.batch) == (4, 2, 2)
+    config = DecoderConfig()
+    layer = 4 * config.hidden_size**2 + 3 * config.hidden_size * config.intermediate_size
+    layer += 2 * config.hidden_size
+    whole = Emu2Adapter(Emu2Settings(checkpoint="BAAI/Emu2", dtype="bfloat16"))
+    (all_of_it,) = whole.plan_memory(adapter.workload, {0: 200 * GIB}).devices
+    for use in fit.memory.devices:
+        assert use.weights == all_of_it.weights - 60 * (2 * layer - -(-2 * layer // 4))
+        assert use.cache == all_of_it.cache // 4
+        assert use.parts[1:] == ("vision 0–63", "1/4 of layers 0–59")
+
+
+def test_ranks_that_do_not_fit_are_refused_with_a_number_that_does() -> None:
+    settings = Emu2Settings(checkpoint="BAAI/Emu2", dtype="bfloat16", tensor_parallel=2)
+    adapter = Emu2Adapter(settings)
+    adapter.workload = Workload(shots=4, batch=2)
+    with pytest.raises(DoesNotFit, match="does not fit over 2 GPUs: weights") as raised:
+        adapter.fit_replicas([32 * GIB] * 8)
+    assert raised.value.hint == "tensor_parallel: 4 (on as many GPUs) would fit"
+    with pytest.raises(ConfigError, match="needs a GPU for each rank, but 1 is visible"):
+        adapter.fit_replicas([32 * GIB])

@@ -153,11 +153,12 @@ class Emu2Adapter(LocalAdapter[Emu2Settings, Emu2Files, "Emu2Inference"]):
             dtype=own.dtype,
             quantize=own.quantize,
             painter=self._painter(),
+            ranks=own.ranks,
         )
 
     def fit_batch(self) -> BatchRange:
         if self.settings.ranks > 1:
-            return super().fit_batch()
+            return self._fit_of_ranks() or super().fit_batch()
         return BatchRange(self._once("batch", self._largest))
 
     def _largest(self) -> int:
@@ -316,7 +317,7 @@ class Emu2Adapter(LocalAdapter[Emu2Settings, Emu2Files, "Emu2Inference"]):
 
         own = self.settings
         known = self._here or HUB_ID.fullmatch(own.checkpoint)
-        if known and own.device_map is None and own.ranks == 1:
+        if known and own.device_map is None:
             self.plan_memory(Workload(new_tokens=_ANSWER), all_of_it(own.memory, self._where))
 
     @property

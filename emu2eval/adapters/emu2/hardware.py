@@ -12,6 +12,7 @@ from emu2eval.adapters.emu2.placement import measured
 from emu2eval.adapters.local import placement
 from emu2eval.adapters.local.bits import Bits
 from emu2eval.adapters.local.devices import check_devices, torch_dtype
+from emu2eval.adapters.local.parallel import degrees
 from emu2eval.adapters.local.placement import Demand, Placement
 from emu2eval.adapters.machine import Machine
 from emu2eval.adapters.memory import Device, MemoryPlan, Workload, parse_memory
@@ -76,6 +77,7 @@ def planned(
     dtype: str | None,
     quantize: Bits | None,
     painter: Mapping[str, Mapping[str, Any]] | None,
+    ranks: int = 1,
 ) -> MemoryPlan:
     """What would lie where, by sizes alone. Raises DoesNotFit, with what would."""
     on_gpu = any(isinstance(device, int) for device in memory)
@@ -87,9 +89,19 @@ def planned(
         workload.new_tokens,
         quantize,
     )
-    found = placement.placed(measured(config, torch_dtype(precision), painter), demand, memory)
+    need, fixed = measured(config, torch_dtype(precision), painter), "embeddings, bridges, lm_head"
+    if ranks > 1 and on_gpu:
+        each = placement.over_ranks(
+            need, demand, memory, ranks, "decoder.", degrees(config.decoder)
+        )
+        titles = {**_TITLES, "decoder.lm.model.layers.": f"1/{ranks} of layers"}
+        uses = [use for one in each for use in placement.described(one, fixed, titles)]
+        found = each[0]
+    else:
+        found = placement.placed(need, demand, memory)
+        uses = [*placement.described(found, fixed, _TITLES)]
     return MemoryPlan(
-        placement.described(found, "embeddings, bridges, lm_head", _TITLES),
+        tuple(uses),
         precision if quantize is None else f"{quantize}-bit",
         demand.positions,
         config.n_query,

@@ -15,6 +15,7 @@ from emu2eval.adapters.huggingface.settings import HuggingFaceSettings
 from emu2eval.adapters.local import placement
 from emu2eval.adapters.local.bits import Bits
 from emu2eval.adapters.local.headers import Weight
+from emu2eval.adapters.local.parallel import degrees
 from emu2eval.adapters.local.placement import Demand, Measured
 from emu2eval.adapters.memory import MOST_AT_ONCE, Device, MemoryPlan
 from emu2eval.errors import UserError
@@ -53,10 +54,20 @@ class Sizes:
     ) -> MemoryPlan:
         """Raises DoesNotFit. most: the model's context; image: positions of an image."""
         bits: tuple[Bits, ...] = () if self._quantized else (8, 4)
-        found = placement.placed(self.measured(dtype), demand, memory, bits=bits)
-        precision = str(dtype).removeprefix("torch.")
+        precision, need = str(dtype).removeprefix("torch."), self.measured(dtype)
+        fixed, titles, ranks = "embeddings, lm_head", self._titles, self.settings.ranks
+        layers = next((prefix for prefix, title in titles.items() if title == "layers"), None)
+        if ranks > 1 and layers is not None and any(isinstance(each, int) for each in memory):
+            decoder = decoder_of(self.checkpoint.config)
+            ranked = placement.over_ranks(need, demand, memory, ranks, layers, degrees(decoder))
+            titles = {**titles, layers: f"1/{ranks} of layers"}
+            uses = [use for one in ranked for use in placement.described(one, fixed, titles)]
+            found = ranked[0]
+        else:
+            found = placement.placed(need, demand, memory, bits=bits)
+            uses = [*placement.described(found, fixed, titles)]
         return MemoryPlan(
-            placement.described(found, "embeddings, lm_head", self._titles),
+            tuple(uses),
             precision if demand.quantize is None else f"{demand.quantize}-bit",
             demand.positions,
             image,

@@ -22,7 +22,14 @@ from emu2eval.adapters.local.pieces import Pieces
 from emu2eval.adapters.local.search import Found, Search
 from emu2eval.adapters.local.settings import LocalSettings
 from emu2eval.adapters.local.threads import one_here, set_threads
-from emu2eval.adapters.memory import MOST_AT_ONCE, ReplicaFit, Workload, expected, fewest
+from emu2eval.adapters.memory import (
+    MOST_AT_ONCE,
+    MemoryPlan,
+    ReplicaFit,
+    Workload,
+    expected,
+    fewest,
+)
 from emu2eval.errors import ImageError, MissingExtra, ModelError, NotFinite, PlanError, UserError
 from emu2eval.identity import value_key
 from emu2eval.media.cores import cores
@@ -208,15 +215,28 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
             MOST_AT_ONCE if on_gpu(self.settings.device_map, self.machine) else None,
         )
 
+    def fit_replicas(self, devices: Sequence[int]) -> ReplicaFit | None:
+        own = self.settings
+        if own.ranks == 1 or not devices:
+            return super().fit_replicas(devices)
+        from emu2eval.adapters.local.parallel import check_gpus
+
+        check_gpus(own.ranks, len(devices))
+        fit = fewest(self.plan_memory, self.workload or Workload(), devices, own.ranks)
+        if fit is None:
+            # It takes so many GPUs, whatever can be said of what they then hold.
+            unknown = MemoryPlan((), own.dtype or "bfloat16", None, None, self._batch, own.beams)
+            fit = ReplicaFit(own.ranks, len(devices) // own.ranks, self._batch, unknown)
+        return fit
+
+    def _fit_of_ranks(self) -> BatchRange | None:
+        """The largest batch that fits the GPUs of the ranks; None where nothing is known of it."""
+        fit = self._once("ranks", lambda: self.fit_replicas(self._where.gpus))
+        return BatchRange(fit.batch) if fit is not None and fit.memory.devices else None
+
     def expected(self, requests: Iterable[Request]) -> Workload | None:
         asked = ((self.positions(each), self._bounded(each).output) for each in requests)
         return expected(asked, self.limits.positions, self._room)
-
-    def fit_replicas(self, devices: Sequence[int]) -> ReplicaFit | None:
-        # Split within its layers, a model takes as many GPUs as it is told, and about as much of each as
-        # where whole layers are dealt out.
-        ranks = self.settings.ranks if self.settings.ranks > 1 else None
-        return fewest(self.plan_memory, self.workload or Workload(), devices, ranks)
 
     def usual_batch(self) -> BatchRange:
         """What the settings say; else what a plan says fits a GPU, where there is one."""

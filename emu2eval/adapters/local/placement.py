@@ -136,6 +136,61 @@ def placed(
     raise _refusal(need, budgets, reserve, fits)
 
 
+def over_ranks(
+    measured: Measured,
+    demand: Demand,
+    budgets: Mapping[Device, int],
+    ranks: int,
+    layers: str,
+    others: Sequence[int] = (),
+) -> tuple[Placement, ...]:
+    """What each GPU holds where every rank has a share of the language model's layers; the first also paints.
+
+    layers: what the names of these blocks begin with; others: numbers of ranks that are possible. Embeddings
+    and head, which are split as well, are counted whole. Of GPUs that are not given, each is as the smallest.
+    Raises DoesNotFit.
+    """
+    gpus = [device for device in budgets if isinstance(device, int)]
+    room = min(budgets[device] for device in gpus)
+    need = measured(demand)
+
+    def each(need: Need, ranks: int) -> tuple[Placement, ...] | None:
+        found = [
+            place(_share(need, ranks, layers, device), {device: budgets.get(device, room)})
+            for device in [*gpus, *range(len(gpus), ranks)][:ranks]
+        ]
+        return tuple(one for one in found if one is not None) if all(found) else None
+
+    found = each(need, ranks)
+    if found is not None:
+        return found
+    enough = next((n for n in others if n > ranks and each(need, n)), None)
+    fits = [] if enough is None else [f"tensor_parallel: {enough} (on as many GPUs)"]
+    if demand.batch > 1 and each(measured(replace(demand, batch=1)), ranks):
+        fits.append("batch 1")
+    share = _share(need, ranks, layers, gpus[0])
+    raise DoesNotFit(
+        f"the model does not fit over {ranks} GPUs: weights {gib(share.weights)}, keys and values "
+        f"{gib(share.cache)}, activations up to {gib(share.activations(True, True))} on the first; available "
+        f"memory {gib(room)}",
+        hint=f"{' or '.join(fits)} would fit"
+        if fits
+        else "use shorter prompts or GPUs with more memory",
+    )
+
+
+def _share(need: Need, ranks: int, layers: str, device: Device) -> Need:
+    """Of a rank on this device, rounded up."""
+    units = tuple(
+        replace(unit, weights=-(-unit.weights // ranks), cache=-(-unit.cache // ranks))
+        if unit.name.startswith(layers)
+        else unit
+        for unit in need.units
+    )
+    shared = replace(need, units=units)
+    return shared if device == 0 else replace(shared, painter_weights=0, painter_activations=0)
+
+
 def fewest_gpus(gpus: Sequence[int], measured: Measured, demand: Demand) -> dict[Device, int]:
     """The fewest GPUs that hold the model with the demand's batch, else with a batch of one; the largest ones
     first, and all where none are enough. gpus: bytes of each."""
