@@ -14,6 +14,7 @@ import msgspec
 from emu2eval.adapters.base import Adapter
 from emu2eval.engine import held
 from emu2eval.engine.backends.base import Backend
+from emu2eval.engine.backends.encoding import Encoders
 from emu2eval.engine.cost import costs
 from emu2eval.engine.cutting import BatchSize
 from emu2eval.engine.judges import Scoring, choose_judge
@@ -285,9 +286,10 @@ def _carried_out(loads: Sequence[_Load], told: Watcher) -> list[Result]:
         with of_part("scorer", task.scoring.name):
             task.scorer.try_out()
     for load in loads:
-        for run in load.runs:
-            run.plan.prepare(load.backend.encode, told.working)
-            run.plan.check_first()
+        with closing(Encoders(load.runs[0].options.where, told)) as encoders:
+            for run in load.runs:
+                run.plan.prepare(load.backend.encode, told.working, encoders)
+                run.plan.check_first()
         load.look()
         if len(loads) > 1:
             # Two models may not fit. What was seen through this one is remembered.

@@ -16,6 +16,7 @@ import numpy as np
 from emu2eval.adapters.base import Adapter, of_adapter
 from emu2eval.adapters.memory import Workload
 from emu2eval.encoders.base import OWN, Encoder, Vectors
+from emu2eval.encoders.elsewhere import Route
 from emu2eval.engine.asked import Asked, First
 from emu2eval.engine.objects import ObjectSpec
 from emu2eval.engine.prompting import Prompted, Prompts
@@ -285,15 +286,22 @@ class Plan:
         fitting = prompted.shorter(low)
         return fitting, self._request(place, fitting, request.output)
 
-    def prepare(self, encode: Encode | None = None, progress: Progress | None = None) -> None:
+    def prepare(
+        self,
+        encode: Encode | None = None,
+        progress: Progress | None = None,
+        route: Route | None = None,
+    ) -> None:
         """Long work ahead of choosing demonstrations, such as features of images.
 
-        encode: the model's own features, if the chooser looks through the model.
+        encode: the model's own features, if the chooser looks through the model. route: takes the work of
+        another encoder elsewhere.
         """
         chooser, questions = self.prompts.chooser, self.questions
         if chooser is not None:
             own = OwnEncoder(self.model, self.adapter, encode or self.adapter.encode_images)
             queries = (questions.query(position) for position in questions.asked)
+            chooser.route = route
             with of_part("chooser", self.task.spec.demonstrations.chooser):
                 chooser.prepare(queries, self.prompts.shots.count, model=own, progress=progress)
 

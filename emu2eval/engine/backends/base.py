@@ -82,8 +82,9 @@ class Backend(Protocol):
     def stop(self, within: float) -> Iterator[Answers]:
         """Begins nothing more; what is under way is waited for, for so many seconds, and given."""
 
-    def encode(self, images: Sequence[Image]) -> npt.NDArray[np.float32]:
-        """(n, width): the model's own features of images; called after `load`, with nothing under way."""
+    def encode(self, images: Sequence[Image] | Sequence[str]) -> npt.NDArray[np.float32]:
+        """(n, width): the model's own features of images, and an encoder's of texts; loads, and is called
+        with nothing under way."""
 
     def ran_on(self, now: RanOn) -> RanOn:
         """The setting, with the hosts and devices that are at work; called after `load`."""

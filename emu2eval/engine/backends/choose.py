@@ -102,7 +102,7 @@ class Where:
 def _anywhere(model: ModelSpec) -> ModelSpec:
     """The model with the whole path of its checkpoint: another process has another folder."""
     settings = dict(model.settings)
-    for key in ("checkpoint", "adapter"):
+    for key in ("checkpoint", "adapter", "encoder"):
         given = settings.get(key)
         if isinstance(given, str) and Path(given).exists():
             settings[key] = os.fspath(Path(given).resolve())

@@ -68,9 +68,9 @@ class Here:
         if self._run is not None:
             yield from self._run.stop(within)
 
-    def encode(self, images: Sequence[Image]) -> npt.NDArray[np.float32]:
+    def encode(self, images: Sequence[Image] | Sequence[str]) -> npt.NDArray[np.float32]:
         self.load()
-        return self._adapter.encode_images(images)
+        return self._adapter.encode_images(images)  # type: ignore[arg-type]
 
     def ran_on(self, now: RanOn) -> RanOn:
         return msgspec.structs.replace(now, devices=devices_of(self._adapter))

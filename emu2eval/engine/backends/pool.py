@@ -174,7 +174,7 @@ class Replicas:
                 if isinstance(event, Answers):
                     yield event
 
-    def encode(self, images: Sequence[Image]) -> npt.NDArray[np.float32]:
+    def encode(self, images: Sequence[Image] | Sequence[str]) -> npt.NDArray[np.float32]:
         """Shared out in chunks, and put together in their order."""
         import numpy as np
 

@@ -129,10 +129,10 @@ class Replica:
             if self._work is not None and self._work.run == run:
                 self._work.end()
 
-    def encode(self, images: Sequence[Image]) -> npt.NDArray[np.float32]:
+    def encode(self, images: Sequence[Image] | Sequence[str]) -> npt.NDArray[np.float32]:
         assert self._adapter is not None, "load() comes first"
         with of_adapter(self._adapter):
-            return self._adapter.encode_images(images)
+            return self._adapter.encode_images(images)  # type: ignore[arg-type]
 
     def close(self) -> None:
         with self._changing:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from .processes import Processes
 
 PLUGIN = """
 import os
+import shutil
 from pathlib import Path
 import numpy as np
 from emu2eval import Adapter, Limits, Response
@@ -107,6 +109,24 @@ def test_a_models_own_eyes_are_shared_out(
     (alone,) = evaluate(task, model, shots=2, out=tmp_path / "alone")
     name = "scores.jsonl"
     assert (alone.folder / name).read_bytes() == (many.folder / name).read_bytes()
+
+
+def test_an_encoder_is_shared_out_before_the_model_has_its_turn(
+    make_task: Any, tmp_path: Path, sites: list[Processes], weighty: Any, tiny_clip: Path
+) -> None:
+    rices = {"split": "train", "chooser": "rices", "options": {"encoder": str(tiny_clip)}}
+    task = str(make_task(queries=8, pool=12, demonstrations=rices))
+    model = weighty("seeing", "red")
+    (many,) = evaluate(task, model, shots=2, replicas=2, out=tmp_path / "many")
+    assert len(sites) == 2
+    methods = [[method for method, _ in site.calls] for site in sites]
+    assert "encode" in methods[0] and "ask" not in methods[0]
+    assert "ask" in methods[1] and "encode" not in methods[1]
+    made = sorted((tmp_path / "cache" / "features").rglob("images-*"))
+    shutil.rmtree(tmp_path / "cache" / "features")
+    (alone,) = evaluate(task, model, shots=2, out=tmp_path / "alone")
+    assert alone.folder.name == many.folder.name  # named after the features' digest
+    assert len(made) == 1
 
 
 @pytest.mark.parametrize(
