@@ -124,8 +124,13 @@ def fill(
     device_of: Callable[[str], torch.device | Device],
 ) -> None:
     """Puts every stored tensor into the module, in `dtype`, on the device of its name."""
-    for name, tensor in stream(tensors.items()):
+    pinned = any(_is_gpu(device) for device in {device_of(name) for name in tensors})
+    for name, tensor in stream(tensors.items(), pinned):
         place(module, name, tensor, dtype, device_of(name))
+
+
+def _is_gpu(device: torch.device | Device) -> bool:
+    return isinstance(device, int) or str(device).startswith("cuda")
 
 
 def place(
@@ -169,7 +174,9 @@ def _fill_and_dispatch(
             }
         else:
             to_read[name] = stored
-    for name, tensor in stream(to_read.items()):
+    for name, tensor in stream(
+        to_read.items(), any(map(_is_gpu, set(placement.device_map.values())))
+    ):
         device = placement.device_of(name)
         if device == "disk":
             if offload_folder is None:

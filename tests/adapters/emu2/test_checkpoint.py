@@ -18,7 +18,7 @@ from emu2eval.adapters.emu2.config import Emu2Config
 from emu2eval.adapters.emu2.layouts import encoder_key, safety_key
 from emu2eval.adapters.emu2.model import Emu2
 from emu2eval.adapters.emu2.saving import save_folder
-from emu2eval.adapters.local import files
+from emu2eval.adapters.local import files, tensorfile
 from emu2eval.adapters.local.configfile import read_json
 from emu2eval.adapters.local.files import file_digest
 from emu2eval.errors import ConfigError, ModelError, UserError
@@ -527,3 +527,31 @@ def test_saving_never_writes_over_a_folder(saved: Path, base: Any) -> None:
 
 def test_constants_are_those_of_the_documentation() -> None:
     assert files.WHOLE == 64 << 20
+
+
+def test_tensors_are_read_in_parts_one_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = {
+        f"t{i}": torch.randn(40 * i, 33, generator=torch.Generator().manual_seed(i)).to(dtype)
+        for i, dtype in enumerate((torch.float32, torch.bfloat16, torch.float64, torch.float16))
+    }
+    file = tmp_path / "model.safetensors"
+    save_file(state, file)
+    stored = {tensor.key: tensor for tensor in tensorfile.read_tensor_list(file)}
+    read: list[str] = []
+    plain = tensorfile._read
+    monkeypatch.setattr(
+        tensorfile, "_read", lambda one, *rest: read.append(one.key) or plain(one, *rest)
+    )
+    monkeypatch.setattr(tensorfile, "PART", 2048)
+    order, seen = sorted(stored, key=lambda key: stored[key].start), []
+    for name, tensor in tensorfile.stream(stored.items()):
+        assert torch.equal(tensor, state[name])
+        seen.append(name)
+        assert set(read) <= set(order[: len(seen) + 1])
+    assert seen == order
+    assert max(map(read.count, read)) == tensorfile.READERS and read.count("t0") == 0
+    os.truncate(file, file.stat().st_size - 1)
+    with pytest.raises(ModelError, match=f"ends within {order[-1]}"):
+        list(tensorfile.stream(stored.items()))
