@@ -158,13 +158,26 @@ def _masks(
     if mask is None:
         return [None] * len(lengths)
     if mask.dtype == torch.bool:
-        # Not infinity: a padding row that sees nothing would turn into NaN.
-        hidden = torch.finfo(query.dtype).min / 2
-        mask = query.new_zeros(mask.shape).masked_fill_(~mask, hidden)
-    mask = mask.repeat(1, 1, group, 1)
+        mask = torch.where(mask, *_seen_and_hidden(query))
+    # A step of decoding is short of launches, not of memory: none for what a view can say.
+    mask = mask.expand(-1, -1, group, -1) if new == 1 else mask.repeat(1, 1, group, 1)
     found: list[Tensor | None] = []
     left = mask.shape[-1]
     for length in reversed(lengths):
         found.append(mask[..., left - length : left] if left else None)
         left -= length if left else 0
     return found[::-1]
+
+
+def _seen_and_hidden(query: Tensor) -> tuple[Tensor, Tensor]:
+    """What is added to a score. Hidden is not infinity: a padding row that sees nothing would turn into NaN."""
+    place = query.device, query.dtype
+    found = _KEPT.get(place)
+    if found is None:
+        found = query.new_zeros(()), query.new_full((), torch.finfo(query.dtype).min / 2)
+        if type(query) is Tensor:  # one without data is nobody else's
+            _KEPT[place] = found
+    return found
+
+
+_KEPT: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
