@@ -170,7 +170,7 @@ def _masks(
 
 
 def _seen_and_hidden(query: Tensor) -> tuple[Tensor, Tensor]:
-    """What is added to a score. Hidden is not infinity: a padding row that sees nothing would turn into NaN."""
+    """What is added to a score. Not infinity: a padding row that sees nothing would turn into NaN."""
     place = query.device, query.dtype
     found = _KEPT.get(place)
     if found is None:
