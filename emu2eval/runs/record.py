@@ -186,7 +186,8 @@ class RanOn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """What answered, outside of the identity: it decides how long a run takes, and the last bits of a number.
 
     extent: what was asked for then; batch: requests at a time, None where they were not asked in batches of
-    one size. replicas: of the model, on so many hosts; devices: how many of each, of all replicas.
+    one size. replicas: of the model; hosts: machines that they were on; devices: how many of each, of all
+    replicas.
     """
 
     extent: Extent = Extent()

@@ -304,7 +304,17 @@ def test_from_the_command_line(make_task: MakeTask, tmp_path: Path) -> None:
     assert "test: 5 images, 5 newly computed" in made.stdout
     assert "train: 9 images, 9 newly computed" in made.stdout
     done = cli(
-        "run", "--model", "most-common", "--task", task, "--shots", "2", "-f", "json", "--set", *sets
+        "run",
+        "--model",
+        "most-common",
+        "--task",
+        task,
+        "--shots",
+        "2",
+        "-f",
+        "json",
+        "--set",
+        *sets,
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)[0]["n"] == 5

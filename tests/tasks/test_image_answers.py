@@ -296,7 +296,7 @@ class Noise(Adapter):
 """
 
 
-def test_a_run_that_is_killed_between_images_draws_none_of_them_again(
+def test_a_run_that_is_killed_between_images_draws_only_the_one_under_way_again(
     at: Callable[[str], None], tmp_path: Path
 ) -> None:
     at("dreambench")
@@ -323,7 +323,9 @@ def test_a_run_that_is_killed_between_images_draws_none_of_them_again(
         assert len(log.read_text().split()) == drawn
     (tmp_path / "fuse").unlink()
     assert run("killed").returncode == 0
-    assert sorted(log.read_text().split()) == sorted(undisturbed.split())
+    again = log.read_text().split()
+    # What is drawn is stored while the next is drawn, so that each kill may cost one.
+    assert set(again) == set(undisturbed.split()) and len(again) <= 12 + 2
     (one,), (other,) = ((tmp_path / out).iterdir() for out in ("whole", "killed"))
     assert (one / "scores.jsonl").read_bytes() == (other / "scores.jsonl").read_bytes()
     kept = [{path.name for path in (folder / "images").iterdir()} for folder in (one, other)]

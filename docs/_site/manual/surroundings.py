@@ -27,6 +27,9 @@ VARIABLES = {
     "SSL_CERT_DIR": "see `SSL_CERT_FILE`",
     "WANDB_MODE": "as Weights & Biases has it, for `--log wandb`",
     "WANDB_PROJECT": "the project of `--log wandb`, in place of what stands behind `wandb=`",
+    "CUDA_VISIBLE_DEVICES": "the GPUs that this process may use, as everywhere",
+    "RAY_AUTH_TOKEN": "the token of the cluster that `--cluster` names; else Ray reads `~/.ray/auth_token`",
+    "RAY_AUTH_TOKEN_PATH": "the file of that token",
     "NO_COLOR": "output without colours, whatever the terminal can",
 }
 """What is read from the environment; tests hold that no other name is."""

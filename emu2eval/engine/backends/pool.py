@@ -268,7 +268,7 @@ class Replicas:
         if all(each.gone is not None for each in self._slots):
             raise ModelError(
                 f"no replica is left; the last one {why}",
-                hint="mend that and run the same command again; what was answered is kept",
+                hint="fix that and run the same command again; what was answered is kept",
             )
         self._tell.note(f"replica {slot.number} {why}; the others go on without it")
 

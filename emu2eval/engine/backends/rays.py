@@ -165,5 +165,5 @@ def _not_there(address: str | None, error: Exception) -> UserError:
         where=f"--cluster {address}",
         hint="start one on the first node (ray start --head), join it on the others "
         "(ray start --address=HOST:6379), and name it: --cluster HOST:6379, or auto on one of its nodes; "
-        "if it wants a token, the head's ~/.ray/auth_token has to be here as well",
+        "if it needs a token, the head's ~/.ray/auth_token has to be here as well",
     )
