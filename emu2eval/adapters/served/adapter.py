@@ -6,11 +6,12 @@ import http.client
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import Any, ClassVar
 
+from emu2eval.adapters.memory import ReplicaFit
 from emu2eval.adapters.openai.adapter import OpenAIAdapter
 from emu2eval.adapters.served.checkpoint import (
     BESIDE,
@@ -22,12 +23,12 @@ from emu2eval.adapters.served.engines import (
     HOST,
     brings_code,
     command,
-    shared_by,
     whole_options,
 )
 from emu2eval.adapters.served.installed import environment, gpus, program_of, version_of
 from emu2eval.adapters.served.process import ServerProcess
 from emu2eval.adapters.served.settings import ServedSettings
+from emu2eval.adapters.served.spread import fewest, shared_by
 from emu2eval.errors import ModelError, ModelGone, UserError
 from emu2eval.trust import check_engine_code
 from emu2eval.types import Request
@@ -47,6 +48,7 @@ class ServedAdapter(OpenAIAdapter):
     its settings do.
     """
 
+    runs_on: ClassVar[str | None] = "a serving engine"
     replicable: ClassVar[bool] = True
     neutral: ClassVar[frozenset[str]] = frozenset(
         "batch checkpoint concurrency load_timeout timeout retries longest_wait max_images max_positions "
@@ -107,6 +109,14 @@ class ServedAdapter(OpenAIAdapter):
         if blind and any(True for _ in request.prompt.images()):
             return "llama.cpp sees no images without a projector, mmproj-*.gguf, next to the model's file"
         return super().refusal(request)
+
+    def fit_replicas(self, devices: Sequence[int]) -> ReplicaFit | None:
+        """By the size of the weights; the engine plans the rest of each card itself."""
+        if not devices:
+            return None
+        own, checkpoint = self._served, self._checkpoint
+        size, config = checkpoint.size(), checkpoint.config()
+        return fewest(own.of_engine, size, devices, config, own.options, self.limits.batch)
 
     @property
     def _runs_code(self) -> bool:
@@ -172,7 +182,7 @@ class ServedAdapter(OpenAIAdapter):
         options = whole_options(engine, own.options, own.image_options)
         if checkpoint.projector is not None:
             options["mmproj"] = os.fspath(checkpoint.projector.absolute())
-        options = {**shared_by(engine, gpus(), checkpoint.config()), **options}
+        options = {**shared_by(engine, gpus(), checkpoint.config(), own.options), **options}
         model = os.fspath(checkpoint.path.absolute())
         if not engine.named:
             self._model = model

@@ -22,6 +22,7 @@ from emu2eval.adapters.local.files import (
     located,
     refuse_adapters,
 )
+from emu2eval.adapters.local.shards import weight_files
 from emu2eval.errors import MissingExtra, ModelError
 
 BESIDE = "beside"
@@ -46,6 +47,11 @@ class ServedCheckpoint:
         for file in (*_shards(self.path), *([self.projector] if self.projector else [])):
             whole.update(f"{file_digest(file)}\n".encode())
         return whole.hexdigest()
+
+    def size(self) -> int:
+        """Bytes of the weights."""
+        files = weight_files(self.path) if self.path.is_dir() else _shards(self.path)
+        return sum(file.stat().st_size for file in files)
 
     def config(self) -> Mapping[str, Any]:
         """config.json of a folder; empty for GGUF files, which say of themselves what they are."""

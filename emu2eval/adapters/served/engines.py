@@ -138,7 +138,7 @@ def brings_code(options: Mapping[str, Any]) -> list[str]:
     >>> brings_code({"trust-remote-code": True, "tools": None, "max_model_len": 8192})
     ['trust-remote-code']
     """
-    return [key for key, value in options.items() if value and _plain(key) in _CODE]
+    return [key for key, value in options.items() if value and plain(key) in _CODE]
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -151,7 +151,7 @@ def check_options(options: Mapping[str, Any]) -> None:
                 where=where,
                 hint="write it without dashes in front: --set model.settings.options.max_model_len=8192",
             )
-        if _plain(key) in _OURS:
+        if plain(key) in _OURS:
             raise ConfigError(
                 f"the option {key!r} says what is served where, which emu2eval decides",
                 where=where,
@@ -207,40 +207,10 @@ def whole_options(
         for key in reversed(around):
             value = {key: value}
         found[option] = value
-    given = {_plain(key): value for key, value in options.items()}
+    given = {plain(key): value for key, value in options.items()}
     return {**found, **given}
 
 
-def shared_by(engine: Engine, gpus: int, config: Mapping[str, Any]) -> dict[str, int]:
-    """The option that spreads a model over GPUs: the most of them that divide its attention heads.
-
-    config: the checkpoint's config.json; a head is never cut, and key-value heads are shared out evenly.
-
-    >>> shared_by(ENGINES["vllm"], 8, {"num_attention_heads": 28, "num_key_value_heads": 4})
-    {'tensor_parallel_size': 4}
-    """
-    if engine.gpus is None or gpus < 2:
-        return {}
-    counts = list(_heads(config))
-    for size in range(gpus, 1, -1):
-        if all(
-            heads % size == 0 and (keys % size == 0 or size % keys == 0) for heads, keys in counts
-        ):
-            return {engine.gpus: size}
-    return {}
-
-
-def _heads(config: Mapping[str, Any]) -> Iterator[tuple[int, int]]:
-    """(attention heads, key-value heads) of each part of a model that says them."""
-    heads = config.get("num_attention_heads") or config.get("num_heads")
-    if isinstance(heads, int) and heads > 0:
-        keys = config.get("num_key_value_heads")
-        yield heads, keys if isinstance(keys, int) and keys > 0 else heads
-    for name in ("text_config", "vision_config", "thinker_config", "llm_config"):
-        inner = config.get(name)
-        if isinstance(inner, Mapping):
-            yield from _heads(inner)
-
-
-def _plain(key: str) -> str:
+def plain(key: str) -> str:
+    """An option's name as Python would have it."""
     return key.replace("-", "_").casefold()

@@ -14,7 +14,7 @@ import sys
 import threading
 from pathlib import Path
 
-FOLDER = Path(os.environ["STAND_IN"])
+FOLDER = Path(os.environ.get("STAND_IN", "."))
 asked = []
 
 
@@ -84,4 +84,5 @@ def answer(connection: socket.socket, path: str, body: bytes) -> None:
     )
 
 
-main()
+if __name__ == "__main__":
+    main()

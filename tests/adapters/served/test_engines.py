@@ -9,12 +9,14 @@ import pytest
 from PIL import Image as PILImage
 
 from emu2eval.adapters.base import Adapter
+from emu2eval.adapters.memory import GIB
 from emu2eval.adapters.served import installed
 from emu2eval.adapters.served.adapter import ServedAdapter
-from emu2eval.adapters.served.engines import ENGINES, command, shared_by, whole_options
+from emu2eval.adapters.served.engines import ENGINES, command, whole_options
+from emu2eval.adapters.served.spread import fewest, shared_by
 from emu2eval.engine.models import OpenModel, open_model
 from emu2eval.engine.plan import model_identity
-from emu2eval.errors import ConfigError, MissingExtra, ModelError, UserError
+from emu2eval.errors import ConfigError, DoesNotFit, MissingExtra, ModelError, UserError
 from emu2eval.media import images
 from emu2eval.spec.changes import Changes
 from emu2eval.spec.model import load_model
@@ -71,8 +73,45 @@ def test_a_users_options_come_before_what_holds_by_default() -> None:
 def test_gpus_share_a_model_where_its_heads_can_be_shared(
     engine: str, gpus: int, config: dict[str, Any], size: int | None
 ) -> None:
-    found = shared_by(ENGINES[engine], gpus, config)
+    found = shared_by(ENGINES[engine], gpus, config, {})
     assert found == ({} if size is None else {"tensor_parallel_size": size})
+
+
+def test_what_the_user_says_of_gpus_holds() -> None:
+    assert shared_by(ENGINES["sglang"], 8, {}, {"tp-size": 2}) == {}
+    assert shared_by(ENGINES["vllm"], 8, {}, {"data_parallel_size": 8}) == {}
+
+
+@pytest.mark.parametrize(
+    ("engine", "weights", "options", "gpus", "replicas"),
+    [
+        ("vllm", 15, {}, 1, 8),
+        ("vllm", 70, {}, 2, 4),
+        ("vllm", 145, {}, 4, 2),  # three would hold it, and 28 heads cannot be shared by three
+        ("llama.cpp", 145, {}, 3, 2),
+        ("vllm", 15, {"tensor_parallel_size": 4}, 4, 2),
+    ],
+)
+def test_the_fewest_gpus_a_replica(
+    engine: str, weights: int, options: dict[str, Any], gpus: int, replicas: int
+) -> None:
+    heads = {"num_attention_heads": 28, "num_key_value_heads": 4}
+    fit = fewest(ENGINES[engine], weights * GIB, [80 * GIB] * 8, heads, options, 128)
+    assert (fit.gpus, fit.replicas, len(fit.memory.devices)) == (gpus, replicas, gpus)
+
+
+def test_a_model_that_is_too_large_is_told() -> None:
+    with pytest.raises(DoesNotFit, match="the weights take 145 GiB, more than 75% of 2 GPUs"):
+        fewest(ENGINES["vllm"], 145 * GIB, [80 * GIB] * 2, {}, {}, 128)
+    with pytest.raises(DoesNotFit, match="ask for 4 GPUs, and there are 2"):
+        fewest(ENGINES["vllm"], GIB, [80 * GIB] * 2, {}, {"tp_size": 4}, 128)
+
+
+def test_replicas_of_a_checkpoint(served: Served) -> None:
+    fit = served().fit_replicas([80 * GIB] * 2)
+    assert fit is not None and (fit.gpus, fit.replicas) == (1, 2)
+    assert fit.memory.devices[0].weights == len(b"weights")
+    assert served().fit_replicas([]) is None
 
 
 def test_an_engine_sees_the_gpus_of_this_process(
