@@ -16,6 +16,7 @@ import msgspec
 
 from emu2eval.adapters.base import Adapter, of_adapter
 from emu2eval.engine.asked import Answered
+from emu2eval.engine.asking import streams
 from emu2eval.engine.backends.base import Answers, Batch, Ended
 from emu2eval.engine.backends.devices import devices_of
 from emu2eval.engine.backends.threaded import Threaded
@@ -148,6 +149,9 @@ class _Work:
     def __init__(self, adapter: Adapter, run: int):
         self.run = run
         self._threaded = Threaded(adapter)
+        if streams(adapter):
+            # It never waits for a batch that only comes once it has answered: it ends, and another begins.
+            self._threaded.end()
         self._coming: dict[int, Future[Outcome | None]] = {}
         self._answered: dict[int, list[Answered]] = {}
         Thread(target=self._listen, name="emu2eval answers", daemon=True).start()
