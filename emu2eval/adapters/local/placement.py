@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from emu2eval.adapters.local.bits import Bits
-from emu2eval.adapters.local.cache import ROOM
+from emu2eval.adapters.local.cache import ROOM, ROOM_OF_BEAMS
 from emu2eval.adapters.memory import GIB, RESERVE, Device, DeviceUse, gib
 from emu2eval.errors import DoesNotFit
 
@@ -207,18 +207,15 @@ def fewest_gpus(gpus: Sequence[int], measured: Measured, demand: Demand) -> dict
 
 def cached_positions(demand: Demand, remembered: int) -> int:
     """Positions whose keys and values are held at once. remembered: at most, of the latest beginning."""
-    # Beams share the keys and values of their prompt; each has its own for the answer, and a step
-    # that reorders beams copies the keys before it lets go of the old ones.
-    prompt, answers = (
-        demand.positions - demand.new_tokens,
-        demand.batch * demand.beams * demand.new_tokens,
-    )
+    prompt, rows = demand.positions - demand.new_tokens, demand.batch * demand.beams
+    # Beams share the keys and values of their prompt; each has its own for the answer, room behind it, and
+    # a second memory that a layer is moved into when beams change places: half as much covers both.
+    moving = max(demand.new_tokens // 2, ROOM_OF_BEAMS) if demand.beams > 1 else 0
     # The beginning that is remembered stays beside prompts that do not share it (`prefix`).
     return (
         demand.batch * (prompt + ROOM)
         + min(prompt, remembered)
-        + answers
-        + (answers // 2 if demand.beams > 1 else 0)
+        + rows * (demand.new_tokens + moving)
     )
 
 

@@ -35,8 +35,8 @@ def test_chat_on_four_24_gib_cards() -> None:
     parameters = 4_350_093_568 + 32_532_564_480 + 2 * 2 * 6656 + 23_855_104
     assert sum(use.weights for use in placed.devices) == 2 * parameters
     # Keys and values of 2 requests: 1,490 positions of the prompt with room for 64 more, and 5 times 10 of
-    # the answer, half of these twice while beams are reordered. One more prompt is remembered.
-    positions = 2 * (1490 + 64 + 50 + 25) + 1490
+    # the answer with room for 8 more. One more prompt is remembered.
+    positions = 2 * (1490 + 64 + 5 * (10 + 8)) + 1490
     assert sum(use.cache for use in placed.devices) == positions * 60 * 2 * 6656 * 2
 
 
