@@ -110,8 +110,9 @@ Planned = Callable[[Workload, Mapping[Device, int]], MemoryPlan | None]
 def fewest(
     plan: Planned, workload: Workload, devices: Sequence[int], exactly: int | None = None
 ) -> ReplicaFit | None:
-    """The fewest GPUs on which the workload's batch fits, or, where no number of them is enough, a batch of
-    one; then the largest batch, a power of two unless the workload says one. None where nothing is planned.
+    """The fewest GPUs on which the workload's batch fits. Where it says none: the model's usual one, or,
+    where no number of GPUs is enough, a single request; then the largest power of two. None = nothing is
+    planned.
 
     devices: bytes of each GPU; where they differ, each counts as the smallest, since any may be given to a
     replica. exactly: so many GPUs and no others. Raises DoesNotFit.
@@ -124,7 +125,7 @@ def fewest(
         return plan(asked, dict.fromkeys(range(gpus), min(devices)))
 
     refused: DoesNotFit | None = None
-    for batch in dict.fromkeys((workload.batch, 1)):
+    for batch in (None, 1) if workload.batch is None else (workload.batch,):
         for gpus in range(1, len(devices) + 1) if exactly is None else (exactly,):
             try:
                 found = on(gpus, batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -12,7 +13,7 @@ from emu2eval.adapters.base import Adapter
 from emu2eval.adapters.machine import Machine
 from emu2eval.adapters.memory import GIB, Device, DeviceUse, MemoryPlan, ReplicaFit, Workload
 from emu2eval.engine.models import OpenModel, open_model
-from emu2eval.errors import MissingExtra
+from emu2eval.errors import DoesNotFit, MissingExtra
 from emu2eval.spec.changes import Changes
 
 
@@ -24,24 +25,49 @@ def show_plan(
     memory: bytes by device; None = this machine's. Raises DoesNotFit, with what would.
     """
     opened = open_model(model, changes)
-    adapter = opened.adapter
-    adapter.workload = workload
     if memory is None:
         here = Machine.here()
         memory = dict(enumerate(here.gpus)) or {"cpu": here.host}
-    gpus = [size for device, size in memory.items() if isinstance(device, int)]
-    fit: ReplicaFit | None = None
     try:
-        if len(gpus) == len(memory):
-            fit = adapter.fit_replicas(gpus)
-            plan = None if fit is None else fit.memory
-        else:
-            plan = adapter.plan_memory(workload, memory)
+        plan, fit = _planned(opened.adapter, workload, memory)
     except ModuleNotFoundError as error:
-        raise MissingExtra(error.name or "torch", adapter.extra or "", why="planning") from None
+        raise MissingExtra(
+            error.name or "torch", opened.adapter.extra or "", why="planning"
+        ) from None
+    except DoesNotFit as error:
+        raise _with_fewer_shots(error, opened.adapter, workload, memory) from None
     if plan is None:
         return Text(_no_plan(opened))
-    return Group(*_told(opened.spec.name, plan, fit, workload, len(gpus)))
+    gpus = sum(isinstance(device, int) for device in memory)
+    return Group(*_told(opened.spec.name, plan, fit, workload, gpus))
+
+
+def _planned(
+    adapter: Adapter, workload: Workload, memory: Mapping[Device, int]
+) -> tuple[MemoryPlan | None, ReplicaFit | None]:
+    """Of replicas where there are only GPUs; otherwise of one process that takes all of the memory."""
+    gpus = [size for device, size in memory.items() if isinstance(device, int)]
+    if len(gpus) < len(memory):
+        return adapter.plan_memory(workload, memory), None
+    adapter.workload = workload
+    fit = adapter.fit_replicas(gpus)
+    return (None if fit is None else fit.memory), fit
+
+
+def _with_fewer_shots(
+    error: DoesNotFit, adapter: Adapter, workload: Workload, memory: Mapping[Device, int]
+) -> DoesNotFit:
+    """The refusal, with how many demonstrations would do, if any number does."""
+    shots = workload.shots
+    while shots:
+        shots //= 2
+        try:
+            _planned(adapter, replace(workload, shots=shots), memory)
+        except DoesNotFit:
+            continue
+        error.hint = f"use {shots} shots; {error.hint}"
+        break
+    return error
 
 
 def _no_plan(opened: OpenModel) -> str:

@@ -63,6 +63,13 @@ def test_what_does_not_fit() -> None:
     assert "4-bit would fit" in str(caught.value)
 
 
+def test_fewer_shots_that_would_fit_are_said() -> None:
+    with pytest.raises(DoesNotFit) as caught:
+        shown("emu2", "80GiB", shots=16, batch=4)
+    assert "try:   use 8 shots; add " in str(caught.value)
+    assert "2 x 80.0 GiB would fit" in str(caught.value)
+
+
 def test_a_checkpoint_that_is_here_is_planned_by_its_own_sizes() -> None:
     text = shown("emu2-nano", "cpu:1GiB", images=4)
     assert "4 × 4 for images" in text and "replica" not in text
