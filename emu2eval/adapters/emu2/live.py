@@ -51,6 +51,8 @@ class LiveEmu2(Emu2Adapter):
     tokenizer: LLaMA's tokenizer.model, by its path or opened. painter: for images as answers.
     """
 
+    splits = False
+
     def __init__(
         self,
         model: Any,

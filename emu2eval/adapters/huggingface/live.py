@@ -65,6 +65,8 @@ class LiveTransformers(HuggingFaceAdapter):
     machine. Raises ModelError for weights that one process does not hold.
     """
 
+    splits = False
+
     def __init__(self, model: Any, processor: Any, settings: HuggingFaceSettings):
         from emu2eval.adapters.local.lent import unwrapped
 

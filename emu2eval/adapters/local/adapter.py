@@ -30,7 +30,15 @@ from emu2eval.adapters.memory import (
     expected,
     fewest,
 )
-from emu2eval.errors import ImageError, MissingExtra, ModelError, NotFinite, PlanError, UserError
+from emu2eval.errors import (
+    ConfigError,
+    ImageError,
+    MissingExtra,
+    ModelError,
+    NotFinite,
+    PlanError,
+    UserError,
+)
 from emu2eval.identity import value_key
 from emu2eval.media.cores import cores
 from emu2eval.spec.catalog import cache_root
@@ -94,6 +102,8 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
     example: ClassVar[str]
     """A repository of the hub that it reads."""
     device_setting: ClassVar[str | None] = "device_map"
+    splits: ClassVar[bool] = True
+    """Whether its weights can be read by several processes, each its share (tensor parallelism)."""
     # Where weights lie and run, not what they are: their digests are in the identity.
     neutral: ClassVar[frozenset[str]] = frozenset(
         {
@@ -434,6 +444,11 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
         """Raises ModelError or ConfigError where the model cannot be split over so many processes here."""
         count = self.settings.ranks
         if count > 1:
+            if not self.splits:
+                raise ConfigError(
+                    f"tensor_parallel: {count} splits the weights of files, but this model is in memory",
+                    hint="remove tensor_parallel, or pass the checkpoint's folder as the model",
+                )
             from emu2eval.adapters.local.parallel import check_degree, check_gpus
 
             opened = self.opened

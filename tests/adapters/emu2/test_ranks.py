@@ -27,6 +27,7 @@ from emu2eval.types import (
     Output,
     Prompt,
     Request,
+    Response,
     TextOutput,
     Turn,
 )
@@ -48,6 +49,8 @@ class Faulty(Emu2Adapter):
         first = self.rank.number == 0
         if word == "die" and not first:
             os.kill(os.getpid(), signal.SIGKILL)
+        if word == "wait":
+            time.sleep(60)
         if word == "all fail":
             raise torch.OutOfMemoryError("out of memory on every rank")
         if word == "one fails" and not first:
@@ -55,6 +58,10 @@ class Faulty(Emu2Adapter):
         if word == "pids":
             return self._everyone()
         return self.rank.everywhere({self.rank.number: word})
+
+    def differ(self) -> list[Response]:
+        assert self.rank is not None
+        return [Response(text=str(self.rank.number))]
 
     def head(self, rows: int) -> tuple[int, float]:
         """Of scores in bfloat16: how many differ, and how far they are from those in float32."""
@@ -172,6 +179,50 @@ def test_a_rank_that_is_lost_takes_the_others_with_it(two: Faulty, word: str, to
     assert not any(map(alive, before))
     after = team.call("act", "pids")
     assert not set(after) & set(before) and all(map(alive, after))
+
+
+def test_an_interrupted_call_ends_the_ranks(two: Faulty) -> None:
+    """By Ctrl-C, say: nobody wants what they are at."""
+    team = two._team
+    assert team is not None
+    before = team.call("act", "pids")
+    previous = signal.signal(signal.SIGALRM, _interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            team.call("act", "wait")
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    assert not any(map(alive, before))
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_ranks_that_do_not_agree_are_not_believed(two: Faulty) -> None:
+    team = two._team
+    assert team is not None
+    with pytest.raises(ModelError, match="the 2 ranks of this model came to different answers"):
+        team.call("differ")
+
+
+class Half(Faulty):
+    """Of which one rank cannot load its share, while the other waits for it."""
+
+    def _load(self, opened: Any) -> Any:
+        assert self.rank is not None
+        if self.rank.number:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        self.rank.everywhere({})
+        return super()._load(opened)
+
+
+def test_a_rank_that_cannot_load_is_told(two: Faulty) -> None:
+    adapter = Half(two.settings)
+    with pytest.raises(Exception, match="rank 1 of 2: OutOfMemoryError: CUDA out of memory"):
+        adapter.load()
+    assert adapter._team is None
 
 
 def test_ranks_that_are_lost_again_and_again_are_given_up(two: Faulty) -> None:

@@ -9,8 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import transformers
 
 from emu2eval.adapters.huggingface.adapter import HuggingFaceAdapter
+from emu2eval.adapters.huggingface.live import LiveTransformers
+from emu2eval.adapters.huggingface.settings import HuggingFaceSettings
 from emu2eval.adapters.machine import Machine
 from emu2eval.errors import ConfigError, ModelError
 from emu2eval.types import Request, TextOutput
@@ -128,3 +131,10 @@ def test_a_model_without_a_plan_is_refused(
     text = adapter.opened.checkpoint.config.get_text_config(decoder=True)
     monkeypatch.setattr(type(text), "base_model_tp_plan", None)
     assert "transformers has none for" in _refusal(adapter)
+
+
+def test_a_model_in_memory_is_not_split(saved: Callable[[str], Path]) -> None:
+    model = transformers.LlavaForConditionalGeneration.from_pretrained(saved("llava"))
+    own = HuggingFaceSettings(checkpoint="in memory", tensor_parallel=2)
+    with pytest.raises(ConfigError, match="tensor_parallel: 2 splits the weights of files"):
+        LiveTransformers(model, None, own).load()
