@@ -22,6 +22,7 @@ from emu2eval.cli import (
     look,
     new,
     papers,
+    parts,
     plan,
     push,
     run,
@@ -56,6 +57,7 @@ def _program(
 
 # In the order in which `emu2eval --help` shows them.
 app.add_typer(run.app)
+app.add_typer(parts.app)
 app.add_typer(plan.app)
 app.add_typer(experiment.app)
 app.add_typer(look.app)

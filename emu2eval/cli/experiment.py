@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from emu2eval.cli import parts
 from emu2eval.cli.get import with_data
 from emu2eval.cli.logs import logged
 from emu2eval.cli.options import Out, Runs
@@ -73,6 +74,9 @@ def run_experiment(
             results = carry_out(runs, told)
     if dry_run:
         console().print(table)
+        return
+    if options.get("part") is not None:
+        parts.report(results, options["part"])
         return
     # As they are stored, with what tells them apart. Blocks have no column of seeds, lists have one.
     stored = [read_table_run(result.folder) for result in results]

@@ -152,6 +152,15 @@ ClusterAddress = Annotated[
         "[default: this machine].",
     ),
 ]
+PartNumber = Annotated[
+    str | None,
+    typer.Option(
+        "--part",
+        metavar="N/PARTS",
+        help="Answer only the N-th of so many parts of each run, as one job of an array; emu2eval merge puts "
+        "the parts together [default: all of it].",
+    ),
+]
 Source = Annotated[
     str | None,
     typer.Option(

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from emu2eval.cli import completion
+from emu2eval.cli import completion, parts
 from emu2eval.cli.experiment import given, run_experiment
 from emu2eval.cli.get import with_data
 from emu2eval.cli.logs import logged
@@ -22,6 +22,7 @@ from emu2eval.cli.options import (
     Log,
     Models,
     Out,
+    PartNumber,
     Protocol,
     ReplicaCount,
     ScorerName,
@@ -67,6 +68,7 @@ Examples:
       --engine vllm --set model.settings.options.max_model_len=32768
   emu2eval run --task easy-vqa --shots 4 --log tensorboard=logs
   emu2eval run --task vqav2 --shots 4 --model emu2 --replicas auto
+  emu2eval run --task vqav2 --shots 4 --model emu2 --part 3/16
   emu2eval run experiment.yaml
 
 An experiment file lists models, tasks, shots, seeds, protocols and settings. An option given with it
@@ -102,6 +104,7 @@ def run(
     device: Device = None,
     replicas: ReplicaCount = None,
     cluster: ClusterAddress = None,
+    part: PartNumber = None,
     engine: Engine = None,
     fit: Annotated[
         bool,
@@ -139,8 +142,11 @@ def run(
             hint="models: [{name: NAME, adapter: …}] in the file",
         )
     if experiment is not None:
+        options_given = given(context)
+        if part is not None:
+            options_given["part"] = parts.asked(part)
         run_experiment(
-            experiment, given(context), dry_run=dry_run, log=log, groups=groups, form=form
+            experiment, options_given, dry_run=dry_run, log=log, groups=groups, form=form
         )
         return
     if not task:
@@ -169,6 +175,7 @@ def run(
         device=device,
         replicas=replicas,
         cluster=cluster,
+        part=parts.asked(part),
         engine=engine,
         judge=judge,
         label=label,
@@ -193,6 +200,9 @@ def run(
 
     with stoppable():
         results = with_data(asked)
+    if part is not None:
+        parts.report(results, options.part)
+        return
     from emu2eval.runs.apart import read_table_run, told_apart
 
     stored = told_apart([read_table_run(result.folder) for result in results])

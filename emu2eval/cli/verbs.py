@@ -20,6 +20,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "features": "Compute the features that `rices` uses to find examples",
             "plan": "Show how a model fits on devices, without a GPU",
             "import": "Turn answers produced elsewhere into a run",
+            "merge": "Put the parts of runs together (run --part)",
             "reproduce": "Reproduce a published table",
         },
         "View results": {

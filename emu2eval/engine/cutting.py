@@ -102,7 +102,7 @@ class Cutting:
 
     def __iter__(self) -> Iterator[list[Planned]]:
         for window in self._planned_windows() if self._exact else self._missing_windows():
-            left = window if self._streams else _by_length(self._work.adapter, window)
+            left = window if self._streams else by_length(self._work.adapter, window)
             while left:
                 group, left = left[: self._size.now], left[self._size.now :]
                 asked = self._asked(group) if self._exact else group
@@ -181,18 +181,23 @@ class Cutting:
 
     def _taken(self, planned: Planned) -> bool:
         """Whether the model can take it. Raises PlanError where it can never."""
+        refused = self._refusal(planned)
+        if refused is not None:
+            self._settled.refused(planned, refused)
+        return refused is None
+
+    def _refusal(self, planned: Planned) -> Answer | None:
+        """What is stored where the model cannot take it. Raises PlanError where it can never."""
         try:
             if planned.slot not in self._checked:
                 self._work.check(planned)
         except ImageError as error:
             # An image that the model cannot take costs its own question; `ask` finds others so.
-            answer = planned.answer(Response(error=why(error)), 0.0, self._settled.store)
-            self._settled.refused(planned, answer)
-            return False
-        return True
+            return planned.answer(Response(error=why(error)), 0.0, self._settled.store)
+        return None
 
 
-def _by_length(adapter: Adapter, window: list[Planned]) -> list[Planned]:
+def by_length(adapter: Adapter, window: list[Planned]) -> list[Planned]:
     """Longest first: padding is least, and memory runs out at once or never."""
     with of_adapter(adapter):
         lengths = [adapter.positions(planned.request) for planned in window]

@@ -18,10 +18,12 @@ from emu2eval.engine.backends.encoding import Encoders
 from emu2eval.engine.cost import costs
 from emu2eval.engine.cutting import BatchSize
 from emu2eval.engine.judges import Scoring, choose_judge
+from emu2eval.engine.keeping import Keeping, continued, cut_alike, program_of
 from emu2eval.engine.live import Live
 from emu2eval.engine.models import OpenModel, open_model
 from emu2eval.engine.objects import InMemory
 from emu2eval.engine.options import AUTO, AnyScorer, RunOptions
+from emu2eval.engine.parts import refuse_in_parts, run_part
 from emu2eval.engine.plan import Plan
 from emu2eval.engine.planned import PlannedRun, each_once
 from emu2eval.engine.prompting import Prompts
@@ -35,7 +37,7 @@ from emu2eval.engine.tasks import OpenTask, open_task
 from emu2eval.engine.wanted import AnyTask, wanted, wanted_models
 from emu2eval.errors import ConfigError, of_part
 from emu2eval.fewshot.ablate import changes_nothing
-from emu2eval.runs.record import LeftOut, RanOn, Record, is_run, known_record, write_record
+from emu2eval.runs.record import LeftOut, RanOn, Record, is_run, known_record
 from emu2eval.runs.store import RunStore
 from emu2eval.spec.changes import Changes
 from emu2eval.spec.model import ModelSpec
@@ -73,6 +75,7 @@ def evaluate(
     device: str | None = None,
     replicas: int | str | None = None,
     cluster: str | None = None,
+    part: str | None = None,
     engine: str | None = None,
     watcher: Watcher | None = None,
 ) -> list[Result]:
@@ -96,7 +99,8 @@ def evaluate(
     of runs. batch: requests at a time, or "auto" for as many as fit; device: such as "cuda:1", for
     models on this machine. engine: a serving engine that is started for the model: "vllm", "sglang",
     "llama.cpp" or "transformers". replicas: copies of a model that answer side by side, each in a process of
-    its own, or "auto"; cluster: where those are, the address of Ray's head, or "auto".
+    its own, or "auto"; cluster: where those are, the address of Ray's head, or "auto". part: "3/16" answers
+    only the third of sixteen parts, which `merge` puts together; the results then have no rows.
 
     >>> evaluate("easy-vqa", "most-common", shots=4, limit=50)[0].rows[0].value  # doctest: +SKIP
     12.0
@@ -121,6 +125,7 @@ def evaluate(
         device=device,
         replicas=replicas,
         cluster=cluster,
+        part=part,
         engine=engine,
     )
     models = _several(model)
@@ -204,7 +209,12 @@ def planned(
     for job in jobs:
         if (key := _judge_key(job)) not in judges:
             options = job.options
-            judges[key] = choose_judge(judged[key], options.judge, options.changes.judge)
+            # Parts ask no judge: `merge` does.
+            judges[key] = (
+                choose_judge(judged[key], options.judge, options.changes.judge)
+                if options.part is None
+                else None
+            )
     for job in jobs:
         if (key := _model_key(job)) not in models:
             options = job.options
@@ -216,6 +226,13 @@ def planned(
                 options.engine,
             )
             models[key].adapter.tell = told.note
+            if models[key].unstated and options.part is not None:
+                raise ConfigError(
+                    f"nothing identifies {models[key].spec.name}, so parts of other processes would not be "
+                    "of the same run",
+                    where="--part",
+                    hint="give it a version: evaluate(…, name=…, version=…, part=…)",
+                )
             if models[key].unstated:
                 told.note(UNSTATED.format(name=models[key].spec.name))
     scorers = [task.scoring for task in tasks.values()] if fetch else []
@@ -314,6 +331,10 @@ def _carried_out(loads: Sequence[_Load], told: Watcher) -> list[Result]:
         for load, own in zip(loads, once, strict=True):
             with closing(load.backend):
                 for run in own:
+                    if run.options.part is not None:
+                        results.append(run_part(run, told, load.backend, load.size(run)))
+                        told.finished(results[-1].end)
+                        continue
                     scoring = scorings[id(run.judge)]
                     with ExitStack() as until:
                         stack = waiting if scoring.apart else until
@@ -434,12 +455,13 @@ def ask_plan(
 ) -> _Asked:
     """Asks and stores one run. until: closes its store."""
     plan, options, folder = run.plan, run.options, run.folder
+    refuse_in_parts(folder)
     store = until.enter_context(RunStore(folder).open_for_writing())
     _tell_of_more(plan, folder, watcher)
     plan.prepare(backend.encode, watcher.working)
     known = known_record(folder)
-    same = known is not None and _program(known) == _program(plan.record)
-    keeping = _Keeping(folder, _continued(plan, options, known))
+    same = known is not None and program_of(known) == program_of(plan.record)
+    keeping = Keeping(folder, continued(plan, options, known))
     held.index(plan, store, same_program=same)
     for line in store.lost():
         watcher.note(f"{line}; running them again")
@@ -447,7 +469,7 @@ def ask_plan(
     live = Live(plan, store, folder, watcher.scored) if watcher.follows_scores else None
     now = RanOn(extent=plan.extent, batch=None if size.growing else size.now)
     before = keeping.record
-    exact = store.empty or _cut_alike(known, now)
+    exact = store.empty or cut_alike(known, now)
 
     def ready() -> None:
         # What is there already is scored beside what comes, and not where nothing comes.
@@ -473,39 +495,6 @@ def ask_plan(
     return _Asked(plan, store, keeping.record, tally)
 
 
-class _Keeping:
-    """A run's record, written with each change."""
-
-    def __init__(self, folder: Path, record: Record):
-        self.record = record
-        self._folder = folder
-        write_record(folder, record)
-
-    def __call__(self, **changes: Any) -> None:
-        self.record = msgspec.structs.replace(self.record, **changes)
-        write_record(self._folder, self.record)
-
-
-def _continued(plan: Plan, options: RunOptions, known: Record | None) -> Record:
-    """The record of a plan, with what its folder says of earlier commands."""
-    label = (known.label if known else None) if options.label is None else options.label
-    record = msgspec.structs.replace(plan.record, label=label or None)
-    if known is None:
-        return record
-    record = msgspec.structs.replace(record, spent=known.spent, ran_on=known.ran_on)
-    if _program(known) == _program(record):
-        return record
-    # Until all is asked, so that a kill does not hide of which release the other answers are.
-    return msgspec.structs.replace(record, versions=known.versions)
-
-
-def _cut_alike(known: Record | None, now: RanOn) -> bool:
-    """All that is stored was asked in the batches that are cut now."""
-    if known is None or not known.ran_on or now.batch is None:
-        return False
-    return all((each.extent, each.batch) == (now.extent, now.batch) for each in known.ran_on)
-
-
 def _settings(task: OpenTask, options: RunOptions, watcher: Watcher) -> Iterator[tuple[Shots, str]]:
     """Every number of shots with every ablation that has something to take away from them."""
     every = dict.fromkeys(task.shots(each) for each in options.shots or ("0",))
@@ -528,10 +517,6 @@ def _tell_of_more(plan: Plan, folder: Path, watcher: Watcher) -> None:
             f"{folder.name} contains answers beyond this limit or these trials; they are kept, "
             "and the table covers what was requested now"
         )
-
-
-def _program(record: Record) -> str | None:
-    return record.versions.get("emu2eval")
 
 
 def _several(given: Any) -> list[Any]:

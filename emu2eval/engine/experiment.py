@@ -186,6 +186,7 @@ class _Reading:
                     engine=self._of_model(entry, "engine"),
                     replicas=self.given.get("replicas"),
                     cluster=self.given.get("cluster"),
+                    part=self.given.get("part"),
                     judge=self.experiment.named(judge) if judge else None,
                 )
                 self._try_task(task, options)

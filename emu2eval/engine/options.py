@@ -15,6 +15,7 @@ from emu2eval import registry
 from emu2eval.engine.backends.choose import Where
 from emu2eval.errors import ConfigError, UnknownName, shown
 from emu2eval.fewshot.ablate import ABLATIONS
+from emu2eval.runs.parts import RunPart
 from emu2eval.runs.record import MOST_TRIALS, Extent
 from emu2eval.spec import catalog
 from emu2eval.spec.changes import Changes
@@ -38,7 +39,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     device: of models on this machine, such as cuda:1. engine: a serving engine that is started for the
     model. replicas: copies of each model that answer side by side, each in a process of its own; "auto" = as
     many as fit; None = one in this process. cluster: where they are, the address of Ray's head, or "auto" on
-    one of its nodes; None = this machine.
+    one of its nodes; None = this machine. part: only that share of each run is answered, which `merge`
+    puts together with the others.
     """
 
     shots: tuple[str | int, ...] = ()
@@ -58,6 +60,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     engine: str | None = None
     replicas: Positive | Literal["auto"] | None = None
     cluster: str | None = None
+    part: RunPart | None = None
     judge: str | None = None
     label: str | None = None
 
@@ -86,6 +89,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("batch", "replicas"):
             if isinstance(value := given.get(name), str) and value.isdecimal():
                 given[name] = int(value)  # as the command line has it
+        if isinstance(given.get("part"), str):
+            given["part"] = RunPart.parse(given["part"])
         for name in given["ablate"]:
             if name not in ABLATIONS:
                 raise UnknownName("ablation", name, ABLATIONS, where="--ablate")
@@ -196,6 +201,7 @@ def _takes(field: msgspec.structs.FieldInfo) -> str:
         "batch": "an integer from 1 to 1,000,000, or auto",
         "replicas": "an integer from 1 to 1,000,000, or auto",
         "cluster": "auto, or the address of a Ray cluster, such as node1:6379",
+        "part": "a number and how many there are, such as 3/16",
         "shots": "integers, or 0*",
         "device": "cpu, cuda, cuda:1 or mps",
         "engine": "vllm, sglang, llama.cpp or transformers",

@@ -72,13 +72,15 @@ def execute(
     size: BatchSize | None = None,
     exact: bool = True,
     progress: Callable[[int], None] | None = None,
+    cut: Callable[..., Cutting] = Cutting,
 ) -> Tally:
     """Asks for every request that the store does not hold, and stores each answer.
 
     backend: whoever runs the work's model; None = this process, for this once. Requests are planned and
     checked ahead of asking them: as many as there is time for while the model is loaded, then as a device has
     room. ready: loads the backend, called once the first are checked, and not if nothing is to be asked.
-    exact: see `cutting`. progress: called with the number of requests settled since the last call.
+    exact: see `cutting`; cut: another way of cutting. progress: called with the number of requests settled
+    since the last call.
 
     Raises UserError; a PlanError for a request that the model cannot take comes once those under way are
     answered, and all that came is kept, as after a KeyboardInterrupt what comes within `GRACE` seconds.
@@ -86,9 +88,8 @@ def execute(
     own = backend is None
     runs = backend if backend is not None else Here(work.adapter, lambda: None)
     try:
-        return _Dealing(work, store, runs, size or batch_size(work.adapter), exact, progress).deal(
-            ready or runs.load
-        )
+        size = size or batch_size(work.adapter)
+        return _Dealing(work, store, runs, size, exact, progress, cut).deal(ready or runs.load)
     finally:
         if own:
             runs.close()
@@ -112,6 +113,7 @@ class _Dealing:
         size: BatchSize,
         exact: bool,
         progress: Callable[[int], None] | None,
+        cut: Callable[..., Cutting],
     ):
         self._backend = backend
         self._size = size
@@ -120,7 +122,7 @@ class _Dealing:
         self._checked = CheckedAhead(work, store)
         self._streamed = streams(work.adapter)
         settled = self._keeper.settled
-        cutting = Cutting(work, settled, self._checked, size, exact=exact, streams=self._streamed)
+        cutting = cut(work, settled, self._checked, size, exact=exact, streams=self._streamed)
         self._groups = iter(cutting)
         self._under_way: dict[int, int] = {}
         """How many requests of each batch that is under way were asked."""

@@ -187,7 +187,7 @@ class RanOn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     extent: what was asked for then; batch: requests at a time, None where they were not asked in batches of
     one size. replicas: of the model; hosts: machines that they were on; devices: how many of each, of all
-    replicas.
+    replicas; parts: in how many processes, each by itself (`--part`), 0 = a single one dealt all of it.
     """
 
     extent: Extent = Extent()
@@ -195,6 +195,15 @@ class RanOn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     replicas: Positive = 1
     hosts: Positive = 1
     devices: dict[str, Positive] = {}
+    parts: Count = 0
+
+
+class MergedParts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The parts that were put together last. deal: which; spent: what servers counted for them, which is part
+    of the run's."""
+
+    deal: Name
+    spent: Used | None = None
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -204,7 +213,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     taken away from them; seed: of all draws; extent: how much was asked for; fit: prompts that were too long
     were shortened; left_out: samples without their image. identity: what decides the answers; versions: of
     packages. imported: where answers that were given elsewhere come from; spent: what a server counted.
-    ran_on: each setting in which something was asked, in order.
+    ran_on: each setting in which something was asked, in order; merged: of parts that were put together.
     sampled: the model drew its answers, anew in each trial. label: what tables call its model, where the user
     gave it a name; it decides nothing.
     """
@@ -225,6 +234,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     imported: ImportRecord | None = None
     spent: Used | None = None
     ran_on: tuple[RanOn, ...] = ()
+    merged: MergedParts | None = None
     label: Name | None = None
 
     def ran(self, now: RanOn) -> tuple[RanOn, ...]:
@@ -282,12 +292,12 @@ class JudgeRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 def write_record(folder: Path, record: Record) -> None:
     """Writes run.json whole or not at all."""
-    _write(folder / RECORD, record)
+    write_struct(folder / RECORD, record)
 
 
 def read_record(folder: Path) -> Record:
     """The record of a run. Raises StoreError where the folder is no run, or its record is damaged."""
-    return _read(folder / RECORD, Record)
+    return read_struct(folder / RECORD, Record)
 
 
 def known_record(folder: Path) -> Record | None:
@@ -299,7 +309,7 @@ def known_record(folder: Path) -> Record | None:
 
 
 def write_judge(folder: Path, record: JudgeRecord) -> None:
-    _write(folder / JUDGE, record)
+    write_struct(folder / JUDGE, record)
 
 
 def known_judge(folder: Path) -> JudgeRecord | None:
@@ -311,7 +321,7 @@ def known_judge(folder: Path) -> JudgeRecord | None:
 
 
 def read_judge(folder: Path) -> JudgeRecord:
-    return _read(folder / JUDGE, JudgeRecord)
+    return read_struct(folder / JUDGE, JudgeRecord)
 
 
 def is_run(folder: Path) -> bool:
@@ -339,14 +349,16 @@ def _version(package: str) -> str | None:
 _Any = TypeVar("_Any")
 
 
-def _write(path: Path, value: object) -> None:
+def write_struct(path: Path, value: object) -> None:
+    """A struct as a JSON file with a checksum, written whole or not at all. Raises StoreError."""
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     with replaced(path) as file:
         file.write(seal(msgspec.json.format(encode(value), indent=2)) + b"\n")
 
 
-def _read(path: Path, kind: type[_Any]) -> _Any:
+def read_struct(path: Path, kind: type[_Any]) -> _Any:
+    """What `write_struct` wrote. Raises StoreError where it is not there, or is damaged."""
     try:
         if path.stat().st_size > LARGEST:
             raise StoreError(f"{path.name} is too large for a run's record", where=path)

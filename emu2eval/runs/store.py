@@ -7,6 +7,7 @@ scores.jsonl     one line an answer, in the order of trials, takes and ids (`run
 report.json      the rows of the table (`runs.scores`)
 images/          generated images, named by digest
 judge/           what judges replied (`engine.judging`)
+parts/           answers of several processes, until they are put together (`runs.parts`)
 """
 
 from __future__ import annotations
@@ -176,6 +177,10 @@ class RunStore:
     def failed(self, slot: int) -> bool:
         """All that is stored for a slot is an error."""
         return self._offsets[slot] < -1
+
+    def known(self, slot: int) -> bool:
+        """Something is stored for a slot, be it an error."""
+        return self._offsets[slot] != -1
 
     def twin(self, key: str) -> Answer | None:
         """A stored answer to an equal request of another sample, trial or take."""

@@ -20,18 +20,19 @@ def unlike(
     """
     ours = msgspec.to_builtins(expected)
     theirs = msgspec.to_builtins(report.identity)
-    found = list(_differences(ours, theirs))
+    found = list(differences(ours, theirs))
     known = dict(others) if others is not None else {"emu2eval": versions()["emu2eval"]}
-    found += list(_differences(known, {k: report.versions.get(k) for k in known}))
+    found += list(differences(known, {k: report.versions.get(k) for k in known}))
     return "; ".join(found[:3]) if found else None
 
 
-def _differences(ours: Any, theirs: Any, name: str = "") -> list[str]:
+def differences(ours: Any, theirs: Any, name: str = "") -> list[str]:
+    """What differs between two structs as JSON has them, each in a phrase."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
         return [
             line
             for key in sorted({*ours, *theirs})
-            for line in _differences(
+            for line in differences(
                 ours.get(key), theirs.get(key), f"{name}.{key}" if name else key
             )
         ]
