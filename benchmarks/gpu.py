@@ -59,6 +59,7 @@ STEPS: Mapping[str, tuple[Callable[[Bench], object], float]] = {
     "encoders": (images.encoders, 15),
     "tokens": (decoder.tokens, 40),
     "first-token": (decoder.first_token, 10),
+    "graphs": (decoder.graphs, 20),
     "decode": (decoder.decode, 70),
     "fit": (memory.fit, 30),
     "engine": (run.engine, 60),

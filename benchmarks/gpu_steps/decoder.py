@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -173,6 +175,57 @@ def batches(bench: Bench) -> object:
         **moved(inference),
         "float32": {"deviation": float(first(exact, 1).std()), **moved(exact)},
     }
+
+
+def graphs(bench: Bench) -> object:
+    """A step of decoding as it is launched, and replayed as one CUDA graph: what the host costs, and whether a
+    graph keeps the bits. Nothing is captured on a CPU."""
+    length = 32 if bench.tiny else 501
+    found: dict[str, object] = {}
+    for batch in (1,) if bench.tiny else (1, 4, 32):
+        inference, prompts = bench.inference(), unlike(batch, length)
+        reader = inference.reader
+        inference.prefix = None
+        rows = reader.rows(prompts)
+        known, _ = inference._read(rows, prompts, 0)
+        mask = None
+        if rows.padded:
+            mask = torch.nn.functional.pad(rows.mask.repeat_interleave(5, 0), (0, 1), value=1)
+        random = torch.Generator(bench.device).manual_seed(0)
+        ids = torch.randint(5, 400, (5 * batch, 1), generator=random, device=bench.device)
+        embeds = bench.model.embed(ids)
+
+        def step() -> Tensor:
+            own = reader.spread(known, 5)
+            return bench.model.logits(bench.model.read(embeds, mask, own)[:, -1])
+
+        eager = step().clone()
+        replay = _captured(step) if bench.cuda else step
+        found[str(batch)] = {
+            "ms": bench.seconds(step, 10) * 1e3,
+            "replayed_ms": bench.seconds(replay, 10) * 1e3,
+            "moved": float((replay() - eager).abs().max()),
+        }
+    return found
+
+
+def _captured(step: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    cuda: Any = torch.cuda
+    aside = cuda.Stream()
+    aside.wait_stream(cuda.current_stream())
+    with cuda.stream(aside):
+        for _ in range(3):
+            step()
+    cuda.current_stream().wait_stream(aside)
+    graph = cuda.CUDAGraph()
+    with cuda.graph(graph):
+        found = step()
+
+    def replay() -> Tensor:
+        graph.replay()
+        return found
+
+    return replay
 
 
 def demonstrations(bench: Bench) -> object:
