@@ -178,7 +178,7 @@ def batches(bench: Bench) -> object:
 
 
 def graphs(bench: Bench) -> object:
-    """A step of decoding as it is launched, and replayed as one CUDA graph: what the host costs, and whether a
+    """A step of decoding as it is launched, and replayed as one CUDA graph: what the host costs, whether a
     graph keeps the bits. Nothing is captured on a CPU."""
     length = 32 if bench.tiny else 501
     found: dict[str, object] = {}
