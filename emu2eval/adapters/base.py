@@ -214,6 +214,11 @@ class Adapter(ABC):
         """The batch size where nobody asks for one; called as `fit_batch` is."""
         return BatchRange(self.limits.batch)
 
+    def devices(self) -> Mapping[str, int] | None:
+        """How many of each device it runs on once it is loaded, as run.json says it; None = those that torch
+        knows of in this process."""
+        return None
+
     def plan_memory(self, workload: Workload, memory: Mapping[Device, int]) -> MemoryPlan | None:
         """Which part would be on which device, based on sizes only; None = nothing to plan.
 

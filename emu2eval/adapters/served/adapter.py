@@ -25,7 +25,7 @@ from emu2eval.adapters.served.engines import (
     command,
     whole_options,
 )
-from emu2eval.adapters.served.installed import environment, gpus, program_of, version_of
+from emu2eval.adapters.served.installed import cards, environment, gpus, program_of, version_of
 from emu2eval.adapters.served.process import ServerProcess
 from emu2eval.adapters.served.settings import ServedSettings
 from emu2eval.adapters.served.spread import fewest, shared_by
@@ -117,6 +117,9 @@ class ServedAdapter(OpenAIAdapter):
         own, checkpoint = self._served, self._checkpoint
         size, config = checkpoint.size(), checkpoint.config()
         return fewest(own.of_engine, size, devices, config, own.options, self.limits.batch)
+
+    def devices(self) -> Mapping[str, int]:
+        return cards() or {"CPU": 1}
 
     @property
     def _runs_code(self) -> bool:

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 from emu2eval.adapters.served.engines import Engine
@@ -91,14 +92,35 @@ def _output(command: list[str]) -> str | None:
 
 def gpus() -> int:
     """GPUs that this process may use; 0 where none are known."""
+    listed = _visible()
+    return sum(_all_cards().values()) if listed is None else len(listed)
+
+
+def cards() -> dict[str, int]:
+    """Names of the GPUs that this process may use, as far as nvidia-smi knows them."""
+    listed = _visible()
+    if listed is None:
+        return _all_cards()
+    # By number, or by the beginning of what is unique to them.
+    return _all_cards("--id", ",".join(listed)) if listed else {}
+
+
+def _visible() -> list[str] | None:
+    """The GPUs that the environment names; None where it says nothing."""
     for name in _VISIBLE:
         listed = os.environ.get(name)
         if listed is not None:
             known = [each.strip() for each in listed.split(",")]
-            return len([each for each in known if each and each != "-1" and each != "NoDevFiles"])
+            return [each for each in known if each not in ("", "-1", "NoDevFiles")]
+    return None
+
+
+def _all_cards(*which: str) -> dict[str, int]:
     program = shutil.which("nvidia-smi")
-    said = (program and _output([program, "--list-gpus"])) or ""
-    return sum(line.startswith("GPU ") for line in said.splitlines())
+    if program is None:
+        return {}
+    said = _output([program, "--query-gpu=name", "--format=csv,noheader", *which]) or ""
+    return dict(Counter(line.strip() for line in said.splitlines() if line.strip()))
 
 
 def environment() -> dict[str, str]:

@@ -22,6 +22,7 @@ from emu2eval.engine.objects import ObjectSpec
 from emu2eval.engine.plan import model_identity
 from emu2eval.errors import ConfigError
 from emu2eval.spec.model import ModelSpec
+from emu2eval.trust import trusted
 from emu2eval.watch import Watcher
 
 
@@ -95,7 +96,9 @@ class Where:
                 "start when there is more"
             )
         folder, paths = os.getcwd(), tuple(map(os.path.abspath, sys.path))  # noqa: PTH109
-        start = ReplicaStart(_anywhere(model), self.device, adapter.workload, cores, folder, paths)
+        start = ReplicaStart(
+            _anywhere(model), self.device, adapter.workload, cores, folder, paths, trusted()
+        )
         return Placing(cluster.site(start, gpus=gpus, cores=cores), count)
 
 

@@ -10,6 +10,9 @@ from emu2eval.adapters.base import Adapter
 def devices_of(adapter: Adapter) -> dict[str, int]:
     """How many of each device this process has for the model: `{"NVIDIA H200": 1}`; none for one that runs
     elsewhere, or on nothing in particular."""
+    told = adapter.devices()
+    if told is not None:
+        return dict(told)
     if adapter.device_setting is None:
         return {}
     torch = sys.modules.get("torch")  # who loaded a model without it needs no GPU

@@ -25,6 +25,7 @@ from emu2eval.engine.plan import model_identity
 from emu2eval.runs.record import ModelIdentity, versions
 from emu2eval.spec.changes import Changes
 from emu2eval.spec.model import ModelSpec
+from emu2eval.trust import trusting
 from emu2eval.types import Image
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
 class ReplicaStart:
     """All that makes a replica: a few hundred bytes; weights are read where it runs. device: as of
     `open_model`; workload: what its requests are like; cores: its share of its machine. folder, paths: of
-    the driver, so that relative paths and plug-ins are found; where they are not there, nothing is."""
+    the driver, so that relative paths and plug-ins are found; where they are not there, nothing is. trusted:
+    the user said that code may be run, as of `trust.trusting`."""
 
     model: ModelSpec
     device: str | None = None
@@ -46,6 +48,7 @@ class ReplicaStart:
     cores: int | None = None
     folder: str = ""
     paths: tuple[str, ...] = ()
+    trusted: bool = False
 
     def enter(self) -> None:
         """Makes this process look for files and modules where the driver does."""
@@ -87,7 +90,8 @@ class Replica:
         """Raises UserError."""
         start = self._start
         start.enter()
-        opened = open_model(start.model, Changes(), start.device)
+        with trusting(start.trusted):
+            opened = open_model(start.model, Changes(), start.device)
         adapter = opened.adapter
         adapter.workload = start.workload
         adapter.workers = adapter.workers or start.cores

@@ -42,6 +42,7 @@ def test_a_run_starts_its_engine_and_stops_it(
     assert gone(started["pid"])
     assert "--max-model-len 4096" in " ".join(started["argv"])
     (folder,) = Path("results/runs").iterdir()
+    assert run_json(folder)["ran_on"][0]["devices"] == {"CPU": 1}
     model = run_json(folder)["identity"]["model"]
     assert (model["adapter"], model["settings"]["engine"]) == ("served", "vllm")
     assert model["settings"]["options"] == {"max_model_len": 4096}

@@ -138,6 +138,21 @@ def test_visible_gpus(listed: str, count: int, monkeypatch: pytest.MonkeyPatch) 
     assert installed.gpus() == count
 
 
+def test_cards_are_named_by_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text(
+        "#!/bin/sh\necho 'NVIDIA H100'\ncase $* in *--id*) ;; *) echo 'NVIDIA H200';; esac"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert (installed.cards(), installed.gpus()) == ({"NVIDIA H100": 1, "NVIDIA H200": 1}, 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert (installed.cards(), installed.gpus()) == ({"NVIDIA H100": 1}, 1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert (installed.cards(), installed.gpus()) == ({}, 0)
+
+
 def test_an_engine_is_another_model(engines: StandIns, served: Served, checkpoint: Path) -> None:
     """Its name, release and options, and the weights, wherever they are; not how fast it is asked."""
     known: dict[str, object] = {}

@@ -14,6 +14,8 @@ from emu2eval.engine.options import RunOptions
 from emu2eval.engine.plan import model_identity
 from emu2eval.engine.runner import execute
 from emu2eval.runs.store import RunStore
+from emu2eval.spec.changes import Changes
+from emu2eval.trust import trusting
 
 from ...engine.backends.processes import Processes
 from .conftest import StandIns, gone
@@ -23,13 +25,16 @@ def test_each_replica_has_an_engine_on_its_gpus(
     engines: StandIns, checkpoint: Path, make_task: Any, tmp_path: Path
 ) -> None:
     """One is killed in the middle: its engine is gone, another takes its place, nothing is lost."""
-    options = RunOptions(shots=("1",), engine="vllm")
-    ((plan,),) = plans([str(make_task(queries=40))], [str(checkpoint)], options)
+    # Whoever trusts a checkpoint's code does so for all replicas.
+    changes = Changes(model={"settings.options.trust_remote_code": True})
+    options = RunOptions(shots=("1",), engine="vllm", changes=changes)
+    with trusting():
+        ((plan,),) = plans([str(make_task(queries=40))], [str(checkpoint)], options)
     plan.adapter.limits = plan.adapter.limits.__class__(frozenset({"text"}), batch=4)
 
     def made(number: int) -> Replica:
         os.environ["CUDA_VISIBLE_DEVICES"] = f"{2 * number},{2 * number + 1}"
-        return Replica(ReplicaStart(plan.model, folder=str(tmp_path)))
+        return Replica(ReplicaStart(plan.model, trusted=True))
 
     notes: list[str] = []
     site = Processes(made)
