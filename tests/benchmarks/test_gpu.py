@@ -22,6 +22,7 @@ SOME = (
     "decode",
     "fit",
     "engine",
+    "graphs",
 )
 
 
