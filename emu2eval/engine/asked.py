@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from emu2eval.types import Mark, Output, Part, Prompt, Request, Response, Turn
+from emu2eval.types import Mark, Output, Prompt, Request, Response, Turn
 
 FIRST_SAID = Mark("first")
 """Of an answer that follows from what was asked first."""
@@ -42,20 +42,26 @@ class Asked:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As plain tuples: dataclasses would be a third of what a request costs a driver."""
-        request = self.request
-        prompt = request.prompt
-        turns = tuple((turn.ask, turn.reply) for turn in prompt.turns)
-        told = (prompt.query, turns, prompt.system, prompt.lead, prompt.separator, prompt.opening)
-        return _arrived, (self.slot, request.key, told, request.output, self.first)
+        first = self.first
+        before = first and (_told(first.request), first.choices, first.answers)
+        return _arrived, (self.slot, _told(self.request), before)
 
 
-def _arrived(
-    slot: int, key: str, told: tuple[Any, ...], output: Output, first: First | None
-) -> Asked:
-    turns: tuple[tuple[tuple[Part, ...], tuple[Part, ...]], ...]
+def _told(request: Request) -> tuple[Any, ...]:
+    prompt = request.prompt
+    turns = tuple((turn.ask, turn.reply) for turn in prompt.turns)
+    told = (prompt.query, turns, prompt.system, prompt.lead, prompt.separator, prompt.opening)
+    return request.key, told, request.output
+
+
+def _request(key: str, told: tuple[Any, ...], output: Output) -> Request:
     query, turns, *how = told
-    prompt = Prompt(query, tuple(Turn(ask, reply) for ask, reply in turns), *how)
-    return Asked(slot, Request(key, prompt, output), first)
+    return Request(key, Prompt(query, tuple(Turn(*turn) for turn in turns), *how), output)
+
+
+def _arrived(slot: int, told: tuple[Any, ...], before: tuple[Any, ...] | None) -> Asked:
+    first = First(_request(*before[0]), *before[1:]) if before else None
+    return Asked(slot, _request(*told), first)
 
 
 class Answered(NamedTuple):
