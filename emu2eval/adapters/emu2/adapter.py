@@ -258,7 +258,7 @@ class Emu2Adapter(LocalAdapter[Emu2Settings, Emu2Files, "Emu2Inference"]):
             return load_painter(checkpoint, dtype=dtype, device=device, safety=own.safety)
 
         empty = opened.form.encode([opened.tokenizer.ids[tokens.BOI]])
-        return Emu2Inference(model, empty, painter, own.reuse, own.together, self.rank)
+        return Emu2Inference(model, empty, painter, own.reuse, own.together, self.rank, own.graphs)
 
     def _decoder(self, opened: Emu2Files) -> Any:
         return opened.config.decoder

@@ -45,7 +45,7 @@ class Emu2Inference(Inference[Emu2Reader]):
 
     empty: the prompt that classifier-free guidance contrasts with. together: images that are regressed and
     drawn at a time; None = as many as change no byte of any on a CPU, fixed groups on a GPU. rank: which of
-    the processes that hold the model together this one is; the first one paints.
+    the processes that hold the model together this one is; the first one paints. graphs: see `steps`.
     """
 
     def __init__(
@@ -56,8 +56,9 @@ class Emu2Inference(Inference[Emu2Reader]):
         reuse: bool = True,
         together: int | None = None,
         rank: Rank | None = None,
+        graphs: bool = False,
     ):
-        super().__init__(Emu2Reader(model, TowerEncoder(model, reuse)), reuse)
+        super().__init__(Emu2Reader(model, TowerEncoder(model, reuse), graphs=graphs), reuse)
         self.model = model
         self.empty = empty
         self.together = together

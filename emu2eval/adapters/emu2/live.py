@@ -125,7 +125,9 @@ class LiveEmu2(Emu2Adapter):
 
         empty = opened.form.encode([opened.tokenizer.ids[tokens.BOI]])
         own = self.settings
-        return Emu2Inference(self._model, empty, painter, own.reuse, own.together)
+        return Emu2Inference(
+            self._model, empty, painter, own.reuse, own.together, graphs=own.graphs
+        )
 
     def _room_for_features(self, device: torch.device) -> float:
         # Weights in training are others the next time.

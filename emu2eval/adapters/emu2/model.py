@@ -132,16 +132,18 @@ class Decoder(nn.Module):
             config.hidden_size // config.num_attention_heads, config.rope_theta
         )
 
-    def forward(
-        self, embeds: Tensor, mask: Tensor | None, positions: Tensor, cache: DynamicCache | None
-    ) -> Tensor:
+    def forward(self, embeds: Tensor, mask: Tensor | None, positions: Tensor, cache: Any) -> Tensor:
         """What LLaMA's own forward gives, its layers on any devices. See `Emu2.read`.
+
+        mask: also as attention takes it, (rows, 1, new, length). cache: whatever layers `update`.
 
         Hidden states move where the next layer lies elsewhere; what all layers take is sent once a device.
         """
         llama = self.lm.model
-        given: dict[str, Any] = {"past_key_values": cache, "position_ids": positions}
-        seen = create_causal_mask(llama.config, embeds, mask, **given)
+        seen: Any = mask
+        if mask is None or mask.ndim != 4:
+            given: dict[str, Any] = {"past_key_values": cache, "position_ids": positions}
+            seen = create_causal_mask(llama.config, embeds, mask, **given)
         turns = llama.rotary_emb(embeds, position_ids=positions)
         hidden, at = embeds, {embeds.device: (seen, turns)}
         for layer in llama.layers:

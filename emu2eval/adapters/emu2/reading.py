@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from emu2eval.adapters.emu2.decoding import beam_search, greedy
+from emu2eval.adapters.emu2.decoding import Advance, beam_search, greedy
 from emu2eval.adapters.emu2.features import TowerEncoder
 from emu2eval.adapters.emu2.model import Emu2
+from emu2eval.adapters.emu2.steps import Steps
 from emu2eval.adapters.emu2.tokenizer import EOS
 from emu2eval.adapters.local.encoded import Encoded
 from emu2eval.adapters.local.finite import check_values
@@ -21,12 +22,13 @@ from emu2eval.adapters.local.search import Found, Search
 
 
 class Emu2Reader(Reader[TowerEncoder]):
-    """pad: any id, as padding is never attended to."""
+    """pad: any id, as padding is never attended to. graphs: by `Steps`, which a GPU records."""
 
     model: Emu2
 
-    def __init__(self, model: Emu2, encoder: TowerEncoder, pad: int = EOS):
+    def __init__(self, model: Emu2, encoder: TowerEncoder, pad: int = EOS, graphs: bool = False):
         super().__init__(model, encoder, pad, segments=True)
+        self.graphs = graphs
 
     @property
     def config(self) -> Any:
@@ -67,18 +69,11 @@ class Emu2Reader(Reader[TowerEncoder]):
         search: Search,
         keys: Sequence[str] = (),
     ) -> list[Found]:
-        cache = self.spread(cache, search.beams) if search.beams > 1 else cache
-        mask = rows.mask.repeat_interleave(search.beams, 0) if rows.padded else None
-
-        def advance(tokens: Tensor, parents: Tensor) -> Tensor:
-            nonlocal mask
-            if search.beams > 1:
-                cache.reorder_cache(parents)  # type: ignore[arg-type]
-            # A prompt's beams are padded alike, so that the mask stays as they move.
-            mask = _longer(mask)
-            embeds = self.model.embed(tokens[:, None])
-            hidden = self.model.read(embeds, mask, cache)
-            return self.model.logits(hidden[:, -1])
+        if self.graphs and search.max_new_tokens > 1:
+            most = search.max_new_tokens - 1
+            advance: Advance = Steps(self.model, cache, rows, search.beams, most)
+        else:
+            advance = self._growing(rows, cache, search.beams)
 
         if search.sampling is not None:
             draws = Draws(search.sampling, keys, [EOS])
@@ -90,6 +85,23 @@ class Emu2Reader(Reader[TowerEncoder]):
         else:
             ids = (greedy if search.beams == 1 else beam_search)(first, advance, search)
         return [Found.cut(row, [EOS]) for row in ids]
+
+    def _growing(self, rows: Rows, cache: DynamicCache, beams: int) -> Advance:
+        """Steps over a cache that grows, in which beams move."""
+        cache = self.spread(cache, beams) if beams > 1 else cache
+        mask = rows.mask.repeat_interleave(beams, 0) if rows.padded else None
+
+        def advance(tokens: Tensor, parents: Tensor) -> Tensor:
+            nonlocal mask
+            if beams > 1:
+                cache.reorder_cache(parents)  # type: ignore[arg-type]
+            # A prompt's beams are padded alike, so that the mask stays as they move.
+            mask = _longer(mask)
+            embeds = self.model.embed(tokens[:, None])
+            hidden = self.model.read(embeds, mask, cache)
+            return self.model.logits(hidden[:, -1])
+
+        return advance
 
     def regress(self, rows: Rows, cache: DynamicCache, hidden: Tensor, count: int) -> Tensor:
         """(rows, count, width) visual embeddings after prompts that end in [IMG].

@@ -25,6 +25,8 @@ class Emu2Settings(LocalSettings, frozen=True, kw_only=True):
     steps, guidance: of the visual decoder; None = the authors' 50 and 3.0. A request's own come first.
     together: images that are regressed and drawn at a time; None = on a GPU eight and four, so that their
     pixels depend on the batch by rounding, and on the CPU as many as change no byte of any.
+    graphs: decode in steps of fixed memory, which a GPU that holds the whole decoder records as a CUDA graph
+    and replays. Its log-probabilities may be rounded otherwise. Compared on the CPU; not yet run on a GPU.
     safety: blacken images that Emu2-Gen's safety checker flags.
     """
 
@@ -40,6 +42,7 @@ class Emu2Settings(LocalSettings, frozen=True, kw_only=True):
     steps: Count | None = None
     guidance: float | None = None
     together: Count | None = None
+    graphs: bool = False
     safety: bool = False
 
     def __post_init__(self) -> None:
