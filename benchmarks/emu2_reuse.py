@@ -1,8 +1,9 @@
 """What reuse saves in Emu2, and how its reading stands beside that of transformers.
 
 The time of a query after fixed demonstrations, of regressing an image, of reading four prompts of 1,000
-positions against transformers' LLaMA on the same weights, and of drawing several images at once. A small Emu2
-with random weights in which computing dominates, and emu2-nano for the drawings; ratios of CPU time by turns.
+positions against transformers' LLaMA on the same weights, of a token, and of drawing several images at once.
+A small Emu2 with random weights in which computing dominates, and emu2-nano for the drawings; ratios of CPU
+time by turns.
 
     python benchmarks/emu2_reuse.py [--queries 6] [--quick]
 """
@@ -10,6 +11,7 @@ with random weights in which computing dominates, and emu2-nano for the drawings
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -167,6 +169,32 @@ def regressing(model: Emu2, sizes: Sequence[int], repeats: int) -> None:
         headline("Emu2 regresses", f"{len(asked):,} positions", found.ratio("anew", "cached"))
 
 
+def decoding(model: Emu2, repeats: int) -> None:
+    """Five beams of four prompts: hooks on all modules, as accelerate places a model; steps all alike."""
+    from accelerate.hooks import attach_align_device_hook_on_blocks
+
+    print(
+        "\na token of four prompts and five beams: hooks on all modules, and steps of fixed memory"
+    )
+    hooked = deepcopy(model)
+    places = {"": "cpu", **{f"decoder.lm.model.layers.{i}": "cpu" for i in range(6)}}
+    attach_align_device_hook_on_blocks(
+        hooked, places, dict.fromkeys(places, False), skip_keys="past_key_values"
+    )
+    prompts = [words(20 + i, i) for i in range(4)]
+    search = Search(24, 24, 5)
+    ways = {
+        "plain": Emu2Inference(model, prompt(0, 0), _no_painter, False),
+        "hooked": Emu2Inference(hooked, prompt(0, 0), _no_painter, False),
+        "alike": Emu2Inference(model, prompt(0, 0), _no_painter, False, graphs=True),
+    }
+    found = in_turn(
+        {name: partial(each.texts, prompts, search) for name, each in ways.items()}, repeats
+    )
+    headline("Emu2 without hooks", "times as long with them", found.ratio("hooked", "plain"))
+    headline("Emu2's steps of fixed memory", "times those before", found.ratio("alike", "plain"))
+
+
 def drawing(steps: int, repeats: int) -> None:
     checkpoint = open_checkpoint(Path(__file__).parents[1] / "models" / "emu2-nano", None)
     painter = load_painter(checkpoint, dtype=torch.float32, device=None, safety=False)
@@ -210,6 +238,7 @@ def main() -> None:
 
     regressing(model, (4,) if own.quick else (4, 16, 33), repeats)
     reading(model, 300 if own.quick else 1000, repeats)
+    decoding(model, repeats)
     drawing(5 if own.quick else 50, repeats)
 
 

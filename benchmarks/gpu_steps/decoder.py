@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,7 +16,7 @@ from emu2eval.adapters.emu2.config import Emu2Config
 from emu2eval.adapters.emu2.inference import Emu2Inference
 from emu2eval.adapters.emu2.model import Emu2
 from emu2eval.adapters.local.encoded import Encoded
-from emu2eval.adapters.local.search import Search
+from emu2eval.adapters.local.search import Found, Search
 from gpu_steps.bench import GIB, Bench, no_painter, unlike, words
 
 
@@ -179,7 +179,7 @@ def batches(bench: Bench) -> object:
 
 def graphs(bench: Bench) -> object:
     """A step of decoding as it is launched, and replayed as one CUDA graph: what the host costs, whether a
-    graph keeps the bits. Nothing is captured on a CPU."""
+    graph keeps the bits; and whole answers with `graphs: true`. Nothing is captured on a CPU."""
     length = 32 if bench.tiny else 501
     found: dict[str, object] = {}
     for batch in (1,) if bench.tiny else (1, 4, 32):
@@ -205,8 +205,26 @@ def graphs(bench: Bench) -> object:
             "ms": bench.seconds(step, 10) * 1e3,
             "replayed_ms": bench.seconds(replay, 10) * 1e3,
             "moved": float((replay() - eager).abs().max()),
+            **_recorded(bench, prompts),
         }
     return found
+
+
+def _recorded(bench: Bench, prompts: Sequence[Encoded]) -> dict[str, object]:
+    """Milliseconds a token of answers by the usual steps and by recorded ones, and how many are the same."""
+    found, kept = {}, []
+    for name, graphs in (("growing", False), ("recorded", True)):
+        inference = Emu2Inference(bench.model, words(2), no_painter, graphs=graphs)
+
+        def answer(tokens: int, inference: Emu2Inference = inference) -> list[Found]:
+            return inference.texts(prompts, Search(tokens, tokens, 5))
+
+        # Two tokens take one step, which is never recorded; the rest bears the recording.
+        few, many = (bench.seconds(lambda n=n: answer(n)) for n in (2, 18))
+        found[f"{name}_answers_ms"] = (many - few) / 16 * 1e3
+        kept.append(answer(18))
+    same = sum(one.ids == other.ids for one, other in zip(*kept, strict=True))
+    return {**found, "same_answers": f"{same} of {len(prompts)}"}
 
 
 def _captured(step: Callable[[], Tensor]) -> Callable[[], Tensor]:
