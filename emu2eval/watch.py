@@ -98,6 +98,9 @@ class Watcher:
     def scored(self, running: RunningScore) -> None:
         """What the run has come to, every second or so, where `follows_scores`."""
 
+    def stopping(self, seconds: float) -> None:
+        """The user has stopped the run; what is under way is waited for, for so long at most."""
+
     def finished(self, run: RunEnd) -> None:
         """A run is scored."""
 
@@ -144,6 +147,10 @@ class Watchers(Watcher):
         for each in self.watchers:
             if each.follows_scores:
                 each.scored(running)
+
+    def stopping(self, seconds: float) -> None:
+        for each in self.watchers:
+            each.stopping(seconds)
 
     def finished(self, run: RunEnd) -> None:
         for each in self.watchers:

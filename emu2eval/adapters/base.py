@@ -145,6 +145,11 @@ class Adapter(ABC):
         """
         yield from enumerate(self.answer(list(requests)))
 
+    def finish(self) -> None:
+        """A `stream` under way sends no more requests: what is sent already is all that is waited for. On
+        any thread; the user has stopped the run.
+        """
+
     def prepare(self, request: Request) -> None:
         """Prepares a request that will be sent soon, for example by decoding its images; on any thread.
 

@@ -481,7 +481,16 @@ def ask_plan(
 
     with Spending(plan.adapter, keeping.record.spent, lambda used: keeping(spent=used)) as spent:
         tell = spent.telling(watcher.settled)
-        tally = execute(plan, store, backend, ready=ready, size=size, exact=exact, progress=tell)
+        tally = execute(
+            plan,
+            store,
+            backend,
+            ready=ready,
+            size=size,
+            exact=exact,
+            progress=tell,
+            stopping=watcher.stopping,
+        )
     if tally.asked:
         # More replicas may have come since.
         keeping(ran_on=before.ran(backend.ran_on(now)))

@@ -165,5 +165,6 @@ class Scoring:
                 self._backend,
                 exact=False,
                 progress=spending.telling(self.watcher.settled),
+                stopping=self.watcher.stopping,
             )
         return total

@@ -72,6 +72,7 @@ def execute(
     size: BatchSize | None = None,
     exact: bool = True,
     progress: Callable[[int], None] | None = None,
+    stopping: Callable[[float], None] | None = None,
     cut: Callable[..., Cutting] = Cutting,
 ) -> Tally:
     """Asks for every request that the store does not hold, and stores each answer.
@@ -80,7 +81,8 @@ def execute(
     checked ahead of asking them: as many as there is time for while the model is loaded, then as a device has
     room. ready: loads the backend, called once the first are checked, and not if nothing is to be asked.
     exact: see `cutting`; cut: another way of cutting. progress: called with the number of requests settled
-    since the last call.
+    since the last call; stopping: with the seconds for which a run that the user stops waits for what is
+    under way.
 
     Raises UserError; a PlanError for a request that the model cannot take comes once those under way are
     answered, and all that came is kept, as after a KeyboardInterrupt what comes within `GRACE` seconds.
@@ -89,7 +91,8 @@ def execute(
     runs = backend if backend is not None else Here(work.adapter, lambda: None)
     try:
         size = size or batch_size(work.adapter)
-        return _Dealing(work, store, runs, size, exact, progress, cut).deal(ready or runs.load)
+        dealing = _Dealing(work, store, runs, size, exact, progress, stopping, cut)
+        return dealing.deal(ready or runs.load)
     finally:
         if own:
             runs.close()
@@ -113,10 +116,12 @@ class _Dealing:
         size: BatchSize,
         exact: bool,
         progress: Callable[[int], None] | None,
+        stopping: Callable[[float], None] | None,
         cut: Callable[..., Cutting],
     ):
         self._backend = backend
         self._size = size
+        self._stopping = stopping or (lambda seconds: None)
         self._tally = Tally()
         self._keeper = _Keeper(work.name, store, self._tally, progress or (lambda count: None))
         self._checked = CheckedAhead(work, store)
@@ -149,6 +154,8 @@ class _Dealing:
         except BaseException as error:
             # What cannot be stored need not be waited for.
             within = 0.0 if isinstance(error, StoreError) else GRACE
+            if isinstance(error, KeyboardInterrupt) and self._under_way:
+                self._stopping(within)
             for answers in self._backend.stop(within):
                 self._keeper.keep(answers.answered, last=True)
             raise

@@ -105,6 +105,12 @@ class Bars(Watcher):
         if self.bar is not None:
             self.progress.advance(self.bar, count)
 
+    def stopping(self, seconds: float) -> None:
+        self.note(
+            f"stopping: waiting up to {seconds:.0f} seconds for what is under way; to stop at once, press "
+            "Ctrl-C again"
+        )
+
     def finished(self, run: RunEnd) -> None:
         if self.progress.disable:
             reused = f", {run.kept + run.copied:,} reused" if run.kept + run.copied else ""

@@ -215,6 +215,10 @@ class OpenAIAdapter(Adapter):
         except BudgetReached as error:
             raise self._budget.reached(error.name) from None
 
+    def finish(self) -> None:
+        if self._background is not None:
+            self._background.finish()
+
     async def _answer(self, request: Request) -> Response:
         if isinstance(request.output, ChoiceOutput):
             return await self._ranked(request, request.output)

@@ -27,6 +27,7 @@ class Background:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._flow: _Flow[Any, Any] | None = None
         self._thread = Thread(target=self._loop.run_forever, name="emu2eval requests", daemon=True)
         self._thread.start()
 
@@ -43,7 +44,7 @@ class Background:
         raised after all that came; one that says that the budget is reached, and one of `items`, lets
         those under way finish.
         """
-        flow = _Flow(self._loop, ask, pace)
+        flow = self._flow = _Flow(self._loop, ask, pace)
         future = asyncio.run_coroutine_threadsafe(flow.run(), self._loop)
         left = iter(items)
         problem: Exception | None = None
@@ -71,7 +72,13 @@ class Background:
             if problem is not None:
                 raise problem
         finally:
+            self._flow = None
             future.cancel()
+
+    def finish(self) -> None:
+        """Begins nothing more of what `each` was given."""
+        if (flow := self._flow) is not None:
+            self._loop.call_soon_threadsafe(flow.finish)
 
     def close(self, last: Coroutine[Any, Any, None]) -> None:
         """Ends what is under way, runs the last coroutine, and ends the thread."""
@@ -119,6 +126,12 @@ class _Flow(Generic[Item, T]):
     def end(self) -> None:
         self._ended = True
         self._feed()
+
+    def finish(self) -> None:
+        """On the loop."""
+        self._coming.clear()
+        self._ended = True
+        self._fed.set()
 
     def _feed(self) -> None:
         if self._hungry:

@@ -65,6 +65,7 @@ class Threaded:
     def stop(self, within: float) -> Iterator[Answers]:
         waiting = self._inbox.close()
         self._under_way -= waiting
+        self._worker.finish()
         until = time.monotonic() + within
         while self._under_way and (left := until - time.monotonic()) > 0:
             try:

@@ -17,6 +17,7 @@ class Worker:
 
     def __init__(self, adapter: Adapter):
         self.asker = Asker(adapter)
+        self._adapter = adapter
         self._ahead = Ahead(adapter)
 
     @property
@@ -41,6 +42,10 @@ class Worker:
                 for answered in portions:
                     yield Answers(batch.number, answered)
             yield self._ended(batch.number)
+
+    def finish(self) -> None:
+        """Sends nothing more."""
+        self._adapter.finish()
 
     def close(self) -> None:
         self._ahead.close()

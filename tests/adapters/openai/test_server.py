@@ -396,11 +396,16 @@ def _stored() -> int:
     return sum(path.read_bytes().count(b"\n") for path in Path("runs").glob("*/responses.jsonl"))
 
 
+@pytest.mark.parametrize(("slowness", "signals", "kept"), [(0.6, 1, 7), (600, 2, 5)])
 def test_stopped_by_the_keyboard_in_the_middle_of_a_request(
-    make_task: Any, served: Any, chat_server: ChatServer
+    make_task: Any, served: Any, chat_server: ChatServer, slowness: float, signals: int, kept: int
 ) -> None:
-    chat_server.fault = lambda number, body: "slow" if number >= 5 else None
-    chat_server.slowness = 600
+    """What is under way is paid for, and waited for if that is not long; nothing more is sent."""
+    def answer(body: Any) -> str:
+        time.sleep(slowness if len(chat_server.asked) > 5 else 0)
+        return "yes"
+
+    chat_server.answer = answer
     command = [sys.executable, "-m", "emu2eval.cli", "run", "--task", str(make_task())]
     process = subprocess.Popen(
         [*command, "--model", served(concurrency=2, timeout=600), "--out", "runs"],
@@ -413,12 +418,16 @@ def test_stopped_by_the_keyboard_in_the_middle_of_a_request(
     # Five are answered and two are under way; what is answered is stored a moment later.
     while (len(chat_server.asked) < 7 or _stored() < 5) and time.monotonic() < limit:
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)  # long before the server answers
+    for _ in range(signals):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+    _, errors = process.communicate(timeout=60)  # long before a slow server answers
     assert process.returncode == 130
+    assert b"waiting up to 10 seconds" in errors
     assert b"run the same command again to continue" in errors
     assert b"Traceback" not in errors
-    assert len(rows(next(Path("runs").iterdir()))) == 5
+    assert len(rows(next(Path("runs").iterdir()))) == kept
+    assert len(chat_server.asked) == 7
 
 
 def test_each_answer_is_stored_as_it_comes(
