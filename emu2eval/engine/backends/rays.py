@@ -67,7 +67,7 @@ class Cluster:
                 "object_store_memory": 128 << 20,  # requests and answers are small
             }
         try:
-            self._ray.init(address=address, ignore_reinit_error=True, **given)
+            self._ray.init(address=address or "local", ignore_reinit_error=True, **given)
         except Exception as error:
             raise _not_there(address, error) from None
 
