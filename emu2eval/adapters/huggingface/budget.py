@@ -133,7 +133,7 @@ def measured(
             sum(map(size, rest)),
             tuple(units),
             max(
-                _decoding(configs, demand, dtype, apart and shares),
+                decoding(configs, demand, dtype, apart and shares),
                 _encoding(config, dtype),
             ),
             _main(config, decoder, demand, dtype, reuse),
@@ -195,7 +195,7 @@ def _kept_numbers(layer: Any) -> int:
     return 2 * (_number(layer, "num_key_value_heads") or heads) * _head_width(layer)
 
 
-def _decoding(layers: Sequence[Any], demand: Demand, dtype: torch.dtype, one_by_one: bool) -> int:
+def decoding(layers: Sequence[Any], demand: Demand, dtype: torch.dtype, one_by_one: bool) -> int:
     """Of reading a batch, in the widest of a layer's steps."""
     mask = demand.positions * (1 + dtype.itemsize)
     # Long prompts are read one after the other (`inference`), short ones together.

@@ -6,18 +6,14 @@ storage can be added up; so no GPU is needed to see that a placed model runs and
 
 from __future__ import annotations
 
-import weakref
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from emu2eval.adapters.emu2 import loading, sdxl
 from emu2eval.adapters.emu2.budget import measure
@@ -33,37 +29,9 @@ from emu2eval.adapters.local.inference import Inference
 from emu2eval.adapters.local.placement import Placement
 from emu2eval.adapters.local.tensorfile import StoredTensor
 
+from ...alive import Peak
+
 BF16 = torch.bfloat16
-
-
-class Peak(TorchDispatchMode):
-    """Bytes alive at once, by device, in storage that is made while it is on."""
-
-    def __init__(self, known: Iterable[torch.Tensor]):
-        super().__init__()
-        self.peak: Counter[str] = Counter()
-        self._now: Counter[str] = Counter()
-        self._seen = {tensor.untyped_storage()._cdata for tensor in known}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, torch.Tensor):
-                self._add(str(tensor.device), tensor.untyped_storage())
-        return out
-
-    def _add(self, device: str, storage: Any) -> None:
-        place = storage._cdata
-        if place in self._seen:
-            return
-        self._seen.add(place)
-        self._now[device] += storage.nbytes()
-        self.peak[device] = max(self.peak[device], self._now[device])
-        weakref.finalize(storage, self._drop, device, storage.nbytes(), place)
-
-    def _drop(self, device: str, size: int, place: int) -> None:
-        self._now[device] -= size
-        self._seen.discard(place)
 
 
 def stand_in(device: int | str) -> str:
@@ -121,7 +89,7 @@ def test_chat_on_four_devices(fake: None, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(
         loading,
         "stream",
-        lambda pairs: ((name, torch.empty(found.shape, dtype=BF16)) for name, found in pairs),
+        lambda pairs, *_: ((name, torch.empty(found.shape, dtype=BF16)) for name, found in pairs),
     )
     loading._fill_and_dispatch(model, stored, BF16, placement, None)
 

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from emu2eval.adapters.base import BatchRange
-from emu2eval.adapters.huggingface.budget import known, measured, weights_of
+from emu2eval.adapters.huggingface.budget import decoding, known, measured, weights_of
 from emu2eval.adapters.huggingface.settings import HuggingFaceSettings
 from emu2eval.adapters.local.cache import held_bytes
 from emu2eval.adapters.local.headers import Weight
@@ -22,6 +23,7 @@ from emu2eval.adapters.machine import Machine
 from emu2eval.adapters.memory import GIB, MIB, Workload
 from emu2eval.errors import DoesNotFit
 
+from ...alive import Peak
 from .prompts import TEXT, built, prompt, request
 
 BF16 = torch.bfloat16
@@ -128,6 +130,25 @@ def test_layers_of_other_kinds() -> None:
     assert held == (10 + 64) * 4 * (192 + 128) * 2
     states = transformers.Qwen3NextConfig(num_hidden_layers=4)
     assert not known(states)
+
+
+def test_what_is_alive_at_once_stays_below_its_estimate() -> None:
+    """In a decoder as wide as a 7B's, on tensors that are only counted: keys and values, then what else lives
+    in its widest step."""
+    text = transformers.LlamaConfig(
+        hidden_size=4096, intermediate_size=11008, num_hidden_layers=2, num_attention_heads=32
+    )
+    text.dtype = BF16
+    with FakeTensorMode(), torch.no_grad():
+        model: Any = transformers.AutoModel.from_config(text)
+        for batch, length in ((1, 2000), (8, 500)):
+            with Peak([*model.parameters(), *model.buffers()]) as seen:
+                given = torch.zeros(batch, length, text.hidden_size, dtype=BF16)
+                cache = model(inputs_embeds=given, use_cache=True).past_key_values
+            held = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+            lived = seen.peak["cpu"] - held
+            estimate = decoding([text] * 2, Demand(length, batch), BF16, False)
+            assert lived <= estimate <= 1.6 * lived
 
 
 def test_what_does_not_fit_says_what_would() -> None:
