@@ -7,6 +7,7 @@ them a beam goes back to, so that beams part by numbers of a mask and not by mov
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -91,12 +92,26 @@ class Steps:
         if not self.records or self.taken == 1:
             return self._step()
         if self._graph is None:
-            self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph):
-                self._logits = self._step()
+            self._record()
         self._graph.replay()
         assert self._logits is not None
         return self._logits
+
+    def _record(self) -> None:
+        """Nothing is computed: what is launched becomes a graph. `torch.cuda.graph` would first give back to the
+        GPU what is set aside on it, which is too much for each batch."""
+        cuda: Any = torch.cuda
+        graph, aside, now = cuda.CUDAGraph(), _aside(self.model.device), cuda.current_stream()
+        aside.wait_stream(now)
+        with cuda.stream(aside):
+            # Threads that prepare images may set memory aside meanwhile.
+            graph.capture_begin(capture_error_mode="thread_local")
+            try:
+                self._logits = self._step()
+            finally:
+                graph.capture_end()
+        now.wait_stream(aside)
+        self._graph = graph
 
     def _step(self) -> Tensor:
         seen = self.mask[..., self.padding :]
@@ -125,6 +140,13 @@ class Steps:
         known = rows.mask[:, shared:] if rows.padded else rows.mask[:, :0]
         mask = torch.zeros(known.shape, dtype=self.model.dtype, device=self.model.device)
         return mask.masked_fill_(known == 0, self.hidden)[:, None, None]
+
+
+@cache
+def _aside(device: torch.device) -> Any:
+    """The stream on which steps are recorded: one, since each has a workspace of its own."""
+    cuda: Any = torch.cuda
+    return cuda.Stream(device)
 
 
 def recordable(model: Emu2) -> bool:
