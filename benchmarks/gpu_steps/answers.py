@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import Any, cast
 
-import msgspec
 import torch
 
 from emu2eval.types import Prompt, Turn
@@ -23,42 +22,16 @@ REFERENCES = (
 
 def reference(bench: Bench) -> object:
     """emu2-nano in float32 on the device, against answers that are on record (`results/reference`)."""
-    from emu2eval import evaluate
-    from emu2eval.runs.record import read_record
-    from emu2eval.runs.scores import read_scores
+    from emu2eval.doctor.reference import repeat
 
     limit = 4 if bench.tiny else 300
     found: dict[str, object] = {}
-    for kind in REFERENCES[-3::2] if bench.tiny else REFERENCES:
+    for kind in REFERENCES[1::2] if bench.tiny else REFERENCES:
         folder = min((ROOT / "results" / "reference").glob(f"{kind}_emu2-nano_*"))
-        record = read_record(folder)
         few = max(1, limit // 10) if "draw" in kind else limit
-        known = {score.key: score for score in read_scores(folder)}
         with tempfile.TemporaryDirectory() as name:
-            (result,) = evaluate(
-                record.task.name,
-                record.model.name,
-                shots=str(record.shots),
-                seed=record.seed,
-                trials=record.extent.trials,
-                limit=min(few, record.extent.limit or few),
-                protocol=record.task.protocol,
-                split=record.task.split,
-                ablate=record.ablation,
-                out=name,
-                device=str(bench.device),
-                changes=msgspec.structs.replace(
-                    record.changes, model={**record.changes.model, "settings.dtype": "float32"}
-                ),
-            )
-            now = [*read_scores(result.folder)]
-        found[folder.name] = {
-            "n": len(now),
-            "same": sum(
-                (one.prediction, one.value) == (known[one.key].prediction, known[one.key].value)
-                for one in now
-            ),
-        }
+            again = repeat(folder, Path(name), limit=few, device=str(bench.device))
+        found[folder.name] = {"n": again.compared, "same": again.compared - len(again.differing)}
     return found
 
 

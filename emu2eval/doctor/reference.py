@@ -27,6 +27,7 @@ from emu2eval.runs.scores import (
     read_scores,
     write_rows,
 )
+from emu2eval.spec.changes import Changes
 from emu2eval.watch import Watcher
 
 TOLERANCE = 0.002
@@ -141,13 +142,23 @@ def _again(
         "protocol": record.task.protocol,
         # What came from the official files is read from them again, and so for another source.
         "source": next(iter(record.task.sources.values()), OFFICIAL),
-        "changes": record.changes,
+        "changes": _in_its_precision(record),
         "fit": record.fit,
         "skip_missing": record.left_out != LeftOut(),
         "device": device,
     }
     (result,) = evaluate(record.task.name, record.model.name, out=out, watcher=watcher, **options)
     return result
+
+
+def _in_its_precision(record: Record) -> Changes:
+    """Its changes, and the dtype that it had, which would be another's default on another device."""
+    model = record.identity.model
+    dtype = None if model is None else model.files.get("dtype")
+    if dtype is None:
+        return record.changes
+    changed = {"settings.dtype": dtype, **record.changes.model}
+    return msgspec.structs.replace(record.changes, model=changed)
 
 
 def _scores(folder: Path) -> Mapping[Key, SampleScore]:

@@ -10,10 +10,12 @@ import pytest
 
 from emu2eval import Adapter, Limits, Request, Response, evaluate
 from emu2eval.cli import app
+from emu2eval.doctor import reference
 from emu2eval.doctor.reference import ChangedAnswer, Repeated, keep, repeat
 from emu2eval.errors import StoreError
 from emu2eval.runs.record import read_record
 from emu2eval.runs.scores import pack_scores, read_rows, read_scores
+from emu2eval.spec.changes import Changes
 
 
 @pytest.fixture
@@ -65,6 +67,23 @@ def test_what_differs_is_counted_and_named(kept: Path, tmp_path: Path) -> None:
     (kept / "scores.jsonl.gz").write_bytes(b"no gzip")
     with pytest.raises(StoreError, match="cannot read"):
         repeat(kept, tmp_path / "new")
+
+
+def test_a_reference_is_repeated_in_its_precision(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """On a GPU the default would be bfloat16, whose answers are others."""
+    (folder,) = (Path(__file__).parents[2] / "results" / "reference").glob("easy-vqa_4-shot_emu2-*")
+    asked: list[Changes] = []
+
+    def evaluate(*_: object, changes: Changes, **__: object) -> list[object]:
+        asked.append(changes)
+        raise StoreError("that is all")
+
+    monkeypatch.setattr(reference, "evaluate", evaluate)
+    with pytest.raises(StoreError, match="that is all"):
+        repeat(folder, tmp_path, device="cuda")
+    assert [changes.model for changes in asked] == [{"settings.dtype": "float32"}]
 
 
 def test_a_shortened_run_is_repeated_as_it_was(tmp_path: Path) -> None:
