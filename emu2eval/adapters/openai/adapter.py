@@ -129,6 +129,9 @@ class OpenAIAdapter(Adapter):
         return None
 
     def cost(self, request: Request) -> Cost | None:
+        return self._estimate(request)
+
+    def _estimate(self, request: Request) -> Cost:
         """One request for a text; for choices as many as the way of ranking takes."""
         read, written = (
             self._length(request.prompt),
@@ -301,8 +304,7 @@ class OpenAIAdapter(Adapter):
             # Images are read, and may have to be decoded: the loop has others to serve meanwhile.
             return await asyncio.get_running_loop().run_in_executor(self._makers, whole)
 
-        estimate = self.cost(request)
-        assert estimate is not None
+        estimate = self._estimate(request)
         one = self._prices.cost(
             1, estimate.tokens_in // estimate.requests, estimate.tokens_out // estimate.requests
         )

@@ -11,6 +11,7 @@ from contextlib import suppress
 from functools import cached_property
 from typing import Any, ClassVar
 
+from emu2eval.adapters.base import Cost
 from emu2eval.adapters.memory import ReplicaFit
 from emu2eval.adapters.openai.adapter import OpenAIAdapter
 from emu2eval.adapters.served.checkpoint import (
@@ -117,6 +118,10 @@ class ServedAdapter(OpenAIAdapter):
         own, checkpoint = self._served, self._checkpoint
         size, config = checkpoint.size(), checkpoint.config()
         return fewest(own.of_engine, size, devices, config, own.options, self.limits.batch)
+
+    def cost(self, request: Request) -> Cost | None:
+        """Nothing is paid for."""
+        return None
 
     def devices(self) -> Mapping[str, int]:
         return cards() or {"CPU": 1}

@@ -22,7 +22,6 @@ from emu2eval.adapters.local.files import (
     located,
     refuse_adapters,
 )
-from emu2eval.adapters.local.shards import weight_files
 from emu2eval.errors import MissingExtra, ModelError
 
 BESIDE = "beside"
@@ -50,7 +49,12 @@ class ServedCheckpoint:
 
     def size(self) -> int:
         """Bytes of the weights."""
-        files = weight_files(self.path) if self.path.is_dir() else _shards(self.path)
+        if self.path.is_dir():
+            # Some repositories hold them twice, also as consolidated.safetensors.
+            every = list(self.path.glob("model*.safetensors"))
+            files = every or list(self.path.glob("*.safetensors")) or list(self.path.glob("*.bin"))
+        else:
+            files = _shards(self.path)
         return sum(file.stat().st_size for file in files)
 
     def config(self) -> Mapping[str, Any]:
