@@ -10,7 +10,7 @@ import typer
 
 from emu2eval.cli import completion
 from emu2eval.cli.options import Device, Engine, Out, Protocol, Sets, Source, Split
-from emu2eval.cli.say import console, put
+from emu2eval.cli.say import console, put, say_parts
 
 if TYPE_CHECKING:
     from emu2eval.adapters.conformance import Finding
@@ -126,3 +126,5 @@ def ls(
     from emu2eval.report.listing import listing, listing_json
 
     put((listing_json if json else listing)(what, out, names or ()))
+    if what in (None, "runs"):
+        say_parts(out)

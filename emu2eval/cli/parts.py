@@ -47,7 +47,7 @@ def report(results: Sequence[Any], part: RunPart | None) -> None:
     for result in results:
         tally = result.tally
         done = f"{tally.asked:,} requests asked, {tally.kept:,} answered before"
-        say(f"{result.folder}: part {part}, {done}")
+        say(f"{result.folder.parent.parent.name}, part {part}: {done}")
     say("when all parts have ended: emu2eval merge")
     report_failures(list(results))
 

@@ -90,6 +90,17 @@ def say_damage(folders: Sequence[Path]) -> None:
             say(f"{lines} skipped in {path}; run (or import) again to fill in the missing answers")
 
 
+def say_parts(out: Path | None) -> None:
+    """Names the runs whose parts (`run --part`) are not put together, with how far they are."""
+    from emu2eval.runs.locate import in_parts
+    from emu2eval.runs.parts import unmerged
+
+    for folder in in_parts(out):
+        said = unmerged(folder)
+        if said is not None:
+            say(f"{said}; emu2eval merge {folder.name}")
+
+
 def report_lost(lost: Sequence[UserError]) -> None:
     """Reports each run that could not be read, and why, and exits with code 3; the others were shown."""
     for error in lost:

@@ -20,6 +20,7 @@ from emu2eval.cli.say import (
     report_lost,
     say,
     say_damage,
+    say_parts,
     stoppable,
 )
 from emu2eval.errors import ConfigError, UserError
@@ -171,6 +172,8 @@ def table(
         _show_cost(locate.find(runs or [], out), form)
         return
     found = read_each(locate.find(runs or [], out), read_table_run)
+    if not runs:
+        say_parts(out)
     rows = [row for run in told_apart(found.read, seeds=pivot) for row in run.rows]
     if not rows:
         where = f"in {out}" if out is not None else "yet"

@@ -333,7 +333,6 @@ def _carried_out(loads: Sequence[_Load], told: Watcher) -> list[Result]:
                 for run in own:
                     if run.options.part is not None:
                         results.append(run_part(run, told, load.backend, load.size(run)))
-                        told.finished(results[-1].end)
                         continue
                     scoring = scorings[id(run.judge)]
                     with ExitStack() as until:

@@ -62,11 +62,11 @@ def run_part(run: PlannedRun, watcher: Watcher, backend: Backend, size: BatchSiz
     )
     if deal.batch is not None and not one_by_one:
         size = BatchSize(BatchRange(deal.batch))
+    folder = part_folder(whole, part)
     name = f"{plan.task.name}, {plan.name}, {plan.setting} shots"
     if part.number > deal.busy:
         watcher.note(f"{name}: {empty(deal)}")
-        return Result([], whole, Tally())
-    folder = part_folder(whole, part)
+        return Result([], folder, Tally())
     with PartStore(folder).open_for_writing() as store:
         about = PartRecord(deal=deal.id, number=part.number, of=part.of, host=socket.gethostname())
         write_part(folder, about)
@@ -98,6 +98,10 @@ def run_part(run: PlannedRun, watcher: Watcher, backend: Backend, size: BatchSiz
             keeping(ran_on=before.ran(backend.ran_on(now)))
         keeping(versions=plan.record.versions)
         write_part(folder, msgspec.structs.replace(about, ended=True))
+    for again in tally.again.values():
+        watcher.note(
+            f"{name}: {again.batches:,} batches were asked again in smaller ones: {again.why}"
+        )
     return Result([], folder, tally)
 
 

@@ -252,7 +252,7 @@ def unmerged(run: Path) -> str | None:
     except StoreError as damaged:
         return damaged.what
     so_far = "is only in parts so far" if not is_run(run) else "has parts that are not merged"
-    return f"{run.name} {so_far}, {ended} of {deal.busy} of which have ended"
+    return f"{run.name} {so_far} ({ended} of {deal.busy} ended)"
 
 
 # -- the answers of one -----------------------------------------------------------------------------
