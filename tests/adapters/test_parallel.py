@@ -29,10 +29,13 @@ def test_the_heads_say_into_how_many_ranks() -> None:
     assert degrees(config) == (2, 4, 13, 26, 52)
     check_degree(13, config, "BAAI/Emu2")
     with pytest.raises(
-        ModelError, match="52 attention heads cannot be split over 8 ranks"
+        ConfigError, match="52 attention heads cannot be split over 8 ranks"
     ) as raised:
         check_degree(8, config, "BAAI/Emu2")
     assert raised.value.hint == "tensor_parallel: 2 or 4 or 13 or 26 or 52"
+    # Before anything is downloaded, which the engine does not do where a setting is wrong.
+    lacking = Emu2Adapter(Emu2Settings(checkpoint="BAAI/Emu2", tensor_parallel=8)).lacks()
+    assert str(raised.value) in map(str, lacking)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="ranks need POSIX")

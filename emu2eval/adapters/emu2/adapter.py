@@ -260,8 +260,10 @@ class Emu2Adapter(LocalAdapter[Emu2Settings, Emu2Files, "Emu2Inference"]):
         empty = opened.form.encode([opened.tokenizer.ids[tokens.BOI]])
         return Emu2Inference(model, empty, painter, own.reuse, own.together, self.rank, own.graphs)
 
-    def _decoder(self, opened: Emu2Files) -> Any:
-        return opened.config.decoder
+    def _decoder(self) -> Any:
+        # A published checkpoint need not be downloaded to be refused.
+        known = self._here or HUB_ID.fullmatch(self.settings.checkpoint)
+        return (self._sizes if known else self.opened.config).decoder
 
     def _count(self, request: Request) -> LaidOut:
         prompt, out, opened = request.prompt, request.output, self.opened

@@ -19,7 +19,7 @@ from emu2eval.adapters.local.encoded import Shown
 from emu2eval.adapters.local.files import by_hand
 from emu2eval.adapters.local.search import Found
 from emu2eval.adapters.memory import Device, MemoryPlan, Workload, largest
-from emu2eval.errors import DoesNotFit, ModelError, PlanError, UserError
+from emu2eval.errors import ConfigError, DoesNotFit, ModelError, PlanError, UserError
 from emu2eval.media.images import from_pil
 from emu2eval.trust import check_checkpoint_code
 from emu2eval.types import (
@@ -185,10 +185,11 @@ class HuggingFaceAdapter(
             instead="`--set model.settings.grid=true`, which combines the demonstrations' images into one",
         )
 
-    def _decoder(self, opened: HuggingFaceFiles) -> Any:
-        path, config = opened.checkpoint.path, opened.checkpoint.config
+    def _decoder(self) -> Any:
+        checkpoint = self.opened.checkpoint
+        path, config = checkpoint.path, checkpoint.config
         if getattr(config, "quantization_config", None) is not None:
-            raise ModelError(
+            raise ConfigError(
                 f"tensor_parallel: {self.settings.tensor_parallel} cannot split this checkpoint's quantized "
                 "weights",
                 where=path,
@@ -196,7 +197,7 @@ class HuggingFaceAdapter(
             )
         text = config.get_text_config(decoder=True)
         if not getattr(text, "base_model_tp_plan", None):
-            raise ModelError(
+            raise ConfigError(
                 f"tensor_parallel: {self.settings.tensor_parallel} needs a plan for splitting the model, and "
                 f"the installed transformers has none for {text.model_type}",
                 where=path,

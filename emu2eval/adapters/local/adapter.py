@@ -436,9 +436,9 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
         """What was found, as text, and how it ended."""
 
     @abstractmethod
-    def _decoder(self, opened: Opened) -> Any:
-        """The language model's configuration, by which it is split over ranks. Raises ModelError where no way
-        of splitting it is known."""
+    def _decoder(self) -> Any:
+        """The language model's configuration, by which it is split over ranks. Raises ConfigError where no
+        way of splitting it is known, ModelError where it is not here."""
 
     def _check_ranks(self) -> None:
         """Raises ModelError or ConfigError where the model cannot be split over so many processes here."""
@@ -451,8 +451,7 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
                 )
             from emu2eval.adapters.local.parallel import check_degree, check_gpus
 
-            opened = self.opened
-            check_degree(count, self._decoder(opened), self.settings.checkpoint)
+            check_degree(count, self._decoder(), self.settings.checkpoint)
             check_gpus(count, len(self._where.gpus))
 
     def _check_layout(self) -> None:

@@ -10,7 +10,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from emu2eval.errors import ConfigError, ModelError
+from emu2eval.errors import ConfigError
 
 
 def degrees(config: Any) -> tuple[int, ...]:
@@ -27,12 +27,12 @@ def degrees(config: Any) -> tuple[int, ...]:
 
 
 def check_degree(count: int, config: Any, where: str | Path) -> None:
-    """Raises ModelError for a decoder whose heads cannot be dealt to so many ranks."""
+    """Raises ConfigError for a decoder whose heads cannot be dealt to so many ranks."""
     able = degrees(config)
     if count in able:
         return
     what, heads = next(each for each in _heads(config) if each[1] % count)
-    raise ModelError(
+    raise ConfigError(
         f"this model's {heads:,} {what} cannot be split over {count} ranks (tensor_parallel: {count})",
         where=where,
         hint=f"tensor_parallel: {' or '.join(map(str, able))}"

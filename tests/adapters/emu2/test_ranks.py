@@ -18,7 +18,7 @@ from emu2eval.adapters.emu2.adapter import Emu2Adapter
 from emu2eval.adapters.emu2.settings import Emu2Settings
 from emu2eval.adapters.local.head import wide_scores
 from emu2eval.adapters.local.team import TRIES, Team
-from emu2eval.errors import ModelError
+from emu2eval.errors import ConfigError, ModelError
 from emu2eval.media.images import from_pil, load
 from emu2eval.types import (
     ChoiceOutput,
@@ -284,5 +284,5 @@ def test_emu2_nano_over_three_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     (texts, (alone,)), (split, (together,)) = found
     assert [r.text for r in texts] == [r.text for r in split]
     assert together.log_probs == pytest.approx(alone.log_probs, rel=1e-6, abs=1e-5)
-    with pytest.raises(ModelError, match="3 attention heads cannot be split over 2 ranks"):
+    with pytest.raises(ConfigError, match="3 attention heads cannot be split over 2 ranks"):
         built(folder, tensor_parallel=2).load()
