@@ -98,8 +98,8 @@ class Steps:
         return self._logits
 
     def _record(self) -> None:
-        """Nothing is computed: what is launched becomes a graph. `torch.cuda.graph` would first give back to the
-        GPU what is set aside on it, which is too much for each batch."""
+        """Nothing is computed: what is launched becomes a graph. `torch.cuda.graph` would first give the GPU
+        back what is set aside on it, which is too much for each batch."""
         cuda: Any = torch.cuda
         graph, aside, now = cuda.CUDAGraph(), _aside(self.model.device), cuda.current_stream()
         aside.wait_stream(now)
