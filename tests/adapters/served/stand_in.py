@@ -4,6 +4,7 @@ STAND_IN names a folder for orders, files in it, and for what it leaves behind.
   go       it is loading until this file is there     fails    it prints this and ends with exit code 3
   crashes  it ends at the request of this number      stays    SIGTERM does not end it
   child    it starts another process, in a session of its own
+  holds    the one with these GPUs never answers, and the others only once it was asked
 """
 
 import json
@@ -64,12 +65,24 @@ def serve(connection: socket.socket) -> None:
             answer(connection, first.split()[1].decode(), lines.read(length))
 
 
+def hold() -> None:
+    gpus = order("holds")
+    if gpus is None:
+        return
+    if os.environ["CUDA_VISIBLE_DEVICES"] == gpus:
+        (FOLDER / "held").touch()
+        threading.Event().wait()
+    while order("held") is None:
+        threading.Event().wait(0.005)
+
+
 def answer(connection: socket.socket, path: str, body: bytes) -> None:
     state, said = "200 OK", {"data": []}
     if path == "/health" and order("go") == "":
         state = "503 Loading"
     elif path.endswith("/chat/completions"):
         asked.append(json.loads(body))
+        hold()
         if order("crashes") == str(len(asked)):
             print("CUDA error: an illegal memory access was encountered", flush=True)
             os._exit(1)

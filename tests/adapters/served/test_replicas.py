@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from emu2eval.engine.backends.pool import Placing, Replicas, Tell
@@ -44,16 +46,17 @@ def test_each_replica_has_an_engine_on_its_gpus(
         Tell(lambda: None, lambda state: None, notes.append),
         streams=True,
     )
-    killed: list[int] = []
+    engines.order(holds="0,1")
 
-    def settled(count: int) -> None:
-        if not killed:
-            killed.append(site.started[0].process.pid or 0)
-            os.kill(killed[0], signal.SIGKILL)
+    def kill() -> None:
+        while not (engines.folder / "held").exists():
+            time.sleep(0.005)
+        os.kill(site.started[0].process.pid or 0, signal.SIGKILL)
 
+    Thread(target=kill, daemon=True).start()
     with RunStore(tmp_path / "run").open_for_writing() as store:
         store.index(plan.questions.slot_of, plan.questions.slots)
-        tally = execute(plan, store, pool, progress=settled)
+        tally = execute(plan, store, pool)
         answers = list(store.answers())
     pool.close()
     assert (tally.failed, len(answers), {answer.text for answer in answers}) == (0, 40, {"red"})
