@@ -22,7 +22,7 @@ BLOCK = 32
 """Steps that memory is set aside for at a time."""
 
 
-class Answers:
+class AnswerSegments:
     """Keys and values of answers on top of those of their prompts, in the place of a cache.
 
     Those of a layer: (prompts, heads, steps, beams, width).
@@ -66,7 +66,7 @@ class Steps:
         self.most = most
         self.taken = self.room = 0
         count = len(rows.ids) * beams
-        self.answers = Answers(prompts, beams)
+        self.answers = AnswerSegments(prompts, beams)
         self.tokens = torch.zeros(count, 1, dtype=torch.long, device=model.device)
         self.parents = torch.zeros(count, dtype=torch.long, device=model.device)
         ends = rows.mask.sum(1, keepdim=True)  # padding has no position
