@@ -220,7 +220,7 @@ def _recorded(bench: Bench, prompts: Sequence[Encoded]) -> dict[str, object]:
             return inference.texts(prompts, Search(tokens, tokens, 5))
 
         # Two tokens take one step, which is never recorded; the rest bears the recording.
-        few, many = (bench.seconds(lambda n=n: answer(n)) for n in (2, 18))
+        few, many = (bench.seconds(partial(answer, n)) for n in (2, 18))
         found[f"{name}_answers_ms"] = (many - few) / 16 * 1e3
         kept.append(answer(18))
     same = sum(one.ids == other.ids for one, other in zip(*kept, strict=True))
