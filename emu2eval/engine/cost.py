@@ -93,6 +93,8 @@ def costs(groups: Sequence[Sequence[PlannedRun]]) -> list[Estimated]:
                 continue
             with peek(run) as store:
                 cost = estimate(plan, store)
+                if cost is not None and (part := run.options.part) is not None:
+                    cost = cost.times(1 / part.of)
                 total = total + cost if total and cost else total or cost
                 if judge is not None and plan.task.judged is not None:
                     more = _outlook(Judging(plan.questions, store, judge))

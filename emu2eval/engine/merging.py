@@ -146,7 +146,11 @@ class _Merging:
             # A twin's answer may be in any part.
             for folder in self._records:
                 added += _append(store, self._lacked_twins(store, PartStore(folder)))
-        write_record(self._run, self._record())
+        known = known_record(self._run)
+        before = known.merged if known is not None else None
+        # Where parts were being removed when that was stopped, all is said already.
+        if before is None or before.deal != self._deal.id or before.parts <= len(self._records):
+            write_record(self._run, self._record())
         return added
 
     def lacking(self) -> tuple[int, int, str | None]:
@@ -259,7 +263,11 @@ class _Merging:
             label=next(filter(None, labels), None),
             ran_on=(*others, *now),
             spent=total if total != Used() else None,
-            merged=MergedParts(deal=self._deal.id, spent=of_parts if of_parts != Used() else None),
+            merged=MergedParts(
+                deal=self._deal.id,
+                parts=len(records),
+                spent=of_parts if of_parts != Used() else None,
+            ),
         )
 
     def _ran_on(self) -> list[RanOn]:
@@ -387,4 +395,7 @@ def _remove(run: Path, deal: Deal) -> None:
                 hint=f"emu2eval merge {run.name} --clean",
             )
     with explained(run):
+        # What says that there are parts goes last, so that a stop in between is seen.
+        for folder in parts_of(run):
+            shutil.rmtree(folder)
         shutil.rmtree(run / FOLDER)

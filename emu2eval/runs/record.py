@@ -199,10 +199,11 @@ class RanOn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class MergedParts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The parts that were put together last. deal: which; spent: what servers counted for them, which is part
-    of the run's."""
+    """The parts that were put together last. deal: which; parts: how many had begun; spent: what servers
+    counted for them, which is part of the run's."""
 
     deal: Name
+    parts: Count = 0
     spent: Used | None = None
 
 

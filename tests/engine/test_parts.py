@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 from collections.abc import Sequence
 from itertools import chain
@@ -95,6 +96,8 @@ def run(
     options = RunOptions.of(out=out, part=part, **{"shots": 2, **given})
     ((one,),) = planned(jobs_of([str(task)], ["most-common"], options))
     object.__setattr__(one.plan, "adapter", adapter)
+    for name in ("identity", "record", "folder", "_model_digest"):
+        vars(one.plan).pop(name, None)
     (result,) = carry_out([[one]], watcher or Watcher())
     return result, one
 
@@ -366,3 +369,48 @@ def test_parts_in_processes_of_their_own_of_which_one_is_killed(
     assert len(answers(folder / "parts" / "1-of-3")) == 20
     merge(folder)
     same(folder, local)
+
+
+class Other(Device):
+    def identity(self) -> dict[str, str]:
+        return {"weights": "cd"}
+
+
+def test_a_part_with_other_weights_is_named(make_task: Any, tmp_path: Path) -> None:
+    path = make_task(queries=20)
+    out = tmp_path / "parts"
+    run(path, Device(), out, "1/2")
+    folder = only(out)
+    run(path, Other(), out, "2/2")
+    (other,) = (each for each in out.iterdir() if each != folder)
+    with pytest.raises(StoreError) as raised:
+        merge(folder)
+    assert (
+        f"2/2 (not begun, but in {other.name} there is one, where model.files.weights is cd, not None)"
+        in raised.value.what
+    )
+
+
+def test_with_batch_auto_the_first_part_decides(make_task: Any, tmp_path: Path) -> None:
+    path = make_task(queries=50, **CHOICE)
+    local, _ = run(path, Device(), tmp_path / "local", batch=8)
+    run(path, Device(), tmp_path / "parts", "1/2", batch=8)
+    run(path, Device(), tmp_path / "parts", "2/2", batch="auto")
+    folder = only(tmp_path / "parts")
+    merge(folder)
+    same(folder, local)
+
+
+def test_what_was_being_removed_is_said_and_removed_all_the_same(
+    make_task: Any, tmp_path: Path
+) -> None:
+    path = make_task(queries=20, **TWINS)
+    for number in (1, 2):
+        run(path, Server(), tmp_path / "parts", f"{number}/2", shots=0)
+    folder = only(tmp_path / "parts")
+    merge(folder)
+    before = read_record(folder)
+    shutil.rmtree(parts_of(folder)[0])
+    merge(folder, clean=True)
+    assert read_record(folder) == before and before.spent is not None
+    assert not (folder / "parts").exists()
