@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from emu2eval.cli import completion
-from emu2eval.cli.options import Sets
+from emu2eval.cli.options import Engine, Sets
 from emu2eval.cli.say import console
 
 app = typer.Typer(rich_markup_mode=None)
@@ -54,6 +54,7 @@ def plan(
     images: Annotated[int, typer.Option(min=0, help="Images per demonstration.")] = 1,
     text: Annotated[int, typer.Option(min=0, help="Text tokens per demonstration.")] = 32,
     new_tokens: Annotated[int, typer.Option(min=1, help="New tokens per answer.")] = 10,
+    engine: Engine = None,
     set_: Sets = [],  # noqa: B006
 ) -> None:
     """Show replicas, batch and memory of a model on devices; needs neither weights nor a GPU."""
@@ -66,4 +67,4 @@ def plan(
         changes = changes.merged(Changes(model={"settings.quantize": quantize}))
     workload = Workload(shots, images, text, new_tokens, batch=batch, beams=beams)
     given = None if memory is None else parse_memory(memory)
-    console().print(show_plan(model, changes, workload, given))
+    console().print(show_plan(model, changes, workload, given, engine))

@@ -18,13 +18,18 @@ from emu2eval.spec.changes import Changes
 
 
 def show_plan(
-    model: str, changes: Changes, workload: Workload, memory: Mapping[Device, int] | None = None
+    model: str,
+    changes: Changes,
+    workload: Workload,
+    memory: Mapping[Device, int] | None = None,
+    engine: str | None = None,
 ) -> RenderableType:
     """Replicas, their batch, and a table of the devices of one; a sentence for what needs no device here.
 
-    memory: bytes by device; None = this machine's. Raises DoesNotFit, with what would.
+    memory: bytes by device; None = this machine's. engine: the serving engine that runs it, if any. Raises
+    DoesNotFit, with what would.
     """
-    opened = open_model(model, changes)
+    opened = open_model(model, changes, engine=engine)
     if memory is None:
         here = Machine.here()
         memory = dict(enumerate(here.gpus)) or {"cpu": here.host}

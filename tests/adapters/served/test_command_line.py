@@ -91,6 +91,15 @@ def test_an_experiment_and_check_take_an_engine(
     assert all(gone(each["pid"]) for each in engines.started)
 
 
+def test_plan_shows_the_gpus_of_a_replica(checkpoint: Path, program: Any) -> None:
+    """Without the engine."""
+    code, printed, _ = program(
+        *("plan", "--model", str(checkpoint), "--engine", "vllm", "--memory", "8x80GiB"),
+        *("--set", "model.settings.options.tensor_parallel_size=4"),
+    )
+    assert code == 0 and "tiny-vl-vllm" in printed and "2 replicas of 4 GPUs" in printed
+
+
 def test_an_engine_that_is_not_installed_stops_before_any_download(
     checkpoint: Path, make_task: Any, program: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
