@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from emu2eval.adapters.base import Adapter
+from emu2eval.adapters.memory import Workload
 from emu2eval.engine import held
 from emu2eval.engine.backends.base import Backend
 from emu2eval.engine.backends.encoding import Encoders
@@ -278,18 +279,22 @@ class _Load:
     def look(self) -> None:
         """Sees what the requests are like, before weights are read: that decides where they go, and how
         many are asked together."""
-        known = []
+        known = {id(run.plan): self._workload(run) for run in self.runs}
+        told = filter(None, known.values())
+        longest = max(told, key=lambda each: each.positions or 0, default=None)
+        self.adapter.workload = longest
+        self.backend.settle()
         for run in self.runs:
-            workload = run.plan.workload()
-            asked = run.options.batch
-            if workload is not None and isinstance(asked, int):
-                workload = replace(workload, batch=asked)
-            self.adapter.workload = workload
+            self.adapter.workload = known[id(run.plan)]
             # A plan needs the memory as it is before weights are read.
-            self._sizes[id(run.plan)] = batch_size(self.adapter, asked)
-            if workload is not None:
-                known.append(workload)
-        self.adapter.workload = max(known, key=lambda each: each.positions or 0, default=None)
+            self._sizes[id(run.plan)] = batch_size(self.adapter, run.options.batch)
+        self.adapter.workload = longest
+
+    def _workload(self, run: PlannedRun) -> Workload | None:
+        workload, asked = run.plan.workload(), run.options.batch
+        if workload is None or not isinstance(asked, int):
+            return workload
+        return replace(workload, batch=asked)
 
     def size(self, run: PlannedRun) -> BatchSize:
         return self._sizes[id(run.plan)]

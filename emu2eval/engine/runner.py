@@ -100,8 +100,10 @@ def execute(
 
 def batch_size(adapter: Adapter, asked: int | Literal["auto"] | None = None) -> BatchSize:
     """asked: as `--batch` has it. Requests of an adapter that streams are only handed over together."""
-    if asked is None or streams(adapter):
+    if streams(adapter):
         return BatchSize(BatchRange(adapter.limits.batch))
+    if asked is None:
+        return BatchSize(adapter.usual_batch())
     return BatchSize(adapter.fit_batch() if asked == "auto" else BatchRange(asked))
 
 

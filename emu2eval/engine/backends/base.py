@@ -57,6 +57,10 @@ Event = Answers | Ended | HasRoom
 class Backend(Protocol):
     """Runs one model. All is called on one thread, that of the run."""
 
+    def settle(self) -> None:
+        """Decides on what the model will run, as its adapter's workload wants it, and tells the adapter, which
+        plans its batches for that. Raises UserError."""
+
     def load(self) -> None:
         """Reads the weights; called before the first `submit`, and does nothing where that is done. Raises
         UserError."""

@@ -40,6 +40,9 @@ class Here:
     def loaded(self) -> bool:
         return self._loaded
 
+    def settle(self) -> None:
+        """It runs on what this process sees."""
+
     def load(self) -> None:
         if not self._loaded:
             if type(self._adapter).load is not Adapter.load:

@@ -124,13 +124,17 @@ class Replicas:
     def loaded(self) -> bool:
         return any(slot.report is not None for slot in self._slots)
 
+    def settle(self) -> None:
+        if self._placed is None:
+            self._placed = self._place()
+
     def load(self) -> None:
         """Until one is up; the others follow while it works."""
         if self.loaded:
             return
         self._tell.loading()
-        self._placed = self._place()
-        self._slots = [_Slot(number) for number in range(1, self._placed.count + 1)]
+        self._placed = placed = self._placed or self._place()
+        self._slots = [_Slot(number) for number in range(1, placed.count + 1)]
         for slot in self._slots:
             self._start(slot)
         while not self.loaded:

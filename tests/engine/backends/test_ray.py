@@ -57,7 +57,7 @@ def test_the_same_bytes_as_in_one_process_also_after_a_kill(
 
     class Killing(Heard):
         def settled(self, count: int) -> None:
-            if not killed and len(found := processes(log)) == 2:
+            if not killed and (found := processes(log)):
                 killed.append(min(found))
                 os.kill(killed[0], signal.SIGKILL)
 
@@ -72,7 +72,7 @@ def test_the_same_bytes_as_in_one_process_also_after_a_kill(
     assert (many.folder / name).read_bytes() == (alone.folder / name).read_bytes()
     assert many.folder.name == alone.folder.name
     assert killed and any("was lost" in note for note in heard.notes)
-    assert len(processes(log)) in (2, 3)
+    assert len(processes(log)) in (2, 3)  # the second of the first two may have come late
     assert heard.states[0] == ReplicasState(2, 0)
     assert max(state.up for state in heard.states) == 2
     record = json.loads((many.folder / "run.json").read_text().partition("\n//")[0])

@@ -93,7 +93,7 @@ def test_a_judge_has_the_devices_once_the_models_are_done(
     # Both models have answered before the judge is loaded, which is loaded once for both.
     order = [what for _, what in told if what.startswith("answer")]
     assert [w.split()[1] for w in dict.fromkeys(order)] == ["red", "blue", "0.5"]
-    assert len(sites) == 3
+    assert sum(bool(site.started) for site in sites) == 3
     assert len({process for process, what in told if what == "load 0.5"}) <= 2
 
 
