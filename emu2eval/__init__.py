@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from emu2eval.data.load import Reader
     from emu2eval.data.samples import Samples
     from emu2eval.encoders.base import Encoder, Vectors
+    from emu2eval.engine.merging import Merged, merge
     from emu2eval.engine.objects import InMemory
     from emu2eval.engine.reopen import score_again
     from emu2eval.engine.results import Result
@@ -75,6 +76,7 @@ _WHERE = {
     "data.load": "Reader",
     "data.samples": "Samples",
     "encoders.base": "Encoder Vectors",
+    "engine.merging": "Merged merge",
     "engine.objects": "InMemory",
     "engine.reopen": "score_again",
     "engine.results": "Result",
@@ -127,6 +129,7 @@ __all__ = [
     "JudgedScorer",
     "Limits",
     "Mark",
+    "Merged",
     "MissingData",
     "MissingExtra",
     "ModelError",
@@ -171,6 +174,7 @@ __all__ = [
     "load_model",
     "load_runs",
     "load_task",
+    "merge",
     "metric",
     "score_again",
 ]

@@ -78,7 +78,11 @@ class Evaluation(list[Result]):
         """Few-shot curves with 95 % intervals; file: .png, .svg or .pdf. Raises as `report.curves.draw`."""
         from emu2eval.report import curves
 
-        rows = [row for row in (result.rows[0] for result in self if result.rows) if curves.is_on_curve(row)]
+        rows = [
+            row
+            for row in (result.rows[0] for result in self if result.rows)
+            if curves.is_on_curve(row)
+        ]
         chosen = None if file is None else Path(file)
         curves.check(chosen or Path("curves.png"), rows)
         return Chart(curves.paint(curves.panels(rows), chosen))

@@ -498,3 +498,18 @@ def test_from_the_command_line(
     assert "capability: ocr" in rows
     assert "combination: ocr+math" in rows
     assert len(chat_server.asked) == 40
+
+
+def test_parts_are_judged_when_they_are_merged(
+    robot: str, judge: Any, chat_server: ChatServer, program: Program
+) -> None:
+    chat_server.answer = lambda body: "0.5"
+    for part in ("1/2", "2/2"):
+        code, _, said = program("run", "--task", "mm_vet", "--model", robot, "--part", part)
+        assert code == 0, said
+    code, _, said = program("merge")
+    assert code == 2 and "none is given" in said and chat_server.asked == []
+    for _ in range(2):
+        code, printed, said = program("merge", "--judge", judge(), "--format", "json")
+        assert (code, [row["value"] for row in json.loads(printed)]) == (0, [50, 0]), said
+        assert len(chat_server.asked) == 40

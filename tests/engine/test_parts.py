@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image as PILImage
 
 from emu2eval.adapters.base import Adapter, Limits
 from emu2eval.engine import dealing, merging
@@ -21,6 +22,7 @@ from emu2eval.engine.options import RunOptions
 from emu2eval.engine.planned import PlannedRun
 from emu2eval.engine.results import Result
 from emu2eval.errors import ConfigError, StoreError
+from emu2eval.media.images import from_pil
 from emu2eval.runs.locate import find
 from emu2eval.runs.lock import take
 from emu2eval.runs.parts import RunPart, parts_of
@@ -113,6 +115,7 @@ def answers(folder: Path) -> dict[tuple[str, int], Any]:
             each.key,
             each.examples,
             each.shown,
+            each.images,
         )
     return found
 
@@ -414,3 +417,26 @@ def test_what_was_being_removed_is_said_and_removed_all_the_same(
     merge(folder, clean=True)
     assert read_record(folder) == before and before.spent is not None
     assert not (folder / "parts").exists()
+
+
+class Painter(Device):
+    def __init__(self) -> None:
+        super().__init__()
+        self.limits = Limits(frozenset({"image"}), batch=4)
+
+    def _one(self, request: Request, together: int) -> Response:
+        return Response(images=(from_pil(PILImage.new("RGB", (4, 4), (together % 256, 0, 0))),))
+
+
+def test_images_are_brought_along(make_task: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("emu2eval.scorers.drawing._wanted", lambda *_: ("red", "circle"))
+    path = make_task(queries=20, output={"kind": "image"}, score={"scorer": "drawing"})
+    local, _ = run(path, Painter(), tmp_path / "local", shots=0)
+    for number in (1, 2):
+        run(path, Painter(), tmp_path / "parts", f"{number}/2", shots=0)
+    folder = only(tmp_path / "parts")
+    merge(folder, clean=True)
+    same(folder, local)
+    drawn = {path.name: path.read_bytes() for path in (folder / "images").iterdir()}
+    assert drawn == {path.name: path.read_bytes() for path in (local.folder / "images").iterdir()}
+    assert drawn

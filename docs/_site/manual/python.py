@@ -28,7 +28,7 @@ TOPICS: Mapping[str, tuple[str, str, str]] = {
         "Evaluating",
         "Ask models, read what was stored, score it again.",
         "evaluate Evaluation Result InMemory load_task Task load_model ModelSpec Changes load_runs "
-        "score_again",
+        "score_again merge Merged",
     ),
     "values": (
         "Values",
