@@ -401,6 +401,7 @@ def test_stopped_by_the_keyboard_in_the_middle_of_a_request(
     make_task: Any, served: Any, chat_server: ChatServer, slowness: float, signals: int, kept: int
 ) -> None:
     """What is under way is paid for, and waited for if that is not long; nothing more is sent."""
+
     def answer(body: Any) -> str:
         time.sleep(slowness if len(chat_server.asked) > 5 else 0)
         return "yes"
