@@ -101,24 +101,29 @@ class Cutting:
         self._streams = streams
 
     def __iter__(self) -> Iterator[list[Planned]]:
-        for window in self._planned_windows() if self._exact else self._missing_windows():
+        coming = _Coming(self._planned_windows() if self._exact else self._missing_windows())
+        while (window := coming.take()) is not None:
             left = window if self._streams else by_length(self._work.adapter, window)
             while left:
                 group, left = left[: self._size.now], left[self._size.now :]
                 asked = self._asked(group) if self._exact else group
                 if asked:
                     yield asked
+                if not self._streams:
+                    coming.plan()
 
     # -- from the plan ----------------------------------------------------------------------------
 
-    def _planned_windows(self) -> Iterator[list[Planned]]:
-        """Requests of the plan that are asked, or were, without those that others settle."""
+    def _planned_windows(self) -> Iterator[list[Planned] | None]:
+        """Requests of the plan that are asked, or were, without those that others settle; see `_Coming`."""
         window: list[Planned | Held] = []
         for each in self._work.to_ask(self._settled.store):
             window.append(each)
             if len(window) >= self._size.now * WINDOW:
                 yield self._own(window)
                 window = []
+            elif len(window) % self._size.now == 0:
+                yield None
         if window:
             yield self._own(window)
 
@@ -150,13 +155,15 @@ class Cutting:
 
     # -- from what is missing -----------------------------------------------------------------------
 
-    def _missing_windows(self) -> Iterator[list[Planned]]:
+    def _missing_windows(self) -> Iterator[list[Planned] | None]:
         window: list[Planned] = []
         for planned in self._missing():
             window.append(planned)
             if len(window) >= self._size.now * (1 if self._streams else WINDOW):
                 yield window
                 window = []
+            elif len(window) % self._size.now == 0:
+                yield None
         if window:
             yield window
 
@@ -195,6 +202,34 @@ class Cutting:
             # An image that the model cannot take costs its own question; `ask` finds others so.
             return planned.answer(Response(error=why(error)), 0.0, self._settled.store)
         return None
+
+
+class _Coming:
+    """Windows, each planned while the one before is asked: whole, it would keep devices waiting.
+
+    steps: yields each window when it is whole, and None whenever another batch of it is planned.
+    """
+
+    def __init__(self, steps: Iterator[list[Planned] | None]):
+        self._steps = steps
+        self._ready: list[Planned] | None = None
+        self._problem: Exception | None = None
+
+    def plan(self) -> None:
+        """Another batch of the next window. What that raises is told when its turn comes."""
+        if self._ready is not None or self._problem is not None:
+            return
+        try:
+            self._ready = next(self._steps, None)
+        except Exception as error:
+            self._problem = error
+
+    def take(self) -> list[Planned] | None:
+        """The next window; None where there is none. Raises what planning it raised."""
+        if self._problem is not None:
+            raise self._problem
+        ready, self._ready = self._ready, None
+        return ready if ready is not None else next((w for w in self._steps if w is not None), None)
 
 
 def by_length(adapter: Adapter, window: list[Planned]) -> list[Planned]:

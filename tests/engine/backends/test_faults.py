@@ -112,23 +112,34 @@ def test_no_more_is_planned_than_is_under_way_and_looked_at(
 ) -> None:
     plan = plan_of(make_task(queries=150, images=8), Device(batch=2))
     planned, stored, most = 0, 0, 0
-    own = Plan.at
+    between = [0]
+    """Requests that were planned between two batches that were handed out."""
+    own, submit = Plan.at, Replicas.submit
 
     def at(self: Plan, place: Any) -> Any:
         nonlocal planned, most
         planned += 1
         most = max(most, planned - stored)
+        between[-1] += 1
         return own(self, place)
+
+    def handed_out(self: Replicas, batch: Batch) -> None:
+        between.append(0)
+        submit(self, batch)
 
     def settled(count: int) -> None:
         nonlocal stored
         stored += count
 
     monkeypatch.setattr(Plan, "at", at)
+    monkeypatch.setattr(Replicas, "submit", handed_out)
     pool = pool_of(Simulated(lambda n: 1.0 + n), 3)
     tally, _ = asked(plan, tmp_path / "run", pool, progress=settled)
     assert tally.asked == planned == 150
     assert 2 * WINDOW < most <= 2 * (WINDOW + 1 + 2 * 3)
+    # After the first window, a batch is planned for each that is handed out: a window at once would take
+    # longer than those that are under way.
+    assert max(between[1:]) <= 2
 
 
 def test_a_device_here_has_its_next_batch_at_hand(
@@ -183,13 +194,20 @@ def test_real_processes_are_killed_at_random(make_task: Any, tmp_path: Path, see
         if kills and done > kills[0]:
             kills.pop(0)
             up = [child for child in site.started if not child.dead and child.process.is_alive()]
-            os.kill(draw.choice(up).process.pid or 0, signal.SIGKILL)
+            if up:
+                os.kill(draw.choice(up).process.pid or 0, signal.SIGKILL)
 
     killed = len(kills)
     try:
         tally, found = asked(plan, tmp_path / "run", pool, progress=settled)
     finally:
         pool.close()
-    assert found == local and (tally.asked, tally.failed) == (120, 0)
+    assert (tally.asked, tally.failed) == (120, 0)
+    # A batch that was hit twice is asked one by one, and its last bits tell.
+    apart = [key for key in local if found[key] != local[key]]
+    assert len(apart) <= 4 * (killed // 2)
+    assert {key: value[0][:4] for key, value in found.items()} == {
+        key: value[0][:4] for key, value in local.items()
+    }
     keys = [line.split()[1] for line in log.read_text().splitlines()]
     assert len(set(keys)) == 120 and len(keys) <= 120 + killed * 2 * 4
