@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ import pytest
 from emu2eval.adapters.base import Adapter, Limits
 from emu2eval.engine.backends.pool import Placing, Replicas, Tell
 from emu2eval.engine.backends.replica import Replica, ReplicaReport
+from emu2eval.engine.dealing import PartCutting, deal_of
 from emu2eval.engine.evaluation import plans
 from emu2eval.engine.options import RunOptions
 from emu2eval.engine.plan import Plan
-from emu2eval.engine.runner import Tally, execute
+from emu2eval.engine.runner import Tally, batch_size, execute
 from emu2eval.errors import ModelError, ModelGone
+from emu2eval.runs.parts import RunPart
 from emu2eval.runs.record import ModelIdentity
 from emu2eval.runs.store import RunStore
 from emu2eval.types import Request, Response
@@ -370,3 +373,17 @@ def test_what_is_in_flight_when_it_is_stopped_is_kept(
         asked(plan, tmp_path / "run", pool, progress=settled)
     # The third batch was stored before it was told; up to two of each replica were under way.
     assert 3 * 4 < (tmp_path / "run" / "responses.jsonl").read_bytes().count(b"\n") <= 7 * 4
+
+
+def test_a_part_can_have_replicas(make_task: Any, pools: Any, tmp_path: Path) -> None:
+    plan = plan_of(make_task(queries=60, **CHOICE), Device())
+    _, local = asked(plan, tmp_path / "local")
+    found: dict[tuple[str, int], Any] = {}
+    for number in (1, 2):
+        deal = deal_of(plan, RunPart(number, 2), batch_size(plan.adapter), streams=False)
+        pool, _, _ = pools(lambda _: Local(Device(0.001)), 2)
+        cut = partial(PartCutting, deal=deal, number=number, twin=lambda planned: None)
+        tally, part = asked(plan, tmp_path / f"{number}", pool, cut=cut)
+        assert 28 <= tally.asked <= 32 and not found.keys() & part.keys()
+        found |= part
+    assert found == local
