@@ -363,6 +363,7 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
             answers: list[Response] = self._team.call("answer", requests)
             return answers
         inference = self._loaded()
+        inference.begin()
         laid_out: dict[int, tuple[Output, LaidOut]] = {}
         errors: dict[int, str] = {}
         texts: dict[int, tuple[TextOutput, LaidOut]] = {}
@@ -532,6 +533,8 @@ class LocalAdapter(Adapter, Generic[S, Opened, Loaded]):
         self, inference: Loaded, asked: Mapping[int, tuple[ChoiceOutput, LaidOut]]
     ) -> dict[int, Response]:
         responses = {}
+        with suppress(*OWN):  # told by the question whose own it is
+            inference.expect([q for _, laid in asked.values() if (q := laid.question) is not None])
         for i, (out, laid) in asked.items():
             assert laid.question is not None
             (sums,) = _each(inference.choices, [laid.question])

@@ -39,6 +39,18 @@ class Inference(Generic[R]):
         self.reader = reader
         self.prefix = Prefix(reader) if reuse else None
 
+    def begin(self) -> None:
+        """A batch comes next, whose answers shall not depend on the batches before it."""
+        if self.prefix is not None:
+            self.prefix.begin()
+
+    @torch.inference_mode()
+    def expect(self, questions: Sequence[Question]) -> None:
+        """Reads what the prompts of questions share that come next, one by one."""
+        if self.prefix is not None and len(questions) > 1:
+            self.reader.encoder.hold([questions[0].prompt])
+            self.prefix.expect([question.prompt for question in questions])
+
     @torch.inference_mode()
     def texts(
         self, prompts: Sequence[Encoded], search: Search, keys: Sequence[str] = ()

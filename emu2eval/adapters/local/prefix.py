@@ -19,28 +19,48 @@ from emu2eval.adapters.local.reading import Reader
 CACHE_BYTES = 4 << 30
 """4 GiB holds a full context of a 33B decoder in bf16 (1.6 MB a position)."""
 ENDS = 2
-"""Beginnings that are kept, one on top of the other, where a longer one cannot be cut."""
+"""Beginnings that are kept, one on top of the other; where a longer one can be cut, if they fit."""
 WORTHWHILE = 16
 """Positions below which a pass of its own costs more than it saves."""
 
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """Positions that were read, by what makes them alike, and their keys, values and states (one row)."""
+    """Positions that were read, by what makes them alike, and their keys, values and states (one row).
+
+    passes: from where to where, one after the other: others give other last bits.
+    """
 
     signature: tuple[int | str, ...]
+    passes: tuple[tuple[int, int], ...]
     cache: DynamicCache
 
 
 class Prefix:
-    """Follows the prompts of a run; what it holds is what a pass over them would give, up to rounding."""
+    """Follows the prompts of a batch; what it holds is what a pass over them would give, up to rounding.
+
+    kept: what batches have read. Of what earlier ones did, a batch takes only what it would read itself, in
+    the same passes: its bits do not depend on the batches before it, which are others with more replicas, or
+    once a run is continued.
+    """
 
     def __init__(self, reader: Reader[Any], max_bytes: int = CACHE_BYTES):
         self.reader = reader
         self.max_bytes = max_bytes
         self.kept: list[Beginning] = []
+        self._known: list[Beginning] = []
         self._used: Beginning | None = None
         self._previous: tuple[int | str, ...] | None = None
+
+    def begin(self) -> None:
+        """Another batch comes next."""
+        self._known, self._used, self._previous = [], None, None
+
+    def expect(self, prompts: Sequence[Encoded]) -> None:
+        """Reads what prompts share that are asked one by one."""
+        if len(prompts) > 1:
+            self.shared(prompts)
+            self._previous = None
 
     def shared(self, prompts: Sequence[Encoded]) -> int:
         """How many positions all prompts begin with alike and are known, after reading what is worth it.
@@ -58,7 +78,7 @@ class Prefix:
         alike = _whole(prompts[0], alike)
         self._previous = signatures[0]
         usable, self._used = 0, None
-        for beginning in self.kept:
+        for beginning in self._known:
             length = self._usable(beginning, prompts[0], room, signatures)
             if length > usable:
                 usable, self._used = length, beginning
@@ -101,13 +121,22 @@ class Prefix:
     def _read(self, prompt: Encoded, start: int, stop: int) -> None:
         """Positions on top of the first `start` of those that are known."""
         base = self._used if start else None
-        cache = self.reader.cache() if base is None else self.reader.above(base.cache, 1, start)
-        # Of the whole prompt: some models cannot say the positions of one that ends where an image opens.
-        self.reader.read(self.reader.rows([prompt]), [prompt], cache, start, stop)
-        self._used = Beginning(prompt.signature[:stop], joined(cache))
-        # What cannot be cut is kept as well where it ended before: the demonstrations, under an image.
-        below = [] if base is None or self.reader.cuts else [base]
-        self.kept = [*below, self._used]
+        before = () if base is None else base.passes
+        passes = (*before, (start, stop))
+        signature = prompt.signature[:stop]
+        found = (b for b in self.kept if b.passes == passes and b.signature == signature)
+        self._used = next(found, None)
+        if self._used is None:
+            cache = self.reader.cache() if base is None else self.reader.above(base.cache, 1, start)
+            # Of the whole prompt: some models cannot say the positions of one that ends where an image opens.
+            self.reader.read(self.reader.rows([prompt]), [prompt], cache, start, stop)
+            self._used = Beginning(signature, passes, joined(cache))
+        # Where it ended before is kept as well: the demonstrations, under an image; others have them, too.
+        below = [] if base is None else [base]
+        if below and self.reader.cuts:
+            both = held_bytes(below[0].cache) + held_bytes(self._used.cache)
+            below = below if both <= self.max_bytes else []
+        self.kept = self._known = [*below, self._used]
 
 
 def _whole(prompt: Encoded, length: int) -> int:

@@ -228,6 +228,43 @@ def test_a_repeat_decodes_nothing_where_images_are_kept(
     assert "keep_images" in adapter.neutral
 
 
+@pytest.mark.parametrize("family", ["llava"])
+@pytest.mark.parametrize("output", [CHOICES, TEXT], ids=["choices", "text"])
+def test_a_batch_has_the_bits_that_it_has_without_those_before_it(
+    inference: Any,
+    kept: dict[str, HuggingFaceAdapter],
+    monkeypatch: pytest.MonkeyPatch,
+    family: str,
+    output: Any,
+) -> None:
+    """As a replica sees some of them, and a run that is continued the rest; what they share is kept."""
+    batches = [
+        [request(prompt(2, query, first=first), output) for query, first in enumerate(firsts)]
+        for firsts in ((0, 0, 1), (0, 0, 0), (0, 2, 0))
+    ]
+    bits: list[Any] = []
+    own = inference.reader.read
+
+    def read(*given: Any, **named: Any) -> Any:
+        found = own(*given, **named)
+        bits.append((given[3:], found))
+        return found
+
+    monkeypatch.setattr(inference.reader, "read", read)
+    known: dict[int, Any] = {}
+    for order in ((0, 1, 2), (2, 1), (1, 0)):
+        monkeypatch.setattr(inference, "prefix", Prefix(inference.reader))
+        for number in order:
+            bits.clear()
+            answers = kept[family].answer(batches[number])
+            # A beginning that an earlier batch read is not read again.
+            rows = [each for each in bits if each[0][0] or each[0][1] > 100]
+            before, seen = known.setdefault(number, (answers, rows))
+            assert answers == before
+            assert [places for places, _ in rows] == [places for places, _ in seen]
+            assert all(torch.equal(a, b) for (_, a), (_, b) in zip(rows, seen, strict=True))
+
+
 @pytest.mark.parametrize("family", ["qwen3_vl", "mllama"])
 def test_an_image_on_the_disk_is_not_encoded_again(
     model_file: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, family: str

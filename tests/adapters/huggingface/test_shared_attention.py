@@ -158,7 +158,8 @@ def test_a_beginning_is_stored_once(
     assert {layer.before[0][0].data_ptr() for layer in above} == held
     assert max(layer.own for layer in above) < 60
     made.clear()
-    adapter.answer([request(prompt(4, 1), ChoiceOutput(("red blue", "green red", "blue")))])
+    choices = ChoiceOutput(("red blue", "green red", "blue"))
+    adapter.answer([request(prompt(4, query), choices) for query in (1, 2)])
     several = [layer for layer in made if layer.own and layer.keys.shape[0] > 1]
     assert several and all(len(layer.before) == 2 for layer in several)
     assert {layer.before[0][0].data_ptr() for layer in several} == held
