@@ -179,8 +179,9 @@ def after(task: str, model: str, shots: int, what: str, out: str) -> dict[str, f
     from emu2eval.report.table import render
     from emu2eval.runs.scores import read_rows
 
-    (folder,) = (path for path in Path(out).iterdir() if path.is_dir())
-    file = Path(out) / "page.html"
+    (folder,) = (path.parent for path in Path(out).glob("*/run.json"))
+    file = Path(out) / "page" / "page.html"
+    file.parent.mkdir(exist_ok=True)
     ways: Mapping[str, Callable[[], object]] = {
         "the same command": lambda: evaluate(task, model, shots=shots, out=out),
         "reopen": lambda: reopen(folder).index(),
@@ -192,9 +193,9 @@ def after(task: str, model: str, shots: int, what: str, out: str) -> dict[str, f
     ways[what]()
     found = {"seconds": time.process_time() - began, "before": before, "peak": peak()}
     if what == "page":
-        beside = file.with_name(f"{file.stem}_files")
+        whole = sum(path.stat().st_size for path in file.parent.rglob("*") if path.is_file())
         found["page"] = file.stat().st_size / MIB
-        found["beside"] = sum(f.stat().st_size for f in beside.rglob("*") if f.is_file()) / MIB
+        found["beside"] = whole / MIB - found["page"]
     return found
 
 

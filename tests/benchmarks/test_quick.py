@@ -44,7 +44,7 @@ def test_nine_images_are_asked_of_a_server_and_by_hand(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["load", "images"])
+@pytest.mark.parametrize("name", ["load", "images", "scale"])
 def test_a_quick_benchmark_ends_with_its_figures(name: str) -> None:
     folder = Path(__file__).parents[2] / "benchmarks"
     command = [sys.executable, str(folder), "--quick", "--only", name]
