@@ -310,7 +310,7 @@ def _carried_out(loads: Sequence[_Load], told: Watcher) -> list[Result]:
     for load in loads:
         with closing(Encoders(load.runs[0].options.where, told)) as encoders:
             for run in load.runs:
-                run.plan.prepare(load.backend.encode, told.working, encoders)
+                run.plan.prepare(load.backend.encode, told.working, encoders, load.backend.at_once)
                 run.plan.check_first()
         load.look()
         if len(loads) > 1:

@@ -291,15 +291,17 @@ class Plan:
         encode: Encode | None = None,
         progress: Progress | None = None,
         route: Route | None = None,
+        at_once: int = Encoder.batch,
     ) -> None:
         """Long work ahead of choosing demonstrations, such as features of images.
 
-        encode: the model's own features, if the chooser looks through the model. route: takes the work of
-        another encoder elsewhere.
+        encode: the model's own features, if the chooser looks through the model; at_once: of so many images
+        at a time. route: takes the work of another encoder elsewhere.
         """
         chooser, questions = self.prompts.chooser, self.questions
         if chooser is not None:
             own = OwnEncoder(self.model, self.adapter, encode or self.adapter.encode_images)
+            own.batch = at_once
             queries = (questions.query(position) for position in questions.asked)
             chooser.route = route
             with of_part("chooser", self.task.spec.demonstrations.chooser):

@@ -148,10 +148,11 @@ class _Dealing:
             while True:
                 while self._room() and self._look_ahead():
                     self._submit(self._coming.pop())
-                if not self._under_way:
+                if self._under_way and self._size.growing:
+                    pass  # the next is cut by how this one does
+                elif not self._look_ahead() and not self._under_way:
                     break
-                if not self._size.growing:
-                    self._look_ahead()
+                # Where nothing is under way and something is planned, room comes with the next replica.
                 self._hear()
         except BaseException as error:
             # What cannot be stored need not be waited for.

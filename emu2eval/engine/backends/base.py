@@ -58,8 +58,8 @@ class Backend(Protocol):
     """Runs one model. All is called on one thread, that of the run."""
 
     def settle(self) -> None:
-        """Decides on what the model will run, as its adapter's workload wants it, and tells the adapter, which
-        plans its batches for that. Raises UserError."""
+        """Decides on what the model will run, as its adapter's workload needs it, and tells the adapter,
+        which plans its batches for that. Raises UserError."""
 
     def load(self) -> None:
         """Reads the weights; called before the first `submit`, and does nothing where that is done. Raises
@@ -85,6 +85,10 @@ class Backend(Protocol):
 
     def stop(self, within: float) -> Iterator[Answers]:
         """Begins nothing more; what is under way is waited for, for so many seconds, and given."""
+
+    @property
+    def at_once(self) -> int:
+        """Images that `encode` should be given in a call, so that no device waits."""
 
     def encode(self, images: Sequence[Image] | Sequence[str]) -> npt.NDArray[np.float32]:
         """(n, width): the model's own features of images, and an encoder's of texts; loads, and is called

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from emu2eval.adapters.base import Adapter, of_adapter
+from emu2eval.encoders.base import Encoder
 from emu2eval.engine.asking import streams
 from emu2eval.engine.backends.base import Answers, Batch, Ended, Event
 from emu2eval.engine.backends.devices import devices_of
@@ -70,6 +71,10 @@ class Here:
     def stop(self, within: float) -> Iterator[Answers]:
         if self._run is not None:
             yield from self._run.stop(within)
+
+    @property
+    def at_once(self) -> int:
+        return Encoder.batch
 
     def encode(self, images: Sequence[Image] | Sequence[str]) -> npt.NDArray[np.float32]:
         self.load()

@@ -34,6 +34,8 @@ MEDIANS = 20
 """After so many times the median batch without a sign, a replica is lost."""
 PATIENCE = 600.0
 """Seconds that a replica may be silent at least."""
+MOST_IMAGES = 4096
+"""Images that are shared out at a time."""
 CHUNK = 64
 """Images that a replica encodes in one call: a multiple of what an encoder takes at a time."""
 
@@ -177,6 +179,12 @@ class Replicas:
                 event = self._events.popleft()
                 if isinstance(event, Answers):
                     yield event
+
+    @property
+    def at_once(self) -> int:
+        """Two chunks for each, and no more than a kill may cost."""
+        count = self._placed.count if self._placed is not None else 1
+        return min(2 * CHUNK * max(count, 8), MOST_IMAGES)
 
     def encode(self, images: Sequence[Image] | Sequence[str]) -> npt.NDArray[np.float32]:
         """Shared out in chunks, and put together in their order."""
