@@ -49,7 +49,8 @@ def run_experiment(
     form: str,
 ) -> None:
     """Checks the whole file, says how much it is, runs what is not yet run; then the table and the page."""
-    from emu2eval.engine.evaluation import carry_out, planned
+    from emu2eval.engine.carrying import carry_out
+    from emu2eval.engine.evaluation import planned
     from emu2eval.engine.experiment import jobs
     from emu2eval.engine.outlook import estimates
     from emu2eval.report.outlook import outlook

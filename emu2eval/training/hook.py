@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emu2eval.engine.evaluation import Job, carry_out, jobs_of, planned
+from emu2eval.engine.carrying import carry_out
+from emu2eval.engine.evaluation import Job, jobs_of, planned
 from emu2eval.engine.objects import InMemory
 from emu2eval.engine.options import RunOptions
 from emu2eval.engine.results import Result

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from emu2eval import Adapter, Limits, evaluate
-from emu2eval.engine.evaluation import carry_out, planned
+from emu2eval.engine.carrying import carry_out
+from emu2eval.engine.evaluation import planned
 from emu2eval.engine.experiment import jobs
 from emu2eval.engine.outlook import estimates
 from emu2eval.errors import StoreError, UserError

@@ -16,7 +16,8 @@ from PIL import Image as PILImage
 
 from emu2eval.adapters.base import Adapter, Limits
 from emu2eval.engine import dealing, merging
-from emu2eval.engine.evaluation import carry_out, jobs_of, planned
+from emu2eval.engine.carrying import carry_out
+from emu2eval.engine.evaluation import jobs_of, planned
 from emu2eval.engine.merging import merge
 from emu2eval.engine.options import RunOptions
 from emu2eval.engine.planned import PlannedRun
