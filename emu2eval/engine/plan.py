@@ -303,7 +303,7 @@ class Plan:
             own = OwnEncoder(self.model, self.adapter, encode or self.adapter.encode_images)
             own.batch = at_once
             queries = (questions.query(position) for position in questions.asked)
-            chooser.route = route
+            chooser.route = route or chooser.route
             with of_part("chooser", self.task.spec.demonstrations.chooser):
                 chooser.prepare(queries, self.prompts.shots.count, model=own, progress=progress)
 
@@ -320,19 +320,14 @@ class Plan:
 
     def check_first(self) -> None:
         """Checks the first requests before a model is loaded for them; the others come in their turn."""
-        for place in islice(self.questions, FIRST):
+        for planned in self._firsts:
             # An image that cannot be used costs its own question, when its turn comes.
             with suppress(ImageError):
-                self.check(self.at(place))
+                self.check(planned)
 
     def workload(self) -> Workload | None:
         """What the requests are like, by the first of them; None where the model does not count positions."""
-        requests = []
-        for place in islice(self.questions, FIRST):
-            with suppress(ImageError):
-                planned = self.at(place)
-                if planned.refused is None:
-                    requests.append(planned.request)
+        requests = [planned.request for planned in self._firsts if planned.refused is None]
         with of_adapter(self.adapter), suppress(ImageError):
             return self.adapter.expected(requests)
         return None
@@ -345,14 +340,22 @@ class Plan:
                 f"{self.task.name} asks {self.name} for output of kind {kind!r}: temperature, top_p and "
                 "do_sample only affect text and are ignored here"
             )
-        for place in islice(self.questions, FIRST):
-            planned = self.at(place)
+        for planned in self._firsts:
             with suppress(ImageError), of_adapter(self.adapter):
                 if planned.refused is None:
                     said = self.adapter.warning(planned.request)
                     if said is not None:
                         yield f"{self.task.name}, {self.model.name}: {said}"
                     return
+
+    @cached_property
+    def _firsts(self) -> list[Planned]:
+        """The first of the requests, without those whose images cannot be used."""
+        found = []
+        for place in islice(self.questions, FIRST):
+            with suppress(ImageError):
+                found.append(self.at(place))
+        return found
 
     @cached_property
     def _model_digest(self) -> str:

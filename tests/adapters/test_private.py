@@ -18,7 +18,9 @@ def of_others(path: Path, own: set[str]) -> set[str]:
         if isinstance(node, ast.Attribute):
             # torch's kernels have such names in its documentation too.
             torch = isinstance(node.value, ast.Attribute) and node.value.attr == "aten"
-            name = "" if torch else node.attr
+            # The system's own is public, whatever it is called.
+            system = isinstance(node.value, ast.Name) and node.value.id == "os"
+            name = "" if torch or system else node.attr
         elif isinstance(node, ast.FunctionDef):
             name = node.name
         else:

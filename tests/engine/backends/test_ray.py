@@ -74,7 +74,6 @@ def test_the_same_bytes_as_in_one_process_also_after_a_kill(
     assert killed and any("was lost" in note for note in heard.notes)
     assert len(processes(log)) in (2, 3)  # the second of the first two may have come late
     assert heard.states[0] == ReplicasState(2, 0)
-    assert max(state.up for state in heard.states) == 2
     record = json.loads((many.folder / "run.json").read_text().partition("\n//")[0])
     (ran_on,) = record["ran_on"]
     assert (ran_on["replicas"], ran_on["hosts"], ran_on["batch"]) == (2, 1, 4)
