@@ -85,9 +85,12 @@ def _carried_out(loads: Sequence[_Load], told: Watcher) -> list[Result]:
         with of_part("scorer", task.scoring.name):
             task.scorer.try_out()
     for load in loads:
-        with closing(Encoders(load.runs[0].options.where, told)) as encoders:
+        where = load.runs[0].options.where
+        with closing(Encoders(where, told)) as encoders:
             for run in load.runs:
-                run.plan.prepare(load.backend.encode, told.working, encoders, load.backend.at_once)
+                route = None if where.here else encoders
+                at_once = load.backend.at_once
+                run.plan.prepare(load.backend.encode, told.working, route, at_once)
                 run.plan.check_first()
         load.look()
         if len(loads) > 1:

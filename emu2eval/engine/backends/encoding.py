@@ -75,7 +75,7 @@ class Encoders:
 
     def __call__(self, encoder: Encoder) -> Encoder:
         """The encoder, put to work elsewhere; as it is where that gains nothing."""
-        if self._where.here or encoder.name == OWN or encoder.name in registry.known("encoder"):
+        if encoder.name == OWN or encoder.name in registry.known("encoder"):
             return encoder
 
         def run(own: Encoder, given: Sequence[Image] | Sequence[str]) -> npt.NDArray[np.float32]:
