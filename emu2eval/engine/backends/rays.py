@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -79,18 +80,20 @@ class Cluster:
 
     @cached_property
     def machine(self) -> Machine:
-        """The node with the most GPUs, as a replica that had all of them would see it."""
+        """The node with the most GPUs, as a replica that had all of them would see it. One of the cluster is
+        looked at, and stands for all: others may be in use."""
         largest = max(self.nodes, key=lambda node: node.gpus, default=Node(1, 0))
-        look = self._ray.remote(_seen).options(num_cpus=0, num_gpus=largest.gpus)
+        look = self._ray.remote(_seen).options(num_cpus=0, num_gpus=min(1, largest.gpus))
         try:
             found: Machine = self._ray.get(look.remote(), timeout=LOOK_WAIT)
         except Exception as error:
             raise ModelError(
-                f"no node of the cluster gives its {largest.gpus} GPUs within {LOOK_WAIT:.0f} seconds "
+                f"the cluster gives no GPU to look at within {LOOK_WAIT:.0f} seconds "
                 f"({type(error).__name__})",
                 hint="wait until others have finished, or see what holds them: ray status",
             ) from None
-        return found
+        count = largest.gpus
+        return replace(found, gpus=found.gpus[:1] * count, cards=found.cards[:1] * count)
 
     def site(self, start: ReplicaStart, *, gpus: int, cores: int) -> RaySite:
         """For replicas of a model, each with so many of a node's GPUs and cores."""
