@@ -325,9 +325,12 @@ def features(
     ] = None,
     protocol: Protocol = None,
     device: Device = None,
+    replicas: ReplicaCount = None,
+    cluster: ClusterAddress = None,
     set_: Sets = [],  # noqa: B006
 ) -> None:
     """Compute the features that the chooser `rices` uses to find similar demonstrations."""
+    from emu2eval.engine.options import RunOptions
     from emu2eval.engine.precompute import compute_features
     from emu2eval.report.progress import Bars
     from emu2eval.spec.changes import Changes
@@ -341,7 +344,7 @@ def features(
                 model=model,
                 protocol=protocol,
                 changes=Changes.of(set_),
-                device=device,
+                at=RunOptions.of(device=device, replicas=replicas, cluster=cluster).where,
                 watcher=bars,
             )
             return [

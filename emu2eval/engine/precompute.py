@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing
 from dataclasses import replace
-from functools import partial
 
 from emu2eval.data.sources import choose, require
-from emu2eval.engine.backends.here import Here
+from emu2eval.engine.backends.choose import Where
+from emu2eval.engine.backends.encoding import Encoders
 from emu2eval.engine.models import open_model
 from emu2eval.engine.plan import OwnEncoder
 from emu2eval.engine.splits import Splits
@@ -28,12 +28,13 @@ def compute_features(
     model: str | None = None,
     protocol: str | None = None,
     changes: Changes | None = None,
-    device: str | None = None,
+    at: Where | None = None,
     watcher: Watcher | None = None,
 ) -> Iterator[tuple[str, PoolFeatures]]:
     """(split, what was made) for every image of the splits, and its texts where the chooser weighs them.
 
-    splits, encoder: the task's own where left out. Continues where it was stopped. Raises UserError.
+    splits, encoder: the task's own where left out. at: where encoders run; None = in this process. Continues
+    where it was stopped. Raises UserError.
     """
     told, changed = watcher or Watcher(), changes or Changes()
     if encoder is not None:
@@ -51,14 +52,20 @@ def compute_features(
     task_ = replace(task_, task=sourced)
     data = Splits(told)
     own = backend = None
+    at = at or Where()
     if model is not None:
-        known = open_model(model, changed, device)
-        backend = Here(known.adapter, partial(told.loading, known.spec.name))
+        known = open_model(model, changed, at.device, at.machine())
+        backend = at.backend(known.spec, known.adapter, told)
         own = OwnEncoder(known.spec, known.adapter, backend.encode)
+        own.batch = backend.at_once
     made = False
-    with closing(backend) if backend is not None else nullcontext():
+    with ExitStack() as until:
+        if backend is not None:
+            until.enter_context(closing(backend))
+        encoders = until.enter_context(closing(Encoders(at, told)))
         for name in names:
             chooser = task_.chooser(data.split(task_, name), 0)
+            chooser.route = None if at.here else encoders
             bring([NamedPart("chooser", task_.spec.demonstrations.chooser, chooser)], told)
             with of_part("chooser", task_.spec.demonstrations.chooser):
                 found = chooser.features(model=own, progress=told.working)

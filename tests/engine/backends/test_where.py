@@ -15,6 +15,7 @@ from emu2eval.engine.backends.choose import Where
 from emu2eval.engine.backends.pool import Placing
 from emu2eval.engine.backends.replica import Replica, ReplicaStart
 from emu2eval.engine.backends.share import Node, as_many, cores_each, room
+from emu2eval.engine.precompute import compute_features
 
 from ...tasks.layouts import mm_vet
 from .processes import Processes
@@ -123,6 +124,10 @@ def test_an_encoder_is_shared_out_before_the_model_has_its_turn(
     assert "encode" in methods[0] and "ask" not in methods[0]
     assert "ask" in methods[1] and "encode" not in methods[1]
     made = sorted((tmp_path / "cache" / "features").rglob("images-*"))
+    shutil.rmtree(tmp_path / "cache" / "features")
+    ahead = dict(compute_features(task, at=Where(replicas=2)))
+    assert {name: found.computed for name, found in ahead.items()} == {"test": 8, "train": 12}
+    assert "encode" in [method for method, _ in sites[-1].calls]
     shutil.rmtree(tmp_path / "cache" / "features")
     (alone,) = evaluate(task, model, shots=2, out=tmp_path / "alone")
     assert alone.folder.name == many.folder.name  # named after the features' digest
