@@ -33,8 +33,9 @@ def _ray(address: str | None) -> Any:
     os.environ.setdefault("RAY_raylet_start_wait_time_s", START_WAIT)
     # It would hide the GPUs from processes that ask for none, and says so on every start.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if address is not None and _has_token():
-        # A cluster whose head found a token wants it of everybody; one that wants none takes it, too.
+    if address is None or _has_token():
+        # Ray's processes listen on the network: one's own admit nobody without the token, which Ray makes. A
+        # cluster whose head found a token asks everybody for it; one that asks for none takes it, too.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     import ray
 
