@@ -221,6 +221,8 @@ class _Keeper:
         self._tally = tally
         self._tell = tell
         self._expected: dict[int, Planned] = {}
+        self._in_vain = 0
+        """Requests that were asked and failed, each once, however many equal it."""
         self.settled = Settled(store, self._kept, self._copied, self._refused)
 
     def expect(self, group: Sequence[Planned]) -> None:
@@ -244,6 +246,7 @@ class _Keeper:
             key = planned.request.key
             if response.error is not None:
                 self.settled.failed[key] = first
+                self._in_vain += 1
             for same in self.settled.under_way.pop(key):
                 twin = same is not planned
                 rows.append((same.slot, same.copy(first) if twin else first))
@@ -253,9 +256,9 @@ class _Keeper:
             return
         self._store.append(rows)
         self._tell(len(rows))
-        if not last and tally.failed >= max(tally.asked, GIVE_UP_AFTER) and not tally.kept:
+        if not last and self._in_vain >= max(tally.asked, GIVE_UP_AFTER) and not tally.kept:
             raise ModelError(
-                f"the first {tally.failed} requests all failed; the last one: {rows[-1][1].error}",
+                f"the first {self._in_vain} requests all failed; the last one: {rows[-1][1].error}",
                 where=self._name,
                 hint="fix the model or its settings and run the same command again",
             )

@@ -348,6 +348,25 @@ def test_a_model_that_only_fails_is_given_up(make_task: Any, tmp_path: Path) -> 
     assert sum(Odd.calls) < 100
 
 
+def test_one_that_fails_under_many_ids_is_no_broken_model(make_task: Any, tmp_path: Path) -> None:
+    """What equals it fails with it, and says no more of the model."""
+    task = make_task(queries=50)
+    rows = [json.loads(line) for line in (task.parent / "test.jsonl").read_text().splitlines()]
+    rows[4:] = [rows[0] | {"id": row["id"]} for row in rows[4:]]
+    (task.parent / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    calls: list[int] = []
+
+    class Fails(Adapter):
+        limits = Limits(frozenset({"text"}), batch=1)
+
+        def answer(self, requests: Sequence[Request]) -> list[Response]:
+            calls.append(len(requests))
+            return [Response(error="no") if len(calls) == 1 else Response(text="red")]
+
+    (result,) = evaluate(str(task), Fails(), out=tmp_path / "runs")
+    assert (result.tally.asked, result.tally.failed, result.tally.copied) == (4, 47, 46)
+
+
 def test_an_adapter_that_miscounts_is_told(make_task: Any, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="7 responses for 8 requests"):
         evaluate(str(make_task()), odd("short"), out=tmp_path / "runs")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -195,7 +195,9 @@ class Replicas:
         found: dict[int, npt.NDArray[np.float32]] = {}
         left = deque(enumerate(chunks))
         busy: dict[Call, tuple[int, _Slot]] = {}
-        while len(found) < len(chunks):
+        deaths: Counter[int] = Counter()
+        problem: UserError | None = None
+        while left or busy:
             taken = {slot.number for _, slot in busy.values()}
             for slot in self._up():
                 if left and slot.number not in taken:
@@ -209,8 +211,22 @@ class Replicas:
                 try:
                     found[number] = self._site.result(call)
                 except ReplicaDied as died:
-                    left.append((number, chunks[number]))
+                    deaths[number] += 1
+                    if deaths[number] > DEADLY:
+                        raise ModelError(
+                            f"each of the {deaths[number]} replicas that encoded the same "
+                            f"{len(chunks[number])} images or texts died: {died}",
+                            hint="see whether memory ran out there; what was encoded before is kept",
+                        ) from None
+                    if problem is None:
+                        left.append((number, chunks[number]))
                     self._lost(slot, str(died))
+                except UserError as error:
+                    # Raised once all replicas are free: the next call would find them at work.
+                    problem = problem or error
+                    left.clear()
+        if problem is not None:
+            raise problem
         return np.concatenate([found[number] for number in range(len(chunks))])
 
     def ran_on(self, now: RanOn) -> RanOn:
@@ -381,7 +397,7 @@ class Replicas:
         for call in ended:
             if call in self._calls:
                 self._heard(call, last=last)
-        for slot in self._up():
+        for slot in self._up() if not last else ():
             if slot.flights and time.monotonic() - slot.heard > self._longest():
                 self._lost(slot, f"no answer for {self._longest():,.0f} seconds")
 
@@ -399,20 +415,16 @@ class Replicas:
         kind, slot, number = self._calls.pop(call)
         try:
             result = self._site.result(call)
-        except ReplicaDied as died:
+        except (ReplicaDied, UserError) as error:
+            why = error.what if isinstance(error, UserError) else str(error)
             if last:
                 slot.flights.pop(number, None)
             elif kind == "load":
-                self._not_loaded(slot, str(died))
+                self._not_loaded(slot, why)
+            elif isinstance(error, (ReplicaDied, ModelGone)):
+                self._lost(slot, why)
             else:
-                self._lost(slot, str(died))
-            return
-        except UserError as error:
-            if kind == "load":
-                self._not_loaded(slot, error.what)
-            elif isinstance(error, ModelGone) and not last:
-                self._lost(slot, error.what)
-            else:
+                del slot.flights[number]  # nobody waits for it while the run is stopped
                 raise
             return
         if kind == "load":

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from emu2eval.adapters.base import Adapter, Limits
@@ -20,7 +21,7 @@ from emu2eval.engine.evaluation import plans
 from emu2eval.engine.options import RunOptions
 from emu2eval.engine.plan import Plan
 from emu2eval.engine.runner import Tally, batch_size, execute
-from emu2eval.errors import ModelError, ModelGone
+from emu2eval.errors import ImageError, ModelError, ModelGone
 from emu2eval.runs.parts import RunPart
 from emu2eval.runs.record import ModelIdentity
 from emu2eval.runs.store import RunStore
@@ -373,6 +374,74 @@ def test_what_is_in_flight_when_it_is_stopped_is_kept(
         asked(plan, tmp_path / "run", pool, progress=settled)
     # The third batch was stored before it was told; up to two of each replica were under way.
     assert 3 * 4 < (tmp_path / "run" / "responses.jsonl").read_bytes().count(b"\n") <= 7 * 4
+
+
+class Broken(Device):
+    def answer(self, requests: Sequence[Request]) -> list[Response]:
+        time.sleep(self.seconds)
+        raise ModelError("the model is broken")
+
+
+@pytest.mark.parametrize("queries", [4, 20])
+def test_an_error_of_the_model_ends_the_run_at_once(
+    make_task: Any, pools: Any, tmp_path: Path, queries: int
+) -> None:
+    plan = plan_of(make_task(queries=queries), Device())
+    pool, site, _ = pools(lambda _: Local(Broken()), 1)
+    own: Callable[..., Any] = site.wait
+
+    def wait(calls: Sequence[Any], timeout: float | None) -> Sequence[Any]:
+        assert calls, "what never comes is waited for"
+        found: Sequence[Any] = own(calls, timeout)
+        return found
+
+    site.wait = wait
+    with pytest.raises(ModelError, match="broken"):
+        asked(plan, tmp_path / "run", pool)
+
+
+def test_what_others_are_at_when_one_has_an_error_is_kept(
+    make_task: Any, pools: Any, tmp_path: Path
+) -> None:
+    plan = plan_of(make_task(queries=60), Device())
+    pool, _, _ = pools(lambda n: Local(Broken(0.05) if n == 0 else Device(0.15)), 2)
+    with pytest.raises(ModelError, match="broken"):
+        asked(plan, tmp_path / "run", pool)
+    assert (tmp_path / "run" / "responses.jsonl").read_bytes().count(b"\n") == 2 * 4
+
+
+class Encodes(Device):
+    """Never at two calls at once."""
+
+    at_work = 0
+
+    def encode_images(self, images: Sequence[Any]) -> Any:
+        assert not self.at_work, "two at once"
+        self.at_work += 1
+        if "deadly" in images:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if "broken" in images:
+            self.at_work -= 1
+            raise ImageError("the image is broken")
+        time.sleep(0.05)
+        self.at_work -= 1
+        return np.full((len(images), 2), len(images), np.float32)
+
+
+def test_what_kills_whoever_encodes_it_is_an_error(pools: Any) -> None:
+    pool, site, _ = pools(lambda _: Local(Encodes()), 2)
+    with pytest.raises(ModelError, match="each of the 3 replicas that encoded the same 64 "):
+        pool.encode([*["a"] * 64, "deadly", *["b"] * 63])
+    assert len(site.started) == 4
+
+
+def test_an_image_that_cannot_be_encoded_leaves_no_replica_at_work(pools: Any) -> None:
+    pool, _, _ = pools(lambda _: Local(Encodes()), 2)
+    pool.encode(["a"] * 128)
+    for _ in range(2):
+        with pytest.raises(ImageError):
+            pool.encode([*["a"] * 64, *["broken"] * 64])
+        assert pool.encode(["a"] * 65)[:, 0].tolist() == [64.0] * 64 + [1.0]
 
 
 def test_a_part_can_have_replicas(make_task: Any, pools: Any, tmp_path: Path) -> None:
