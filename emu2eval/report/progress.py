@@ -15,6 +15,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 from emu2eval.errors import printable
@@ -31,23 +32,36 @@ class _Rate(ProgressColumn):
         return Text("" if speed is None else f"{speed:,.1f}/s", style="progress.data.speed")
 
 
+class _Name(ProgressColumn):
+    """What the bar is of. In a narrow terminal it is cut; figures never are."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.description, no_wrap=True, overflow="ellipsis")
+
+
+def _whole() -> Column:
+    """A column that keeps its width."""
+    return Column(no_wrap=True)
+
+
 class Bars(Watcher):
     """One bar a run, with rate and time left. Without a terminal, one line a run when it is done."""
 
     def __init__(self) -> None:
         self.console = console(err=True)
         self.progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=28),
-            MofNCompleteColumn(),
-            _Rate(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            _Name(),
+            TextColumn("{task.fields[told]}", markup=False),
+            BarColumn(28 if self.console.width >= 120 else 8, table_column=_whole()),
+            MofNCompleteColumn(table_column=_whole()),
+            _Rate(table_column=_whole()),
+            TimeElapsedColumn(table_column=_whole()),
+            TimeRemainingColumn(table_column=_whole()),
             console=self.console,
             disable=not self.console.is_terminal,
         )
         self.bar: TaskID | None = None
-        self.name = ""
+        self.shots = ""
         self.state: ReplicasState | None = None
         self.work: tuple[str, TaskID] | None = None
 
@@ -70,7 +84,7 @@ class Bars(Watcher):
         if self.work is None or self.work[0] != what:
             if self.progress.disable and done < total:
                 self.note(f"{what}: {total:,}")
-            self.work = (what, self.progress.add_task(what, total=total))
+            self.work = (what, self.progress.add_task(what, total=total, told=""))
         self.progress.update(self.work[1], completed=done, total=total)
         if done == total:
             self.progress.remove_task(self.work[1])
@@ -82,24 +96,26 @@ class Bars(Watcher):
     def replicas(self, state: ReplicasState) -> None:
         before, self.state = self.state, state
         if self.bar is not None:
-            self.progress.update(self.bar, description=self._described())
+            self.progress.update(self.bar, told=self._told())
         if self.progress.disable and state.up == state.wanted and before != state:
             self.note(f"{counted(state.up, 'replica', 'replicas')} at work")
 
     def starting(self, run: RunStart) -> None:
-        self.name = f"{run.task} · {run.model} · {run.shots} shots"
-        self.bar = self.progress.add_task(self._described(), total=run.requests)
+        self.shots = f"· {counted(run.shots, 'shot', 'shots')}"
+        self.bar = self.progress.add_task(
+            f"{run.task} · {run.model}", total=run.requests, told=self._told()
+        )
 
-    def _described(self) -> str:
-        """The run, and how many replicas it has where that is not one."""
+    def _told(self) -> str:
+        """How many shots, and how many replicas where that is not one."""
         state = self.state
         if state is None or state.wanted == 1:
-            return self.name
+            return self.shots
         up = f"{state.up}" if state.up == state.wanted else f"{state.up} of {state.wanted}"
-        return f"{self.name} · {up} replicas"
+        return f"{self.shots} · {up} replicas"
 
     def judging(self, judge: str, requests: int) -> None:
-        self.bar = self.progress.add_task(f"judging with {judge}", total=requests)
+        self.bar = self.progress.add_task(f"judging with {judge}", total=requests, told="")
 
     def settled(self, count: int) -> None:
         if self.bar is not None:

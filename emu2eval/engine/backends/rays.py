@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache, cached_property
@@ -22,6 +23,9 @@ CALLS = 64
 LOOK_WAIT = 120.0
 """Seconds for which GPUs that others hold are waited for."""
 
+ANSWER_WAIT = 10.0
+"""Seconds within which the head of a cluster has to take a connection."""
+
 START_WAIT = "120"
 """Seconds for which Ray's own processes may take to start; on a busy machine its thirty are too few."""
 
@@ -33,6 +37,9 @@ def _ray(address: str | None) -> Any:
     os.environ.setdefault("RAY_raylet_start_wait_time_s", START_WAIT)
     # It would hide the GPUs from processes that ask for none, and says so on every start.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if address is not None:
+        # One look of forty seconds, not twenty of them during which Ctrl-C is not heard.
+        os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")
     if address is None or _has_token():
         # Ray's processes listen on the network: one's own admit nobody without the token, which Ray makes. A
         # cluster whose head found a token asks everybody for it; one that asks for none takes it, too.
@@ -68,6 +75,8 @@ class Cluster:
                 "include_dashboard": False,
                 "object_store_memory": 128 << 20,  # requests and answers are small
             }
+        if address is not None:
+            _look(address)
         try:
             self._ray.init(address=address or "local", ignore_reinit_error=True, **given)
         except Exception as error:
@@ -154,6 +163,27 @@ def _said(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if "cause" in line.lower() or "exit" in line.lower()]
     return (telling or lines or [type(error).__name__])[0][:300]
+
+
+def _look(address: str) -> None:
+    """Raises ConfigError if nothing listens where a cluster is said to be: Ray itself asks for minutes."""
+    named, recorded = address, ""
+    if address == "auto":
+        note = Path(os.environ.get("RAY_TMPDIR") or "/tmp") / "ray" / "ray_current_cluster"
+        named = os.environ.get("RAY_ADDRESS", "")
+        recorded = " (RAY_ADDRESS)"
+        if not named and note.is_file():
+            named, recorded = note.read_text(encoding="utf-8").strip(), f" ({note})"
+    host, _, port = named.rpartition(":")
+    if "://" in named or (address == "auto" and not host):
+        return  # Ray finds it, or says that there is none
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_WAIT).close()
+    except ValueError:
+        raise _not_there(address, ValueError(f"{named!r}{recorded} is not HOST:PORT")) from None
+    except OSError as error:
+        why = f"nothing listens at {named}{recorded}: {error.strerror or error}"
+        raise _not_there(address, OSError(why)) from None
 
 
 def _not_there(address: str | None, error: Exception) -> UserError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -118,6 +119,31 @@ def test_without_ray_the_extra_is_named(
     with pytest.raises(MissingExtra, match=r"emu2eval\[ray\]"):
         evaluate(str(make_task()), str(make_model()), out=tmp_path, replicas=2)
     rays.connected.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("127.0.0.1:{port}", "nothing listens at 127.0.0.1:"),
+        ("auto", "ray_current_cluster\\): "),  # the head of yesterday
+        ("nowhere", "'nowhere' is not HOST:PORT"),
+    ],
+)
+def test_an_address_that_nobody_listens_at_is_told_at_once(
+    address: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from emu2eval.engine.backends import rays
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        note = tmp_path / "ray" / "ray_current_cluster"
+        note.parent.mkdir()
+        note.write_text(f"127.0.0.1:{port}")
+        for name, value in {"RAY_TMPDIR": str(tmp_path), "RAY_ADDRESS": ""}.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(ConfigError, match=f"no Ray cluster answers: .*{said}"):
+            rays.Cluster(address.format(port=port), 1)
 
 
 def test_nothing_of_it_is_imported_without_replicas(tmp_path: Path) -> None:
