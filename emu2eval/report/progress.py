@@ -101,7 +101,7 @@ class Bars(Watcher):
             self.note(f"{counted(state.up, 'replica', 'replicas')} at work")
 
     def starting(self, run: RunStart) -> None:
-        self.shots = f"· {counted(run.shots, 'shot', 'shots')}"
+        self.shots = f"· {run.shots} shots"
         self.bar = self.progress.add_task(
             f"{run.task} · {run.model}", total=run.requests, told=self._told()
         )

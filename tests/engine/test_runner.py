@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import weakref
 from collections.abc import Callable, Iterable, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from emu2eval import evaluate
 from emu2eval.adapters.base import Adapter, BatchRange, Limits
@@ -19,7 +21,7 @@ from emu2eval.errors import ConfigError, ModelError, PlanError
 from emu2eval.report.progress import Bars
 from emu2eval.testing import ScriptedModel
 from emu2eval.types import IMPOSSIBLE, ChoiceOutput, Mark, Output, Request, Response, TextOutput
-from emu2eval.watch import AskedAgain, Watcher
+from emu2eval.watch import AskedAgain, ReplicasState, RunStart, Watcher
 
 
 def lines(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -325,6 +327,23 @@ def test_batches_that_were_asked_again_are_told_once(
     assert told[0].endswith(out_of_memory)
     (result,) = evaluate(str(make_task()), odd(""), out=tmp_path / "good")
     assert result.end.again == ()
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_a_narrow_bar_cuts_the_name_and_no_figure(
+    width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = Console(force_terminal=True, width=width, file=StringIO(), color_system=None)
+    monkeypatch.setattr("emu2eval.report.progress.console", lambda err: screen)
+    bars = Bars()
+    bars.starting(RunStart("easy-vqa-binding", "org--most-common-7b", "4", 120_000, Path()))
+    bars.replicas(ReplicasState(wanted=16, up=9))
+    bars.settled(6000)
+    with screen.capture() as shown:
+        screen.print(bars.progress.get_renderable())
+    line = shown.get()
+    assert "· 4 shots · 9 of 16 replicas" in line and "6000/120000" in line and "0:00:00" in line
+    assert ("…" in line) == (width == 80)
 
 
 def test_tallies_add_up() -> None:
