@@ -8,16 +8,17 @@ from typing import Literal
 
 from emu2eval.adapters.base import Adapter, BatchRange
 from emu2eval.engine.asked import Answered
-from emu2eval.engine.asking import streams
+from emu2eval.engine.asking import streams, why
 from emu2eval.engine.backends.base import GRACE, Answers, Backend, Batch, Ended
 from emu2eval.engine.backends.here import Here
 from emu2eval.engine.checking import CheckedAhead
 from emu2eval.engine.cutting import BatchSize, Cutting, Settled
 from emu2eval.engine.plan import Planned
 from emu2eval.engine.work import Work
-from emu2eval.errors import ModelError, StoreError
+from emu2eval.errors import ImageError, ModelError, StoreError
 from emu2eval.runs.answers import Answer
 from emu2eval.runs.store import RunStore
+from emu2eval.types import Response
 from emu2eval.watch import AskedAgain
 
 GIVE_UP_AFTER = 32
@@ -241,8 +242,13 @@ class _Keeper:
             planned = self._expected.pop(slot, None)
             if planned is None:
                 continue
+            try:
+                first = planned.answer(response, seconds, self._store)
+            except ImageError as error:
+                # One that the model drew, and that nobody can open, costs its own question.
+                response = Response(error=f"in the response, {why(error)}")
+                first = planned.answer(response, seconds, self._store)
             tally.why = tally.why or response.error
-            first = planned.answer(response, seconds, self._store)
             key = planned.request.key
             if response.error is not None:
                 self.settled.failed[key] = first

@@ -10,17 +10,31 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image as PILImage
 from rich.console import Console
 
 from emu2eval import evaluate
 from emu2eval.adapters.base import Adapter, BatchRange, Limits
 from emu2eval.engine.asking import checked
+from emu2eval.engine.evaluation import plans
+from emu2eval.engine.options import RunOptions
 from emu2eval.engine.reopen import score_again
-from emu2eval.engine.runner import Tally
+from emu2eval.engine.runner import Tally, execute
 from emu2eval.errors import ConfigError, ModelError, PlanError
+from emu2eval.media.images import from_pil
 from emu2eval.report.progress import Bars
+from emu2eval.runs.store import RunStore
 from emu2eval.testing import ScriptedModel
-from emu2eval.types import IMPOSSIBLE, ChoiceOutput, Mark, Output, Request, Response, TextOutput
+from emu2eval.types import (
+    IMPOSSIBLE,
+    ChoiceOutput,
+    Image,
+    Mark,
+    Output,
+    Request,
+    Response,
+    TextOutput,
+)
 from emu2eval.watch import AskedAgain, ReplicasState, RunStart, Watcher
 
 
@@ -384,6 +398,31 @@ def test_one_that_fails_under_many_ids_is_no_broken_model(make_task: Any, tmp_pa
 
     (result,) = evaluate(str(task), Fails(), out=tmp_path / "runs")
     assert (result.tally.asked, result.tally.failed, result.tally.copied) == (4, 47, 46)
+
+
+class Scribbles(Adapter):
+    limits = Limits(frozenset({"image"}), batch=2)
+
+    def answer(self, requests: Sequence[Request]) -> list[Response]:
+        drawn = from_pil(PILImage.new("RGB", (4, 4)))
+        junk = Image(data=b"<html>busy</html>")
+        first = any("square 0?" in str(request.prompt.query) for request in requests)
+        return [
+            Response(images=(junk if first and not n else drawn,)) for n in range(len(requests))
+        ]
+
+
+def test_a_drawn_image_that_cannot_be_opened_costs_only_itself(
+    make_task: Any, tmp_path: Path
+) -> None:
+    task = make_task(queries=6, output={"kind": "image"}, score={"scorer": "drawing"})
+    (plan,) = next(iter(plans([str(task)], [Scribbles()], RunOptions())))
+    with RunStore(tmp_path / "run").open_for_writing() as store:
+        store.index(plan.questions.slot_of, plan.questions.slots)
+        tally = execute(plan, store)
+        errors = [answer.error for answer in store.answers() if answer.error is not None]
+    assert (tally.asked, tally.failed, len(errors)) == (6, 1, 1)
+    assert errors[0].startswith("in the response, this is not an image in a known format")
 
 
 def test_an_adapter_that_miscounts_is_told(make_task: Any, tmp_path: Path) -> None:

@@ -170,7 +170,9 @@ class Replicas:
     def stop(self, within: float) -> Iterator[Answers]:
         until = time.monotonic() + within
         self._again.clear()
-        while (left := until - time.monotonic()) > 0 and any(s.flights for s in self._slots):
+        while (left := until - time.monotonic()) > 0 and any(
+            kind == "ask" for kind, _, _ in self._calls.values()
+        ):
             try:
                 self._hear(left, last=True)
             except UserError:

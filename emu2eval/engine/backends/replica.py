@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock, Thread
@@ -158,18 +159,23 @@ class _Work:
             self._threaded.end()
         self._coming: dict[int, Future[Outcome | None]] = {}
         self._answered: dict[int, list[Answered]] = {}
+        self._error: BaseException | None = None
+        """What ended it."""
         Thread(target=self._listen, name="emu2eval answers", daemon=True).start()
 
     def submit(self, batch: Batch) -> Future[Outcome | None]:
         coming = self._coming[batch.number] = Future()
         self._answered[batch.number] = []
         self._threaded.submit(batch)
+        if self._error is not None:
+            self._fail(self._error)
         return coming
 
     def withdraw(self, number: int) -> None:
         if self._threaded.withdraw(number):
-            self._answered.pop(number)
-            self._coming.pop(number).set_result(None)
+            self._answered.pop(number, None)
+            if (coming := self._coming.pop(number, None)) is not None:
+                coming.set_result(None)
 
     def end(self) -> None:
         self._threaded.end()
@@ -187,6 +193,13 @@ class _Work:
                     answered = self._answered.pop(event.batch)
                     self._coming.pop(event.batch).set_result(Outcome(tuple(answered), event))
         except BaseException as error:
-            # What ends it ends all that waits; that the worker was closed is what it ends with as a rule.
-            for coming in self._coming.values():
+            # That the worker was closed is what it ends with as a rule.
+            self._error = error
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        """What ends it ends all that waits, and what comes after; called on two threads."""
+        with suppress(KeyError):
+            while True:
+                _, coming = self._coming.popitem()
                 coming.set_exception(error)

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from emu2eval.adapters.base import Adapter, Limits
+from emu2eval.engine.backends.base import Batch
 from emu2eval.engine.backends.pool import Placing, Replicas, Tell
 from emu2eval.engine.backends.replica import Replica, ReplicaReport
 from emu2eval.engine.dealing import PartCutting, deal_of
@@ -234,6 +236,16 @@ def test_a_replica_whose_server_ends_is_replaced(
     assert found == local and (tally.failed, tally.asked) == (0, 20)
     assert len(site.started) == 2
     assert "was lost (vllm stopped (exit code 1))" in told.notes[0]
+
+
+def test_a_batch_that_comes_after_an_error_has_it_too(make_task: Any) -> None:
+    """It would be waited for, for ten minutes."""
+    plan = plan_of(make_task(queries=2), Device())
+    replica = Local(Broken())
+    for number, planned in enumerate(plan):
+        with pytest.raises(ModelError, match="broken"), ThreadPoolExecutor(1) as threads:
+            batch = Batch(number, (planned.asked,))
+            threads.submit(replica.ask, 1, batch).result(timeout=10)
 
 
 def deadly(number: int, *squares: int) -> Local:
