@@ -141,8 +141,8 @@ ReplicaCount = Annotated[
     typer.Option(
         "--replicas",
         help="Copies of each model that answer side by side, each in a process of its own on the fewest GPUs "
-        "that it fits, or auto: as many as fit. Needs emu2eval[ray] [default: one, in this process; auto with "
-        "--cluster].",
+        "that it fits, or auto: as many as fit. Needs emu2eval[ray] [default: one, in this process; with "
+        "--cluster, auto].",
     ),
 ]
 ClusterAddress = Annotated[

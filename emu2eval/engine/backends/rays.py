@@ -33,6 +33,8 @@ START_WAIT = "120"
 def _ray(address: str | None) -> Any:
     for lack in MissingExtra.of(("ray",), "ray", why="--replicas and --cluster"):
         raise lack
+    if address is not None:
+        _look(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_raylet_start_wait_time_s", START_WAIT)
     # It would hide the GPUs from processes that ask for none, and says so on every start.
@@ -75,8 +77,6 @@ class Cluster:
                 "include_dashboard": False,
                 "object_store_memory": 128 << 20,  # requests and answers are small
             }
-        if address is not None:
-            _look(address)
         try:
             self._ray.init(address=address or "local", ignore_reinit_error=True, **given)
         except Exception as error:
