@@ -400,8 +400,15 @@ class Replicas:
             if call in self._calls:
                 self._heard(call, last=last)
         for slot in self._up() if not last else ():
-            if slot.flights and time.monotonic() - slot.heard > self._longest():
+            if self._silent(slot):
                 self._lost(slot, f"no answer for {self._longest():,.0f} seconds")
+
+    def _silent(self, slot: _Slot) -> bool:
+        if not slot.flights or time.monotonic() - slot.heard <= self._longest():
+            return False
+        # It may be the driver that was stopped for so long, and what has come meanwhile is not heard yet.
+        own = [call for call, (kind, of, _) in self._calls.items() if kind == "ask" and of is slot]
+        return not self._site.wait(own, 0.0)
 
     def _longest(self) -> float:
         median = statistics.median(self._seconds) if self._seconds else 0.0

@@ -348,6 +348,21 @@ def test_one_that_says_nothing_is_lost(make_task: Any, pools: Any, tmp_path: Pat
     assert len(site.started) == 3
 
 
+def test_a_driver_that_was_stopped_for_long_takes_nobody_for_lost(
+    make_task: Any, pools: Any, tmp_path: Path
+) -> None:
+    plan = plan_of(make_task(queries=64), Device())
+    pool, site, told = pools(lambda _: Local(Device(0.001)), 3, patience=0.1)
+    own: Callable[..., Any] = site.wait
+    # As Ray does, one at a time.
+    site.wait = lambda calls, timeout: own(calls, timeout)[:1]
+    stops = iter([0.0] * 7 + [0.5])
+    tally, _ = asked(
+        plan, tmp_path / "run", pool, progress=lambda count: time.sleep(next(stops, 0.0))
+    )
+    assert (tally.asked, told.notes, len(site.started)) == (64, [], 3)
+
+
 def test_towards_the_end_a_fast_replica_takes_over_what_a_slow_one_has_not_begun(
     make_task: Any, pools: Any, tmp_path: Path
 ) -> None:
