@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache, cached_property
@@ -42,9 +43,9 @@ def _ray(address: str | None) -> Any:
     if address is not None:
         # One look of forty seconds, not twenty of them during which Ctrl-C is not heard.
         os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")
-    if address is None or _has_token():
-        # Ray's processes listen on the network: one's own admit nobody without the token, which Ray makes. A
-        # cluster whose head found a token asks everybody for it; one that asks for none takes it, too.
+    if address is not None and _has_token() and "ray" not in sys.modules:
+        # A cluster whose head found a token asks everybody for it; one that asks for none takes it, too. A
+        # cluster that is started here has one by itself, since Ray 2.60.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     import ray
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,25 @@ from emu2eval.errors import ConfigError, MissingExtra, ModelError
 from emu2eval.watch import ReplicasState, Watcher
 
 pytest.importorskip("ray", reason="replicas need the extra: pip install 'emu2eval[ray]'")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ended() -> Iterator[None]:
+    """Ray's processes end with these tests, and are waited for, which Ray leaves to chance."""
+    yield
+    import ray
+    from ray._private import worker
+
+    from emu2eval.engine.backends import rays
+
+    node = worker._global_node
+    started = (
+        [] if node is None else [each for kind in node.all_processes.values() for each in kind]
+    )
+    ray.shutdown()
+    rays.connected.cache_clear()
+    for each in started:
+        each.process.wait(timeout=30)
 
 
 class Heard(Watcher):
