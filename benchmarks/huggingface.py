@@ -39,8 +39,9 @@ from emu2eval import evaluate
 from emu2eval.adapters.huggingface.adapter import HuggingFaceAdapter
 from emu2eval.adapters.local.encoded import common
 from emu2eval.adapters.local.inference import Inference
-from emu2eval.engine import evaluation
+from emu2eval.engine import carrying, evaluation
 from emu2eval.engine.evaluation import plans
+from emu2eval.engine.judges import Scoring
 from emu2eval.engine.options import RunOptions
 from emu2eval.media.images import load
 from emu2eval.types import Image, Prompt, TextOutput, Turn
@@ -253,13 +254,14 @@ def compare(
     with (
         Clock(Inference, "texts") as inside,
         Clock(HuggingFaceAdapter, "load") as loading,
-        Clock(evaluation, "run_plan") as running,
+        Clock(carrying, "ask_plan") as running,
+        Clock(Scoring, "__call__") as scoring,
         profile,
     ):
         (result,) = evaluation.run_all([task], [file], setting)
     if isinstance(profile, cProfile.Profile):
         pstats.Stats(profile).sort_stats("tottime").print_stats(40)
-    here = running.seconds - loading.seconds
+    here = running.seconds + scoring.seconds - loading.seconds
     rows = (result.folder / "responses.jsonl").read_text().splitlines()
     found = {row["id"]: row["text"] for row in map(json.loads, rows)}
     for name, texts in said.items():

@@ -140,7 +140,7 @@ def peak() -> float:
 
 def asking(task: str, model: str, shots: int, replicas: int, out: str) -> dict[str, float]:
     """A run: what it costs a request, and its memory before and after."""
-    from emu2eval.engine import evaluation
+    from emu2eval.engine import carrying
     from emu2eval.engine.evaluation import plans
     from emu2eval.engine.options import RunOptions
     from emu2eval.engine.plan import Plan
@@ -149,7 +149,7 @@ def asking(task: str, model: str, shots: int, replicas: int, out: str) -> dict[s
     for place in plan.questions:  # files are known, texts are seen
         plan.at(place)
     read: list[float] = []
-    module: Any = evaluation
+    module: Any = carrying
     own = module.execute
 
     def execute(*args: Any, **kwargs: Any) -> Any:

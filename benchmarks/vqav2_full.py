@@ -90,7 +90,7 @@ def one(out: Path, changes: list[str]) -> None:
 
     from emu2eval import evaluate
     from emu2eval.adapters.baselines import MostCommon
-    from emu2eval.engine import evaluation, held, judges
+    from emu2eval.engine import carrying, evaluation, held, judges
 
     with ExitStack() as timed:
         stages = {
@@ -98,7 +98,7 @@ def one(out: Path, changes: list[str]) -> None:
             for name, owner, function in (
                 ("reading the data", evaluation, "planned"),
                 ("looking through answers", held, "index"),
-                ("asking", evaluation, "execute"),
+                ("asking", carrying, "execute"),
                 ("answering", MostCommon, "answer"),
                 ("scoring", judges, "score_run"),
             )
