@@ -7,6 +7,8 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
+
 from emu2eval.adapters.base import Adapter
 from emu2eval.adapters.memory import Workload
 from emu2eval.engine import held
@@ -181,7 +183,8 @@ def ask_plan(
     watcher.starting(RunStart(plan.task.name, plan.name, plan.setting, len(plan), folder))
     live = Live(plan, store, folder, watcher.scored) if watcher.follows_scores else None
     now = RanOn(extent=plan.extent, batch=None if size.growing else size.now)
-    before = keeping.record
+    # A setting in which nothing was answered says nothing of the batches that were.
+    before = msgspec.structs.replace(keeping.record, ran_on=()) if store.empty else keeping.record
     exact = store.empty or cut_alike(known, now)
 
     def ready() -> None:

@@ -17,12 +17,14 @@ from emu2eval import evaluate
 from emu2eval.adapters.base import Adapter, BatchRange, Limits
 from emu2eval.engine.asking import checked
 from emu2eval.engine.evaluation import plans
+from emu2eval.engine.objects import InMemory
 from emu2eval.engine.options import RunOptions
 from emu2eval.engine.reopen import score_again
 from emu2eval.engine.runner import Tally, execute
 from emu2eval.errors import ConfigError, ModelError, PlanError
 from emu2eval.media.images import from_pil
 from emu2eval.report.progress import Bars
+from emu2eval.runs.record import read_record
 from emu2eval.runs.store import RunStore
 from emu2eval.testing import ScriptedModel
 from emu2eval.types import (
@@ -423,6 +425,29 @@ def test_a_drawn_image_that_cannot_be_opened_costs_only_itself(
         errors = [answer.error for answer in store.answers() if answer.error is not None]
     assert (tally.asked, tally.failed, len(errors)) == (6, 1, 1)
     assert errors[0].startswith("in the response, this is not an image in a known format")
+
+
+def test_a_setting_in_which_nothing_was_answered_is_forgotten(
+    make_task: Any, tmp_path: Path
+) -> None:
+    """Else a run that is stopped later would go on in other batches than it began with."""
+
+    class Full(Adapter):
+        limits = Limits(frozenset({"text"}), batch=4)
+
+        def identity(self) -> dict[str, Any]:
+            return {"version": 1}
+
+        def answer(self, requests: Sequence[Request]) -> list[Response]:
+            if len(requests) > 2:
+                raise ModelError("too many")
+            return [Response(text="red") for _ in requests]
+
+    task, model = str(make_task()), InMemory(Full(), name="full", version="1")
+    with pytest.raises(ModelError, match="too many"):
+        evaluate(task, model, batch=4, out=tmp_path / "runs")
+    (result,) = evaluate(task, model, batch=2, out=tmp_path / "runs")
+    assert [each.batch for each in read_record(result.folder).ran_on] == [2]
 
 
 def test_an_adapter_that_miscounts_is_told(make_task: Any, tmp_path: Path) -> None:
