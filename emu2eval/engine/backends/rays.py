@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache, cached_property
@@ -82,6 +85,8 @@ class Cluster:
             self._ray.init(address=address or "local", ignore_reinit_error=True, **given)
         except Exception as error:
             raise _not_there(address, error) from None
+        # Before Ray's own, which a second Ctrl-C would end with a traceback.
+        atexit.register(_leave, self._ray)
 
     @property
     def nodes(self) -> list[Node]:
@@ -109,6 +114,13 @@ class Cluster:
     def site(self, start: ReplicaStart, *, gpus: int, cores: int) -> RaySite:
         """For replicas of a model, each with so many of a node's GPUs and cores."""
         return RaySite(self._ray, start, gpus, cores)
+
+
+def _leave(ray: Any) -> None:
+    """Ray's processes are ended, which takes a second, whoever presses Ctrl-C again."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ray.shutdown()
 
 
 def _seen() -> Machine:
