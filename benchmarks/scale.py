@@ -202,7 +202,9 @@ def after(task: str, model: str, shots: int, what: str, out: str) -> dict[str, f
 def apart(what: str, *given: object) -> dict[str, float]:
     """Calls a function of this file in a process of its own."""
     command = [sys.executable, __file__, "apart", what, json.dumps(given)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    # The adapter of this file is found from the folder that the program is in.
+    here = Path(__file__).resolve().parents[1]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=here)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 
