@@ -335,7 +335,7 @@ def main() -> None:
     own = parser.parse_args()
     own.sizes = own.sizes or ([1_000] if own.quick else [1_000, 10_000, 100_000])
     with tempfile.TemporaryDirectory() as folder:
-        scratch = Path(own.folder or folder)
+        scratch = Path(own.folder or folder).resolve()
         for name in own.only:
             print(f"-- {name}", flush=True)
             part = scratch / ("sizes" if name in ("memory", "after") else name)

@@ -54,7 +54,7 @@ class Settled:
     """What is known of requests without asking: told as it is found.
 
     under_way: those that are asked or about to be, by their keys; the first is the one that is asked. failed:
-    what became of keys that were asked in vain.
+    the slots of keys that were asked in vain.
     """
 
     store: RunStore
@@ -62,7 +62,7 @@ class Settled:
     copied: Callable[[Planned, Answer], None]
     refused: Callable[[Planned, Answer], None]
     under_way: dict[str, list[Planned]] = field(default_factory=dict)
-    failed: dict[str, Answer] = field(default_factory=dict)
+    failed: dict[str, int] = field(default_factory=dict)
 
     def elsewhere(self, planned: Planned) -> bool:
         """Whether an equal request settles this one, so that it is not asked itself."""
@@ -70,7 +70,8 @@ class Settled:
         if (same := self.under_way.get(key)) is not None:
             same.append(planned)
             return True
-        twin = self.failed.get(key) or self.store.twin(key)
+        slot = self.failed.get(key)
+        twin = self.store.twin(key) if slot is None else self.store.stored(slot)
         if twin is not None:
             self.copied(planned, twin)
         return twin is not None

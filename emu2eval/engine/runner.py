@@ -251,7 +251,7 @@ class _Keeper:
             tally.why = tally.why or response.error
             key = planned.request.key
             if response.error is not None:
-                self.settled.failed[key] = first
+                self.settled.failed[key] = slot
                 self._in_vain += 1
             for same in self.settled.under_way.pop(key):
                 twin = same is not planned

@@ -71,6 +71,7 @@ class Where:
             partial(model_identity, model, adapter),
             tell,
             streams=type(adapter).stream is not Adapter.stream,
+            settles=adapter.uses_gpus and (self.cluster is not None or _has_gpus()),
         )
 
     def _placing(self, model: ModelSpec, adapter: Adapter, told: Watcher) -> Placing:
@@ -100,6 +101,15 @@ class Where:
             _anywhere(model), self.device, adapter.workload, cores, folder, paths, trusted()
         )
         return Placing(cluster.site(start, gpus=gpus, cores=cores), count)
+
+
+def _has_gpus() -> bool:
+    """Whether this machine has a GPU of CUDA; none is touched."""
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return False
+    return bool(torch.cuda.is_available())
 
 
 def _anywhere(model: ModelSpec) -> ModelSpec:

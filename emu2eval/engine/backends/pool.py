@@ -90,7 +90,8 @@ class Replicas:
 
     place: says where they are started, called with the first `load`. expected: gives what decides the
     answers, as the run's record has it; a replica that differs is not used.
-    streams: the model takes requests one by one. patience: see `PATIENCE`.
+    streams: the model takes requests one by one. settles: where it runs decides in what
+    batches it is asked. patience: see `PATIENCE`.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class Replicas:
         tell: Tell,
         *,
         streams: bool = False,
+        settles: bool = True,
         patience: float = PATIENCE,
     ):
         self._place = place
@@ -108,6 +110,7 @@ class Replicas:
         self._expected = expected
         self._tell = tell
         self._streams = streams
+        self._settles = settles
         self._patience = patience
         self._calls: dict[Call, tuple[str, _Slot, int]] = {}
         self._again: deque[_Flight] = deque()
@@ -127,7 +130,7 @@ class Replicas:
         return any(slot.report is not None for slot in self._slots)
 
     def settle(self) -> None:
-        if self._placed is None:
+        if self._settles and self._placed is None:
             self._placed = self._place()
 
     def load(self) -> None:
@@ -170,6 +173,9 @@ class Replicas:
     def stop(self, within: float) -> Iterator[Answers]:
         until = time.monotonic() + within
         self._again.clear()
+        for slot in self._up():
+            for number in list(slot.flights)[1:]:
+                self._site.call(slot.process, "withdraw", self._run, number)
         while (left := until - time.monotonic()) > 0 and any(
             kind == "ask" for kind, _, _ in self._calls.values()
         ):
@@ -212,7 +218,7 @@ class Replicas:
                 number, slot = busy.pop(call)
                 try:
                     found[number] = self._site.result(call)
-                except ReplicaDied as died:
+                except (ReplicaDied, ModelGone) as died:
                     deaths[number] += 1
                     if deaths[number] > DEADLY:
                         raise ModelError(

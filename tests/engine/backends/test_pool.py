@@ -434,7 +434,8 @@ def test_what_others_are_at_when_one_has_an_error_is_kept(
     pool, _, _ = pools(lambda n: Local(Broken(0.05) if n == 0 else Device(0.15)), 2)
     with pytest.raises(ModelError, match="broken"):
         asked(plan, tmp_path / "run", pool)
-    assert (tmp_path / "run" / "responses.jsonl").read_bytes().count(b"\n") == 2 * 4
+    # What it has not begun is taken back, if that is heard in time.
+    assert (tmp_path / "run" / "responses.jsonl").read_bytes().count(b"\n") in (4, 2 * 4)
 
 
 class Encodes(Device):
