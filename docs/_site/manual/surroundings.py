@@ -29,6 +29,8 @@ VARIABLES = {
     "WANDB_PROJECT": "the project of `--log wandb`, in place of what stands behind `wandb=`",
     "CUDA_VISIBLE_DEVICES": "the GPUs that this process may use, as everywhere",
     "RAY_AUTH_TOKEN": "the token of the cluster that `--cluster` names; else Ray reads `~/.ray/auth_token`",
+    "RAY_ADDRESS": "the cluster that `--cluster auto` means; else the one that was started on this machine",
+    "RAY_TMPDIR": "where Ray keeps what it says of that one, in place of `/tmp`",
     "RAY_AUTH_TOKEN_PATH": "the file of that token",
     "NO_COLOR": "output without colours, whatever the terminal can",
 }
