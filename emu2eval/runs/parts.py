@@ -12,8 +12,7 @@ import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Literal
+from typing import Literal, Self
 
 import msgspec
 
@@ -267,22 +266,11 @@ class PartStore(RunStore):
         self._twins: dict[tuple[str, int, int], str] | None = None
         self._twin_writer: Journal | None = None
 
-    def open_for_writing(self) -> PartStore:
+    def open_for_writing(self) -> Self:
         super().open_for_writing()
         with explained(self.folder):
             self._twin_writer = Journal(self.folder / TWINS)
         return self
-
-    def __enter__(self) -> PartStore:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         with ExitStack() as closing:

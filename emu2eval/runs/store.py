@@ -18,7 +18,7 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 from emu2eval.errors import ImageError, StoreError
 from emu2eval.media import images
@@ -62,7 +62,7 @@ class RunStore:
 
     # -- opening ----------------------------------------------------------------------------------
 
-    def open_for_writing(self) -> RunStore:
+    def open_for_writing(self) -> Self:
         """Makes the folder and takes its lock. Raises StoreError where either cannot be done."""
         with explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ class RunStore:
         sync_folder(self.folder.parent)
         return self
 
-    def __enter__(self) -> RunStore:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
